@@ -1,0 +1,78 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// `Lifetimes` is what lets a type of ours hand out a `RawSpan` that borrows from it (swift-collections,
+// swift-system and swift-nio enable it for the same reason).
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableExperimentalFeature("Lifetimes"),
+    .treatAllWarnings(as: .error),
+]
+
+/// A pure module: no sockets, clock, randomness, logging or Foundation (`scripts/tidy` holds it to that).
+func pure(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+/// A module that touches the outside world.
+func driver(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+    name: "diglett",
+    products: [
+        .executable(name: "diglett-server", targets: ["diglett-server"]),
+        .executable(name: "diglett", targets: ["diglett"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CUV", path: "Shims/CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
+        .systemLibrary(
+            name: "COpenSSL", path: "Shims/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+
+        pure("Bytes"),
+        pure("Wire", ["Bytes"]),
+        pure("Tunnel", ["Bytes", "Wire"]),
+        pure("Registry", ["Wire"]),
+        pure("Admission"),
+        pure("AgentCore", ["Wire"]),
+
+        driver("Reactor", ["CUV", "Bytes"]),
+        driver("Secure", ["COpenSSL", "Bytes"]),
+        driver("Relay", ["Bytes", "Reactor", "Secure", "Tunnel", "Wire"]),
+        driver("Journal", [logging]),
+        driver("Settings", ["Wire", "TOMLKit"]),
+        driver("Modules", ["Reactor", "Wire", logging]),
+        driver(
+            "Gateway",
+            [
+                "Admission", "Modules", "Reactor", "Registry", "Relay", "Secure", "Settings", "Tunnel", "Wire",
+                logging,
+            ]),
+        driver(
+            "Agent",
+            ["AgentCore", "Reactor", "Relay", "Secure", "Settings", "Tunnel", "Wire", logging]),
+
+        .executableTarget(
+            name: "diglett-server", dependencies: ["Gateway", "Journal", "Settings", arguments, logging],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "diglett", dependencies: ["Agent", "AgentCore", "Journal", "Settings", arguments, logging],
+            swiftSettings: strict),
+    ],
+    swiftLanguageModes: [.v6]
+)

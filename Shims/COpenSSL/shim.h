@@ -1,0 +1,54 @@
+/* OpenSSL 3 for Swift: its macros as functions. */
+#ifndef DIGLETT_COPENSSL_SHIM_H
+#define DIGLETT_COPENSSL_SHIM_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+_Static_assert(OPENSSL_VERSION_MAJOR >= 3, "OpenSSL 3");
+
+static inline EVP_PKEY *cssl_make_p256_key(void) { return EVP_EC_gen("P-256"); }
+
+static inline int cssl_only_tls13(SSL_CTX *c) {
+    return SSL_CTX_set_min_proto_version(c, TLS1_3_VERSION) && SSL_CTX_set_max_proto_version(c, TLS1_3_VERSION);
+}
+static inline void cssl_set_mode(SSL_CTX *c) {
+    SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                            SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+}
+/* No tickets: the link has its own way to come back, and they would only let it be recognised. The server chooses
+   the cipher. */
+static inline void cssl_set_options(SSL_CTX *c) {
+    SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(c, 0);
+    SSL_CTX_set_options(c, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                               SSL_OP_CIPHER_SERVER_PREFERENCE);
+}
+/* Whether AES is done by the processor; without it ChaCha20 is the faster cipher. */
+static inline int cssl_has_aes(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("aes");
+#else
+    return 1;
+#endif
+}
+static inline long cssl_set_server_name(SSL *s, const char *name) { return SSL_set_tlsext_host_name(s, name); }
+
+/* On success the context owns the certificate. */
+static inline long cssl_add_chain_certificate(SSL_CTX *c, X509 *x) { return SSL_CTX_add_extra_chain_cert(c, x); }
+
+static inline void cssl_bio_clear_retry(BIO *b) { BIO_clear_retry_flags(b); }
+static inline void cssl_bio_retry_read(BIO *b) { BIO_set_retry_read(b); }
+
+#endif

@@ -1,0 +1,49 @@
+/* What Swift cannot say about libuv: casts between its handle structs, and a few socket options. */
+#ifndef DIGLETT_CUV_SHIM_H
+#define DIGLETT_CUV_SHIM_H
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <uv.h>
+
+_Static_assert(UV_VERSION_MAJOR == 1 && UV_VERSION_MINOR >= 44, "libuv 1.44 or later of the 1.x series");
+
+static inline uv_handle_t *cuv_handle_of_tcp(uv_tcp_t *h) { return (uv_handle_t *)h; }
+static inline uv_handle_t *cuv_handle_of_pipe(uv_pipe_t *h) { return (uv_handle_t *)h; }
+static inline uv_handle_t *cuv_handle_of_timer(uv_timer_t *h) { return (uv_handle_t *)h; }
+static inline uv_handle_t *cuv_handle_of_signal(uv_signal_t *h) { return (uv_handle_t *)h; }
+static inline uv_handle_t *cuv_handle_of_async(uv_async_t *h) { return (uv_handle_t *)h; }
+static inline uv_handle_t *cuv_handle_of_prepare(uv_prepare_t *h) { return (uv_handle_t *)h; }
+static inline uv_handle_t *cuv_handle_of_stream(uv_stream_t *h) { return (uv_handle_t *)h; }
+
+static inline uv_stream_t *cuv_stream_of_tcp(uv_tcp_t *h) { return (uv_stream_t *)h; }
+static inline uv_tcp_t *cuv_tcp_of_stream(uv_stream_t *h) { return (uv_tcp_t *)h; }
+static inline uv_pipe_t *cuv_pipe_of_stream(uv_stream_t *h) { return (uv_pipe_t *)h; }
+
+static inline uv_req_t *cuv_req_of_getaddrinfo(uv_getaddrinfo_t *r) { return (uv_req_t *)r; }
+
+static inline const struct sockaddr *cuv_sockaddr(const struct sockaddr_storage *s) {
+    return (const struct sockaddr *)s;
+}
+static inline struct sockaddr *cuv_sockaddr_mutable(struct sockaddr_storage *s) { return (struct sockaddr *)s; }
+static inline struct sockaddr_in *cuv_in4(struct sockaddr_storage *s) { return (struct sockaddr_in *)s; }
+static inline struct sockaddr_in6 *cuv_in6(struct sockaddr_storage *s) { return (struct sockaddr_in6 *)s; }
+
+/* close() then sends RST and drops what is queued (socket(7), SO_LINGER with a zero time). */
+static inline int cuv_linger_reset(int fd) {
+    struct linger l = {.l_onoff = 1, .l_linger = 0};
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l) == 0 ? 0 : -errno;
+}
+
+/* tcp(7): TCP_USER_TIMEOUT in milliseconds, TCP_NOTSENT_LOWAT in bytes. */
+static inline int cuv_user_timeout(int fd, unsigned milliseconds) {
+    return setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds) == 0 ? 0 : -errno;
+}
+static inline int cuv_notsent_lowat(int fd, unsigned bytes) {
+    return setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes) == 0 ? 0 : -errno;
+}
+
+#endif

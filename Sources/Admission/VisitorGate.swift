@@ -1,0 +1,67 @@
+/// The bounds on visitors.
+package struct VisitorLimits: Sendable {
+    package var total = 8_192
+    package var perSource = 256
+    package var ratePerSecond = 100
+    package var burst = 200
+
+    package init() {}
+}
+
+/// Decides which visitors are let in.
+///
+/// The bounds per source do not hold for loopback: there sits the proxy through which everybody comes.
+package struct VisitorGate: Sendable {
+    package enum Verdict: Equatable, Sendable {
+        case admit
+        case tooMany
+        case tooManyFromSource
+        case tooFastFromSource
+    }
+
+    private struct Record {
+        var count = 0
+        /// In thousandths of a visitor.
+        var level: UInt64
+        var refilled: Milliseconds
+    }
+
+    private let limits: VisitorLimits
+    private var records: [Source: Record] = [:]
+    package private(set) var count = 0
+
+    package init(limits: VisitorLimits = VisitorLimits()) {
+        self.limits = limits
+    }
+
+    package mutating func arrived(from source: Source, now: Milliseconds) -> Verdict {
+        guard self.count < self.limits.total else { return .tooMany }
+        if !source.isLoopback {
+            let full = UInt64(self.limits.burst) * 1_000
+            var record = self.records[source] ?? Record(level: full, refilled: now)
+            let span = min(now - record.refilled, 86_400_000)
+            record.level = min(full, record.level + span * UInt64(self.limits.ratePerSecond))
+            record.refilled = now
+            defer { self.records[source] = record }
+            guard record.count < self.limits.perSource else { return .tooManyFromSource }
+            guard record.level >= 1_000 else { return .tooFastFromSource }
+            record.level -= 1_000
+            record.count += 1
+        }
+        self.count += 1
+        return .admit
+    }
+
+    /// A visitor that was admitted is gone.
+    package mutating func left(_ source: Source) {
+        self.count -= 1
+        guard !source.isLoopback else { return }
+        self.records[source]?.count -= 1
+    }
+
+    /// Forgets sources that have nobody here and a full bucket; call it about once a second.
+    package mutating func forgetIdle(now: Milliseconds) {
+        let refill = Milliseconds(self.limits.burst) * 1_000 / Milliseconds(max(self.limits.ratePerSecond, 1))
+        self.records = self.records.filter { $0.value.count > 0 || now - $0.value.refilled < refill }
+    }
+}

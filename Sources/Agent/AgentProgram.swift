@@ -1,0 +1,362 @@
+package import AgentCore
+package import Logging
+package import Reactor
+internal import Relay
+internal import Secure
+package import Settings
+internal import Tunnel
+internal import Wire
+
+/// Asks the person at the terminal; nil when there is none.
+package typealias Question = (_ text: String) -> Bool
+
+/// The agent: dials the gateway, registers names, connects backends, comes back when a link is lost.
+package final class AgentProgram {
+    /// From the start of a dial to the TCP connection.
+    private static let dialMilliseconds: UInt64 = 15_000
+    private static let drainMilliseconds: UInt64 = 30_000
+    private static let sleepThreshold: Int64 = 2_000
+
+    private let loop: EventLoop
+    private let settings: AgentSettings
+    private let logger: Logger
+    private let printer: EventPrinter
+    private let ask: Question?
+    private let context: TLSContext
+    private let buffers = RelayBuffers()
+    private let budget: ByteBudget
+    private let login: Login
+    private let backends: [Backend]
+    private let state: StateDirectory
+    private var machine: AgentMachine
+    private var connector: Connector?
+    /// The link that is being made or used.
+    private var session: GatewaySession?
+    /// Links that only finish their streams.
+    private var leaving: [GatewaySession] = []
+    private var retryTimer: LoopTimer?
+    private var housekeeping: LoopTimer?
+    private var signals: [SignalSource] = []
+    private var suspended = EventLoop.suspendedMilliseconds
+    private var noise: TokenBucket
+    private var stopAt: UInt64?
+    private var hasStopped = false
+    /// A key that the person at the terminal has just confirmed.
+    private var confirmedPin: String?
+    private var keyRefusal: String?
+    /// Why the program ended.
+    package private(set) var exit = ExitReason.stopped
+
+    /// - Parameter ask: how to ask about an unknown key; nil without a terminal.
+    package init(
+        loop: EventLoop, settings: AgentSettings, logger: Logger, ask: Question?
+    ) throws(SettingsError) {
+        self.loop = loop
+        self.settings = settings
+        self.logger = logger
+        self.ask = ask
+        self.printer = EventPrinter(format: settings.output)
+        self.state = try StateDirectory(path: settings.stateDirectory)
+        let key = try Self.instanceKey(self.state)
+        for pin in settings.pins where Pin(pin) == nil {
+            throw SettingsError("pin", "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
+        }
+        do throws(TLSError) {
+            self.context = try .client(
+                identity: nil, trustsSystemRoots: settings.pins.isEmpty,
+                applicationProtocol: WireConstant.applicationProtocol)
+        } catch { throw SettingsError("TLS", error.description) }
+        self.login = Login(
+            method: settings.token.isEmpty ? .instance : .token, instanceKey: key, run: SecureRandom.integer(),
+            token: settings.token)
+        self.backends = settings.exposes.map { Backend($0.backend) }
+        self.machine = AgentMachine(
+            wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
+        self.budget = ByteBudget(limit: 256 * 1024 * 1024)
+        self.noise = TokenBucket(burst: 20, perSecond: 5, now: loop.now)
+    }
+
+    private static func instanceKey(_ state: StateDirectory) throws(SettingsError) -> [UInt8] {
+        let key = try state.readOrMake("instance.key", most: 1_024) { SecureRandom.bytes(Login.instanceKeySize) }
+        guard key.count == Login.instanceKeySize else {
+            throw SettingsError(
+                state.file("instance.key"),
+                "has \(key.count) bytes instead of \(Login.instanceKeySize); without it a new one is made, "
+                    + "and an open gateway will take this for another agent")
+        }
+        return key
+    }
+
+    /// Starts dialling. Afterwards run the loop.
+    package func start() {
+        let timer = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
+        timer.start(after: 1_000, repeating: 1_000)
+        self.housekeeping = timer
+        self.retryTimer = LoopTimer(loop: self.loop) { [unowned self] in self.perform(self.machine.timerFired()) }
+        do throws(UVError) {
+            for signal in [SignalSource.Signal.terminate, .interrupt] {
+                self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stopRequested() })
+            }
+        } catch { self.logger.error("signals are not handled: \(error)") }
+        self.perform(self.machine.started())
+    }
+
+    // MARK: - Performing what the machine asks for
+
+    private func perform(_ action: AgentMachine.Action) {
+        switch action {
+        case .none: break
+        case .dial: self.dial()
+        case .wait(let milliseconds):
+            self.printer.print(.retrying(seconds: Double(milliseconds) / 1_000))
+            self.logger.info("trying again in \(Self.seconds(milliseconds))")
+            self.retryTimer?.start(after: milliseconds)
+        case .register(let requests): self.session?.register(requests)
+        case .announce(let wish, let port, let address): self.announce(wish, port, address)
+        case .missing(let wish, let code, let text):
+            self.logger.warning("'\(wish.name)' is not reachable: \(text)")
+            self.printer.print(.missing(name: wish.name.text, code: code.description, message: text))
+        case .stop(let reason, let text): self.stop(reason, text)
+        }
+    }
+
+    private static func seconds(_ milliseconds: UInt64) -> String {
+        "\(milliseconds / 1_000).\(milliseconds % 1_000 / 100) s"
+    }
+
+    private func dial() {
+        let gateway = self.settings.gateway
+        self.logger.debug("connecting to \(gateway)")
+        self.keyRefusal = nil
+        self.connector = Connector.connect(
+            loop: self.loop, to: .host(gateway.host, port: gateway.port), timeout: Self.dialMilliseconds
+        ) { [unowned self] result in
+            self.connector = nil
+            switch result {
+            case .failure(let error): self.dialFailed("cannot reach the gateway \(gateway): \(error)")
+            case .success(let socket): self.connected(socket)
+            }
+        }
+    }
+
+    private func dialFailed(_ text: String) {
+        self.logger.warning("\(text)")
+        self.perform(self.machine.dialFailed(text, random: SecureRandom.integer()))
+    }
+
+    private func connected(_ socket: SocketStream) {
+        self.machine.connected()
+        do throws(TLSError) {
+            let connection = try LinkConnection(
+                socket: socket, context: self.context, serverName: self.settings.gateway.host, role: .agent,
+                limits: LinkLimits(), budget: self.budget, buffers: self.buffers, software: Self.software)
+            self.session = GatewaySession(connection: connection, owner: self, logger: self.logger)
+            connection.start()
+        } catch {
+            socket.close()
+            self.dialFailed("TLS: \(error)")
+        }
+    }
+
+    private func announce(_ wish: Wish, _ port: UInt16, _ address: String) {
+        guard let index = self.settings.exposes.firstIndex(where: { $0.name == wish.name }) else { return }
+        let backend = self.settings.exposes[index].backend
+        let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
+        self.logger.info("'\(wish.name)' is reachable at \(shown) and leads to \(backend)")
+        self.printer.print(
+            .registered(name: wish.name.text, address: shown, port: port, backend: backend.description))
+    }
+
+    /// A gateway that listens on all of its addresses is reached at the one that we have dialled.
+    private static func publicAddress(_ address: String, gateway: String) -> String {
+        guard let hostPort = HostPort(address), ["0.0.0.0", "::", "127.0.0.1", "::1"].contains(hostPort.host) else {
+            return address
+        }
+        let isLocal = hostPort.host == "127.0.0.1" || hostPort.host == "::1"
+        if isLocal, gateway != "localhost" { return address }
+        return HostPort(host: gateway, port: hostPort.port).description
+    }
+
+    // MARK: - Time and the end
+
+    private func tick() {
+        let sessions = self.leaving + (self.session.map { [$0] } ?? [])
+        let suspended = EventLoop.suspendedMilliseconds
+        let slept = suspended - self.suspended > Self.sleepThreshold
+        self.suspended = suspended
+        for session in sessions {
+            if slept { session.connection.clockJumped() }
+            session.connection.tick()
+        }
+        for session in self.leaving where session.connection.link.streamCount == 0 {
+            session.connection.end(.none, text: "done")
+        }
+        self.perform(self.machine.tick(now: self.loop.now))
+        if let stopAt = self.stopAt { self.finishIfDone(force: self.loop.now >= stopAt) }
+    }
+
+    /// The first request lets running streams finish, the second cuts them.
+    private func stopRequested() {
+        if self.stopAt != nil { return self.finishIfDone(force: true) }
+        let streams = self.streamCount
+        guard streams > 0 else { return self.perform(self.machine.stopRequested()) }
+        self.logger.info("stopping when \(streams) streams are done; a second signal cuts them")
+        self.stopAt = self.loop.now + Self.drainMilliseconds
+        self.session?.connection.link.goAway(.drain, text: "the agent stops")
+        self.session?.connection.setNeedsFlush()
+    }
+
+    private var streamCount: Int {
+        (self.leaving + (self.session.map { [$0] } ?? [])).reduce(0) { $0 + $1.connection.link.streamCount }
+    }
+
+    private func finishIfDone(force: Bool) {
+        guard self.stopAt != nil, force || self.streamCount == 0 else { return }
+        self.perform(self.machine.stopRequested())
+    }
+
+    private func stop(_ reason: ExitReason, _ text: String) {
+        guard !self.hasStopped else { return }
+        self.hasStopped = true
+        self.exit = reason
+        if reason != .stopped {
+            self.logger.error("\(text)")
+            self.printer.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
+        }
+        self.connector?.cancel()
+        self.connector = nil
+        for session in self.leaving + (self.session.map { [$0] } ?? []) {
+            session.connection.end(.none, text: "the agent stops")
+        }
+        self.closeIfQuiet()
+    }
+
+    /// Closes what keeps the loop alive once the last link is gone; until then ticks end the lingering.
+    private func closeIfQuiet() {
+        guard self.hasStopped, self.session == nil, self.leaving.isEmpty else { return }
+        self.housekeeping?.close()
+        self.housekeeping = nil
+        self.retryTimer?.close()
+        self.retryTimer = nil
+        for signal in self.signals { signal.close() }
+        self.signals = []
+    }
+
+    /// What HELLO tells of this program.
+    package static let software = "diglett/2.0.0"
+}
+
+extension AgentProgram: GatewaySessionOwner {
+    func session(_ session: GatewaySession, judge peer: TLSPeer) -> PeerVerdict {
+        guard let pin = peer.pin?.description else { return .refuse(TLSError("the gateway shows no certificate")) }
+        let gateway = self.settings.gateway.description
+        let path = self.state.file("known_gateways")
+        do throws(SettingsError) {
+            var known = try KnownGateways(path: path)
+            let entry = known.pin(of: gateway)
+            let verdict = GatewayTrust.judge(
+                gateway: gateway, pins: self.settings.pins, shown: pin, isTrustedBySystem: peer.isTrustedBySystem,
+                known: entry?.pin ?? (self.confirmedPin == pin ? pin : nil), knownAt: "\(path):\(entry?.line ?? 0)",
+                isLoopback: session.connection.peerAddress?.isLoopback ?? false, hasTerminal: self.ask != nil)
+            switch verdict {
+            case .accept: break
+            case .acceptAndRemember: try known.remember(gateway, pin: pin)
+            case .refuse(let text):
+                self.keyRefusal = text
+                return .refuse(TLSError(text))
+            case .ask:
+                let text = "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
+                    + "Is that the pin that the gateway prints at its start?"
+                guard self.ask?(text) ?? false else {
+                    self.keyRefusal = "the key \(pin) of \(gateway) was not confirmed"
+                    return .refuse(TLSError("not confirmed"))
+                }
+                try known.remember(gateway, pin: pin)
+                // The gateway may have lost patience meanwhile; the next link will not ask.
+                self.confirmedPin = pin
+            }
+        } catch {
+            self.keyRefusal = error.description
+            return .refuse(TLSError(error.description))
+        }
+        self.logger.debug("connected to \(gateway), \(pin)")
+        self.printer.print(.connected(gateway: gateway, pin: pin))
+        return .proceed(self.login)
+    }
+
+    func session(_ session: GatewaySession, welcomed welcome: Welcome) {
+        guard session === self.session else { return }
+        self.perform(self.machine.welcomed(welcome, now: self.loop.now))
+    }
+
+    func session(_ session: GatewaySession, registered answer: Registered) {
+        guard session === self.session else { return }
+        self.perform(self.machine.registered(answer, now: self.loop.now))
+    }
+
+    func session(_ session: GatewaySession, goAway: GoAway) {
+        guard session === self.session else { return }
+        let action = self.machine.goAway(goAway)
+        if action != .none { return self.perform(action) }
+        guard goAway.code == .drain, self.stopAt == nil, session.connection.link.phase == .draining else { return }
+        // The streams of this link finish while the next one is made.
+        self.leaving.append(session)
+        self.session = nil
+        self.lost("the gateway stops")
+    }
+
+    private func lost(_ reason: String) {
+        guard !self.hasStopped else { return }
+        self.logger.warning("the link to \(self.settings.gateway) is lost: \(reason)")
+        self.printer.print(.lost(reason: reason))
+        let text = "the link to \(self.settings.gateway) is lost: \(reason)"
+        self.perform(self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer()))
+    }
+
+    func session(_ session: GatewaySession, backendOf exposure: UInt16) -> Backend? {
+        Int(exposure) < self.backends.count ? self.backends[Int(exposure)] : nil
+    }
+
+    private func name(_ exposure: UInt16) -> String { self.machine.wish(of: exposure)?.name.text ?? "?" }
+
+    func session(_ session: GatewaySession, opened open: Open) {
+        guard self.settings.debug > 0 else { return }
+        self.logger.debug("visitor \(open.visitor) of '\(self.name(open.exposure))'")
+        self.printer.print(.stream(name: self.name(open.exposure), visitor: open.visitor.description))
+    }
+
+    func session(_ session: GatewaySession, backendOf exposure: UInt16, failed error: UVError) {
+        guard self.noise.take(now: self.loop.now) else { return }
+        let backend = self.backends[Int(exposure)].endpoint
+        self.logger.warning("the backend \(backend) of '\(self.name(exposure))' cannot be reached: \(error)")
+    }
+
+    func session(_ session: GatewaySession, streamOf exposure: UInt16, visitor: WireAddress, ended end: StreamEnd) {
+        switch end {
+        case .finished: self.logger.debug("visitor \(visitor) of '\(self.name(exposure))' done")
+        case .failed(let error):
+            guard self.noise.take(now: self.loop.now) else { break }
+            self.logger.info("visitor \(visitor) of '\(self.name(exposure))': the backend failed: \(error)")
+        case .resetByPeer(let code):
+            self.logger.debug("visitor \(visitor) of '\(self.name(exposure))' was reset: \(code)")
+        case .abandoned(let code):
+            self.logger.debug("visitor \(visitor) of '\(self.name(exposure))' was cut: \(code)")
+        }
+        // Not from inside the session's own work.
+        if self.stopAt != nil, self.streamCount == 0 { self.retryTimer?.start(after: 0) }
+    }
+
+    func sessionClosed(_ session: GatewaySession, _ end: LinkEnd) {
+        if session === self.session {
+            self.session = nil
+            if let refusal = self.keyRefusal {
+                self.perform(self.machine.keyRefused(refusal))
+            } else if !self.hasStopped {
+                self.lost(end.description)
+            }
+        } else {
+            self.leaving.removeAll { $0 === session }
+        }
+        self.closeIfQuiet()
+    }
+}

@@ -1,0 +1,30 @@
+internal import Reactor
+internal import Settings
+
+/// A local service that a name leads to.
+///
+/// Remembers the address that worked last, so that a backend which listens on one of localhost's addresses only is
+/// not asked at the other for every visitor.
+final class Backend {
+    /// The time in which a backend has to take a connection.
+    private static let connectMilliseconds: UInt64 = 5_000
+
+    let endpoint: Endpoint
+    private var preferred: SocketAddress?
+
+    init(_ address: BackendAddress) {
+        switch address {
+        case .tcp(let hostPort): self.endpoint = .host(hostPort.host, port: hostPort.port)
+        case .unix(let path): self.endpoint = .unix(path: path)
+        }
+    }
+
+    func connect(loop: EventLoop, completion: @escaping (Result<SocketStream, UVError>) -> Void) -> Connector {
+        Connector.connect(
+            loop: loop, to: self.endpoint, preferring: self.preferred, timeout: Self.connectMilliseconds
+        ) { [weak self] result in
+            if case .success(let stream) = result, let address = stream.peerAddress { self?.preferred = address }
+            completion(result)
+        }
+    }
+}

@@ -1,0 +1,69 @@
+import Foundation
+internal import Settings
+
+/// Something that a user or a program waits for, on standard output.
+enum AgentEvent {
+    case connected(gateway: String, pin: String)
+    case registered(name: String, address: String, port: UInt16, backend: String)
+    case stream(name: String, visitor: String)
+    case missing(name: String, code: String, message: String)
+    case lost(reason: String)
+    case retrying(seconds: Double)
+    case refused(code: String, message: String, exit: Int32)
+}
+
+/// Prints events: sentences for people, one JSON object a line for programs.
+struct EventPrinter {
+    private let format: AgentSettings.Output
+
+    init(format: AgentSettings.Output) { self.format = format }
+
+    func print(_ event: AgentEvent) {
+        guard let line = self.format == .json ? Self.json(event) : Self.text(event) else { return }
+        // Unbuffered, also into a pipe: whoever waits for an event waits for this line.
+        try? FileHandle.standardOutput.write(contentsOf: Data((line + "\n").utf8))
+    }
+
+    /// People read the rest in the log.
+    private static func text(_ event: AgentEvent) -> String? {
+        guard case .registered(let name, let address, _, let backend) = event else { return nil }
+        return "\(name): \(address) -> \(backend)"
+    }
+
+    /// The keys are part of the interface and described in the README.
+    private struct Line: Encodable {
+        var event: String
+        var gateway: String?
+        var pin: String?
+        var name: String?
+        var address: String?
+        var port: UInt16?
+        var backend: String?
+        var visitor: String?
+        var reason: String?
+        var seconds: Double?
+        var code: String?
+        var message: String?
+        var exit: Int32?
+    }
+
+    private static func json(_ event: AgentEvent) -> String? {
+        let line =
+            switch event {
+            case .connected(let gateway, let pin): Line(event: "connected", gateway: gateway, pin: pin)
+            case .registered(let name, let address, let port, let backend):
+                Line(event: "registered", name: name, address: address, port: port, backend: backend)
+            case .stream(let name, let visitor): Line(event: "stream", name: name, visitor: visitor)
+            case .missing(let name, let code, let message):
+                Line(event: "missing", name: name, code: code, message: message)
+            case .lost(let reason): Line(event: "lost", reason: reason)
+            case .retrying(let seconds): Line(event: "retrying", seconds: seconds)
+            case .refused(let code, let message, let exit):
+                Line(event: "refused", code: code, message: message, exit: exit)
+            }
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        guard let data = try? encoder.encode(line) else { return nil }
+        return String(decoding: data, as: UTF8.self)
+    }
+}

@@ -1,0 +1,99 @@
+internal import Logging
+internal import Reactor
+internal import Relay
+internal import Secure
+internal import Tunnel
+internal import Wire
+
+/// What a session reports to its agent.
+protocol GatewaySessionOwner: AnyObject {
+    func session(_ session: GatewaySession, judge peer: TLSPeer) -> PeerVerdict
+    func session(_ session: GatewaySession, welcomed welcome: Welcome)
+    func session(_ session: GatewaySession, registered answer: Registered)
+    func session(_ session: GatewaySession, goAway: GoAway)
+    func session(_ session: GatewaySession, backendOf exposure: UInt16) -> Backend?
+    func session(_ session: GatewaySession, opened open: Open)
+    func session(_ session: GatewaySession, streamOf exposure: UInt16, visitor: WireAddress, ended end: StreamEnd)
+    func session(_ session: GatewaySession, backendOf exposure: UInt16, failed error: UVError)
+    func sessionClosed(_ session: GatewaySession, _ end: LinkEnd)
+}
+
+/// One link, seen from the agent: connects backends to the streams that the gateway opens.
+final class GatewaySession {
+    let connection: LinkConnection
+    private let owner: any GatewaySessionOwner
+    private let logger: Logger
+    /// Backends that are being connected.
+    private var connectors: [StreamKey: Connector] = [:]
+
+    init(connection: LinkConnection, owner: any GatewaySessionOwner, logger: Logger) {
+        self.connection = connection
+        self.owner = owner
+        self.logger = logger
+        connection.delegate = self
+    }
+
+    func register(_ requests: [Register]) {
+        for request in requests { self.connection.link.register(request) }
+        self.connection.setNeedsFlush()
+    }
+
+    private func opened(_ key: StreamKey, _ open: Open) {
+        self.connection.attach(key, exposure: open.exposure, visitor: open.visitor, socket: nil)
+        guard let backend = self.owner.session(self, backendOf: open.exposure) else {
+            return self.connection.abort(key, .denied)
+        }
+        self.owner.session(self, opened: open)
+        self.connectors[key] = backend.connect(loop: self.connection.loop) { [weak self] result in
+            self?.connected(key, open.exposure, result)
+        }
+    }
+
+    private func connected(_ key: StreamKey, _ exposure: UInt16, _ result: Result<SocketStream, UVError>) {
+        self.connectors[key] = nil
+        switch result {
+        case .success(let socket): self.connection.accept(key, backend: socket)
+        case .failure(let error):
+            self.owner.session(self, backendOf: exposure, failed: error)
+            self.connection.abort(key, Self.code(of: error))
+        }
+    }
+
+    /// What the visitor's side is told about a backend that could not be reached.
+    private static func code(of error: UVError) -> ErrorCode {
+        switch error {
+        case .connectionRefused, .noSuchFile: .refused
+        case .timedOut: .timeout
+        case .permissionDenied: .denied
+        case .tooManyFiles: .overloaded
+        default: .unreachable
+        }
+    }
+}
+
+extension GatewaySession: LinkConnectionDelegate {
+    func link(_ connection: LinkConnection, didSecure peer: TLSPeer) -> PeerVerdict {
+        self.owner.session(self, judge: peer)
+    }
+
+    func link(_ connection: LinkConnection, did event: LinkEvent) {
+        switch event {
+        case .welcomed(let welcome): self.owner.session(self, welcomed: welcome)
+        case .registered(let answer): self.owner.session(self, registered: answer)
+        case .opened(let key, let open): self.opened(key, open)
+        case .goAway(let goAway): self.owner.session(self, goAway: goAway)
+        case .needMore, .login, .register, .unregister, .accepted, .data, .reset, .violation: break
+        }
+    }
+
+    func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd) {
+        self.connectors.removeValue(forKey: edge.key)?.cancel()
+        self.owner.session(self, streamOf: edge.exposure, visitor: edge.visitor, ended: end)
+    }
+
+    func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd) {
+        for connector in self.connectors.values { connector.cancel() }
+        self.connectors = [:]
+        self.owner.sessionClosed(self, end)
+    }
+}

@@ -1,0 +1,60 @@
+package import Wire
+
+/// Why an agent ends, with the exit code of each reason (`docs/errors.md`).
+package enum ExitReason: Int32, CaseIterable, Sendable {
+    /// Asked to stop.
+    case stopped = 0
+    /// The gateway's key is not the pinned or the known one, or nobody could be asked about it.
+    case wrongGatewayKey = 10
+    case loginRefused = 11
+    /// The gateway is open and takes agents from its own machine only.
+    case notLoopback = 12
+    case nameRefused = 13
+    case nameTaken = 14
+    /// A newer program of the same installation took over.
+    case replaced = 15
+    /// Two programs of one installation keep taking the name from each other.
+    case conflict = 16
+    case version = 17
+    case portRefused = 18
+    /// Bad command line (sysexits.h, EX_USAGE).
+    case usage = 64
+    /// The gateway cannot be reached or the link was lost, with `--once` (EX_UNAVAILABLE).
+    case unavailable = 69
+    /// Bad configuration (EX_CONFIG).
+    case configuration = 78
+
+    /// The reason for which waiting cannot help, if `code` is one.
+    package init?(final code: ErrorCode) {
+        switch code {
+        case .loginRefused, .revoked: self = .loginRefused
+        case .notLoopback: self = .notLoopback
+        case .nameInvalid, .nameNotAllowed, .tooManyNames: self = .nameRefused
+        case .nameTaken: self = .nameTaken
+        case .replaced: self = .replaced
+        case .conflict: self = .conflict
+        case .version: self = .version
+        case .portNotAllowed, .portTaken: self = .portRefused
+        default: return nil
+        }
+    }
+
+    /// A short name that stays the same across versions, for JSON and scripts.
+    package var slug: String {
+        switch self {
+        case .stopped: "stopped"
+        case .wrongGatewayKey: "wrong-gateway-key"
+        case .loginRefused: "login-refused"
+        case .notLoopback: "not-loopback"
+        case .nameRefused: "name-refused"
+        case .nameTaken: "name-taken"
+        case .replaced: "replaced"
+        case .conflict: "conflict"
+        case .version: "version"
+        case .portRefused: "port-refused"
+        case .usage: "usage"
+        case .unavailable: "unavailable"
+        case .configuration: "configuration"
+        }
+    }
+}

@@ -1,0 +1,44 @@
+/// Decides whether the key that a gateway shows is the right one.
+///
+/// In this order: a pin, which if given alone counts; the system's certificate authorities; the keys that were met
+/// before. There is no way to switch the question off.
+package enum GatewayTrust {
+    package enum Verdict: Equatable, Sendable {
+        case accept
+        /// Accept, and remember the key under the gateway's address.
+        case acceptAndRemember
+        /// Ask the person at the terminal.
+        case ask
+        case refuse(String)
+    }
+
+    /// - Parameters:
+    ///   - gateway: `HOST:PORT` as it was dialled.
+    ///   - pins: given by the user; one or two.
+    ///   - shown: the pin of the key that the gateway showed.
+    ///   - known: the pin that was remembered for this address.
+    ///   - knownAt: where it is written, `file:line`.
+    package static func judge(
+        gateway: String, pins: [String], shown: String, isTrustedBySystem: Bool, known: String?, knownAt: String,
+        isLoopback: Bool, hasTerminal: Bool
+    ) -> Verdict {
+        if !pins.isEmpty {
+            if pins.contains(shown) { return .accept }
+            return .refuse(
+                "\(gateway) shows the key \(shown), not the pinned \(pins.joined(separator: " or ")): "
+                    + "compare it with the pin that the gateway prints at its start")
+        }
+        if isTrustedBySystem { return .accept }
+        if let known {
+            if known == shown { return .accept }
+            return .refuse(
+                "the key of \(gateway) has changed: it shows \(shown), but \(known) was seen before (\(knownAt)); "
+                    + "if its owner changed it, delete that line, else somebody is in between")
+        }
+        if isLoopback { return .acceptAndRemember }
+        if hasTerminal { return .ask }
+        return .refuse(
+            "the key of \(gateway) is unknown and nobody can be asked: it is \(shown); "
+                + "if that is the pin that the gateway prints at its start, pass --pin \(shown)")
+    }
+}

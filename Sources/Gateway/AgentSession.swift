@@ -1,0 +1,307 @@
+internal import Admission
+internal import Logging
+internal import Modules
+internal import Reactor
+internal import Registry
+internal import Relay
+internal import Secure
+internal import Tunnel
+internal import Wire
+
+/// One agent's link, seen from the gateway: login, names, visitors.
+final class AgentSession {
+    private enum State {
+        case stranger
+        /// The authenticator is at work.
+        case authenticating(any Cancellable)
+        case up(AgentIdentity, run: UInt64)
+        case closed
+    }
+
+    let id: UInt64
+    let source: Source
+    let connection: LinkConnection
+    private let peer: SocketAddress
+    private unowned let gateway: GatewayServer
+    private var state = State.stranger
+    private var certificatePin: String?
+    private(set) var exposures: [Exposure] = []
+    /// Questions to the authenticator about names.
+    private var questions: [UInt16: any Cancellable] = [:]
+    /// Where each visitor came from, by stream, to give the place back.
+    private var visitors: [StreamKey: Source] = [:]
+
+    init(id: UInt64, connection: LinkConnection, peer: SocketAddress, gateway: GatewayServer) {
+        self.id = id
+        self.connection = connection
+        self.peer = peer
+        self.gateway = gateway
+        self.source = Source(key: peer.source, isLoopback: peer.isLoopback)
+        connection.delegate = self
+    }
+
+    var identity: AgentIdentity? {
+        if case .up(let identity, _) = self.state { identity } else { nil }
+    }
+
+    var run: UInt64? {
+        if case .up(_, let run) = self.state { run } else { nil }
+    }
+
+    /// How the log calls this agent.
+    var label: String { self.identity.map { "agent \($0) at \(self.peer)" } ?? "\(self.peer)" }
+
+    var canOpen: Bool { self.connection.isOpen && self.connection.link.canOpen }
+
+    // MARK: - Login
+
+    private func loginArrived(_ login: Login) {
+        self.gateway.admissionProgressed(self)
+        let request = LoginRequest(peer: self.peer, login: login, certificatePin: self.certificatePin)
+        let operation = self.gateway.authenticate(request) { [weak self] verdict in
+            self?.judged(verdict, login)
+        }
+        // An answer that came at once has changed the state already.
+        if case .stranger = self.state { self.state = .authenticating(operation) }
+    }
+
+    private func judged(_ verdict: LoginVerdict, _ login: Login) {
+        guard self.connection.isOpen else { return }
+        switch verdict {
+        case .granted(let id):
+            let identity = AgentIdentity(id: id)
+            if let refusal = self.gateway.refusalForLink(of: identity, run: login.run) {
+                self.gateway.logger.warning("link of \(identity) at \(self.peer) refused: \(refusal.text)")
+                self.connection.end(refusal.code, retryAfterSeconds: 5, text: refusal.text)
+                return
+            }
+            self.state = .up(identity, run: login.run)
+            self.gateway.loggedIn(self)
+            let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: self.gateway.maximumNames))
+            self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
+            self.connection.setNeedsFlush()
+            self.gateway.logger.debug("\(self.label) logged in")
+        case .refused(let code, let reason):
+            self.gateway.logger.warning("login from \(self.peer) refused: \(reason)")
+            self.gateway.penalize(self, .badLogin)
+            let text =
+                code == .notLoopback
+                ? "this gateway is open and takes agents from its own machine only; its operator can allow others"
+                : "the login was refused"
+            self.connection.end(code, text: text)
+        }
+    }
+
+    // MARK: - Names
+
+    private func registerArrived(_ register: Register) {
+        guard case .up(let identity, let run) = self.state else { return }
+        guard let name = Name(register.name) else {
+            self.gateway.logger.warning("\(self.label): bad name '\(PeerText.escaped(register.name, most: 64))'")
+            return self.answer(register.exposure, .nameInvalid, text: Name.rule)
+        }
+        guard self.questions[register.exposure] == nil else {
+            return self.answer(register.exposure, .nameInvalid, text: "this exposure is being registered already")
+        }
+        let request = NameRequest(identity: identity.id, peer: self.peer, name: name, port: register.port)
+        var hasAnswer = false
+        let question = self.gateway.authorize(request) { [weak self] verdict in
+            hasAnswer = true
+            self?.questions[register.exposure] = nil
+            self?.authorized(verdict, name, register, identity, run)
+        }
+        if !hasAnswer { self.questions[register.exposure] = question }
+    }
+
+    private func authorized(
+        _ verdict: NameVerdict, _ name: Name, _ register: Register, _ identity: AgentIdentity, _ run: UInt64
+    ) {
+        guard self.connection.isOpen else { return }
+        if case .refused(let code, let reason) = verdict {
+            self.gateway.logger.warning("\(self.label): name '\(name)' refused: \(reason)")
+            return self.answer(register.exposure, code, text: "the name is not allowed")
+        }
+        let holder = Registry.Holder(identity: identity, link: self.id, run: run, exposure: register.exposure)
+        switch self.gateway.claim(name, holder, port: register.port, session: self) {
+        case .success(let exposure):
+            self.exposures.append(exposure)
+            self.gateway.publish(exposure)
+        case .failure(let refusal):
+            self.gateway.logger.warning("\(self.label): name '\(name)' refused: \(refusal.text)")
+            self.answer(register.exposure, refusal.code, text: refusal.text)
+        }
+    }
+
+    /// The registrars have published the exposure, or failed to.
+    func published(_ exposure: Exposure, failure: String?) {
+        guard self.exposures.contains(where: { $0 === exposure }) else { return }
+        if let failure {
+            self.answer(exposure.number, .registrarFailed, text: failure)
+            return self.drop(exposure)
+        }
+        self.answer(exposure.number, .none, port: exposure.address.port, text: "\(exposure.address)")
+        exposure.published()
+    }
+
+    private func answer(_ exposure: UInt16, _ code: ErrorCode, port: UInt16 = 0, text: String) {
+        self.connection.link.answerRegister(Registered(exposure: exposure, code: code, port: port, text: text))
+        self.connection.setNeedsFlush()
+    }
+
+    /// Another link of the same agent has taken the exposure over.
+    func lost(_ exposure: Exposure, _ code: ErrorCode) {
+        self.exposures.removeAll { $0 === exposure }
+        guard self.connection.isOpen else { return }
+        self.gateway.logger.info("\(self.label): '\(exposure.name)' went to a newer link of the same agent")
+        if self.exposures.isEmpty {
+            self.connection.end(
+                code,
+                text: code == .conflict
+                    ? "two programs with one instance key take the name from each other"
+                    : "a newer program of the same agent took over")
+        } else {
+            self.answer(exposure.number, code, text: "a newer link of the same agent has the name now")
+        }
+    }
+
+    private func drop(_ exposure: Exposure) {
+        self.exposures.removeAll { $0 === exposure }
+        self.gateway.withdraw(exposure, from: self)
+    }
+
+    // MARK: - Visitors
+
+    func visitorArrived(_ stream: SocketStream, at exposure: Exposure) {
+        guard let peer = stream.peerAddress else { return stream.reset() }
+        let source = Source(key: peer.source, isLoopback: peer.isLoopback)
+        if let refusal = self.gateway.visitorRefusal(source) {
+            self.gateway.noisy("visitor \(peer) of '\(exposure.name)' refused: \(refusal)")
+            return stream.reset()
+        }
+        let now = self.connection.loop.now
+        let visitor = WireAddress(peer)
+        let local = stream.localAddress.map { WireAddress($0) } ?? .none
+        guard !self.connection.link.isFull,
+            let key = self.connection.link.open(exposure: exposure.number, visitor: visitor, local: local, now: now)
+        else {
+            self.gateway.visitorLeft(source)
+            self.gateway.noisy("visitor \(peer) of '\(exposure.name)' refused: the agent has no room for more streams")
+            return stream.reset()
+        }
+        self.visitors[key] = source
+        self.connection.attach(key, exposure: exposure.number, visitor: visitor, socket: stream)
+    }
+
+    private func name(of number: UInt16) -> String {
+        self.exposures.first { $0.number == number }.map { $0.name.text } ?? "a withdrawn name"
+    }
+
+    private func roomAppeared() {
+        for exposure in self.exposures { exposure.resume() }
+    }
+
+    // MARK: - The end
+
+    /// Finishes what runs and takes nothing new.
+    func drain() {
+        guard case .up = self.state, self.connection.link.streamCount > 0 else {
+            self.connection.end(.drain, retryAfterSeconds: 1, text: "the gateway stops")
+            return
+        }
+        self.connection.link.goAway(.drain, retryAfterSeconds: 1, text: "the gateway stops when the streams are done")
+        self.connection.setNeedsFlush()
+        let exposures = self.exposures
+        for exposure in exposures { self.drop(exposure) }
+    }
+
+    /// Asks again whether the agent still has the right to its names.
+    func recheckRights() {
+        guard case .up(let identity, _) = self.state else { return }
+        for exposure in self.exposures {
+            let request = NameRequest(
+                identity: identity.id, peer: self.peer, name: exposure.name, port: exposure.address.port)
+            let number = exposure.number
+            var hasAnswer = false
+            let question = self.gateway.authorize(request) { [weak self, weak exposure] verdict in
+                hasAnswer = true
+                self?.questions[number] = nil
+                guard let self, let exposure, case .refused(_, let reason) = verdict else { return }
+                self.gateway.logger.warning("\(self.label): the right to '\(exposure.name)' is gone: \(reason)")
+                self.answer(number, .revoked, text: "the right to the name was withdrawn")
+                self.drop(exposure)
+            }
+            if !hasAnswer { self.questions[number] = question }
+        }
+    }
+}
+
+extension AgentSession: LinkConnectionDelegate {
+    func link(_ connection: LinkConnection, didSecure peer: TLSPeer) -> PeerVerdict {
+        self.gateway.admissionProgressed(self)
+        self.certificatePin = peer.pin?.description
+        return .proceed(nil)
+    }
+
+    func link(_ connection: LinkConnection, did event: LinkEvent) {
+        switch event {
+        case .login(let login): self.loginArrived(login)
+        case .register(let register): self.registerArrived(register)
+        case .unregister(let number):
+            guard let exposure = self.exposures.first(where: { $0.number == number }) else { return }
+            self.drop(exposure)
+        case .accepted: self.roomAppeared()
+        case .goAway(let goAway):
+            self.gateway.logger.debug("\(self.label) says goodbye: \(goAway.code)")
+            let exposures = self.exposures
+            for exposure in exposures { self.drop(exposure) }
+        case .needMore, .welcomed, .registered, .opened, .data, .reset, .violation: break
+        }
+    }
+
+    func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd) {
+        if let source = self.visitors.removeValue(forKey: edge.key) { self.gateway.visitorLeft(source) }
+        let name = self.name(of: edge.exposure)
+        switch end {
+        case .finished: self.gateway.logger.debug("visitor \(edge.visitor) of '\(name)' done")
+        case .failed(let error): self.gateway.logger.debug("visitor \(edge.visitor) of '\(name)': \(error)")
+        case .resetByPeer(let code):
+            self.gateway.noisy("visitor \(edge.visitor) of '\(name)' reset: \(Self.explain(code))")
+        case .abandoned(let code):
+            self.gateway.noisy("visitor \(edge.visitor) of '\(name)' reset by the gateway: \(code)")
+        }
+        self.roomAppeared()
+    }
+
+    private static func explain(_ code: ErrorCode) -> String {
+        switch code {
+        case .refused: "refused: the agent's backend refuses connections"
+        case .timeout: "timeout: the agent's backend does not answer"
+        case .unreachable: "unreachable: the agent cannot find its backend"
+        case .aborted: "aborted: the backend broke the connection off"
+        default: "\(code)"
+        }
+    }
+
+    func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd) {
+        let label = self.label
+        let wasUp = self.identity != nil
+        if case .authenticating(let operation) = self.state { operation.cancel() }
+        for question in self.questions.values { question.cancel() }
+        self.questions = [:]
+        let exposures = self.exposures
+        for exposure in exposures { self.drop(exposure) }
+        self.state = .closed
+        if wasUp {
+            self.gateway.logger.debug("link of \(label) ended: \(end)")
+        } else {
+            self.gateway.strangerLeft(self, end)
+        }
+        self.gateway.sessionClosed(self)
+    }
+}
+
+extension WireAddress {
+    init(_ address: SocketAddress) {
+        self.init(family: address.family.rawValue, bytes: (address.high, address.low), port: address.port)
+    }
+}

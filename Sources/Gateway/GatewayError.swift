@@ -1,0 +1,22 @@
+/// Why a gateway cannot start, with its exit code.
+package struct GatewayError: Error, CustomStringConvertible {
+    /// The exit codes of `diglett-server` (`docs/errors.md`), after sysexits.h.
+    package enum Kind: Int32, CaseIterable, Sendable {
+        /// Bad command line (EX_USAGE).
+        case usage = 64
+        /// An address cannot be listened on (EX_OSERR).
+        case listen = 71
+        /// The state directory cannot be used (EX_CANTCREAT).
+        case state = 73
+        /// Bad configuration file, key or certificate (EX_CONFIG).
+        case configuration = 78
+    }
+
+    package let kind: Kind
+    package let description: String
+
+    package init(_ kind: Kind, _ description: String) {
+        self.kind = kind
+        self.description = description
+    }
+}

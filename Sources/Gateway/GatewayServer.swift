@@ -1,0 +1,501 @@
+internal import Admission
+package import Logging
+internal import Modules
+package import Reactor
+internal import Registry
+internal import Relay
+internal import Secure
+package import Settings
+internal import Tunnel
+internal import Wire
+
+/// A refusal with its code and the text for the agent.
+struct Refusal: Error, Equatable {
+    let code: ErrorCode
+    let text: String
+}
+
+/// The gateway: listeners for agents, their sessions, the names and their public listeners.
+package final class GatewayServer {
+    private enum Phase {
+        case running
+        case draining(until: UInt64)
+        case stopped
+    }
+
+    /// The modules get this long for one question or action.
+    private static let moduleDeadline: UInt64 = 10_000
+    private static let drainMilliseconds: UInt64 = 30_000
+    private static let mostAgents = 1_024
+    /// An installation's agents share one identity at an open gateway, so this bounds programs on one machine.
+    private static let mostLinksPerIdentity = 16
+    /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
+    private static let sleepThreshold: Int64 = 2_000
+
+    package let loop: EventLoop
+    let logger: Logger
+    let maximumNames = 16
+    private let settings: GatewaySettings
+    private let bindAddress: SocketAddress
+    private let state: StateDirectory
+    private let identity: Identity
+    private let context: TLSContext
+    private let buffers = RelayBuffers()
+    private let budget: ByteBudget
+    private let limits = LinkLimits()
+    private let authenticator: any Authenticator
+    private let registrars: [any Registrar]
+    private let ports: PortStore
+    private var registry: Registry
+    private var admission = Admission()
+    private var visitors: VisitorGate
+    private var listeners: [TCPListener] = []
+    private var sessions: [UInt64: AgentSession] = [:]
+    private var nextID: UInt64 = 1
+    private var phase = Phase.running
+    private var housekeeping: LoopTimer?
+    private var signals: [SignalSource] = []
+    private var suspended = EventLoop.suspendedMilliseconds
+    private var noise: TokenBucket
+    private var suppressed = 0
+
+    /// Prepares everything that can fail without listening yet.
+    package init(loop: EventLoop, settings: GatewaySettings, logger: Logger) throws(GatewayError) {
+        self.loop = loop
+        self.settings = settings
+        self.logger = logger
+        guard let bind = SocketAddress(settings.exposeBind == "localhost" ? "127.0.0.1" : settings.exposeBind, port: 0)
+        else {
+            throw GatewayError(.configuration, "expose-bind: '\(settings.exposeBind)' is no address: write 0.0.0.0 or ::")
+        }
+        self.bindAddress = bind
+        do throws(SettingsError) {
+            self.state = try StateDirectory(path: settings.stateDirectory)
+            try self.state.lockExclusively()
+        } catch { throw GatewayError(.state, error.description) }
+        self.identity = try Self.identity(settings, self.state)
+        do throws(TLSError) {
+            self.context = try .server(
+                identity: self.identity, applicationProtocol: WireConstant.applicationProtocol)
+        } catch { throw GatewayError(.configuration, "TLS: \(error)") }
+        let descriptors = DescriptorLimit.raise()
+        // Beside visitors: agents, strangers, listeners, files.
+        let reserve = Self.mostAgents + 256 + 128
+        var visitorLimits = VisitorLimits()
+        if descriptors < visitorLimits.total + reserve {
+            visitorLimits.total = max(descriptors - reserve, descriptors / 2)
+            logger.warning(
+                "only \(descriptors) file descriptors are allowed: at most \(visitorLimits.total) visitors at once")
+        }
+        self.visitors = VisitorGate(limits: visitorLimits)
+        self.budget = ByteBudget(limit: MemoryLimit.bytes() / 10 * 6)
+        self.authenticator = OpenAuthenticator(
+            acceptsStrangers: settings.authentication == .open, fingerprint: SHA256.hash)
+        self.registrars = [PrintRegistrar(logger: logger)]
+        self.registry = Registry(maximumNamesPerLink: self.maximumNames)
+        self.ports = PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger)
+        self.noise = TokenBucket(burst: 20, perSecond: 5, now: loop.now)
+    }
+
+    private static func identity(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity {
+        var place = state.file("identity.pem")
+        do throws(SettingsError) {
+            if let files = settings.tlsFiles {
+                place = files.key
+                let key = try FileAccess.read(files.key, most: 1 << 20, secret: true)
+                let certificate = try FileAccess.read(files.certificate, most: 1 << 20)
+                return try Self.load(key, certificate)
+            }
+            // Key and certificate in one file: there is no moment with only one of them.
+            let pem = try state.readOrMake("identity.pem", most: 1 << 20) {
+                guard let made = try? Identity.selfSigned(commonName: "diglett gateway") else { return [] }
+                return made.keyPEM + made.certificatePEM
+            }
+            return try Self.load(pem, pem)
+        } catch {
+            throw GatewayError(.configuration, error.place.isEmpty ? "\(place): \(error.reason)" : error.description)
+        }
+    }
+
+    private static func load(_ key: [UInt8], _ certificate: [UInt8]) throws(SettingsError) -> Identity {
+        do throws(TLSError) { return try .load(keyPEM: key, certificatePEM: certificate) } catch {
+            throw SettingsError("", error.description)
+        }
+    }
+
+    // MARK: - Start
+
+    /// Listens. Afterwards run the loop.
+    package func start() throws(GatewayError) {
+        do throws(GatewayError) { try self.listen() } catch {
+            self.tearDown()
+            throw error
+        }
+        self.logger.info("pin \(self.identity.pin)")
+        switch self.settings.authentication {
+        case .openToLoopback:
+            self.logger.info("open to agents of this machine only; --auth open would take any agent from anywhere")
+        case .open:
+            self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
+        }
+        let housekeeping = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
+        housekeeping.start(after: 1_000, repeating: 1_000)
+        self.housekeeping = housekeeping
+        self.authenticator.onChange { [weak self] in
+            guard let self else { return }
+            for session in self.sessions.values { session.recheckRights() }
+        }
+        do throws(UVError) {
+            for signal in [SignalSource.Signal.terminate, .interrupt] {
+                self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stop() })
+            }
+        } catch { self.logger.error("signals are not handled: \(error)") }
+    }
+
+    private func listen() throws(GatewayError) {
+        for hostPort in self.settings.listen {
+            let hosts = hostPort.host == "localhost" ? ["127.0.0.1", "::1"] : [hostPort.host]
+            for host in hosts {
+                guard let address = SocketAddress(host, port: hostPort.port) else {
+                    throw GatewayError(
+                        .configuration, "listen: '\(hostPort.host)' is no address: write 0.0.0.0, [::] or localhost")
+                }
+                do throws(UVError) {
+                    let listener = try TCPListener(loop: self.loop, address: address)
+                    listener.delegate = self
+                    self.listeners.append(listener)
+                    self.logger.info("listening for agents on \(listener.address)")
+                } catch {
+                    // A machine without IPv6 is no reason not to start with the defaults.
+                    let isOptional = (self.settings.listensByDefault || hosts.count > 1) && address.family == .ip6
+                    if isOptional, error == .familyNotSupported || error == .addressNotAvailable { continue }
+                    throw GatewayError(.listen, "cannot listen on \(address): \(Self.advice(error))")
+                }
+            }
+        }
+    }
+
+    private static func advice(_ error: UVError) -> String {
+        switch error {
+        case .addressInUse: "\(error): another program has the port; stop it or choose another with -l HOST:PORT"
+        case .permissionDenied: "\(error): ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+        case .addressNotAvailable: "\(error): this machine does not have the address"
+        default: "\(error)"
+        }
+    }
+
+    /// Addresses on which agents are listened for.
+    package var agentAddresses: [SocketAddress] { self.listeners.map(\.address) }
+
+    // MARK: - Strangers
+
+    func admissionProgressed(_ session: AgentSession) {
+        self.admission.progressed(session.id, now: self.loop.now)
+    }
+
+    func loggedIn(_ session: AgentSession) {
+        self.admission.left(session.id)
+    }
+
+    func penalize(_ session: AgentSession, _ offence: Offence) {
+        self.admission.penalize(session.source, offence, now: self.loop.now)
+    }
+
+    /// A connection ended before its login.
+    func strangerLeft(_ session: AgentSession, _ end: LinkEnd) {
+        switch end {
+        case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.tooManyLinks, _), .ended(.drain, _): return
+        case .ended(.handshakeTimeout, _): self.penalize(session, .tooSlow)
+        case .closedByPeer, .failed: self.penalize(session, .noLogin)
+        case .tls, .notTLS, .violation, .ended, .goAway: self.penalize(session, .protocolError)
+        }
+        self.noisy("no login from \(session.label): \(end)")
+    }
+
+    func authenticate(
+        _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
+    ) -> any Cancellable {
+        DeadlinedOperation(
+            loop: self.loop, milliseconds: Self.moduleDeadline,
+            late: .refused(.loginRefused, reason: "the authenticator did not answer in time"),
+            start: { self.authenticator.authenticate(request, completion: $0) }, completion: completion)
+    }
+
+    func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> any Cancellable {
+        DeadlinedOperation(
+            loop: self.loop, milliseconds: Self.moduleDeadline,
+            late: .refused(.nameNotAllowed, reason: "the authenticator did not answer in time"),
+            start: { self.authenticator.authorize(request, completion: $0) }, completion: completion)
+    }
+
+    /// Why an agent gets no further link, if so. A former link of the same program makes way.
+    func refusalForLink(of identity: AgentIdentity, run: UInt64) -> Refusal? {
+        guard case .running = self.phase else { return Refusal(code: .drain, text: "the gateway stops") }
+        let links = self.sessions.values.filter { $0.identity == identity && $0.connection.isOpen }
+        guard links.filter({ $0.run != run }).count < Self.mostLinksPerIdentity else {
+            return Refusal(code: .tooManyLinks, text: "the agent has \(links.count) links already")
+        }
+        guard self.sessions.values.count(where: { $0.identity != nil }) < Self.mostAgents else {
+            return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
+        }
+        return nil
+    }
+
+    // MARK: - Names
+
+    /// Gives a name to an agent that has the right to it: a new exposure, or that of its former link.
+    func claim(
+        _ name: Name, _ holder: Registry.Holder, port: UInt16, session: AgentSession
+    ) -> Result<Exposure, Refusal> {
+        guard case .running = self.phase else { return .failure(Refusal(code: .drain, text: "the gateway stops")) }
+        if port != 0, let range = self.settings.exposePorts, !range.contains(port) {
+            let text = "the port \(port) is not between \(range.low) and \(range.high)"
+            return .failure(Refusal(code: .portNotAllowed, text: text))
+        }
+        switch self.registry.register(name, holder, now: self.loop.now) {
+        case .refused(let code, let text): return .failure(Refusal(code: code, text: text))
+        case .takenOver(let former, let code):
+            let old = self.sessions[former.link]
+            if let old, let exposure = old.exposures.first(where: { $0.name == name }) {
+                old.lost(exposure, code)
+                if port == 0 || port == exposure.address.port {
+                    exposure.move(to: session, number: holder.exposure)
+                    return .success(exposure)
+                }
+                self.withdrawFromRegistrars(exposure)
+                exposure.close()
+            }
+        case .granted: break
+        }
+        switch self.openListener(name, holder.identity, wanted: port) {
+        case .failure(let refusal):
+            self.registry.unregister(name, link: holder.link, exposure: holder.exposure)
+            return .failure(refusal)
+        case .success(let listener):
+            self.ports.note(listener.address.port, for: name, holder.identity)
+            return .success(
+                Exposure(
+                    name: name, identity: holder.identity, listener: listener, number: holder.exposure,
+                    session: session, gateway: self))
+        }
+    }
+
+    /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
+    private func openListener(_ name: Name, _ identity: AgentIdentity, wanted: UInt16) -> Result<TCPListener, Refusal> {
+        func listener(_ port: UInt16) throws(UVError) -> TCPListener {
+            var address = self.bindAddress
+            address.port = port
+            return try TCPListener(loop: self.loop, address: address)
+        }
+        if wanted != 0 {
+            do throws(UVError) { return .success(try listener(wanted)) } catch {
+                return .failure(Refusal(code: .portTaken, text: "the public port \(wanted) cannot be had: \(error)"))
+            }
+        }
+        let range = self.settings.exposePorts
+        if let kept = self.ports.port(of: name, for: identity), range?.contains(kept) ?? true {
+            do throws(UVError) { return .success(try listener(kept)) } catch {
+                self.logger.warning("'\(name)' cannot have its port \(kept) again: \(error)")
+            }
+        }
+        guard let range else {
+            do throws(UVError) { return .success(try listener(0)) } catch {
+                return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
+            }
+        }
+        // Ports that others had come last, so that they find them free when they return.
+        let all = Array(range.low...range.high)
+        for port in all.filter({ !self.ports.isKept($0) }) + all.filter({ self.ports.isKept($0) }) {
+            do throws(UVError) { return .success(try listener(port)) } catch {
+                guard error == .addressInUse else {
+                    return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
+                }
+            }
+        }
+        return .failure(
+            Refusal(code: .portTaken, text: "all public ports from \(range.low) to \(range.high) are in use"))
+    }
+
+    /// Has all registrars publish the exposure, then tells its session.
+    func publish(_ exposure: Exposure) {
+        if exposure.isPublished {
+            exposure.session?.published(exposure, failure: nil)
+            return
+        }
+        var waiting = self.registrars.count
+        var failures: [String] = []
+        for registrar in self.registrars {
+            let operation = self.run({ registrar.publish(exposure.asPublic, completion: $0) }) { [weak exposure] result in
+                if case .failure(let error) = result { failures.append(error.reason) }
+                waiting -= 1
+                guard waiting == 0, let exposure else { return }
+                for failure in failures { self.logger.error("'\(exposure.name)' cannot be published: \(failure)") }
+                exposure.session?.published(
+                    exposure, failure: failures.isEmpty ? nil : "the name cannot be made reachable now")
+            }
+            exposure.operations.append(operation)
+        }
+    }
+
+    /// Takes an exposure back: no more visitors, the name is free.
+    func withdraw(_ exposure: Exposure, from session: AgentSession) {
+        self.registry.unregister(exposure.name, link: session.id, exposure: exposure.number)
+        self.withdrawFromRegistrars(exposure)
+        exposure.close()
+    }
+
+    private func withdrawFromRegistrars(_ exposure: Exposure) {
+        for registrar in self.registrars {
+            let name = exposure.name
+            var keep: (any Cancellable)?
+            keep = self.run({ registrar.withdraw(exposure.asPublic, completion: $0) }) { result in
+                // Held until here: nobody else waits for a withdrawal.
+                if keep != nil { keep = nil }
+                if case .failure(let error) = result {
+                    self.logger.error("'\(name)' cannot be withdrawn: \(error.reason)")
+                }
+            }
+        }
+    }
+
+    private func run(
+        _ start: (@escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?,
+        completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> any Cancellable {
+        DeadlinedOperation(
+            loop: self.loop, milliseconds: Self.moduleDeadline,
+            late: .failure(RegistrarError(reason: "the registrar did not answer in time")), start: start,
+            completion: completion)
+    }
+
+    // MARK: - Visitors
+
+    /// Why a visitor is not let in, if so; else it counts until `visitorLeft`.
+    func visitorRefusal(_ source: Source) -> String? {
+        switch self.visitors.arrived(from: source, now: self.loop.now) {
+        case .admit: nil
+        case .tooMany: "the gateway has as many visitors as it may have"
+        case .tooManyFromSource: "its address has too many connections"
+        case .tooFastFromSource: "its address connects too often"
+        }
+    }
+
+    func visitorLeft(_ source: Source) {
+        self.visitors.left(source)
+    }
+
+    /// Logs what strangers and visitors could cause without end, and so not all of it.
+    func noisy(_ message: @autoclosure () -> String) {
+        guard self.noise.take(now: self.loop.now) else {
+            self.suppressed += 1
+            return
+        }
+        let text = message()
+        self.logger.info("\(text)")
+    }
+
+    // MARK: - Time and the end
+
+    private func tick() {
+        for session in self.sessions.values { session.connection.tick() }
+        self.visitors.forgetIdle(now: self.loop.now)
+        let suspended = EventLoop.suspendedMilliseconds
+        if suspended - self.suspended > Self.sleepThreshold {
+            self.logger.info("the machine slept; asking all agents whether they are still there")
+            for session in self.sessions.values { session.connection.clockJumped() }
+        }
+        self.suspended = suspended
+        if self.suppressed > 0, self.noise.take(now: self.loop.now) {
+            self.logger.info("\(self.suppressed) further messages about visitors and strangers were left out")
+            self.suppressed = 0
+        }
+        if case .draining(let until) = self.phase {
+            for session in self.sessions.values where session.connection.link.streamCount == 0 { session.drain() }
+            if self.loop.now >= until {
+                self.logger.warning("some streams were not done in time and are cut")
+                self.cutAll()
+            }
+        }
+    }
+
+    /// Ends in order: no new agents and visitors, what runs may finish. A second call ends at once.
+    package func stop() {
+        switch self.phase {
+        case .running:
+            self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
+            let streams = self.sessions.values.reduce(0) { $0 + $1.connection.link.streamCount }
+            if streams > 0 { self.logger.info("stopping when \(streams) streams are done; a second signal cuts them") }
+            for listener in self.listeners { listener.close() }
+            self.listeners = []
+            for session in self.sessions.values { session.drain() }
+            self.finishIfEmpty()
+        case .draining: self.cutAll()
+        case .stopped: break
+        }
+    }
+
+    private func cutAll() {
+        for session in self.sessions.values { session.connection.close(.ended(.drain, "the gateway stops")) }
+    }
+
+    func sessionClosed(_ session: AgentSession) {
+        self.admission.left(session.id)
+        self.sessions[session.id] = nil
+        self.finishIfEmpty()
+    }
+
+    /// A stream of a session that drains may have been the last.
+    private func finishIfEmpty() {
+        guard case .draining = self.phase, self.sessions.isEmpty else { return }
+        self.phase = .stopped
+        self.tearDown()
+    }
+
+    private func tearDown() {
+        for listener in self.listeners { listener.close() }
+        self.listeners = []
+        self.housekeeping?.close()
+        self.housekeeping = nil
+        for signal in self.signals { signal.close() }
+        self.signals = []
+        self.authenticator.close()
+        for registrar in self.registrars { registrar.close() }
+    }
+}
+
+extension GatewayServer: TCPListenerDelegate {
+    package func listener(_ listener: TCPListener, didAccept stream: SocketStream) {
+        guard let peer = stream.peerAddress else { return stream.reset() }
+        let id = self.nextID
+        self.nextID += 1
+        let source = Source(key: peer.source, isLoopback: peer.isLoopback)
+        switch self.admission.connected(id, from: source, now: self.loop.now) {
+        case .admit: break
+        case .admitInsteadOf(let other):
+            self.sessions[other]?.connection.close(.ended(.handshakeTimeout, "made room for a newer connection"))
+        case .refuse(let milliseconds):
+            self.noisy("\(peer) is kept out for \(milliseconds / 1_000) s after what it did before")
+            return stream.reset()
+        }
+        do throws(TLSError) {
+            let connection = try LinkConnection(
+                socket: stream, context: self.context, serverName: nil, role: .gateway, limits: self.limits,
+                budget: self.budget, buffers: self.buffers, software: GatewayServer.software)
+            self.sessions[id] = AgentSession(id: id, connection: connection, peer: peer, gateway: self)
+            connection.start()
+        } catch {
+            self.admission.left(id)
+            self.logger.error("\(peer): \(error)")
+            stream.close()
+        }
+    }
+
+    package func listener(_ listener: TCPListener, didFail error: UVError) {
+        self.noisy("an agent could not be accepted: \(error)")
+    }
+}
+
+extension GatewayServer {
+    /// What HELLO tells of this program.
+    package static let software = "diglett-server/2.0.0"
+}

@@ -1,0 +1,70 @@
+package import Reactor
+package import Wire
+
+/// Something that is under way and can be called off: its completion will then not be called.
+package protocol Cancellable: AnyObject {
+    func cancel()
+}
+
+/// What an agent has shown of itself.
+package struct LoginRequest {
+    package let peer: SocketAddress
+    package let login: Login
+    /// `sha256/...` of the client certificate's key, if the agent has one. TLS has proved that it holds the key.
+    package let certificatePin: String?
+
+    package init(peer: SocketAddress, login: Login, certificatePin: String?) {
+        self.peer = peer
+        self.login = login
+        self.certificatePin = certificatePin
+    }
+}
+
+package enum LoginVerdict: Equatable {
+    /// - Parameter identity: the same for the same agent from link to link; shown in logs, so no secret.
+    case granted(identity: String)
+    /// The agent hears the code and one text that is the same for every refusal of that code; `reason` goes to the log.
+    case refused(ErrorCode, reason: String)
+}
+
+/// An agent asks for a name.
+package struct NameRequest {
+    package let identity: String
+    package let peer: SocketAddress
+    package let name: Name
+    /// The wanted public port, or 0.
+    package let port: UInt16
+
+    package init(identity: String, peer: SocketAddress, name: Name, port: UInt16) {
+        self.identity = identity
+        self.peer = peer
+        self.name = name
+        self.port = port
+    }
+}
+
+package enum NameVerdict: Equatable {
+    case granted
+    case refused(ErrorCode, reason: String)
+}
+
+/// Decides who an agent is and which names it may use: the first of the two seams at which diglett is extended.
+///
+/// Both questions are asked on the loop and answered on the loop, by calling `completion` exactly once, at once or
+/// later. The gateway gives each question ten seconds, then cancels it and refuses.
+package protocol Authenticator: AnyObject {
+    /// Who is this? Nil when `completion` was called already.
+    func authenticate(
+        _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
+    ) -> (any Cancellable)?
+
+    /// May it have this name? Nil when `completion` was called already.
+    func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> (any Cancellable)?
+
+    /// Called by the gateway once, with what is to be called when rights may have changed: the gateway then asks
+    /// `authorize` again for every name that is held.
+    func onChange(_ rightsChanged: @escaping () -> Void)
+
+    /// The gateway stops: close what is open.
+    func close()
+}

@@ -1,0 +1,44 @@
+package import Reactor
+package import Wire
+
+/// A name with its public listener, as registrars see it.
+package struct PublicExposure {
+    package let name: Name
+    package let identity: String
+    /// Where the gateway listens for the name's visitors.
+    package let address: SocketAddress
+
+    package init(name: Name, identity: String, address: SocketAddress) {
+        self.name = name
+        self.identity = identity
+        self.address = address
+    }
+}
+
+/// What a registrar could not do.
+package struct RegistrarError: Error, Equatable {
+    /// For the log.
+    package let reason: String
+
+    package init(reason: String) { self.reason = reason }
+}
+
+/// Makes an exposure reachable under its name, and undoes that: the second of the two seams at which diglett is
+/// extended. Several registrars may run side by side.
+///
+/// Work is done on the loop or handed elsewhere; `completion` is called on the loop exactly once, at once or later.
+/// The gateway gives each action ten seconds, then cancels it and counts it as failed.
+package protocol Registrar: AnyObject {
+    /// Visitors can come from now on. Nil when `completion` was called already.
+    func publish(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)?
+
+    /// No more visitors. Called before the listener is closed. Nil when `completion` was called already.
+    func withdraw(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)?
+
+    /// The gateway stops: close what is open.
+    func close()
+}

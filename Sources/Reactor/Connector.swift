@@ -1,0 +1,219 @@
+internal import CUV
+
+/// Where a connector connects to.
+package enum Endpoint: Hashable, Sendable, CustomStringConvertible {
+    case host(String, port: UInt16)
+    case unix(path: String)
+
+    package var description: String {
+        switch self {
+        case .host(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+        case .unix(let path): "unix:\(path)"
+        }
+    }
+}
+
+/// Connects to an endpoint: resolves its name and tries every address, the next one 250 ms after the last without an
+/// answer, or at once after a refusal; the first that connects wins (RFC 8305, "Happy Eyeballs").
+package final class Connector {
+    /// RFC 8305, 5: Connection Attempt Delay.
+    private static let stagger: UInt64 = 250
+
+    private let loop: EventLoop
+    private var resolver: Resolver?
+    private var waiting: [SocketAddress] = []
+    private var attempts: [ConnectAttempt] = []
+    private var staggerTimer: LoopTimer?
+    private var deadlineTimer: LoopTimer?
+    private var lastError = UVError.timedOut
+    private var completion: ((Result<SocketStream, UVError>) -> Void)?
+
+    /// Starts connecting; `completion` is called once and never from inside this call.
+    ///
+    /// - Parameters:
+    ///   - preferred: an address that worked before and is tried first when it is among the resolved ones.
+    ///   - timeout: milliseconds for everything together.
+    package static func connect(
+        loop: EventLoop, to endpoint: Endpoint, preferring preferred: SocketAddress? = nil, timeout: UInt64,
+        completion: @escaping (Result<SocketStream, UVError>) -> Void
+    ) -> Connector {
+        let connector = Connector(loop: loop, completion: completion)
+        let timer = LoopTimer(loop: loop) { [weak connector] in connector?.finish(.failure(.timedOut)) }
+        connector.deadlineTimer = timer
+        timer.start(after: timeout)
+        connector.start(endpoint, preferred)
+        return connector
+    }
+
+    private init(loop: EventLoop, completion: @escaping (Result<SocketStream, UVError>) -> Void) {
+        self.loop = loop
+        self.completion = completion
+    }
+
+    /// Gives up; the completion will not be called.
+    package func cancel() {
+        self.completion = nil
+        self.tearDown()
+    }
+
+    private func start(_ endpoint: Endpoint, _ preferred: SocketAddress?) {
+        switch endpoint {
+        case .unix(let path): self.attempt(.unix(path: path))
+        case .host("localhost", let port):
+            // RFC 6761, 6.3: resolves to the loopback addresses without asking anybody.
+            self.resolved([.loopback6(port: port), .loopback4(port: port)], preferred)
+        case .host(let host, let port):
+            if let address = SocketAddress(host, port: port) { return self.resolved([address], nil) }
+            do throws(UVError) {
+                self.resolver = try Resolver.resolve(loop: self.loop, host: host, port: port) { result in
+                    self.resolver = nil
+                    switch result {
+                    case .success(let addresses): self.resolved(addresses, preferred)
+                    case .failure(let error): self.finish(.failure(error))
+                    }
+                }
+            } catch {
+                self.finishLater(error)
+            }
+        }
+    }
+
+    private func resolved(_ addresses: [SocketAddress], _ preferred: SocketAddress?) {
+        self.waiting = addresses
+        if let preferred, let index = addresses.firstIndex(of: preferred) {
+            self.waiting.remove(at: index)
+            self.waiting.insert(preferred, at: 0)
+        }
+        self.next()
+    }
+
+    private func next() {
+        guard self.completion != nil else { return }
+        guard !self.waiting.isEmpty else {
+            if self.attempts.isEmpty { self.finishLater(self.lastError) }
+            return
+        }
+        self.attempt(.tcp(self.waiting.removeFirst()))
+        guard !self.waiting.isEmpty else { return }
+        let timer = self.staggerTimer ?? LoopTimer(loop: self.loop) { [weak self] in self?.next() }
+        self.staggerTimer = timer
+        timer.start(after: Self.stagger)
+    }
+
+    private func attempt(_ target: ConnectAttempt.Target) {
+        do throws(UVError) {
+            self.attempts.append(
+                try ConnectAttempt(loop: self.loop, target) { attempt, result in self.ended(attempt, result) })
+        } catch {
+            self.lastError = error
+            switch target {
+            case .tcp: self.next()
+            case .unix: self.finishLater(error)
+            }
+        }
+    }
+
+    private func ended(_ attempt: ConnectAttempt, _ result: Result<SocketStream, UVError>) {
+        self.attempts.removeAll { $0 === attempt }
+        switch result {
+        case .success: self.finish(result)
+        case .failure(let error):
+            self.lastError = error
+            if self.waiting.isEmpty, self.attempts.isEmpty { self.finish(.failure(error)) } else { self.next() }
+        }
+    }
+
+    /// Fails in a later turn, so that the completion is not called from inside `connect`.
+    private func finishLater(_ error: UVError) {
+        self.lastError = error
+        let timer = self.staggerTimer ?? LoopTimer(loop: self.loop) {}
+        timer.close()
+        self.staggerTimer = LoopTimer(loop: self.loop) { [weak self] in self?.finish(.failure(error)) }
+        self.staggerTimer?.start(after: 0)
+    }
+
+    private func finish(_ result: Result<SocketStream, UVError>) {
+        guard let completion = self.completion else {
+            if case .success(let stream) = result { stream.close() }
+            return
+        }
+        self.completion = nil
+        self.tearDown()
+        completion(result)
+    }
+
+    private func tearDown() {
+        self.resolver?.cancel()
+        self.resolver = nil
+        self.waiting = []
+        let attempts = self.attempts
+        self.attempts = []
+        for attempt in attempts { attempt.cancel() }
+        self.staggerTimer?.close()
+        self.staggerTimer = nil
+        self.deadlineTimer?.close()
+        self.deadlineTimer = nil
+    }
+}
+
+/// One connect(2) that is under way.
+private final class ConnectAttempt {
+    enum Target {
+        case tcp(SocketAddress)
+        case unix(path: String)
+    }
+
+    private let request: UnsafeMutablePointer<uv_connect_t>
+    private let stream: SocketStream
+    private var completion: ((ConnectAttempt, Result<SocketStream, UVError>) -> Void)?
+
+    init(
+        loop: EventLoop, _ target: Target,
+        completion: @escaping (ConnectAttempt, Result<SocketStream, UVError>) -> Void
+    ) throws(UVError) {
+        self.completion = completion
+        switch target {
+        case .tcp: self.stream = try SocketStream.tcp(loop: loop)
+        case .unix: self.stream = try SocketStream.unix(loop: loop)
+        }
+        self.request = .allocate(capacity: 1)
+        switch target {
+        case .tcp(let address):
+            let code = address.withRaw {
+                uv_tcp_connect(self.request, cuv_tcp_of_stream(self.stream.raw), cuv_sockaddr($0), onConnected)
+            }
+            guard code == 0 else {
+                self.stream.close()
+                self.request.deallocate()
+                throw UVError(code: code)
+            }
+        case .unix(let path):
+            uv_pipe_connect(self.request, cuv_pipe_of_stream(self.stream.raw), path, onConnected)
+        }
+        // Balanced in onConnected, which libuv calls whatever happens, also when the stream is closed.
+        self.request.pointee.data = Unmanaged.passRetained(self).toOpaque()
+    }
+
+    func cancel() {
+        self.completion = nil
+        self.stream.close()
+    }
+
+    func connected(_ status: CInt) {
+        self.request.deallocate()
+        let completion = self.completion
+        self.completion = nil
+        guard let completion else { return }
+        if status == 0 {
+            completion(self, .success(self.stream))
+        } else {
+            self.stream.close()
+            completion(self, .failure(UVError(code: status)))
+        }
+    }
+}
+
+private let onConnected: uv_connect_cb = { request, status in
+    guard let data = request?.pointee.data else { return }
+    Unmanaged<ConnectAttempt>.fromOpaque(data).takeRetainedValue().connected(status)
+}

@@ -1,0 +1,91 @@
+internal import CUV
+
+/// A name resolution that is under way (getaddrinfo(3) on libuv's thread pool).
+package final class Resolver {
+    private let request: UnsafeMutablePointer<uv_getaddrinfo_t>
+    private let port: UInt16
+    private var completion: ((Result<[SocketAddress], UVError>) -> Void)?
+
+    /// Resolves `host` and calls `completion` once, never from inside this call.
+    ///
+    /// Addresses come in the resolver's order of preference (RFC 6724) with the families taking turns (RFC 8305, 4).
+    package static func resolve(
+        loop: EventLoop, host: String, port: UInt16,
+        completion: @escaping (Result<[SocketAddress], UVError>) -> Void
+    ) throws(UVError) -> Resolver {
+        try Resolver(loop: loop, host: host, port: port, completion: completion)
+    }
+
+    private init(
+        loop: EventLoop, host: String, port: UInt16, completion: @escaping (Result<[SocketAddress], UVError>) -> Void
+    ) throws(UVError) {
+        self.request = .allocate(capacity: 1)
+        self.port = port
+        self.completion = completion
+        var hints = addrinfo()
+        hints.ai_family = AF_UNSPEC
+        hints.ai_socktype = CInt(SOCK_STREAM.rawValue)
+        do throws(UVError) { try check(uv_getaddrinfo(loop.raw, self.request, onResolved, host, nil, &hints)) } catch {
+            self.request.deallocate()
+            throw error
+        }
+        // Balanced in onResolved, which libuv calls whatever happens.
+        self.request.pointee.data = Unmanaged.passRetained(self).toOpaque()
+    }
+
+    /// The completion will not be called any more.
+    package func cancel() {
+        guard self.completion != nil else { return }
+        self.completion = nil
+        // It may be running already; then the answer finds nobody.
+        uv_cancel(cuv_req_of_getaddrinfo(self.request))
+    }
+
+    fileprivate func resolved(_ status: CInt, _ list: UnsafeMutablePointer<addrinfo>?) {
+        defer {
+            uv_freeaddrinfo(list)
+            self.request.deallocate()
+        }
+        let completion = self.completion
+        self.completion = nil
+        guard status == 0 else {
+            completion?(.failure(UVError(code: status)))
+            return
+        }
+        var addresses: [SocketAddress] = []
+        var next = list
+        while let entry = next {
+            var storage = sockaddr_storage()
+            let size = min(Int(entry.pointee.ai_addrlen), MemoryLayout<sockaddr_storage>.size)
+            if let source = entry.pointee.ai_addr {
+                withUnsafeMutableBytes(of: &storage) {
+                    $0.copyMemory(from: UnsafeRawBufferPointer(start: source, count: size))
+                }
+            }
+            if var address = SocketAddress(&storage) {
+                address.port = self.port
+                if !addresses.contains(address) { addresses.append(address) }
+            }
+            next = entry.pointee.ai_next
+        }
+        completion?(.success(Self.alternating(addresses)))
+    }
+
+    /// Lets the families take turns, beginning with the family of the first address.
+    package static func alternating(_ addresses: [SocketAddress]) -> [SocketAddress] {
+        guard let first = addresses.first else { return [] }
+        let preferred = addresses.filter { $0.family == first.family }
+        let others = addresses.filter { $0.family != first.family }
+        var result: [SocketAddress] = []
+        for index in 0..<max(preferred.count, others.count) {
+            if index < preferred.count { result.append(preferred[index]) }
+            if index < others.count { result.append(others[index]) }
+        }
+        return result
+    }
+}
+
+private let onResolved: uv_getaddrinfo_cb = { request, status, list in
+    guard let request, let data = request.pointee.data else { return }
+    Unmanaged<Resolver>.fromOpaque(data).takeRetainedValue().resolved(status, list)
+}

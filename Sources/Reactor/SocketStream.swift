@@ -1,0 +1,394 @@
+internal import CUV
+
+/// Hears of what happens to a ``SocketStream``.
+///
+/// Nothing but `socketStreamDidClose` arrives after `close()` or `reset()`.
+package protocol SocketStreamDelegate: AnyObject {
+    /// How many bytes the next read may bring; with 0 the stream stops reading until `startReading()`.
+    func readAllowance(_ stream: SocketStream) -> Int
+    /// Bytes have come. They lie in the loop's shared buffer: use or copy them before returning.
+    func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer)
+    /// The peer will send no more.
+    func socketStreamDidReachEnd(_ stream: SocketStream)
+    /// Queued bytes were handed to the kernel.
+    func socketStream(_ stream: SocketStream, didWrite count: Int)
+    /// Reading or writing failed; close or reset the stream.
+    func socketStream(_ stream: SocketStream, didFail error: UVError)
+    func socketStreamDidClose(_ stream: SocketStream)
+}
+
+/// A connected stream socket, TCP or unix.
+///
+/// ## Lifetime
+/// `init` makes the handle point to this object with one retained reference, and `onClose` takes it back: the object
+/// lives exactly from `uv_*_init` to the close callback, whoever else holds it. The other callbacks borrow that
+/// reference. That is sound because `uv_close` is asynchronous: whatever a delegate does in a callback, even closing
+/// the stream and dropping its last own reference, the retained one stands until `onClose`, which libuv calls in a
+/// later phase of the turn. `deinit` traps when the handle is open.
+package final class SocketStream {
+    private enum Phase { case open, closing, closed }
+
+    package let loop: EventLoop
+    let raw: UnsafeMutablePointer<uv_stream_t>
+    private let memory: UnsafeMutableRawPointer
+    private let isTCP: Bool
+    private var phase = Phase.open
+    private var isReading = false
+    private var hasEnded = false
+    /// An error that was met while writing and is reported at the end of the turn.
+    private var failure: UVError?
+    private var hasFailed = false
+    private var wantsShutdown = false
+    private var shutdownRequest: UnsafeMutablePointer<uv_shutdown_t>?
+    /// What the kernel did not take; the first is in flight while `isInFlight`.
+    private var queue: [Chunk] = []
+    private var isInFlight = false
+    /// Bytes in `queue`.
+    package private(set) var queuedByteCount = 0
+    /// Cleared by whoever tears the owner down; held strongly, which the close callback ends.
+    package var delegate: (any SocketStreamDelegate)?
+
+    /// An unconnected TCP socket, for a listener to accept into or a connector to connect.
+    static func tcp(loop: EventLoop) throws(UVError) -> SocketStream {
+        let raw = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
+        do throws(UVError) { try check(uv_tcp_init(loop.raw, raw)) } catch {
+            raw.deallocate()
+            throw error
+        }
+        return SocketStream(loop: loop, memory: UnsafeMutableRawPointer(raw), isTCP: true)
+    }
+
+    /// An unconnected unix socket.
+    static func unix(loop: EventLoop) throws(UVError) -> SocketStream {
+        let raw = UnsafeMutablePointer<uv_pipe_t>.allocate(capacity: 1)
+        do throws(UVError) { try check(uv_pipe_init(loop.raw, raw, 0)) } catch {
+            raw.deallocate()
+            throw error
+        }
+        return SocketStream(loop: loop, memory: UnsafeMutableRawPointer(raw), isTCP: false)
+    }
+
+    private init(loop: EventLoop, memory: UnsafeMutableRawPointer, isTCP: Bool) {
+        self.loop = loop
+        self.memory = memory
+        self.isTCP = isTCP
+        self.raw = memory.assumingMemoryBound(to: uv_stream_t.self)
+        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
+    }
+
+    deinit {
+        precondition(self.phase == .closed, "a socket stream was dropped before its close callback")
+    }
+
+    package var isOpen: Bool { self.phase == .open }
+
+    // MARK: - Reading
+
+    package func startReading() {
+        self.loop.assertOnLoop()
+        guard self.phase == .open, !self.isReading, !self.hasEnded, !self.hasFailed else { return }
+        let code = uv_read_start(self.raw, onAllocate, onRead)
+        guard code == 0 else { return self.fail(UVError(code: code)) }
+        self.isReading = true
+    }
+
+    package func stopReading() {
+        guard self.phase == .open, self.isReading else { return }
+        self.isReading = false
+        uv_read_stop(self.raw)
+    }
+
+    fileprivate func room() -> Int {
+        guard self.phase == .open, let delegate = self.delegate else { return 0 }
+        return min(delegate.readAllowance(self), self.loop.readBuffer.count)
+    }
+
+    fileprivate func didRead(_ count: Int, _ base: UnsafeMutablePointer<CChar>?) {
+        guard self.phase == .open else { return }
+        if count > 0 {
+            self.delegate?.socketStream(self, didRead: UnsafeRawBufferPointer(start: base, count: count))
+        } else if count == Int(UV_EOF.rawValue) {
+            self.isReading = false
+            self.hasEnded = true
+            self.delegate?.socketStreamDidReachEnd(self)
+        } else if count == Int(UV_ENOBUFS.rawValue) {
+            // Our own `room` said that nothing can be taken.
+            self.stopReading()
+        } else if count < 0 {
+            self.isReading = false
+            self.fail(UVError(code: CInt(truncatingIfNeeded: count)))
+        }
+    }
+
+    // MARK: - Writing
+
+    /// Writes `pieces` in order and returns how many bytes the kernel took at once.
+    ///
+    /// The rest is copied and queued, and reported by `didWrite` when it is gone.
+    package func write(_ pieces: [UnsafeRawBufferPointer]) -> Int {
+        self.loop.assertOnLoop()
+        guard self.phase == .open, !self.hasFailed, !self.wantsShutdown else { return 0 }
+        var taken = 0
+        if self.queue.isEmpty { taken = self.tryWrite(pieces) }
+        var skip = taken
+        for piece in pieces {
+            if skip >= piece.count {
+                skip -= piece.count
+            } else {
+                self.enqueue(UnsafeRawBufferPointer(rebasing: piece[skip...]))
+                skip = 0
+            }
+        }
+        self.submit()
+        return taken
+    }
+
+    package func write(_ bytes: UnsafeRawBufferPointer) -> Int {
+        self.loop.assertOnLoop()
+        guard self.phase == .open, !self.hasFailed, !self.wantsShutdown else { return 0 }
+        var taken = 0
+        if self.queue.isEmpty { taken = self.tryWriteOne(bytes) }
+        if taken < bytes.count {
+            self.enqueue(UnsafeRawBufferPointer(rebasing: bytes[taken...]))
+            self.submit()
+        }
+        return taken
+    }
+
+    private func tryWriteOne(_ bytes: UnsafeRawBufferPointer) -> Int {
+        guard bytes.count > 0 else { return 0 }
+        var buffer = uvBuffer(bytes)
+        return self.judge(uv_try_write(self.raw, &buffer, 1))
+    }
+
+    private func tryWrite(_ pieces: [UnsafeRawBufferPointer]) -> Int {
+        // 64 pieces of 16 KiB are more than one read of a link can hold.
+        withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: min(pieces.count, 64)) { buffers in
+            for index in buffers.indices { buffers.initializeElement(at: index, to: uvBuffer(pieces[index])) }
+            guard buffers.count > 0 else { return 0 }
+            return self.judge(uv_try_write(self.raw, buffers.baseAddress, UInt32(buffers.count)))
+        }
+    }
+
+    private func judge(_ code: CInt) -> Int {
+        if code >= 0 { return Int(code) }
+        if code != UV_EAGAIN.rawValue { self.fail(UVError(code: code)) }
+        return 0
+    }
+
+    private func enqueue(_ bytes: UnsafeRawBufferPointer) {
+        var rest = bytes
+        while rest.count > 0 {
+            let canAppend = self.queue.count > (self.isInFlight ? 1 : 0) && (self.queue.last?.room ?? 0) > 0
+            if !canAppend { self.queue.append(self.loop.chunks.take()) }
+            let count = self.queue[self.queue.count - 1].append(rest)
+            self.queuedByteCount += count
+            rest = UnsafeRawBufferPointer(rebasing: rest[count...])
+        }
+    }
+
+    /// Hands the first queued chunk to libuv, which writes it when the socket can take it.
+    private func submit() {
+        guard !self.isInFlight, self.phase == .open, let first = self.queue.first else { return }
+        var buffer = uvBuffer(first.readable)
+        first.request.pointee.data = Unmanaged.passRetained(first).toOpaque()
+        let code = uv_write(first.request, self.raw, &buffer, 1, onWrite)
+        if code == 0 {
+            self.isInFlight = true
+        } else {
+            Unmanaged.passUnretained(first).release()
+            self.fail(UVError(code: code))
+        }
+    }
+
+    fileprivate func didWrite(_ chunk: Chunk, _ status: CInt) {
+        self.isInFlight = false
+        guard self.phase == .open else { return }
+        guard status == 0 else { return self.fail(UVError(code: status)) }
+        var written = self.dequeueFirst()
+        // The socket has room again: give it what else waits before asking to be woken.
+        while !self.queue.isEmpty, !self.hasFailed {
+            let taken = self.tryWrite(self.queue.prefix(16).map { $0.readable })
+            guard taken > 0 else { break }
+            written += self.drop(taken)
+        }
+        self.submit()
+        self.delegate?.socketStream(self, didWrite: written)
+        if self.queue.isEmpty, self.wantsShutdown { self.shutDown() }
+    }
+
+    private func dequeueFirst() -> Int {
+        let chunk = self.queue.removeFirst()
+        let count = chunk.count
+        self.queuedByteCount -= count
+        self.loop.chunks.give(chunk)
+        return count
+    }
+
+    private func drop(_ count: Int) -> Int {
+        var rest = count
+        while rest > 0, let first = self.queue.first {
+            if rest >= first.count {
+                rest -= self.dequeueFirst()
+            } else {
+                first.head += rest
+                self.queuedByteCount -= rest
+                rest = 0
+            }
+        }
+        return count
+    }
+
+    /// Ends our direction once the queue is written: the peer sees the end of the stream and can still answer.
+    package func shutdownWriting() {
+        guard self.phase == .open, !self.wantsShutdown, !self.hasFailed else { return }
+        self.wantsShutdown = true
+        if self.queue.isEmpty { self.shutDown() }
+    }
+
+    private func shutDown() {
+        guard self.shutdownRequest == nil, self.phase == .open else { return }
+        let request = UnsafeMutablePointer<uv_shutdown_t>.allocate(capacity: 1)
+        // A failure means that the connection is gone already, which reading reports.
+        if uv_shutdown(request, self.raw, onShutdown) == 0 {
+            self.shutdownRequest = request
+        } else {
+            request.deallocate()
+        }
+    }
+
+    fileprivate func didShutDown() {
+        self.shutdownRequest?.deallocate()
+        self.shutdownRequest = nil
+    }
+
+    /// Reports `error` at the end of the turn, so that no delegate is called back from inside its own call.
+    private func fail(_ error: UVError) {
+        guard self.phase == .open, !self.hasFailed else { return }
+        self.hasFailed = true
+        self.failure = error
+        self.loop.atTurnEnd(self)
+    }
+
+    // MARK: - The end
+
+    /// Closes in order: what the kernel has taken is still delivered, what is queued here is dropped.
+    package func close() {
+        guard self.phase == .open else { return }
+        self.phase = .closing
+        uv_close(cuv_handle_of_stream(self.raw), onClose)
+    }
+
+    /// Closes with a TCP reset, so that the peer cannot take what it got for a complete answer.
+    package func reset() {
+        guard self.phase == .open else { return }
+        if self.isTCP { self.withDescriptor { _ = cuv_linger_reset($0) } }
+        self.close()
+    }
+
+    fileprivate func didClose() {
+        self.phase = .closed
+        for chunk in self.queue { self.loop.chunks.give(chunk) }
+        self.queue.removeAll()
+        self.queuedByteCount = 0
+        if self.isTCP {
+            self.memory.assumingMemoryBound(to: uv_tcp_t.self).deallocate()
+        } else {
+            self.memory.assumingMemoryBound(to: uv_pipe_t.self).deallocate()
+        }
+        let delegate = self.delegate
+        self.delegate = nil
+        delegate?.socketStreamDidClose(self)
+    }
+
+    // MARK: - Options and addresses (TCP)
+
+    /// Sends small writes at once (tcp(7), TCP_NODELAY).
+    package func setNoDelay() {
+        guard self.isTCP, self.phase == .open else { return }
+        uv_tcp_nodelay(cuv_tcp_of_stream(self.raw), 1)
+    }
+
+    /// Probes a silent peer after `seconds` (tcp(7), TCP_KEEPIDLE).
+    package func setKeepAlive(seconds: UInt32) {
+        guard self.isTCP, self.phase == .open else { return }
+        uv_tcp_keepalive(cuv_tcp_of_stream(self.raw), 1, seconds)
+    }
+
+    /// Gives up when sent bytes stay unacknowledged this long (tcp(7), TCP_USER_TIMEOUT).
+    package func setUserTimeout(milliseconds: UInt32) {
+        guard self.isTCP else { return }
+        self.withDescriptor { _ = cuv_user_timeout($0, milliseconds) }
+    }
+
+    /// Takes no more from us while more than `bytes` were not yet sent (tcp(7), TCP_NOTSENT_LOWAT): what is urgent
+    /// does not queue behind what is bulky.
+    package func setNotSentLowWater(bytes: UInt32) {
+        guard self.isTCP else { return }
+        self.withDescriptor { _ = cuv_notsent_lowat($0, bytes) }
+    }
+
+    private func withDescriptor(_ body: (CInt) -> Void) {
+        var descriptor: uv_os_fd_t = -1
+        guard self.phase == .open, uv_fileno(cuv_handle_of_stream(self.raw), &descriptor) == 0 else { return }
+        body(descriptor)
+    }
+
+    package var peerAddress: SocketAddress? {
+        guard self.isTCP, self.phase == .open else { return nil }
+        return SocketAddress.read { uv_tcp_getpeername(cuv_tcp_of_stream(self.raw), $0, $1) }
+    }
+
+    package var localAddress: SocketAddress? {
+        guard self.isTCP, self.phase == .open else { return nil }
+        return SocketAddress.read { uv_tcp_getsockname(cuv_tcp_of_stream(self.raw), $0, $1) }
+    }
+}
+
+extension SocketStream: TurnEndHandler {
+    package func turnDidEnd() {
+        guard let failure = self.failure, self.phase == .open else { return }
+        self.failure = nil
+        self.delegate?.socketStream(self, didFail: failure)
+    }
+}
+
+private func uvBuffer(_ bytes: UnsafeRawBufferPointer) -> uv_buf_t {
+    uv_buf_t(
+        base: UnsafeMutableRawPointer(mutating: bytes.baseAddress)?.assumingMemoryBound(to: CChar.self),
+        len: bytes.count)
+}
+
+private func borrow(_ data: UnsafeMutableRawPointer?, _ body: (SocketStream) -> Void) {
+    guard let data else { return }
+    Unmanaged<SocketStream>.fromOpaque(data)._withUnsafeGuaranteedRef(body)
+}
+
+private let onAllocate: uv_alloc_cb = { handle, _, buffer in
+    guard let handle, let buffer, let data = handle.pointee.data else { return }
+    Unmanaged<SocketStream>.fromOpaque(data)._withUnsafeGuaranteedRef { stream in
+        buffer.pointee = uv_buf_t(
+            base: stream.loop.readBuffer.baseAddress?.assumingMemoryBound(to: CChar.self), len: stream.room())
+    }
+}
+
+private let onRead: uv_read_cb = { raw, count, buffer in
+    borrow(raw?.pointee.data) { $0.didRead(count, buffer?.pointee.base) }
+}
+
+private let onWrite: uv_write_cb = { request, status in
+    guard let request, let data = request.pointee.data else { return }
+    // Balances the passRetained in `submit`.
+    let chunk = Unmanaged<Chunk>.fromOpaque(data).takeRetainedValue()
+    borrow(request.pointee.handle?.pointee.data) { $0.didWrite(chunk, status) }
+}
+
+private let onShutdown: uv_shutdown_cb = { request, _ in
+    borrow(request?.pointee.handle?.pointee.data) { $0.didShutDown() }
+}
+
+private let onClose: uv_close_cb = { handle in
+    guard let data = handle?.pointee.data else { return }
+    // Balances the passRetained in `init`.
+    Unmanaged<SocketStream>.fromOpaque(data).takeRetainedValue().didClose()
+}

@@ -1,0 +1,39 @@
+internal import CUV
+
+/// An error of libuv or the operating system, by its (negative) libuv code.
+package struct UVError: Error, Hashable, Sendable, CustomStringConvertible {
+    package let code: CInt
+
+    package init(code: CInt) { self.code = code }
+
+    /// The peer's host refused the connection.
+    package static let connectionRefused = UVError(code: UV_ECONNREFUSED.rawValue)
+    /// The peer reset the connection.
+    package static let connectionReset = UVError(code: UV_ECONNRESET.rawValue)
+    /// Nothing reads at the other end any more.
+    package static let brokenPipe = UVError(code: UV_EPIPE.rawValue)
+    package static let timedOut = UVError(code: UV_ETIMEDOUT.rawValue)
+    package static let cancelled = UVError(code: UV_ECANCELED.rawValue)
+    package static let addressInUse = UVError(code: UV_EADDRINUSE.rawValue)
+    package static let addressNotAvailable = UVError(code: UV_EADDRNOTAVAIL.rawValue)
+    package static let permissionDenied = UVError(code: UV_EACCES.rawValue)
+    package static let noSuchFile = UVError(code: UV_ENOENT.rawValue)
+    package static let invalidArgument = UVError(code: UV_EINVAL.rawValue)
+    /// The process has no file descriptor left.
+    package static let tooManyFiles = UVError(code: UV_EMFILE.rawValue)
+    /// The address family is not there on this machine.
+    package static let familyNotSupported = UVError(code: UV_EAFNOSUPPORT.rawValue)
+
+    /// Errors of name resolution (`UV_EAI_*`).
+    package var isResolution: Bool { self.code <= UV_EAI_ADDRFAMILY.rawValue && self.code >= UV_EAI_SOCKTYPE.rawValue - 2 }
+
+    /// libuv's sentence for the code, `connection refused` for instance.
+    package var description: String { String(cString: uv_strerror(self.code)) }
+}
+
+/// Turns a libuv return code into its value or a thrown error.
+@discardableResult
+func check(_ code: CInt) throws(UVError) -> CInt {
+    guard code >= 0 else { throw UVError(code: code) }
+    return code
+}

@@ -1,0 +1,45 @@
+package import Wire
+
+/// Remembers which public port a name had, so that the same agent gets the same port again.
+package struct PortLedger: Equatable, Sendable {
+    package struct Entry: Equatable, Sendable {
+        package let name: String
+        package let identity: String
+        package let port: UInt16
+
+        package init(name: String, identity: String, port: UInt16) {
+            self.name = name
+            self.identity = identity
+            self.port = port
+        }
+    }
+
+    /// Bounds the file; the entry that was used longest ago goes first.
+    package static let maximumEntries = 4_096
+
+    /// In the order of their last use, the newest last.
+    package private(set) var entries: [Entry]
+
+    package init(_ entries: [Entry] = []) {
+        self.entries = Array(entries.suffix(Self.maximumEntries))
+    }
+
+    package func port(of name: Name, for identity: AgentIdentity) -> UInt16? {
+        self.entries.last { $0.name == name.text && $0.identity == identity.id }?.port
+    }
+
+    /// Whether a port is remembered for somebody else and should not be given away while others are free.
+    package func isKept(_ port: UInt16) -> Bool { self.entries.contains { $0.port == port } }
+
+    /// Notes the port; false when nothing changed that would have to be saved.
+    package mutating func note(_ port: UInt16, for name: Name, _ identity: AgentIdentity) -> Bool {
+        let entry = Entry(name: name.text, identity: identity.id, port: port)
+        if self.entries.last == entry { return false }
+        let isKnown = self.entries.contains(entry)
+        // A port has one owner: whoever had it before has lost it.
+        self.entries.removeAll { ($0.name == name.text && $0.identity == identity.id) || $0.port == port }
+        self.entries.append(entry)
+        if self.entries.count > Self.maximumEntries { self.entries.removeFirst() }
+        return !isKnown
+    }
+}

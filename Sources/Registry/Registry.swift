@@ -1,0 +1,105 @@
+package import Wire
+
+/// Milliseconds of a clock that never goes back.
+package typealias Milliseconds = UInt64
+
+/// Who an agent is, as the authenticator said: an id that stays the same from link to link.
+package struct AgentIdentity: Hashable, Sendable, CustomStringConvertible {
+    package let id: String
+
+    package init(id: String) { self.id = id }
+
+    package var description: String { self.id }
+}
+
+/// Which names are held, by whom, over which link.
+///
+/// ## Rules
+/// - A name has one holder. Another identity never takes it over.
+/// - The same identity takes its name over at once: its old link may be dead and not know it yet.
+/// - When programs that are not the same one (by their run) take a name from each other again and again, the loser is
+///   told so (`conflict`) instead of `replaced`, as two copies of one installation fight.
+package struct Registry: Sendable {
+    package struct Holder: Equatable, Sendable {
+        package let identity: AgentIdentity
+        package let link: UInt64
+        package let run: UInt64
+        package let exposure: UInt16
+
+        package init(identity: AgentIdentity, link: UInt64, run: UInt64, exposure: UInt16) {
+            self.identity = identity
+            self.link = link
+            self.run = run
+            self.exposure = exposure
+        }
+    }
+
+    /// The answer to a wish for a name.
+    package enum Outcome: Equatable, Sendable {
+        case granted
+        /// Granted; tell the former holder that its exposure is gone, with this code.
+        case takenOver(from: Holder, ErrorCode)
+        case refused(ErrorCode, String)
+    }
+
+    /// Takeovers by other programs within `conflictSpan` after which the loser is told of a conflict.
+    private static let conflictTakeovers = 2
+    private static let conflictSpan: Milliseconds = 60_000
+
+    private let maximumNamesPerLink: Int
+    private var holders: [Name: Holder] = [:]
+    private var takeovers: [Name: [Milliseconds]] = [:]
+
+    package init(maximumNamesPerLink: Int) {
+        self.maximumNamesPerLink = maximumNamesPerLink
+    }
+
+    package var nameCount: Int { self.holders.count }
+
+    package func holder(of name: Name) -> Holder? { self.holders[name] }
+
+    package func names(of link: UInt64) -> [Name] {
+        self.holders.filter { $0.value.link == link }.map(\.key).sorted { $0.text < $1.text }
+    }
+
+    /// An agent asks for a name that it has the right to.
+    package mutating func register(_ name: Name, _ wish: Holder, now: Milliseconds) -> Outcome {
+        let held = self.holders.values.filter { $0.link == wish.link }
+        if held.contains(where: { $0.exposure == wish.exposure }) {
+            return .refused(.nameInvalid, "the exposure number \(wish.exposure) is in use on this link")
+        }
+        guard let holder = self.holders[name] else {
+            guard held.count < self.maximumNamesPerLink else {
+                return .refused(.tooManyNames, "a link has at most \(self.maximumNamesPerLink) names")
+            }
+            self.holders[name] = wish
+            return .granted
+        }
+        guard holder.identity == wish.identity else {
+            return .refused(.nameTaken, "the name '\(name)' is held by another agent")
+        }
+        guard holder.link != wish.link else {
+            return .refused(.nameTaken, "the name '\(name)' is registered on this link already")
+        }
+        guard held.count < self.maximumNamesPerLink else {
+            return .refused(.tooManyNames, "a link has at most \(self.maximumNamesPerLink) names")
+        }
+        self.holders[name] = wish
+        guard holder.run != wish.run else { return .takenOver(from: holder, .replaced) }
+        return .takenOver(from: holder, self.noteTakeover(name, now: now) ? .conflict : .replaced)
+    }
+
+    /// Whether this takeover is one too many.
+    private mutating func noteTakeover(_ name: Name, now: Milliseconds) -> Bool {
+        self.takeovers = self.takeovers.filter { now - ($0.value.last ?? 0) < Self.conflictSpan }
+        let recent = self.takeovers[name, default: []].filter { now - $0 < Self.conflictSpan }
+        self.takeovers[name] = recent.suffix(Self.conflictTakeovers) + [now]
+        return recent.count >= Self.conflictTakeovers
+    }
+
+    /// Frees a name, if that link still holds it by that exposure.
+    package mutating func unregister(_ name: Name, link: UInt64, exposure: UInt16) {
+        guard let holder = self.holders[name], holder.link == link, holder.exposure == exposure else { return }
+        self.holders[name] = nil
+    }
+}

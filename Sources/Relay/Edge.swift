@@ -1,0 +1,178 @@
+internal import Bytes
+package import Reactor
+package import Tunnel
+package import Wire
+
+/// Why a stream ended.
+package enum StreamEnd: Equatable {
+    /// Both directions ended in order.
+    case finished
+    /// The other end of the link reset it.
+    case resetByPeer(ErrorCode)
+    /// The socket at this edge failed.
+    case failed(UVError)
+    /// We gave it up: a deadline, a refusal, the end of the link.
+    case abandoned(ErrorCode)
+}
+
+/// One end of a stream: the socket of a visitor (at the gateway) or of a backend (at the agent).
+package final class Edge {
+    /// What the socket still sends to us.
+    private enum Reading { case active, ended }
+    /// What we still send to the socket.
+    private enum Writing {
+        case open
+        /// FIN came over the link and follows what is queued.
+        case finishing
+    }
+
+    package let key: StreamKey
+    package let exposure: UInt16
+    package let visitor: WireAddress
+    package let openedAt: Milliseconds
+    /// The connection outlives its edges, which tell it when they are closed.
+    private let connection: LinkConnection
+    /// Nil at the agent until the backend is connected.
+    private var socket: SocketStream?
+    private var reading = Reading.active
+    private var writing = Writing.open
+    private var end: StreamEnd?
+    /// What came before the backend was connected: at most the window that HELLO promises.
+    private var early = ByteQueue()
+    /// Bytes of the current batch: the first in place, as there is rarely a second.
+    private var piece: UnsafeRawBufferPointer?
+    private var morePieces: [UnsafeRawBufferPointer] = []
+
+    init(
+        key: StreamKey, exposure: UInt16, visitor: WireAddress, socket: SocketStream?, connection: LinkConnection
+    ) {
+        self.key = key
+        self.exposure = exposure
+        self.visitor = visitor
+        self.connection = connection
+        self.openedAt = connection.loop.now
+        self.socket = socket
+        if let socket { self.begin(socket) }
+    }
+
+    private func begin(_ socket: SocketStream) {
+        socket.delegate = self
+        socket.setNoDelay()
+        socket.setUserTimeout(milliseconds: 60_000)
+        socket.setKeepAlive(seconds: 60)
+        socket.startReading()
+    }
+
+    // MARK: - From the link
+
+    /// Takes bytes that lie in the batch; true when the edge was not yet touched in this batch.
+    func take(_ bytes: UnsafeRawBufferPointer, fin: Bool) -> Bool {
+        if fin { self.writing = .finishing }
+        guard bytes.count > 0 else { return self.piece == nil }
+        guard self.piece != nil else {
+            self.piece = bytes
+            return true
+        }
+        self.morePieces.append(bytes)
+        return false
+    }
+
+    /// Writes what the batch brought, in one call.
+    func flushPieces() {
+        guard self.end == nil else {
+            self.piece = nil
+            self.morePieces.removeAll(keepingCapacity: true)
+            return
+        }
+        if let first = self.piece {
+            self.piece = nil
+            if let socket = self.socket {
+                var written: Int
+                if self.morePieces.isEmpty {
+                    written = socket.write(first)
+                } else {
+                    self.morePieces.insert(first, at: 0)
+                    written = socket.write(self.morePieces)
+                    self.morePieces.removeAll(keepingCapacity: true)
+                }
+                self.connection.consumed(self.key, written)
+            } else {
+                self.early.append(first)
+                for more in self.morePieces { self.early.append(more) }
+                self.morePieces.removeAll(keepingCapacity: true)
+            }
+        }
+        self.settle()
+    }
+
+    /// The backend is connected: what came early goes first.
+    func connected(_ socket: SocketStream) {
+        self.socket = socket
+        self.begin(socket)
+        if !self.early.isEmpty {
+            let written = self.early.withReadable { socket.write($0) }
+            self.early.removeAll()
+            self.early.releaseStorageIfEmpty()
+            self.connection.consumed(self.key, written)
+        }
+        self.settle()
+    }
+
+    /// The link can take bytes of this stream again.
+    func resume() {
+        guard case .active = self.reading, self.end == nil else { return }
+        self.socket?.startReading()
+    }
+
+    /// Cuts the socket with a reset, so that a truncated answer never looks complete.
+    func abort(_ end: StreamEnd) {
+        guard self.end == nil else { return }
+        self.end = end
+        if let socket = self.socket { socket.reset() } else { self.connection.edgeClosed(self, end) }
+    }
+
+    /// Ends the socket's directions as the link's directions have ended.
+    private func settle() {
+        guard self.end == nil, case .finishing = self.writing, let socket = self.socket else { return }
+        switch self.reading {
+        case .active: socket.shutdownWriting()
+        case .ended:
+            guard socket.queuedByteCount == 0 else { return }
+            self.end = .finished
+            socket.close()
+        }
+    }
+}
+
+extension Edge: SocketStreamDelegate {
+    package func readAllowance(_ stream: SocketStream) -> Int {
+        self.connection.sendAllowance(self.key)
+    }
+
+    package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        self.connection.send(self.key, bytes)
+        // Stop now rather than be asked again in vain by the next readiness.
+        if self.connection.sendAllowance(self.key) == 0 { stream.stopReading() }
+    }
+
+    package func socketStreamDidReachEnd(_ stream: SocketStream) {
+        self.reading = .ended
+        self.connection.finish(self.key)
+        self.settle()
+    }
+
+    package func socketStream(_ stream: SocketStream, didWrite count: Int) {
+        self.connection.consumed(self.key, count)
+        self.settle()
+    }
+
+    package func socketStream(_ stream: SocketStream, didFail error: UVError) {
+        guard self.end == nil else { return }
+        self.connection.reset(self.key, .aborted)
+        self.abort(.failed(error))
+    }
+
+    package func socketStreamDidClose(_ stream: SocketStream) {
+        self.connection.edgeClosed(self, self.end ?? .finished)
+    }
+}

@@ -1,0 +1,424 @@
+internal import Bytes
+package import Reactor
+package import Secure
+package import Tunnel
+package import Wire
+
+/// Why a link's connection is over.
+package enum LinkEnd: Equatable, CustomStringConvertible {
+    /// The peer closed the connection.
+    case closedByPeer
+    case failed(UVError)
+    case tls(TLSError)
+    /// The first byte is not that of a TLS handshake.
+    case notTLS(firstByte: UInt8)
+    /// The peer broke the protocol.
+    case violation(PeerViolation)
+    /// We ended it, for this reason.
+    case ended(ErrorCode, String)
+    /// The peer ended it.
+    case goAway(GoAway)
+
+    package var description: String {
+        switch self {
+        case .closedByPeer: "the peer closed the connection"
+        case .failed(let error): "\(error)"
+        case .tls(let error): "\(error)"
+        case .notTLS(let byte): "another protocol, the first byte is 0x\(String(byte, radix: 16))"
+        case .violation(let violation): "\(violation.code): \(violation.detail)"
+        case .ended(let code, let text): text.isEmpty ? "\(code)" : "\(code): \(text)"
+        case .goAway(let goAway):
+            goAway.text.isEmpty ? "\(goAway.code)" : "\(goAway.code): \(PeerText.escaped(goAway.text))"
+        }
+    }
+}
+
+/// What the owner of a link makes of the peer's key.
+package enum PeerVerdict: Equatable {
+    /// Say hello, and as the agent log in.
+    case proceed(Login?)
+    /// Close without a word.
+    case refuse(TLSError)
+}
+
+/// The owner of a ``LinkConnection``: the gateway's or the agent's side of it.
+package protocol LinkConnectionDelegate: AnyObject {
+    /// The handshake is over: judge who the peer is.
+    func link(_ connection: LinkConnection, didSecure peer: TLSPeer) -> PeerVerdict
+    /// The machine asks for something that concerns more than bytes.
+    func link(_ connection: LinkConnection, did event: LinkEvent)
+    /// A stream is over and its slot free.
+    func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd)
+    /// The connection is closed and all its edges are.
+    func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd)
+}
+
+/// Drives one link: its socket, its TLS session, the multiplexer and the edges of the streams.
+package final class LinkConnection {
+    private enum Phase {
+        /// As a server, until the first byte: a parked connection costs no TLS session.
+        case silent
+        case open
+        /// The last words are on their way; what still comes is thrown away.
+        case lingering(until: Milliseconds, LinkEnd)
+        case closing(LinkEnd)
+        /// The socket is closed, edges are not.
+        case emptying(LinkEnd)
+        case closed
+    }
+
+    /// How long the peer may take to read our last words.
+    private static let lingerMilliseconds: Milliseconds = 2_000
+    /// What may wait unsent in the kernel; more only delays what is urgent.
+    private static let notSentBytes: UInt32 = 128 * 1024
+    /// What is encrypted and handed to the kernel at once.
+    private static let flushBytes = 64 * 1024
+
+    package let loop: EventLoop
+    package let peerAddress: SocketAddress?
+    /// The multiplexer; call its commands and then `setNeedsFlush`.
+    package var link: Link
+    package var delegate: (any LinkConnectionDelegate)?
+    private let socket: SocketStream
+    private let context: TLSContext
+    private let buffers: RelayBuffers
+    private let software: String
+    private var tls: TLSSession?
+    private var phase: Phase
+    /// By slot.
+    private var edges: [Edge?] = []
+    private var edgeCount = 0
+    private var touched: [Edge] = []
+    /// The beginning of a frame that is not yet whole.
+    private var partial = ByteQueue()
+    private var needsFlush = false
+    private var expired: [(StreamKey, ErrorCode)] = []
+
+    /// - Parameter serverName: as the dialling side, the host that was dialled.
+    package init(
+        socket: SocketStream, context: TLSContext, serverName: String?, role: Role, limits: LinkLimits,
+        budget: ByteBudget?, buffers: RelayBuffers, software: String
+    ) throws(TLSError) {
+        self.loop = socket.loop
+        self.socket = socket
+        self.context = context
+        self.buffers = buffers
+        self.software = software
+        self.peerAddress = socket.peerAddress
+        self.link = Link(role: role, limits: limits, budget: budget, now: socket.loop.now)
+        self.phase = .silent
+        if role == .agent {
+            self.phase = .open
+            self.tls = try TLSSession(context: context, serverName: serverName)
+        }
+    }
+
+    /// Starts reading, and as the dialling side the handshake.
+    package func start() {
+        self.socket.delegate = self
+        self.socket.setNoDelay()
+        self.socket.setUserTimeout(milliseconds: 30_000)
+        self.socket.setNotSentLowWater(bytes: Self.notSentBytes)
+        self.socket.startReading()
+        guard let tls = self.tls else { return }
+        do throws(TLSError) {
+            try tls.start(output: &self.buffers.cipher)
+            self.writeCipher()
+        } catch {
+            self.close(.tls(error))
+        }
+    }
+
+    package var isOpen: Bool {
+        switch self.phase {
+        case .silent, .open: true
+        case .lingering, .closing, .emptying, .closed: false
+        }
+    }
+
+    package func edge(_ key: StreamKey) -> Edge? {
+        guard key.slot < self.edges.count, let edge = self.edges[key.slot], edge.key == key else { return nil }
+        return edge
+    }
+
+    // MARK: - Commands
+
+    /// Sends what the machine has put into its outbox, at the end of this turn.
+    package func setNeedsFlush() {
+        guard !self.needsFlush else { return }
+        self.needsFlush = true
+        self.loop.atTurnEnd(self)
+    }
+
+    /// Binds a stream to its edge: to the visitor's socket, or to nothing until the backend is connected.
+    @discardableResult
+    package func attach(_ key: StreamKey, exposure: UInt16, visitor: WireAddress, socket: SocketStream?) -> Edge {
+        while self.edges.count <= key.slot { self.edges.append(nil) }
+        let edge = Edge(key: key, exposure: exposure, visitor: visitor, socket: socket, connection: self)
+        self.edges[key.slot] = edge
+        self.edgeCount += 1
+        self.setNeedsFlush()
+        return edge
+    }
+
+    /// As the agent: the backend of a stream is connected. Closes the socket if the stream is gone meanwhile.
+    package func accept(_ key: StreamKey, backend socket: SocketStream) {
+        guard self.isOpen, let edge = self.edge(key) else { return socket.close() }
+        self.link.accept(key, now: self.loop.now)
+        edge.connected(socket)
+        self.setNeedsFlush()
+    }
+
+    /// Resets a stream and cuts its edge.
+    package func abort(_ key: StreamKey, _ code: ErrorCode) {
+        self.reset(key, code)
+        self.edge(key)?.abort(.abandoned(code))
+    }
+
+    /// Ends the link after telling the peer why.
+    package func end(_ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
+        guard self.isOpen else { return }
+        self.link.goAway(code, retryAfterSeconds: retryAfterSeconds, text: text)
+        self.linger(.ended(code, text))
+    }
+
+    /// Closes at once.
+    package func close(_ end: LinkEnd) {
+        switch self.phase {
+        case .closing, .emptying, .closed: return
+        case .lingering(_, let first): self.phase = .closing(first)
+        case .silent, .open: self.phase = .closing(end)
+        }
+        self.abortEdges()
+        self.socket.close()
+    }
+
+    /// The machine slept: find out at once whether the peer is still there.
+    package func clockJumped() {
+        guard self.isOpen else { return }
+        self.link.clockJumped(now: self.loop.now)
+        self.setNeedsFlush()
+    }
+
+    /// Looks at the deadlines; call it about once a second.
+    package func tick() {
+        switch self.phase {
+        case .closing, .emptying, .closed: return
+        case .lingering(let until, let end):
+            if self.loop.now >= until { self.close(end) }
+        case .silent, .open:
+            let verdict = self.link.tick(now: self.loop.now, expired: &self.expired)
+            for (key, code) in self.expired { self.edge(key)?.abort(.abandoned(code)) }
+            self.expired.removeAll(keepingCapacity: true)
+            if case .close(let code) = verdict { return self.linger(.ended(code, "")) }
+            if self.link.needsFlush { self.setNeedsFlush() }
+            self.partial.releaseStorageIfEmpty()
+        }
+    }
+
+    /// Sends the last words, and closes when the peer has read them or the time for that is over.
+    private func linger(_ end: LinkEnd) {
+        guard self.isOpen else { return }
+        self.flush()
+        guard self.isOpen else { return }
+        if let tls = self.tls {
+            tls.close(output: &self.buffers.cipher)
+            self.writeCipher()
+        }
+        self.phase = .lingering(until: self.loop.now + Self.lingerMilliseconds, end)
+        self.abortEdges()
+        self.socket.shutdownWriting()
+    }
+
+    private func abortEdges() {
+        for key in self.link.allStreams() { self.edge(key)?.abort(.abandoned(.dead)) }
+    }
+
+    // MARK: - For the edges
+
+    func sendAllowance(_ key: StreamKey) -> Int {
+        self.isOpen ? self.link.sendAllowance(key) : 0
+    }
+
+    func send(_ key: StreamKey, _ bytes: UnsafeRawBufferPointer) {
+        self.link.send(key, bytes.bytes, now: self.loop.now)
+        // Bulk goes out at once, while it is in the cache; small frames wait for the end of the turn and share a
+        // record and a write.
+        if self.link.outboxCount >= Self.flushBytes { self.flush() } else { self.setNeedsFlush() }
+    }
+
+    func finish(_ key: StreamKey) {
+        self.link.finish(key, now: self.loop.now)
+        self.setNeedsFlush()
+    }
+
+    func consumed(_ key: StreamKey, _ count: Int) {
+        self.link.consumed(key, count, now: self.loop.now)
+        self.setNeedsFlush()
+    }
+
+    func reset(_ key: StreamKey, _ code: ErrorCode) {
+        self.link.reset(key, code)
+        self.setNeedsFlush()
+    }
+
+    func edgeClosed(_ edge: Edge, _ end: StreamEnd) {
+        self.link.release(edge.key)
+        if self.edge(edge.key) != nil { self.edges[edge.key.slot] = nil }
+        self.edgeCount -= 1
+        self.setNeedsFlush()
+        self.delegate?.link(self, streamEnded: edge, end)
+        self.finishIfEmpty()
+    }
+
+    private func finishIfEmpty() {
+        guard case .emptying(let end) = self.phase, self.edgeCount == 0 else { return }
+        self.phase = .closed
+        let delegate = self.delegate
+        self.delegate = nil
+        delegate?.linkDidClose(self, end)
+    }
+
+    // MARK: - Output
+
+    private func flush() {
+        guard self.isOpen, let tls = self.tls, tls.isEstablished else { return }
+        while true {
+            guard self.socket.queuedByteCount == 0 else {
+                self.link.congestion(true, now: self.loop.now)
+                break
+            }
+            self.link.fill(Self.flushBytes, now: self.loop.now)
+            guard self.link.outboxCount > 0 else { break }
+            var failure: TLSError?
+            self.link.drainOutbox { bytes in
+                do throws(TLSError) { try tls.encrypt(bytes, output: &self.buffers.cipher) } catch { failure = error }
+                return bytes.count
+            }
+            if let failure { return self.close(.tls(failure)) }
+            self.writeCipher()
+        }
+        while let key = self.link.nextResumable() { self.edge(key)?.resume() }
+    }
+
+    private func writeCipher() {
+        guard !self.buffers.cipher.isEmpty else { return }
+        _ = self.buffers.cipher.withReadable { self.socket.write($0) }
+        self.buffers.cipher.removeAll()
+    }
+
+    // MARK: - Input
+
+    private func received(_ bytes: UnsafeRawBufferPointer) {
+        if case .silent = self.phase {
+            // RFC 8446, 5.1: a handshake record begins with 22.
+            guard bytes[0] == 22 else { return self.close(.notTLS(firstByte: bytes[0])) }
+            self.phase = .open
+            do throws(TLSError) { self.tls = try TLSSession(context: self.context) } catch {
+                return self.close(.tls(error))
+            }
+        }
+        guard case .open = self.phase, let tls = self.tls else { return }
+        let carried = self.partial.count
+        let plain = self.buffers.plain
+        self.partial.withReadable { UnsafeMutableRawBufferPointer(rebasing: plain[0..<$0.count]).copyMemory(from: $0) }
+        self.partial.removeAll()
+        let wasEstablished = tls.isEstablished
+        let count: Int
+        do throws(TLSError) {
+            count = try tls.receive(
+                bytes, into: UnsafeMutableRawBufferPointer(rebasing: plain[carried...]), output: &self.buffers.cipher)
+        } catch {
+            // The alert that tells the peer why.
+            self.writeCipher()
+            return self.close(.tls(error))
+        }
+        self.writeCipher()
+        if !wasEstablished, let peer = tls.peer {
+            switch self.delegate?.link(self, didSecure: peer) {
+            case .refuse(let error): return self.close(.tls(error))
+            case nil: return self.close(.ended(.internalError, "nobody owns this link"))
+            case .proceed(let login):
+                self.link.start(software: self.software)
+                if let login { self.link.login(login) }
+                self.setNeedsFlush()
+            }
+        }
+        if count > 0 { self.link.heard(now: self.loop.now) }
+        self.handle(UnsafeRawBufferPointer(rebasing: plain[0..<(carried + count)]))
+        if tls.isClosedByPeer { self.close(.closedByPeer) }
+    }
+
+    private func handle(_ batch: UnsafeRawBufferPointer) {
+        var offset = 0
+        let now = self.loop.now
+        frames: while true {
+            let event = self.link.nextEvent(batch.bytes, at: &offset, now: now)
+            switch event {
+            case .needMore: break frames
+            case .data(let key, let range, let fin):
+                guard let edge = self.edge(key) else { continue }
+                if edge.take(UnsafeRawBufferPointer(rebasing: batch[range]), fin: fin) { self.touched.append(edge) }
+            case .reset(let key, let code):
+                self.edge(key)?.abort(.resetByPeer(code))
+            case .violation(let violation):
+                self.linger(.violation(violation))
+                break frames
+            case .goAway(let goAway):
+                self.delegate?.link(self, did: event)
+                // The bytes before it still count, the link does not.
+                if self.link.phase == .closed {
+                    self.deliver()
+                    return self.close(.goAway(goAway))
+                }
+            case .login, .welcomed, .register, .registered, .unregister, .opened, .accepted:
+                self.delegate?.link(self, did: event)
+            }
+            guard self.isOpen else { break frames }
+        }
+        self.deliver()
+        if self.isOpen {
+            self.partial.append(UnsafeRawBufferPointer(rebasing: batch[offset...]))
+            // Frames that ask nothing of us may have been answered by the machine.
+            if self.link.needsFlush { self.setNeedsFlush() }
+        }
+    }
+
+    private func deliver() {
+        for edge in self.touched { edge.flushPieces() }
+        self.touched.removeAll(keepingCapacity: true)
+    }
+}
+
+extension LinkConnection: TurnEndHandler {
+    package func turnDidEnd() {
+        self.needsFlush = false
+        self.flush()
+    }
+}
+
+extension LinkConnection: SocketStreamDelegate {
+    package func readAllowance(_ stream: SocketStream) -> Int { EventLoop.readBufferSize }
+
+    package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        self.received(bytes)
+    }
+
+    package func socketStreamDidReachEnd(_ stream: SocketStream) { self.close(.closedByPeer) }
+
+    package func socketStream(_ stream: SocketStream, didWrite count: Int) {
+        guard self.isOpen else { return }
+        self.link.outputProgressed(now: self.loop.now)
+        guard stream.queuedByteCount == 0 else { return }
+        self.link.congestion(false, now: self.loop.now)
+        self.setNeedsFlush()
+    }
+
+    package func socketStream(_ stream: SocketStream, didFail error: UVError) { self.close(.failed(error)) }
+
+    package func socketStreamDidClose(_ stream: SocketStream) {
+        guard case .closing(let end) = self.phase else { return }
+        self.phase = .emptying(end)
+        self.finishIfEmpty()
+    }
+}

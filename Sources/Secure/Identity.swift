@@ -1,0 +1,93 @@
+internal import COpenSSL
+
+/// A private key and its certificate.
+package final class Identity {
+    let key: OpaquePointer
+    let certificate: OpaquePointer
+    /// Further certificates up to a public root, if the file had them.
+    let chain: [OpaquePointer]
+    /// The pin of the public key.
+    package let pin: Pin
+
+    private init(key: OpaquePointer, certificate: OpaquePointer, chain: [OpaquePointer] = []) throws(TLSError) {
+        self.key = key
+        self.certificate = certificate
+        self.chain = chain
+        guard let pin = Pin(certificate: certificate) else { throw .last("the certificate has no usable key") }
+        self.pin = pin
+    }
+
+    deinit {
+        EVP_PKEY_free(self.key)
+        X509_free(self.certificate)
+        for certificate in self.chain { X509_free(certificate) }
+    }
+
+    /// Makes a P-256 key and a certificate that it signs itself, valid for 100 years: peers know it by its pin, and a
+    /// date would only break them one day.
+    package static func selfSigned(commonName: String) throws(TLSError) -> Identity {
+        guard let key = cssl_make_p256_key() else { throw .last("cannot make a key") }
+        guard let certificate = X509_new() else {
+            EVP_PKEY_free(key)
+            throw .last("cannot make a certificate")
+        }
+        X509_set_version(certificate, 2)
+        // A positive serial number of 63 random bits (RFC 5280, 4.1.2.2).
+        ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), SecureRandom.integer() >> 1)
+        X509_gmtime_adj(X509_getm_notBefore(certificate), -86_400)
+        X509_time_adj_ex(X509_getm_notAfter(certificate), 36_500, 0, nil)
+        let name = X509_get_subject_name(certificate)
+        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, commonName, -1, -1, 0)
+        X509_set_issuer_name(certificate, name)
+        X509_set_pubkey(certificate, key)
+        let identity = try Identity(key: key, certificate: certificate)
+        guard X509_sign(certificate, key, EVP_sha256()) > 0 else { throw .last("cannot sign the certificate") }
+        return identity
+    }
+
+    /// Reads a key and the certificates of `certificatePEM`, the first of which must be the key's.
+    package static func load(keyPEM: [UInt8], certificatePEM: [UInt8]) throws(TLSError) -> Identity {
+        // The default callback would ask for a passphrase on the terminal; this one has none.
+        guard let key = withBIO(keyPEM, { PEM_read_bio_PrivateKey($0, nil, { _, _, _, _ in 0 }, nil) }) else {
+            throw .last("no private key in PEM form, or one with a passphrase")
+        }
+        let certificates = withBIO(certificatePEM) { bio in
+            var list: [OpaquePointer] = []
+            while let certificate = PEM_read_bio_X509(bio, nil, nil, nil) { list.append(certificate) }
+            return list
+        }
+        ERR_clear_error()
+        guard let first = certificates.first else {
+            EVP_PKEY_free(key)
+            throw TLSError("no certificate in PEM form")
+        }
+        let identity = try Identity(key: key, certificate: first, chain: Array(certificates.dropFirst()))
+        try check(X509_check_private_key(first, key), "the key is not the certificate's")
+        return identity
+    }
+
+    package var keyPEM: [UInt8] {
+        written { PEM_write_bio_PrivateKey($0, self.key, nil, nil, 0, nil, nil) }
+    }
+
+    package var certificatePEM: [UInt8] {
+        written { PEM_write_bio_X509($0, self.certificate) }
+    }
+}
+
+private func withBIO<R>(_ bytes: [UInt8], _ body: (OpaquePointer?) -> R) -> R {
+    bytes.withUnsafeBytes { raw in
+        let bio = BIO_new_mem_buf(raw.baseAddress, CInt(raw.count))
+        defer { BIO_free(bio) }
+        return body(bio)
+    }
+}
+
+private func written(_ body: (OpaquePointer?) -> CInt) -> [UInt8] {
+    let bio = BIO_new(BIO_s_mem())
+    defer { BIO_free(bio) }
+    guard body(bio) == 1 else { return [] }
+    var result = [UInt8](repeating: 0, count: BIO_ctrl_pending(bio))
+    let count = BIO_read(bio, &result, CInt(result.count))
+    return Array(result.prefix(Int(max(count, 0))))
+}

@@ -1,0 +1,30 @@
+internal import COpenSSL
+
+/// Unpredictable bytes (OpenSSL's CSPRNG, seeded by the kernel).
+package enum SecureRandom {
+    package static func bytes(_ count: Int) -> [UInt8] {
+        var result = [UInt8](repeating: 0, count: count)
+        let code = RAND_bytes(&result, CInt(count))
+        precondition(code == 1, "the system has no randomness")
+        return result
+    }
+
+    package static func integer() -> UInt64 {
+        self.bytes(8).reduce(0) { $0 << 8 | UInt64($1) }
+    }
+}
+
+/// SHA-256 (FIPS 180-4).
+package enum SHA256 {
+    package static func hash(_ bytes: [UInt8]) -> [UInt8] {
+        var digest = [UInt8](repeating: 0, count: 32)
+        let code = EVP_Digest(bytes, bytes.count, &digest, nil, EVP_sha256(), nil)
+        precondition(code == 1, "OpenSSL has no SHA-256")
+        return digest
+    }
+
+    /// Compares without telling by its time where the difference is.
+    package static func isEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
+        left.count == right.count && CRYPTO_memcmp(left, right, left.count) == 0
+    }
+}

@@ -1,0 +1,107 @@
+internal import COpenSSL
+
+/// What all TLS sessions of a program share: versions, ciphers, identity, trust. TLS 1.3 only (RFC 8446).
+package final class TLSContext {
+    let raw: OpaquePointer
+    let isServer: Bool
+    let applicationProtocol: String
+
+    /// For a gateway.
+    ///
+    /// A client certificate is asked for, not demanded, and any is taken: who it belongs to is the authenticator's
+    /// question, by its pin.
+    package static func server(identity: Identity, applicationProtocol: String) throws(TLSError) -> TLSContext {
+        let context = try TLSContext(isServer: true, applicationProtocol: applicationProtocol)
+        try context.use(identity)
+        SSL_CTX_set_verify(context.raw, SSL_VERIFY_PEER, { _, _ in 1 })
+        // RFC 7301, 3.2: a peer that offers other protocols only is refused.
+        SSL_CTX_set_alpn_select_cb(
+            context.raw,
+            { _, out, outLength, offered, offeredLength, argument in
+                guard let out, let outLength, let offered, let argument else { return SSL_TLSEXT_ERR_ALERT_FATAL }
+                let wanted = argument.assumingMemoryBound(to: UInt8.self)
+                var index = 0
+                while index < Int(offeredLength) {
+                    let length = Int(offered[index])
+                    guard index + 1 + length <= Int(offeredLength) else { break }
+                    if length == Int(wanted[0]), memcmp(offered + index + 1, wanted + 1, length) == 0 {
+                        out.pointee = offered + index + 1
+                        outLength.pointee = UInt8(length)
+                        return SSL_TLSEXT_ERR_OK
+                    }
+                    index += 1 + length
+                }
+                return SSL_TLSEXT_ERR_ALERT_FATAL
+            }, context.protocolList)
+        return context
+    }
+
+    /// For an agent.
+    ///
+    /// - Parameters:
+    ///   - identity: the client certificate, if the agent has one.
+    ///   - trustsSystemRoots: whether certificates of the system's authorities are looked up. The outcome is reported
+    ///     by the session, which judges nothing by itself.
+    package static func client(
+        identity: Identity?, trustsSystemRoots: Bool, applicationProtocol: String
+    ) throws(TLSError) -> TLSContext {
+        let context = try TLSContext(isServer: false, applicationProtocol: applicationProtocol)
+        if let identity { try context.use(identity) }
+        SSL_CTX_set_verify(context.raw, SSL_VERIFY_NONE, nil)
+        if trustsSystemRoots {
+            // The directory is read certificate by certificate when one is needed; the bundle file would cost
+            // megabytes at every start.
+            SSL_CTX_set_default_verify_dir(context.raw)
+            if let file = getenv(X509_get_default_cert_file_env()) {
+                try check(SSL_CTX_load_verify_file(context.raw, file), "cannot read \(String(cString: file))")
+            }
+        }
+        let list = context.protocolList
+        guard SSL_CTX_set_alpn_protos(context.raw, list, UInt32(list[0]) + 1) == 0 else {
+            throw .last("cannot set the application protocol")
+        }
+        return context
+    }
+
+    /// The protocol's name as ALPN wants it, with its length before it; freed with the context.
+    private let protocolList: UnsafeMutablePointer<UInt8>
+
+    private init(isServer: Bool, applicationProtocol: String) throws(TLSError) {
+        guard let raw = SSL_CTX_new(isServer ? TLS_server_method() : TLS_client_method()) else {
+            throw .last("cannot make a TLS context")
+        }
+        let name = Array(applicationProtocol.utf8)
+        self.protocolList = .allocate(capacity: name.count + 1)
+        self.protocolList.initialize(to: UInt8(name.count))
+        for (index, byte) in name.enumerated() { (self.protocolList + 1 + index).initialize(to: byte) }
+        self.raw = raw
+        self.isServer = isServer
+        self.applicationProtocol = applicationProtocol
+        try check(cssl_only_tls13(raw), "this OpenSSL has no TLS 1.3")
+        cssl_set_mode(raw)
+        cssl_set_options(raw)
+        // Each end names the cipher first that its processor does best; AES-128 costs measurably less than AES-256.
+        let aes = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
+        let chacha = "TLS_CHACHA20_POLY1305_SHA256"
+        try check(
+            SSL_CTX_set_ciphersuites(raw, cssl_has_aes() != 0 ? "\(aes):\(chacha)" : "\(chacha):\(aes)"),
+            "cannot set the ciphers")
+    }
+
+    deinit {
+        SSL_CTX_free(self.raw)
+        self.protocolList.deallocate()
+    }
+
+    private func use(_ identity: Identity) throws(TLSError) {
+        try check(SSL_CTX_use_certificate(self.raw, identity.certificate), "cannot use the certificate")
+        try check(SSL_CTX_use_PrivateKey(self.raw, identity.key), "cannot use the key")
+        for certificate in identity.chain {
+            X509_up_ref(certificate)
+            guard cssl_add_chain_certificate(self.raw, certificate) == 1 else {
+                X509_free(certificate)
+                throw .last("cannot use the certificate chain")
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+package import Bytes
+internal import COpenSSL
+
+/// What the handshake told of the peer.
+package struct TLSPeer: Equatable, Sendable {
+    /// The pin of the peer's key; nil when it showed no certificate.
+    package let pin: Pin?
+    /// Whether the certificate leads to a trusted authority and names the host that was dialled.
+    package let isTrustedBySystem: Bool
+    /// Why not, in OpenSSL's words.
+    package let systemVerdict: String
+}
+
+/// One TLS connection as bytes in, bytes out; sockets are the driver's business.
+package final class TLSSession {
+    private let context: TLSContext
+    private let raw: OpaquePointer
+    private let port: UnsafeMutablePointer<TransportPort>
+    /// The peer, once the handshake is over.
+    package private(set) var peer: TLSPeer?
+    /// The peer has said that nothing more will come.
+    package private(set) var isClosedByPeer = false
+
+    /// - Parameter serverName: as a client, the host that was dialled: sent as SNI (RFC 6066, 3) unless it is an
+    ///   address, and compared with the certificate.
+    package init(context: TLSContext, serverName: String? = nil) throws(TLSError) {
+        guard let raw = SSL_new(context.raw) else { throw .last("cannot make a TLS session") }
+        self.context = context
+        self.raw = raw
+        self.port = .allocate(capacity: 1)
+        self.port.initialize(to: TransportPort())
+        guard let bio = TransportBIO.make(self.port) else { throw .last("cannot make a BIO") }
+        // One BIO for both directions; the session frees it.
+        SSL_set_bio(raw, bio, bio)
+        if context.isServer {
+            SSL_set_accept_state(raw)
+        } else {
+            SSL_set_connect_state(raw)
+            if let serverName {
+                SSL_set1_host(raw, serverName)
+                let isAddress = serverName.contains(":") || serverName.allSatisfy { $0.isNumber || $0 == "." }
+                if !isAddress { _ = cssl_set_server_name(raw, serverName) }
+            }
+        }
+    }
+
+    deinit {
+        SSL_free(self.raw)
+        self.port.deinitialize(count: 1)
+        self.port.deallocate()
+    }
+
+    package var isEstablished: Bool { self.peer != nil }
+
+    /// Says the first words of the handshake, as a client.
+    package func start(output: inout ByteQueue) throws(TLSError) {
+        try self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(TLSError) in
+            try session.shakeHands()
+        }
+    }
+
+    /// Takes what the socket delivered; what it means is written to `plain`, what must be answered to `output`.
+    ///
+    /// - Precondition: `plain` is at least as large as `input` and one record (16 KiB).
+    /// - Returns: number of bytes written to `plain`. All of `input` is used up.
+    package func receive(
+        _ input: UnsafeRawBufferPointer, into plain: UnsafeMutableRawBufferPointer, output: inout ByteQueue
+    ) throws(TLSError) -> Int {
+        var count = 0
+        try self.call(input, &output) { session throws(TLSError) in
+            if !session.isEstablished {
+                try session.shakeHands()
+                guard session.isEstablished else { return }
+            }
+            count = try session.decrypt(into: plain)
+        }
+        return count
+    }
+
+    private func decrypt(into plain: UnsafeMutableRawBufferPointer) throws(TLSError) -> Int {
+        var total = 0
+        while true {
+            precondition(total < plain.count, "the buffer for plain bytes is too small")
+            var count = 0
+            ERR_clear_error()
+            let code = SSL_read_ex(self.raw, plain.baseAddress.map { $0 + total }, plain.count - total, &count)
+            if code == 1 {
+                total += count
+                continue
+            }
+            switch SSL_get_error(self.raw, code) {
+            case SSL_ERROR_WANT_READ: return total
+            case SSL_ERROR_ZERO_RETURN:
+                self.isClosedByPeer = true
+                return total
+            default: throw .last("the TLS record is bad")
+            }
+        }
+    }
+
+    /// Encrypts all of `plain` into `output`.
+    ///
+    /// - Precondition: the handshake is over.
+    package func encrypt(_ plain: UnsafeRawBufferPointer, output: inout ByteQueue) throws(TLSError) {
+        try self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(TLSError) in
+            var offset = 0
+            while offset < plain.count {
+                var count = 0
+                ERR_clear_error()
+                let code = SSL_write_ex(
+                    session.raw, plain.baseAddress.map { $0 + offset }, plain.count - offset, &count)
+                guard code == 1 else { throw .last("cannot encrypt") }
+                offset += count
+            }
+        }
+    }
+
+    /// Says that nothing more will come (RFC 8446, 6.1, close_notify).
+    package func close(output: inout ByteQueue) {
+        guard self.isEstablished else { return }
+        // A failure means that the session is broken already.
+        try? self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(TLSError) in
+            _ = SSL_shutdown(session.raw)
+        }
+    }
+
+    private func shakeHands() throws(TLSError) {
+        ERR_clear_error()
+        let code = SSL_do_handshake(self.raw)
+        if code != 1 {
+            guard SSL_get_error(self.raw, code) == SSL_ERROR_WANT_READ else { throw .last("the TLS handshake failed") }
+            return
+        }
+        var name: UnsafePointer<UInt8>?
+        var length: UInt32 = 0
+        SSL_get0_alpn_selected(self.raw, &name, &length)
+        let chosen = String(decoding: UnsafeBufferPointer(start: name, count: Int(length)), as: UTF8.self)
+        guard chosen == self.context.applicationProtocol else {
+            throw TLSError("the peer does not speak \(self.context.applicationProtocol)")
+        }
+        let certificate = SSL_get1_peer_certificate(self.raw)
+        let verdict = SSL_get_verify_result(self.raw)
+        self.peer = TLSPeer(
+            pin: certificate.flatMap { Pin(certificate: $0) },
+            isTrustedBySystem: certificate != nil && verdict == X509_V_OK,
+            systemVerdict: String(cString: X509_verify_cert_error_string(verdict)))
+        X509_free(certificate)
+    }
+
+    /// Lends `input` and `output` to the BIO for the time of `body`.
+    private func call(
+        _ input: UnsafeRawBufferPointer, _ output: inout ByteQueue, _ body: (TLSSession) throws(TLSError) -> Void
+    ) throws(TLSError) {
+        try withUnsafeMutablePointer(to: &output) { pointer throws(TLSError) in
+            self.port.pointee.input = input.baseAddress
+            self.port.pointee.inputCount = input.count
+            self.port.pointee.output = pointer
+            defer {
+                self.port.pointee.input = nil
+                self.port.pointee.inputCount = 0
+                self.port.pointee.output = nil
+            }
+            try body(self)
+        }
+    }
+}

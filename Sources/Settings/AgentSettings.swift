@@ -1,0 +1,195 @@
+import Glibc
+package import Wire
+
+/// What the command line of `diglett` says; nil and empty mean not given.
+package struct AgentOptions: Sendable {
+    package var gateway: String?
+    package var names: [String] = []
+    package var backend: String?
+    package var token: String?
+    package var tokenFile: String?
+    package var pins: [String] = []
+    package var publicPort: String?
+    package var output: String?
+    package var once = false
+    package var debug = 0
+    package var configuration: String?
+    package var stateDirectory: String?
+
+    package init() {}
+}
+
+/// How an agent is to run: the command line over the configuration file over the defaults.
+package struct AgentSettings: Sendable {
+    package enum Output: String, Sendable, CaseIterable {
+        /// For people.
+        case text
+        /// One JSON object a line, for programs.
+        case json
+    }
+
+    /// A name and what it leads to.
+    package struct Expose: Equatable, Sendable {
+        package let name: Name
+        package let backend: BackendAddress
+        /// The wanted public port, or 0.
+        package let port: UInt16
+    }
+
+    package let gateway: HostPort
+    package let exposes: [Expose]
+    /// Empty when there is none.
+    package let token: String
+    package let pins: [String]
+    package let output: Output
+    package let once: Bool
+    package let debug: Int
+    package let stateDirectory: String
+
+    package init(_ options: AgentOptions) throws(SettingsError) {
+        let file: TOMLFile?
+        if let path = options.configuration { file = try TOMLFile(path: path) } else { file = nil }
+        let section = file?.root
+        let given = try (
+            gateway: section?.string("gateway"), token: section?.string("token"),
+            tokenFile: section?.string("token-file"), pins: section?.strings("pin"),
+            output: section?.string("output"), once: section?.boolean("once"), debug: section?.integer("debug"),
+            stateDirectory: section?.string("state-dir")
+        )
+        let sections = try section?.sections("expose") ?? []
+        try section?.finish()
+        func place(_ option: String, _ isOption: Bool) -> String {
+            isOption ? "option --\(option)" : section?.place(of: option) ?? "option --\(option)"
+        }
+
+        guard let gatewayText = options.gateway ?? given.gateway else {
+            throw SettingsError("option -g", "missing: say which gateway, -g gateway.example.com for instance")
+        }
+        let gateway = try GatewayAddress(
+            gatewayText, defaultPort: WireConstant.defaultPort, place: place("gateway", options.gateway != nil))
+        self.gateway = gateway.hostPort
+
+        self.exposes = try Self.exposes(options, sections)
+        self.token = try Self.token(options, file: given, path: options.configuration, line: gateway.token)
+        let pins = options.pins.isEmpty ? (given.pins ?? []) + gateway.pins : options.pins
+        for pin in pins where !(pin.hasPrefix("sha256/") && pin.utf8.count == 51) {
+            throw SettingsError(
+                place("pin", !options.pins.isEmpty), "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
+        }
+        self.pins = pins
+        let outputText = options.output ?? given.output ?? "text"
+        guard let output = Output(rawValue: outputText) else {
+            throw SettingsError(place("output", options.output != nil), "'\(outputText)' is neither text nor json")
+        }
+        self.output = output
+        self.once = options.once || given.once ?? false
+        self.debug = max(options.debug, given.debug ?? 0)
+        self.stateDirectory = try StateDirectory.path(
+            options.stateDirectory ?? given.stateDirectory, program: "diglett")
+    }
+
+    private static func exposes(
+        _ options: AgentOptions, _ sections: [TOMLFile.Section]
+    ) throws(SettingsError) -> [Expose] {
+        var result: [Expose] = []
+        func add(_ name: String, _ backend: String, _ port: UInt16, _ place: String) throws(SettingsError) {
+            guard let valid = Name(name) else {
+                throw SettingsError(place, "the name '\(PeerText.escaped(name))' is not valid: \(Name.rule)")
+            }
+            guard !result.contains(where: { $0.name == valid }) else {
+                throw SettingsError(place, "the name '\(valid)' is given twice")
+            }
+            result.append(Expose(name: valid, backend: try BackendAddress(backend, place: place), port: port))
+        }
+        // Names on the command line replace those of the file: mixing them would surprise.
+        guard !options.names.isEmpty || options.backend != nil else {
+            for section in sections {
+                guard let name = try section.string("name") else {
+                    throw SettingsError(section.place(of: "name"), "a table [[expose]] needs a name")
+                }
+                guard let backend = try section.string("backend") else {
+                    throw SettingsError(section.place(of: "name"), "'\(name)' needs a backend")
+                }
+                let number = try section.integer("public-port") ?? 0
+                guard let port = UInt16(exactly: number) else {
+                    throw SettingsError(section.place(of: "public-port"), "\(number) is no port")
+                }
+                try section.finish()
+                try add(name, backend, port, section.place(of: "name"))
+            }
+            guard !result.isEmpty else {
+                throw SettingsError("option -n", "missing: say under which name, -n example for instance")
+            }
+            return result
+        }
+        guard !options.names.isEmpty else {
+            throw SettingsError("option -n", "missing: say under which name, -n example for instance")
+        }
+        var port: UInt16 = 0
+        if let text = options.publicPort {
+            guard let number = HostPort.port(text), number > 0 else {
+                throw SettingsError("option --public-port", "'\(text)' is no port from 1 to 65535")
+            }
+            guard options.names.count == 1 else {
+                throw SettingsError("option --public-port", "belongs to one name; several have theirs in a file, -c")
+            }
+            port = number
+        }
+        var usesBackend = false
+        for text in options.names {
+            if let equals = text.firstIndex(of: "=") {
+                try add(String(text[..<equals]), String(text[text.index(after: equals)...]), port, "option -n")
+            } else {
+                guard let backend = options.backend else {
+                    throw SettingsError(
+                        "backend", "missing: say what '\(PeerText.escaped(text))' leads to, localhost:9000 for instance")
+                }
+                usesBackend = true
+                try add(text, backend, port, "option -n")
+            }
+        }
+        if let backend = options.backend, !usesBackend {
+            throw SettingsError("backend", "'\(backend)' belongs to no name: every -n has its own")
+        }
+        return result
+    }
+
+    /// The token: from the command line, a file, the configuration, the one-line gateway address, or the environment.
+    private static func token(
+        _ options: AgentOptions,
+        file: (
+            gateway: String?, token: String?, tokenFile: String?, pins: [String]?, output: String?, once: Bool?,
+            debug: Int?, stateDirectory: String?
+        ), path: String?, line: String?
+    ) throws(SettingsError) -> String {
+        var token: String
+        var place = "option -t"
+        if let given = options.token {
+            token = given
+        } else if let path = options.tokenFile ?? (file.token == nil ? file.tokenFile : nil) {
+            place = path
+            let text = String(decoding: try FileAccess.read(path, most: 4_096, secret: true), as: UTF8.self)
+            token = String(text.drop { $0.isWhitespace })
+            while token.last?.isWhitespace == true { token.removeLast() }
+            guard !token.isEmpty else { throw SettingsError(path, "holds no token") }
+        } else if let given = file.token, let path {
+            // Reading it again tells whether others could have read it.
+            _ = try FileAccess.read(path, most: 1 << 20, secret: true)
+            place = path
+            token = given
+        } else if let given = line {
+            place = "option -g"
+            token = given
+        } else if let given = getenv("DIGLETT_TOKEN") {
+            place = "DIGLETT_TOKEN"
+            token = String(cString: given)
+        } else {
+            return ""
+        }
+        guard token.utf8.count <= Login.maximumToken, token.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
+            throw SettingsError(
+                place, "a token has at most \(Login.maximumToken) letters, digits and signs, and no spaces")
+        }
+        return token
+    }
+}

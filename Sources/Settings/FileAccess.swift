@@ -1,0 +1,77 @@
+import Glibc
+
+/// Reading and writing of small files, with errors that name the file.
+package enum FileAccess {
+    /// Reads a file of at most `most` bytes.
+    ///
+    /// - Parameter secret: refuse a file that others than its owner can read.
+    package static func read(_ path: String, most: Int, secret: Bool = false) throws(SettingsError) -> [UInt8] {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw self.error(path, "cannot be read") }
+        defer { Glibc.close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw self.error(path, "cannot be read") }
+        if secret, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0 {
+            throw SettingsError(path, "holds a secret and others can read it: run chmod 600 \(path)")
+        }
+        var result: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 64 * 1024)
+        while true {
+            let count = Glibc.read(descriptor, &buffer, buffer.count)
+            if count == 0 { return result }
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw self.error(path, "cannot be read")
+            }
+            result += buffer[0..<count]
+            guard result.count <= most else { throw SettingsError(path, "is larger than \(most) bytes") }
+        }
+    }
+
+    package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
+    /// Writes a file beside the old one and renames it: a reader sees the old content or the new, never a part.
+    ///
+    /// - Parameter durable: whether the content must be on the disk before this returns.
+    package static func replace(
+        _ path: String, with bytes: [UInt8], mode: UInt32 = 0o600, durable: Bool
+    ) throws(SettingsError) {
+        let beside = "\(path).new"
+        let descriptor = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode)
+        guard descriptor >= 0 else { throw self.error(beside, "cannot be written") }
+        var isWhole = true
+        var offset = 0
+        while offset < bytes.count, isWhole {
+            let count = bytes[offset...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            if count > 0 { offset += count } else if errno != EINTR { isWhole = false }
+        }
+        if isWhole, durable { isWhole = fsync(descriptor) == 0 }
+        let failure = errno
+        Glibc.close(descriptor)
+        guard isWhole, rename(beside, path) == 0 else {
+            if isWhole == false { errno = failure }
+            let error = self.error(path, "cannot be written")
+            unlink(beside)
+            throw error
+        }
+    }
+
+    /// Makes a directory for its owner only, and those above it.
+    package static func makeDirectory(_ path: String) throws(SettingsError) {
+        guard mkdir(path, 0o700) != 0 else { return }
+        if errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+            try self.makeDirectory(String(path[..<slash]))
+            guard mkdir(path, 0o700) != 0 else { return }
+        }
+        guard errno == EEXIST else { throw self.error(path, "cannot be made") }
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+            throw SettingsError(path, "is not a directory")
+        }
+    }
+
+    /// An error with the system's reason for the last failure.
+    static func error(_ path: String, _ what: String) -> SettingsError {
+        SettingsError(path, "\(what): \(String(cString: strerror(errno)).lowercased())")
+    }
+}

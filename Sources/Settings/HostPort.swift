@@ -1,0 +1,128 @@
+/// A host and a port, as written `host:port`, `192.0.2.1:80` or `[2001:db8::1]:80`.
+package struct HostPort: Hashable, Sendable, CustomStringConvertible {
+    package let host: String
+    package let port: UInt16
+
+    package init(host: String, port: UInt16) {
+        self.host = host
+        self.port = port
+    }
+
+    /// - Parameter defaultPort: used when the text names none; nil makes the port compulsory.
+    /// - Returns: nil when the text is none of the forms above.
+    package init?(_ text: String, defaultPort: UInt16? = nil) {
+        var host = text
+        var port = defaultPort
+        if text.hasPrefix("[") {
+            guard let end = text.lastIndex(of: "]") else { return nil }
+            host = String(text[text.index(after: text.startIndex)..<end])
+            let rest = text[text.index(after: end)...]
+            guard host.contains(":") else { return nil }
+            if !rest.isEmpty {
+                guard rest.hasPrefix(":"), let number = Self.port(rest.dropFirst()) else { return nil }
+                port = number
+            }
+        } else if let colon = text.lastIndex(of: ":") {
+            host = String(text[..<colon])
+            // More than one colon without brackets: an IPv6 address, whose port nobody could tell from it.
+            guard !host.contains(":"), let number = Self.port(text[text.index(after: colon)...]) else { return nil }
+            port = number
+        }
+        guard let port, !host.isEmpty, host.utf8.count <= 253, host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
+            return nil
+        }
+        self.host = host
+        self.port = port
+    }
+
+    package var description: String {
+        self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)"
+    }
+
+    /// A port number, 0 included.
+    package static func port(_ text: some StringProtocol) -> UInt16? {
+        guard (1...5).contains(text.count), text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
+        return UInt16(text)
+    }
+}
+
+/// Where a backend is: `HOST:PORT`, `PORT` (on localhost) or `unix:PATH`.
+package enum BackendAddress: Hashable, Sendable, CustomStringConvertible {
+    case tcp(HostPort)
+    case unix(path: String)
+
+    package init(_ text: String, place: String) throws(SettingsError) {
+        if text.hasPrefix("unix:") {
+            let path = String(text.dropFirst("unix:".count))
+            // sockaddr_un holds 107 bytes and a zero (unix(7)).
+            guard !path.isEmpty, path.utf8.count <= 107, !path.utf8.contains(0) else {
+                throw SettingsError(place, "'\(text)': the path of a unix socket has 1 to 107 bytes")
+            }
+            self = .unix(path: path)
+        } else if let port = HostPort.port(text), port > 0 {
+            self = .tcp(HostPort(host: "localhost", port: port))
+        } else if let hostPort = HostPort(text), hostPort.port > 0 {
+            self = .tcp(hostPort)
+        } else {
+            throw SettingsError(place, "'\(text)' is no backend: write HOST:PORT, PORT or unix:PATH")
+        }
+    }
+
+    package var description: String {
+        switch self {
+        case .tcp(let hostPort): hostPort.description
+        case .unix(let path): "unix:\(path)"
+        }
+    }
+}
+
+/// What `-g` takes: `HOST`, `HOST:PORT`, or everything in one line, `diglett://TOKEN@HOST:PORT#sha256/PIN`.
+package struct GatewayAddress: Equatable, Sendable {
+    package let hostPort: HostPort
+    package let token: String?
+    package let pins: [String]
+
+    package init(_ text: String, defaultPort: UInt16, place: String) throws(SettingsError) {
+        let scheme = "diglett://"
+        var rest = text[...]
+        var pins: [String] = []
+        var token: String?
+        if text.hasPrefix(scheme) {
+            rest = rest.dropFirst(scheme.count)
+            if let hash = rest.firstIndex(of: "#") {
+                pins = [String(rest[rest.index(after: hash)...])]
+                rest = rest[..<hash]
+            }
+            if let at = rest.lastIndex(of: "@") {
+                token = String(rest[..<at])
+                rest = rest[rest.index(after: at)...]
+            }
+            if rest.hasSuffix("/") { rest = rest.dropLast() }
+        }
+        guard let hostPort = HostPort(String(rest), defaultPort: defaultPort), hostPort.port > 0 else {
+            // The text may hold a token, so it is not repeated here.
+            throw SettingsError(
+                place, "no gateway address: write HOST, HOST:PORT or diglett://TOKEN@HOST:PORT#sha256/PIN")
+        }
+        self.hostPort = hostPort
+        self.token = token
+        self.pins = pins
+    }
+}
+
+/// A range of ports, `LOW-HIGH` or a single one.
+package struct PortRange: Equatable, Sendable {
+    package let low: UInt16
+    package let high: UInt16
+
+    package init(_ text: String, place: String) throws(SettingsError) {
+        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
+        guard (1...2).contains(parts.count), let low = HostPort.port(parts[0]), low > 0,
+            let high = HostPort.port(parts[parts.count - 1]), high >= low
+        else { throw SettingsError(place, "'\(text)' is no range of ports: write LOW-HIGH, 30000-30100 for instance") }
+        self.low = low
+        self.high = high
+    }
+
+    package func contains(_ port: UInt16) -> Bool { port >= self.low && port <= self.high }
+}

@@ -1,0 +1,62 @@
+import Glibc
+
+/// The directory in which a program keeps what must survive a restart.
+package final class StateDirectory {
+    package let path: String
+    private var lock: CInt = -1
+
+    /// Opens it, and makes it, for its owner only, when it is missing.
+    package init(path: String) throws(SettingsError) {
+        self.path = path
+        try FileAccess.makeDirectory(path)
+        guard access(path, W_OK | X_OK) == 0 else { throw FileAccess.error(path, "cannot be used") }
+    }
+
+    deinit {
+        if self.lock >= 0 { Glibc.close(self.lock) }
+    }
+
+    /// Where a program keeps its state: in the given place, else in systemd's `$STATE_DIRECTORY`, `/var/lib` for root, else
+    /// the XDG base directory (`$XDG_STATE_HOME`, `~/.local/state`).
+    static func path(_ given: String?, program: String) throws(SettingsError) -> String {
+        if let given { return given }
+        if let ours = getenv("STATE_DIRECTORY").map({ String(cString: $0) }), !ours.isEmpty {
+            return String(ours.prefix { $0 != ":" })
+        }
+        if let base = getenv("XDG_STATE_HOME").map({ String(cString: $0) }), base.hasPrefix("/") {
+            return "\(base)/\(program)"
+        }
+        if geteuid() == 0 { return "/var/lib/\(program)" }
+        if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") {
+            return "\(home)/.local/state/\(program)"
+        }
+        throw SettingsError("state directory", "there is no HOME to put it into: pass --state-dir DIR")
+    }
+
+    package func file(_ name: String) -> String { "\(self.path)/\(name)" }
+
+    /// Makes sure that no second program works on this directory, until this object or the process is gone.
+    package func lockExclusively() throws(SettingsError) {
+        let path = self.file("lock")
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw FileAccess.error(path, "cannot be written") }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            Glibc.close(descriptor)
+            throw SettingsError(self.path, "another gateway uses this state directory: stop it or pass --state-dir DIR")
+        }
+        self.lock = descriptor
+    }
+
+    /// Reads a file of this directory, or makes it with what `make` returns when it is not there yet. Two programs
+    /// that start at once agree on one content.
+    package func readOrMake(_ name: String, most: Int, _ make: () -> [UInt8]) throws(SettingsError) -> [UInt8] {
+        let path = self.file(name)
+        if FileAccess.exists(path) { return try FileAccess.read(path, most: most, secret: true) }
+        let beside = "\(path).\(getpid())"
+        try FileAccess.replace(beside, with: make(), durable: true)
+        defer { unlink(beside) }
+        // link(2) fails if somebody was faster; then theirs counts.
+        guard link(beside, path) == 0 || errno == EEXIST else { throw FileAccess.error(path, "cannot be written") }
+        return try FileAccess.read(path, most: most, secret: true)
+    }
+}

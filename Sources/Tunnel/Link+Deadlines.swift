@@ -1,0 +1,76 @@
+internal import Bytes
+package import Wire
+
+// MARK: - The clock
+
+extension Link {
+    /// Looks at every deadline; call it about once a second.
+    ///
+    /// Streams that are over are appended to `expired`: they are reset here already, the driver resets their edges.
+    package mutating func tick(now: Milliseconds, expired: inout [(StreamKey, ErrorCode)]) -> LinkTick {
+        guard self.phase != .closed else { return .none }
+        if self.isCongested, now - self.lastOutputProgress >= self.limits.outputStalled {
+            return self.end(.stalled, "takes no bytes")
+        }
+        guard self.phase.isPastLogin else {
+            if now - self.createdAt >= self.limits.loginDeadline {
+                return self.end(.handshakeTimeout, "the login took too long")
+            }
+            return .none
+        }
+        if let deadline = self.deadline, now >= deadline {
+            return self.end(.dead, "no answer after the clock jumped")
+        }
+        let silence = now - self.lastReceived
+        if silence >= self.limits.deadAfter { return self.end(.dead, "nothing was heard for \(silence / 1_000) s") }
+        if silence >= self.limits.pingAfter, self.ping == nil { self.sendPing(now: now) }
+        for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) {
+            guard let code = self.expiry(slot, now: now) else { continue }
+            let key = StreamKey(slot: slot, id: self.streams[slot].id)
+            self.reset(key, code)
+            expired.append((key, code))
+        }
+        self.releaseIdleStorage()
+        return .none
+    }
+
+    /// The clock of the machine jumped ahead (a laptop that slept): ask the peer whether it is still there.
+    package mutating func clockJumped(now: Milliseconds) {
+        guard self.phase.isPastLogin else { return }
+        self.sendPing(now: now)
+        self.lastReceived = now
+        self.deadline = now + self.limits.deadAfterJump
+    }
+
+    /// Bytes came from the peer, whatever they mean: it lives.
+    package mutating func heard(now: Milliseconds) {
+        self.lastReceived = now
+        self.deadline = nil
+    }
+
+    private mutating func end(_ code: ErrorCode, _ text: String) -> LinkTick {
+        self.goAway(code, text: text)
+        self.phase = .closed
+        return .close(code)
+    }
+
+    private borrowing func expiry(_ slot: Int, now: Milliseconds) -> ErrorCode? {
+        guard !self.streams[slot].isReset else { return nil }
+        if case .awaitingAccept(let deadline) = self.streams[slot].opening { return now >= deadline ? .timeout : nil }
+        if self.streams[slot].receiveCredit.pending > 0,
+            now - self.streams[slot].lastProgress >= self.limits.stalled
+        {
+            return .stalled
+        }
+        switch (self.streams[slot].send, self.streams[slot].receive) {
+        case (.open, .ended), (.finishing, .ended), (.finished, .open):
+            return now - self.streams[slot].lastActivity >= self.limits.halfClosedIdle ? .idle : nil
+        case (.open, .open), (.finishing, .open), (.finished, .ended), (.reset, _), (_, .reset): return nil
+        }
+    }
+
+    private mutating func releaseIdleStorage() {
+        self.outbox.releaseStorageIfEmpty()
+        self.control.releaseStorageIfEmpty()
+    }
+}

@@ -1,0 +1,271 @@
+internal import Bytes
+internal import Wire
+
+// MARK: - Events from the wire
+
+extension Link {
+    /// Takes the next frame of `batch` at `offset` and moves `offset` past it.
+    ///
+    /// Call it until it returns ``LinkEvent/needMore``; then keep `batch` from `offset` on, which is less than one
+    /// frame, and put it before the next bytes. Frames that ask nothing of the driver are handled on the way.
+    package mutating func nextEvent(_ batch: RawSpan, at offset: inout Int, now: Milliseconds) -> LinkEvent {
+        while true {
+            guard self.phase != .closed, let header = FrameHeader(batch, at: offset) else {
+                if self.phase == .closed { offset = batch.byteCount }
+                return .needMore
+            }
+            do throws(PeerViolation) {
+                // Judged by its header alone: an illegal frame ends the link before its body is waited for.
+                let type = try self.check(header)
+                let end = offset + WireConstant.headerSize + header.length
+                guard end <= batch.byteCount else { return .needMore }
+                let start = offset + WireConstant.headerSize
+                offset = end
+                self.lastReceived = now
+                self.statistics.framesReceived += 1
+                guard let type else {
+                    self.statistics.unknownFrames += 1
+                    try self.glitch(now: now)
+                    continue
+                }
+                if type == .data {
+                    if let event = try self.receivedData(header, start, now: now) { return event }
+                } else if let event = try self.receivedControl(type, header, batch.extracting(start..<end), now: now) {
+                    return event
+                }
+            } catch {
+                self.goAway(error.code, text: error.detail)
+                self.phase = .closed
+                return .violation(error)
+            }
+        }
+    }
+
+    /// Checks what the eight bytes of a header tell; nil for an unknown frame that may be skipped.
+    private func check(_ header: FrameHeader) throws(PeerViolation) -> FrameType? {
+        let most = self.phase.isPastLogin ? WireConstant.maximumPayload : WireConstant.maximumPayloadBeforeLogin
+        guard header.length <= most else { throw .protocol("a frame of \(header.length) bytes") }
+        guard let type = FrameType(rawValue: header.typeByte) else {
+            guard header.flags & FrameFlag.ignorable != 0, self.phase.isPastLogin else {
+                throw .protocol("a frame of the unknown type \(header.typeByte)")
+            }
+            return nil
+        }
+        guard self.phase.allows(type, at: self.role) else {
+            throw .protocol("a frame \(type) while \(self.phase)")
+        }
+        guard header.flags & ~type.knownFlags == 0 else { throw .protocol("unknown flags on \(type)") }
+        guard type.isLinkFrame == (header.id == 0) else { throw .protocol("\(type) with the id \(header.id)") }
+        if let fixed = type.fixedLength, fixed != header.length {
+            throw .protocol("\(type) with \(header.length) bytes")
+        }
+        if type == .data, header.length == 0, header.flags & FrameFlag.fin == 0 {
+            throw .protocol("an empty data frame without an end")
+        }
+        return type
+    }
+
+    private mutating func receivedData(
+        _ header: FrameHeader, _ start: Int, now: Milliseconds
+    ) throws(PeerViolation) -> LinkEvent? {
+        guard let slot = try self.liveSlot(header.id) else { return nil }
+        if self.role == .gateway, case .awaitingAccept = self.streams[slot].opening {
+            throw .protocol("data on stream \(header.id) before it was accepted")
+        }
+        guard case .open = self.streams[slot].receive else {
+            throw .protocol("data on stream \(header.id) after its end")
+        }
+        if self.streams[slot].receiveCredit.pending == 0 { self.streams[slot].lastProgress = now }
+        guard self.streams[slot].receiveCredit.receive(header.length) else {
+            throw PeerViolation(code: .flowControl, detail: "more on stream \(header.id) than was granted")
+        }
+        self.streams[slot].lastActivity = now
+        self.statistics.bytesReceived &+= UInt64(header.length)
+        let fin = header.flags & FrameFlag.fin != 0
+        if fin {
+            self.streams[slot].receive = .ended
+            self.streams[slot].receiveCredit.close(budget: self.budget)
+        }
+        return .data(StreamKey(slot: slot, id: header.id), start..<(start + header.length), fin: fin)
+    }
+
+    /// The slot of a stream that can still receive frames; nil when it is closed or reset, which is a lawful race.
+    private mutating func liveSlot(_ id: UInt32) throws(PeerViolation) -> Int? {
+        guard id <= self.lastOpened else { throw .protocol("a frame for stream \(id), which was never opened") }
+        guard let slot = self.streams.slot(of: id), !self.streams[slot].isReset else {
+            self.statistics.lateFrames += 1
+            return nil
+        }
+        return slot
+    }
+
+    private mutating func receivedControl(
+        _ type: FrameType, _ header: FrameHeader, _ payload: RawSpan, now: Milliseconds
+    ) throws(PeerViolation) -> LinkEvent? {
+        switch try self.decode(type, payload) {
+        case .hello(let hello): return try self.receivedHello(hello)
+        case .login(let login):
+            self.phase = .authenticating
+            return .login(login)
+        case .welcome(let welcome):
+            self.phase = .up
+            self.sendPing(now: now)
+            return .welcomed(welcome)
+        case .register(let register): return try self.receivedRegister(register, now: now)
+        case .registered(let answer): return .registered(answer)
+        case .unregister(let exposure):
+            try self.spendRegister(now: now)
+            return .unregister(exposure: exposure)
+        case .open(let open): return try self.receivedOpen(header.id, open, now: now)
+        case .accept(let limit): return try self.receivedAccept(header.id, limit: limit, now: now)
+        case .window(let limit):
+            try self.receivedWindow(header.id, limit: limit, now: now)
+            return nil
+        case .reset(let code): return try self.receivedReset(header.id, code)
+        case .ping(let opaque):
+            try self.receivedPing(opaque, now: now)
+            return nil
+        case .pong(let opaque):
+            try self.receivedPong(opaque, now: now)
+            return nil
+        case .goAway(let goAway):
+            self.phase = goAway.code == .drain && self.phase.isPastLogin ? .draining : .closed
+            return .goAway(goAway)
+        }
+    }
+
+    private func decode(_ type: FrameType, _ payload: RawSpan) throws(PeerViolation) -> ControlFrame {
+        do throws(WireError) {
+            return try ControlFrame(type, payload: payload)
+        } catch {
+            throw .protocol("\(type): \(error)")
+        }
+    }
+
+    private mutating func receivedHello(_ hello: Hello) throws(PeerViolation) -> LinkEvent? {
+        guard hello.lowest <= WireConstant.version, hello.highest >= WireConstant.version else {
+            throw PeerViolation(
+                code: .version,
+                detail: "speaks versions \(hello.lowest) to \(hello.highest), we speak \(WireConstant.version)")
+        }
+        self.peer = hello
+        self.phase = self.role == .gateway ? .awaitingLogin : .awaitingWelcome
+        return nil
+    }
+
+    private mutating func receivedRegister(_ register: Register, now: Milliseconds) throws(PeerViolation) -> LinkEvent? {
+        try self.spendRegister(now: now)
+        guard self.phase == .up else {
+            Registered(exposure: register.exposure, code: .drain, port: 0, text: "the link is draining")
+                .encode(into: &self.control)
+            return nil
+        }
+        return .register(register)
+    }
+
+    private mutating func spendRegister(now: Milliseconds) throws(PeerViolation) {
+        guard self.registerBucket.take(now: now) else {
+            throw PeerViolation(code: .glitches, detail: "too many registrations in a short time")
+        }
+    }
+
+    private mutating func receivedOpen(
+        _ id: UInt32, _ open: Open, now: Milliseconds
+    ) throws(PeerViolation) -> LinkEvent? {
+        guard self.lastOpened < UInt32.max, id == self.lastOpened + 1 else {
+            throw .protocol("stream \(id) opened after stream \(self.lastOpened)")
+        }
+        self.lastOpened = id
+        // The gateway may free a stream a moment before we do, so one too many is no violation.
+        guard self.streams.count < self.limits.maximumStreams else {
+            NumberFrame.encode(.reset, id: id, ErrorCode.overloaded.rawValue, into: &self.control)
+            self.statistics.resetsSent += 1
+            try self.checkOwed()
+            return nil
+        }
+        let stream = Stream(
+            id: id, exposure: open.exposure, opening: .awaitingAccept(deadline: now + self.limits.acceptDeadline),
+            sendCredit: SendCredit(limit: open.limit),
+            receiveCredit: ReceiveCredit(window: self.limits.helloWindow, budget: self.budget, now: now),
+            lastActivity: now, lastProgress: now)
+        let slot = self.streams.insert(stream)
+        self.pendingOpens += 1
+        self.statistics.streamsOpened += 1
+        return .opened(StreamKey(slot: slot, id: id), open)
+    }
+
+    private mutating func receivedAccept(
+        _ id: UInt32, limit: UInt64, now: Milliseconds
+    ) throws(PeerViolation) -> LinkEvent? {
+        guard let slot = try self.liveSlot(id) else { return nil }
+        guard case .awaitingAccept = self.streams[slot].opening else {
+            throw .protocol("stream \(id) accepted twice")
+        }
+        self.streams[slot].opening = .accepted
+        self.pendingOpens -= 1
+        self.streams[slot].lastActivity = now
+        try self.raise(slot, id, limit)
+        return .accepted(StreamKey(slot: slot, id: id))
+    }
+
+    private mutating func receivedWindow(_ id: UInt32, limit: UInt64, now: Milliseconds) throws(PeerViolation) {
+        self.statistics.windowFramesReceived += 1
+        let allowed = self.limits.windowFrameAllowance
+            &+ self.limits.windowFramesPerData &* self.statistics.dataFramesSent
+        if self.statistics.windowFramesReceived > allowed { try self.glitch(now: now) }
+        guard let slot = try self.liveSlot(id) else { return }
+        if limit &- self.streams[slot].sendCredit.limit < 4_096 { try self.glitch(now: now) }
+        try self.raise(slot, id, limit)
+    }
+
+    private mutating func raise(_ slot: Int, _ id: UInt32, _ limit: UInt64) throws(PeerViolation) {
+        guard self.streams[slot].sendCredit.raise(to: limit) else {
+            throw PeerViolation(code: .flowControl, detail: "the limit of stream \(id) was lowered")
+        }
+        self.creditGrew(slot)
+    }
+
+    private mutating func receivedReset(_ id: UInt32, _ code: ErrorCode) throws(PeerViolation) -> LinkEvent? {
+        self.statistics.resetsReceived += 1
+        guard let slot = try self.liveSlot(id) else { return nil }
+        self.abandon(slot)
+        return .reset(StreamKey(slot: slot, id: id), code)
+    }
+
+    private mutating func receivedPing(_ opaque: UInt64, now: Milliseconds) throws(PeerViolation) {
+        if let last = self.lastPingReceived, now - last < 1_000 { try self.glitch(now: now) }
+        self.lastPingReceived = now
+        NumberFrame.encode(.pong, opaque, into: &self.control)
+        try self.checkOwed()
+    }
+
+    private mutating func receivedPong(_ opaque: UInt64, now: Milliseconds) throws(PeerViolation) {
+        guard let ping = self.ping, ping.opaque == opaque else {
+            try self.glitch(now: now)
+            return
+        }
+        self.ping = nil
+        self.deadline = nil
+        self.roundTrip = now - ping.sentAt
+    }
+
+    /// A peer that makes us owe it frames and does not read them is cut.
+    private func checkOwed() throws(PeerViolation) {
+        guard self.control.count <= self.limits.owedControl else {
+            throw PeerViolation(code: .owed, detail: "reads too slowly for the answers that it asks for")
+        }
+    }
+
+    private mutating func glitch(now: Milliseconds) throws(PeerViolation) {
+        self.statistics.glitches += 1
+        guard self.glitchBucket.take(now: now) else {
+            throw PeerViolation(code: .glitches, detail: "too many needless frames")
+        }
+    }
+}
+
+extension PeerViolation {
+    static func `protocol`(_ detail: String) -> PeerViolation {
+        PeerViolation(code: .protocolViolation, detail: detail)
+    }
+}

@@ -1,0 +1,204 @@
+internal import Bytes
+internal import Wire
+
+// MARK: - Bytes from the edges, and frames to the wire
+
+extension Link {
+    /// How many bytes the edge may read now; 0 means stop reading until ``nextResumable()`` names the stream.
+    ///
+    /// On an idle link that is all the credit there is, as bytes go straight into frames; on a busy one it is the room
+    /// in the stream's queue, so that no stream ever holds more than `streamQueue` bytes.
+    package mutating func sendAllowance(_ key: StreamKey) -> Int {
+        guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return 0 }
+        let queued = self.streams[key.slot].queue.count
+        let credit = self.streams[key.slot].sendCredit.available - queued
+        let allowance = self.isDirect(key.slot) ? credit : min(credit, self.limits.streamQueue - queued)
+        if allowance <= 0 { self.streams[key.slot].isStarved = true }
+        return max(0, allowance)
+    }
+
+    /// Whether a stream's bytes may pass the queues: the link takes them and nobody waits.
+    private func isDirect(_ slot: Int) -> Bool {
+        !self.isCongested && self.fresh.isEmpty && self.active.isEmpty && self.streams[slot].queue.isEmpty
+    }
+
+    /// Takes bytes that the edge has read.
+    ///
+    /// - Precondition: not more than the last `sendAllowance`.
+    package mutating func send(_ key: StreamKey, _ bytes: RawSpan, now: Milliseconds) {
+        guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return }
+        self.streams[key.slot].lastActivity = now
+        var offset = 0
+        if self.isDirect(key.slot) {
+            self.moveControl()
+            while offset < bytes.byteCount {
+                let size = min(
+                    bytes.byteCount - offset, WireConstant.maximumPayload,
+                    self.streams[key.slot].sendCredit.available)
+                guard size > 0 else { break }
+                self.outbox.append(FrameHeader(id: key.id, type: .data, length: size).word)
+                self.outbox.append(bytes.extracting(offset..<(offset + size)))
+                self.sent(key.slot, size)
+                offset += size
+            }
+        }
+        guard offset < bytes.byteCount else { return }
+        self.streams[key.slot].queue.append(bytes.extracting(offset..<bytes.byteCount))
+        self.schedule(key.slot)
+    }
+
+    /// The edge will read no more: FIN follows what is queued.
+    package mutating func finish(_ key: StreamKey, now: Milliseconds) {
+        guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return }
+        self.streams[key.slot].lastActivity = now
+        self.streams[key.slot].send = .finishing
+        if self.isDirect(key.slot) {
+            self.moveControl()
+            self.appendFin(key.slot)
+        } else {
+            self.schedule(key.slot)
+        }
+    }
+
+    /// The driver has written `count` bytes of the stream on, to the edge's socket.
+    package mutating func consumed(_ key: StreamKey, _ count: Int, now: Milliseconds) {
+        guard count > 0, self.streams.contains(key), !self.streams[key.slot].isReset else { return }
+        self.streams[key.slot].receiveCredit.consume(count, budget: self.budget)
+        self.streams[key.slot].lastProgress = now
+        self.streams[key.slot].lastActivity = now
+        guard case .open = self.streams[key.slot].receive else { return }
+        guard
+            self.streams[key.slot].receiveCredit.grant(
+                limits: self.limits, budget: self.budget, roundTrip: self.roundTrip, now: now)
+        else { return }
+        // ACCEPT carries the limit of a stream that is not yet accepted.
+        if case .awaitingAccept = self.streams[key.slot].opening, self.role == .agent { return }
+        guard !self.streams[key.slot].owesWindow else { return }
+        self.streams[key.slot].owesWindow = true
+        self.windows.append(key)
+    }
+
+    /// Says whether the link's socket holds bytes that it could not send yet.
+    package mutating func congestion(_ isCongested: Bool, now: Milliseconds) {
+        if isCongested, !self.isCongested { self.lastOutputProgress = now }
+        self.isCongested = isCongested
+    }
+
+    /// The link's socket took some of the bytes that it held.
+    package mutating func outputProgressed(now: Milliseconds) {
+        self.lastOutputProgress = now
+    }
+
+    /// Moves frames into the outbox until it holds `most` bytes or nothing is left: what the link itself owes first,
+    /// then data in deficit round robin, a full frame a stream and round.
+    package mutating func fill(_ most: Int, now: Milliseconds) {
+        self.moveControl()
+        while self.outbox.count < most, let key = self.fresh.popFirst() {
+            guard self.streams.contains(key), self.streams[key.slot].isScheduled else { continue }
+            self.serve(key.slot)
+            if self.buryOrphan(key.slot) { continue }
+            // Also an emptied stream goes to the back of the others, so that coming anew each time wins nothing.
+            self.active.append(key)
+        }
+        while self.outbox.count < most, let key = self.active.popFirst() {
+            guard self.streams.contains(key), self.streams[key.slot].isScheduled else { continue }
+            if self.serve(key.slot) {
+                self.active.append(key)
+            } else if !self.buryOrphan(key.slot) {
+                self.streams[key.slot].isScheduled = false
+                self.streams[key.slot].deficit = 0
+            }
+        }
+    }
+
+    /// Calls `body` with the bytes that are ready for the wire; it returns how many it took.
+    package mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int) {
+        let taken = self.outbox.withReadable(body)
+        self.outbox.consume(taken)
+    }
+
+    /// The next starved stream that can take bytes again: let its edge read.
+    package mutating func nextResumable() -> StreamKey? {
+        while let key = self.resumable.popFirst() {
+            if self.streams.contains(key), case .open = self.streams[key.slot].send { return key }
+        }
+        return nil
+    }
+
+    // MARK: - Inside
+
+    /// Sends one quantum of a stream; true when it has more that may be sent.
+    @discardableResult
+    private mutating func serve(_ slot: Int) -> Bool {
+        let id = self.streams[slot].id
+        self.streams[slot].deficit += WireConstant.maximumPayload
+        while true {
+            let size = min(
+                self.streams[slot].queue.count, WireConstant.maximumPayload,
+                self.streams[slot].sendCredit.available)
+            guard size > 0, size <= self.streams[slot].deficit else { break }
+            self.outbox.append(FrameHeader(id: id, type: .data, length: size).word)
+            self.outbox.take(size, from: &self.streams[slot].queue)
+            self.streams[slot].deficit -= size
+            self.sent(slot, size)
+        }
+        if self.streams[slot].queue.isEmpty, case .finishing = self.streams[slot].send { self.appendFin(slot) }
+        self.resumeIfStarved(slot)
+        return !self.streams[slot].queue.isEmpty && self.streams[slot].sendCredit.available > 0
+    }
+
+    /// Frees the slot of a stream whose edge was closed before its end could be sent.
+    private mutating func buryOrphan(_ slot: Int) -> Bool {
+        guard self.streams[slot].isOrphan, self.streams[slot].isComplete else { return false }
+        self.remove(slot)
+        return true
+    }
+
+    private mutating func sent(_ slot: Int, _ count: Int) {
+        self.streams[slot].sendCredit.send(count)
+        self.statistics.dataFramesSent += 1
+        self.statistics.bytesSent &+= UInt64(count)
+    }
+
+    private mutating func appendFin(_ slot: Int) {
+        let header = FrameHeader(id: self.streams[slot].id, type: .data, flags: FrameFlag.fin, length: 0)
+        self.outbox.append(header.word)
+        self.streams[slot].send = .finished
+        self.streams[slot].queue.releaseStorageIfEmpty()
+        self.statistics.dataFramesSent += 1
+    }
+
+    private mutating func schedule(_ slot: Int) {
+        guard !self.streams[slot].isScheduled else { return }
+        let hasWork = self.streams[slot].queue.isEmpty || self.streams[slot].sendCredit.available > 0
+        guard hasWork else { return }
+        self.streams[slot].isScheduled = true
+        self.fresh.append(StreamKey(slot: slot, id: self.streams[slot].id))
+    }
+
+    /// The peer has granted more.
+    mutating func creditGrew(_ slot: Int) {
+        if !self.streams[slot].queue.isEmpty { self.schedule(slot) }
+        self.resumeIfStarved(slot)
+    }
+
+    private mutating func resumeIfStarved(_ slot: Int) {
+        guard self.streams[slot].isStarved, case .open = self.streams[slot].send else { return }
+        let queued = self.streams[slot].queue.count
+        guard queued <= self.limits.streamQueue / 2, self.streams[slot].sendCredit.available > queued else { return }
+        self.streams[slot].isStarved = false
+        self.resumable.append(StreamKey(slot: slot, id: self.streams[slot].id))
+    }
+
+    /// Moves what the link itself owes into the outbox: control frames, then one WINDOW for each stream that is due.
+    private mutating func moveControl() {
+        if !self.control.isEmpty { self.outbox.take(self.control.count, from: &self.control) }
+        while let key = self.windows.popFirst() {
+            guard self.streams.contains(key) else { continue }
+            self.streams[key.slot].owesWindow = false
+            guard case .open = self.streams[key.slot].receive, self.phase != .closed else { continue }
+            NumberFrame.encode(
+                .window, id: key.id, self.streams[key.slot].receiveCredit.announce(), into: &self.outbox)
+        }
+    }
+}

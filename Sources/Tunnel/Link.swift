@@ -1,0 +1,306 @@
+internal import Bytes
+package import Wire
+
+/// What the machine found in the bytes that the driver fed it; the driver performs it and feeds on.
+package enum LinkEvent: Equatable {
+    /// The batch holds no further whole frame; from the given offset on it is to be kept.
+    case needMore
+    /// Gateway: ask the authenticator, then call `acceptLogin` or `goAway`.
+    case login(Login)
+    /// Agent: the login was accepted; register the names.
+    case welcomed(Welcome)
+    /// Gateway: answer with `answerRegister`.
+    case register(Register)
+    /// Agent: an answer, or the word that an exposure is gone.
+    case registered(Registered)
+    /// Gateway: close the exposure.
+    case unregister(exposure: UInt16)
+    /// Agent: connect the backend, then call `accept` or `reset`.
+    case opened(StreamKey, Open)
+    /// Gateway: the backend is connected.
+    case accepted(StreamKey)
+    /// Write these bytes of the batch to the edge, then, with `fin`, end its sending direction. Report `consumed`.
+    case data(StreamKey, Range<Int>, fin: Bool)
+    /// Reset the edge and call `release` when it is closed.
+    case reset(StreamKey, ErrorCode)
+    /// The peer takes no new streams, or ends the link.
+    case goAway(GoAway)
+    /// The peer broke the protocol. A GOAWAY is in the outbox: flush and close the socket.
+    case violation(PeerViolation)
+}
+
+/// How a peer broke the protocol.
+package struct PeerViolation: Error, Equatable {
+    package let code: ErrorCode
+    /// For the log: made of our words and numbers only.
+    package let detail: String
+}
+
+/// What the clock demands.
+package enum LinkTick: Equatable {
+    case none
+    /// The link is over: flush the GOAWAY that is in the outbox if that is possible, and close.
+    case close(ErrorCode)
+}
+
+/// One end of a link: the multiplexer.
+///
+/// ## Overview
+/// A pure state machine. The driver feeds it decrypted bytes with `nextEvent`, the bytes of its edges with `send`, and
+/// the clock with `tick`; it takes the frames to send from the outbox, which `fill` tops up, once per turn of the loop
+/// and whenever the link's socket can take more.
+///
+/// ## States
+/// See ``LinkPhase`` for the link and `SendHalf`, `ReceiveHalf`, `Opening` for a stream.
+///
+/// ## Invariants
+/// - On no stream more is sent than the peer's limit, or received than ours.
+/// - What the peer can make this end hold is bounded: `linkBudget` and the floor windows for data, `owedControl` for
+///   control frames, `maximumStreams` for streams.
+/// - A slot stays taken until the driver has released it, so an edge never meets another stream's bytes.
+/// - Once closed, nothing changes any more.
+package struct Link: ~Copyable {
+    package let role: Role
+    package let limits: LinkLimits
+    package internal(set) var phase = LinkPhase.awaitingHello
+    package internal(set) var statistics = LinkStatistics()
+    /// The peer's HELLO, once it came.
+    package internal(set) var peer: Hello?
+    /// The shortest recent time between a PING and its PONG; one second until the first PONG.
+    package internal(set) var roundTrip: Milliseconds = 1_000
+
+    var streams = StreamTable()
+    var lastOpened: UInt32 = 0
+    var pendingOpens = 0
+    let budget: ByteBudget
+    var registerBucket: TokenBucket
+    var glitchBucket: TokenBucket
+
+    /// Frames that are ready to be sent, in order.
+    var outbox = ByteQueue()
+    /// Frames of the link itself, which go before all data.
+    var control = ByteQueue()
+    /// The driver's word that the socket cannot take more now.
+    var isCongested = false
+    /// Streams that became active; each goes first once.
+    var fresh = KeyRing()
+    var active = KeyRing()
+    /// Streams whose new limit must be announced: kept as a list, so that however slowly the peer reads, one WINDOW
+    /// frame a stream is owed at most.
+    var windows = KeyRing()
+    /// Starved streams that can take bytes again.
+    var resumable = KeyRing()
+
+    var createdAt: Milliseconds
+    var lastReceived: Milliseconds
+    var lastOutputProgress: Milliseconds
+    var ping: (sentAt: Milliseconds, opaque: UInt64)?
+    var pingCount: UInt64 = 0
+    var lastPingReceived: Milliseconds?
+    var deadline: Milliseconds?
+
+    /// - Parameters:
+    ///   - budget: the process's budget; the link's own is carved from it.
+    ///   - now: the time of the TCP connection, from which the login's deadline counts.
+    package init(role: Role, limits: LinkLimits, budget: ByteBudget?, now: Milliseconds) {
+        self.role = role
+        self.limits = limits
+        self.budget = ByteBudget(limit: limits.linkBudget, parent: budget)
+        self.registerBucket = TokenBucket(burst: limits.registerBurst, perSecond: limits.registersPerSecond, now: now)
+        self.glitchBucket = TokenBucket(burst: limits.glitchBurst, perSecond: limits.glitchesPerSecond, now: now)
+        self.createdAt = now
+        self.lastReceived = now
+        self.lastOutputProgress = now
+    }
+
+    /// Streams that exist, also those that only wait for their edge to close.
+    package var streamCount: Int { self.streams.count }
+
+    /// Bytes that the peers of this link could still make us hold, or that we hold.
+    package var grantedBytes: Int { self.budget.used }
+
+    package var outboxCount: Int { self.outbox.count }
+
+    /// Whether a flush would find anything to send, or an edge to wake.
+    package var needsFlush: Bool {
+        !self.outbox.isEmpty || !self.control.isEmpty || !self.windows.isEmpty || !self.fresh.isEmpty
+            || !self.active.isEmpty || !self.resumable.isEmpty
+    }
+
+    // MARK: - Commands of both roles
+
+    /// Says hello; each side's first act.
+    package mutating func start(software: String) {
+        Hello(
+            streamWindow: UInt32(self.limits.helloWindow), maximumStreams: UInt32(self.limits.maximumStreams),
+            software: software
+        ).encode(into: &self.control)
+    }
+
+    /// Announces that this side ends the link: at once, or with `drain` when the streams are done.
+    package mutating func goAway(_ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
+        guard self.phase != .closed else { return }
+        GoAway(code: code, retryAfterSeconds: retryAfterSeconds, lastStream: self.lastOpened, text: text)
+            .encode(into: &self.control)
+        self.phase = code == .drain && self.phase.isPastLogin ? .draining : .closed
+    }
+
+    /// Resets both directions of a stream; the driver resets the edge and calls `release` when it is closed.
+    package mutating func reset(_ key: StreamKey, _ code: ErrorCode) {
+        guard self.streams.contains(key), !self.streams[key.slot].isReset else { return }
+        let isComplete = self.streams[key.slot].isComplete
+        self.abandon(key.slot)
+        guard !isComplete, self.phase.isPastLogin else { return }
+        NumberFrame.encode(.reset, id: key.id, code.rawValue, into: &self.control)
+        self.statistics.resetsSent += 1
+    }
+
+    /// The edge is closed: the slot is free for the next stream.
+    ///
+    /// A stream whose end is only queued keeps its slot until FIN is sent; one that was still running is reset.
+    package mutating func release(_ key: StreamKey) {
+        guard self.streams.contains(key) else { return }
+        if case .finishing = self.streams[key.slot].send, case .ended = self.streams[key.slot].receive,
+            self.streams[key.slot].receiveCredit.pending == 0
+        {
+            self.streams[key.slot].isOrphan = true
+            return
+        }
+        if !self.streams[key.slot].isComplete { self.reset(key, .aborted) }
+        self.remove(key.slot)
+    }
+
+    /// Frees a slot.
+    mutating func remove(_ slot: Int) {
+        if !self.streams[slot].isReset { self.abandon(slot) }
+        self.streams.remove(slot)
+        self.statistics.streamsClosed += 1
+    }
+
+    /// Keys of all streams, for tearing them down.
+    package func allStreams() -> [StreamKey] {
+        (0..<self.streams.slotLimit).filter { self.streams.isLive($0) }.map {
+            StreamKey(slot: $0, id: self.streams[$0].id)
+        }
+    }
+
+    // MARK: - Commands of the gateway
+
+    /// The authenticator said yes.
+    package mutating func acceptLogin(_ welcome: Welcome, now: Milliseconds) {
+        guard self.phase == .authenticating else { return }
+        welcome.encode(into: &self.control)
+        self.phase = .up
+        self.deadline = nil
+        self.sendPing(now: now)
+    }
+
+    package mutating func answerRegister(_ answer: Registered) {
+        guard self.phase.isPastLogin else { return }
+        answer.encode(into: &self.control)
+    }
+
+    /// Whether the agent can be given another stream now; if not, leave visitors in the listener's backlog.
+    package var canOpen: Bool {
+        self.phase == .up && self.pendingOpens < self.limits.pendingOpens
+            && self.control.count < self.limits.owedControl / 2
+    }
+
+    /// Whether the agent has no room for another stream: reset the visitor.
+    package var isFull: Bool {
+        self.streams.count >= min(self.limits.maximumStreams, Int(self.peer?.maximumStreams ?? 0))
+    }
+
+    /// Opens a stream for a visitor; nil when the link cannot take it, or its ids are used up.
+    package mutating func open(
+        exposure: UInt16, visitor: WireAddress, local: WireAddress, now: Milliseconds
+    ) -> StreamKey? {
+        guard self.canOpen, !self.isFull, let peer = self.peer, self.lastOpened < UInt32.max else { return nil }
+        self.lastOpened += 1
+        let window = ReceiveCredit.startWindow(self.limits, self.budget)
+        let stream = Stream(
+            id: self.lastOpened, exposure: exposure,
+            opening: .awaitingAccept(deadline: now + self.limits.acceptDeadline),
+            sendCredit: SendCredit(limit: UInt64(peer.streamWindow)),
+            receiveCredit: ReceiveCredit(window: window, budget: self.budget, now: now),
+            lastActivity: now, lastProgress: now)
+        Open(exposure: exposure, limit: UInt64(window), visitor: visitor, local: local)
+            .encode(id: self.lastOpened, into: &self.control)
+        let slot = self.streams.insert(stream)
+        self.pendingOpens += 1
+        self.statistics.streamsOpened += 1
+        return StreamKey(slot: slot, id: self.lastOpened)
+    }
+
+    // MARK: - Commands of the agent
+
+    package mutating func login(_ login: Login) {
+        login.encode(into: &self.control)
+    }
+
+    package mutating func register(_ register: Register) {
+        guard self.phase == .up else { return }
+        register.encode(into: &self.control)
+    }
+
+    package mutating func unregister(exposure: UInt16) {
+        guard self.phase == .up else { return }
+        NumberFrame.encode(.unregister, exposure, into: &self.control)
+    }
+
+    /// The backend is connected.
+    package mutating func accept(_ key: StreamKey, now: Milliseconds) {
+        guard self.streams.contains(key), !self.streams[key.slot].isReset else { return }
+        guard case .awaitingAccept = self.streams[key.slot].opening else { return }
+        self.streams[key.slot].opening = .accepted
+        self.pendingOpens -= 1
+        self.streams[key.slot].lastActivity = now
+        self.streams[key.slot].lastProgress = now
+        let window = ReceiveCredit.startWindow(self.limits, self.budget)
+        if case .open = self.streams[key.slot].receive {
+            self.streams[key.slot].receiveCredit.widen(to: window, budget: self.budget)
+        }
+        let limit = self.streams[key.slot].receiveCredit.announce()
+        NumberFrame.encode(.accept, id: key.id, limit, into: &self.control)
+    }
+
+    // MARK: - Shared parts
+
+    /// Makes a stream as good as gone: nothing queued, nothing granted.
+    mutating func abandon(_ slot: Int) {
+        if case .awaitingAccept = self.streams[slot].opening {
+            self.pendingOpens -= 1
+            self.streams[slot].opening = .accepted
+        }
+        self.streams[slot].receiveCredit.abandon(budget: self.budget)
+        self.streams[slot].queue.removeAll()
+        self.streams[slot].queue.releaseStorageIfEmpty()
+        self.streams[slot].send = .reset
+        self.streams[slot].receive = .reset
+    }
+
+    mutating func sendPing(now: Milliseconds) {
+        self.pingCount += 1
+        self.ping = (now, self.pingCount)
+        NumberFrame.encode(.ping, self.pingCount, into: &self.control)
+    }
+}
+
+/// Counters of a link since it began.
+package struct LinkStatistics: Equatable, Sendable {
+    package var framesReceived: UInt64 = 0
+    package var dataFramesSent: UInt64 = 0
+    package var windowFramesReceived: UInt64 = 0
+    package var bytesSent: UInt64 = 0
+    package var bytesReceived: UInt64 = 0
+    package var streamsOpened: UInt64 = 0
+    package var streamsClosed: UInt64 = 0
+    package var resetsSent: UInt64 = 0
+    package var resetsReceived: UInt64 = 0
+    /// Frames for streams that were closed already.
+    package var lateFrames: UInt64 = 0
+    /// Frames of unknown type that were skipped.
+    package var unknownFrames: UInt64 = 0
+    /// Harmless oddities.
+    package var glitches: UInt64 = 0
+}

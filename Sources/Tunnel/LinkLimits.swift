@@ -1,0 +1,90 @@
+/// Points in time and spans are milliseconds of a clock that never goes back; the driver supplies them.
+package typealias Milliseconds = UInt64
+
+/// Which end of a link this is.
+package enum Role: Sendable {
+    /// Opens streams.
+    case gateway
+    /// Dials the link and accepts streams.
+    case agent
+}
+
+/// Every bound of a link, with its default. Sizes are bytes, spans are milliseconds.
+package struct LinkLimits: Sendable {
+    /// Receive window of a new stream: covers 21 Mbit/s at 100 ms, and grows from there.
+    package var startWindow = 256 * 1024
+    /// Largest receive window: 335 Mbit/s at 100 ms.
+    package var mostWindow = 4 * 1024 * 1024
+    /// Receive window once half of the budget is granted.
+    package var pressureWindow = 64 * 1024
+    /// Receive window once the budget is spent: one full frame, so that a stream can always move.
+    package var floorWindow = 16 * 1024
+    /// What the peer may send on a new stream before it hears of a limit. Small: it is promised for every stream.
+    package var helloWindow = 64 * 1024
+    /// Streams open at once. At `floorWindow` each they take half of `linkBudget`.
+    package var maximumStreams = 1_024
+    /// Opens that were not accepted yet; more wait in the listener's backlog.
+    package var pendingOpens = 256
+    /// Bytes waiting in one stream's send queue: four full frames.
+    package var streamQueue = 64 * 1024
+    /// Sum of what is granted and not yet written on, over all streams of the link.
+    package var linkBudget = 32 * 1024 * 1024
+    /// Control bytes that we owe a peer who does not read.
+    package var owedControl = 64 * 1024
+    /// Silence before a PING.
+    package var pingAfter: Milliseconds = 15_000
+    /// Silence after which the peer counts as dead.
+    package var deadAfter: Milliseconds = 45_000
+    /// The same after a jump of the clock (a laptop that slept): the peer has this long to answer the PING.
+    package var deadAfterJump: Milliseconds = 5_000
+    /// From the TCP connection to the accepted login.
+    package var loginDeadline: Milliseconds = 15_000
+    /// From OPEN to ACCEPT.
+    package var acceptDeadline: Milliseconds = 10_000
+    /// One direction ended, nothing moves in the other.
+    package var halfClosedIdle: Milliseconds = 300_000
+    /// Bytes wait to be written on and none was.
+    package var stalled: Milliseconds = 60_000
+    /// The link's socket has bytes to send and takes none.
+    package var outputStalled: Milliseconds = 30_000
+    /// Harmless oddities of a peer: a bucket of this size, refilled at `glitchesPerSecond`.
+    package var glitchBurst = 1_000
+    package var glitchesPerSecond = 33
+    /// WINDOW frames: at most this many per DATA frame sent, plus `windowFrameAllowance`.
+    package var windowFramesPerData: UInt64 = 10
+    package var windowFrameAllowance: UInt64 = 100
+    /// REGISTER and UNREGISTER frames: a bucket for all names of a link twice, refilled at one a second.
+    package var registerBurst = 32
+    package var registersPerSecond = 1
+
+    package init() {}
+}
+
+/// A bucket of tokens that refills with time.
+package struct TokenBucket: Sendable {
+    private let burst: UInt64
+    private let perSecond: UInt64
+    /// In thousandths of a token, so that a refill of less than one is not lost.
+    private var level: UInt64
+    private var refilled: Milliseconds
+
+    package init(burst: Int, perSecond: Int, now: Milliseconds) {
+        self.burst = UInt64(max(burst, 0)) * 1_000
+        self.perSecond = UInt64(max(perSecond, 0))
+        self.level = self.burst
+        self.refilled = now
+    }
+
+    /// Takes one token; false when none is left.
+    package mutating func take(now: Milliseconds) -> Bool {
+        if now > self.refilled {
+            // A span of a day fills any bucket; the cap keeps the product far from overflow.
+            let span = min(now - self.refilled, 86_400_000)
+            self.level = min(self.burst, self.level + span * self.perSecond)
+            self.refilled = now
+        }
+        guard self.level >= 1_000 else { return false }
+        self.level -= 1_000
+        return true
+    }
+}

@@ -1,0 +1,74 @@
+/// What can be wrong with the payload of a frame.
+package enum WireError: Error, Equatable, Sendable {
+    /// The payload ends before the field that is named.
+    case truncated(StaticField)
+    /// Bytes are left after the last field.
+    case trailing
+    /// HELLO does not start with `DGL2`.
+    case badMagic
+    /// A text is not UTF-8, or longer than allowed.
+    case badText(StaticField)
+    /// A field holds a value that it cannot have.
+    case badValue(StaticField)
+}
+
+/// The name of a field in an error.
+package enum StaticField: String, Sendable {
+    case magic, versions, window, streams, method, instanceKey, run, token, linkID, names, exposure, kind, port, name
+    case code, text, limit, address, opaque, retryAfter, lastStream, extension_
+}
+
+/// Reads big-endian fields one after another, never past the end.
+package struct ByteReader: ~Escapable {
+    private let bytes: RawSpan
+    private var offset: Int
+
+    @_lifetime(copy bytes)
+    package init(_ bytes: RawSpan) {
+        self.bytes = bytes
+        self.offset = 0
+    }
+
+    package var remaining: Int { self.bytes.byteCount - self.offset }
+
+    package mutating func integer<T: FixedWidthInteger & BitwiseCopyable>(_ field: StaticField) throws(WireError) -> T {
+        guard self.remaining >= MemoryLayout<T>.size else { throw .truncated(field) }
+        let value = unsafe self.bytes.unsafeLoadUnaligned(fromByteOffset: self.offset, as: T.self)
+        self.offset += MemoryLayout<T>.size
+        return T(bigEndian: value)
+    }
+
+    package mutating func array(_ count: Int, _ field: StaticField) throws(WireError) -> [UInt8] {
+        guard count >= 0, self.remaining >= count else { throw .truncated(field) }
+        var result: [UInt8] = []
+        result.reserveCapacity(count)
+        for index in self.offset..<(self.offset + count) {
+            result.append(unsafe self.bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self))
+        }
+        self.offset += count
+        return result
+    }
+
+    /// A UTF-8 text of `count` bytes, at most `most`.
+    package mutating func text(_ count: Int, most: Int, _ field: StaticField) throws(WireError) -> String {
+        guard count <= most else { throw .badText(field) }
+        let bytes = try self.array(count, field)
+        guard let text = String(validating: bytes, as: UTF8.self) else { throw .badText(field) }
+        return text
+    }
+
+    /// Reads type-length-value fields to the end; `body` sees each, and skips those that it does not know.
+    package mutating func extensions(
+        _ body: (_ type: UInt16, _ value: [UInt8]) throws(WireError) -> Void
+    ) throws(WireError) {
+        while self.remaining > 0 {
+            let type: UInt16 = try self.integer(.extension_)
+            let length: UInt16 = try self.integer(.extension_)
+            try body(type, try self.array(Int(length), .extension_))
+        }
+    }
+
+    package func end() throws(WireError) {
+        guard self.remaining == 0 else { throw .trailing }
+    }
+}

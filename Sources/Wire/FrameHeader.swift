@@ -1,0 +1,100 @@
+/// Sizes and constants of the link protocol, version 2 (`docs/protocol.md`).
+package enum WireConstant {
+    /// Bytes before each payload.
+    package static let headerSize = 8
+    /// Longest payload: header and payload fill one TLS record of 16,384 bytes (RFC 8446, 5.1).
+    package static let maximumPayload = 16_376
+    /// Longest payload before the login was accepted.
+    package static let maximumPayloadBeforeLogin = 4_096
+    /// The version that this program speaks.
+    package static let version: UInt8 = 2
+    /// First bytes of every HELLO.
+    package static let magic: [UInt8] = [0x44, 0x47, 0x4C, 0x32]  // "DGL2"
+    /// ALPN protocol name (RFC 7301), required on both sides.
+    package static let applicationProtocol = "diglett/2"
+    /// The port on which gateways listen unless told otherwise.
+    package static let defaultPort: UInt16 = 20_000
+}
+
+/// What a frame is.
+package enum FrameType: UInt8, CaseIterable, Sendable {
+    case hello = 1
+    case login = 2
+    case welcome = 3
+    case register = 4
+    case registered = 5
+    case unregister = 6
+    case open = 7
+    case accept = 8
+    case data = 9
+    case window = 10
+    case reset = 11
+    case ping = 12
+    case pong = 13
+    case goAway = 14
+
+    /// The flag bits that mean something on a frame of this type.
+    package var knownFlags: UInt8 { self == .data ? FrameFlag.fin : 0 }
+
+    /// Whether the frame belongs to the link itself (id 0) rather than to a stream.
+    package var isLinkFrame: Bool {
+        switch self {
+        case .hello, .login, .welcome, .register, .registered, .unregister, .ping, .pong, .goAway: true
+        case .open, .accept, .data, .window, .reset: false
+        }
+    }
+
+    /// The one length that the payload of such a frame may have, or nil where it varies.
+    package var fixedLength: Int? {
+        switch self {
+        case .unregister, .reset: 2
+        case .open: Open.size
+        case .accept, .window, .ping, .pong: 8
+        case .hello, .login, .welcome, .register, .registered, .data, .goAway: nil
+        }
+    }
+}
+
+/// Bits of the header's flags byte.
+package enum FrameFlag {
+    /// On DATA: the sender's direction of the stream ends after this frame.
+    package static let fin: UInt8 = 0x01
+    /// On a type that the receiver does not know: skip the frame instead of ending the link.
+    package static let ignorable: UInt8 = 0x80
+}
+
+/// The eight bytes before every payload.
+///
+/// ```
+///  0        4       5        6          8
+///  | id u32 | type  | flags  | length u16 | payload
+/// ```
+package struct FrameHeader: Equatable, Sendable {
+    package var id: UInt32
+    /// The type byte as it came; it may be one that this program does not know.
+    package var typeByte: UInt8
+    package var flags: UInt8
+    package var length: Int
+
+    package init(id: UInt32, type: FrameType, flags: UInt8 = 0, length: Int) {
+        self.id = id
+        self.typeByte = type.rawValue
+        self.flags = flags
+        self.length = length
+    }
+
+    /// Reads a header at `offset`; nil when fewer than eight bytes are there.
+    package init?(_ bytes: RawSpan, at offset: Int) {
+        guard offset >= 0, bytes.byteCount - offset >= WireConstant.headerSize else { return nil }
+        self.id = UInt32(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt32.self))
+        self.typeByte = unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset + 4, as: UInt8.self)
+        self.flags = unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset + 5, as: UInt8.self)
+        self.length = Int(UInt16(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset + 6, as: UInt16.self)))
+    }
+
+    /// The eight bytes as one number, most significant byte first on the wire.
+    package var word: UInt64 {
+        UInt64(self.id) << 32 | UInt64(self.typeByte) << 24 | UInt64(self.flags) << 16
+            | UInt64(UInt16(truncatingIfNeeded: self.length))
+    }
+}

@@ -1,0 +1,417 @@
+package import Bytes
+
+// The payloads of the frames, in the order of their type numbers. Each type says how it is laid out, writes itself
+// with its header (`encode`) and reads itself from exactly one payload (`init(payload:)`).
+
+/// Extension fields (type u16, length u16, value) that this version knows; others are skipped.
+package enum ExtensionType {
+    /// In HELLO: name and version of the program, UTF-8, at most 64 bytes.
+    package static let software: UInt16 = 1
+    /// In HELLO: reserved for resuming the streams of a broken link.
+    package static let resume: UInt16 = 2
+}
+
+/// HELLO, the first frame of both sides.
+///
+/// `magic 4 | lowest u8 | highest u8 | reserved u16 | stream window u32 | streams u32 | extensions`
+package struct Hello: Equatable, Sendable {
+    package var lowest: UInt8
+    package var highest: UInt8
+    /// Bytes that the peer may send on a new stream before it hears of a limit.
+    package var streamWindow: UInt32
+    /// Streams that may be open at once.
+    package var maximumStreams: UInt32
+    package var software: String
+
+    package init(
+        lowest: UInt8 = WireConstant.version, highest: UInt8 = WireConstant.version, streamWindow: UInt32,
+        maximumStreams: UInt32, software: String
+    ) {
+        self.lowest = lowest
+        self.highest = highest
+        self.streamWindow = streamWindow
+        self.maximumStreams = maximumStreams
+        self.software = software
+    }
+
+    package init(payload: RawSpan) throws(WireError) {
+        var reader = ByteReader(payload)
+        guard try reader.array(4, .magic) == WireConstant.magic else { throw .badMagic }
+        self.lowest = try reader.integer(.versions)
+        self.highest = try reader.integer(.versions)
+        let _: UInt16 = try reader.integer(.versions)
+        self.streamWindow = try reader.integer(.window)
+        self.maximumStreams = try reader.integer(.streams)
+        guard self.lowest <= self.highest else { throw .badValue(.versions) }
+        var software = ""
+        try reader.extensions { (type, value) throws(WireError) in
+            guard type == ExtensionType.software else { return }
+            guard value.count <= 64, let text = String(validating: value, as: UTF8.self) else {
+                throw .badText(.extension_)
+            }
+            software = text
+        }
+        self.software = software
+    }
+
+    package func encode(into out: inout ByteQueue) {
+        encodeFrame(.hello, into: &out) { out in
+            out.append(WireConstant.magic)
+            out.append(self.lowest)
+            out.append(self.highest)
+            out.append(UInt16(0))
+            out.append(self.streamWindow)
+            out.append(self.maximumStreams)
+            let software = Array(self.software.utf8.prefix(64))
+            if !software.isEmpty {
+                out.append(ExtensionType.software)
+                out.append(UInt16(software.count))
+                out.append(software)
+            }
+        }
+    }
+}
+
+/// LOGIN: who the agent is.
+///
+/// `method u8 | instance key 32 | run u64 | token length u16 | token | extensions`
+package struct Login: Equatable, Sendable {
+    /// How the agent proves its identity.
+    package enum Method: UInt8, Sendable {
+        /// By its instance key alone (open gateways).
+        case instance = 0
+        case token = 1
+        /// By the client certificate of the TLS handshake.
+        case certificate = 2
+    }
+
+    package static let instanceKeySize = 32
+    /// Longest token in bytes.
+    package static let maximumToken = 1_024
+
+    package var method: Method
+    /// Random, kept in the agent's state directory: tells this installation from others.
+    package var instanceKey: [UInt8]
+    /// Random, made at each start of the program: tells a returning link from a second program.
+    package var run: UInt64
+    package var token: String
+
+    package init(method: Method, instanceKey: [UInt8], run: UInt64, token: String) {
+        precondition(instanceKey.count == Self.instanceKeySize, "an instance key has 32 bytes")
+        self.method = method
+        self.instanceKey = instanceKey
+        self.run = run
+        self.token = token
+    }
+
+    package init(payload: RawSpan) throws(WireError) {
+        var reader = ByteReader(payload)
+        guard let method = Method(rawValue: try reader.integer(.method)) else { throw .badValue(.method) }
+        self.method = method
+        self.instanceKey = try reader.array(Self.instanceKeySize, .instanceKey)
+        self.run = try reader.integer(.run)
+        let length: UInt16 = try reader.integer(.token)
+        self.token = try reader.text(Int(length), most: Self.maximumToken, .token)
+        try reader.extensions { (_, _) throws(WireError) in }
+    }
+
+    package func encode(into out: inout ByteQueue) {
+        encodeFrame(.login, into: &out) { out in
+            let token = Array(self.token.utf8)
+            precondition(token.count <= Self.maximumToken, "token too long")
+            out.append(self.method.rawValue)
+            out.append(self.instanceKey)
+            out.append(self.run)
+            out.append(UInt16(token.count))
+            out.append(token)
+        }
+    }
+}
+
+/// WELCOME: the login was accepted. `link id u64 | names u16 | reserved u16 | extensions`
+package struct Welcome: Equatable, Sendable {
+    package var linkID: UInt64
+    /// Names that this link may register.
+    package var maximumNames: UInt16
+
+    package init(linkID: UInt64, maximumNames: UInt16) {
+        self.linkID = linkID
+        self.maximumNames = maximumNames
+    }
+
+    package init(payload: RawSpan) throws(WireError) {
+        var reader = ByteReader(payload)
+        self.linkID = try reader.integer(.linkID)
+        self.maximumNames = try reader.integer(.names)
+        let _: UInt16 = try reader.integer(.names)
+        try reader.extensions { (_, _) throws(WireError) in }
+    }
+
+    package func encode(into out: inout ByteQueue) {
+        encodeFrame(.welcome, into: &out) { out in
+            out.append(self.linkID)
+            out.append(self.maximumNames)
+            out.append(UInt16(0))
+        }
+    }
+}
+
+/// REGISTER: expose a name. `exposure u16 | kind u8 | name length u8 | wanted port u16 | name | extensions`
+package struct Register: Equatable, Sendable {
+    /// What is exposed.
+    package enum Kind: UInt8, Sendable {
+        case tcp = 1
+    }
+
+    /// The agent's own number for the exposure, unique on the link.
+    package var exposure: UInt16
+    package var kind: Kind
+    /// The public port that is wanted, or 0 for any.
+    package var port: UInt16
+    package var name: String
+
+    package init(exposure: UInt16, kind: Kind = .tcp, port: UInt16, name: String) {
+        self.exposure = exposure
+        self.kind = kind
+        self.port = port
+        self.name = name
+    }
+
+    package init(payload: RawSpan) throws(WireError) {
+        var reader = ByteReader(payload)
+        self.exposure = try reader.integer(.exposure)
+        guard let kind = Kind(rawValue: try reader.integer(.kind)) else { throw .badValue(.kind) }
+        self.kind = kind
+        let length: UInt8 = try reader.integer(.name)
+        self.port = try reader.integer(.port)
+        self.name = try reader.text(Int(length), most: 255, .name)
+        try reader.extensions { (_, _) throws(WireError) in }
+    }
+
+    package func encode(into out: inout ByteQueue) {
+        encodeFrame(.register, into: &out) { out in
+            let name = Array(self.name.utf8.prefix(255))
+            out.append(self.exposure)
+            out.append(self.kind.rawValue)
+            out.append(UInt8(name.count))
+            out.append(self.port)
+            out.append(name)
+        }
+    }
+}
+
+/// REGISTERED: the answer to REGISTER, and later the word that an exposure is gone.
+///
+/// `exposure u16 | code u16 | public port u16 | text` — with code 0 the text is the public address, else what is wrong.
+package struct Registered: Equatable, Sendable {
+    /// Longest text in bytes.
+    package static let maximumText = 512
+
+    package var exposure: UInt16
+    package var code: ErrorCode
+    package var port: UInt16
+    package var text: String
+
+    package init(exposure: UInt16, code: ErrorCode, port: UInt16, text: String) {
+        self.exposure = exposure
+        self.code = code
+        self.port = port
+        self.text = text
+    }
+
+    package init(payload: RawSpan) throws(WireError) {
+        var reader = ByteReader(payload)
+        self.exposure = try reader.integer(.exposure)
+        self.code = ErrorCode(rawValue: try reader.integer(.code))
+        self.port = try reader.integer(.port)
+        self.text = try reader.text(reader.remaining, most: Self.maximumText, .text)
+    }
+
+    package func encode(into out: inout ByteQueue) {
+        encodeFrame(.registered, into: &out) { out in
+            out.append(self.exposure)
+            out.append(self.code.rawValue)
+            out.append(self.port)
+            out.append(utf8Prefix(self.text, Self.maximumText))
+        }
+    }
+}
+
+/// An address and port on the wire: `family u8 (4, 6 or 0 for none) | address 16 | port u16`.
+package struct WireAddress: Equatable, Hashable, Sendable {
+    package static let size = 19
+    package static let none = WireAddress(family: 0, bytes: (0, 0), port: 0)
+
+    package var family: UInt8
+    /// The 16 bytes as two numbers, most significant first; an IPv4 address fills the first four bytes.
+    package var high: UInt64
+    package var low: UInt64
+    package var port: UInt16
+
+    package init(family: UInt8, bytes: (UInt64, UInt64), port: UInt16) {
+        self.family = family
+        self.high = bytes.0
+        self.low = bytes.1
+        self.port = port
+    }
+
+    init(_ reader: inout ByteReader) throws(WireError) {
+        self.family = try reader.integer(.address)
+        self.high = try reader.integer(.address)
+        self.low = try reader.integer(.address)
+        self.port = try reader.integer(.address)
+        guard self.family == 0 || self.family == 4 || self.family == 6 else { throw .badValue(.address) }
+    }
+
+    func encode(into out: inout ByteQueue) {
+        out.append(self.family)
+        out.append(self.high)
+        out.append(self.low)
+        out.append(self.port)
+    }
+}
+
+extension WireAddress: CustomStringConvertible {
+    /// `192.0.2.1:80`, `[2001:db8::1]:80`, or `-` where there is none.
+    package var description: String {
+        switch self.family {
+        case 4:
+            let octets = (0..<4).map { String((self.high >> (56 - 8 * UInt64($0))) & 0xFF) }
+            return octets.joined(separator: ".") + ":\(self.port)"
+        case 6:
+            return "[\(self.ip6Text)]:\(self.port)"
+        default:
+            return "-"
+        }
+    }
+
+    /// RFC 5952: lower case, no leading zeros, the longest run of two or more zero groups as `::`.
+    private var ip6Text: String {
+        var groups: [UInt64] = []
+        for word in [self.high, self.low] {
+            for shift in [48, 32, 16, 0] { groups.append((word >> UInt64(shift)) & 0xFFFF) }
+        }
+        var best = 0..<0
+        var start = 0
+        for index in 0...8 where index == 8 || groups[index] != 0 {
+            if index - start > best.count, index - start >= 2 { best = start..<index }
+            start = index + 1
+        }
+        let text = groups.map { String($0, radix: 16) }
+        guard !best.isEmpty else { return text.joined(separator: ":") }
+        return text[..<best.lowerBound].joined(separator: ":") + "::" + text[best.upperBound...].joined(separator: ":")
+    }
+}
+
+/// OPEN: a visitor has come. `exposure u16 | receive limit u64 | visitor address | local address`
+package struct Open: Equatable, Sendable {
+    package static let size = 2 + 8 + 2 * WireAddress.size
+
+    package var exposure: UInt16
+    /// The gateway takes bytes up to this offset.
+    package var limit: UInt64
+    package var visitor: WireAddress
+    package var local: WireAddress
+
+    package init(exposure: UInt16, limit: UInt64, visitor: WireAddress, local: WireAddress) {
+        self.exposure = exposure
+        self.limit = limit
+        self.visitor = visitor
+        self.local = local
+    }
+
+    package init(payload: RawSpan) throws(WireError) {
+        var reader = ByteReader(payload)
+        self.exposure = try reader.integer(.exposure)
+        self.limit = try reader.integer(.limit)
+        self.visitor = try WireAddress(&reader)
+        self.local = try WireAddress(&reader)
+        try reader.end()
+    }
+
+    package func encode(id: UInt32, into out: inout ByteQueue) {
+        encodeFrame(.open, id: id, into: &out) { out in
+            out.append(self.exposure)
+            out.append(self.limit)
+            self.visitor.encode(into: &out)
+            self.local.encode(into: &out)
+        }
+    }
+}
+
+/// GOAWAY: the link will end. `code u16 | retry after seconds u16 | last stream u32 | text`
+package struct GoAway: Equatable, Sendable {
+    /// Longest text in bytes.
+    package static let maximumText = 128
+
+    package var code: ErrorCode
+    package var retryAfterSeconds: UInt16
+    package var lastStream: UInt32
+    package var text: String
+
+    package init(code: ErrorCode, retryAfterSeconds: UInt16 = 0, lastStream: UInt32 = 0, text: String = "") {
+        self.code = code
+        self.retryAfterSeconds = retryAfterSeconds
+        self.lastStream = lastStream
+        self.text = text
+    }
+
+    package init(payload: RawSpan) throws(WireError) {
+        var reader = ByteReader(payload)
+        self.code = ErrorCode(rawValue: try reader.integer(.code))
+        self.retryAfterSeconds = try reader.integer(.retryAfter)
+        self.lastStream = try reader.integer(.lastStream)
+        self.text = try reader.text(reader.remaining, most: Self.maximumText, .text)
+    }
+
+    package func encode(into out: inout ByteQueue) {
+        encodeFrame(.goAway, into: &out) { out in
+            out.append(self.code.rawValue)
+            out.append(self.retryAfterSeconds)
+            out.append(self.lastStream)
+            out.append(utf8Prefix(self.text, Self.maximumText))
+        }
+    }
+}
+
+/// A payload that is a single number: UNREGISTER, RESET (u16); ACCEPT, WINDOW, PING, PONG (u64).
+package enum NumberFrame {
+    package static func read<T: FixedWidthInteger & BitwiseCopyable>(
+        _ payload: RawSpan, _ field: StaticField
+    ) throws(WireError) -> T {
+        var reader = ByteReader(payload)
+        let value: T = try reader.integer(field)
+        try reader.end()
+        return value
+    }
+
+    package static func encode<T: FixedWidthInteger>(
+        _ type: FrameType, id: UInt32 = 0, _ value: T, into out: inout ByteQueue
+    ) {
+        out.append(FrameHeader(id: id, type: type, length: MemoryLayout<T>.size).word)
+        out.append(value)
+    }
+}
+
+/// Appends a frame whose length is known only after `body` wrote the payload.
+private func encodeFrame(
+    _ type: FrameType, id: UInt32 = 0, into out: inout ByteQueue, _ body: (inout ByteQueue) -> Void
+) {
+    let start = out.count
+    out.append(FrameHeader(id: id, type: type, length: 0).word)
+    body(&out)
+    let length = out.count - start - WireConstant.headerSize
+    precondition(length <= WireConstant.maximumPayload, "frame too long")
+    out.overwrite(UInt16(length), at: start + 6)
+}
+
+/// As much of `text` as fits into `most` bytes without cutting a character.
+private func utf8Prefix(_ text: String, _ most: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    for character in text {
+        let next = Array(character.utf8)
+        if bytes.count + next.count > most { break }
+        bytes += next
+    }
+    return bytes
+}

@@ -1,0 +1,90 @@
+import ArgumentParser
+import Gateway
+import Glibc
+import Journal
+import Logging
+import Reactor
+import Settings
+
+/// The public gateway.
+@main
+struct DiglettServer: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "diglett-server",
+        abstract: "Makes services behind NAT reachable: the public gateway of diglett.",
+        discussion: """
+            Agents (the program 'diglett') connect to this gateway and register names; for each name the gateway \
+            opens a public port and carries every connection to it through the agent to the service beside it.
+
+            Without --auth the gateway takes agents of its own machine only.
+
+            Exit codes: 0 stopped, 64 bad argument, 71 an address cannot be listened on, 73 the state directory \
+            cannot be used, 78 bad configuration.
+            """,
+        version: "diglett-server 2.0.0"
+    )
+
+    @Option(
+        name: .shortAndLong,
+        help: ArgumentHelp(
+            "Where to listen for agents; may be repeated. (default: 0.0.0.0:20000 and [::]:20000)",
+            valueName: "host:port"))
+    var listen: [String] = []
+
+    @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
+    var debug: Int
+
+    @Option(name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.")
+    var configurationFile: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Where to keep key and ports. (default: $STATE_DIRECTORY, /var/lib/diglett-server or below ~/.local/state)",
+            valueName: "dir"))
+    var stateDir: String?
+
+    @Option(help: ArgumentHelp("On which address names are public. (default: 127.0.0.1)", valueName: "host"))
+    var exposeBind: String?
+
+    @Option(help: ArgumentHelp("Which public ports names may have. (default: any)", valueName: "low-high"))
+    var exposePorts: String?
+
+    @Option(help: ArgumentHelp("How agents are known: 'open' takes any agent from anywhere.", valueName: "open"))
+    var auth: String?
+
+    @Option(help: ArgumentHelp("A certificate of a public authority (PEM, with its chain).", valueName: "file"))
+    var tlsCert: String?
+
+    @Option(help: ArgumentHelp("The key of that certificate.", valueName: "file"))
+    var tlsKey: String?
+
+    mutating func run() throws {
+        var options = GatewayOptions()
+        options.listen = self.listen
+        options.debug = self.debug
+        options.configuration = self.configurationFile
+        options.stateDirectory = self.stateDir
+        options.exposeBind = self.exposeBind
+        options.exposePorts = self.exposePorts
+        options.auth = self.auth
+        options.tlsCertificate = self.tlsCert
+        options.tlsKey = self.tlsKey
+        var logger = Journal.logger(debug: self.debug)
+        do {
+            let settings = try GatewaySettings(options)
+            logger = Journal.logger(debug: settings.debug)
+            let loop = try EventLoop()
+            defer { loop.close() }
+            let gateway = try GatewayServer(loop: loop, settings: settings, logger: logger)
+            try gateway.start()
+            loop.run()
+        } catch let error as SettingsError {
+            logger.error("\(error)")
+            let isArgument = error.place.hasPrefix("option ")
+            throw ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
+        } catch let error as GatewayError {
+            logger.error("\(error)")
+            throw ExitCode(error.kind.rawValue)
+        }
+    }
+}

@@ -1,0 +1,124 @@
+import Agent
+import AgentCore
+import ArgumentParser
+import Glibc
+import Journal
+import Logging
+import Reactor
+import Settings
+
+/// The agent beside the service.
+@main
+struct Diglett: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "diglett",
+        abstract: "Makes a local service reachable through a public diglett gateway.",
+        usage: """
+            diglett -g GATEWAY -n NAME [options] BACKEND
+            diglett -g GATEWAY -n NAME=BACKEND [-n NAME2=BACKEND2 ...] [options]
+            diglett -c FILE
+            """,
+        discussion: """
+            BACKEND is the service: HOST:PORT, PORT (on localhost) or unix:PATH.
+            GATEWAY is HOST[:PORT] (port 20000 by default), or everything in one line: \
+            diglett://TOKEN@HOST:PORT#sha256/PIN
+
+            Example: diglett -g gateway.example.com -n example localhost:9000
+
+            Exit codes: 0 stopped; 10 the gateway's key is not the expected one; 11 login refused; 12 the gateway \
+            takes agents of its own machine only; 13 name refused; 14 name taken; 15 replaced by a newer agent; \
+            16 two agents with one identity; 17 no common version; 18 public port refused; 64 bad argument; \
+            69 unreachable, with --once; 78 bad configuration.
+            """,
+        version: "diglett 2.0.0"
+    )
+
+    @Option(name: .shortAndLong, help: "The gateway.")
+    var gateway: String?
+
+    @Option(
+        name: [.customShort("n"), .customLong("name")],
+        help: "Under which name to expose BACKEND, or NAME=BACKEND; may be repeated.")
+    var names: [String] = []
+
+    @Option(name: .shortAndLong, help: "The token for the gateway. Others can see it in the list of processes.")
+    var token: String?
+
+    @Option(help: ArgumentHelp("A file with the token. (or the environment: DIGLETT_TOKEN)", valueName: "file"))
+    var tokenFile: String?
+
+    @Option(
+        name: .customLong("pin"),
+        help: ArgumentHelp("The gateway's key, as it prints it; may be given twice.", valueName: "sha256/..."))
+    var pins: [String] = []
+
+    @Option(help: ArgumentHelp("The wanted public port. (default: the gateway chooses)", valueName: "port"))
+    var publicPort: String?
+
+    @Option(help: ArgumentHelp("What to print: text, or json for one event a line.", valueName: "text|json"))
+    var output: String?
+
+    @Flag(help: "End when the link cannot be made or is lost, instead of trying for ever.")
+    var once = false
+
+    @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
+    var debug: Int
+
+    @Option(name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.")
+    var configurationFile: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Where to keep the instance key and known gateways. (default: below ~/.local/state)", valueName: "dir"))
+    var stateDir: String?
+
+    @Argument(help: "The service: HOST:PORT, PORT or unix:PATH.")
+    var backend: String?
+
+    mutating func run() throws {
+        var options = AgentOptions()
+        options.gateway = self.gateway
+        options.names = self.names
+        options.backend = self.backend
+        options.token = self.token
+        options.tokenFile = self.tokenFile
+        options.pins = self.pins
+        options.publicPort = self.publicPort
+        options.output = self.output
+        options.once = self.once
+        options.debug = self.debug
+        options.configuration = self.configurationFile
+        options.stateDirectory = self.stateDir
+        var logger = Journal.logger(debug: self.debug)
+        let exit: ExitReason
+        do {
+            let settings = try AgentSettings(options)
+            logger = Journal.logger(debug: settings.debug)
+            let loop = try EventLoop()
+            defer { loop.close() }
+            let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
+            let question: Question? = hasTerminal ? { Self.ask($0) } : nil
+            let agent = try AgentProgram(loop: loop, settings: settings, logger: logger, ask: question)
+            agent.start()
+            loop.run()
+            exit = agent.exit
+        } catch let error as SettingsError {
+            logger.error("\(error)")
+            let isArgument = error.place.hasPrefix("option ") || error.place == "backend"
+            throw ExitCode((isArgument ? ExitReason.usage : .configuration).rawValue)
+        }
+        guard exit == .stopped else { throw ExitCode(exit.rawValue) }
+    }
+
+    private static func ask(_ text: String) -> Bool {
+        print("\(text) [yes/no] ", terminator: "")
+        fflush(nil)
+        while let answer = readLine() {
+            if answer == "yes" { return true }
+            if answer == "no" { return false }
+            print("Please write yes or no: ", terminator: "")
+            fflush(nil)
+        }
+        return false
+    }
+}
