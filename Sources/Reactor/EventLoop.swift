@@ -28,6 +28,8 @@ package final class EventLoop {
     let chunks = ChunkPool()
     private let prepare: UnsafeMutablePointer<uv_prepare_t>
     private var turnEnd: [any TurnEndHandler] = []
+    /// Counts the turns, so that a socket can tell whether it has read in this one.
+    private(set) var turn: UInt64 = 0
     private var isClosed = false
     private let thread = pthread_self()
 
@@ -95,6 +97,7 @@ package final class EventLoop {
     }
 
     fileprivate func endTurn() {
+        self.turn &+= 1
         // A handler may ask for another round (a flush that closed a stream); what it asks for is finite, as each
         // handler asks only when it has something new to do.
         while !self.turnEnd.isEmpty {

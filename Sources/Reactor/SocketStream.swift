@@ -34,6 +34,9 @@ package final class SocketStream {
     private let isTCP: Bool
     private var phase = Phase.open
     private var isReading = false
+    /// The turn of the last read. libuv would read a busy socket up to 32 times before it looks at the next; one read
+    /// a turn keeps the others' waiting short.
+    private var readTurn: UInt64 = .max
     private var hasEnded = false
     /// An error that was met while writing and is reported at the end of the turn.
     private var failure: UVError?
@@ -99,21 +102,22 @@ package final class SocketStream {
     }
 
     fileprivate func room() -> Int {
-        guard self.phase == .open, let delegate = self.delegate else { return 0 }
+        guard self.phase == .open, self.readTurn != self.loop.turn, let delegate = self.delegate else { return 0 }
         return min(delegate.readAllowance(self), self.loop.readBuffer.count)
     }
 
     fileprivate func didRead(_ count: Int, _ base: UnsafeMutablePointer<CChar>?) {
         guard self.phase == .open else { return }
         if count > 0 {
+            self.readTurn = self.loop.turn
             self.delegate?.socketStream(self, didRead: UnsafeRawBufferPointer(start: base, count: count))
         } else if count == Int(UV_EOF.rawValue) {
             self.isReading = false
             self.hasEnded = true
             self.delegate?.socketStreamDidReachEnd(self)
         } else if count == Int(UV_ENOBUFS.rawValue) {
-            // Our own `room` said that nothing can be taken.
-            self.stopReading()
+            // Our own `room` said that nothing can be taken, or nothing more in this turn.
+            if self.readTurn != self.loop.turn { self.stopReading() }
         } else if count < 0 {
             self.isReading = false
             self.fail(UVError(code: CInt(truncatingIfNeeded: count)))

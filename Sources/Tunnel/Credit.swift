@@ -101,17 +101,17 @@ struct ReceiveCredit {
         budget.give(count)
     }
 
-    /// Raises the limit if that is worth a frame: at least half the window has come free.
+    /// Raises the limit if that is worth a frame: at least a quarter of the window has come free.
     ///
-    /// The window doubles when half of it was used up in less than two round trips, as then the window and not the
-    /// backend is what slows the stream down; it shrinks when the budget is short.
+    /// The window doubles when half of it would be used up in less than two round trips, as then the window and not
+    /// the backend is what slows the stream down; it shrinks when the budget is short.
     mutating func grant(limits: LinkLimits, budget: ByteBudget, roundTrip: Milliseconds, now: Milliseconds) -> Bool {
         let outstanding = Int(self.limit - self.consumed)
-        guard self.window - outstanding >= self.window / 2 else { return false }
+        guard self.window - outstanding >= self.window / 4 else { return false }
         var wanted = self.window
-        if now - self.lastGrant < 2 * max(roundTrip, 1), self.window < limits.mostWindow {
-            wanted = min(self.window * 2, limits.mostWindow)
-        }
+        let most = roundTrip == 0 ? limits.nearWindow : limits.mostWindow
+        // A quarter of the window in one round trip is half of it in two.
+        if now - self.lastGrant < max(roundTrip, 1), self.window < most { wanted = min(self.window * 2, most) }
         let available = budget.available
         if wanted > self.window, available < wanted - outstanding + budget.limit / 4 { wanted = self.window }
         if available < wanted - outstanding { wanted = min(wanted, limits.pressureWindow) }
@@ -135,9 +135,10 @@ struct ReceiveCredit {
         return true
     }
 
+    /// The limit to tell the peer: never less than it was told before, though `close` may have taken ours back.
     mutating func announce() -> UInt64 {
-        self.announced = self.limit
-        return self.limit
+        self.announced = max(self.announced, self.limit)
+        return self.announced
     }
 
     /// The peer's direction has ended: what it did not use is free again.

@@ -15,6 +15,9 @@ package struct LinkLimits: Sendable {
     package var startWindow = 256 * 1024
     /// Largest receive window: 335 Mbit/s at 100 ms.
     package var mostWindow = 4 * 1024 * 1024
+    /// Largest receive window where a round trip takes less than a millisecond: there more buys no speed, and what is
+    /// on its way only delays what comes after it.
+    package var nearWindow = 512 * 1024
     /// Receive window once half of the budget is granted.
     package var pressureWindow = 64 * 1024
     /// Receive window once the budget is spent: one full frame, so that a stream can always move.
