@@ -38,6 +38,13 @@ static inline int cuv_linger_reset(int fd) {
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l) == 0 ? 0 : -errno;
 }
 
+/* The error that the connection met and nobody has been told of, as a libuv code, or 0 (socket(7), SO_ERROR). */
+static inline int cuv_pending_error(int fd) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? -error : -errno;
+}
+
 /* tcp(7): TCP_USER_TIMEOUT in milliseconds, TCP_NOTSENT_LOWAT in bytes. */
 static inline int cuv_user_timeout(int fd, unsigned milliseconds) {
     return setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds) == 0 ? 0 : -errno;

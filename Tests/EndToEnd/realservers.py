@@ -1,0 +1,150 @@
+"""Real servers as backends: nginx, OpenSSH and Python's own http.server.
+
+Each is started in the foreground with all of its files below a directory of the
+test, and ended by its process id when the stage closes.
+"""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from harness import free_port, wait_until
+
+
+def require(*programs):
+    """Finds programs by name; the test is skipped if one is not installed."""
+    paths = []
+    for program in programs:
+        # Servers live in sbin, which is not on every user's path.
+        path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+        if not path:
+            raise unittest.SkipTest(f"{program} is not installed")
+        paths.append(path)
+    return paths if len(paths) > 1 else paths[0]
+
+
+def accepts(address):
+    """Whether something listens there."""
+    try:
+        socket.create_connection(address, 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def wait_accepting(program, port):
+    """Waits until a server that was just started can be connected to."""
+    def ready():
+        if not program.running:
+            raise AssertionError(f"{program.label} ended at once:\n{program.tail()}")
+        return accepts(("127.0.0.1", port))
+
+    wait_until(ready, f"{program.label} to listen on port {port}")
+
+
+NGINX_CONFIGURATION = """\
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nodelay on;
+    keepalive_requests 1000000;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        root {directory}/files;
+    }}
+}}
+"""
+
+
+class Nginx:
+    """nginx serving the files that the test puts into `files`."""
+
+    def __init__(self, stage):
+        program = require("nginx")
+        directory = stage.new_directory("nginx")
+        self.files = directory / "files"
+        self.files.mkdir()
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        configuration = directory / "nginx.conf"
+        configuration.write_text(NGINX_CONFIGURATION.format(directory=directory, port=self.port))
+        self.program = stage.start(
+            "nginx", [program, "-p", directory, "-c", configuration, "-e", "stderr"])
+        wait_accepting(self.program, self.port)
+
+
+SSHD_CONFIGURATION = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {directory}/host_key
+PidFile none
+AuthorizedKeysFile {directory}/user_key.pub
+PubkeyAuthentication yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin yes
+StrictModes no
+UsePAM no
+Subsystem sftp internal-sftp
+"""
+
+
+class Sshd:
+    """OpenSSH with a host key and a user key of its own.
+
+    `client(program, port)` is the beginning of an ssh or scp command line that
+    trusts exactly this host key and offers exactly this user key.
+    """
+
+    def __init__(self, stage):
+        sshd, keygen = require("sshd", "ssh-keygen")
+        self._directory = directory = stage.new_directory("sshd")
+        self.user = getpass.getuser()
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        for key in ("host_key", "user_key"):
+            subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", directory / key], check=True)
+        (directory / "sshd_config").write_text(
+            SSHD_CONFIGURATION.format(directory=directory, port=self.port))
+        host_key = (directory / "host_key.pub").read_text().split()
+        (directory / "known_hosts").write_text(f"gateway {host_key[0]} {host_key[1]}\n")
+        if os.geteuid() == 0:
+            # sshd insists on this directory; a service manager makes it otherwise.
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        self.program = stage.start("sshd", [sshd, "-D", "-e", "-f", directory / "sshd_config"])
+        wait_accepting(self.program, self.port)
+
+    def client(self, program, port):
+        options = {
+            "Port": port, "User": self.user, "HostKeyAlias": "gateway", "BatchMode": "yes",
+            "UserKnownHostsFile": self._directory / "known_hosts", "GlobalKnownHostsFile": "/dev/null",
+            "StrictHostKeyChecking": "yes", "IdentityFile": self._directory / "user_key",
+            "IdentitiesOnly": "yes", "IdentityAgent": "none", "ConnectTimeout": 10,
+        }
+        words = [require(program), "-F", "none", "-q"]
+        for name, value in options.items():
+            words += ["-o", f"{name}={value}"]
+        return words
+
+
+def python_http_server(stage, port, directory, bind):
+    """Python's http.server as the contract has it; it cannot report port 0 in time."""
+    program = stage.start("http.server", [
+        sys.executable, "-m", "http.server", "--directory", ".", "--bind", bind, str(port)], cwd=directory)
+    wait_accepting(program, port)
+    return program

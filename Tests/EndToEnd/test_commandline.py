@@ -1,0 +1,312 @@
+"""Flags, files, events and exit codes: what scripts and people rely on."""
+
+import re
+import signal
+
+import backends
+from backends import Listener
+from harness import Agent, EndToEndTest, Gateway, free_port, program_path
+from visitors import get
+
+
+class CommandLineTest(EndToEndTest):
+    def run_program(self, name, *arguments, kind=Agent, **options):
+        """Runs a program that is expected to end by itself: (exit code, Program)."""
+        program = self.stage.start(name, [program_path(name), *arguments], kind, **options)
+        return program.wait_exit(), program
+
+
+class HelpAndVersion(CommandLineTest):
+    def test_help(self):
+        wanted = {
+            "diglett": ("--pin", "--once", "--output", "--public-port", "--token-file", "-g", "-n", "-d"),
+            "diglett-server": ("--state-dir", "--expose-bind", "--expose-ports", "--auth", "-l", "-d"),
+        }
+        for name, options in wanted.items():
+            with self.subTest(program=name):
+                code, program = self.run_program(name, "--help")
+                self.assertEqual(code, 0)
+                text = "\n".join(program.stdout)
+                for option in options:
+                    self.assertIn(option, text)
+
+    def test_version(self):
+        for name in ("diglett", "diglett-server"):
+            with self.subTest(program=name):
+                code, program = self.run_program(name, "--version")
+                self.assertEqual(code, 0)
+                self.assertRegex("\n".join(program.stdout), r"\d+\.\d+")
+
+
+class BadArguments(CommandLineTest):
+    """Exit code 64 and a message on stderr, before anything is dialled or bound."""
+
+    def test_agent(self):
+        cases = {
+            "nothing": [],
+            "no gateway": ["-n", "example", "9000"],
+            "no name": ["-g", "127.0.0.1", "9000"],
+            "no backend": ["-g", "127.0.0.1", "-n", "example"],
+            "unknown option": ["-g", "127.0.0.1", "-n", "example", "--frobnicate", "9000"],
+            "bad backend port": ["-g", "127.0.0.1", "-n", "example", "127.0.0.1:99999"],
+            "bad gateway port": ["-g", "127.0.0.1:port", "-n", "example", "9000"],
+            "bad pin": ["-g", "127.0.0.1", "-n", "example", "--pin", "sha256/short", "9000"],
+            "bad output": ["-g", "127.0.0.1", "-n", "example", "--output", "xml", "9000"],
+            "bad public port": ["-g", "127.0.0.1", "-n", "example", "--public-port", "70000", "9000"],
+        }
+        for case, arguments in cases.items():
+            with self.subTest(case=case):
+                code, program = self.run_program("diglett", *arguments)
+                self.assertEqual(code, 64)
+                self.assertTrue(program.stderr, "no message")
+
+    def test_gateway(self):
+        for arguments in (["--frobnicate"], ["-l", "nonsense:port"], ["-l", "127.0.0.1:99999"],
+                          ["--expose-ports", "9-1"], ["--expose-ports", "many"], ["--auth", "magic"]):
+            with self.subTest(arguments=arguments):
+                code, program = self.run_program("diglett-server", *arguments, kind=Gateway)
+                self.assertEqual(code, 64)
+                self.assertTrue(program.stderr, "no message")
+
+
+class DebugFlag(CommandLineTest):
+    def test_anywhere_and_repeated(self):
+        """`-d` takes no value, so it may stand before, between and behind all others."""
+        gateway = self.stage.gateway("-d", "-d")
+        backend = self.stage.use(Listener(backends.answering(b"debugged")))
+        # Not at 1: `-n -d` would make it the name.
+        for position in (0, 2, 3):
+            name = f"debug-{position}"
+            arguments = ["-n", name, backend.address]
+            arguments.insert(position, "-d")
+            with self.subTest(arguments=arguments):
+                agent = self.stage.agent(gateway, *arguments)
+                self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered(name)}/"), b"debugged")
+                self.assertEqual(agent.wait_event("stream")["name"], name)
+        agent = self.stage.agent(gateway, "-d", "-n", "twice", "-d", backend.address)
+        agent.wait_registered("twice")
+
+
+class JsonEvents(CommandLineTest):
+    def test_life_of_an_agent(self):
+        backend = self.stage.use(Listener(backends.answering(b"event")))
+        tunnel = self.stage.expose(backend.address, "-d")
+        gateway, agent = tunnel.gateway, tunnel.agent
+
+        connected = agent.wait_event("connected")
+        self.assertEqual(connected["pin"], gateway.pin)
+        self.assertIn(str(gateway.port), connected["gateway"])
+
+        registered = agent.wait_event("registered")
+        self.assertEqual(registered["name"], "example")
+        self.assertEqual(registered["port"], gateway.wait_registered("example"))
+        self.assertEqual(registered["address"], f"127.0.0.1:{registered['port']}")
+        self.assertEqual(registered["backend"], backend.address)
+
+        with tunnel.connect() as visitor:
+            visitor.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            backends.read_all(visitor)
+            source = "{}:{}".format(*visitor.getsockname())
+        stream = agent.wait_event("stream")
+        self.assertEqual((stream["name"], stream["visitor"]), ("example", source))
+
+        gateway.kill()
+        self.assertTrue(agent.wait_event("lost")["reason"])
+        self.assertGreaterEqual(agent.wait_event("retrying")["seconds"], 0)
+        kinds = [event["event"] for event in agent.events()]
+        self.assertEqual(kinds[:5], ["connected", "registered", "stream", "lost", "retrying"])
+
+    def test_no_stream_events_without_debug(self):
+        backend = self.stage.use(Listener(backends.answering(b"quiet")))
+        tunnel = self.stage.expose(backend.address)
+        self.assertEqual(get(tunnel.url), b"quiet")
+        self.assertEqual(tunnel.agent.stop(), 0)
+        self.assertEqual(tunnel.agent.events("stream"), [])
+
+    def test_refused_is_the_last_event(self):
+        tunnel = self.stage.expose("9")
+        agent = self.stage.agent(tunnel.gateway, "-n", "example", "9")
+        agent.refusal()
+        self.assertEqual(agent.events()[-1]["event"], "refused")
+        self.assertEqual(len(agent.events("refused")), 1)
+
+    def test_text_output_names_the_public_address(self):
+        gateway = self.stage.gateway()
+        agent = self.stage.start("agent", [
+            program_path("diglett"), "-g", gateway.address, "-n", "example", "9"])
+        port = gateway.wait_registered("example")
+        agent.wait_line(agent.stdout, re.compile(rf"127\.0\.0\.1:{port}\b").search, "the public address")
+
+
+class Once(CommandLineTest):
+    def test_unreachable(self):
+        agent = self.stage.agent(f"127.0.0.1:{free_port()}", "--once", "-n", "example", "9")
+        self.assertEqual(agent.wait_exit(), 69)
+        self.assertEqual(agent.events("retrying"), [])
+
+    def test_link_lost(self):
+        tunnel = self.stage.expose("9", "--once")
+        tunnel.gateway.kill()
+        self.assertEqual(tunnel.agent.wait_exit(), 69)
+        self.assertEqual(len(tunnel.agent.events("lost")), 1)
+
+    def test_signals_still_end_it_with_0(self):
+        tunnel = self.stage.expose("9", "--once")
+        self.assertEqual(tunnel.agent.stop(signal.SIGINT), 0)
+
+    def test_signal_while_waiting_to_retry(self):
+        agent = self.stage.agent(f"127.0.0.1:{free_port()}", "-n", "example", "9")
+        agent.wait_event("retrying")
+        self.assertEqual(agent.stop(timeout=3), 0)
+
+
+class Tokens(CommandLineTest):
+    """An open gateway takes any token; these show that it is read, and not told."""
+
+    TOKEN = "dgl_1_kept-to-ourselves"
+
+    def check(self, *options, env=None):
+        gateway = self.stage.gateway("-d", "-d")
+        agent = self.stage.agent(gateway, "-d", "-d", *options, "-n", "example", "9",
+                                 env={**self.stage.environment(), **(env or {})})
+        agent.wait_registered()
+        self.assertEqual(agent.stop(), 0)
+        self.assertNotIn(self.TOKEN, agent.output)
+        self.assertNotIn(self.TOKEN, gateway.output)
+
+    def test_argument(self):
+        self.check("-t", self.TOKEN)
+
+    def test_environment(self):
+        self.check(env={"DIGLETT_TOKEN": self.TOKEN})
+
+    def token_file(self, mode):
+        path = self.stage.directory / "token"
+        path.write_text(self.TOKEN + "\n")
+        path.chmod(mode)
+        return path
+
+    def test_file(self):
+        self.check("--token-file", self.token_file(0o600))
+
+    def check_bad_file(self, path):
+        agent = self.stage.agent("127.0.0.1", "--token-file", path, "-n", "example", "9")
+        self.assertIn(agent.wait_exit(), (64, 78))
+        self.assertIn(str(path), agent.output)
+        self.assertNotIn(self.TOKEN, agent.output)
+        self.assertEqual(agent.events("retrying"), [], "dialled before reading the token")
+
+    def test_missing_file(self):
+        self.check_bad_file(self.stage.directory / "no-such-token")
+
+    def test_file_that_others_can_read(self):
+        self.check_bad_file(self.token_file(0o644))
+
+
+class ConfigurationFile(CommandLineTest):
+    def write(self, text):
+        path = self.stage.directory / "diglett.toml"
+        path.write_text(text)
+        return path
+
+    def test_agent(self):
+        first, second = (self.stage.use(Listener(backends.answering(body))) for body in (b"1", b"2"))
+        gateway = self.stage.gateway()
+        wanted = free_port()
+        path = self.write(f"""\
+gateway = "{gateway.address}"
+output = "json"
+state-dir = "{self.stage.new_directory('agent-state')}"
+
+[[expose]]
+name = "first"
+backend = "{first.address}"
+public-port = {wanted}
+
+[[expose]]
+name = "second"
+backend = "{second.address}"
+""")
+        agent = self.stage.start("agent", [program_path("diglett"), "-c", path], Agent)
+        self.assertEqual(agent.wait_registered("first"), wanted)
+        self.assertEqual(get(f"http://127.0.0.1:{wanted}/"), b"1")
+        self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered('second')}/"), b"2")
+
+    def test_gateway(self):
+        path = self.write(f"""\
+listen = ["127.0.0.1:0"]
+state-dir = "{self.stage.new_directory('gateway-state')}"
+expose-bind = "127.0.0.6"
+""")
+        gateway = self.stage.start(
+            "gateway", [program_path("diglett-server"), "-c", path], Gateway).wait_listening()
+        agent = self.stage.agent(gateway, "-n", "example", "9")
+        self.assertTrue(agent.wait_event("registered")["address"].startswith("127.0.0.6:"))
+
+    def test_unknown_key(self):
+        """The message must lead the eye to the file and the line."""
+        for program in ("diglett", "diglett-server"):
+            with self.subTest(program=program):
+                path = self.write("# a comment\nstate-dir = \"/nowhere\"\nfrobnicate = 1\n")
+                code, ended = self.run_program(program, "-c", path)
+                self.assertEqual(code, 78)
+                self.assertIn("frobnicate", ended.output)
+                self.assertRegex(ended.output, rf"{re.escape(str(path))}:3\b|"
+                                               rf"{re.escape(str(path))}.*\bline 3\b")
+
+    def test_unknown_key_in_a_table(self):
+        path = self.write('gateway = "127.0.0.1"\n[[expose]]\nname = "a"\nbackend = "9"\nbackends = "9"\n')
+        code, ended = self.run_program("diglett", "-c", path)
+        self.assertEqual(code, 78)
+        self.assertIn("backends", ended.output)
+        self.assertRegex(ended.output, rf"{re.escape(str(path))}(:5\b|.*\bline 5\b)")
+
+    def test_broken(self):
+        cases = {"syntax": "gateway = \n", "type": "gateway = 7\n",
+                 "name": 'gateway = "127.0.0.1"\n[[expose]]\nname = "Bad_Name!"\nbackend = "9"\n'}
+        for case, text in cases.items():
+            with self.subTest(case=case):
+                path = self.write(text)
+                code, ended = self.run_program("diglett", "-c", path)
+                self.assertEqual(code, 78)
+                self.assertIn(str(path), ended.output)
+
+    def test_missing(self):
+        path = self.stage.directory / "no-such.toml"
+        for program in ("diglett", "diglett-server"):
+            with self.subTest(program=program):
+                code, ended = self.run_program(program, "-c", path)
+                self.assertEqual(code, 78)
+                self.assertIn(str(path), ended.output)
+
+
+class GatewayStart(CommandLineTest):
+    def test_port_in_use(self):
+        other = self.stage.use(Listener(backends.serve_echo))
+        gateway = self.stage.gateway(listen=other.address, ready=False)
+        self.assertEqual(gateway.wait_exit(), 71)
+        line = next(line for line in gateway.stderr if other.address in line)
+        self.assertRegex(line, r"(?i)in use")
+
+    def test_two_gateways_on_one_state_directory(self):
+        first = self.stage.gateway()
+        second = self.stage.gateway(state=first.state, ready=False)
+        self.assertEqual(second.wait_exit(), 73)
+        self.assertIn(str(first.state), second.output)
+        self.assertTrue(first.running)
+        # A lock that outlives a killed gateway would need a person to remove it.
+        first.kill()
+        self.stage.gateway(state=first.state)
+
+    def test_state_directory_that_cannot_be_made(self):
+        file = self.stage.directory / "file"
+        file.write_text("")
+        gateway = self.stage.gateway(state=file / "below", ready=False)
+        self.assertEqual(gateway.wait_exit(), 73)
+        self.assertIn(str(file), gateway.output)
+
+    def test_several_listeners(self):
+        gateway = self.stage.gateway("-l", "127.0.0.7:0")
+        match = gateway.wait_log(r"listening for agents on 127\.0\.0\.7:(\d+)")
+        agent = self.stage.agent(f"127.0.0.7:{match.group(1)}", "-n", "example", "9")
+        self.assertEqual(agent.wait_registered(), gateway.wait_registered("example"))

@@ -1,0 +1,71 @@
+"""The first run, word for word as the manual has it."""
+
+import socket
+import unittest
+
+from harness import EndToEndTest, Gateway, Program, program_path
+from realservers import python_http_server
+from visitors import get
+
+GATEWAY_PORT = 20000
+BACKEND_PORT = 9000
+
+
+def taken(port):
+    """Whether somebody else already listens on this port, on any address."""
+    for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                return True
+    return False
+
+
+class Contract(EndToEndTest):
+    """The only test with fixed ports: they are part of what is promised."""
+
+    def setUp(self):
+        super().setUp()
+        for port in (GATEWAY_PORT, BACKEND_PORT):
+            if taken(port):
+                raise unittest.SkipTest(f"port {port} is taken by another program")
+
+    def command(self, line, kind=Program, cwd=None):
+        """Starts a command line as it is written in the manual."""
+        program, *arguments = line.split()
+        return self.stage.start(program, [program_path(program), *arguments], kind, cwd=cwd)
+
+    def test_first_run(self):
+        files = self.stage.new_directory("files")
+        (files / "greeting.txt").write_text("hello from below\n")
+
+        gateway = self.command("diglett-server -d", Gateway)
+        gateway.wait_listening()
+        python_http_server(self.stage, BACKEND_PORT, files, bind="::")
+        agent = self.command("diglett -d -g localhost:20000 -n example -d localhost:9000")
+
+        port = gateway.wait_registered("example")
+        self.assertIn(b"greeting.txt", get(f"localhost:{port}"))
+        self.assertEqual(get(f"localhost:{port}/greeting.txt"), b"hello from below\n")
+
+        self.assertEqual(agent.stop(), 0)
+        gateway.wait_unregistered("example")
+        self.assertEqual(gateway.stop(), 0)
+
+    def test_default_listeners_and_log_format(self):
+        """Both address families by default; time and level before each message."""
+        gateway = self.command("diglett-server", Gateway).wait_listening()
+        gateway.wait_log(r"listening for agents on 0\.0\.0\.0:20000\b")
+        gateway.wait_log(r"listening for agents on \[::\]:20000\b")
+        self.command("diglett -g localhost -n example 9000")
+
+        gateway.wait_registered("example")
+        line = next(line for line in gateway.stderr if "register domain" in line)
+        self.assertRegex(line, r"(?i)^\S*\d\d:\d\d:\d\d.*\binfo\b.*register domain 'example' -> '\d+'$",
+                         "time and level must stand at the line's beginning")
+        self.assertNotRegex("\n".join(gateway.stderr), r"(?i)\bdebug\b",
+                            "debug messages without -d")

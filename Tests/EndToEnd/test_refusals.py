@@ -1,0 +1,192 @@
+"""Who and what is turned away: the right words and the right exit code."""
+
+import backends
+from backends import Listener
+from harness import EndToEndTest, free_port
+from namespaces import TwoHosts
+from visitors import get
+
+WRONG_PIN = "sha256/" + "A" * 43 + "="
+
+
+class RefusalTest(EndToEndTest):
+    def check_refused(self, agent, code, exit_code, *words):
+        """A refusal ends the agent without --once: waiting would not mend it."""
+        status, event = agent.refusal()
+        self.assertEqual(event["code"], code)
+        self.assertEqual(event["exit"], exit_code)
+        self.assertEqual(status, exit_code)
+        for word in words:
+            self.assertIn(word, event["message"])
+        return event
+
+
+class GatewayIdentity(RefusalTest):
+    """An agent must not talk to another gateway than the one it was told."""
+
+    def test_wrong_pin(self):
+        gateway = self.stage.gateway()
+        agent = self.stage.agent(gateway, "--pin", WRONG_PIN, "-n", "example", "9")
+        self.check_refused(agent, "wrong-gateway-key", 10, WRONG_PIN, gateway.pin)
+        self.assertEqual(agent.events("registered"), [])
+
+    def test_right_pin(self):
+        gateway = self.stage.gateway()
+        agent = self.stage.agent(gateway, "--pin", gateway.pin, "-n", "example", "9")
+        agent.wait_registered()
+
+    def test_second_pin_for_a_change_of_keys(self):
+        gateway = self.stage.gateway()
+        agent = self.stage.agent(
+            gateway, "--pin", WRONG_PIN, "--pin", gateway.pin, "-n", "example", "9")
+        agent.wait_registered()
+
+    def test_address_with_pin_and_token(self):
+        gateway = self.stage.gateway()
+        agent = self.stage.agent(
+            f"diglett://dgl_1_secret@{gateway.address}#{gateway.pin}", "-n", "example", "9")
+        agent.wait_registered()
+        wrong = self.stage.agent(
+            f"diglett://dgl_1_secret@{gateway.address}#{WRONG_PIN}", "-n", "other", "9")
+        self.check_refused(wrong, "wrong-gateway-key", 10, WRONG_PIN, gateway.pin)
+
+    def test_first_contact_is_remembered(self):
+        gateway = self.stage.gateway()
+        agent = self.stage.agent(gateway, "-n", "example", "9")
+        agent.wait_registered()
+        lines = (agent.state / "known_gateways").read_text().splitlines()
+        self.assertEqual(lines, [f"{gateway.address} {gateway.pin}"])
+
+    def test_key_in_known_gateways_has_changed(self):
+        gateway = self.stage.gateway()
+        state = self.stage.new_directory("agent-state")
+        (state / "known_gateways").write_text(f"{gateway.address} {WRONG_PIN}\n")
+        agent = self.stage.agent(gateway, "-n", "example", "9", state=state)
+        self.check_refused(agent, "wrong-gateway-key", 10, WRONG_PIN, gateway.pin)
+
+    def test_another_gateway_in_the_place_of_a_known_one(self):
+        """The same by nature: the state directory of the gateway is new."""
+        first = self.stage.gateway()
+        agent = self.stage.agent(first, "-n", "example", "9")
+        agent.wait_registered()
+        first.kill()
+        agent.wait_event("lost")
+        second = self.stage.gateway(listen=first.address)
+        self.assertNotEqual(second.pin, first.pin)
+        self.check_refused(agent, "wrong-gateway-key", 10, first.pin, second.pin)
+
+    def test_state_files_are_private(self):
+        """Keys lie among them; known_gateways says whom this machine talks to."""
+        tunnel = self.stage.expose("9")
+        for directory in (tunnel.gateway.state, tunnel.agent.state):
+            files = [path for path in directory.rglob("*") if path.is_file()]
+            self.assertTrue(files, f"nothing was kept in {directory}")
+            for path in files:
+                self.assertEqual(path.stat().st_mode & 0o077, 0, f"{path} is open to others")
+
+
+class OpenGateway(RefusalTest):
+    """Without tokens, only agents on the gateway's own machine are taken."""
+
+    def test_agent_from_another_host(self):
+        hosts = self.stage.use(TwoHosts())
+        gateway = self.stage.gateway(listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        stranger = self.stage.agent(
+            gateway, "--pin", gateway.pin, "-n", "example", "9", prefix=hosts.far)
+        self.check_refused(stranger, "not-loopback", 12, "open")
+
+    def test_strangers_accepted_when_written_out(self):
+        hosts = self.stage.use(TwoHosts())
+        gateway = self.stage.gateway(
+            "--auth", "open", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        agent = self.stage.agent(
+            gateway, "--pin", gateway.pin, "-n", "example", "9", prefix=hosts.far)
+        agent.wait_registered()
+
+    def test_unknown_key_is_not_trusted_off_loopback(self):
+        """No pin, no terminal to ask on: the agent must not connect."""
+        hosts = self.stage.use(TwoHosts())
+        gateway = self.stage.gateway(
+            "--auth", "open", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        agent = self.stage.agent(gateway, "-n", "example", "9", prefix=hosts.far)
+        self.check_refused(agent, "wrong-gateway-key", 10, gateway.pin)
+        self.assertEqual(agent.events("registered"), [])
+
+
+class Names(RefusalTest):
+    def test_taken_by_another_identity(self):
+        backend = self.stage.use(Listener(backends.answering(b"the first")))
+        tunnel = self.stage.expose(backend.address)
+        second = self.stage.agent(tunnel.gateway, "-n", "example", "9")
+        event = self.check_refused(second, "name-taken", 14, "example")
+        self.assertEqual(event.get("name", "example"), "example")
+        self.assertEqual(get(tunnel.url), b"the first")
+
+    def test_second_instance_of_one_identity_replaces_the_first(self):
+        gateway = self.stage.gateway()
+        first = self.stage.agent(gateway, "-n", "example", "9")
+        port = first.wait_registered()
+        second = self.stage.agent(gateway, "-n", "example", "9", state=first.state)
+        self.assertEqual(second.wait_registered(), port)
+        self.check_refused(first, "replaced", 15)
+        self.assertTrue(second.running)
+
+    def test_badly_formed(self):
+        """The agent itself knows the rule, and needs no gateway to say so."""
+        bad = ("Bad_Name!", "a..b", "-x", "x-", "ab--cd", "", "a" * 64, "a b", "ä", "a/b", "a\nb")
+        for name in bad:
+            with self.subTest(name=name):
+                agent = self.stage.agent(f"127.0.0.1:{free_port()}", "-n", name, "127.0.0.1:9")
+                self.assertEqual(agent.wait_exit(), 64)
+                self.assertEqual(agent.events("retrying"), [], "dialled before checking its arguments")
+                if name.isascii() and name.isprintable():
+                    self.assertIn(name, agent.output)
+                self.assertRegex(agent.output, r"a-z|letters", "the message must give the rule")
+
+    def test_well_formed(self):
+        names = ("a", "0", "a-b", "abc--d", "x" * 63, "xn-a")
+        gateway = self.stage.gateway()
+        for name in names:
+            with self.subTest(name=name):
+                agent = self.stage.agent(gateway, "-n", name, "9")
+                self.assertEqual(agent.wait_registered(name), gateway.wait_registered(name))
+
+    def test_capitals_are_lowered(self):
+        tunnel = self.stage.gateway()
+        agent = self.stage.agent(tunnel, "-n", "EXample", "9")
+        self.assertEqual(agent.wait_registered("example"), tunnel.wait_registered("example"))
+
+
+class PublicPorts(RefusalTest):
+    def test_wanted_port(self):
+        wanted = free_port()
+        tunnel = self.stage.expose("9", "--public-port", str(wanted))
+        self.assertEqual(tunnel.port, wanted)
+
+    def test_outside_of_the_range(self):
+        allowed, outside = free_port(), free_port()
+        gateway = self.stage.gateway("--expose-ports", f"{allowed}-{allowed}")
+        agent = self.stage.agent(gateway, "--public-port", str(outside), "-n", "example", "9")
+        self.check_refused(agent, "port-refused", 18, str(outside))
+
+    def test_only_port_of_the_range(self):
+        allowed = free_port()
+        gateway = self.stage.gateway("--expose-ports", f"{allowed}-{allowed}")
+        self.assertEqual(self.stage.expose("9", gateway=gateway).port, allowed)
+
+    def test_taken_by_another_program(self):
+        other = self.stage.use(Listener(backends.serve_echo))
+        gateway = self.stage.gateway()
+        agent = self.stage.agent(gateway, "--public-port", str(other.port), "-n", "example", "9")
+        self.check_refused(agent, "port-refused", 18, str(other.port))
+
+    def test_public_side_listens_on_loopback_only_by_default(self):
+        tunnel = self.stage.expose("9")
+        event = tunnel.agent.wait_event("registered")
+        self.assertEqual(event["address"], f"127.0.0.1:{tunnel.port}")
+
+    def test_other_address_for_visitors(self):
+        gateway = self.stage.gateway("--expose-bind", "127.0.0.5")
+        backend = self.stage.use(Listener(backends.answering(b"five")))
+        tunnel = self.stage.expose(backend.address, gateway=gateway)
+        self.assertEqual(get(f"http://127.0.0.5:{tunnel.port}/"), b"five")

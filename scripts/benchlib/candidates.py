@@ -1,0 +1,262 @@
+"""The tunnels that are compared.
+
+To add one, derive from Candidate and put the class in CANDIDATES:
+
+    key, title        short name for --only, heading in the table
+    missing()         why it cannot run here, or None
+    start(backends)   {name: backend port} -> {name: public port}; all names on ONE link
+    pids()            processes of the tunnel, for CPU time and memory (both ends)
+    stop()            ends everything that start() began; called even after a failed start
+
+`self.pool.start(...)` runs a process whose output lands in files of `self.dir`, a fresh temporary
+directory for each instance.
+"""
+
+import getpass
+import json
+import os
+import re
+import shutil
+import signal
+import time
+
+from . import procs
+from .procs import BenchError, Pool
+
+START_SECONDS = 20
+
+
+class Candidate:
+    key = title = ""
+    tunnels = True
+
+    def __init__(self, directory, options):
+        self.dir = directory
+        self.options = options
+        self.pool = Pool(directory)
+
+    @classmethod
+    def missing(cls, options):
+        return None
+
+    @classmethod
+    def version(cls, options):
+        return ""
+
+    def start(self, backends):
+        raise NotImplementedError
+
+    def pids(self):
+        found = []
+        for child in self.pool.children:
+            if not child.running():
+                raise BenchError(f"{child.name} ended with {child.popen.returncode}:"
+                                 f" {child.tail()}")
+            found += [child.pid] + procs.descendants(child.pid)
+        return found
+
+    def stop(self):
+        self.pool.stop_all()
+
+
+class Direct(Candidate):
+    """No tunnel: what backend, load generator and kernel can do by themselves."""
+
+    key = "direct"
+    title = "no tunnel"
+    tunnels = False
+
+    def start(self, backends):
+        return dict(backends)
+
+
+class SshRemote(Candidate):
+    """`ssh -R` between an sshd of our own and the ssh client, with a session that idles.
+
+    The session matters: sshd sets TCP_NODELAY on its connection only when a session is run. Without
+    one (`ssh -N -R`, below) it waits for delayed acknowledgements, and small requests crawl.
+    """
+
+    key = "ssh"
+    title = "ssh -R"
+    SESSION = ["cat"]  # ends when the client's input or the connection is closed
+    CIPHER = "aes128-gcm@openssh.com"
+    PRIVSEP_DIR = "/run/sshd"
+
+    def __init__(self, directory, options):
+        super().__init__(directory, options)
+        self.client = self.sshd = None
+
+    @classmethod
+    def missing(cls, options):
+        for tool in ("ssh", "ssh-keygen", "sshd"):
+            if not find_tool(tool):
+                return f"{tool} is not installed"
+        return None
+
+    @classmethod
+    def version(cls, options):
+        return procs.run_text(["ssh", "-V"])
+
+    def start(self, backends):
+        host_key, user_key = (os.path.join(self.dir, name) for name in ("host_key", "user_key"))
+        for key in (host_key, user_key):
+            if not os.path.exists(key):
+                procs.run_text(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+        if os.geteuid() == 0:  # sshd run by root insists on it; it stays, others may use it
+            os.makedirs(self.PRIVSEP_DIR, mode=0o755, exist_ok=True)
+        port = procs.free_port()
+        config = self.write("sshd_config", f"""
+            ListenAddress 127.0.0.1
+            Port {port}
+            HostKey {host_key}
+            AuthorizedKeysFile {user_key}.pub
+            PidFile none
+            StrictModes no
+            UsePAM no
+            UseDNS no
+            PubkeyAuthentication yes
+            PasswordAuthentication no
+            KbdInteractiveAuthentication no
+            PermitRootLogin prohibit-password
+            AllowTcpForwarding remote
+            Ciphers {self.CIPHER}
+            Compression no
+            IPQoS throughput
+            MaxStartups 100:30:200
+            """)
+        self.sshd = self.pool.start("sshd", [find_tool("sshd"), "-D", "-e", "-f", config])
+        self.sshd.wait_listening(port)
+        known = self.write("known_hosts", f"[127.0.0.1]:{port} "
+                           + procs.read_text(host_key + ".pub"))
+        argv = [find_tool("ssh"), "-F", "/dev/null", "-T", "-p", str(port), "-i", user_key,
+                "-c", self.CIPHER]
+        for option in ("IdentitiesOnly=yes", "IdentityAgent=none", "BatchMode=yes",
+                       f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=/dev/null",
+                       "StrictHostKeyChecking=yes", "Compression=no", "IPQoS=throughput",
+                       "ExitOnForwardFailure=yes", "ControlMaster=no", "ControlPath=none"):
+            argv += ["-o", option]
+        for backend in backends.values():
+            argv += ["-R", f"127.0.0.1:0:127.0.0.1:{backend}"]
+        argv += [] if self.SESSION else ["-N"]
+        argv += [f"{getpass.getuser()}@127.0.0.1", *self.SESSION]
+        self.client = self.pool.start("ssh", argv, hold_stdin=bool(self.SESSION))
+        public = {}
+        for name, backend in backends.items():
+            match = self.client.wait_for(
+                rf"Allocated port (\d+) for remote forward to 127\.0\.0\.1:{backend}\b",
+                START_SECONDS)
+            public[name] = int(match.group(1))
+        return public
+
+    def write(self, name, text):
+        path = os.path.join(self.dir, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n".join(line.strip() for line in text.strip().splitlines()) + "\n")
+        return path
+
+    def pids(self):
+        """The client and the connection's sshd processes.
+
+        The listening sshd carries no traffic, and the session's command is only ours.
+        """
+        super().pids()  # both are alive
+        return [self.client.pid] + [pid for pid in procs.descendants(self.sshd.pid)
+                                    if procs.command_name(pid).startswith("sshd")]
+
+    def stop(self):
+        sessions = []
+        if self.sshd and self.sshd.running():
+            sessions = [(pid, procs.start_time(pid)) for pid in procs.descendants(self.sshd.pid)]
+        super().stop()
+        # The sessions end with their client; one that hangs is ended by its pid.
+        deadline = time.monotonic() + 5
+        for pid, began in sessions:
+            while began is not None and procs.start_time(pid) == began:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                    break
+                time.sleep(0.02)
+
+
+class SshNoSession(SshRemote):
+    """The same without a session, as it is mostly run."""
+
+    key = "ssh-n"
+    title = "ssh -N -R"
+    SESSION = []
+
+
+class Diglett(Candidate):
+    """diglett-server and one agent, on one link."""
+
+    key = "diglett"
+    title = "diglett"
+
+    @classmethod
+    def binary(cls, options, name):
+        return os.path.join(options.bin_dir, name)
+
+    @classmethod
+    def missing(cls, options):
+        for name in ("diglett-server", "diglett"):
+            if not os.access(cls.binary(options, name), os.X_OK):
+                return f"{name} is not in {options.bin_dir} (swift build -c release)"
+        return None
+
+    @classmethod
+    def version(cls, options):
+        for name in ("diglett-server", "diglett"):
+            text = procs.run_text([cls.binary(options, name), "--version"])
+            if re.fullmatch(r"[^\n]{1,80}", text):
+                return text
+        return ""
+
+    def start(self, backends):
+        server = self.pool.start("diglett-server", [
+            self.binary(self.options, "diglett-server"), "-l", "127.0.0.1:0",
+            "--state-dir", self.state_dir("server")])
+        port = server.wait_for(r"listening for agents on 127\.0\.0\.1:(\d+)",
+                               START_SECONDS).group(1)
+        argv = [self.binary(self.options, "diglett"), "-g", f"127.0.0.1:{port}",
+                "--output", "json", "--state-dir", self.state_dir("agent")]
+        if len(backends) == 1:
+            [(name, backend)] = backends.items()
+            argv += ["-n", name, f"127.0.0.1:{backend}"]
+        else:
+            for name, backend in backends.items():
+                argv += ["-n", f"{name}=127.0.0.1:{backend}"]
+        agent = self.pool.start("diglett", argv)
+        agent.wait_until(lambda: set(backends) <= set(registered(agent, backends)),
+                         START_SECONDS, "registered event for " + ", ".join(backends))
+        return registered(agent, backends)
+
+    def state_dir(self, name):
+        path = os.path.join(self.dir, name)
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        return path
+
+
+def registered(agent, backends):
+    """{name: public port} from the agent's events so far."""
+    public = {}
+    for line in procs.read_text(agent.out).splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # the last line may be half written
+        if isinstance(event, dict) and event.get("event") == "registered":
+            name = event.get("name")
+            if name is None and len(backends) == 1:
+                name = next(iter(backends))
+            if isinstance(event.get("port"), int):
+                public[name] = event["port"]
+    return public
+
+
+def find_tool(name):
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+
+
+BASELINES = [SshRemote.key, SshNoSession.key]
+CANDIDATES = [Direct, SshRemote, SshNoSession, Diglett]
