@@ -37,7 +37,7 @@ struct Diglett: ParsableCommand {
     var gateway: String?
 
     @Option(
-        name: [.customShort("n"), .customLong("name")], parsing: .unconditional,
+        name: [.customShort("n"), .customLong("name")], parsing: .unconditionalSingleValue,
         help: "Under which name to expose BACKEND, or NAME=BACKEND; may be repeated.")
     var names: [String] = []
 
