@@ -73,6 +73,14 @@ let package = Package(
         .executableTarget(
             name: "diglett", dependencies: ["Agent", "AgentCore", "Journal", "Settings", arguments, logging],
             swiftSettings: strict),
+
+        tests("WireTests", ["Bytes", "Wire"]),
+        tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
+        tests("CoreTests", ["Admission", "AgentCore", "Registry", "Wire"]),
+        tests("ReactorTests", ["Bytes", "Reactor"]),
+        tests("SecureTests", ["Bytes", "Secure"]),
+        tests("SettingsTests", ["Settings", "Wire"]),
+        tests("ProgramTests", ["Agent", "AgentCore", "Gateway", "Modules", "Reactor", "Settings", "Wire", logging]),
     ],
     swiftLanguageModes: [.v6]
 )

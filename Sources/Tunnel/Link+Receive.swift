@@ -229,6 +229,10 @@ extension Link {
         self.statistics.resetsReceived += 1
         guard let slot = try self.liveSlot(id) else { return nil }
         self.abandon(slot)
+        guard !self.streams[slot].isOrphan else {
+            self.remove(slot)
+            return nil
+        }
         return .reset(StreamKey(slot: slot, id: id), code)
     }
 

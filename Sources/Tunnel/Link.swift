@@ -150,6 +150,8 @@ package struct Link: ~Copyable {
         guard self.streams.contains(key), !self.streams[key.slot].isReset else { return }
         let isComplete = self.streams[key.slot].isComplete
         self.abandon(key.slot)
+        // Nobody would release it any more.
+        if self.streams[key.slot].isOrphan { self.remove(key.slot) }
         guard !isComplete, self.phase.isPastLogin else { return }
         NumberFrame.encode(.reset, id: key.id, code.rawValue, into: &self.control)
         self.statistics.resetsSent += 1

@@ -1,0 +1,72 @@
+import Testing
+import Tunnel
+import Wire
+
+/// Replays the worked trace of docs/protocol.md: both machines must say exactly those bytes, in that order.
+@Suite("Trace")
+struct TraceTests {
+    private struct Line: Equatable, CustomStringConvertible {
+        let sender: String
+        let bytes: [UInt8]
+
+        var description: String {
+            "\(self.sender) "
+                + self.bytes.map { byte in
+                    let text = String(byte, radix: 16)
+                    return text.count == 1 ? "0\(text)" : text
+                }.joined(separator: " ")
+        }
+    }
+
+    /// Cuts the bytes of one side into frames.
+    private func frames(_ sender: String, _ bytes: [UInt8]) -> [Line] {
+        var lines: [Line] = []
+        var offset = 0
+        while let header = FrameHeader(bytes.span.bytes, at: offset) {
+            lines.append(Line(sender: sender, bytes: Array(bytes[offset..<(offset + 8 + header.length)])))
+            offset += 8 + header.length
+        }
+        return lines
+    }
+
+    @Test("of docs/protocol.md is what the machines say")
+    func replay() throws {
+        let pair = TunnelPair()
+        var lines: [Line] = []
+        func agentSpeaks() {
+            let bytes = pair.agent.output(most: 1 << 20, now: 0)
+            lines += self.frames("agent", bytes)
+            pair.gateway.feed(bytes, now: 0)
+        }
+        func gatewaySpeaks() {
+            let bytes = pair.gateway.output(most: 1 << 20, now: 0)
+            lines += self.frames("gateway", bytes)
+            pair.agent.feed(bytes, now: 0)
+        }
+        pair.agent.link.start(software: "a/1")
+        pair.agent.link.login(Login(method: .token, instanceKey: [UInt8](0..<32), run: 0x0102, token: "dgl_1_s"))
+        pair.gateway.link.start(software: "g/1")
+        agentSpeaks()
+        gatewaySpeaks()
+        pair.agent.link.register(Register(exposure: 0, port: 0, name: "example"))
+        agentSpeaks()
+        gatewaySpeaks()
+        let opened = pair.gateway.link.open(
+            exposure: 0, visitor: WireAddress(family: 4, bytes: (0xC000_0207 << 32, 0), port: 50_000),
+            local: WireAddress(family: 4, bytes: (0x7F00_0001 << 32, 0), port: 33_605), now: 0)
+        let key = try #require(opened)
+        pair.gateway.add(key)
+        pair.gateway.link.send(key, Array("GET".utf8).span.bytes, now: 0)
+        pair.gateway.link.finish(key, now: 0)
+        gatewaySpeaks()
+        let there = try #require(pair.agent.awaitingAccept.first)
+        pair.agent.accept(there, now: 0)
+        pair.agent.link.send(there, Array("ok".utf8).span.bytes, now: 0)
+        pair.agent.link.finish(there, now: 0)
+        agentSpeaks()
+        pair.gateway.link.goAway(.drain, retryAfterSeconds: 1, text: "bye")
+        gatewaySpeaks()
+        let documented: [Line] = try Document.trace().map { Line(sender: $0.sender, bytes: $0.bytes) }
+        #expect(documented == lines, "the machines say:\n\(lines.map(\.description).joined(separator: "\n"))")
+    }
+}

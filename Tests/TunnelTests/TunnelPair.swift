@@ -1,0 +1,219 @@
+import Bytes
+import Tunnel
+import Wire
+
+/// A small generator with a seed (SplitMix64), so that a failing run can be repeated.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { self.state = seed }
+
+    mutating func next() -> UInt64 {
+        self.state &+= 0x9E37_79B9_7F4A_7C15
+        var z = self.state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+}
+
+/// One end of a simulated link with its edges: what a driver, without sockets, would be.
+final class SimulatedEnd {
+    /// One end of a stream: a source of known bytes and a sink that checks what comes.
+    final class Edge {
+        let key: StreamKey
+        let toSend: Int
+        var sent = 0
+        var finished = false
+        var received = 0
+        /// Received and not yet written on.
+        var pending = 0
+        var sawEnd = false
+        var wasReset = false
+        var isPaused = false
+        /// At the agent: the backend is there.
+        var isConnected = false
+
+        init(key: StreamKey, toSend: Int) {
+            self.key = key
+            self.toSend = toSend
+        }
+
+        var isDone: Bool { self.wasReset || (self.finished && self.sawEnd && self.pending == 0) }
+    }
+
+    let role: Role
+    var link: Link
+    var edges: [StreamKey: Edge] = [:]
+    /// By stream id, also after the edge is gone.
+    var receivedInAll: [UInt32: Int] = [:]
+    var finishedInOrder: Set<UInt32> = []
+    var failures: [String] = []
+    var goodbyes: [GoAway] = []
+    var violations: [PeerViolation] = []
+    var welcomed: Welcome?
+    var registered: [Registered] = []
+    var awaitingAccept: [StreamKey] = []
+    private var partial: [UInt8] = []
+    let bytesToSend: (UInt32, Role) -> Int
+
+    init(_ role: Role, limits: LinkLimits, bytesToSend: @escaping (UInt32, Role) -> Int = { _, _ in 0 }) {
+        self.role = role
+        self.link = Link(role: role, limits: limits, budget: nil, now: 0)
+        self.bytesToSend = bytesToSend
+    }
+
+    /// The byte at an offset of a stream's direction, the same function at both ends.
+    static func pattern(_ id: UInt32, _ sender: Role, _ offset: Int) -> UInt8 {
+        UInt8(truncatingIfNeeded: Int(id) &* 31 &+ offset &* 7 &+ (offset >> 8) &+ (sender == .agent ? 101 : 3))
+    }
+
+    func add(_ key: StreamKey) {
+        let edge = Edge(key: key, toSend: self.bytesToSend(key.id, self.role))
+        edge.isConnected = self.role == .gateway
+        self.edges[key] = edge
+    }
+
+    /// Takes bytes from the wire, as a driver does.
+    func feed(_ bytes: [UInt8], now: UInt64) {
+        let batch = self.partial + bytes
+        var offset = 0
+        loop: while true {
+            let event = self.link.nextEvent(batch.span.bytes, at: &offset, now: now)
+            switch event {
+            case .needMore: break loop
+            case .login: self.link.acceptLogin(Welcome(linkID: 1, maximumNames: 4), now: now)
+            case .welcomed(let welcome): self.welcomed = welcome
+            case .register(let register):
+                self.link.answerRegister(
+                    Registered(exposure: register.exposure, code: .none, port: 33_605, text: "127.0.0.1:33605"))
+            case .registered(let answer): self.registered.append(answer)
+            case .unregister: break
+            case .opened(let key, _):
+                self.add(key)
+                self.awaitingAccept.append(key)
+            case .accepted: break
+            case .data(let key, let range, let fin): self.took(key, batch[range], fin)
+            case .reset(let key, _): self.edges[key]?.wasReset = true
+            case .goAway(let goAway): self.goodbyes.append(goAway)
+            case .violation(let violation): self.violations.append(violation)
+            }
+        }
+        self.partial = Array(batch[offset...])
+    }
+
+    private func took(_ key: StreamKey, _ bytes: ArraySlice<UInt8>, _ fin: Bool) {
+        guard let edge = self.edges[key] else { return self.failures.append("data for no edge, \(key)") }
+        let sender: Role = self.role == .gateway ? .agent : .gateway
+        for byte in bytes {
+            if byte != Self.pattern(key.id, sender, edge.received) {
+                self.failures.append("stream \(key.id): wrong byte at \(edge.received)")
+                return
+            }
+            edge.received += 1
+        }
+        edge.pending += bytes.count
+        self.receivedInAll[key.id, default: 0] += bytes.count
+        if fin { edge.sawEnd = true }
+    }
+
+    /// Lets an edge read from its source, at most `most` bytes.
+    func pump(_ edge: Edge, most: Int, now: UInt64) {
+        guard !edge.wasReset, !edge.finished, edge.isConnected else { return }
+        let allowance = self.link.sendAllowance(edge.key)
+        guard allowance > 0 else {
+            edge.isPaused = true
+            return
+        }
+        let count = min(allowance, most, edge.toSend - edge.sent)
+        if count > 0 {
+            let bytes = (edge.sent..<(edge.sent + count)).map { Self.pattern(edge.key.id, self.role, $0) }
+            self.link.send(edge.key, bytes.span.bytes, now: now)
+            edge.sent += count
+        }
+        if edge.sent == edge.toSend {
+            edge.finished = true
+            self.link.finish(edge.key, now: now)
+        }
+    }
+
+    /// Writes on what an edge has received, at most `most` bytes.
+    func consume(_ edge: Edge, most: Int, now: UInt64) {
+        let count = min(edge.pending, most)
+        guard count > 0, !edge.wasReset, edge.isConnected else { return }
+        edge.pending -= count
+        self.link.consumed(edge.key, count, now: now)
+    }
+
+    /// The backend of a stream is connected.
+    func accept(_ key: StreamKey, now: UInt64) {
+        self.edges[key]?.isConnected = true
+        self.link.accept(key, now: now)
+    }
+
+    /// Closes edges that are done.
+    func reap() {
+        for edge in self.edges.values.sorted(by: { $0.key.id < $1.key.id }) where edge.isDone {
+            if !edge.wasReset { self.finishedInOrder.insert(edge.key.id) }
+            self.link.release(edge.key)
+            self.edges[edge.key] = nil
+        }
+    }
+
+    /// Takes up to `most` bytes for the wire.
+    func output(most: Int, now: UInt64) -> [UInt8] {
+        self.link.fill(most, now: now)
+        var result: [UInt8] = []
+        self.link.drainOutbox { bytes in
+            result = Array(bytes.prefix(most))
+            return result.count
+        }
+        while let key = self.link.nextResumable() { self.edges[key]?.isPaused = false }
+        return result
+    }
+}
+
+/// A gateway's and an agent's end and the two wires between them.
+final class TunnelPair {
+    let gateway: SimulatedEnd
+    let agent: SimulatedEnd
+    var toAgent: [UInt8] = []
+    var toGateway: [UInt8] = []
+    var now: UInt64 = 0
+
+    init(
+        gatewayLimits: LinkLimits = LinkLimits(), agentLimits: LinkLimits = LinkLimits(),
+        bytesToSend: @escaping (UInt32, Role) -> Int = { _, _ in 0 }
+    ) {
+        self.gateway = SimulatedEnd(.gateway, limits: gatewayLimits, bytesToSend: bytesToSend)
+        self.agent = SimulatedEnd(.agent, limits: agentLimits, bytesToSend: bytesToSend)
+    }
+
+    /// Hello, login and welcome.
+    func connect() {
+        self.agent.link.start(software: "test agent")
+        self.agent.link.login(Login(method: .instance, instanceKey: Array(repeating: 1, count: 32), run: 1, token: ""))
+        self.gateway.link.start(software: "test gateway")
+        self.exchange()
+    }
+
+    /// Carries everything to and fro until nothing is left to carry.
+    func exchange() {
+        for _ in 0..<1_000 {
+            let right = self.agent.output(most: 1 << 20, now: self.now)
+            let left = self.gateway.output(most: 1 << 20, now: self.now)
+            if right.isEmpty, left.isEmpty { return }
+            self.gateway.feed(right, now: self.now)
+            self.agent.feed(left, now: self.now)
+        }
+    }
+
+    func open() -> StreamKey? {
+        guard
+            let key = self.gateway.link.open(
+                exposure: 0, visitor: .none, local: .none, now: self.now)
+        else { return nil }
+        self.gateway.add(key)
+        return key
+    }
+}
