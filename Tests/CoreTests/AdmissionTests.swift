@@ -1,0 +1,101 @@
+import Admission
+import Testing
+
+private func remote(_ key: UInt64) -> Source { Source(key: key, isLoopback: false) }
+private let local = Source(key: 0x7F00_0001, isLoopback: true)
+
+@Suite("Admission")
+struct AdmissionTests {
+    @Test("makes room by closing the stranger that has gone longest without progress")
+    func eviction() {
+        var limits = AdmissionLimits()
+        limits.strangers = 3
+        var admission = Admission(limits: limits)
+        for id in 1...3 { #expect(admission.connected(UInt64(id), from: remote(UInt64(id)), now: UInt64(id)) == .admit) }
+        admission.progressed(1, now: 10)
+        #expect(admission.connected(4, from: remote(4), now: 11) == .admitInsteadOf(2))
+        #expect(admission.strangerCount == 3)
+        admission.left(1)
+        #expect(admission.connected(5, from: remote(5), now: 12) == .admit)
+    }
+
+    @Test("a source that is full makes room among its own")
+    func perSource() {
+        var limits = AdmissionLimits()
+        limits.strangersPerSource = 2
+        var admission = Admission(limits: limits)
+        _ = admission.connected(1, from: remote(9), now: 0)
+        _ = admission.connected(2, from: remote(1), now: 1)
+        _ = admission.connected(3, from: remote(1), now: 2)
+        #expect(admission.connected(4, from: remote(1), now: 3) == .admitInsteadOf(2))
+    }
+
+    @Test("hung strangers never keep an honest agent out")
+    func hung() {
+        var admission = Admission()
+        for id in 0..<1_000 { _ = admission.connected(UInt64(id), from: remote(UInt64(id)), now: UInt64(id)) }
+        guard case .admitInsteadOf = admission.connected(5_000, from: remote(77_777), now: 2_000) else {
+            Issue.record("kept out")
+            return
+        }
+        // Its handshake moves on while more strangers come, fewer than there are places.
+        for id in 0..<200 {
+            admission.progressed(5_000, now: 2_000 + UInt64(id))
+            #expect(
+                admission.connected(UInt64(6_000 + id), from: remote(UInt64(900_000 + id)), now: 2_000 + UInt64(id))
+                    != .admitInsteadOf(5_000))
+        }
+    }
+
+    @Test("penalties add up, are enforced from 15 s on, end by themselves and are capped")
+    func penalties() {
+        var admission = Admission()
+        admission.penalize(remote(1), .protocolError, now: 0)
+        #expect(admission.connected(1, from: remote(1), now: 0) == .admit)
+        admission.penalize(remote(1), .badLogin, now: 0)
+        #expect(admission.connected(2, from: remote(1), now: 0) == .refuse(15_000))
+        #expect(admission.connected(3, from: remote(2), now: 0) == .admit)
+        #expect(admission.connected(4, from: remote(1), now: 1) == .admit)
+        for _ in 0..<1_000 { admission.penalize(remote(1), .tooSlow, now: 0) }
+        #expect(admission.penalty(of: remote(1), now: 0) == 600_000)
+    }
+
+    @Test("loopback collects none")
+    func loopback() {
+        var admission = Admission()
+        for _ in 0..<100 { admission.penalize(local, .protocolError, now: 0) }
+        #expect(admission.connected(1, from: local, now: 0) == .admit)
+    }
+
+    @Test("the table of penalties is bounded")
+    func table() {
+        var limits = AdmissionLimits()
+        limits.penaltyTable = 10
+        var admission = Admission(limits: limits)
+        for key in 0..<100 { admission.penalize(remote(UInt64(key)), .tooSlow, now: UInt64(key)) }
+        #expect((0..<100).count { admission.penalty(of: remote(UInt64($0)), now: 0) > 0 } == 10)
+    }
+}
+
+@Suite("VisitorGate")
+struct VisitorGateTests {
+    @Test("bounds visitors in all, by source and by rate; loopback only in all")
+    func bounds() {
+        var limits = VisitorLimits()
+        limits.total = 10
+        limits.perSource = 3
+        limits.burst = 4
+        limits.ratePerSecond = 1
+        var gate = VisitorGate(limits: limits)
+        for _ in 0..<3 { #expect(gate.arrived(from: remote(1), now: 0) == .admit) }
+        #expect(gate.arrived(from: remote(1), now: 0) == .tooManyFromSource)
+        gate.left(remote(1))
+        #expect(gate.arrived(from: remote(1), now: 0) == .admit)
+        gate.left(remote(1))
+        #expect(gate.arrived(from: remote(1), now: 0) == .tooFastFromSource)
+        #expect(gate.arrived(from: remote(1), now: 1_000) == .admit)
+        for _ in 0..<7 { #expect(gate.arrived(from: local, now: 0) == .admit) }
+        #expect(gate.arrived(from: local, now: 0) == .tooMany)
+        #expect(gate.count == 10)
+    }
+}

@@ -1,0 +1,174 @@
+import AgentCore
+import Testing
+import Wire
+
+private func machine(once: Bool = false, names: [String] = ["example"]) throws -> AgentMachine {
+    AgentMachine(wishes: try names.map { Wish(name: try #require(Name($0)), port: 0) }, once: once)
+}
+
+private func up(_ machine: inout AgentMachine, now: UInt64 = 0) {
+    _ = machine.started()
+    machine.connected()
+    _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: now)
+}
+
+@Suite("AgentMachine")
+struct AgentMachineTests {
+    @Test("dials, registers every name and announces them")
+    func happy() throws {
+        var machine = try machine(names: ["a", "b"])
+        #expect(machine.started() == .dial)
+        machine.connected()
+        #expect(
+            machine.welcomed(Welcome(linkID: 1, maximumNames: 2), now: 0)
+                == .register([
+                    Register(exposure: 0, port: 0, name: "a"), Register(exposure: 1, port: 0, name: "b"),
+                ]))
+        let wish = try #require(machine.wish(of: 1))
+        #expect(
+            machine.registered(Registered(exposure: 1, code: .none, port: 7, text: "h:7"), now: 0)
+                == .announce(wish, port: 7, address: "h:7"))
+    }
+
+    @Test("waits longer after each failure, at most a minute, evenly drawn from nothing to the bound")
+    func backoff() throws {
+        var machine = try machine()
+        _ = machine.started()
+        var waits: [UInt64] = []
+        for _ in 0..<9 {
+            guard case .wait(let wait) = machine.dialFailed("no", random: .max - 1) else { continue }
+            waits.append(wait)
+            #expect(machine.timerFired() == .dial)
+        }
+        let bounds: [UInt64] = [1, 2, 4, 8, 16, 32, 60, 60, 60].map { $0 * 1_000 }
+        #expect(waits.count == 9)
+        for (wait, bound) in zip(waits, bounds) { #expect(wait <= bound) }
+        guard case .wait(0) = machine.dialFailed("no", random: 0) else {
+            Issue.record("full jitter begins at nothing")
+            return
+        }
+    }
+
+    @Test("a link that was up for a minute starts the waits anew, and the gateway's wish is heeded")
+    func reset() throws {
+        var machine = try machine()
+        _ = machine.started()
+        for _ in 0..<5 {
+            _ = machine.dialFailed("no", random: 0)
+            _ = machine.timerFired()
+        }
+        machine.connected()
+        _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
+        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: 7))
+        guard case .wait(let wait) = machine.linkEnded("gone", now: 60_000, random: 1_000) else {
+            Issue.record("no wait")
+            return
+        }
+        #expect(wait >= 7_000 && wait <= 8_000)
+    }
+
+    @Test(
+        "ends for refusals that waiting cannot mend, each with its own code",
+        arguments: zip(
+            [ErrorCode.loginRefused, .notLoopback, .replaced, .conflict, .version, .revoked],
+            [ExitReason.loginRefused, .notLoopback, .replaced, .conflict, .version, .loginRefused]))
+    func finalGoodbyes(_ code: ErrorCode, _ reason: ExitReason) throws {
+        var machine = try machine()
+        up(&machine)
+        guard case .stop(reason, _) = machine.goAway(GoAway(code: code)) else {
+            Issue.record("\(code) did not end it")
+            return
+        }
+        #expect(machine.linkEnded("gone", now: 1, random: 1) == .none)
+    }
+
+    @Test("comes back after everything else", arguments: [ErrorCode.drain, .dead, .tooManyLinks, .glitches, .owed])
+    func passingGoodbyes(_ code: ErrorCode) throws {
+        var machine = try machine()
+        up(&machine)
+        #expect(machine.goAway(GoAway(code: code)) == .none)
+        guard case .wait = machine.linkEnded("gone", now: 1, random: 1) else {
+            Issue.record("\(code) ended it")
+            return
+        }
+    }
+
+    @Test("a name that is taken at the start ends it; one that was ours is asked for again")
+    func taken() throws {
+        let refusal = Registered(exposure: 0, code: .nameTaken, port: 0, text: "held")
+        var fresh = try machine()
+        up(&fresh)
+        guard case .stop(.nameTaken, let text) = fresh.registered(refusal, now: 0) else {
+            Issue.record("went on")
+            return
+        }
+        #expect(text == "the gateway refused the name 'example': held")
+        var returning = try machine()
+        up(&returning)
+        _ = returning.registered(Registered(exposure: 0, code: .none, port: 1, text: ""), now: 0)
+        guard case .missing = returning.registered(refusal, now: 0) else {
+            Issue.record("gave up a name that was its own")
+            return
+        }
+        #expect(returning.tick(now: 29_999) == .none)
+        #expect(returning.tick(now: 30_000) == .register([Register(exposure: 0, port: 0, name: "example")]))
+        #expect(returning.tick(now: 60_000) == .none)
+    }
+
+    @Test("with once, the first failure is the last")
+    func once() throws {
+        var machine = try machine(once: true)
+        _ = machine.started()
+        #expect(machine.dialFailed("unreachable", random: 1) == .stop(.unavailable, "unreachable"))
+        #expect(machine.timerFired() == .none)
+    }
+
+    @Test("hears nothing after its stop")
+    func stopped() throws {
+        var machine = try machine()
+        up(&machine)
+        #expect(machine.stopRequested() == .stop(.stopped, "stopped"))
+        #expect(machine.stopRequested() == .none)
+        #expect(machine.linkEnded("gone", now: 0, random: 0) == .none)
+        #expect(machine.keyRefused("x") == .none)
+    }
+}
+
+@Suite("GatewayTrust")
+struct GatewayTrustTests {
+    private func judge(
+        pins: [String] = [], system: Bool = false, known: String? = nil, loopback: Bool = false, terminal: Bool = false
+    ) -> GatewayTrust.Verdict {
+        GatewayTrust.judge(
+            gateway: "gw:20000", pins: pins, shown: "sha256/S", isTrustedBySystem: system, known: known,
+            knownAt: "known_gateways:3", isLoopback: loopback, hasTerminal: terminal)
+    }
+
+    private func refusal(_ verdict: GatewayTrust.Verdict) -> String? {
+        if case .refuse(let text) = verdict { text } else { nil }
+    }
+
+    @Test("a pin alone counts, whatever else speaks for the key")
+    func pins() {
+        #expect(judge(pins: ["sha256/S"]) == .accept)
+        #expect(judge(pins: ["sha256/O", "sha256/S"]) == .accept)
+        let text = refusal(judge(pins: ["sha256/O"], system: true, known: "sha256/S", loopback: true, terminal: true))
+        #expect(text?.contains("sha256/S") == true && text?.contains("sha256/O") == true)
+    }
+
+    @Test("then the system's authorities, then what was seen before; a changed key shows both and the line")
+    func known() {
+        #expect(judge(system: true, known: "sha256/O") == .accept)
+        #expect(judge(known: "sha256/S") == .accept)
+        let text = refusal(judge(known: "sha256/O", loopback: true, terminal: true))
+        #expect(text?.contains("sha256/S") == true && text?.contains("sha256/O") == true)
+        #expect(text?.contains("known_gateways:3") == true)
+    }
+
+    @Test("an unknown key is remembered on loopback, asked about at a terminal, refused without one")
+    func unknown() {
+        #expect(judge(loopback: true) == .acceptAndRemember)
+        #expect(judge(terminal: true) == .ask)
+        #expect(refusal(judge())?.contains("--pin sha256/S") == true)
+    }
+}

@@ -1,0 +1,145 @@
+import Bytes
+import Secure
+import Testing
+
+/// A client and a server whose bytes are carried by hand.
+private final class TLSPair {
+    let client: TLSSession
+    let server: TLSSession
+    var toServer = ByteQueue()
+    var toClient = ByteQueue()
+
+    init(
+        identity: Identity, clientIdentity: Identity? = nil, clientProtocol: String = "diglett/2",
+        serverName: String? = nil
+    ) throws {
+        let serverContext = try TLSContext.server(identity: identity, applicationProtocol: "diglett/2")
+        let clientContext = try TLSContext.client(
+            identity: clientIdentity, trustsSystemRoots: false, applicationProtocol: clientProtocol)
+        self.server = try TLSSession(context: serverContext)
+        self.client = try TLSSession(context: clientContext, serverName: serverName)
+        try self.client.start(output: &self.toServer)
+    }
+
+    /// Carries bytes in pieces of `size` until nothing moves; returns what came out at each side.
+    func carry(size: Int) throws -> (atServer: [UInt8], atClient: [UInt8]) {
+        var result: (atServer: [UInt8], atClient: [UInt8]) = ([], [])
+        while !self.toServer.isEmpty || !self.toClient.isEmpty {
+            result.atServer += try self.move(&self.toServer, to: self.server, answers: &self.toClient, size)
+            result.atClient += try self.move(&self.toClient, to: self.client, answers: &self.toServer, size)
+        }
+        return result
+    }
+
+    private func move(
+        _ from: inout ByteQueue, to session: TLSSession, answers: inout ByteQueue, _ size: Int
+    ) throws -> [UInt8] {
+        let piece = from.withReadable { Array($0.prefix(size)) }
+        guard !piece.isEmpty else { return [] }
+        from.consume(piece.count)
+        var plain = [UInt8](repeating: 0, count: piece.count + 16_384 + 1)
+        let count = try piece.withUnsafeBytes { input in
+            try plain.withUnsafeMutableBytes { try session.receive(input, into: $0, output: &answers) }
+        }
+        return Array(plain[0..<count])
+    }
+}
+
+@Suite("TLS")
+struct TLSTests {
+    @Test("shakes hands and carries bytes both ways, whatever the pieces", arguments: [1, 7, 1_000, 1 << 20])
+    func roundTrip(_ size: Int) throws {
+        let identity = try Identity.selfSigned(commonName: "test")
+        let pair = try TLSPair(identity: identity)
+        _ = try pair.carry(size: size)
+        #expect(pair.client.peer?.pin == identity.pin)
+        #expect(pair.client.peer?.isTrustedBySystem == false)
+        #expect(pair.server.isEstablished)
+        #expect(pair.server.peer?.pin == nil)
+        let bytes = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        try bytes.withUnsafeBytes { try pair.client.encrypt($0, output: &pair.toServer) }
+        try [1, 2, 3].withUnsafeBytes { try pair.server.encrypt($0, output: &pair.toClient) }
+        let came = try pair.carry(size: max(size, 500))
+        #expect(came.atServer == bytes)
+        #expect(came.atClient.count == 24)
+    }
+
+    @Test("tells the server the pin of a client certificate")
+    func clientCertificate() throws {
+        let mine = try Identity.selfSigned(commonName: "agent")
+        let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "gateway"), clientIdentity: mine)
+        _ = try pair.carry(size: 4_096)
+        #expect(pair.server.peer?.pin == mine.pin)
+    }
+
+    @Test("refuses a peer that speaks another application protocol")
+    func alpn() throws {
+        let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"), clientProtocol: "http/1.1")
+        #expect(throws: TLSError.self) { try pair.carry(size: 4_096) }
+        #expect(!pair.server.isEstablished)
+    }
+
+    @Test("garbage and flipped bits are errors, not bytes")
+    func garbage() throws {
+        let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"))
+        _ = try pair.carry(size: 4_096)
+        try [1, 2, 3].withUnsafeBytes { try pair.client.encrypt($0, output: &pair.toServer) }
+        var record = pair.toServer.withReadable { Array($0) }
+        pair.toServer.removeAll()
+        record[record.count - 1] ^= 1
+        pair.toServer.append(record)
+        #expect(throws: TLSError.self) { try pair.carry(size: 4_096) }
+    }
+
+    @Test("says goodbye")
+    func closing() throws {
+        let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"))
+        _ = try pair.carry(size: 4_096)
+        pair.client.close(output: &pair.toServer)
+        _ = try pair.carry(size: 4_096)
+        #expect(pair.server.isClosedByPeer)
+    }
+}
+
+@Suite("Keys")
+struct KeyTests {
+    @Test("an identity survives being written and read")
+    func pem() throws {
+        let made = try Identity.selfSigned(commonName: "gateway")
+        let pem = made.keyPEM + made.certificatePEM
+        #expect(try Identity.load(keyPEM: pem, certificatePEM: pem).pin == made.pin)
+    }
+
+    @Test("a key of another certificate, no key and no certificate are told apart")
+    func mismatch() throws {
+        let one = try Identity.selfSigned(commonName: "one")
+        let two = try Identity.selfSigned(commonName: "two")
+        func error(_ key: [UInt8], _ certificate: [UInt8]) -> String {
+            do {
+                _ = try Identity.load(keyPEM: key, certificatePEM: certificate)
+                return ""
+            } catch { return "\(error)" }
+        }
+        #expect(error(one.keyPEM, two.certificatePEM).contains("not the certificate's"))
+        #expect(error([1, 2], two.certificatePEM).contains("no private key"))
+        #expect(error(one.keyPEM, []).contains("no certificate"))
+    }
+
+    @Test("a pin reads what it writes and nothing else")
+    func pin() throws {
+        let pin = try Identity.selfSigned(commonName: "x").pin
+        #expect(Pin(pin.description) == pin)
+        #expect(pin.bytes.count == 32)
+        for text in ["", "sha256/", "sha1/\(pin)", "\(pin)x", "sha256/" + String(repeating: "A", count: 44)] {
+            #expect(Pin(text) == nil)
+        }
+    }
+
+    @Test("SHA-256 gives the digest of FIPS 180-4's example, and comparison sees every byte")
+    func hash() {
+        let digest = SHA256.hash(Array("abc".utf8))
+        #expect(digest.prefix(4).elementsEqual([0xBA, 0x78, 0x16, 0xBF]))
+        #expect(SHA256.isEqual(digest, digest))
+        #expect(!SHA256.isEqual(digest, Array(digest.dropLast()) + [0]))
+    }
+}

@@ -1,0 +1,251 @@
+import Foundation
+import Settings
+import Testing
+import Wire
+
+/// A directory of the test's own, gone afterwards.
+private func withDirectory<R>(_ body: (String) throws -> R) throws -> R {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    return try body(path)
+}
+
+private func message<R>(_ body: () throws -> R) -> String {
+    do {
+        _ = try body()
+        return ""
+    } catch { return "\(error)" }
+}
+
+private func write(_ text: String, _ path: String, mode: Int = 0o600) throws {
+    try text.write(toFile: path, atomically: true, encoding: .utf8)
+    try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path)
+}
+
+@Suite("Addresses")
+struct AddressTests {
+    @Test(
+        "are read in all their forms",
+        arguments: zip(
+            ["localhost:80", "192.0.2.1:1", "[::1]:65535", "[2001:db8::1]", "gw", "0.0.0.0:0"],
+            ["localhost:80", "192.0.2.1:1", "[::1]:65535", "[2001:db8::1]:20000", "gw:20000", "0.0.0.0:0"]))
+    func good(_ text: String, _ shown: String) {
+        #expect(HostPort(text, defaultPort: 20_000)?.description == shown)
+    }
+
+    @Test("are refused otherwise", arguments: ["", ":", "a:", "a:b", "a:65536", "::1:80", "[::1", "[x]:1", "a b:1", "a:-1"])
+    func bad(_ text: String) {
+        #expect(HostPort(text, defaultPort: 20_000) == nil)
+    }
+
+    @Test("a backend is a port, a host with one, or a unix socket")
+    func backends() throws {
+        #expect(try BackendAddress("9000", place: "x").description == "localhost:9000")
+        #expect(try BackendAddress("db:5432", place: "x").description == "db:5432")
+        #expect(try BackendAddress("unix:/run/x.sock", place: "x") == .unix(path: "/run/x.sock"))
+        for text in ["", "0", "70000", "host", "unix:", "unix:/" + String(repeating: "a", count: 107)] {
+            #expect(message { try BackendAddress(text, place: "backend") }.hasPrefix("backend: "), "\(text)")
+        }
+    }
+
+    @Test("the one-line form carries token, gateway and pin, and an error does not repeat the token")
+    func oneLine() throws {
+        let address = try GatewayAddress("diglett://dgl_a_b@gw.example:20001#sha256/PIN", defaultPort: 1, place: "-g")
+        #expect(address.hostPort == HostPort(host: "gw.example", port: 20_001))
+        #expect(address.token == "dgl_a_b")
+        #expect(address.pins == ["sha256/PIN"])
+        #expect(try GatewayAddress("gw", defaultPort: 7, place: "-g").hostPort.port == 7)
+        #expect(!message { try GatewayAddress("diglett://secret@:", defaultPort: 1, place: "-g") }.contains("secret"))
+    }
+
+    @Test("a range of ports has its ends in order")
+    func ranges() throws {
+        let range = try PortRange("30000-30010", place: "x")
+        #expect(range.contains(30_000) && range.contains(30_010) && !range.contains(30_011))
+        #expect(try PortRange("5", place: "x") == PortRange("5-5", place: "x"))
+        for text in ["", "-", "9-8", "0-5", "a-b", "1-70000", "1-2-3"] {
+            #expect(!message { try PortRange(text, place: "x") }.isEmpty, "\(text)")
+        }
+    }
+}
+
+@Suite("Configuration")
+struct ConfigurationTests {
+    @Test("of a gateway is read from a file, and the command line wins")
+    func gateway() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/server.toml"
+            try write("listen = [\"127.0.0.1:1\", \"[::1]:2\"]\nexpose-ports = \"5-6\"\nauth = \"open\"\ndebug = 1\n", path)
+            var options = GatewayOptions()
+            options.configuration = path
+            options.exposePorts = "7-8"
+            options.stateDirectory = directory
+            let settings = try GatewaySettings(options)
+            #expect(settings.listen.map(\.description) == ["127.0.0.1:1", "[::1]:2"])
+            #expect(settings.exposePorts?.low == 7)
+            #expect(settings.authentication == .open)
+            #expect(settings.debug == 1)
+            #expect(!settings.listensByDefault)
+        }
+    }
+
+    @Test("of an agent has a table for each name")
+    func agent() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agent.toml"
+            try write(
+                """
+                gateway = "gw.example"
+                [[expose]]
+                name = "one"
+                backend = "9000"
+                [[expose]]
+                name = "Two"
+                backend = "unix:/x"
+                public-port = 31000
+                """, path)
+            var options = AgentOptions()
+            options.configuration = path
+            options.stateDirectory = directory
+            let settings = try AgentSettings(options)
+            #expect(settings.gateway.description == "gw.example:20000")
+            #expect(settings.exposes.map(\.name.text) == ["one", "two"])
+            #expect(settings.exposes.map(\.port) == [0, 31_000])
+        }
+    }
+
+    @Test(
+        "errors name file, line and reason",
+        arguments: zip(
+            [
+                "gateway = \"g\"\n\nbogus = 1\n", "gateway = 5\n", "gateway = \"g\"\nonce = = 1\n",
+                "gateway = \"g\"\n[[expose]]\nname = \"a\"\nbackend = \"1\"\n[[expose]]\nname = \"b\"\nport = 1\nbackend = \"1\"",
+                "gateway = \"g\"\n[[expose]]\nname = \"a_b\"\nbackend = \"1\"\n", "gateway = \"g\"\n[other]\nx = 1\n",
+                "gateway = \"g\"\n[[expose]]\nname = \"a\"\n",
+            ],
+            [
+                ":3: unknown key 'bogus'", ":1: 'gateway' must be a text", ":2: ", ":7: unknown key 'port'",
+                ":3: the name 'a_b' is not valid", ":2: unknown key 'other'", ":3: 'a' needs a backend",
+            ]))
+    func errors(_ text: String, _ expected: String) throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agent.toml"
+            try write(text, path)
+            var options = AgentOptions()
+            options.configuration = path
+            options.stateDirectory = directory
+            let shown = message { try AgentSettings(options) }
+            #expect(shown.hasPrefix(path + expected), "\(shown)")
+        }
+    }
+
+    @Test("a secret that others can read is refused, and a token never shows in an error")
+    func secrets() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/token"
+            try write("dgl_x_y\n", path, mode: 0o644)
+            var options = AgentOptions()
+            options.gateway = "g"
+            options.names = ["a"]
+            options.backend = "1"
+            options.tokenFile = path
+            options.stateDirectory = directory
+            #expect(message { try AgentSettings(options) }.contains("chmod 600"))
+            try write("dgl_x_y\n", path)
+            #expect(try AgentSettings(options).token == "dgl_x_y")
+            try write("two words", path)
+            #expect(!message { try AgentSettings(options) }.contains("two words"))
+        }
+    }
+
+    @Test("what is missing or too much on the command line is said")
+    func commandLine() {
+        func error(_ change: (inout AgentOptions) -> Void) -> String {
+            var options = AgentOptions()
+            options.gateway = "g"
+            options.names = ["a"]
+            options.backend = "9000"
+            options.stateDirectory = "/nonexistent"
+            change(&options)
+            return message { try AgentSettings(options) }
+        }
+        #expect(error { _ in } == "")
+        #expect(error { $0.gateway = nil }.contains("-g"))
+        #expect(error { $0.names = [] }.contains("-n"))
+        #expect(error { $0.backend = nil }.contains("leads to"))
+        #expect(error { $0.names = ["a", "a"] }.contains("twice"))
+        #expect(error { $0.names = ["a=1"] }.contains("belongs to no name"))
+        #expect(error { $0.names = ["-x"] }.contains("'-x' is not valid"))
+        #expect(error { $0.publicPort = "0" }.contains("no port"))
+        #expect(error { $0.output = "xml" }.contains("neither text nor json"))
+        #expect(error { $0.pins = ["sha256/short"] }.contains("no pin"))
+    }
+}
+
+@Suite("State")
+struct StateTests {
+    @Test("a file is made once and read ever after, for its owner only")
+    func readOrMake() throws {
+        try withDirectory { directory in
+            let state = try StateDirectory(path: "\(directory)/a/b")
+            #expect(try state.readOrMake("key", most: 10) { [1, 2] } == [1, 2])
+            #expect(try state.readOrMake("key", most: 10) { [3] } == [1, 2])
+            let mode = try FileManager.default.attributesOfItem(atPath: state.file("key"))[.posixPermissions] as? Int
+            #expect(mode == 0o600)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: state.path) == ["key"])
+        }
+    }
+
+    @Test("a directory has one gateway")
+    func lock() throws {
+        try withDirectory { directory in
+            let one = try StateDirectory(path: directory)
+            try one.lockExclusively()
+            let two = try StateDirectory(path: directory)
+            #expect(message { try two.lockExclusively() }.contains("another gateway"))
+        }
+    }
+
+    @Test("ports survive; a file that is none of ours is put aside, not lost")
+    func ports() throws {
+        try withDirectory { directory in
+            let file = PortsFile(path: "\(directory)/ports.json")
+            #expect(try file.load() == [])
+            let entries = [PortsFile.Entry(name: "a", identity: "i", port: 1)]
+            try file.save(entries)
+            #expect(try file.load() == entries)
+            try write("{ not json", file.path)
+            #expect(message { try file.load() }.contains("put aside"))
+            #expect(try String(contentsOfFile: "\(file.path).unreadable", encoding: .utf8) == "{ not json")
+            #expect(try file.load() == [])
+        }
+    }
+
+    @Test("known gateways keep their comments, and a broken line is named")
+    func knownGateways() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/known_gateways"
+            try write("# mine\n\ngw:20000 sha256/A\n", path)
+            var known = try KnownGateways(path: path)
+            #expect(known.pin(of: "gw:20000")?.pin == "sha256/A")
+            #expect(known.pin(of: "gw:20000")?.line == 3)
+            #expect(known.pin(of: "gw:2") == nil)
+            try known.remember("b:1", pin: "sha256/B")
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == "# mine\n\ngw:20000 sha256/A\nb:1 sha256/B\n")
+            try write("gw:20000 sha256/A\nnonsense\n", path)
+            #expect(message { try KnownGateways(path: path) }.hasPrefix("\(path):2: "))
+        }
+    }
+
+    @Test("what cannot be written is an error and leaves the old content")
+    func replace() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/x"
+            try FileAccess.replace(path, with: [1], durable: true)
+            #expect(message { try FileAccess.replace("\(directory)/no/x", with: [2], durable: false) }.contains("no such file"))
+            #expect(try FileAccess.read(path, most: 1) == [1])
+            #expect(message { try FileAccess.read(path, most: 0) }.contains("larger"))
+        }
+    }
+}
