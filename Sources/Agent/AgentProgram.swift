@@ -95,7 +95,7 @@ package final class AgentProgram {
         self.retryTimer = LoopTimer(loop: self.loop) { [unowned self] in self.perform(self.machine.timerFired()) }
         do throws(UVError) {
             for signal in [SignalSource.Signal.terminate, .interrupt] {
-                self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stopRequested() })
+                self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stop() })
             }
         } catch { self.logger.error("signals are not handled: \(error)") }
         self.perform(self.machine.started())
@@ -195,8 +195,8 @@ package final class AgentProgram {
         if let stopAt = self.stopAt { self.finishIfDone(force: self.loop.now >= stopAt) }
     }
 
-    /// The first request lets running streams finish, the second cuts them.
-    private func stopRequested() {
+    /// Ends: the first request lets running streams finish, the second cuts them.
+    package func stop() {
         if self.stopAt != nil { return self.finishIfDone(force: true) }
         let streams = self.streamCount
         guard streams > 0 else { return self.perform(self.machine.stopRequested()) }

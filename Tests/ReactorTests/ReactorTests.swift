@@ -1,0 +1,371 @@
+import Bytes
+import Foundation
+import Reactor
+import Synchronization
+import Testing
+
+/// Runs `body` with a loop that must have no open handle afterwards: `close` traps with a census if it has.
+private func withLoop(_ body: (EventLoop) throws -> Void) throws {
+    let loop = try EventLoop()
+    defer { loop.close() }
+    try body(loop)
+}
+
+/// Keeps what a stream delivers.
+private final class Recorder: SocketStreamDelegate {
+    let stream: SocketStream
+    var received: [UInt8] = []
+    var written = 0
+    var hasEnded = false
+    var error: UVError?
+    var isClosed = false
+    var allowance = Int.max
+    var onRead: (() -> Void)?
+
+    init(_ stream: SocketStream) {
+        self.stream = stream
+        stream.delegate = self
+    }
+
+    func readAllowance(_ stream: SocketStream) -> Int { self.allowance }
+
+    func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        self.received += Array(bytes)
+        self.onRead?()
+    }
+
+    func socketStreamDidReachEnd(_ stream: SocketStream) { self.hasEnded = true }
+    func socketStream(_ stream: SocketStream, didWrite count: Int) { self.written += count }
+    func socketStream(_ stream: SocketStream, didFail error: UVError) { self.error = error }
+    func socketStreamDidClose(_ stream: SocketStream) { self.isClosed = true }
+}
+
+private final class Acceptor: TCPListenerDelegate {
+    var accepted: [Recorder] = []
+
+    func listener(_ listener: TCPListener, didAccept stream: SocketStream) { self.accepted.append(Recorder(stream)) }
+    func listener(_ listener: TCPListener, didFail error: UVError) {}
+}
+
+/// Two connected sockets.
+private func withPair(_ body: (EventLoop, Recorder, Recorder) throws -> Void) throws {
+    try withLoop { loop in
+        let acceptor = Acceptor()
+        let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+        listener.delegate = acceptor
+        var connected: Recorder?
+        let connector = Connector.connect(
+            loop: loop, to: .host("127.0.0.1", port: listener.address.port), timeout: 5_000
+        ) { result in
+            if case .success(let stream) = result { connected = Recorder(stream) }
+        }
+        #expect(loop.run { connected != nil && !acceptor.accepted.isEmpty })
+        _ = connector
+        listener.close()
+        let here = try #require(connected)
+        try body(loop, here, acceptor.accepted[0])
+        here.stream.close()
+        acceptor.accepted[0].stream.close()
+        #expect(loop.run { here.isClosed && acceptor.accepted[0].isClosed })
+    }
+}
+
+private func write(_ stream: SocketStream, _ bytes: [UInt8]) -> Int { bytes.withUnsafeBytes { stream.write($0) } }
+
+@Suite("Reactor", .serialized, .timeLimit(.minutes(1)))
+struct ReactorTests {
+    @Test("carries bytes and the end of one direction, while the other goes on")
+    func halfClose() throws {
+        try withPair { loop, here, there in
+            there.stream.startReading()
+            here.stream.startReading()
+            #expect(write(here.stream, [1, 2, 3]) == 3)
+            here.stream.shutdownWriting()
+            #expect(loop.run { there.hasEnded })
+            #expect(there.received == [1, 2, 3])
+            _ = write(there.stream, [4])
+            #expect(loop.run { here.received == [4] })
+            #expect(!here.hasEnded)
+        }
+    }
+
+    @Test("queues what the kernel does not take, in order, and reports it once it is gone")
+    func queueing() throws {
+        try withPair { loop, here, there in
+            let bytes = (0..<8_000_000).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 9) }
+            let taken = write(here.stream, bytes)
+            #expect(taken < bytes.count)
+            #expect(here.stream.queuedByteCount == bytes.count - taken)
+            there.stream.startReading()
+            here.stream.shutdownWriting()
+            #expect(loop.run { there.hasEnded })
+            #expect(there.received == bytes)
+            #expect(here.written == bytes.count - taken)
+            #expect(here.stream.queuedByteCount == 0)
+        }
+    }
+
+    @Test("writes pieces in order with one call")
+    func vectored() throws {
+        try withPair { loop, here, there in
+            there.stream.startReading()
+            let one: [UInt8] = [1, 2]
+            let two: [UInt8] = [3, 4, 5]
+            one.withUnsafeBytes { first in
+                two.withUnsafeBytes { second in #expect(here.stream.write([first, second]) == 5) }
+            }
+            #expect(loop.run { there.received.count == 5 })
+            #expect(there.received == [1, 2, 3, 4, 5])
+        }
+    }
+
+    @Test("reads no more than it is allowed, and goes on when asked")
+    func allowance() throws {
+        try withPair { loop, here, there in
+            there.allowance = 10
+            there.onRead = { there.allowance = 0 }
+            _ = write(here.stream, [UInt8](repeating: 9, count: 100))
+            there.stream.startReading()
+            #expect(loop.run { there.received.count == 10 })
+            there.onRead = nil
+            // Nothing more comes while nothing is allowed: another byte of the other side proves a turn.
+            let timer = LoopTimer(loop: loop) {}
+            var turns = 0
+            let ticker = LoopTimer(loop: loop) { turns += 1 }
+            ticker.start(after: 1, repeating: 1)
+            #expect(loop.run { turns == 5 })
+            #expect(there.received.count == 10)
+            there.allowance = .max
+            there.stream.startReading()
+            #expect(loop.run { there.received.count == 100 })
+            timer.close()
+            ticker.close()
+        }
+    }
+
+    @Test("a reset arrives as a failure, also behind bytes that were not read yet")
+    func reset() throws {
+        try withPair { loop, here, there in
+            _ = write(here.stream, [1, 2, 3])
+            here.stream.reset()
+            #expect(loop.run { here.isClosed })
+            there.stream.startReading()
+            #expect(loop.run { there.error != nil || there.hasEnded })
+            #expect(there.error == .connectionReset)
+            #expect(!there.hasEnded)
+        }
+    }
+
+    @Test("a write to a peer that is gone fails at the end of the turn, not inside the call")
+    func brokenPipe() throws {
+        try withPair { loop, here, there in
+            there.stream.reset()
+            #expect(loop.run { there.isClosed })
+            var turns = 0
+            let ticker = LoopTimer(loop: loop) {
+                turns += 1
+                let before = here.error
+                _ = write(here.stream, [1])
+                #expect(here.error == before)
+            }
+            ticker.start(after: 0, repeating: 1)
+            #expect(loop.run { here.error != nil })
+            ticker.close()
+        }
+    }
+
+    @Test("closing from inside a callback is sound")
+    func closeInCallback() throws {
+        try withPair { loop, here, there in
+            there.onRead = { there.stream.close() }
+            there.stream.startReading()
+            _ = write(here.stream, [1])
+            #expect(loop.run { there.isClosed })
+            #expect(there.received == [1])
+        }
+    }
+
+    @Test("a paused listener leaves visitors in the backlog")
+    func pausing() throws {
+        try withLoop { loop in
+            let acceptor = Acceptor()
+            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            listener.delegate = acceptor
+            listener.pause()
+            var connected: [SocketStream] = []
+            var connectors: [Connector] = []
+            for _ in 0..<3 {
+                connectors.append(
+                    Connector.connect(
+                        loop: loop, to: .host("127.0.0.1", port: listener.address.port), timeout: 5_000
+                    ) { if case .success(let stream) = $0 { connected.append(stream) } })
+            }
+            #expect(loop.run { connected.count == 3 })
+            #expect(acceptor.accepted.isEmpty)
+            listener.resume()
+            #expect(loop.run { acceptor.accepted.count == 3 })
+            for stream in connected { stream.close() }
+            for recorder in acceptor.accepted { recorder.stream.close() }
+            listener.close()
+        }
+    }
+
+    @Test("a port in use, a refused connection and a missing socket file are told by their codes")
+    func errors() throws {
+        try withLoop { loop in
+            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            let port = listener.address.port
+            #expect(throws: UVError.addressInUse) { try TCPListener(loop: loop, address: .loopback4(port: port)) }
+            listener.close()
+            _ = loop.run { loop.census().isEmpty }
+            var results: [UVError] = []
+            let completion: (Result<SocketStream, UVError>) -> Void = { result in
+                if case .failure(let error) = result { results.append(error) }
+            }
+            let one = Connector.connect(
+                loop: loop, to: .host("127.0.0.1", port: port), timeout: 5_000, completion: completion)
+            #expect(loop.run { results.count == 1 })
+            let two = Connector.connect(
+                loop: loop, to: .unix(path: "/nonexistent/socket"), timeout: 5_000, completion: completion)
+            #expect(loop.run { results.count == 2 })
+            #expect(results == [.connectionRefused, .noSuchFile])
+            _ = (one, two)
+        }
+    }
+
+    @Test("a connector tries the other family at once after a refusal, and can be cancelled")
+    func families() throws {
+        try withLoop { loop in
+            let acceptor = Acceptor()
+            // Only on IPv4, while localhost's first address is ::1.
+            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            listener.delegate = acceptor
+            var stream: SocketStream?
+            let connector = Connector.connect(
+                loop: loop, to: .host("localhost", port: listener.address.port), timeout: 5_000
+            ) { if case .success(let made) = $0 { stream = made } }
+            #expect(loop.run { stream != nil })
+            var wasCalled = false
+            let cancelled = Connector.connect(
+                loop: loop, to: .host("localhost", port: listener.address.port), timeout: 5_000
+            ) { _ in wasCalled = true }
+            cancelled.cancel()
+            stream?.close()
+            for recorder in acceptor.accepted { recorder.stream.close() }
+            listener.close()
+            loop.run()
+            #expect(!wasCalled)
+            _ = connector
+        }
+    }
+
+    @Test("a name is resolved on the thread pool, and a resolution can be cancelled")
+    func resolution() throws {
+        try withLoop { loop in
+            var addresses: [SocketAddress]?
+            let resolver = try Resolver.resolve(loop: loop, host: "127.0.0.1", port: 7) { addresses = try? $0.get() }
+            #expect(loop.run { addresses != nil })
+            #expect(addresses == [.loopback4(port: 7)])
+            _ = resolver
+            let cancelled = try Resolver.resolve(loop: loop, host: "localhost", port: 7) { _ in
+                Issue.record("a cancelled resolution was reported")
+            }
+            cancelled.cancel()
+            loop.run()
+        }
+    }
+
+    @Test("families take turns, beginning with the first address's")
+    func alternation() throws {
+        let four = [SocketAddress.loopback4(port: 1), .loopback4(port: 2), .loopback4(port: 3)]
+        let six = [SocketAddress.loopback6(port: 1)]
+        #expect(Resolver.alternating(six + four) == [six[0], four[0], four[1], four[2]])
+        #expect(Resolver.alternating(four + six) == [four[0], six[0], four[1], four[2]])
+        #expect(Resolver.alternating([]) == [])
+    }
+
+    @Test("messages from other threads arrive in order, and none after close")
+    func mailbox() throws {
+        try withLoop { loop in
+            var received: [Int] = []
+            let mailbox = try Mailbox<Int>(loop: loop) { received.append($0) }
+            let thread = Thread { for number in 0..<1_000 { mailbox.post(number) } }
+            thread.start()
+            #expect(loop.run { received.count == 1_000 })
+            #expect(received == Array(0..<1_000))
+            mailbox.close()
+            #expect(!mailbox.post(7))
+        }
+    }
+
+    @Test("a signal calls its closure on the loop")
+    func signals() throws {
+        try withLoop { loop in
+            var count = 0
+            let source = try SignalSource(loop: loop, .hangUp) { count += 1 }
+            kill(getpid(), SIGHUP)
+            let keepAlive = LoopTimer(loop: loop) {}
+            keepAlive.start(after: 5_000)
+            #expect(loop.run { count == 1 })
+            source.close()
+            keepAlive.close()
+        }
+    }
+
+    @Test("a timer fires once, or again and again until it is closed from inside itself")
+    func timers() throws {
+        try withLoop { loop in
+            var once = 0
+            var often = 0
+            let single = LoopTimer(loop: loop) { once += 1 }
+            single.start(after: 1)
+            var repeating: LoopTimer?
+            repeating = LoopTimer(loop: loop) {
+                often += 1
+                if often == 3 { repeating?.close() }
+            }
+            repeating?.start(after: 0, repeating: 1)
+            #expect(loop.run { often == 3 && once == 1 })
+            single.close()
+        }
+    }
+
+    @Test("what is asked for at the end of a turn runs once, in the same turn")
+    func turnEnd() throws {
+        final class Counter: TurnEndHandler {
+            var count = 0
+            func turnDidEnd() { self.count += 1 }
+        }
+        try withLoop { loop in
+            let counter = Counter()
+            let timer = LoopTimer(loop: loop) { loop.atTurnEnd(counter) }
+            timer.start(after: 0)
+            #expect(loop.run { counter.count == 1 })
+            timer.close()
+        }
+    }
+
+    @Test("a handle that is left open is named when the loop closes")
+    func leak() async {
+        await #expect(processExitsWith: .failure) {
+            let loop = try EventLoop()
+            let timer = LoopTimer(loop: loop) {}
+            timer.start(after: 100_000)
+            timer.stop()
+            loop.close()
+        }
+    }
+
+    @Test(
+        "addresses are read, printed and known as loopback or not",
+        arguments: zip(
+            ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "192.0.2.1", "2001:db8::1", "0.0.0.0"],
+            [true, true, true, true, false, false, false]))
+    func addresses(_ text: String, _ isLoopback: Bool) throws {
+        let address = try #require(SocketAddress(text, port: 80))
+        #expect(address.host == text)
+        #expect(address.isLoopback == isLoopback)
+        #expect(SocketAddress(address.host, port: 80) == address)
+        #expect(SocketAddress("example.com", port: 1) == nil)
+    }
+}
