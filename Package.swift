@@ -54,7 +54,7 @@ let package = Package(
         driver("Reactor", ["CUV", "Bytes"]),
         driver("Secure", ["COpenSSL", "Bytes"]),
         driver("Relay", ["Bytes", "Reactor", "Secure", "Tunnel", "Wire"]),
-        driver("Journal", [logging]),
+        driver("Journal", ["Reactor", logging]),
         driver("Settings", ["Wire", "TOMLKit"]),
         driver("Modules", ["Reactor", "Wire", logging]),
         driver(

@@ -58,6 +58,8 @@ package final class AgentProgram {
         self.printer = EventPrinter(format: settings.output)
         self.state = try StateDirectory(path: settings.stateDirectory)
         let key = try Self.instanceKey(self.state)
+        // Each stream is a connection to a backend.
+        _ = DescriptorLimit.raise()
         for pin in settings.pins where Pin(pin) == nil {
             throw SettingsError("pin", "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
         }
@@ -192,6 +194,7 @@ package final class AgentProgram {
             session.connection.end(.none, text: "done")
         }
         self.perform(self.machine.tick(now: self.loop.now))
+        self.printer.flush()
         if let stopAt = self.stopAt { self.finishIfDone(force: self.loop.now >= stopAt) }
     }
 
@@ -240,48 +243,63 @@ package final class AgentProgram {
         self.retryTimer = nil
         for signal in self.signals { signal.close() }
         self.signals = []
+        self.printer.flush()
+        // A name resolution that still runs would keep the loop going.
+        self.loop.stop()
     }
 
     /// What HELLO tells of this program.
     package static let software = "diglett/2.0.0"
 }
 
+extension AgentProgram: TurnEndHandler {
+    package func turnDidEnd() { self.finishIfDone(force: false) }
+}
+
 extension AgentProgram: GatewaySessionOwner {
     func session(_ session: GatewaySession, judge peer: TLSPeer) -> PeerVerdict {
         guard let pin = peer.pin?.description else { return .refuse(TLSError("the gateway shows no certificate")) }
         let gateway = self.settings.gateway.description
-        let path = self.state.file("known_gateways")
-        do throws(SettingsError) {
-            var known = try KnownGateways(path: path)
-            let entry = known.pin(of: gateway)
-            let verdict = GatewayTrust.judge(
-                gateway: gateway, pins: self.settings.pins, shown: pin, isTrustedBySystem: peer.isTrustedBySystem,
-                known: entry?.pin ?? (self.confirmedPin == pin ? pin : nil), knownAt: "\(path):\(entry?.line ?? 0)",
-                isLoopback: session.connection.peerAddress?.isLoopback ?? false, hasTerminal: self.ask != nil)
-            switch verdict {
-            case .accept: break
-            case .acceptAndRemember: try known.remember(gateway, pin: pin)
-            case .refuse(let text):
-                self.keyRefusal = text
-                return .refuse(TLSError(text))
-            case .ask:
-                let text = "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
-                    + "Is that the pin that the gateway prints at its start?"
-                guard self.ask?(text) ?? false else {
-                    self.keyRefusal = "the key \(pin) of \(gateway) was not confirmed"
-                    return .refuse(TLSError("not confirmed"))
-                }
-                try known.remember(gateway, pin: pin)
-                // The gateway may have lost patience meanwhile; the next link will not ask.
-                self.confirmedPin = pin
-            }
-        } catch {
-            self.keyRefusal = error.description
-            return .refuse(TLSError(error.description))
+        if let refusal = self.judge(pin, peer, gateway, session) {
+            self.keyRefusal = refusal
+            return .refuse(TLSError(refusal))
         }
         self.logger.debug("connected to \(gateway), \(pin)")
         self.printer.print(.connected(gateway: gateway, pin: pin))
         return .proceed(self.login)
+    }
+
+    /// Why the gateway's key is not taken, if so.
+    private func judge(_ pin: String, _ peer: TLSPeer, _ gateway: String, _ session: GatewaySession) -> String? {
+        // The file is looked at only if it matters: a broken one is no reason to refuse a pinned key.
+        let isSettled = !self.settings.pins.isEmpty || peer.isTrustedBySystem || self.confirmedPin == pin
+        do throws(SettingsError) {
+            let path = self.state.file("known_gateways")
+            var known: KnownGateways?
+            if !isSettled { known = try KnownGateways(path: path) }
+            let entry = known?.pin(of: gateway)
+            let verdict = GatewayTrust.judge(
+                gateway: gateway, pins: self.settings.pins, shown: pin, isTrustedBySystem: peer.isTrustedBySystem,
+                known: entry?.pin ?? self.confirmedPin, knownAt: "\(path):\(entry?.line ?? 0)",
+                isLoopback: session.connection.peerAddress?.isLoopback ?? false, hasTerminal: self.ask != nil)
+            switch verdict {
+            case .accept: return nil
+            case .refuse(let text): return text
+            case .ask:
+                let text = "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
+                    + "Is that the pin that the gateway prints at its start?"
+                guard self.ask?(text) ?? false else { return "the key \(pin) of \(gateway) was not confirmed" }
+                // The gateway may have lost patience meanwhile; the next link will not ask.
+                self.confirmedPin = pin
+            case .acceptAndRemember: break
+            }
+            do throws(SettingsError) { try known?.remember(gateway, pin: pin) } catch {
+                self.logger.warning("the key of \(gateway) cannot be remembered: \(error)")
+            }
+            return nil
+        } catch {
+            return error.description
+        }
     }
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {
@@ -298,7 +316,10 @@ extension AgentProgram: GatewaySessionOwner {
         guard session === self.session else { return }
         let action = self.machine.goAway(goAway)
         if action != .none { return self.perform(action) }
-        guard goAway.code == .drain, self.stopAt == nil, session.connection.link.phase == .draining else { return }
+        // With `once` there is no next link, and this one ends the program when it ends.
+        guard goAway.code == .drain, self.stopAt == nil, !self.settings.once,
+            session.connection.link.phase == .draining
+        else { return }
         // The streams of this link finish while the next one is made.
         self.leaving.append(session)
         self.session = nil
@@ -307,6 +328,7 @@ extension AgentProgram: GatewaySessionOwner {
 
     private func lost(_ reason: String) {
         guard !self.hasStopped else { return }
+        if self.stopAt != nil { return self.perform(self.machine.stopRequested()) }
         self.logger.warning("the link to \(self.settings.gateway) is lost: \(reason)")
         self.printer.print(.lost(reason: reason))
         let text = "the link to \(self.settings.gateway) is lost: \(reason)"
@@ -343,7 +365,7 @@ extension AgentProgram: GatewaySessionOwner {
             self.logger.debug("visitor \(visitor) of '\(self.name(exposure))' was cut: \(code)")
         }
         // Not from inside the session's own work.
-        if self.stopAt != nil, self.streamCount == 0 { self.retryTimer?.start(after: 0) }
+        if self.stopAt != nil { self.loop.atTurnEnd(self) }
     }
 
     func sessionClosed(_ session: GatewaySession, _ end: LinkEnd) {
@@ -351,7 +373,10 @@ extension AgentProgram: GatewaySessionOwner {
             self.session = nil
             if let refusal = self.keyRefusal {
                 self.perform(self.machine.keyRefused(refusal))
-            } else if !self.hasStopped {
+            } else {
+                if case .violation(let violation) = end, violation.code == .version {
+                    self.perform(self.machine.goAway(GoAway(code: .version, text: violation.detail)))
+                }
                 self.lost(end.description)
             }
         } else {

@@ -1,4 +1,5 @@
 import Foundation
+internal import Reactor
 internal import Settings
 
 /// Something that a user or a program waits for, on standard output.
@@ -13,15 +14,32 @@ enum AgentEvent {
 }
 
 /// Prints events: sentences for people, one JSON object a line for programs.
-struct EventPrinter {
+///
+/// Whoever reads them may be slow: lines wait here, and traffic does not wait for them.
+final class EventPrinter {
+    /// Lines that wait for a reader; further ones are dropped.
+    private static let mostWaiting = 1_000
+
     private let format: AgentSettings.Output
+    private var waiting: [String] = []
 
     init(format: AgentSettings.Output) { self.format = format }
 
     func print(_ event: AgentEvent) {
         guard let line = self.format == .json ? Self.json(event) : Self.text(event) else { return }
-        // Unbuffered, also into a pipe: whoever waits for an event waits for this line.
-        try? FileHandle.standardOutput.write(contentsOf: Data((line + "\n").utf8))
+        guard self.waiting.count < Self.mostWaiting else { return }
+        self.waiting.append(line)
+        self.flush()
+    }
+
+    /// Writes what the reader takes; call it now and then.
+    func flush() {
+        var written = 0
+        for line in self.waiting {
+            guard PatientWriter.standardOutput.write(line) else { break }
+            written += 1
+        }
+        self.waiting.removeFirst(written)
     }
 
     /// People read the rest in the log.

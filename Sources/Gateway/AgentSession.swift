@@ -28,6 +28,8 @@ final class AgentSession {
     private(set) var exposures: [Exposure] = []
     /// Questions to the authenticator about names.
     private var questions: [UInt16: any Cancellable] = [:]
+    /// The same about names that are held already, after a change of rights.
+    private var rechecks: [UInt16: any Cancellable] = [:]
     /// Where each visitor came from, by stream, to give the place back.
     private var visitors: [StreamKey: Source] = [:]
 
@@ -181,7 +183,7 @@ final class AgentSession {
         let now = self.connection.loop.now
         let visitor = WireAddress(peer)
         let local = stream.localAddress.map { WireAddress($0) } ?? .none
-        guard !self.connection.link.isFull,
+        guard self.connection.isOpen, !self.connection.link.isFull,
             let key = self.connection.link.open(exposure: exposure.number, visitor: visitor, local: local, now: now)
         else {
             self.gateway.visitorLeft(source)
@@ -224,14 +226,20 @@ final class AgentSession {
             var hasAnswer = false
             let question = self.gateway.authorize(request) { [weak self, weak exposure] verdict in
                 hasAnswer = true
-                self?.questions[number] = nil
+                self?.rechecks[number] = nil
                 guard let self, let exposure, case .refused(_, let reason) = verdict else { return }
                 self.gateway.logger.warning("\(self.label): the right to '\(exposure.name)' is gone: \(reason)")
                 self.answer(number, .revoked, text: "the right to the name was withdrawn")
                 self.drop(exposure)
             }
-            if !hasAnswer { self.questions[number] = question }
+            if !hasAnswer { self.rechecks[number] = question }
         }
+    }
+
+    /// Looks at the deadlines; the gateway calls it once a second.
+    func tick() {
+        self.connection.tick()
+        self.roomAppeared()
     }
 }
 
@@ -247,6 +255,7 @@ extension AgentSession: LinkConnectionDelegate {
         case .login(let login): self.loginArrived(login)
         case .register(let register): self.registerArrived(register)
         case .unregister(let number):
+            self.questions.removeValue(forKey: number)?.cancel()
             guard let exposure = self.exposures.first(where: { $0.number == number }) else { return }
             self.drop(exposure)
         case .accepted: self.roomAppeared()
@@ -286,8 +295,9 @@ extension AgentSession: LinkConnectionDelegate {
         let label = self.label
         let wasUp = self.identity != nil
         if case .authenticating(let operation) = self.state { operation.cancel() }
-        for question in self.questions.values { question.cancel() }
+        for question in Array(self.questions.values) + Array(self.rechecks.values) { question.cancel() }
         self.questions = [:]
+        self.rechecks = [:]
         let exposures = self.exposures
         for exposure in exposures { self.drop(exposure) }
         self.state = .closed

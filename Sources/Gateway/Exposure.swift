@@ -49,6 +49,7 @@ final class Exposure {
     /// Visitors may come.
     func published() {
         self.isPublished = true
+        self.operations = []
         self.resume()
     }
 
@@ -58,9 +59,14 @@ final class Exposure {
         self.listener.resume()
     }
 
-    func close() {
+    /// Calls off what the registrars are doing.
+    func cancelOperations() {
         for operation in self.operations { operation.cancel() }
         self.operations = []
+    }
+
+    func close() {
+        self.cancelOperations()
         self.listener.close()
     }
 }

@@ -26,9 +26,12 @@ package final class GatewayServer {
     /// The modules get this long for one question or action.
     private static let moduleDeadline: UInt64 = 10_000
     private static let drainMilliseconds: UInt64 = 30_000
-    private static let mostAgents = 1_024
     /// An installation's agents share one identity at an open gateway, so this bounds programs on one machine.
     private static let mostLinksPerIdentity = 16
+    /// Links of one program: its present one, and one that does not know yet that it is dead.
+    private static let mostLinksPerRun = 2
+    /// Ports below this belong to the system (RFC 6335, 6) and are given only where `expose-ports` names them.
+    private static let firstUserPort: UInt16 = 1_024
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
 
@@ -42,12 +45,13 @@ package final class GatewayServer {
     private let context: TLSContext
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
+    private let plan: ResourcePlan
     private let limits = LinkLimits()
     private let authenticator: any Authenticator
     private let registrars: [any Registrar]
     private let ports: PortStore
     private var registry: Registry
-    private var admission = Admission()
+    private var admission: Admission
     private var visitors: VisitorGate
     private var listeners: [TCPListener] = []
     private var sessions: [UInt64: AgentSession] = [:]
@@ -79,16 +83,22 @@ package final class GatewayServer {
                 identity: self.identity, applicationProtocol: WireConstant.applicationProtocol)
         } catch { throw GatewayError(.configuration, "TLS: \(error)") }
         let descriptors = DescriptorLimit.raise()
-        // Beside visitors: agents, strangers, listeners, files.
-        let reserve = Self.mostAgents + 256 + 128
-        var visitorLimits = VisitorLimits()
-        if descriptors < visitorLimits.total + reserve {
-            visitorLimits.total = max(descriptors - reserve, descriptors / 2)
+        self.plan = ResourcePlan(descriptors: descriptors)
+        if self.plan != ResourcePlan(descriptors: .max) {
+            let plan = self.plan
             logger.warning(
-                "only \(descriptors) file descriptors are allowed: at most \(visitorLimits.total) visitors at once")
+                """
+                only \(descriptors) file descriptors are allowed: at most \(plan.agents) agents, \(plan.names) names \
+                and \(plan.visitors) visitors at once
+                """)
         }
+        var visitorLimits = VisitorLimits()
+        visitorLimits.total = self.plan.visitors
         self.visitors = VisitorGate(limits: visitorLimits)
-        self.budget = ByteBudget(limit: MemoryLimit.bytes() / 10 * 6)
+        var admissionLimits = AdmissionLimits()
+        admissionLimits.strangers = self.plan.strangers
+        self.admission = Admission(limits: admissionLimits)
+        self.budget = ByteBudget(limit: ResourcePlan.memoryLimit() / 10 * 6)
         self.authenticator = OpenAuthenticator(
             acceptsStrangers: settings.authentication == .open, fingerprint: SHA256.hash)
         self.registrars = [PrintRegistrar(logger: logger)]
@@ -107,9 +117,11 @@ package final class GatewayServer {
                 return try Self.load(key, certificate)
             }
             // Key and certificate in one file: there is no moment with only one of them.
-            let pem = try state.readOrMake("identity.pem", most: 1 << 20) {
-                guard let made = try? Identity.selfSigned(commonName: "diglett gateway") else { return [] }
-                return made.keyPEM + made.certificatePEM
+            let pem = try state.readOrMake("identity.pem", most: 1 << 20) { () throws(SettingsError) in
+                do throws(TLSError) {
+                    let made = try Identity.selfSigned(commonName: "diglett gateway")
+                    return made.keyPEM + made.certificatePEM
+                } catch { throw SettingsError("identity.pem", error.description) }
             }
             return try Self.load(pem, pem)
         } catch {
@@ -149,6 +161,11 @@ package final class GatewayServer {
             for signal in [SignalSource.Signal.terminate, .interrupt] {
                 self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stop() })
             }
+            // Its default would be the end of the process.
+            self.signals.append(
+                try SignalSource(loop: self.loop, .hangUp) { [unowned self] in
+                    self.logger.info("SIGHUP: there is nothing to read anew")
+                })
         } catch { self.logger.error("signals are not handled: \(error)") }
     }
 
@@ -232,10 +249,14 @@ package final class GatewayServer {
     func refusalForLink(of identity: AgentIdentity, run: UInt64) -> Refusal? {
         guard case .running = self.phase else { return Refusal(code: .drain, text: "the gateway stops") }
         let links = self.sessions.values.filter { $0.identity == identity && $0.connection.isOpen }
-        guard links.filter({ $0.run != run }).count < Self.mostLinksPerIdentity else {
+        let own = links.filter { $0.run == run }.sorted { $0.id < $1.id }
+        for former in own.dropLast(Self.mostLinksPerRun - 1) {
+            former.connection.end(.replaced, text: "the program has a newer link")
+        }
+        guard links.count - own.count < Self.mostLinksPerIdentity else {
             return Refusal(code: .tooManyLinks, text: "the agent has \(links.count) links already")
         }
-        guard self.sessions.values.count(where: { $0.identity != nil }) < Self.mostAgents else {
+        guard self.sessions.values.count(where: { $0.identity != nil }) < self.plan.agents else {
             return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
         }
         return nil
@@ -248,9 +269,11 @@ package final class GatewayServer {
         _ name: Name, _ holder: Registry.Holder, port: UInt16, session: AgentSession
     ) -> Result<Exposure, Refusal> {
         guard case .running = self.phase else { return .failure(Refusal(code: .drain, text: "the gateway stops")) }
-        if port != 0, let range = self.settings.exposePorts, !range.contains(port) {
-            let text = "the port \(port) is not between \(range.low) and \(range.high)"
+        if let text = self.portRefusal(port, name, holder.identity) {
             return .failure(Refusal(code: .portNotAllowed, text: text))
+        }
+        guard self.registry.nameCount < self.plan.names || self.registry.holder(of: name) != nil else {
+            return .failure(Refusal(code: .overloaded, text: "the gateway has as many names as it may have"))
         }
         switch self.registry.register(name, holder, now: self.loop.now) {
         case .refused(let code, let text): return .failure(Refusal(code: code, text: text))
@@ -262,6 +285,7 @@ package final class GatewayServer {
                     exposure.move(to: session, number: holder.exposure)
                     return .success(exposure)
                 }
+                exposure.cancelOperations()
                 self.withdrawFromRegistrars(exposure)
                 exposure.close()
             }
@@ -278,6 +302,20 @@ package final class GatewayServer {
                     name: name, identity: holder.identity, listener: listener, number: holder.exposure,
                     session: session, gateway: self))
         }
+    }
+
+    /// Why a wanted port is not given, if so.
+    private func portRefusal(_ port: UInt16, _ name: Name, _ identity: AgentIdentity) -> String? {
+        guard port != 0 else { return nil }
+        if let range = self.settings.exposePorts {
+            if !range.contains(port) { return "the port \(port) is not between \(range.low) and \(range.high)" }
+        } else if port < Self.firstUserPort {
+            return "the port \(port) is one of the system's"
+        }
+        if self.ports.isKept(port), self.ports.port(of: name, for: identity) != port {
+            return "the port \(port) is kept for another name"
+        }
+        return nil
     }
 
     /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
@@ -304,11 +342,12 @@ package final class GatewayServer {
             }
         }
         // Ports that others had come last, so that they find them free when they return.
-        let all = Array(range.low...range.high)
-        for port in all.filter({ !self.ports.isKept($0) }) + all.filter({ self.ports.isKept($0) }) {
-            do throws(UVError) { return .success(try listener(port)) } catch {
-                guard error == .addressInUse else {
-                    return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
+        for keptOnes in [false, true] {
+            for port in range.low...range.high where self.ports.isKept(port) == keptOnes {
+                do throws(UVError) { return .success(try listener(port)) } catch {
+                    guard error == .addressInUse else {
+                        return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
+                    }
                 }
             }
         }
@@ -322,6 +361,8 @@ package final class GatewayServer {
             exposure.session?.published(exposure, failure: nil)
             return
         }
+        // A former attempt of a link that has lost the name meanwhile.
+        exposure.cancelOperations()
         var waiting = self.registrars.count
         var failures: [String] = []
         for registrar in self.registrars {
@@ -340,6 +381,7 @@ package final class GatewayServer {
     /// Takes an exposure back: no more visitors, the name is free.
     func withdraw(_ exposure: Exposure, from session: AgentSession) {
         self.registry.unregister(exposure.name, link: session.id, exposure: exposure.number)
+        exposure.cancelOperations()
         self.withdrawFromRegistrars(exposure)
         exposure.close()
     }
@@ -397,7 +439,8 @@ package final class GatewayServer {
     // MARK: - Time and the end
 
     private func tick() {
-        for session in self.sessions.values { session.connection.tick() }
+        for session in self.sessions.values { session.tick() }
+        self.ports.tick()
         self.visitors.forgetIdle(now: self.loop.now)
         let suspended = EventLoop.suspendedMilliseconds
         if suspended - self.suspended > Self.sleepThreshold {
@@ -458,6 +501,7 @@ package final class GatewayServer {
         self.housekeeping = nil
         for signal in self.signals { signal.close() }
         self.signals = []
+        self.ports.saveNow()
         self.authenticator.close()
         for registrar in self.registrars { registrar.close() }
     }
@@ -472,7 +516,8 @@ extension GatewayServer: TCPListenerDelegate {
         switch self.admission.connected(id, from: source, now: self.loop.now) {
         case .admit: break
         case .admitInsteadOf(let other):
-            self.sessions[other]?.connection.close(.ended(.handshakeTimeout, "made room for a newer connection"))
+            // No offence: whoever is slow in a crowd has done nothing.
+            self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
             self.noisy("\(peer) is kept out for \(milliseconds / 1_000) s after what it did before")
             return stream.reset()

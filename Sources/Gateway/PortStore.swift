@@ -6,11 +6,15 @@ internal import Wire
 
 /// The port ledger with its file. Notes of one turn are saved together, at the turn's end.
 final class PortStore {
+    /// Saving encodes the whole ledger, so a crowd of new names shares one.
+    private static let saveEveryMilliseconds: UInt64 = 2_000
+
     private let loop: EventLoop
     private let file: PortsFile
     private let logger: Logger
     private var ledger: PortLedger
     private var isDirty = false
+    private var savedAt: UInt64?
 
     init(loop: EventLoop, path: String, logger: Logger) {
         self.loop = loop
@@ -34,11 +38,17 @@ final class PortStore {
         self.isDirty = true
         self.loop.atTurnEnd(self)
     }
-}
 
-extension PortStore: TurnEndHandler {
-    func turnDidEnd() {
+    /// Call it about once a second.
+    func tick() {
+        guard self.isDirty, self.loop.now - (self.savedAt ?? 0) >= Self.saveEveryMilliseconds else { return }
+        self.saveNow()
+    }
+
+    func saveNow() {
+        guard self.isDirty else { return }
         self.isDirty = false
+        self.savedAt = self.loop.now
         do throws(SettingsError) {
             try self.file.save(
                 self.ledger.entries.map { .init(name: $0.name, identity: $0.identity, port: $0.port) })
@@ -46,5 +56,11 @@ extension PortStore: TurnEndHandler {
             // A full disk must not end the service; the ports are kept in memory.
             self.logger.error("the public ports of names cannot be saved: \(error)")
         }
+    }
+}
+
+extension PortStore: TurnEndHandler {
+    func turnDidEnd() {
+        if self.savedAt == nil { self.saveNow() } else { self.tick() }
     }
 }

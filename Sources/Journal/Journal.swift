@@ -1,5 +1,7 @@
 import Glibc
 package import Logging
+internal import Reactor
+import Synchronization
 
 /// Writes log lines to standard error: time, level, message.
 ///
@@ -10,6 +12,8 @@ package struct Journal: LogHandler {
     package var logLevel: Logger.Level
     package var metadata: Logger.Metadata = [:]
     private let usesColour: Bool
+    /// Lines that nobody read; the next one that is read tells.
+    private static let dropped = Atomic<Int>(0)
 
     private init(level: Logger.Level) {
         self.logLevel = level
@@ -33,9 +37,14 @@ package struct Journal: LogHandler {
     package func log(event: LogEvent) {
         var line = self.usesColour ? "\u{1B}[2m\(Self.timestamp())\u{1B}[0m " : "\(Self.timestamp()) "
         line += self.usesColour ? Self.colour(event.level) : Self.label(event.level)
-        line += " \(event.message)\n"
-        // One write a line: lines of several programs on one terminal do not mix.
-        line.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
+        line += " \(event.message)"
+        let lost = Self.dropped.load(ordering: .relaxed)
+        if lost > 0 { line += " (\(lost) lines before this one were lost, as nobody read them)" }
+        if PatientWriter.standardError.write(line) {
+            Self.dropped.subtract(lost, ordering: .relaxed)
+        } else {
+            Self.dropped.add(1, ordering: .relaxed)
+        }
     }
 
     private static func label(_ level: Logger.Level) -> String {

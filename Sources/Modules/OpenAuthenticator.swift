@@ -20,8 +20,8 @@ package final class OpenAuthenticator: Authenticator {
         _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
     ) -> (any Cancellable)? {
         if self.acceptsStrangers || request.peer.isLoopback {
-            // 64 bits tell a gateway's agents apart and are short enough to read in a log.
-            let digits = self.fingerprint(request.login.instanceKey).prefix(8).map { byte in
+            // 128 bits: nobody finds a key with the same.
+            let digits = self.fingerprint(request.login.instanceKey).prefix(16).map { byte in
                 let text = String(byte, radix: 16)
                 return text.count == 1 ? "0\(text)" : text
             }

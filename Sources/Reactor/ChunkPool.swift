@@ -5,7 +5,8 @@ internal import CUV
 /// It is in a pool, in a stream's queue, or in flight. In flight the request's `data` holds one reference to it,
 /// taken in `SocketStream.submit` and given back in `onWrite`.
 final class Chunk {
-    static let size = 64 * 1024
+    /// Small, as a slow peer may hold one for a few bytes, and as a chunk that went out is what progress is seen by.
+    static let size = 16 * 1024
 
     let base: UnsafeMutableRawPointer
     let request: UnsafeMutablePointer<uv_write_t>
@@ -42,7 +43,7 @@ final class Chunk {
 /// Chunks for reuse, so that a congested loop does not allocate for each write.
 final class ChunkPool {
     /// 2 MiB: what a burst leaves behind at rest.
-    private static let most = 32
+    private static let most = 128
     private var free: [Chunk] = []
 
     func take() -> Chunk { self.free.popLast() ?? Chunk() }

@@ -31,6 +31,9 @@ package final class EventLoop {
     /// Counts the turns, so that a socket can tell whether it has read in this one.
     private(set) var turn: UInt64 = 0
     private var isClosed = false
+    private var isStopped = false
+    /// Name resolutions on the thread pool. They cannot be called off once they run (uv_cancel, UV_EBUSY).
+    var resolutionCount = 0
     private let thread = pthread_self()
 
     /// Bytes that one read may bring: large enough that the cost of a call to the kernel vanishes beside the copying,
@@ -56,6 +59,8 @@ package final class EventLoop {
 
     deinit {
         precondition(self.isClosed, "an event loop was dropped before close()")
+        // The thread pool still writes into a loop that was left to it.
+        guard self.resolutionCount == 0 else { return }
         self.prepare.deallocate()
         self.readBuffer.deallocate()
         self.raw.deallocate()
@@ -77,19 +82,30 @@ package final class EventLoop {
     /// Runs until no handle is left that keeps the loop alive, or ``stop()``.
     package func run() {
         self.assertOnLoop()
-        uv_run(self.raw, UV_RUN_DEFAULT)
+        self.isStopped = false
+        while true {
+            uv_run(self.raw, UV_RUN_DEFAULT)
+            // The last handle may have closed with something left to do at the end of the turn.
+            guard !self.turnEnd.isEmpty, !self.isStopped else { return }
+            self.endTurn()
+        }
     }
 
     /// Runs turn by turn until `condition` holds; returns whether it does. For tests.
     package func run(until condition: () -> Bool) -> Bool {
         while !condition() {
-            if uv_run(self.raw, UV_RUN_ONCE) == 0 { return condition() }
+            guard uv_run(self.raw, UV_RUN_ONCE) == 0 else { continue }
+            if self.turnEnd.isEmpty { return condition() }
+            self.endTurn()
         }
         return true
     }
 
     /// Makes ``run()`` return after this turn.
-    package func stop() { uv_stop(self.raw) }
+    package func stop() {
+        self.isStopped = true
+        uv_stop(self.raw)
+    }
 
     /// Calls `handler` once, before the loop waits again.
     package func atTurnEnd(_ handler: any TurnEndHandler) {
@@ -109,10 +125,20 @@ package final class EventLoop {
 
     /// Runs the close callbacks that are due and frees the loop.
     ///
+    /// A name resolution that still runs is not waited for, as that may take half a minute: the loop is then left to
+    /// it, which only a process that ends should do.
+    ///
     /// - Precondition: every handle was closed; else the process stops with the census of those that are open.
     package func close() {
         precondition(!self.isClosed, "an event loop is closed once")
         uv_close(cuv_handle_of_prepare(self.prepare), nil)
+        if self.resolutionCount > 0 {
+            // Close callbacks run in the turn after uv_close; two more let them close what they like.
+            for _ in 0..<3 { uv_run(self.raw, UV_RUN_NOWAIT) }
+            self.endTurn()
+            self.isClosed = self.resolutionCount > 0
+            if self.isClosed { return }
+        }
         uv_run(self.raw, UV_RUN_DEFAULT)
         self.endTurn()
         uv_run(self.raw, UV_RUN_DEFAULT)

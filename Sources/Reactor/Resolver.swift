@@ -2,6 +2,7 @@ internal import CUV
 
 /// A name resolution that is under way (getaddrinfo(3) on libuv's thread pool).
 package final class Resolver {
+    private let loop: EventLoop
     private let request: UnsafeMutablePointer<uv_getaddrinfo_t>
     private let port: UInt16
     private var completion: ((Result<[SocketAddress], UVError>) -> Void)?
@@ -19,6 +20,7 @@ package final class Resolver {
     private init(
         loop: EventLoop, host: String, port: UInt16, completion: @escaping (Result<[SocketAddress], UVError>) -> Void
     ) throws(UVError) {
+        self.loop = loop
         self.request = .allocate(capacity: 1)
         self.port = port
         self.completion = completion
@@ -29,6 +31,7 @@ package final class Resolver {
             self.request.deallocate()
             throw error
         }
+        loop.resolutionCount += 1
         // Balanced in onResolved, which libuv calls whatever happens.
         self.request.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }
@@ -42,6 +45,7 @@ package final class Resolver {
     }
 
     fileprivate func resolved(_ status: CInt, _ list: UnsafeMutablePointer<addrinfo>?) {
+        self.loop.resolutionCount -= 1
         defer {
             uv_freeaddrinfo(list)
             self.request.deallocate()

@@ -217,7 +217,7 @@ package final class SocketStream {
         var written = self.dequeueFirst()
         // The socket has room again: give it what else waits before asking to be woken.
         while !self.queue.isEmpty, !self.hasFailed {
-            let taken = self.tryWrite(self.queue.prefix(16).map { $0.readable })
+            let taken = self.tryWrite(self.queue.prefix(64).map { $0.readable })
             guard taken > 0 else { break }
             written += self.drop(taken)
         }
@@ -335,6 +335,13 @@ package final class SocketStream {
     package func setNotSentLowWater(bytes: UInt32) {
         guard self.isTCP else { return }
         self.withDescriptor { _ = cuv_notsent_lowat($0, bytes) }
+    }
+
+    /// Bytes that the kernel holds because the peer has not taken them (tcp(7), SIOCOUTQ); 0 when it cannot tell.
+    package var unacknowledgedByteCount: Int {
+        var count: CInt = 0
+        if self.isTCP { self.withDescriptor { count = cuv_unacknowledged($0) } }
+        return Int(count)
     }
 
     private func withDescriptor(_ body: (CInt) -> Void) {

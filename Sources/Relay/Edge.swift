@@ -39,6 +39,8 @@ package final class Edge {
     private var end: StreamEnd?
     /// What came before the backend was connected: at most the window that HELLO promises.
     private var early = ByteQueue()
+    /// What the kernel held of our bytes when it was last looked at.
+    private var lastUnacknowledged = 0
     /// Bytes of the current batch: the first in place, as there is rarely a second.
     private var piece: UnsafeRawBufferPointer?
     private var morePieces: [UnsafeRawBufferPointer] = []
@@ -64,6 +66,14 @@ package final class Edge {
     }
 
     // MARK: - From the link
+
+    /// Whether the peer has taken bytes since the last look, though it is too slow for one of ours to be done.
+    var isMoving: Bool {
+        guard let socket = self.socket, socket.queuedByteCount > 0 else { return false }
+        let count = socket.unacknowledgedByteCount
+        defer { self.lastUnacknowledged = count }
+        return count != self.lastUnacknowledged
+    }
 
     /// Takes bytes that lie in the batch; true when the edge was not yet touched in this batch.
     func take(_ bytes: UnsafeRawBufferPointer, fin: Bool) -> Bool {

@@ -68,7 +68,9 @@ package final class LinkConnection {
     }
 
     /// How long the peer may take to read our last words.
-    private static let lingerMilliseconds: Milliseconds = 2_000
+    private static let lingerMilliseconds: Milliseconds = 5_000
+    /// From the connection to the end of the TLS handshake.
+    private static let handshakeMilliseconds: Milliseconds = 10_000
     /// What may wait unsent in the kernel; more only delays what is urgent.
     private static let notSentBytes: UInt32 = 128 * 1024
     /// What is encrypted and handed to the kernel at once.
@@ -83,6 +85,7 @@ package final class LinkConnection {
     private let context: TLSContext
     private let buffers: RelayBuffers
     private let software: String
+    private let createdAt: Milliseconds
     private var tls: TLSSession?
     private var phase: Phase
     /// By slot.
@@ -105,6 +108,7 @@ package final class LinkConnection {
         self.buffers = buffers
         self.software = software
         self.peerAddress = socket.peerAddress
+        self.createdAt = socket.loop.now
         self.link = Link(role: role, limits: limits, budget: budget, now: socket.loop.now)
         self.phase = .silent
         if role == .agent {
@@ -125,6 +129,7 @@ package final class LinkConnection {
             try tls.start(output: &self.buffers.cipher)
             self.writeCipher()
         } catch {
+            self.buffers.cipher.removeAll()
             self.close(.tls(error))
         }
     }
@@ -153,6 +158,7 @@ package final class LinkConnection {
     /// Binds a stream to its edge: to the visitor's socket, or to nothing until the backend is connected.
     @discardableResult
     package func attach(_ key: StreamKey, exposure: UInt16, visitor: WireAddress, socket: SocketStream?) -> Edge {
+        precondition(self.isOpen, "a stream was attached to a link that is closed")
         while self.edges.count <= key.slot { self.edges.append(nil) }
         let edge = Edge(key: key, exposure: exposure, visitor: visitor, socket: socket, connection: self)
         self.edges[key.slot] = edge
@@ -189,6 +195,7 @@ package final class LinkConnection {
         case .lingering(_, let first): self.phase = .closing(first)
         case .silent, .open: self.phase = .closing(end)
         }
+        self.link.shut()
         self.abortEdges()
         self.socket.close()
     }
@@ -207,7 +214,14 @@ package final class LinkConnection {
         case .lingering(let until, let end):
             if self.loop.now >= until { self.close(end) }
         case .silent, .open:
-            let verdict = self.link.tick(now: self.loop.now, expired: &self.expired)
+            let now = self.loop.now
+            if self.tls?.isEstablished != true, now - self.createdAt >= Self.handshakeMilliseconds {
+                return self.close(.ended(.handshakeTimeout, "the TLS handshake took too long"))
+            }
+            for edge in self.edges where edge?.isMoving ?? false {
+                if let key = edge?.key { self.link.progressed(key, now: now) }
+            }
+            let verdict = self.link.tick(now: now, expired: &self.expired)
             for (key, code) in self.expired { self.edge(key)?.abort(.abandoned(code)) }
             self.expired.removeAll(keepingCapacity: true)
             if case .close(let code) = verdict { return self.linger(.ended(code, "")) }
@@ -219,9 +233,11 @@ package final class LinkConnection {
     /// Sends the last words, and closes when the peer has read them or the time for that is over.
     private func linger(_ end: LinkEnd) {
         guard self.isOpen else { return }
-        self.flush()
-        guard self.isOpen else { return }
-        if let tls = self.tls {
+        if let tls = self.tls, tls.isEstablished {
+            // Also when the link is congested: these are a few frames, and without them the peer would take the end
+            // for an accident and come back.
+            self.link.fill(0, now: self.loop.now)
+            guard self.encryptOutbox(tls) else { return }
             tls.close(output: &self.buffers.cipher)
             self.writeCipher()
         }
@@ -290,15 +306,24 @@ package final class LinkConnection {
             }
             self.link.fill(Self.flushBytes, now: self.loop.now)
             guard self.link.outboxCount > 0 else { break }
-            var failure: TLSError?
-            self.link.drainOutbox { bytes in
-                do throws(TLSError) { try tls.encrypt(bytes, output: &self.buffers.cipher) } catch { failure = error }
-                return bytes.count
-            }
-            if let failure { return self.close(.tls(failure)) }
+            guard self.encryptOutbox(tls) else { return }
             self.writeCipher()
         }
         while let key = self.link.nextResumable() { self.edge(key)?.resume() }
+    }
+
+    /// False when that failed and the connection is closed.
+    private func encryptOutbox(_ tls: TLSSession) -> Bool {
+        var failure: TLSError?
+        self.link.drainOutbox { bytes in
+            do throws(TLSError) { try tls.encrypt(bytes, output: &self.buffers.cipher) } catch { failure = error }
+            return bytes.count
+        }
+        guard let failure else { return true }
+        // The buffer is shared: nothing of this link may reach another.
+        self.buffers.cipher.removeAll()
+        self.close(.tls(failure))
+        return false
     }
 
     private func writeCipher() {

@@ -2,6 +2,9 @@ internal import COpenSSL
 
 /// What all TLS sessions of a program share: versions, ciphers, identity, trust. TLS 1.3 only (RFC 8446).
 package final class TLSContext {
+    /// Records that are sent with one key; then a new one is made. RFC 8446, 5.5, allows 2^24.5 with AES-GCM.
+    package var recordsPerKey = 1 << 23
+
     let raw: OpaquePointer
     let isServer: Bool
     let applicationProtocol: String

@@ -16,6 +16,7 @@ package final class TLSSession {
     private let context: TLSContext
     private let raw: OpaquePointer
     private let port: UnsafeMutablePointer<TransportPort>
+    private var recordsSinceKey = 0
     /// The peer, once the handshake is over.
     package private(set) var peer: TLSPeer?
     /// The peer has said that nothing more will come.
@@ -111,6 +112,14 @@ package final class TLSSession {
                     session.raw, plain.baseAddress.map { $0 + offset }, plain.count - offset, &count)
                 guard code == 1 else { throw .last("cannot encrypt") }
                 offset += count
+                // A call writes one record, as partial writes are on.
+                session.recordsSinceKey += 1
+                if session.recordsSinceKey >= session.context.recordsPerKey {
+                    session.recordsSinceKey = 0
+                    guard SSL_key_update(session.raw, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 else {
+                        throw .last("cannot change the key")
+                    }
+                }
             }
         }
     }

@@ -129,7 +129,11 @@ extension Link {
             try self.receivedPong(opaque, now: now)
             return nil
         case .goAway(let goAway):
-            self.phase = goAway.code == .drain && self.phase.isPastLogin ? .draining : .closed
+            if goAway.code != .drain || !self.phase.isPastLogin {
+                self.phase = .closed
+            } else if self.phase == .up {
+                self.phase = .draining
+            }
             return .goAway(goAway)
         }
     }
@@ -176,11 +180,14 @@ extension Link {
             throw .protocol("stream \(id) opened after stream \(self.lastOpened)")
         }
         self.lastOpened = id
-        // The gateway may free a stream a moment before we do, so one too many is no violation.
-        guard self.streams.count < self.limits.maximumStreams else {
-            NumberFrame.encode(.reset, id: id, ErrorCode.overloaded.rawValue, into: &self.control)
+        // Resets are the gateway's to read; whoever opens streams and reads none of them is cut.
+        try self.checkOwed()
+        // The gateway may free a stream a moment before we do, and may open one before it reads our goodbye: neither
+        // is a violation.
+        guard self.phase == .up, self.streams.count < self.limits.maximumStreams else {
+            let code: ErrorCode = self.phase == .up ? .overloaded : .withdrawn
+            NumberFrame.encode(.reset, id: id, code.rawValue, into: &self.control)
             self.statistics.resetsSent += 1
-            try self.checkOwed()
             return nil
         }
         let stream = Stream(

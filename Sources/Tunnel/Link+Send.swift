@@ -78,6 +78,12 @@ extension Link {
         self.windows.append(key)
     }
 
+    /// The kernel shows that the peer of the edge still takes bytes, though none could be reported as written on.
+    package mutating func progressed(_ key: StreamKey, now: Milliseconds) {
+        guard self.streams.contains(key) else { return }
+        self.streams[key.slot].lastProgress = now
+    }
+
     /// Says whether the link's socket holds bytes that it could not send yet.
     package mutating func congestion(_ isCongested: Bool, now: Milliseconds) {
         if isCongested, !self.isCongested { self.lastOutputProgress = now }
@@ -93,6 +99,7 @@ extension Link {
     /// then data in deficit round robin, a full frame a stream and round.
     package mutating func fill(_ most: Int, now: Milliseconds) {
         self.moveControl()
+        guard self.phase != .closed else { return }
         while self.outbox.count < most, let key = self.fresh.popFirst() {
             guard self.streams.contains(key), self.streams[key.slot].isScheduled else { continue }
             self.serve(key.slot)

@@ -66,8 +66,8 @@ package struct Link: ~Copyable {
     package internal(set) var statistics = LinkStatistics()
     /// The peer's HELLO, once it came.
     package internal(set) var peer: Hello?
-    /// The shortest recent time between a PING and its PONG; one second until the first PONG.
-    package internal(set) var roundTrip: Milliseconds = 1_000
+    /// The time between the last PING and its PONG; 0 until the first PONG, so that windows stay small till then.
+    package internal(set) var roundTrip: Milliseconds = 0
 
     var streams = StreamTable()
     var lastOpened: UInt32 = 0
@@ -142,7 +142,12 @@ package struct Link: ~Copyable {
         guard self.phase != .closed else { return }
         GoAway(code: code, retryAfterSeconds: retryAfterSeconds, lastStream: self.lastOpened, text: text)
             .encode(into: &self.control)
-        self.phase = code == .drain && self.phase.isPastLogin ? .draining : .closed
+        self.phase = code == .drain && self.phase.isPastLogin ? .leaving : .closed
+    }
+
+    /// The connection is gone: nothing is sent or taken any more.
+    package mutating func shut() {
+        self.phase = .closed
     }
 
     /// Resets both directions of a stream; the driver resets the edge and calls `release` when it is closed.

@@ -3,8 +3,9 @@ package import Wire
 /// How far a link has come.
 ///
 /// ```
-///  gateway:  awaitingHello ─HELLO─► awaitingLogin ─LOGIN─► authenticating ─accept─► up ─drain─► draining
-///  agent:    awaitingHello ─HELLO─► awaitingWelcome ─WELCOME─► up ─GOAWAY─► draining
+///  gateway:  awaitingHello ─HELLO─► awaitingLogin ─LOGIN─► authenticating ─accept─► up
+///  agent:    awaitingHello ─HELLO─► awaitingWelcome ─WELCOME─► up
+///  up ─ our GOAWAY(drain) ─► leaving,   up ─ the peer's GOAWAY(drain) ─► draining
 ///  any ─ violation, refusal, close ─► closed
 /// ```
 package enum LinkPhase: CaseIterable, Sendable {
@@ -16,7 +17,9 @@ package enum LinkPhase: CaseIterable, Sendable {
     /// Agent only.
     case awaitingWelcome
     case up
-    /// A GOAWAY passed: no new streams, the running ones finish.
+    /// We have said GOAWAY(drain): the running streams finish; what the peer began before it read that is declined.
+    case leaving
+    /// The peer has said GOAWAY(drain): no new streams, the running ones finish.
     case draining
     /// Nothing is sent or taken any more but a last GOAWAY.
     case closed
@@ -28,12 +31,12 @@ package enum LinkPhase: CaseIterable, Sendable {
         case (.awaitingHello, .agent): type == .hello || type == .goAway
         case (.awaitingLogin, .gateway): type == .login
         case (.awaitingWelcome, .agent): type == .welcome || type == .goAway
-        case (.up, .gateway), (.draining, .gateway):
+        case (.up, .gateway), (.leaving, .gateway), (.draining, .gateway):
             switch type {
             case .register, .unregister, .accept, .data, .window, .reset, .ping, .pong, .goAway: true
             case .hello, .login, .welcome, .registered, .open: false
             }
-        case (.up, .agent):
+        case (.up, .agent), (.leaving, .agent):
             switch type {
             case .registered, .open, .data, .window, .reset, .ping, .pong, .goAway: true
             case .hello, .login, .welcome, .register, .unregister, .accept: false
@@ -46,7 +49,7 @@ package enum LinkPhase: CaseIterable, Sendable {
     /// Whether the login is over, so that full frames may be taken.
     package var isPastLogin: Bool {
         switch self {
-        case .up, .draining: true
+        case .up, .leaving, .draining: true
         case .awaitingHello, .awaitingLogin, .authenticating, .awaitingWelcome, .closed: false
         }
     }

@@ -110,7 +110,23 @@ struct Diglett: ParsableCommand {
         guard exit == .stopped else { throw ExitCode(exit.rawValue) }
     }
 
+    /// Asks and waits, with the loop standing still: nothing else happens before the first link.
     private static func ask(_ text: String) -> Bool {
+        // Meanwhile signals end the program, as the loop could not hear of them.
+        var saved: [(CInt, sigaction)] = []
+        for number in [SIGINT, SIGTERM] {
+            var before = sigaction()
+            var byDefault = sigaction()
+            byDefault.__sigaction_handler.sa_handler = SIG_DFL
+            sigaction(number, &byDefault, &before)
+            saved.append((number, before))
+        }
+        defer {
+            for (number, before) in saved {
+                var action = before
+                sigaction(number, &action, nil)
+            }
+        }
         print("\(text) [yes/no] ", terminator: "")
         fflush(nil)
         while let answer = readLine() {

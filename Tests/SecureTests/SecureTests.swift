@@ -11,11 +11,12 @@ private final class TLSPair {
 
     init(
         identity: Identity, clientIdentity: Identity? = nil, clientProtocol: String = "diglett/2",
-        serverName: String? = nil
+        serverName: String? = nil, recordsPerKey: Int = 1 << 23
     ) throws {
         let serverContext = try TLSContext.server(identity: identity, applicationProtocol: "diglett/2")
         let clientContext = try TLSContext.client(
             identity: clientIdentity, trustsSystemRoots: false, applicationProtocol: clientProtocol)
+        clientContext.recordsPerKey = recordsPerKey
         self.server = try TLSSession(context: serverContext)
         self.client = try TLSSession(context: clientContext, serverName: serverName)
         try self.client.start(output: &self.toServer)
@@ -89,6 +90,16 @@ struct TLSTests {
         record[record.count - 1] ^= 1
         pair.toServer.append(record)
         #expect(throws: TLSError.self) { try pair.carry(size: 4_096) }
+    }
+
+    @Test("changes its keys after so many records, unnoticed by the peer")
+    func keyUpdate() throws {
+        let identity = try Identity.selfSigned(commonName: "x")
+        let pair = try TLSPair(identity: identity, recordsPerKey: 3)
+        _ = try pair.carry(size: 4_096)
+        let bytes = (0..<200_000).map { UInt8(truncatingIfNeeded: $0) }
+        try bytes.withUnsafeBytes { try pair.client.encrypt($0, output: &pair.toServer) }
+        #expect(try pair.carry(size: 4_096).atServer == bytes)
     }
 
     @Test("says goodbye")

@@ -221,6 +221,58 @@ struct LinkTests {
     }
 }
 
+extension LinkTests {
+    @Test("a reset by the peer frees the slot of a stream whose edge is gone")
+    func orphanReset() throws {
+        for resetsItself in [false, true] {
+            let (pair, here, there) = try withStream()
+            pair.agent.link.finish(there, now: 0)
+            pair.exchange()
+            pair.gateway.link.congestion(true, now: 0)
+            pair.gateway.link.send(here, [1, 2, 3].span.bytes, now: 0)
+            pair.gateway.link.finish(here, now: 0)
+            pair.gateway.link.release(here)
+            #expect(pair.gateway.link.streamCount == 1)
+            if resetsItself {
+                pair.gateway.link.reset(here, .idle)
+            } else {
+                pair.gateway.feed(frame(here.id, 11, [0, 6]), now: 0)
+            }
+            #expect(pair.gateway.link.streamCount == 0)
+            #expect(pair.gateway.link.grantedBytes == 0)
+        }
+    }
+
+    @Test("a stream that was opened before the gateway read our goodbye is declined, and the others go on")
+    func openCrossesGoodbye() throws {
+        let (pair, here, there) = try withStream()
+        let late = try #require(pair.open())
+        let crossing = pair.gateway.output(most: 1 << 20, now: 0)
+        pair.agent.link.goAway(.drain)
+        pair.agent.feed(crossing, now: 0)
+        pair.exchange()
+        #expect(pair.agent.violations.isEmpty && pair.gateway.violations.isEmpty)
+        #expect(pair.gateway.edges[late]?.wasReset == true)
+        #expect(pair.gateway.edges[here]?.wasReset == false)
+        pair.agent.link.send(there, [SimulatedEnd.pattern(here.id, .agent, 0)].span.bytes, now: 0)
+        pair.exchange()
+        #expect(pair.gateway.edges[here]?.received == 1)
+        #expect(pair.open() == nil)
+    }
+
+    @Test("the last words go out before everything else, and nothing after them")
+    func lastWords() throws {
+        let (pair, here, _) = try withStream()
+        pair.gateway.link.congestion(true, now: 0)
+        pair.gateway.link.send(here, [UInt8](repeating: 0, count: 50_000).span.bytes, now: 0)
+        pair.gateway.link.goAway(.replaced, text: "bye")
+        pair.agent.feed(pair.gateway.output(most: 1 << 20, now: 0), now: 0)
+        #expect(pair.agent.goodbyes.map(\.code) == [.replaced])
+        #expect(pair.agent.edges.values.allSatisfy { $0.received == 0 })
+        #expect(pair.gateway.output(most: 1 << 20, now: 0).isEmpty)
+    }
+}
+
 @Suite("Deadlines")
 struct DeadlineTests {
     private func tick(_ end: SimulatedEnd, _ now: UInt64) -> (LinkTick, [ErrorCode]) {
@@ -374,6 +426,15 @@ struct HostileTests {
         #expect(pair.gateway.violations.map(\.code) == [.owed])
     }
 
+    @Test("a gateway that opens streams and reads no resets is cut")
+    func resetsOwed() throws {
+        var limits = LinkLimits()
+        limits.maximumStreams = 1
+        let (pair, _, _) = try withStream(limits)
+        pair.agent.feed((2..<9_000).flatMap { frame(UInt32($0), 7, [UInt8](repeating: 0, count: 48)) }, now: 0)
+        #expect(pair.agent.violations.map(\.code) == [.owed])
+    }
+
     @Test("limits near 2^64 do not overflow")
     func hugeLimits() throws {
         let (pair, here, _) = try withStream()
@@ -430,7 +491,7 @@ struct StateTableTests {
                 let allowed = phase.allows(type, at: role)
                 if phase == .closed { #expect(!allowed) }
                 if type == .hello { #expect(allowed == (phase == .awaitingHello)) }
-                if type == .data { #expect(allowed == (phase == .up || phase == .draining)) }
+                if type == .data { #expect(allowed == (phase == .up || phase == .leaving || phase == .draining)) }
             }
         }
         #expect(LinkPhase.up.allows(.open, at: .agent))
@@ -444,8 +505,8 @@ struct StateTableTests {
         let rows = try Document.rows(after: "<!-- state-table -->")
         let phases: [(LinkPhase, Role)] = [
             (.awaitingHello, .gateway), (.awaitingLogin, .gateway), (.authenticating, .gateway), (.up, .gateway),
-            (.draining, .gateway), (.awaitingHello, .agent), (.awaitingWelcome, .agent), (.up, .agent),
-            (.draining, .agent),
+            (.leaving, .gateway), (.draining, .gateway), (.awaitingHello, .agent), (.awaitingWelcome, .agent),
+            (.up, .agent), (.leaving, .agent), (.draining, .agent),
         ]
         #expect(rows.count == FrameType.allCases.count)
         for (type, row) in zip(FrameType.allCases, rows) {
