@@ -286,7 +286,8 @@ extension AgentProgram: GatewaySessionOwner {
             case .accept: return nil
             case .refuse(let text): return text
             case .ask:
-                let text = "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
+                let text =
+                    "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
                     + "Is that the pin that the gateway prints at its start?"
                 guard self.ask?(text) ?? false else { return "the key \(pin) of \(gateway) was not confirmed" }
                 // The gateway may have lost patience meanwhile; the next link will not ask.

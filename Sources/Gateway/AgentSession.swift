@@ -79,7 +79,7 @@ final class AgentSession {
             }
             self.state = .up(identity, run: login.run)
             self.gateway.loggedIn(self)
-            let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: self.gateway.maximumNames))
+            let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: ExposureBook.maximumNamesPerLink))
             self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
             self.connection.setNeedsFlush()
             self.gateway.logger.debug("\(self.label) logged in")
@@ -124,10 +124,12 @@ final class AgentSession {
             return self.answer(register.exposure, code, text: "the name is not allowed")
         }
         let holder = Registry.Holder(identity: identity, link: self.id, run: run, exposure: register.exposure)
-        switch self.gateway.claim(name, holder, port: register.port, session: self) {
+        switch self.gateway.exposures.claim(
+            name, holder, port: register.port, session: self, gateway: self.gateway)
+        {
         case .success(let exposure):
             self.exposures.append(exposure)
-            self.gateway.publish(exposure)
+            self.gateway.exposures.publish(exposure)
         case .failure(let refusal):
             self.gateway.logger.warning("\(self.label): name '\(name)' refused: \(refusal.text)")
             self.answer(register.exposure, refusal.code, text: refusal.text)
@@ -168,7 +170,7 @@ final class AgentSession {
 
     private func drop(_ exposure: Exposure) {
         self.exposures.removeAll { $0 === exposure }
-        self.gateway.withdraw(exposure, from: self)
+        self.gateway.exposures.withdraw(exposure, from: self)
     }
 
     // MARK: - Visitors

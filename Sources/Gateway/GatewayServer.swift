@@ -9,13 +9,7 @@ package import Settings
 internal import Tunnel
 internal import Wire
 
-/// A refusal with its code and the text for the agent.
-struct Refusal: Error, Equatable {
-    let code: ErrorCode
-    let text: String
-}
-
-/// The gateway: listeners for agents, their sessions, the names and their public listeners.
+/// The gateway: listeners for agents, their sessions, admission, drain. Names are kept by its ``ExposureBook``.
 package final class GatewayServer {
     private enum Phase {
         case running
@@ -24,22 +18,19 @@ package final class GatewayServer {
     }
 
     /// The modules get this long for one question or action.
-    private static let moduleDeadline: UInt64 = 10_000
+    static let moduleDeadline: UInt64 = 10_000
     private static let drainMilliseconds: UInt64 = 30_000
     /// An installation's agents share one identity at an open gateway, so this bounds programs on one machine.
     private static let mostLinksPerIdentity = 16
     /// Links of one program: its present one, and one that does not know yet that it is dead.
     private static let mostLinksPerRun = 2
-    /// Ports below this belong to the system (RFC 6335, 6) and are given only where `expose-ports` names them.
-    private static let firstUserPort: UInt16 = 1_024
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
 
     package let loop: EventLoop
     let logger: Logger
-    let maximumNames = 16
+    let exposures: ExposureBook
     private let settings: GatewaySettings
-    private let bindAddress: SocketAddress
     private let state: StateDirectory
     private let identity: Identity
     private let context: TLSContext
@@ -48,9 +39,6 @@ package final class GatewayServer {
     private let plan: ResourcePlan
     private let limits = LinkLimits()
     private let authenticator: any Authenticator
-    private let registrars: [any Registrar]
-    private let ports: PortStore
-    private var registry: Registry
     private var admission: Admission
     private var visitors: VisitorGate
     private var listeners: [TCPListener] = []
@@ -70,9 +58,9 @@ package final class GatewayServer {
         self.logger = logger
         guard let bind = SocketAddress(settings.exposeBind == "localhost" ? "127.0.0.1" : settings.exposeBind, port: 0)
         else {
-            throw GatewayError(.configuration, "expose-bind: '\(settings.exposeBind)' is no address: write 0.0.0.0 or ::")
+            throw GatewayError(
+                .configuration, "expose-bind: '\(settings.exposeBind)' is no address: write 0.0.0.0 or ::")
         }
-        self.bindAddress = bind
         do throws(SettingsError) {
             self.state = try StateDirectory(path: settings.stateDirectory)
             try self.state.lockExclusively()
@@ -101,13 +89,15 @@ package final class GatewayServer {
         self.budget = ByteBudget(limit: ResourcePlan.memoryLimit() / 10 * 6)
         self.authenticator = OpenAuthenticator(
             acceptsStrangers: settings.authentication == .open, fingerprint: SHA256.hash)
-        self.registrars = [PrintRegistrar(logger: logger)]
-        self.registry = Registry(maximumNamesPerLink: self.maximumNames)
-        self.ports = PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger)
+        self.exposures = ExposureBook(
+            loop: loop, logger: logger, bindAddress: bind, range: settings.exposePorts, mostNames: self.plan.names,
+            registrars: [PrintRegistrar(logger: logger)],
+            ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger))
         self.noise = TokenBucket(burst: 20, perSecond: 5, now: loop.now)
     }
 
-    private static func identity(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity {
+    private static func identity(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity
+    {
         var place = state.file("identity.pem")
         do throws(SettingsError) {
             if let files = settings.tlsFiles {
@@ -245,6 +235,12 @@ package final class GatewayServer {
             start: { self.authenticator.authorize(request, completion: $0) }, completion: completion)
     }
 
+    func session(_ id: UInt64) -> AgentSession? { self.sessions[id] }
+
+    var isDraining: Bool {
+        if case .running = self.phase { false } else { true }
+    }
+
     /// Why an agent gets no further link, if so. A former link of the same program makes way.
     func refusalForLink(of identity: AgentIdentity, run: UInt64) -> Refusal? {
         guard case .running = self.phase else { return Refusal(code: .drain, text: "the gateway stops") }
@@ -260,154 +256,6 @@ package final class GatewayServer {
             return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
         }
         return nil
-    }
-
-    // MARK: - Names
-
-    /// Gives a name to an agent that has the right to it: a new exposure, or that of its former link.
-    func claim(
-        _ name: Name, _ holder: Registry.Holder, port: UInt16, session: AgentSession
-    ) -> Result<Exposure, Refusal> {
-        guard case .running = self.phase else { return .failure(Refusal(code: .drain, text: "the gateway stops")) }
-        if let text = self.portRefusal(port, name, holder.identity) {
-            return .failure(Refusal(code: .portNotAllowed, text: text))
-        }
-        guard self.registry.nameCount < self.plan.names || self.registry.holder(of: name) != nil else {
-            return .failure(Refusal(code: .overloaded, text: "the gateway has as many names as it may have"))
-        }
-        switch self.registry.register(name, holder, now: self.loop.now) {
-        case .refused(let code, let text): return .failure(Refusal(code: code, text: text))
-        case .takenOver(let former, let code):
-            let old = self.sessions[former.link]
-            if let old, let exposure = old.exposures.first(where: { $0.name == name }) {
-                old.lost(exposure, code)
-                if port == 0 || port == exposure.address.port {
-                    exposure.move(to: session, number: holder.exposure)
-                    return .success(exposure)
-                }
-                exposure.cancelOperations()
-                self.withdrawFromRegistrars(exposure)
-                exposure.close()
-            }
-        case .granted: break
-        }
-        switch self.openListener(name, holder.identity, wanted: port) {
-        case .failure(let refusal):
-            self.registry.unregister(name, link: holder.link, exposure: holder.exposure)
-            return .failure(refusal)
-        case .success(let listener):
-            self.ports.note(listener.address.port, for: name, holder.identity)
-            return .success(
-                Exposure(
-                    name: name, identity: holder.identity, listener: listener, number: holder.exposure,
-                    session: session, gateway: self))
-        }
-    }
-
-    /// Why a wanted port is not given, if so.
-    private func portRefusal(_ port: UInt16, _ name: Name, _ identity: AgentIdentity) -> String? {
-        guard port != 0 else { return nil }
-        if let range = self.settings.exposePorts {
-            if !range.contains(port) { return "the port \(port) is not between \(range.low) and \(range.high)" }
-        } else if port < Self.firstUserPort {
-            return "the port \(port) is one of the system's"
-        }
-        if self.ports.isKept(port), self.ports.port(of: name, for: identity) != port {
-            return "the port \(port) is kept for another name"
-        }
-        return nil
-    }
-
-    /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
-    private func openListener(_ name: Name, _ identity: AgentIdentity, wanted: UInt16) -> Result<TCPListener, Refusal> {
-        func listener(_ port: UInt16) throws(UVError) -> TCPListener {
-            var address = self.bindAddress
-            address.port = port
-            return try TCPListener(loop: self.loop, address: address)
-        }
-        if wanted != 0 {
-            do throws(UVError) { return .success(try listener(wanted)) } catch {
-                return .failure(Refusal(code: .portTaken, text: "the public port \(wanted) cannot be had: \(error)"))
-            }
-        }
-        let range = self.settings.exposePorts
-        if let kept = self.ports.port(of: name, for: identity), range?.contains(kept) ?? true {
-            do throws(UVError) { return .success(try listener(kept)) } catch {
-                self.logger.warning("'\(name)' cannot have its port \(kept) again: \(error)")
-            }
-        }
-        guard let range else {
-            do throws(UVError) { return .success(try listener(0)) } catch {
-                return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
-            }
-        }
-        // Ports that others had come last, so that they find them free when they return.
-        for keptOnes in [false, true] {
-            for port in range.low...range.high where self.ports.isKept(port) == keptOnes {
-                do throws(UVError) { return .success(try listener(port)) } catch {
-                    guard error == .addressInUse else {
-                        return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
-                    }
-                }
-            }
-        }
-        return .failure(
-            Refusal(code: .portTaken, text: "all public ports from \(range.low) to \(range.high) are in use"))
-    }
-
-    /// Has all registrars publish the exposure, then tells its session.
-    func publish(_ exposure: Exposure) {
-        if exposure.isPublished {
-            exposure.session?.published(exposure, failure: nil)
-            return
-        }
-        // A former attempt of a link that has lost the name meanwhile.
-        exposure.cancelOperations()
-        var waiting = self.registrars.count
-        var failures: [String] = []
-        for registrar in self.registrars {
-            let operation = self.run({ registrar.publish(exposure.asPublic, completion: $0) }) { [weak exposure] result in
-                if case .failure(let error) = result { failures.append(error.reason) }
-                waiting -= 1
-                guard waiting == 0, let exposure else { return }
-                for failure in failures { self.logger.error("'\(exposure.name)' cannot be published: \(failure)") }
-                exposure.session?.published(
-                    exposure, failure: failures.isEmpty ? nil : "the name cannot be made reachable now")
-            }
-            exposure.operations.append(operation)
-        }
-    }
-
-    /// Takes an exposure back: no more visitors, the name is free.
-    func withdraw(_ exposure: Exposure, from session: AgentSession) {
-        self.registry.unregister(exposure.name, link: session.id, exposure: exposure.number)
-        exposure.cancelOperations()
-        self.withdrawFromRegistrars(exposure)
-        exposure.close()
-    }
-
-    private func withdrawFromRegistrars(_ exposure: Exposure) {
-        for registrar in self.registrars {
-            let name = exposure.name
-            var keep: (any Cancellable)?
-            keep = self.run({ registrar.withdraw(exposure.asPublic, completion: $0) }) { result in
-                // Held until here: nobody else waits for a withdrawal.
-                if keep != nil { keep = nil }
-                if case .failure(let error) = result {
-                    self.logger.error("'\(name)' cannot be withdrawn: \(error.reason)")
-                }
-            }
-        }
-    }
-
-    private func run(
-        _ start: (@escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?,
-        completion: @escaping (Result<Void, RegistrarError>) -> Void
-    ) -> any Cancellable {
-        DeadlinedOperation(
-            loop: self.loop, milliseconds: Self.moduleDeadline,
-            late: .failure(RegistrarError(reason: "the registrar did not answer in time")), start: start,
-            completion: completion)
     }
 
     // MARK: - Visitors
@@ -440,7 +288,7 @@ package final class GatewayServer {
 
     private func tick() {
         for session in self.sessions.values { session.tick() }
-        self.ports.tick()
+        self.exposures.tick()
         self.visitors.forgetIdle(now: self.loop.now)
         let suspended = EventLoop.suspendedMilliseconds
         if suspended - self.suspended > Self.sleepThreshold {
@@ -501,9 +349,8 @@ package final class GatewayServer {
         self.housekeeping = nil
         for signal in self.signals { signal.close() }
         self.signals = []
-        self.ports.saveNow()
         self.authenticator.close()
-        for registrar in self.registrars { registrar.close() }
+        self.exposures.close()
     }
 }
 

@@ -25,7 +25,9 @@ package struct UVError: Error, Hashable, Sendable, CustomStringConvertible {
     package static let familyNotSupported = UVError(code: UV_EAFNOSUPPORT.rawValue)
 
     /// Errors of name resolution (`UV_EAI_*`).
-    package var isResolution: Bool { self.code <= UV_EAI_ADDRFAMILY.rawValue && self.code >= UV_EAI_SOCKTYPE.rawValue - 2 }
+    package var isResolution: Bool {
+        self.code <= UV_EAI_ADDRFAMILY.rawValue && self.code >= UV_EAI_SOCKTYPE.rawValue - 2
+    }
 
     /// libuv's sentence for the code, `connection refused` for instance.
     package var description: String { String(cString: uv_strerror(self.code)) }

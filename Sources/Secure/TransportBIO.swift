@@ -29,7 +29,8 @@ enum TransportBIO {
     }
 }
 
-private let onRead: @convention(c) (OpaquePointer?, UnsafeMutablePointer<CChar>?, CInt) -> CInt = { bio, buffer, count in
+private let onRead: @convention(c) (OpaquePointer?, UnsafeMutablePointer<CChar>?, CInt) -> CInt = {
+    bio, buffer, count in
     cssl_bio_clear_retry(bio)
     guard let port = BIO_get_data(bio)?.assumingMemoryBound(to: TransportPort.self), let buffer, count > 0 else {
         return -1

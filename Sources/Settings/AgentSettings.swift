@@ -142,7 +142,8 @@ package struct AgentSettings: Sendable {
             } else {
                 guard let backend = options.backend else {
                     throw SettingsError(
-                        "backend", "missing: say what '\(PeerText.escaped(text))' leads to, localhost:9000 for instance")
+                        "backend", "missing: say what '\(PeerText.escaped(text))' leads to, localhost:9000 for instance"
+                    )
                 }
                 usesBackend = true
                 try add(text, backend, port, "option -n")

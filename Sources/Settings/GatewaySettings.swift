@@ -82,7 +82,8 @@ package struct GatewaySettings: Sendable {
         switch (options.tlsCertificate ?? given.certificate, options.tlsKey ?? given.key) {
         case (nil, nil): self.tlsFiles = nil
         case (.some(let certificate), .some(let key)): self.tlsFiles = (certificate, key)
-        case (.some, nil): throw SettingsError(place("tls-cert", options.tlsCertificate != nil), "needs tls-key as well")
+        case (.some, nil):
+            throw SettingsError(place("tls-cert", options.tlsCertificate != nil), "needs tls-key as well")
         case (nil, .some): throw SettingsError(place("tls-key", options.tlsKey != nil), "needs tls-cert as well")
         }
     }

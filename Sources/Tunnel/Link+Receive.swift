@@ -157,7 +157,8 @@ extension Link {
         return nil
     }
 
-    private mutating func receivedRegister(_ register: Register, now: Milliseconds) throws(PeerViolation) -> LinkEvent? {
+    private mutating func receivedRegister(_ register: Register, now: Milliseconds) throws(PeerViolation) -> LinkEvent?
+    {
         try self.spendRegister(now: now)
         guard self.phase == .up else {
             Registered(exposure: register.exposure, code: .drain, port: 0, text: "the link is draining")
@@ -217,7 +218,8 @@ extension Link {
 
     private mutating func receivedWindow(_ id: UInt32, limit: UInt64, now: Milliseconds) throws(PeerViolation) {
         self.statistics.windowFramesReceived += 1
-        let allowed = self.limits.windowFrameAllowance
+        let allowed =
+            self.limits.windowFrameAllowance
             &+ self.limits.windowFramesPerData &* self.statistics.dataFramesSent
         if self.statistics.windowFramesReceived > allowed { try self.glitch(now: now) }
         guard let slot = try self.liveSlot(id) else { return }

@@ -15,7 +15,7 @@ package enum WireError: Error, Equatable, Sendable {
 /// The name of a field in an error.
 package enum StaticField: String, Sendable {
     case magic, versions, window, streams, method, instanceKey, run, token, linkID, names, exposure, kind, port, name
-    case code, text, limit, address, opaque, retryAfter, lastStream, extension_
+    case code, text, limit, address, opaque, retryAfter, lastStream, extensionField
 }
 
 /// Reads big-endian fields one after another, never past the end.
@@ -62,9 +62,9 @@ package struct ByteReader: ~Escapable {
         _ body: (_ type: UInt16, _ value: [UInt8]) throws(WireError) -> Void
     ) throws(WireError) {
         while self.remaining > 0 {
-            let type: UInt16 = try self.integer(.extension_)
-            let length: UInt16 = try self.integer(.extension_)
-            try body(type, try self.array(Int(length), .extension_))
+            let type: UInt16 = try self.integer(.extensionField)
+            let length: UInt16 = try self.integer(.extensionField)
+            try body(type, try self.array(Int(length), .extensionField))
         }
     }
 

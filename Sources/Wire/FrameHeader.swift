@@ -89,7 +89,8 @@ package struct FrameHeader: Equatable, Sendable {
         self.id = UInt32(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt32.self))
         self.typeByte = unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset + 4, as: UInt8.self)
         self.flags = unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset + 5, as: UInt8.self)
-        self.length = Int(UInt16(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset + 6, as: UInt16.self)))
+        self.length = Int(
+            UInt16(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset + 6, as: UInt16.self)))
     }
 
     /// The eight bytes as one number, most significant byte first on the wire.

@@ -47,7 +47,7 @@ package struct Hello: Equatable, Sendable {
         try reader.extensions { (type, value) throws(WireError) in
             guard type == ExtensionType.software else { return }
             guard value.count <= 64, let text = String(validating: value, as: UTF8.self) else {
-                throw .badText(.extension_)
+                throw .badText(.extensionField)
             }
             software = text
         }

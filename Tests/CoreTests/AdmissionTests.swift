@@ -11,7 +11,9 @@ struct AdmissionTests {
         var limits = AdmissionLimits()
         limits.strangers = 3
         var admission = Admission(limits: limits)
-        for id in 1...3 { #expect(admission.connected(UInt64(id), from: remote(UInt64(id)), now: UInt64(id)) == .admit) }
+        for id in 1...3 {
+            #expect(admission.connected(UInt64(id), from: remote(UInt64(id)), now: UInt64(id)) == .admit)
+        }
         admission.progressed(1, now: 10)
         #expect(admission.connected(4, from: remote(4), now: 11) == .admitInsteadOf(2))
         #expect(admission.strangerCount == 3)

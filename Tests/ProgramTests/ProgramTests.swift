@@ -18,13 +18,15 @@ private final class World {
 
     init(ports: String? = nil) throws {
         self.loop = try EventLoop()
-        self.directory = FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
+        self.directory =
+            FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
         self.log = LogLines()
         var options = GatewayOptions()
         options.listen = ["127.0.0.1:0"]
         options.stateDirectory = "\(self.directory)/gateway"
         options.exposePorts = ports
-        self.gateway = try GatewayServer(loop: self.loop, settings: try GatewaySettings(options), logger: self.log.logger)
+        self.gateway = try GatewayServer(
+            loop: self.loop, settings: try GatewaySettings(options), logger: self.log.logger)
         try self.gateway.start()
     }
 

@@ -34,7 +34,9 @@ struct AddressTests {
         #expect(HostPort(text, defaultPort: 20_000)?.description == shown)
     }
 
-    @Test("are refused otherwise", arguments: ["", ":", "a:", "a:b", "a:65536", "::1:80", "[::1", "[x]:1", "a b:1", "a:-1"])
+    @Test(
+        "are refused otherwise",
+        arguments: ["", ":", "a:", "a:b", "a:65536", "::1:80", "[::1", "[x]:1", "a b:1", "a:-1"])
     func bad(_ text: String) {
         #expect(HostPort(text, defaultPort: 20_000) == nil)
     }
@@ -76,7 +78,8 @@ struct ConfigurationTests {
     func gateway() throws {
         try withDirectory { directory in
             let path = "\(directory)/server.toml"
-            try write("listen = [\"127.0.0.1:1\", \"[::1]:2\"]\nexpose-ports = \"5-6\"\nauth = \"open\"\ndebug = 1\n", path)
+            try write(
+                "listen = [\"127.0.0.1:1\", \"[::1]:2\"]\nexpose-ports = \"5-6\"\nauth = \"open\"\ndebug = 1\n", path)
             var options = GatewayOptions()
             options.configuration = path
             options.exposePorts = "7-8"
@@ -243,7 +246,9 @@ struct StateTests {
         try withDirectory { directory in
             let path = "\(directory)/x"
             try FileAccess.replace(path, with: [1], durable: true)
-            #expect(message { try FileAccess.replace("\(directory)/no/x", with: [2], durable: false) }.contains("no such file"))
+            #expect(
+                message { try FileAccess.replace("\(directory)/no/x", with: [2], durable: false) }.contains(
+                    "no such file"))
             #expect(try FileAccess.read(path, most: 1) == [1])
             #expect(message { try FileAccess.read(path, most: 0) }.contains("larger"))
         }

@@ -117,8 +117,8 @@ struct FrameTests {
         }
         #expect(error { $0[0] = 0 } == .badMagic)
         #expect(error { $0[4] = 9 } == .badValue(.versions))
-        #expect(error { $0.removeLast() } == .truncated(.extension_))
-        #expect(error { $0[$0.count - 1] = 0xFF } == .badText(.extension_))
+        #expect(error { $0.removeLast() } == .truncated(.extensionField))
+        #expect(error { $0[$0.count - 1] = 0xFF } == .badText(.extensionField))
     }
 
     @Test("a text is cut between characters, never inside one")

@@ -1,0 +1,198 @@
+internal import Logging
+internal import Modules
+internal import Reactor
+internal import Registry
+internal import Settings
+internal import Wire
+
+/// A refusal with its code and the text for the agent.
+struct Refusal: Error, Equatable {
+    let code: ErrorCode
+    let text: String
+}
+
+/// Which names are exposed: gives them to agents, finds their public ports, has the registrars publish and withdraw
+/// them.
+final class ExposureBook {
+    static let maximumNamesPerLink = 16
+    /// Ports below this belong to the system (RFC 6335, 6) and are given only where `expose-ports` names them.
+    private static let firstUserPort: UInt16 = 1_024
+
+    private let loop: EventLoop
+    private let logger: Logger
+    private let bindAddress: SocketAddress
+    /// Nil: any port.
+    private let range: PortRange?
+    private let mostNames: Int
+    private let registrars: [any Registrar]
+    private let ports: PortStore
+    private var registry = Registry(maximumNamesPerLink: ExposureBook.maximumNamesPerLink)
+
+    init(
+        loop: EventLoop, logger: Logger, bindAddress: SocketAddress, range: PortRange?, mostNames: Int,
+        registrars: [any Registrar], ports: PortStore
+    ) {
+        self.loop = loop
+        self.logger = logger
+        self.bindAddress = bindAddress
+        self.range = range
+        self.mostNames = mostNames
+        self.registrars = registrars
+        self.ports = ports
+    }
+
+    /// Call it about once a second.
+    func tick() { self.ports.tick() }
+
+    func close() {
+        self.ports.saveNow()
+        for registrar in self.registrars { registrar.close() }
+    }
+
+    /// Gives a name to an agent that has the right to it: a new exposure, or that of its former link.
+    func claim(
+        _ name: Name, _ holder: Registry.Holder, port: UInt16, session: AgentSession, gateway: GatewayServer
+    ) -> Result<Exposure, Refusal> {
+        guard !gateway.isDraining else { return .failure(Refusal(code: .drain, text: "the gateway stops")) }
+        if let text = self.portRefusal(port, name, holder.identity) {
+            return .failure(Refusal(code: .portNotAllowed, text: text))
+        }
+        guard self.registry.nameCount < self.mostNames || self.registry.holder(of: name) != nil else {
+            return .failure(Refusal(code: .overloaded, text: "the gateway has as many names as it may have"))
+        }
+        switch self.registry.register(name, holder, now: self.loop.now) {
+        case .refused(let code, let text): return .failure(Refusal(code: code, text: text))
+        case .takenOver(let former, let code):
+            let old = gateway.session(former.link)
+            if let old, let exposure = old.exposures.first(where: { $0.name == name }) {
+                old.lost(exposure, code)
+                if port == 0 || port == exposure.address.port {
+                    exposure.move(to: session, number: holder.exposure)
+                    return .success(exposure)
+                }
+                exposure.cancelOperations()
+                self.withdrawFromRegistrars(exposure)
+                exposure.close()
+            }
+        case .granted: break
+        }
+        switch self.openListener(name, holder.identity, wanted: port) {
+        case .failure(let refusal):
+            self.registry.unregister(name, link: holder.link, exposure: holder.exposure)
+            return .failure(refusal)
+        case .success(let listener):
+            self.ports.note(listener.address.port, for: name, holder.identity)
+            return .success(
+                Exposure(
+                    name: name, identity: holder.identity, listener: listener, number: holder.exposure,
+                    session: session, gateway: gateway))
+        }
+    }
+
+    /// Why a wanted port is not given, if so.
+    private func portRefusal(_ port: UInt16, _ name: Name, _ identity: AgentIdentity) -> String? {
+        guard port != 0 else { return nil }
+        if let range = self.range {
+            if !range.contains(port) { return "the port \(port) is not between \(range.low) and \(range.high)" }
+        } else if port < Self.firstUserPort {
+            return "the port \(port) is one of the system's"
+        }
+        if self.ports.isKept(port), self.ports.port(of: name, for: identity) != port {
+            return "the port \(port) is kept for another name"
+        }
+        return nil
+    }
+
+    /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
+    private func openListener(_ name: Name, _ identity: AgentIdentity, wanted: UInt16) -> Result<TCPListener, Refusal> {
+        func listener(_ port: UInt16) throws(UVError) -> TCPListener {
+            var address = self.bindAddress
+            address.port = port
+            return try TCPListener(loop: self.loop, address: address)
+        }
+        if wanted != 0 {
+            do throws(UVError) { return .success(try listener(wanted)) } catch {
+                return .failure(Refusal(code: .portTaken, text: "the public port \(wanted) cannot be had: \(error)"))
+            }
+        }
+        let range = self.range
+        if let kept = self.ports.port(of: name, for: identity), range?.contains(kept) ?? true {
+            do throws(UVError) { return .success(try listener(kept)) } catch {
+                self.logger.warning("'\(name)' cannot have its port \(kept) again: \(error)")
+            }
+        }
+        guard let range else {
+            do throws(UVError) { return .success(try listener(0)) } catch {
+                return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
+            }
+        }
+        // Ports that others had come last, so that they find them free when they return.
+        for keptOnes in [false, true] {
+            for port in range.low...range.high where self.ports.isKept(port) == keptOnes {
+                do throws(UVError) { return .success(try listener(port)) } catch {
+                    guard error == .addressInUse else {
+                        return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
+                    }
+                }
+            }
+        }
+        return .failure(
+            Refusal(code: .portTaken, text: "all public ports from \(range.low) to \(range.high) are in use"))
+    }
+
+    /// Has all registrars publish the exposure, then tells its session.
+    func publish(_ exposure: Exposure) {
+        if exposure.isPublished {
+            exposure.session?.published(exposure, failure: nil)
+            return
+        }
+        // A former attempt of a link that has lost the name meanwhile.
+        exposure.cancelOperations()
+        var waiting = self.registrars.count
+        var failures: [String] = []
+        for registrar in self.registrars {
+            let operation = self.run({ registrar.publish(exposure.asPublic, completion: $0) }) {
+                [weak exposure] result in
+                if case .failure(let error) = result { failures.append(error.reason) }
+                waiting -= 1
+                guard waiting == 0, let exposure else { return }
+                for failure in failures { self.logger.error("'\(exposure.name)' cannot be published: \(failure)") }
+                exposure.session?.published(
+                    exposure, failure: failures.isEmpty ? nil : "the name cannot be made reachable now")
+            }
+            exposure.operations.append(operation)
+        }
+    }
+
+    /// Takes an exposure back: no more visitors, the name is free.
+    func withdraw(_ exposure: Exposure, from session: AgentSession) {
+        self.registry.unregister(exposure.name, link: session.id, exposure: exposure.number)
+        exposure.cancelOperations()
+        self.withdrawFromRegistrars(exposure)
+        exposure.close()
+    }
+
+    private func withdrawFromRegistrars(_ exposure: Exposure) {
+        for registrar in self.registrars {
+            let name = exposure.name
+            var keep: (any Cancellable)?
+            keep = self.run({ registrar.withdraw(exposure.asPublic, completion: $0) }) { result in
+                // Held until here: nobody else waits for a withdrawal.
+                if keep != nil { keep = nil }
+                if case .failure(let error) = result {
+                    self.logger.error("'\(name)' cannot be withdrawn: \(error.reason)")
+                }
+            }
+        }
+    }
+
+    private func run(
+        _ start: (@escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?,
+        completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> any Cancellable {
+        DeadlinedOperation(
+            loop: self.loop, milliseconds: GatewayServer.moduleDeadline,
+            late: .failure(RegistrarError(reason: "the registrar did not answer in time")), start: start,
+            completion: completion)
+    }
+}

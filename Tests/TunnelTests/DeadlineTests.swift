@@ -1,0 +1,91 @@
+import Testing
+import Tunnel
+import Wire
+
+@Suite("Deadlines")
+struct DeadlineTests {
+    private func tick(_ end: SimulatedEnd, _ now: UInt64) -> (LinkTick, [ErrorCode]) {
+        var expired: [(StreamKey, ErrorCode)] = []
+        let verdict = end.link.tick(now: now, expired: &expired)
+        return (verdict, expired.map { $0.1 })
+    }
+
+    @Test("a login has 15 s")
+    func login() {
+        let pair = TunnelPair()
+        #expect(tick(pair.gateway, 14_999).0 == .none)
+        #expect(tick(pair.gateway, 15_000).0 == .close(.handshakeTimeout))
+        #expect(pair.gateway.link.phase == .closed)
+    }
+
+    @Test("a silent peer is pinged after 15 s and dead after 45 s, and any byte is life")
+    func liveness() {
+        let pair = connected()
+        let before = pair.gateway.output(most: 1 << 20, now: 0)
+        #expect(before.isEmpty)
+        #expect(tick(pair.gateway, 14_999).0 == .none)
+        #expect(pair.gateway.output(most: 1 << 20, now: 14_999).isEmpty)
+        #expect(tick(pair.gateway, 15_000).0 == .none)
+        #expect(pair.gateway.output(most: 1 << 20, now: 15_000).count == 16)
+        pair.gateway.link.heard(now: 20_000)
+        #expect(tick(pair.gateway, 64_999).0 == .none)
+        #expect(tick(pair.gateway, 65_000).0 == .close(.dead))
+    }
+
+    @Test("after a jump of the clock a peer has 5 s to answer")
+    func clockJump() {
+        let pair = connected()
+        pair.agent.link.clockJumped(now: 100_000)
+        #expect(tick(pair.agent, 104_999).0 == .none)
+        pair.now = 104_999
+        pair.exchange()
+        #expect(tick(pair.agent, 105_000).0 == .none)
+        pair.agent.link.clockJumped(now: 200_000)
+        #expect(tick(pair.agent, 205_000).0 == .close(.dead))
+    }
+
+    @Test("a backend has 10 s to connect")
+    func accept() throws {
+        let pair = connected()
+        _ = try #require(pair.open())
+        #expect(tick(pair.gateway, 9_999).1.isEmpty)
+        #expect(tick(pair.gateway, 10_000).1 == [.timeout])
+    }
+
+    @Test("bytes that cannot be written on for 60 s end their stream, and no other")
+    func stalled() throws {
+        let (pair, here, there) = try withStream()
+        let other = try #require(pair.open())
+        pair.exchange()
+        pair.agent.accept(try #require(pair.agent.awaitingAccept.last), now: 0)
+        pair.exchange()
+        pair.agent.link.send(there, [SimulatedEnd.pattern(here.id, .agent, 0)].span.bytes, now: 0)
+        pair.exchange()
+        pair.gateway.link.heard(now: 59_000)
+        #expect(tick(pair.gateway, 59_999).1.isEmpty)
+        #expect(tick(pair.gateway, 60_000).1 == [.stalled])
+        #expect(pair.gateway.edges[other]?.wasReset == false)
+    }
+
+    @Test("a half-closed stream that is silent for 5 minutes ends; a silent open one does not")
+    func halfClosedIdle() throws {
+        let (pair, here, _) = try withStream()
+        pair.gateway.link.heard(now: 1_000_000)
+        #expect(tick(pair.gateway, 1_000_000).1.isEmpty)
+        pair.gateway.link.finish(here, now: 1_000_000)
+        pair.gateway.link.heard(now: 1_299_000)
+        #expect(tick(pair.gateway, 1_299_999).1.isEmpty)
+        #expect(tick(pair.gateway, 1_300_000).1 == [.idle])
+    }
+
+    @Test("a socket that takes nothing for 30 s ends the link")
+    func outputStalled() {
+        let pair = connected()
+        pair.gateway.link.congestion(true, now: 1_000)
+        #expect(tick(pair.gateway, 30_999).0 == .none)
+        pair.gateway.link.outputProgressed(now: 30_000)
+        #expect(tick(pair.gateway, 44_000).0 == .none)
+        pair.gateway.link.heard(now: 59_000)
+        #expect(tick(pair.gateway, 60_000).0 == .close(.stalled))
+    }
+}

@@ -1,0 +1,36 @@
+import Bytes
+import Testing
+import Tunnel
+import Wire
+
+/// Encodes frames by hand, as a hostile peer would.
+func frame(_ id: UInt32, _ type: UInt8, flags: UInt8 = 0, _ payload: [UInt8] = []) -> [UInt8] {
+    var queue = ByteQueue()
+    queue.append(id)
+    queue.append(type)
+    queue.append(flags)
+    queue.append(UInt16(payload.count))
+    queue.append(payload)
+    return queue.withReadable { Array($0) }
+}
+
+func number(_ value: UInt64) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: value >> (56 - 8 * $0)) } }
+
+func connected(
+    _ limits: LinkLimits = LinkLimits(), bytesToSend: @escaping (UInt32, Role) -> Int = { _, _ in 0 }
+) -> TunnelPair {
+    let pair = TunnelPair(gatewayLimits: limits, agentLimits: limits, bytesToSend: bytesToSend)
+    pair.connect()
+    return pair
+}
+
+/// A pair with one accepted stream.
+func withStream(_ limits: LinkLimits = LinkLimits()) throws -> (TunnelPair, StreamKey, StreamKey) {
+    let pair = connected(limits)
+    let key = try #require(pair.open())
+    pair.exchange()
+    let there = try #require(pair.agent.awaitingAccept.first)
+    pair.agent.accept(there, now: pair.now)
+    pair.exchange()
+    return (pair, key, there)
+}

@@ -1,0 +1,39 @@
+# Shared by the scripts of this directory: where the project is, and what it needs on a Debian machine.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    say "error: $*"
+    exit 1
+}
+
+# need PACKAGE...: installs those that are missing when we are root, else says how to.
+need() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        die "missing packages; run: sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+    fi
+    say "installing ${missing[*]}"
+    # A package list of yesterday may name versions that are gone.
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 && return 0
+    apt-get update -qq || die "apt-get update failed"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+        die "cannot install ${missing[*]}"
+}
+
+need_swift() {
+    command -v swift >/dev/null || die "no swift found; install Swift 6.2 or later from https://www.swift.org/install/linux/"
+}
+
+# What it takes to build.
+need_build() {
+    need libuv1-dev libssl-dev pkg-config
+    need_swift
+}
