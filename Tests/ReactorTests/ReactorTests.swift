@@ -182,6 +182,7 @@ struct ReactorTests {
             _ = write(here.stream, [1])
             #expect(loop.run { there.isClosed })
             #expect(there.received == [1])
+            there.onRead = nil
         }
     }
 
