@@ -46,26 +46,27 @@ let package = Package(
 
         pure("Bytes"),
         pure("Wire", ["Bytes"]),
-        pure("Tunnel", ["Bytes", "Wire"]),
-        pure("Registry", ["Wire"]),
-        pure("Admission"),
-        pure("AgentCore", ["Wire"]),
+        pure("Timing"),
+        pure("Tunnel", ["Bytes", "Timing", "Wire"]),
+        pure("Registry", ["Timing", "Wire"]),
+        pure("Admission", ["Timing"]),
+        pure("AgentCore", ["Timing", "Wire"]),
 
         driver("Reactor", ["CUV", "Bytes"]),
         driver("Secure", ["COpenSSL", "Bytes"]),
-        driver("Relay", ["Bytes", "Reactor", "Secure", "Tunnel", "Wire"]),
+        driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Wire"]),
         driver("Journal", ["Reactor", logging]),
         driver("Settings", ["Wire", "TOMLKit"]),
         driver("Modules", ["Reactor", "Wire", logging]),
         driver(
             "Gateway",
             [
-                "Admission", "Modules", "Reactor", "Registry", "Relay", "Secure", "Settings", "Tunnel", "Wire",
-                logging,
+                "Admission", "Modules", "Reactor", "Registry", "Relay", "Secure", "Settings", "Timing", "Tunnel",
+                "Wire", logging,
             ]),
         driver(
             "Agent",
-            ["AgentCore", "Reactor", "Relay", "Secure", "Settings", "Tunnel", "Wire", logging]),
+            ["AgentCore", "Reactor", "Relay", "Secure", "Settings", "Timing", "Tunnel", "Wire", logging]),
 
         .executableTarget(
             name: "diglett-server", dependencies: ["Gateway", "Journal", "Settings", arguments, logging],

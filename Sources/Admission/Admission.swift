@@ -1,5 +1,4 @@
-/// Milliseconds of a clock that never goes back.
-package typealias Milliseconds = UInt64
+package import Timing
 
 /// Where a connection comes from.
 package struct Source: Hashable, Sendable {

@@ -1,3 +1,5 @@
+package import Timing
+
 /// The bounds on visitors.
 package struct VisitorLimits: Sendable {
     package var total = 8_192
@@ -21,9 +23,8 @@ package struct VisitorGate: Sendable {
 
     private struct Record {
         var count = 0
-        /// In thousandths of a visitor.
-        var level: UInt64
-        var refilled: Milliseconds
+        var bucket: TokenBucket
+        var lastArrival: Milliseconds
     }
 
     private let limits: VisitorLimits
@@ -37,15 +38,15 @@ package struct VisitorGate: Sendable {
     package mutating func arrived(from source: Source, now: Milliseconds) -> Verdict {
         guard self.count < self.limits.total else { return .tooMany }
         if !source.isLoopback {
-            let full = UInt64(self.limits.burst) * 1_000
-            var record = self.records[source] ?? Record(level: full, refilled: now)
-            let span = min(now - record.refilled, 86_400_000)
-            record.level = min(full, record.level + span * UInt64(self.limits.ratePerSecond))
-            record.refilled = now
+            var record =
+                self.records[source]
+                ?? Record(
+                    bucket: TokenBucket(burst: self.limits.burst, perSecond: self.limits.ratePerSecond, now: now),
+                    lastArrival: now)
+            record.lastArrival = now
             defer { self.records[source] = record }
             guard record.count < self.limits.perSource else { return .tooManyFromSource }
-            guard record.level >= 1_000 else { return .tooFastFromSource }
-            record.level -= 1_000
+            guard record.bucket.take(now: now) else { return .tooFastFromSource }
             record.count += 1
         }
         self.count += 1
@@ -62,6 +63,6 @@ package struct VisitorGate: Sendable {
     /// Forgets sources that have nobody here and a full bucket; call it about once a second.
     package mutating func forgetIdle(now: Milliseconds) {
         let refill = Milliseconds(self.limits.burst) * 1_000 / Milliseconds(max(self.limits.ratePerSecond, 1))
-        self.records = self.records.filter { $0.value.count > 0 || now - $0.value.refilled < refill }
+        self.records = self.records.filter { $0.value.count > 0 || now - $0.value.lastArrival < refill }
     }
 }

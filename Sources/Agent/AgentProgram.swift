@@ -4,6 +4,7 @@ package import Reactor
 internal import Relay
 internal import Secure
 package import Settings
+internal import Timing
 internal import Tunnel
 internal import Wire
 

@@ -1,7 +1,5 @@
+package import Timing
 package import Wire
-
-/// Milliseconds of a clock that never goes back.
-package typealias Milliseconds = UInt64
 
 /// What an agent wants to expose.
 package struct Wish: Equatable, Sendable {

@@ -6,6 +6,7 @@ internal import Registry
 internal import Relay
 internal import Secure
 package import Settings
+internal import Timing
 internal import Tunnel
 internal import Wire
 

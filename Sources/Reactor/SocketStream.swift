@@ -31,7 +31,7 @@ package final class SocketStream {
     package let loop: EventLoop
     let raw: UnsafeMutablePointer<uv_stream_t>
     private let memory: UnsafeMutableRawPointer
-    private let isTCP: Bool
+    let isTCP: Bool
     private var phase = Phase.open
     private var isReading = false
     /// The turn of the last read. libuv would read a busy socket up to 32 times before it looks at the next; one read
@@ -308,56 +308,6 @@ package final class SocketStream {
         let delegate = self.delegate
         self.delegate = nil
         delegate?.socketStreamDidClose(self)
-    }
-
-    // MARK: - Options and addresses (TCP)
-
-    /// Sends small writes at once (tcp(7), TCP_NODELAY).
-    package func setNoDelay() {
-        guard self.isTCP, self.phase == .open else { return }
-        uv_tcp_nodelay(cuv_tcp_of_stream(self.raw), 1)
-    }
-
-    /// Probes a silent peer after `seconds` (tcp(7), TCP_KEEPIDLE).
-    package func setKeepAlive(seconds: UInt32) {
-        guard self.isTCP, self.phase == .open else { return }
-        uv_tcp_keepalive(cuv_tcp_of_stream(self.raw), 1, seconds)
-    }
-
-    /// Gives up when sent bytes stay unacknowledged this long (tcp(7), TCP_USER_TIMEOUT).
-    package func setUserTimeout(milliseconds: UInt32) {
-        guard self.isTCP else { return }
-        self.withDescriptor { _ = cuv_user_timeout($0, milliseconds) }
-    }
-
-    /// Takes no more from us while more than `bytes` were not yet sent (tcp(7), TCP_NOTSENT_LOWAT): what is urgent
-    /// does not queue behind what is bulky.
-    package func setNotSentLowWater(bytes: UInt32) {
-        guard self.isTCP else { return }
-        self.withDescriptor { _ = cuv_notsent_lowat($0, bytes) }
-    }
-
-    /// Bytes that the kernel holds because the peer has not taken them (tcp(7), SIOCOUTQ); 0 when it cannot tell.
-    package var unacknowledgedByteCount: Int {
-        var count: CInt = 0
-        if self.isTCP { self.withDescriptor { count = cuv_unacknowledged($0) } }
-        return Int(count)
-    }
-
-    private func withDescriptor(_ body: (CInt) -> Void) {
-        var descriptor: uv_os_fd_t = -1
-        guard self.phase == .open, uv_fileno(cuv_handle_of_stream(self.raw), &descriptor) == 0 else { return }
-        body(descriptor)
-    }
-
-    package var peerAddress: SocketAddress? {
-        guard self.isTCP, self.phase == .open else { return nil }
-        return SocketAddress.read { uv_tcp_getpeername(cuv_tcp_of_stream(self.raw), $0, $1) }
-    }
-
-    package var localAddress: SocketAddress? {
-        guard self.isTCP, self.phase == .open else { return nil }
-        return SocketAddress.read { uv_tcp_getsockname(cuv_tcp_of_stream(self.raw), $0, $1) }
     }
 }
 

@@ -1,7 +1,5 @@
+package import Timing
 package import Wire
-
-/// Milliseconds of a clock that never goes back.
-package typealias Milliseconds = UInt64
 
 /// Who an agent is, as the authenticator said: an id that stays the same from link to link.
 package struct AgentIdentity: Hashable, Sendable, CustomStringConvertible {

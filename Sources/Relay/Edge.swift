@@ -1,5 +1,6 @@
 internal import Bytes
 package import Reactor
+package import Timing
 package import Tunnel
 package import Wire
 

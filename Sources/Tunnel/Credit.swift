@@ -1,3 +1,5 @@
+internal import Timing
+
 /// Accounts for the bytes that peers may make us hold: granted and not yet written on.
 ///
 /// One per link, with one per process as its parent. `used` may exceed `limit` by the floor window of each stream,

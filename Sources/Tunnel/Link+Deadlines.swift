@@ -1,4 +1,5 @@
 internal import Bytes
+package import Timing
 package import Wire
 
 // MARK: - The clock

@@ -1,4 +1,5 @@
 internal import Bytes
+package import Timing
 internal import Wire
 
 // MARK: - Events from the wire

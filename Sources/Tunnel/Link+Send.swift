@@ -1,4 +1,5 @@
 internal import Bytes
+package import Timing
 internal import Wire
 
 // MARK: - Bytes from the edges, and frames to the wire

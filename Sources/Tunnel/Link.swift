@@ -1,4 +1,5 @@
 internal import Bytes
+package import Timing
 package import Wire
 
 /// What the machine found in the bytes that the driver fed it; the driver performs it and feeds on.

@@ -1,4 +1,5 @@
 internal import Bytes
+internal import Timing
 
 /// Names a stream of a link.
 ///

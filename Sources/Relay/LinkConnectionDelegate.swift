@@ -1,0 +1,53 @@
+package import Reactor
+package import Secure
+package import Tunnel
+package import Wire
+
+/// Why a link's connection is over.
+package enum LinkEnd: Equatable, CustomStringConvertible {
+    /// The peer closed the connection.
+    case closedByPeer
+    case failed(UVError)
+    case tls(TLSError)
+    /// The first byte is not that of a TLS handshake.
+    case notTLS(firstByte: UInt8)
+    /// The peer broke the protocol.
+    case violation(PeerViolation)
+    /// We ended it, for this reason.
+    case ended(ErrorCode, String)
+    /// The peer ended it.
+    case goAway(GoAway)
+
+    package var description: String {
+        switch self {
+        case .closedByPeer: "the peer closed the connection"
+        case .failed(let error): "\(error)"
+        case .tls(let error): "\(error)"
+        case .notTLS(let byte): "another protocol, the first byte is 0x\(String(byte, radix: 16))"
+        case .violation(let violation): "\(violation.code): \(violation.detail)"
+        case .ended(let code, let text): text.isEmpty ? "\(code)" : "\(code): \(text)"
+        case .goAway(let goAway):
+            goAway.text.isEmpty ? "\(goAway.code)" : "\(goAway.code): \(PeerText.escaped(goAway.text))"
+        }
+    }
+}
+
+/// What the owner of a link makes of the peer's key.
+package enum PeerVerdict: Equatable {
+    /// Say hello, and as the agent log in.
+    case proceed(Login?)
+    /// Close without a word.
+    case refuse(TLSError)
+}
+
+/// The owner of a ``LinkConnection``: the gateway's or the agent's side of it.
+package protocol LinkConnectionDelegate: AnyObject {
+    /// The handshake is over: judge who the peer is.
+    func link(_ connection: LinkConnection, didSecure peer: TLSPeer) -> PeerVerdict
+    /// The machine asks for something that concerns more than bytes.
+    func link(_ connection: LinkConnection, did event: LinkEvent)
+    /// A stream is over and its slot free.
+    func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd)
+    /// The connection is closed and all its edges are.
+    func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd)
+}
