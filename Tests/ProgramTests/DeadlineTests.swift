@@ -1,0 +1,73 @@
+import Modules
+import Reactor
+import Testing
+
+@Suite("Deadlines of modules", .serialized, .timeLimit(.minutes(1)))
+struct ModuleDeadlineTests {
+    private final class Work: Cancellable {
+        var isCancelled = false
+        var answer: ((Int) -> Void)?
+        func cancel() { self.isCancelled = true }
+    }
+
+    private func withLoop(_ body: (EventLoop) -> Void) throws {
+        let loop = try EventLoop()
+        body(loop)
+        loop.close()
+    }
+
+    @Test("an answer at once is heard once, and no timer is left")
+    func atOnce() throws {
+        try withLoop { loop in
+            var answers: [Int] = []
+            let operation = DeadlinedOperation<Int>(
+                loop: loop, milliseconds: 5_000, late: 0,
+                start: { completion in
+                    completion(7)
+                    completion(8)
+                    return nil
+                }, completion: { answers.append($0) })
+            loop.run()
+            #expect(answers == [7])
+            _ = operation
+        }
+    }
+
+    @Test("a late answer is not heard: the deadline has decided and called the work off")
+    func late() throws {
+        try withLoop { loop in
+            let work = Work()
+            var answers: [Int] = []
+            let operation = DeadlinedOperation<Int>(
+                loop: loop, milliseconds: 1, late: -1,
+                start: { completion in
+                    work.answer = completion
+                    return work
+                }, completion: { answers.append($0) })
+            #expect(loop.run { !answers.isEmpty })
+            work.answer?(7)
+            #expect(answers == [-1])
+            #expect(work.isCancelled)
+            _ = operation
+        }
+    }
+
+    @Test("after a cancellation nothing is heard")
+    func cancelled() throws {
+        try withLoop { loop in
+            let work = Work()
+            var answers: [Int] = []
+            let operation = DeadlinedOperation<Int>(
+                loop: loop, milliseconds: 1, late: -1,
+                start: { completion in
+                    work.answer = completion
+                    return work
+                }, completion: { answers.append($0) })
+            operation.cancel()
+            work.answer?(7)
+            loop.run()
+            #expect(answers.isEmpty)
+            #expect(work.isCancelled)
+        }
+    }
+}
