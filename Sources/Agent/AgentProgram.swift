@@ -136,15 +136,28 @@ package final class AgentProgram {
         ) { [unowned self] result in
             self.connector = nil
             switch result {
-            case .failure(let error): self.dialFailed("cannot reach the gateway \(gateway): \(error)")
+            case .failure(let error): self.dialFailed("cannot reach the gateway \(gateway): \(Self.advice(error))")
             case .success(let socket): self.connected(socket)
             }
         }
     }
 
+    private static func advice(_ error: UVError) -> String {
+        switch error {
+        case .connectionRefused: "\(error): nothing listens there; is diglett-server running, and is it that port?"
+        case .timedOut: "\(error): is a firewall in between?"
+        default: error.isResolution ? "\(error): is the name right?" : "\(error)"
+        }
+    }
+
     private func dialFailed(_ text: String) {
-        self.logger.warning("\(text)")
-        self.perform(self.machine.dialFailed(text, random: SecureRandom.integer()))
+        self.retry(self.machine.dialFailed(text, random: SecureRandom.integer()), after: text)
+    }
+
+    /// Says what went wrong, once: the end of the program says it by itself.
+    private func retry(_ action: AgentMachine.Action, after text: String) {
+        if case .wait = action { self.logger.warning("\(text)") }
+        self.perform(action)
     }
 
     private func connected(_ socket: SocketStream) {
@@ -331,10 +344,10 @@ extension AgentProgram: GatewaySessionOwner {
     private func lost(_ reason: String) {
         guard !self.hasStopped else { return }
         if self.stopAt != nil { return self.perform(self.machine.stopRequested()) }
-        self.logger.warning("the link to \(self.settings.gateway) is lost: \(reason)")
         self.printer.print(.lost(reason: reason))
         let text = "the link to \(self.settings.gateway) is lost: \(reason)"
-        self.perform(self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer()))
+        let action = self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer())
+        self.retry(action, after: text)
     }
 
     func session(_ session: GatewaySession, backendOf exposure: UInt16) -> Backend? {
@@ -352,7 +365,8 @@ extension AgentProgram: GatewaySessionOwner {
     func session(_ session: GatewaySession, backendOf exposure: UInt16, failed error: UVError) {
         guard self.noise.take(now: self.loop.now) else { return }
         let backend = self.backends[Int(exposure)].endpoint
-        self.logger.warning("the backend \(backend) of '\(self.name(exposure))' cannot be reached: \(error)")
+        self.logger.warning(
+            "the backend \(backend) of '\(self.name(exposure))' cannot be reached: \(error); is it running?")
     }
 
     func session(_ session: GatewaySession, streamOf exposure: UInt16, visitor: WireAddress, ended end: StreamEnd) {

@@ -260,7 +260,10 @@ extension Link {
         }
         self.ping = nil
         self.deadline = nil
-        self.roundTrip = now - ping.sentAt
+        let sample = now - ping.sentAt
+        self.roundTrip = self.hasMeasured ? min(self.roundTrip, sample) : sample
+        self.hasMeasured = true
+        if self.pingCount < self.limits.roundTripSamples { self.sendPing(now: now) }
     }
 
     /// A peer that makes us owe it frames and does not read them is cut.

@@ -67,7 +67,10 @@ package struct Link: ~Copyable {
     package internal(set) var statistics = LinkStatistics()
     /// The peer's HELLO, once it came.
     package internal(set) var peer: Hello?
-    /// The time between the last PING and its PONG; 0 until the first PONG, so that windows stay small till then.
+    /// The shortest time between a PING and its PONG; 0 until the first PONG, so that windows stay small till then.
+    ///
+    /// The shortest, as the others include time in queues. A way through the network that has become longer is not
+    /// seen; it would rarely keep its TCP connection.
     package internal(set) var roundTrip: Milliseconds = 0
 
     var streams = StreamTable()
@@ -97,6 +100,7 @@ package struct Link: ~Copyable {
     var lastOutputProgress: Milliseconds
     var ping: (sentAt: Milliseconds, opaque: UInt64)?
     var pingCount: UInt64 = 0
+    var hasMeasured = false
     var lastPingReceived: Milliseconds?
     var deadline: Milliseconds?
 

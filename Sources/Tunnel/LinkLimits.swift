@@ -33,6 +33,8 @@ package struct LinkLimits: Sendable {
     package var linkBudget = 32 * 1024 * 1024
     /// Control bytes that we owe a peer who does not read.
     package var owedControl = 64 * 1024
+    /// PINGs that follow each other right after the login, for the shortest round trip.
+    package var roundTripSamples: UInt64 = 4
     /// Silence before a PING.
     package var pingAfter: Milliseconds = 15_000
     /// Silence after which the peer counts as dead.

@@ -17,16 +17,20 @@ func frame(_ id: UInt32, _ type: UInt8, flags: UInt8 = 0, _ payload: [UInt8] = [
 func number(_ value: UInt64) -> [UInt8] { (0..<8).map { UInt8(truncatingIfNeeded: value >> (56 - 8 * $0)) } }
 
 func connected(
-    _ limits: LinkLimits = LinkLimits(), bytesToSend: @escaping (UInt32, Role) -> Int = { _, _ in 0 }
+    _ limits: LinkLimits = LinkLimits(), delay: UInt64 = 0,
+    bytesToSend: @escaping (UInt32, Role) -> Int = { _, _ in 0 }
 ) -> TunnelPair {
     let pair = TunnelPair(gatewayLimits: limits, agentLimits: limits, bytesToSend: bytesToSend)
+    pair.delay = delay
     pair.connect()
     return pair
 }
 
 /// A pair with one accepted stream.
-func withStream(_ limits: LinkLimits = LinkLimits()) throws -> (TunnelPair, StreamKey, StreamKey) {
-    let pair = connected(limits)
+func withStream(
+    _ limits: LinkLimits = LinkLimits(), delay: UInt64 = 0
+) throws -> (TunnelPair, StreamKey, StreamKey) {
+    let pair = connected(limits, delay: delay)
     let key = try #require(pair.open())
     pair.exchange()
     let there = try #require(pair.agent.awaitingAccept.first)

@@ -149,16 +149,12 @@ struct LinkTests {
 
     @Test("grows the window of a fast stream on a long round trip, up to its bound")
     func windowGrowth() throws {
-        let (pair, _, there) = try withStream()
-        pair.agent.link.clockJumped(now: 0)
-        let ping = pair.agent.output(most: 1 << 20, now: 0)
-        pair.gateway.feed(ping, now: 0)
-        pair.agent.feed(pair.gateway.output(most: 1 << 20, now: 100), now: 100)
+        let (pair, _, there) = try withStream(delay: 50)
         #expect(pair.agent.link.roundTrip == 100)
         var limit = LinkLimits().startWindow
         var sent = 0
         for step in 0..<90 {
-            let now = UInt64(200 + step)
+            let now = pair.now + UInt64(step)
             let size = min(16_376, limit - sent)
             pair.agent.feed(
                 frame(there.id, 9, (0..<size).map { SimulatedEnd.pattern(there.id, .gateway, sent + $0) }), now: now)

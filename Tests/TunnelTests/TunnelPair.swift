@@ -180,6 +180,8 @@ final class TunnelPair {
     var toAgent: [UInt8] = []
     var toGateway: [UInt8] = []
     var now: UInt64 = 0
+    /// Milliseconds that bytes are on their way.
+    var delay: UInt64 = 0
 
     init(
         gatewayLimits: LinkLimits = LinkLimits(), agentLimits: LinkLimits = LinkLimits(),
@@ -203,6 +205,7 @@ final class TunnelPair {
             let right = self.agent.output(most: 1 << 20, now: self.now)
             let left = self.gateway.output(most: 1 << 20, now: self.now)
             if right.isEmpty, left.isEmpty { return }
+            self.now += self.delay
             self.gateway.feed(right, now: self.now)
             self.agent.feed(left, now: self.now)
         }
