@@ -34,9 +34,9 @@ static inline struct sockaddr *cuv_sockaddr_mutable(struct sockaddr_storage *s) 
 static inline struct sockaddr_in *cuv_in4(struct sockaddr_storage *s) { return (struct sockaddr_in *)s; }
 static inline struct sockaddr_in6 *cuv_in6(struct sockaddr_storage *s) { return (struct sockaddr_in6 *)s; }
 
-/* close() then sends RST and drops what is queued (socket(7), SO_LINGER with a zero time). */
-static inline int cuv_linger_reset(int fd) {
-    struct linger l = {.l_onoff = 1, .l_linger = 0};
+/* Whether close() sends RST and drops what is queued (socket(7), SO_LINGER with a zero time) or ends in order. */
+static inline int cuv_reset_on_close(int fd, int on) {
+    struct linger l = {.l_onoff = on, .l_linger = 0};
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l) == 0 ? 0 : -errno;
 }
 

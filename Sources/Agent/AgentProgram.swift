@@ -214,11 +214,25 @@ package final class AgentProgram {
 
     /// Ends: the first request lets running streams finish, the second cuts them.
     package func stop() {
+        if self.hasStopped {
+            // Whoever asks again does not want to wait for goodbyes either.
+            for session in self.leaving + (self.session.map { [$0] } ?? []) {
+                session.connection.close(.ended(.none, "the agent stops"))
+            }
+            return
+        }
         if self.stopAt != nil { return self.finishIfDone(force: true) }
         let streams = self.streamCount
         guard streams > 0 else { return self.perform(self.machine.stopRequested()) }
         self.logger.info("stopping when \(streams) streams are done; a second signal cuts them")
         self.stopAt = self.loop.now + Self.drainMilliseconds
+        // No next link: the streams of a former one are all that is waited for.
+        self.connector?.cancel()
+        self.connector = nil
+        self.retryTimer?.stop()
+        if let session = self.session, !session.connection.link.phase.isPastLogin {
+            session.connection.end(.none, text: "the agent stops")
+        }
         self.session?.connection.link.goAway(.drain, text: "the agent stops")
         self.session?.connection.setNeedsFlush()
     }
@@ -257,6 +271,7 @@ package final class AgentProgram {
         self.retryTimer = nil
         for signal in self.signals { signal.close() }
         self.signals = []
+        SignalSource.ignoreStopSignals()
         self.printer.flush()
         // A name resolution that still runs would keep the loop going.
         self.loop.stop()
@@ -343,7 +358,7 @@ extension AgentProgram: GatewaySessionOwner {
 
     private func lost(_ reason: String) {
         guard !self.hasStopped else { return }
-        if self.stopAt != nil { return self.perform(self.machine.stopRequested()) }
+        if self.stopAt != nil { return self.loop.atTurnEnd(self) }
         self.printer.print(.lost(reason: reason))
         let text = "the link to \(self.settings.gateway) is lost: \(reason)"
         let action = self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer())

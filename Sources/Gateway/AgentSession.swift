@@ -241,6 +241,11 @@ final class AgentSession {
     /// Looks at the deadlines; the gateway calls it once a second.
     func tick() {
         self.connection.tick()
+        if self.connection.isOpen, self.connection.link.phase == .up, self.connection.link.isWornOut {
+            // The agent makes its next link, which takes the names over.
+            self.connection.link.goAway(.drain, text: "the stream ids of this link are used up")
+            self.connection.setNeedsFlush()
+        }
         self.roomAppeared()
     }
 }

@@ -130,6 +130,17 @@ package final class GatewayServer {
 
     /// Listens. Afterwards run the loop.
     package func start() throws(GatewayError) {
+        // First of all: whoever reads the first line of the log may already ask for the end.
+        do throws(UVError) {
+            for signal in [SignalSource.Signal.terminate, .interrupt] {
+                self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stop() })
+            }
+            // Its default would be the end of the process.
+            self.signals.append(
+                try SignalSource(loop: self.loop, .hangUp) { [unowned self] in
+                    self.logger.info("SIGHUP: there is nothing to read anew")
+                })
+        } catch { self.logger.error("signals are not handled: \(error)") }
         do throws(GatewayError) { try self.listen() } catch {
             self.tearDown()
             throw error
@@ -148,16 +159,6 @@ package final class GatewayServer {
             guard let self else { return }
             for session in self.sessions.values { session.recheckRights() }
         }
-        do throws(UVError) {
-            for signal in [SignalSource.Signal.terminate, .interrupt] {
-                self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stop() })
-            }
-            // Its default would be the end of the process.
-            self.signals.append(
-                try SignalSource(loop: self.loop, .hangUp) { [unowned self] in
-                    self.logger.info("SIGHUP: there is nothing to read anew")
-                })
-        } catch { self.logger.error("signals are not handled: \(error)") }
     }
 
     private func listen() throws(GatewayError) {
@@ -248,12 +249,14 @@ package final class GatewayServer {
         let links = self.sessions.values.filter { $0.identity == identity && $0.connection.isOpen }
         let own = links.filter { $0.run == run }.sorted { $0.id < $1.id }
         for former in own.dropLast(Self.mostLinksPerRun - 1) {
-            former.connection.end(.replaced, text: "the program has a newer link")
+            // The program knows; words would only keep the connection longer.
+            former.connection.close(.ended(.replaced, "the program has a newer link"))
         }
         guard links.count - own.count < Self.mostLinksPerIdentity else {
             return Refusal(code: .tooManyLinks, text: "the agent has \(links.count) links already")
         }
-        guard self.sessions.values.count(where: { $0.identity != nil }) < self.plan.agents else {
+        guard self.sessions.values.count(where: { $0.identity != nil && $0.connection.isOpen }) < self.plan.agents
+        else {
             return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
         }
         return nil
@@ -350,6 +353,7 @@ package final class GatewayServer {
         self.housekeeping = nil
         for signal in self.signals { signal.close() }
         self.signals = []
+        SignalSource.ignoreStopSignals()
         self.authenticator.close()
         self.exposures.close()
     }
@@ -357,7 +361,7 @@ package final class GatewayServer {
 
 extension GatewayServer: TCPListenerDelegate {
     package func listener(_ listener: TCPListener, didAccept stream: SocketStream) {
-        guard let peer = stream.peerAddress else { return stream.reset() }
+        guard let peer = stream.peerAddress, self.hasRoomForSession() else { return stream.reset() }
         let id = self.nextID
         self.nextID += 1
         let source = Source(key: peer.source, isLoopback: peer.isLoopback)
@@ -381,6 +385,14 @@ extension GatewayServer: TCPListenerDelegate {
             self.logger.error("\(peer): \(error)")
             stream.close()
         }
+    }
+
+    /// Makes room, if need be, by cutting a connection that only waits for its last words to be read.
+    private func hasRoomForSession() -> Bool {
+        guard self.sessions.count >= self.plan.agents + self.plan.strangers else { return true }
+        guard let last = self.sessions.values.first(where: { !$0.connection.isOpen }) else { return false }
+        last.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
+        return true
     }
 
     package func listener(_ listener: TCPListener, didFail error: UVError) {

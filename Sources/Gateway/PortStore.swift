@@ -6,9 +6,6 @@ internal import Wire
 
 /// The port ledger with its file. Notes of one turn are saved together, at the turn's end.
 final class PortStore {
-    /// Saving encodes the whole ledger, so a crowd of new names shares one.
-    private static let saveEveryMilliseconds: UInt64 = 2_000
-
     private let loop: EventLoop
     private let file: PortsFile
     private let logger: Logger
@@ -41,7 +38,9 @@ final class PortStore {
 
     /// Call it about once a second.
     func tick() {
-        guard self.isDirty, self.loop.now - (self.savedAt ?? 0) >= Self.saveEveryMilliseconds else { return }
+        // Saving encodes the whole ledger: the larger it is, the more new names share one. A full one: every 2 s.
+        let pause = UInt64(self.ledger.entries.count / 2)
+        guard self.isDirty, self.loop.now - (self.savedAt ?? 0) >= pause else { return }
         self.saveNow()
     }
 

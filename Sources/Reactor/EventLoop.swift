@@ -126,7 +126,7 @@ package final class EventLoop {
     /// Runs the close callbacks that are due and frees the loop.
     ///
     /// A name resolution that still runs is not waited for, as that may take half a minute: the loop is then left to
-    /// it, which only a process that ends should do.
+    /// it, and the process should end by ``endProcess(_:)``.
     ///
     /// - Precondition: every handle was closed; else the process stops with the census of those that are open.
     package func close() {
@@ -146,6 +146,13 @@ package final class EventLoop {
         precondition(code == 0, "handles are open at the end of the loop: \(self.census())")
         self.chunks.drain()
         self.isClosed = true
+    }
+
+    /// Ends the process at once if a name resolution still runs, which libuv's own clean-up would wait for.
+    ///
+    /// Call it after `close()`, as the last act.
+    package func endProcess(_ code: Int32) {
+        if self.resolutionCount > 0 { _exit(code) }
     }
 
     /// How many handles of each kind are alive, the loop's own left out.

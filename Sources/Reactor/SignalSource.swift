@@ -46,6 +46,12 @@ package final class SignalSource {
         precondition(self.isClosed, "a signal source was dropped before its close callback")
     }
 
+    /// Makes the process deaf to requests to stop, for its last moments: with its sources closed they would kill it.
+    package static func ignoreStopSignals() {
+        signal(SIGTERM, SIG_IGN)
+        signal(SIGINT, SIG_IGN)
+    }
+
     package func close() {
         guard self.isOpen else { return }
         self.isOpen = false

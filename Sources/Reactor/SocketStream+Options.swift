@@ -2,6 +2,20 @@ internal import CUV
 
 /// Options and addresses of TCP sockets; on a unix socket they do nothing.
 extension SocketStream {
+    /// If this process dies, the peer gets a reset: what it received so far must not look whole.
+    package func setResetOnDeath() {
+        guard self.isTCP else { return }
+        self.resetsOnDeath = true
+        self.withDescriptor { _ = cuv_reset_on_close($0, 1) }
+    }
+
+    /// The error that the connection met while nobody read or wrote, if any. It is told once.
+    package var pendingError: UVError? {
+        var code: CInt = 0
+        if self.isTCP { self.withDescriptor { code = cuv_pending_error($0) } }
+        return code == 0 ? nil : UVError(code: code)
+    }
+
     /// Sends small writes at once (tcp(7), TCP_NODELAY).
     package func setNoDelay() {
         guard self.isTCP, self.isOpen else { return }

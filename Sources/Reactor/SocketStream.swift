@@ -42,6 +42,8 @@ package final class SocketStream {
     private var failure: UVError?
     private var hasFailed = false
     private var wantsShutdown = false
+    /// Set by `setResetOnDeath`.
+    var resetsOnDeath = false
     private var shutdownRequest: UnsafeMutablePointer<uv_shutdown_t>?
     /// What the kernel did not take; the first is in flight while `isInFlight`.
     private var queue: [Chunk] = []
@@ -95,6 +97,9 @@ package final class SocketStream {
         self.isReading = true
     }
 
+    /// Whether bytes, the end or a failure of the peer would be noticed by reading.
+    package var isListening: Bool { self.isReading || self.hasEnded }
+
     package func stopReading() {
         guard self.phase == .open, self.isReading else { return }
         self.isReading = false
@@ -116,9 +121,7 @@ package final class SocketStream {
             self.hasEnded = true
             // libuv takes a hang-up behind the last bytes for an orderly end without reading again (1.44,
             // uv__stream_io); a reset would then look like one, and a truncated answer like a whole one.
-            var error: CInt = 0
-            self.withDescriptor { error = cuv_pending_error($0) }
-            if error != 0 { return self.fail(UVError(code: error)) }
+            if let error = self.pendingError { return self.fail(error) }
             self.delegate?.socketStreamDidReachEnd(self)
         } else if count == Int(UV_ENOBUFS.rawValue) {
             // Our own `room` said that nothing can be taken, or nothing more in this turn.
@@ -284,6 +287,11 @@ package final class SocketStream {
     /// Closes in order: what the kernel has taken is still delivered, what is queued here is dropped.
     package func close() {
         guard self.phase == .open else { return }
+        if self.resetsOnDeath { self.withDescriptor { _ = cuv_reset_on_close($0, 0) } }
+        self.tearDown()
+    }
+
+    private func tearDown() {
         self.phase = .closing
         uv_close(cuv_handle_of_stream(self.raw), onClose)
     }
@@ -291,8 +299,8 @@ package final class SocketStream {
     /// Closes with a TCP reset, so that the peer cannot take what it got for a complete answer.
     package func reset() {
         guard self.phase == .open else { return }
-        if self.isTCP { self.withDescriptor { _ = cuv_linger_reset($0) } }
-        self.close()
+        if self.isTCP, !self.resetsOnDeath { self.withDescriptor { _ = cuv_reset_on_close($0, 1) } }
+        self.tearDown()
     }
 
     fileprivate func didClose() {

@@ -65,6 +65,7 @@ package final class TCPListener {
     /// Stops listening; connections in the backlog are reset by the system.
     package func close() {
         guard self.phase == .open else { return }
+        if self.holdsConnection { self.resetHeldConnection() }
         self.phase = .closing
         uv_close(cuv_handle_of_tcp(self.raw), onClose)
     }
@@ -91,6 +92,14 @@ package final class TCPListener {
         } catch {
             self.delegate?.listener(self, didFail: error)
         }
+    }
+
+    /// libuv would close the connection that it holds in order, which the visitor could take for an empty answer.
+    private func resetHeldConnection() {
+        self.holdsConnection = false
+        // Without memory or descriptors it ends as libuv likes.
+        guard let stream = try? SocketStream.tcp(loop: self.loop) else { return }
+        if uv_accept(cuv_stream_of_tcp(self.raw), stream.raw) == 0 { stream.reset() } else { stream.close() }
     }
 
     fileprivate func didClose() {

@@ -27,6 +27,10 @@ package final class Edge {
         case finishing
     }
 
+    /// For a peer that vanished. Longer than the machine's own deadline on progress, as the kernel takes a reader who
+    /// keeps its window shut for one that is gone (tcp(7), TCP_USER_TIMEOUT).
+    private static let userTimeout: UInt32 = 300_000
+
     package let key: StreamKey
     package let exposure: UInt16
     package let visitor: WireAddress
@@ -61,7 +65,8 @@ package final class Edge {
     private func begin(_ socket: SocketStream) {
         socket.delegate = self
         socket.setNoDelay()
-        socket.setUserTimeout(milliseconds: 60_000)
+        socket.setResetOnDeath()
+        socket.setUserTimeout(milliseconds: Self.userTimeout)
         socket.setKeepAlive(seconds: 60)
         socket.startReading()
     }
@@ -74,6 +79,14 @@ package final class Edge {
         let count = socket.unacknowledgedByteCount
         defer { self.lastUnacknowledged = count }
         return count != self.lastUnacknowledged
+    }
+
+    /// Looks whether the peer of a socket that is not read has gone: nothing else would tell.
+    func checkPeer() {
+        guard self.end == nil, let socket = self.socket, !socket.isListening, let error = socket.pendingError else {
+            return
+        }
+        self.socketStream(socket, didFail: error)
     }
 
     /// Takes bytes that lie in the batch; true when the edge was not yet touched in this batch.

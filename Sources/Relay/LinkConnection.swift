@@ -21,6 +21,8 @@ package final class LinkConnection {
 
     /// How long the peer may take to read our last words.
     private static let lingerMilliseconds: Milliseconds = 5_000
+    /// The same when it does not matter whether the peer reads them, as the end of the connection says enough.
+    private static let shortLingerMilliseconds: Milliseconds = 1_000
     /// From the connection to the end of the TLS handshake.
     private static let handshakeMilliseconds: Milliseconds = 10_000
     /// What may wait unsent in the kernel; more only delays what is urgent.
@@ -47,6 +49,8 @@ package final class LinkConnection {
     /// The beginning of a frame that is not yet whole.
     private var partial = ByteQueue()
     private var needsFlush = false
+    /// What the kernel held of our bytes at the last tick.
+    private var lastUnacknowledged = 0
     private var expired: [(StreamKey, ErrorCode)] = []
 
     /// - Parameter serverName: as the dialling side, the host that was dialled.
@@ -136,8 +140,11 @@ package final class LinkConnection {
     /// Ends the link after telling the peer why.
     package func end(_ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
         guard self.isOpen else { return }
+        // Before the handshake is over there is no way to say anything.
+        guard self.tls?.isEstablished ?? false else { return self.close(.ended(code, text)) }
         self.link.goAway(code, retryAfterSeconds: retryAfterSeconds, text: text)
-        self.linger(.ended(code, text))
+        let isMere = code == .none || code == .drain
+        self.linger(.ended(code, text), for: isMere ? Self.shortLingerMilliseconds : Self.lingerMilliseconds)
     }
 
     /// Closes at once.
@@ -148,7 +155,7 @@ package final class LinkConnection {
         case .silent, .open: self.phase = .closing(end)
         }
         self.link.shut()
-        self.abortEdges()
+        self.abortEdges(.dead)
         self.socket.close()
     }
 
@@ -170,8 +177,14 @@ package final class LinkConnection {
             if self.tls?.isEstablished != true, now - self.createdAt >= Self.handshakeMilliseconds {
                 return self.close(.ended(.handshakeTimeout, "the TLS handshake took too long"))
             }
-            for edge in self.edges where edge?.isMoving ?? false {
-                if let key = edge?.key { self.link.progressed(key, now: now) }
+            for case let edge? in self.edges {
+                if edge.isMoving { self.link.progressed(edge.key, now: now) }
+                edge.checkPeer()
+            }
+            if self.socket.queuedByteCount > 0 {
+                let count = self.socket.unacknowledgedByteCount
+                if count != self.lastUnacknowledged { self.link.outputProgressed(now: now) }
+                self.lastUnacknowledged = count
             }
             let verdict = self.link.tick(now: now, expired: &self.expired)
             for (key, code) in self.expired { self.edge(key)?.abort(.abandoned(code)) }
@@ -183,7 +196,7 @@ package final class LinkConnection {
     }
 
     /// Sends the last words, and closes when the peer has read them or the time for that is over.
-    private func linger(_ end: LinkEnd) {
+    private func linger(_ end: LinkEnd, for milliseconds: Milliseconds = LinkConnection.lingerMilliseconds) {
         guard self.isOpen else { return }
         if let tls = self.tls, tls.isEstablished {
             // Also when the link is congested: these are a few frames, and without them the peer would take the end
@@ -193,13 +206,13 @@ package final class LinkConnection {
             tls.close(output: &self.buffers.cipher)
             self.writeCipher()
         }
-        self.phase = .lingering(until: self.loop.now + Self.lingerMilliseconds, end)
-        self.abortEdges()
+        self.phase = .lingering(until: self.loop.now + milliseconds, end)
+        self.abortEdges(.withdrawn)
         self.socket.shutdownWriting()
     }
 
-    private func abortEdges() {
-        for key in self.link.allStreams() { self.edge(key)?.abort(.abandoned(.dead)) }
+    private func abortEdges(_ code: ErrorCode) {
+        for key in self.link.allStreams() { self.edge(key)?.abort(.abandoned(code)) }
     }
 
     // MARK: - For the edges

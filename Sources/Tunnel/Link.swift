@@ -121,6 +121,9 @@ package struct Link: ~Copyable {
     /// Streams that exist, also those that only wait for their edge to close.
     package var streamCount: Int { self.streams.count }
 
+    /// Whether so many streams were opened that the link should make way for a new one: ids are never used twice.
+    package var isWornOut: Bool { self.lastOpened >= self.limits.lastStream }
+
     /// Bytes that the peers of this link could still make us hold, or that we hold.
     package var grantedBytes: Int { self.budget.used }
 

@@ -25,6 +25,8 @@ package struct LinkLimits: Sendable {
     package var helloWindow = 64 * 1024
     /// Streams open at once. At `floorWindow` each they take half of `linkBudget`.
     package var maximumStreams = 1_024
+    /// Stream ids of a link, less a margin for what is opened until the next link is there.
+    package var lastStream: UInt32 = 4_200_000_000
     /// Opens that were not accepted yet; more wait in the listener's backlog.
     package var pendingOpens = 256
     /// Bytes waiting in one stream's send queue: four full frames.

@@ -95,13 +95,18 @@ struct Diglett: ParsableCommand {
             let settings = try AgentSettings(options)
             logger = Journal.logger(debug: settings.debug)
             let loop = try EventLoop()
-            defer { loop.close() }
             let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
             let question: Question? = hasTerminal ? { Self.ask($0) } : nil
-            let agent = try AgentProgram(loop: loop, settings: settings, logger: logger, ask: question)
+            let agent: AgentProgram
+            do { agent = try AgentProgram(loop: loop, settings: settings, logger: logger, ask: question) } catch {
+                loop.close()
+                throw error
+            }
             agent.start()
             loop.run()
             exit = agent.exit
+            loop.close()
+            loop.endProcess(exit.rawValue)
         } catch let error as SettingsError {
             logger.error("\(error)")
             let isArgument = error.place.hasPrefix("option ") || error.place == "backend"

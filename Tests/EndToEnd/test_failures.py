@@ -113,6 +113,11 @@ class KilledDuringDownload(EndToEndTest):
         tunnel.agent.kill()
         self.check(visitor)
 
+    def test_gateway_killed(self):
+        _, tunnel, visitor = self.start("close")
+        tunnel.gateway.kill()
+        self.check(visitor)
+
 
 class AgentRestart(EndToEndTest):
     def setUp(self):

@@ -211,6 +211,45 @@ struct ReactorTests {
         }
     }
 
+    @Test("a visitor that waits at a paused listener is reset when that closes, not ended in order")
+    func closingWhilePaused() throws {
+        try withLoop { loop in
+            let acceptor = Acceptor()
+            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            listener.delegate = acceptor
+            listener.pause()
+            var visitor: Recorder?
+            let connector = Connector.connect(
+                loop: loop, to: .host("127.0.0.1", port: listener.address.port), timeout: 5_000
+            ) { if case .success(let stream) = $0 { visitor = Recorder(stream) } }
+            #expect(loop.run { visitor != nil })
+            var turns = 0
+            let ticker = LoopTimer(loop: loop) { turns += 1 }
+            ticker.start(after: 1, repeating: 1)
+            // The listener needs a turn to take the connection from the kernel.
+            #expect(loop.run { turns == 3 })
+            visitor?.stream.startReading()
+            listener.close()
+            #expect(loop.run { visitor?.error != nil || visitor?.hasEnded ?? false })
+            #expect(visitor?.error == .connectionReset)
+            #expect(acceptor.accepted.isEmpty)
+            visitor?.stream.close()
+            ticker.close()
+            _ = connector
+        }
+    }
+
+    @Test("a reset is found in a socket that nobody reads")
+    func pendingError() throws {
+        try withPair { loop, here, there in
+            #expect(there.stream.pendingError == nil)
+            here.stream.reset()
+            #expect(loop.run { here.isClosed })
+            #expect(!there.stream.isListening)
+            #expect(there.stream.pendingError == .connectionReset)
+        }
+    }
+
     @Test("a port in use, a refused connection and a missing socket file are told by their codes")
     func errors() throws {
         try withLoop { loop in

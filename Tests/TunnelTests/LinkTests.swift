@@ -223,6 +223,21 @@ struct LinkTests {
         #expect(pair.open() == nil)
     }
 
+    @Test("a link that has used up its ids says so, and opens no stream with an id that was used")
+    func wornOut() throws {
+        var limits = LinkLimits()
+        limits.lastStream = 2
+        let pair = connected(limits)
+        #expect(try #require(pair.open()).id == 1)
+        #expect(!pair.gateway.link.isWornOut)
+        #expect(try #require(pair.open()).id == 2)
+        #expect(pair.gateway.link.isWornOut)
+        pair.gateway.link.goAway(.drain)
+        #expect(pair.open() == nil)
+        pair.exchange()
+        #expect(pair.agent.goodbyes.map(\.lastStream) == [2])
+    }
+
     @Test("the last words go out before everything else, and nothing after them")
     func lastWords() throws {
         let (pair, here, _) = try withStream()
