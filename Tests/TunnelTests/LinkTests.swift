@@ -229,9 +229,11 @@ struct LinkTests {
         limits.lastStream = 2
         let pair = connected(limits)
         #expect(try #require(pair.open()).id == 1)
-        #expect(!pair.gateway.link.isWornOut)
+        let isWornOutEarly = pair.gateway.link.isWornOut
+        #expect(!isWornOutEarly)
         #expect(try #require(pair.open()).id == 2)
-        #expect(pair.gateway.link.isWornOut)
+        let isWornOut = pair.gateway.link.isWornOut
+        #expect(isWornOut)
         pair.gateway.link.goAway(.drain)
         #expect(pair.open() == nil)
         pair.exchange()
