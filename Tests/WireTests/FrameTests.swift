@@ -1,4 +1,5 @@
 import Bytes
+import Foundation
 import Testing
 import Wire
 
@@ -137,6 +138,16 @@ struct FrameTests {
         #expect(Set(ErrorCode.all.map(\.description)).count == ErrorCode.all.count)
         #expect(Set(ErrorCode.all.map(\.rawValue)).count == ErrorCode.all.count)
         #expect(ErrorCode(rawValue: 999).description == "code-999")
+    }
+
+    @Test("every error code is in docs/protocol.md")
+    func documentedCodes() throws {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("docs/protocol.md")
+        let text = try String(contentsOf: file, encoding: .utf8)
+        for code in ErrorCode.all where code != .none {
+            #expect(text.contains("\n| \(code.rawValue) | \(code) | "), "\(code)")
+        }
     }
 
     @Test(
