@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -40,11 +41,24 @@ static inline int cuv_reset_on_close(int fd, int on) {
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l) == 0 ? 0 : -errno;
 }
 
-/* The error that the connection met and nobody has been told of, as a libuv code, or 0 (socket(7), SO_ERROR). */
+/* What a read at the end of the stream would say: 0 for the peer's FIN, also when a reset came behind it, else a
+   libuv code. */
+static inline int cuv_end_error(int fd) {
+    char byte;
+    if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0) return 0;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -errno;
+}
+
+/* The error that ended the connection and nobody has been told of, as a libuv code, or 0 (socket(7), SO_ERROR). Errors
+   that TCP survives (an unreachable network, RFC 1122, 4.2.3.9) do not count: poll(2) does not show them. Neither does
+   EPIPE: the peer has ended in order before it reset. */
 static inline int cuv_pending_error(int fd) {
+    struct pollfd p = {.fd = fd, .events = 0};
+    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLERR)) return 0;
     int error = 0;
     socklen_t size = sizeof error;
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? -error : -errno;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return -errno;
+    return error == EPIPE ? 0 : -error;
 }
 
 /* Bytes in the send queue, sent and unacknowledged ones included (tcp(7), SIOCOUTQ). */

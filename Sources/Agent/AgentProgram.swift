@@ -353,7 +353,7 @@ extension AgentProgram: GatewaySessionOwner {
         // The streams of this link finish while the next one is made.
         self.leaving.append(session)
         self.session = nil
-        self.lost("the gateway stops")
+        self.lost(goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
     }
 
     private func lost(_ reason: String) {

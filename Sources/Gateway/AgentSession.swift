@@ -18,6 +18,9 @@ final class AgentSession {
         case closed
     }
 
+    /// How long an agent may take to move its names to its next link.
+    private static let moveMilliseconds: UInt64 = 30_000
+
     let id: UInt64
     let source: Source
     let connection: LinkConnection
@@ -25,6 +28,8 @@ final class AgentSession {
     private unowned let gateway: GatewayServer
     private var state = State.stranger
     private var certificatePin: String?
+    /// When the agent was asked to make another link, as this one's stream ids are used up.
+    private var wornOutAt: UInt64?
     private(set) var exposures: [Exposure] = []
     /// Questions to the authenticator about names.
     private var questions: [UInt16: any Cancellable] = [:]
@@ -157,6 +162,10 @@ final class AgentSession {
         self.exposures.removeAll { $0 === exposure }
         guard self.connection.isOpen else { return }
         self.gateway.logger.info("\(self.label): '\(exposure.name)' went to a newer link of the same agent")
+        if self.connection.link.phase != .up {
+            // The streams of this link finish, and then it is ended.
+            return
+        }
         if self.exposures.isEmpty {
             self.connection.end(
                 code,
@@ -229,7 +238,9 @@ final class AgentSession {
             let question = self.gateway.authorize(request) { [weak self, weak exposure] verdict in
                 hasAnswer = true
                 self?.rechecks[number] = nil
-                guard let self, let exposure, case .refused(_, let reason) = verdict else { return }
+                guard let self, let exposure, self.exposures.contains(where: { $0 === exposure }),
+                    case .refused(_, let reason) = verdict
+                else { return }
                 self.gateway.logger.warning("\(self.label): the right to '\(exposure.name)' is gone: \(reason)")
                 self.answer(number, .revoked, text: "the right to the name was withdrawn")
                 self.drop(exposure)
@@ -245,6 +256,14 @@ final class AgentSession {
             // The agent makes its next link, which takes the names over.
             self.connection.link.goAway(.drain, text: "the stream ids of this link are used up")
             self.connection.setNeedsFlush()
+            // Visitors wait in the backlog until the names have moved.
+            for exposure in self.exposures { exposure.pause() }
+            self.wornOutAt = self.connection.loop.now
+        }
+        if let since = self.wornOutAt, self.connection.link.streamCount == 0,
+            self.exposures.isEmpty || self.connection.loop.now - since >= Self.moveMilliseconds
+        {
+            self.connection.end(.drain, text: "the stream ids of this link are used up")
         }
         self.roomAppeared()
     }

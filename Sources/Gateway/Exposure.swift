@@ -53,6 +53,9 @@ final class Exposure {
         self.resume()
     }
 
+    /// Leaves visitors in the backlog.
+    func pause() { self.listener.pause() }
+
     /// Lets visitors in again that were left in the backlog.
     func resume() {
         guard self.isPublished, self.session?.canOpen ?? false else { return }

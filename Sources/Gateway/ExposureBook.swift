@@ -54,7 +54,7 @@ final class ExposureBook {
         _ name: Name, _ holder: Registry.Holder, port: UInt16, session: AgentSession, gateway: GatewayServer
     ) -> Result<Exposure, Refusal> {
         guard !gateway.isDraining else { return .failure(Refusal(code: .drain, text: "the gateway stops")) }
-        if let text = self.portRefusal(port, name, holder.identity) {
+        if let text = self.portRefusal(port, holder.identity, gateway) {
             return .failure(Refusal(code: .portNotAllowed, text: text))
         }
         guard self.registry.nameCount < self.mostNames || self.registry.holder(of: name) != nil else {
@@ -90,15 +90,16 @@ final class ExposureBook {
     }
 
     /// Why a wanted port is not given, if so.
-    private func portRefusal(_ port: UInt16, _ name: Name, _ identity: AgentIdentity) -> String? {
+    private func portRefusal(_ port: UInt16, _ identity: AgentIdentity, _ gateway: GatewayServer) -> String? {
         guard port != 0 else { return nil }
         if let range = self.range {
             if !range.contains(port) { return "the port \(port) is not between \(range.low) and \(range.high)" }
         } else if port < Self.firstUserPort {
             return "the port \(port) is one of the system's"
         }
-        if self.ports.isKept(port), self.ports.port(of: name, for: identity) != port {
-            return "the port \(port) is kept for another name"
+        // Of those who are away, nobody knows whether they come back; who is here keeps what it had.
+        if let keeper = self.ports.keeper(of: port), keeper != identity, gateway.hasLink(of: keeper) {
+            return "the port \(port) is another agent's"
         }
         return nil
     }

@@ -239,6 +239,10 @@ package final class GatewayServer {
 
     func session(_ id: UInt64) -> AgentSession? { self.sessions[id] }
 
+    func hasLink(of identity: AgentIdentity) -> Bool {
+        self.sessions.values.contains { $0.identity == identity && $0.connection.isOpen }
+    }
+
     var isDraining: Bool {
         if case .running = self.phase { false } else { true }
     }
@@ -248,16 +252,17 @@ package final class GatewayServer {
         guard case .running = self.phase else { return Refusal(code: .drain, text: "the gateway stops") }
         let links = self.sessions.values.filter { $0.identity == identity && $0.connection.isOpen }
         let own = links.filter { $0.run == run }.sorted { $0.id < $1.id }
-        for former in own.dropLast(Self.mostLinksPerRun - 1) {
-            // The program knows; words would only keep the connection longer.
-            former.connection.close(.ended(.replaced, "the program has a newer link"))
-        }
+        let former = own.dropLast(Self.mostLinksPerRun - 1)
         guard links.count - own.count < Self.mostLinksPerIdentity else {
             return Refusal(code: .tooManyLinks, text: "the agent has \(links.count) links already")
         }
-        guard self.sessions.values.count(where: { $0.identity != nil && $0.connection.isOpen }) < self.plan.agents
-        else {
+        let agents = self.sessions.values.count(where: { $0.identity != nil && $0.connection.isOpen })
+        guard agents - former.count < self.plan.agents else {
             return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
+        }
+        for session in former {
+            // The program knows; words would only keep the connection longer.
+            session.connection.close(.ended(.replaced, "the program has a newer link"))
         }
         return nil
     }
@@ -390,7 +395,7 @@ extension GatewayServer: TCPListenerDelegate {
     /// Makes room, if need be, by cutting a connection that only waits for its last words to be read.
     private func hasRoomForSession() -> Bool {
         guard self.sessions.count >= self.plan.agents + self.plan.strangers else { return true }
-        guard let last = self.sessions.values.first(where: { !$0.connection.isOpen }) else { return false }
+        guard let last = self.sessions.values.first(where: { $0.connection.isLingering }) else { return false }
         last.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         return true
     }

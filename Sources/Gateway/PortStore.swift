@@ -28,6 +28,8 @@ final class PortStore {
 
     func port(of name: Name, for identity: AgentIdentity) -> UInt16? { self.ledger.port(of: name, for: identity) }
 
+    func keeper(of port: UInt16) -> AgentIdentity? { self.ledger.keeper(of: port) }
+
     func isKept(_ port: UInt16) -> Bool { self.ledger.isKept(port) }
 
     func note(_ port: UInt16, for name: Name, _ identity: AgentIdentity) {

@@ -13,12 +13,12 @@ package struct PatientWriter {
     package static let standardOutput = PatientWriter(descriptor: STDOUT_FILENO)
     package static let standardError = PatientWriter(descriptor: STDERR_FILENO)
 
-    /// False when the line was not written: nobody reads, or nobody is there.
+    /// False when nothing of the line was written: nobody reads, or nobody is there.
     package func write(_ line: String) -> Bool {
         var request = pollfd(fd: self.descriptor, events: Int16(POLLOUT), revents: 0)
         guard poll(&request, 1, 0) == 1, request.revents & Int16(POLLOUT) != 0 else { return false }
         var bytes = Array(line.utf8.prefix(Self.mostBytes - 1))
         bytes.append(0x0A)
-        return bytes.withUnsafeBytes { Glibc.write(self.descriptor, $0.baseAddress, $0.count) } == bytes.count
+        return bytes.withUnsafeBytes { Glibc.write(self.descriptor, $0.baseAddress, $0.count) } > 0
     }
 }

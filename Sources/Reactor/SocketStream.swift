@@ -121,7 +121,9 @@ package final class SocketStream {
             self.hasEnded = true
             // libuv takes a hang-up behind the last bytes for an orderly end without reading again (1.44,
             // uv__stream_io); a reset would then look like one, and a truncated answer like a whole one.
-            if let error = self.pendingError { return self.fail(error) }
+            var error: CInt = 0
+            self.withDescriptor { error = cuv_end_error($0) }
+            if error != 0 { return self.fail(UVError(code: error)) }
             self.delegate?.socketStreamDidReachEnd(self)
         } else if count == Int(UV_ENOBUFS.rawValue) {
             // Our own `room` said that nothing can be taken, or nothing more in this turn.

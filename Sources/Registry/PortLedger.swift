@@ -33,6 +33,12 @@ package struct PortLedger: Equatable, Sendable {
         self.entries.last { $0.name == name.text && $0.identity == identity.id }?.port
     }
 
+    /// The identity for which a port is remembered.
+    package func keeper(of port: UInt16) -> AgentIdentity? {
+        guard self.kept.contains(port) else { return nil }
+        return self.entries.last { $0.port == port }.map { AgentIdentity(id: $0.identity) }
+    }
+
     /// Whether a port is remembered for somebody else and should not be given away while others are free.
     package func isKept(_ port: UInt16) -> Bool { self.kept.contains(port) }
 

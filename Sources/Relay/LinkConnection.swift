@@ -23,6 +23,8 @@ package final class LinkConnection {
     private static let lingerMilliseconds: Milliseconds = 5_000
     /// The same when it does not matter whether the peer reads them, as the end of the connection says enough.
     private static let shortLingerMilliseconds: Milliseconds = 1_000
+    /// How much longer, while bytes before them are still moving.
+    private static let mostLinger: Milliseconds = 30_000
     /// From the connection to the end of the TLS handshake.
     private static let handshakeMilliseconds: Milliseconds = 10_000
     /// What may wait unsent in the kernel; more only delays what is urgent.
@@ -95,6 +97,11 @@ package final class LinkConnection {
         case .silent, .open: true
         case .lingering, .closing, .emptying, .closed: false
         }
+    }
+
+    /// Whether it only waits for its last words to be read.
+    package var isLingering: Bool {
+        if case .lingering = self.phase { true } else { false }
     }
 
     package func edge(_ key: StreamKey) -> Edge? {
@@ -171,7 +178,10 @@ package final class LinkConnection {
         switch self.phase {
         case .closing, .emptying, .closed: return
         case .lingering(let until, let end):
-            if self.loop.now >= until { self.close(end) }
+            // What still moves may finish: it is the tail of streams that have ended in order.
+            if self.loop.now >= until, !self.isOutputMoving() || self.loop.now >= until + Self.mostLinger {
+                self.close(end)
+            }
         case .silent, .open:
             let now = self.loop.now
             if self.tls?.isEstablished != true, now - self.createdAt >= Self.handshakeMilliseconds {
@@ -181,11 +191,7 @@ package final class LinkConnection {
                 if edge.isMoving { self.link.progressed(edge.key, now: now) }
                 edge.checkPeer()
             }
-            if self.socket.queuedByteCount > 0 {
-                let count = self.socket.unacknowledgedByteCount
-                if count != self.lastUnacknowledged { self.link.outputProgressed(now: now) }
-                self.lastUnacknowledged = count
-            }
+            if self.isOutputMoving() { self.link.outputProgressed(now: now) }
             let verdict = self.link.tick(now: now, expired: &self.expired)
             for (key, code) in self.expired { self.edge(key)?.abort(.abandoned(code)) }
             self.expired.removeAll(keepingCapacity: true)
@@ -193,6 +199,14 @@ package final class LinkConnection {
             if self.link.needsFlush { self.setNeedsFlush() }
             self.partial.releaseStorageIfEmpty()
         }
+    }
+
+    /// Whether the peer has taken some of what waits for the socket since this was last asked.
+    private func isOutputMoving() -> Bool {
+        guard self.socket.queuedByteCount > 0 else { return false }
+        let count = self.socket.unacknowledgedByteCount
+        defer { self.lastUnacknowledged = count }
+        return count != self.lastUnacknowledged
     }
 
     /// Sends the last words, and closes when the peer has read them or the time for that is over.

@@ -100,6 +100,8 @@ struct PortLedgerTests {
         #expect(ledger.note(30_000, for: two, bob) == true)
         #expect(ledger.port(of: one, for: alice) == nil)
         #expect(ledger.isKept(30_000))
+        #expect(ledger.keeper(of: 30_000) == bob)
+        #expect(ledger.keeper(of: 30_001) == nil)
     }
 
     @Test("forgets what was used longest ago when it is full")

@@ -239,6 +239,26 @@ struct ReactorTests {
         }
     }
 
+    @Test("an end in order stays one, though a reset comes behind it")
+    func resetBehindEnd() throws {
+        try withPair { loop, here, there in
+            _ = write(here.stream, [1, 2, 3])
+            here.stream.shutdownWriting()
+            var turns = 0
+            let ticker = LoopTimer(loop: loop) { turns += 1 }
+            ticker.start(after: 1, repeating: 1)
+            #expect(loop.run { turns == 5 })
+            here.stream.reset()
+            #expect(loop.run { here.isClosed && turns >= 10 })
+            #expect(there.stream.pendingError == nil)
+            there.stream.startReading()
+            #expect(loop.run { there.hasEnded || there.error != nil })
+            #expect(there.received == [1, 2, 3])
+            #expect(there.error == nil)
+            ticker.close()
+        }
+    }
+
     @Test("a reset is found in a socket that nobody reads")
     func pendingError() throws {
         try withPair { loop, here, there in
