@@ -81,10 +81,6 @@ package struct AgentMachine: Sendable {
         Int(exposure) < self.wishes.count ? self.wishes[Int(exposure)] : nil
     }
 
-    package var isUp: Bool {
-        if case .up = self.state { true } else { false }
-    }
-
     package mutating func started() -> Action {
         self.state = .dialling
         return .dial

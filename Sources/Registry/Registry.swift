@@ -56,10 +56,6 @@ package struct Registry: Sendable {
 
     package func holder(of name: Name) -> Holder? { self.holders[name] }
 
-    package func names(of link: UInt64) -> [Name] {
-        self.holders.filter { $0.value.link == link }.map(\.key).sorted { $0.text < $1.text }
-    }
-
     /// An agent asks for a name that it has the right to.
     package mutating func register(_ name: Name, _ wish: Holder, now: Milliseconds) -> Outcome {
         let held = self.holders.values.filter { $0.link == wish.link }
