@@ -13,6 +13,14 @@ package typealias Question = (_ text: String) -> Bool
 
 /// The agent: dials the gateway, registers names, connects backends, comes back when a link is lost.
 package final class AgentProgram {
+    private enum Ending {
+        case running
+        /// Asked to stop: running streams may finish until then, nothing new is begun.
+        case draining(until: UInt64)
+        /// The last words are on their way.
+        case stopped
+    }
+
     /// From the start of a dial to the TCP connection.
     private static let dialMilliseconds: UInt64 = 15_000
     private static let drainMilliseconds: UInt64 = 30_000
@@ -40,8 +48,7 @@ package final class AgentProgram {
     private var signals: [SignalSource] = []
     private var suspended = EventLoop.suspendedMilliseconds
     private var noise: TokenBucket
-    private var stopAt: UInt64?
-    private var hasStopped = false
+    private var ending = Ending.running
     /// A key that the person at the terminal has just confirmed.
     private var confirmedPin: String?
     private var keyRefusal: String?
@@ -196,11 +203,10 @@ package final class AgentProgram {
     // MARK: - Time and the end
 
     private func tick() {
-        let sessions = self.leaving + (self.session.map { [$0] } ?? [])
         let suspended = EventLoop.suspendedMilliseconds
         let slept = suspended - self.suspended > Self.sleepThreshold
         self.suspended = suspended
-        for session in sessions {
+        for session in self.sessions {
             if slept { session.connection.clockJumped() }
             session.connection.tick()
         }
@@ -209,23 +215,25 @@ package final class AgentProgram {
         }
         self.perform(self.machine.tick(now: self.loop.now))
         self.printer.flush()
-        if let stopAt = self.stopAt { self.finishIfDone(force: self.loop.now >= stopAt) }
+        if case .draining(let until) = self.ending { self.finishIfDone(force: self.loop.now >= until) }
     }
 
     /// Ends: the first request lets running streams finish, the second cuts them.
     package func stop() {
-        if self.hasStopped {
+        switch self.ending {
+        case .running: self.drain()
+        case .draining: self.finishIfDone(force: true)
+        case .stopped:
             // Whoever asks again does not want to wait for goodbyes either.
-            for session in self.leaving + (self.session.map { [$0] } ?? []) {
-                session.connection.close(.ended(.none, "the agent stops"))
-            }
-            return
+            for session in self.sessions { session.connection.close(.ended(.none, "the agent stops")) }
         }
-        if self.stopAt != nil { return self.finishIfDone(force: true) }
+    }
+
+    private func drain() {
         let streams = self.streamCount
         guard streams > 0 else { return self.perform(self.machine.stopRequested()) }
         self.logger.info("stopping when \(streams) streams are done; a second signal cuts them")
-        self.stopAt = self.loop.now + Self.drainMilliseconds
+        self.ending = .draining(until: self.loop.now + Self.drainMilliseconds)
         // No next link: the streams of a former one are all that is waited for.
         self.connector?.cancel()
         self.connector = nil
@@ -237,18 +245,29 @@ package final class AgentProgram {
         self.session?.connection.setNeedsFlush()
     }
 
-    private var streamCount: Int {
-        (self.leaving + (self.session.map { [$0] } ?? [])).reduce(0) { $0 + $1.connection.link.streamCount }
+    /// The present link's and those that only finish their streams.
+    private var sessions: [GatewaySession] {
+        if let session = self.session { self.leaving + [session] } else { self.leaving }
+    }
+
+    private var streamCount: Int { self.sessions.reduce(0) { $0 + $1.connection.link.streamCount } }
+
+    private var isDraining: Bool {
+        if case .draining = self.ending { true } else { false }
+    }
+
+    private var hasStopped: Bool {
+        if case .stopped = self.ending { true } else { false }
     }
 
     private func finishIfDone(force: Bool) {
-        guard self.stopAt != nil, force || self.streamCount == 0 else { return }
+        guard self.isDraining, force || self.streamCount == 0 else { return }
         self.perform(self.machine.stopRequested())
     }
 
     private func stop(_ reason: ExitReason, _ text: String) {
         guard !self.hasStopped else { return }
-        self.hasStopped = true
+        self.ending = .stopped
         self.exit = reason
         if reason != .stopped {
             self.logger.error("\(text)")
@@ -256,9 +275,7 @@ package final class AgentProgram {
         }
         self.connector?.cancel()
         self.connector = nil
-        for session in self.leaving + (self.session.map { [$0] } ?? []) {
-            session.connection.end(.none, text: "the agent stops")
-        }
+        for session in self.sessions { session.connection.end(.none, text: "the agent stops") }
         self.closeIfQuiet()
     }
 
@@ -347,7 +364,7 @@ extension AgentProgram: GatewaySessionOwner {
         let action = self.machine.goAway(goAway)
         if action != .none { return self.perform(action) }
         // With `once` there is no next link, and this one ends the program when it ends.
-        guard goAway.code == .drain, self.stopAt == nil, !self.settings.once,
+        guard goAway.code == .drain, !self.isDraining, !self.hasStopped, !self.settings.once,
             session.connection.link.phase == .draining
         else { return }
         // The streams of this link finish while the next one is made.
@@ -358,7 +375,7 @@ extension AgentProgram: GatewaySessionOwner {
 
     private func lost(_ reason: String) {
         guard !self.hasStopped else { return }
-        if self.stopAt != nil { return self.loop.atTurnEnd(self) }
+        if self.isDraining { return self.loop.atTurnEnd(self) }
         self.printer.print(.lost(reason: reason))
         let text = "the link to \(self.settings.gateway) is lost: \(reason)"
         let action = self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer())
@@ -396,7 +413,7 @@ extension AgentProgram: GatewaySessionOwner {
             self.logger.debug("visitor \(visitor) of '\(self.name(exposure))' was cut: \(code)")
         }
         // Not from inside the session's own work.
-        if self.stopAt != nil { self.loop.atTurnEnd(self) }
+        if self.isDraining { self.loop.atTurnEnd(self) }
     }
 
     func sessionClosed(_ session: GatewaySession, _ end: LinkEnd) {

@@ -11,7 +11,9 @@ struct TransportPort {
 }
 
 enum TransportBIO {
-    /// Made once for the process and never changed; OpenSSL only reads it.
+    /// `nonisolated(unsafe)` as a pointer is not `Sendable`. Proof that it is sound: a static `let` is initialised once,
+    /// under the runtime's lock; nobody but that initialiser writes to the method; `BIO_new` only reads it
+    /// (BIO_meth_new(3)); and it is never freed.
     nonisolated(unsafe) private static let method: OpaquePointer? = {
         let method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "diglett transport")
         BIO_meth_set_read(method, onRead)

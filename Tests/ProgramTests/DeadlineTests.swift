@@ -8,6 +8,16 @@ struct ModuleDeadlineTests {
         var isCancelled = false
         var answer: ((Int) -> Void)?
         func cancel() { self.isCancelled = true }
+
+        /// Begins with a deadline of a millisecond, after which the answer is -1.
+        func started(on loop: EventLoop, _ completion: @escaping (Int) -> Void) -> DeadlinedOperation<Int> {
+            DeadlinedOperation(
+                loop: loop, milliseconds: 1, late: -1,
+                start: { answer in
+                    self.answer = answer
+                    return self
+                }, completion: completion)
+        }
     }
 
     private func withLoop(_ body: (EventLoop) -> Void) throws {
@@ -38,12 +48,7 @@ struct ModuleDeadlineTests {
         try withLoop { loop in
             let work = Work()
             var answers: [Int] = []
-            let operation = DeadlinedOperation<Int>(
-                loop: loop, milliseconds: 1, late: -1,
-                start: { completion in
-                    work.answer = completion
-                    return work
-                }, completion: { answers.append($0) })
+            let operation = work.started(on: loop) { answers.append($0) }
             #expect(loop.run { !answers.isEmpty })
             work.answer?(7)
             #expect(answers == [-1])
@@ -57,12 +62,7 @@ struct ModuleDeadlineTests {
         try withLoop { loop in
             let work = Work()
             var answers: [Int] = []
-            let operation = DeadlinedOperation<Int>(
-                loop: loop, milliseconds: 1, late: -1,
-                start: { completion in
-                    work.answer = completion
-                    return work
-                }, completion: { answers.append($0) })
+            let operation = work.started(on: loop) { answers.append($0) }
             operation.cancel()
             work.answer?(7)
             loop.run()

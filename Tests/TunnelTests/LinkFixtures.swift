@@ -38,3 +38,15 @@ func withStream(
     pair.exchange()
     return (pair, key, there)
 }
+
+/// A pair whose gateway has closed the edge of a stream while bytes and the end of it are still queued.
+func withOrphan() throws -> (TunnelPair, StreamKey) {
+    let (pair, here, there) = try withStream()
+    pair.agent.link.finish(there, now: 0)
+    pair.exchange()
+    pair.gateway.link.congestion(true, now: 0)
+    pair.gateway.link.send(here, [1, 2, 3].span.bytes, now: 0)
+    pair.gateway.link.finish(here, now: 0)
+    pair.gateway.link.release(here)
+    return (pair, here)
+}

@@ -172,13 +172,7 @@ struct LinkTests {
 
     @Test("a stream whose edge is gone keeps its slot until its end is sent, and no longer")
     func orphan() throws {
-        let (pair, here, there) = try withStream()
-        pair.agent.link.finish(there, now: 0)
-        pair.exchange()
-        pair.gateway.link.congestion(true, now: 0)
-        pair.gateway.link.send(here, [1, 2, 3].span.bytes, now: 0)
-        pair.gateway.link.finish(here, now: 0)
-        pair.gateway.link.release(here)
+        let (pair, _) = try withOrphan()
         #expect(pair.gateway.link.streamCount == 1)
         _ = pair.gateway.output(most: 1 << 20, now: 0)
         #expect(pair.gateway.link.streamCount == 0)
@@ -188,13 +182,7 @@ struct LinkTests {
     @Test("a reset by the peer frees the slot of a stream whose edge is gone")
     func orphanReset() throws {
         for resetsItself in [false, true] {
-            let (pair, here, there) = try withStream()
-            pair.agent.link.finish(there, now: 0)
-            pair.exchange()
-            pair.gateway.link.congestion(true, now: 0)
-            pair.gateway.link.send(here, [1, 2, 3].span.bytes, now: 0)
-            pair.gateway.link.finish(here, now: 0)
-            pair.gateway.link.release(here)
+            let (pair, here) = try withOrphan()
             #expect(pair.gateway.link.streamCount == 1)
             if resetsItself {
                 pair.gateway.link.reset(here, .idle)
