@@ -48,13 +48,14 @@ let package = Package(
         pure("Wire", ["Bytes"]),
         pure("Timing"),
         pure("Tunnel", ["Bytes", "Timing", "Wire"]),
+        pure("Version1", ["Bytes", "Timing", "Tunnel", "Wire"]),
         pure("Registry", ["Timing", "Wire"]),
         pure("Admission", ["Timing"]),
         pure("AgentCore", ["Timing", "Wire"]),
 
         driver("Reactor", ["CUV", "Bytes"]),
         driver("Secure", ["COpenSSL", "Bytes"]),
-        driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Wire"]),
+        driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Journal", ["Reactor", logging]),
         driver("Settings", ["Wire", "TOMLKit"]),
         driver("Modules", ["Reactor", "Wire", logging]),
@@ -77,6 +78,7 @@ let package = Package(
 
         tests("WireTests", ["Bytes", "Wire"]),
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
+        tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("CoreTests", ["Admission", "AgentCore", "Registry", "Wire"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         tests("SecureTests", ["Bytes", "Secure"]),

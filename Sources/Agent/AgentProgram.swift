@@ -31,7 +31,7 @@ package final class AgentProgram {
     private let logger: Logger
     private let printer: EventPrinter
     private let ask: Question?
-    private let context: TLSContext
+    private let version: LinkProtocol
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
     private let login: Login
@@ -71,11 +71,16 @@ package final class AgentProgram {
         for pin in settings.pins where Pin(pin) == nil {
             throw SettingsError("pin", "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
         }
-        do throws(TLSError) {
-            self.context = try .client(
-                identity: nil, trustsSystemRoots: settings.pins.isEmpty,
-                applicationProtocol: WireConstant.applicationProtocol)
-        } catch { throw SettingsError("TLS", error.description) }
+        if settings.version1 {
+            self.version = .version1
+        } else {
+            do throws(SecurityError) {
+                let context = try TLSContext.client(
+                    identity: nil, trustsSystemRoots: settings.pins.isEmpty,
+                    applicationProtocol: WireConstant.applicationProtocol)
+                self.version = .version2(context, serverName: settings.gateway.host)
+            } catch { throw SettingsError("TLS", error.description) }
+        }
         self.login = Login(
             method: settings.token.isEmpty ? .instance : .token, instanceKey: key, run: SecureRandom.integer(),
             token: settings.token)
@@ -108,6 +113,13 @@ package final class AgentProgram {
                 self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stop() })
             }
         } catch { self.logger.error("signals are not handled: \(error)") }
+        if self.settings.version1 {
+            self.logger.warning(
+                """
+                version 1: whoever is between here and the gateway can read and change everything, the token included; \
+                use it through a tunnel of its own, or move the gateway to version 2
+                """)
+        }
         self.perform(self.machine.started())
     }
 
@@ -169,21 +181,28 @@ package final class AgentProgram {
 
     private func connected(_ socket: SocketStream) {
         self.machine.connected()
-        do throws(TLSError) {
+        do throws(SecurityError) {
             let connection = try LinkConnection(
-                socket: socket, context: self.context, serverName: self.settings.gateway.host, role: .agent,
-                limits: LinkLimits(), budget: self.budget, buffers: self.buffers, software: Self.software)
+                socket: socket, version: self.version, role: .agent, budget: self.budget, buffers: self.buffers,
+                software: Self.software)
             self.session = GatewaySession(connection: connection, owner: self, logger: self.logger)
             connection.start()
         } catch {
             socket.close()
-            self.dialFailed("TLS: \(error)")
+            self.dialFailed("\(error)")
         }
     }
 
     private func announce(_ wish: Wish, _ port: UInt16, _ address: String) {
         guard let index = self.settings.exposes.firstIndex(where: { $0.name == wish.name }) else { return }
         let backend = self.settings.exposes[index].backend
+        if self.settings.version1 {
+            let gateway = self.settings.gateway
+            self.logger.info(
+                "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)")
+            self.printer.print(.registered(name: wish.name.text, address: nil, port: nil, backend: backend.description))
+            return
+        }
         let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
         self.logger.info("'\(wish.name)' is reachable at \(shown) and leads to \(backend)")
         self.printer.print(
@@ -241,8 +260,7 @@ package final class AgentProgram {
         if let session = self.session, !session.connection.link.phase.isPastLogin {
             session.connection.end(.none, text: "the agent stops")
         }
-        self.session?.connection.link.goAway(.drain, text: "the agent stops")
-        self.session?.connection.setNeedsFlush()
+        self.session?.connection.drain(text: "the agent stops")
     }
 
     /// The present link's and those that only finish their streams.
@@ -303,12 +321,17 @@ extension AgentProgram: TurnEndHandler {
 }
 
 extension AgentProgram: GatewaySessionOwner {
-    func session(_ session: GatewaySession, judge peer: TLSPeer) -> PeerVerdict {
-        guard let pin = peer.pin?.description else { return .refuse(TLSError("the gateway shows no certificate")) }
+    func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict {
         let gateway = self.settings.gateway.description
+        if self.settings.version1 {
+            self.logger.debug("connected to \(gateway), version 1")
+            self.printer.print(.connected(gateway: gateway, pin: nil))
+            return .proceed(self.login)
+        }
+        guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
         if let refusal = self.judge(pin, peer, gateway, session) {
             self.keyRefusal = refusal
-            return .refuse(TLSError(refusal))
+            return .refuse(SecurityError(refusal))
         }
         self.logger.debug("connected to \(gateway), \(pin)")
         self.printer.print(.connected(gateway: gateway, pin: pin))
@@ -316,7 +339,7 @@ extension AgentProgram: GatewaySessionOwner {
     }
 
     /// Why the gateway's key is not taken, if so.
-    private func judge(_ pin: String, _ peer: TLSPeer, _ gateway: String, _ session: GatewaySession) -> String? {
+    private func judge(_ pin: String, _ peer: ChannelPeer, _ gateway: String, _ session: GatewaySession) -> String? {
         // The file is looked at only if it matters: a broken one is no reason to refuse a pinned key.
         let isSettled = !self.settings.pins.isEmpty || peer.isTrustedBySystem || self.confirmedPin == pin
         do throws(SettingsError) {

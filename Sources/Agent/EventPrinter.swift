@@ -4,8 +4,12 @@ internal import Settings
 
 /// Something that a user or a program waits for, on standard output.
 enum AgentEvent {
-    case connected(gateway: String, pin: String)
-    case registered(name: String, address: String, port: UInt16, backend: String)
+    /// - Parameter pin: nil with version 1, which has none.
+    case connected(gateway: String, pin: String?)
+    /// - Parameters:
+    ///   - address: nil with version 1, in which the gateway does not tell it.
+    ///   - port: likewise.
+    case registered(name: String, address: String?, port: UInt16?, backend: String)
     case stream(name: String, visitor: String)
     case missing(name: String, code: String, message: String)
     case lost(reason: String)
@@ -45,7 +49,7 @@ final class EventPrinter {
     /// People read the rest in the log.
     private static func text(_ event: AgentEvent) -> String? {
         guard case .registered(let name, let address, _, let backend) = event else { return nil }
-        return "\(name): \(address) -> \(backend)"
+        return "\(name): \(address ?? "registered") -> \(backend)"
     }
 
     /// The keys are part of the interface and described in the README.

@@ -7,7 +7,7 @@ internal import Wire
 
 /// What a session reports to its agent.
 protocol GatewaySessionOwner: AnyObject {
-    func session(_ session: GatewaySession, judge peer: TLSPeer) -> PeerVerdict
+    func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict
     func session(_ session: GatewaySession, welcomed welcome: Welcome)
     func session(_ session: GatewaySession, registered answer: Registered)
     func session(_ session: GatewaySession, goAway: GoAway)
@@ -72,7 +72,7 @@ final class GatewaySession {
 }
 
 extension GatewaySession: LinkConnectionDelegate {
-    func link(_ connection: LinkConnection, didSecure peer: TLSPeer) -> PeerVerdict {
+    func link(_ connection: LinkConnection, didSecure peer: ChannelPeer) -> PeerVerdict {
         self.owner.session(self, judge: peer)
     }
 
@@ -82,7 +82,7 @@ extension GatewaySession: LinkConnectionDelegate {
         case .registered(let answer): self.owner.session(self, registered: answer)
         case .opened(let key, let open): self.opened(key, open)
         case .goAway(let goAway): self.owner.session(self, goAway: goAway)
-        case .needMore, .login, .register, .unregister, .accepted, .data, .reset, .violation: break
+        case .needMore, .login, .register, .unregister, .ready, .accepted, .data, .reset, .violation: break
         }
     }
 

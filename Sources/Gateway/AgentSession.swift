@@ -62,27 +62,34 @@ final class AgentSession {
 
     // MARK: - Login
 
-    private func loginArrived(_ login: Login) {
+    private func loginArrived(_ credentials: Credentials) {
         self.gateway.admissionProgressed(self)
-        let request = LoginRequest(peer: self.peer, login: login, certificatePin: self.certificatePin)
+        let request = LoginRequest(peer: self.peer, credentials: credentials, certificatePin: self.certificatePin)
+        // A program of version 1 does not tell its links from another's: each counts as a run of its own.
+        let run: UInt64
+        let mostLinks: Int
+        switch credentials {
+        case .version2(let login): (run, mostLinks) = (login.run, GatewayServer.mostLinksPerIdentity)
+        case .version1: (run, mostLinks) = (self.id, GatewayServer.mostVersion1LinksPerIdentity)
+        }
         let operation = self.gateway.authenticate(request) { [weak self] verdict in
-            self?.judged(verdict, login)
+            self?.judged(verdict, run: run, mostLinks: mostLinks)
         }
         // An answer that came at once has changed the state already.
         if case .stranger = self.state { self.state = .authenticating(operation) }
     }
 
-    private func judged(_ verdict: LoginVerdict, _ login: Login) {
+    private func judged(_ verdict: LoginVerdict, run: UInt64, mostLinks: Int) {
         guard self.connection.isOpen else { return }
         switch verdict {
         case .granted(let id):
             let identity = AgentIdentity(id: id)
-            if let refusal = self.gateway.refusalForLink(of: identity, run: login.run) {
+            if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: mostLinks) {
                 self.gateway.logger.warning("link of \(identity) at \(self.peer) refused: \(refusal.text)")
                 self.connection.end(refusal.code, retryAfterSeconds: 5, text: refusal.text)
                 return
             }
-            self.state = .up(identity, run: login.run)
+            self.state = .up(identity, run: run)
             self.gateway.loggedIn(self)
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: ExposureBook.maximumNamesPerLink))
             self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
@@ -194,7 +201,7 @@ final class AgentSession {
         let now = self.connection.loop.now
         let visitor = WireAddress(peer)
         let local = stream.localAddress.map { WireAddress($0) } ?? .none
-        guard self.connection.isOpen, !self.connection.link.isFull,
+        guard self.connection.isOpen, self.connection.makeRoom(),
             let key = self.connection.link.open(exposure: exposure.number, visitor: visitor, local: local, now: now)
         else {
             self.gateway.visitorLeft(source)
@@ -221,8 +228,7 @@ final class AgentSession {
             self.connection.end(.drain, retryAfterSeconds: 1, text: "the gateway stops")
             return
         }
-        self.connection.link.goAway(.drain, retryAfterSeconds: 1, text: "the gateway stops when the streams are done")
-        self.connection.setNeedsFlush()
+        self.connection.drain(retryAfterSeconds: 1, text: "the gateway stops when the streams are done")
         let exposures = self.exposures
         for exposure in exposures { self.drop(exposure) }
     }
@@ -254,8 +260,7 @@ final class AgentSession {
         self.connection.tick()
         if self.connection.isOpen, self.connection.link.phase == .up, self.connection.link.isWornOut {
             // The agent makes its next link, which takes the names over.
-            self.connection.link.goAway(.drain, text: "the stream ids of this link are used up")
-            self.connection.setNeedsFlush()
+            self.connection.drain(text: "the stream ids of this link are used up")
             // Visitors wait in the backlog until the names have moved.
             for exposure in self.exposures { exposure.pause() }
             self.wornOutAt = self.connection.loop.now
@@ -270,7 +275,7 @@ final class AgentSession {
 }
 
 extension AgentSession: LinkConnectionDelegate {
-    func link(_ connection: LinkConnection, didSecure peer: TLSPeer) -> PeerVerdict {
+    func link(_ connection: LinkConnection, didSecure peer: ChannelPeer) -> PeerVerdict {
         self.gateway.admissionProgressed(self)
         self.certificatePin = peer.pin?.description
         return .proceed(nil)
@@ -278,13 +283,13 @@ extension AgentSession: LinkConnectionDelegate {
 
     func link(_ connection: LinkConnection, did event: LinkEvent) {
         switch event {
-        case .login(let login): self.loginArrived(login)
+        case .login(let credentials): self.loginArrived(credentials)
         case .register(let register): self.registerArrived(register)
         case .unregister(let number):
             self.questions.removeValue(forKey: number)?.cancel()
             guard let exposure = self.exposures.first(where: { $0.number == number }) else { return }
             self.drop(exposure)
-        case .accepted: self.roomAppeared()
+        case .ready, .accepted: self.roomAppeared()
         case .goAway(let goAway):
             self.gateway.logger.debug("\(self.label) says goodbye: \(goAway.code)")
             let exposures = self.exposures

@@ -12,6 +12,12 @@ internal import Wire
 
 /// The gateway: listeners for agents, their sessions, admission, drain. Names are kept by its ``ExposureBook``.
 package final class GatewayServer {
+    /// A listener for agents.
+    private struct Door {
+        let listener: TCPListener
+        let isVersion1: Bool
+    }
+
     private enum Phase {
         case running
         case draining(until: UInt64)
@@ -22,7 +28,9 @@ package final class GatewayServer {
     static let moduleDeadline: UInt64 = 10_000
     private static let drainMilliseconds: UInt64 = 30_000
     /// An installation's agents share one identity at an open gateway, so this bounds programs on one machine.
-    private static let mostLinksPerIdentity = 16
+    static let mostLinksPerIdentity = 16
+    /// A link of version 1 has one name, one of version 2 sixteen.
+    static let mostVersion1LinksPerIdentity = 16 * ExposureBook.maximumNamesPerLink
     /// Links of one program: its present one, and one that does not know yet that it is dead.
     private static let mostLinksPerRun = 2
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
@@ -38,11 +46,10 @@ package final class GatewayServer {
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
     private let plan: ResourcePlan
-    private let limits = LinkLimits()
     private let authenticator: any Authenticator
     private var admission: Admission
     private var visitors: VisitorGate
-    private var listeners: [TCPListener] = []
+    private var doors: [Door] = []
     private var sessions: [UInt64: AgentSession] = [:]
     private var nextID: UInt64 = 1
     private var phase = Phase.running
@@ -67,7 +74,7 @@ package final class GatewayServer {
             try self.state.lockExclusively()
         } catch { throw GatewayError(.state, error.description) }
         self.identity = try Self.identity(settings, self.state)
-        do throws(TLSError) {
+        do throws(SecurityError) {
             self.context = try .server(
                 identity: self.identity, applicationProtocol: WireConstant.applicationProtocol)
         } catch { throw GatewayError(.configuration, "TLS: \(error)") }
@@ -109,7 +116,7 @@ package final class GatewayServer {
             }
             // Key and certificate in one file: there is no moment with only one of them.
             let pem = try state.readOrMake("identity.pem", most: 1 << 20) { () throws(SettingsError) in
-                do throws(TLSError) {
+                do throws(SecurityError) {
                     let made = try Identity.selfSigned(commonName: "diglett gateway")
                     return made.keyPEM + made.certificatePEM
                 } catch { throw SettingsError("identity.pem", error.description) }
@@ -121,7 +128,7 @@ package final class GatewayServer {
     }
 
     private static func load(_ key: [UInt8], _ certificate: [UInt8]) throws(SettingsError) -> Identity {
-        do throws(TLSError) { return try .load(keyPEM: key, certificatePEM: certificate) } catch {
+        do throws(SecurityError) { return try .load(keyPEM: key, certificatePEM: certificate) } catch {
             throw SettingsError("", error.description)
         }
     }
@@ -163,23 +170,40 @@ package final class GatewayServer {
 
     private func listen() throws(GatewayError) {
         for hostPort in self.settings.listen {
-            let hosts = hostPort.host == "localhost" ? ["127.0.0.1", "::1"] : [hostPort.host]
-            for host in hosts {
-                guard let address = SocketAddress(host, port: hostPort.port) else {
-                    throw GatewayError(
-                        .configuration, "listen: '\(hostPort.host)' is no address: write 0.0.0.0, [::] or localhost")
-                }
-                do throws(UVError) {
-                    let listener = try TCPListener(loop: self.loop, address: address)
-                    listener.delegate = self
-                    self.listeners.append(listener)
-                    self.logger.info("listening for agents on \(listener.address)")
-                } catch {
-                    // A machine without IPv6 is no reason not to start with the defaults.
-                    let isOptional = (self.settings.listensByDefault || hosts.count > 1) && address.family == .ip6
-                    if isOptional, error == .familyNotSupported || error == .addressNotAvailable { continue }
-                    throw GatewayError(.listen, "cannot listen on \(address): \(Self.advice(error))")
-                }
+            try self.listen(on: hostPort, isVersion1: false, option: "listen")
+        }
+        for hostPort in self.settings.listenVersion1 {
+            try self.listen(on: hostPort, isVersion1: true, option: "listen-v1")
+        }
+        for door in self.doors {
+            self.logger.info(
+                "listening for agents\(door.isVersion1 ? " of version 1" : "") on \(door.listener.address)")
+        }
+        guard !self.settings.listenVersion1.isEmpty else { return }
+        self.logger.warning(
+            """
+            version 1 is on: whoever is between an agent and this gateway can read and change everything and take the \
+            agent's place, and its tokens are as good as public; move agents to version 2 (docs/version-1.md)
+            """)
+    }
+
+    private func listen(on hostPort: HostPort, isVersion1: Bool, option: String) throws(GatewayError) {
+        let hosts = hostPort.host == "localhost" ? ["127.0.0.1", "::1"] : [hostPort.host]
+        for host in hosts {
+            guard let address = SocketAddress(host, port: hostPort.port) else {
+                throw GatewayError(
+                    .configuration, "\(option): '\(hostPort.host)' is no address: write 0.0.0.0, [::] or localhost")
+            }
+            do throws(UVError) {
+                let listener = try TCPListener(loop: self.loop, address: address)
+                listener.delegate = self
+                self.doors.append(Door(listener: listener, isVersion1: isVersion1))
+            } catch {
+                // A machine without IPv6 is no reason not to start with the defaults.
+                let canLack = hosts.count > 1 || (self.settings.listensByDefault && !isVersion1)
+                let isOptional = canLack && address.family == .ip6
+                if isOptional, error == .familyNotSupported || error == .addressNotAvailable { continue }
+                throw GatewayError(.listen, "cannot listen on \(address): \(Self.advice(error))")
             }
         }
     }
@@ -194,7 +218,9 @@ package final class GatewayServer {
     }
 
     /// Addresses on which agents are listened for.
-    package var agentAddresses: [SocketAddress] { self.listeners.map(\.address) }
+    package var agentAddresses: [SocketAddress] { self.doors.filter { !$0.isVersion1 }.map(\.listener.address) }
+    /// The same for agents of version 1.
+    package var version1Addresses: [SocketAddress] { self.doors.filter(\.isVersion1).map(\.listener.address) }
 
     // MARK: - Strangers
 
@@ -216,7 +242,7 @@ package final class GatewayServer {
         case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.tooManyLinks, _), .ended(.drain, _): return
         case .ended(.handshakeTimeout, _): self.penalize(session, .tooSlow)
         case .closedByPeer, .failed: self.penalize(session, .noLogin)
-        case .tls, .notTLS, .violation, .ended, .goAway: self.penalize(session, .protocolError)
+        case .security, .otherProtocol, .violation, .ended, .goAway: self.penalize(session, .protocolError)
         }
         self.noisy("no login from \(session.label): \(end)")
     }
@@ -248,12 +274,14 @@ package final class GatewayServer {
     }
 
     /// Why an agent gets no further link, if so. A former link of the same program makes way.
-    func refusalForLink(of identity: AgentIdentity, run: UInt64) -> Refusal? {
+    ///
+    /// - Parameter most: links that the agent may have.
+    func refusalForLink(of identity: AgentIdentity, run: UInt64, most: Int) -> Refusal? {
         guard case .running = self.phase else { return Refusal(code: .drain, text: "the gateway stops") }
         let links = self.sessions.values.filter { $0.identity == identity && $0.connection.isOpen }
         let own = links.filter { $0.run == run }.sorted { $0.id < $1.id }
         let former = own.dropLast(Self.mostLinksPerRun - 1)
-        guard links.count - own.count < Self.mostLinksPerIdentity else {
+        guard links.count - own.count < most else {
             return Refusal(code: .tooManyLinks, text: "the agent has \(links.count) links already")
         }
         let agents = self.sessions.values.count(where: { $0.identity != nil && $0.connection.isOpen })
@@ -325,8 +353,7 @@ package final class GatewayServer {
             self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
             let streams = self.sessions.values.reduce(0) { $0 + $1.connection.link.streamCount }
             if streams > 0 { self.logger.info("stopping when \(streams) streams are done; a second signal cuts them") }
-            for listener in self.listeners { listener.close() }
-            self.listeners = []
+            self.closeDoors()
             for session in self.sessions.values { session.drain() }
             self.finishIfEmpty()
         case .draining: self.cutAll()
@@ -351,9 +378,13 @@ package final class GatewayServer {
         self.tearDown()
     }
 
+    private func closeDoors() {
+        for door in self.doors { door.listener.close() }
+        self.doors = []
+    }
+
     private func tearDown() {
-        for listener in self.listeners { listener.close() }
-        self.listeners = []
+        self.closeDoors()
         self.housekeeping?.close()
         self.housekeeping = nil
         for signal in self.signals { signal.close() }
@@ -379,10 +410,12 @@ extension GatewayServer: TCPListenerDelegate {
             self.noisy("\(peer) is kept out for \(milliseconds / 1_000) s after what it did before")
             return stream.reset()
         }
-        do throws(TLSError) {
+        let isVersion1 = self.doors.contains { $0.isVersion1 && $0.listener === listener }
+        let version = isVersion1 ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
+        do throws(SecurityError) {
             let connection = try LinkConnection(
-                socket: stream, context: self.context, serverName: nil, role: .gateway, limits: self.limits,
-                budget: self.budget, buffers: self.buffers, software: GatewayServer.software)
+                socket: stream, version: version, role: .gateway, budget: self.budget, buffers: self.buffers,
+                software: GatewayServer.software)
             self.sessions[id] = AgentSession(id: id, connection: connection, peer: peer, gateway: self)
             connection.start()
         } catch {

@@ -9,13 +9,13 @@ package protocol Cancellable: AnyObject {
 /// What an agent has shown of itself.
 package struct LoginRequest {
     package let peer: SocketAddress
-    package let login: Login
+    package let credentials: Credentials
     /// `sha256/...` of the client certificate's key, if the agent has one. TLS has proved that it holds the key.
     package let certificatePin: String?
 
-    package init(peer: SocketAddress, login: Login, certificatePin: String?) {
+    package init(peer: SocketAddress, credentials: Credentials, certificatePin: String?) {
         self.peer = peer
-        self.login = login
+        self.credentials = credentials
         self.certificatePin = certificatePin
     }
 }

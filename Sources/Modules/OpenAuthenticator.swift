@@ -4,7 +4,8 @@ internal import Wire
 /// Takes every agent and grants every name.
 ///
 /// An agent's identity is its instance key, a random value that it keeps in its state directory and nobody else knows:
-/// a name once held is safe from others, and returns to its agent after a restart.
+/// a name once held is safe from others, and returns to its agent after a restart. An agent of version 1 has no such
+/// key; it is known by its address, and shares its names with the others there.
 package final class OpenAuthenticator: Authenticator {
     /// Whether agents from other machines are taken as well (`--auth open` written out).
     private let acceptsStrangers: Bool
@@ -20,16 +21,24 @@ package final class OpenAuthenticator: Authenticator {
         _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
     ) -> (any Cancellable)? {
         if self.acceptsStrangers || request.peer.isLoopback {
-            // 128 bits: nobody finds a key with the same.
-            let digits = self.fingerprint(request.login.instanceKey).prefix(16).map { byte in
-                let text = String(byte, radix: 16)
-                return text.count == 1 ? "0\(text)" : text
-            }
-            completion(.granted(identity: "instance-" + digits.joined()))
+            completion(.granted(identity: self.identity(request)))
         } else {
             completion(.refused(.notLoopback, reason: "an open gateway takes agents from loopback addresses only"))
         }
         return nil
+    }
+
+    private func identity(_ request: LoginRequest) -> String {
+        switch request.credentials {
+        case .version1: return "version1-\(request.peer.host)"
+        case .version2(let login):
+            // 128 bits: nobody finds a key with the same.
+            let digits = self.fingerprint(login.instanceKey).prefix(16).map { byte in
+                let text = String(byte, radix: 16)
+                return text.count == 1 ? "0\(text)" : text
+            }
+            return "instance-" + digits.joined()
+        }
     }
 
     package func authorize(

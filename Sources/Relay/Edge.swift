@@ -142,6 +142,13 @@ package final class Edge {
         self.settle()
     }
 
+    /// Ends both directions in order: what is queued is still delivered, what the socket sends is not waited for.
+    func finish() {
+        self.reading = .ended
+        self.writing = .finishing
+        self.settle()
+    }
+
     /// The link can take bytes of this stream again.
     func resume() {
         guard case .active = self.reading, self.end == nil else { return }
@@ -181,7 +188,7 @@ extension Edge: SocketStreamDelegate {
 
     package func socketStreamDidReachEnd(_ stream: SocketStream) {
         self.reading = .ended
-        self.connection.finish(self.key)
+        if self.connection.finish(self.key) { self.writing = .finishing }
         self.settle()
     }
 

@@ -5,10 +5,10 @@ internal import Timing
 package import Tunnel
 package import Wire
 
-/// Drives one link: its socket, its TLS session, the multiplexer and the edges of the streams.
+/// Drives one link: its socket, its encryption, the multiplexer and the edges of the streams.
 package final class LinkConnection {
     private enum Phase {
-        /// As a server, until the first byte: a parked connection costs no TLS session.
+        /// As a server, until the first byte: a parked connection costs no keys.
         case silent
         case open
         /// The last words are on their way; what still comes is thrown away.
@@ -25,8 +25,13 @@ package final class LinkConnection {
     private static let shortLingerMilliseconds: Milliseconds = 1_000
     /// How much longer, while bytes before them are still moving.
     private static let mostLinger: Milliseconds = 30_000
-    /// From the connection to the end of the TLS handshake.
+    /// From the connection to the end of the handshake.
     private static let handshakeMilliseconds: Milliseconds = 10_000
+    /// Silence before the kernel asks the peer whether it is there; with the user timeout below, a peer that is gone
+    /// is noticed within 45 s, as with PING.
+    private static let keepAliveSeconds: UInt32 = 15
+    /// Between two looks at streams that keep the link waiting.
+    private static let slowStreamMilliseconds: Milliseconds = 100
     /// What may wait unsent in the kernel; more only delays what is urgent.
     private static let notSentBytes: UInt32 = 128 * 1024
     /// What is encrypted and handed to the kernel at once.
@@ -35,14 +40,14 @@ package final class LinkConnection {
     package let loop: EventLoop
     package let peerAddress: SocketAddress?
     /// The multiplexer; call its commands and then `setNeedsFlush`.
-    package var link: Link
+    package var link: any Multiplexer & ~Copyable
     package var delegate: (any LinkConnectionDelegate)?
     private let socket: SocketStream
-    private let context: TLSContext
+    private let version: LinkProtocol
     private let buffers: RelayBuffers
     private let software: String
     private let createdAt: Milliseconds
-    private var tls: TLSSession?
+    private var channel: (any SecureChannel)?
     private var phase: Phase
     /// By slot.
     private var edges: [Edge?] = []
@@ -53,25 +58,27 @@ package final class LinkConnection {
     private var needsFlush = false
     /// What the kernel held of our bytes at the last tick.
     private var lastUnacknowledged = 0
-    private var expired: [(StreamKey, ErrorCode)] = []
+    private var expired: [(StreamKey, StreamExpiry)] = []
+    /// The socket is not read, as a stream is too slow for what comes.
+    private var isHeldUp = false
+    private var slowStreamTimer: LoopTimer?
 
-    /// - Parameter serverName: as the dialling side, the host that was dialled.
     package init(
-        socket: SocketStream, context: TLSContext, serverName: String?, role: Role, limits: LinkLimits,
-        budget: ByteBudget?, buffers: RelayBuffers, software: String
-    ) throws(TLSError) {
+        socket: SocketStream, version: LinkProtocol, role: Role, budget: ByteBudget?, buffers: RelayBuffers,
+        software: String
+    ) throws(SecurityError) {
         self.loop = socket.loop
         self.socket = socket
-        self.context = context
+        self.version = version
         self.buffers = buffers
         self.software = software
         self.peerAddress = socket.peerAddress
         self.createdAt = socket.loop.now
-        self.link = Link(role: role, limits: limits, budget: budget, now: socket.loop.now)
+        self.link = version.machine(role: role, budget: budget, now: socket.loop.now)
         self.phase = .silent
         if role == .agent {
             self.phase = .open
-            self.tls = try TLSSession(context: context, serverName: serverName)
+            self.channel = try version.channel(isServer: false)
         }
     }
 
@@ -82,13 +89,15 @@ package final class LinkConnection {
         self.socket.setUserTimeout(milliseconds: 30_000)
         self.socket.setNotSentLowWater(bytes: Self.notSentBytes)
         self.socket.startReading()
-        guard let tls = self.tls else { return }
-        do throws(TLSError) {
-            try tls.start(output: &self.buffers.cipher)
+        // Where the protocol does not ask for signs of life, the kernel does.
+        if case .version1 = self.version { self.socket.setKeepAlive(seconds: Self.keepAliveSeconds) }
+        guard let channel = self.channel else { return }
+        do throws(SecurityError) {
+            try channel.start(output: &self.buffers.cipher)
             self.writeCipher()
         } catch {
             self.buffers.cipher.removeAll()
-            self.close(.tls(error))
+            self.close(.security(error))
         }
     }
 
@@ -116,6 +125,15 @@ package final class LinkConnection {
         guard !self.needsFlush else { return }
         self.needsFlush = true
         self.loop.atTurnEnd(self)
+    }
+
+    /// Whether the link has room for another stream, where possible by ending one that can be spared.
+    package func makeRoom() -> Bool {
+        if let key = self.link.makeRoom() {
+            self.edge(key)?.finish()
+            self.setNeedsFlush()
+        }
+        return !self.link.isFull
     }
 
     /// Binds a stream to its edge: to the visitor's socket, or to nothing until the backend is connected.
@@ -148,10 +166,16 @@ package final class LinkConnection {
     package func end(_ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
         guard self.isOpen else { return }
         // Before the handshake is over there is no way to say anything.
-        guard self.tls?.isEstablished ?? false else { return self.close(.ended(code, text)) }
+        guard self.channel?.isEstablished ?? false else { return self.close(.ended(code, text)) }
         self.link.goAway(code, retryAfterSeconds: retryAfterSeconds, text: text)
         let isMere = code == .none || code == .drain
         self.linger(.ended(code, text), for: isMere ? Self.shortLingerMilliseconds : Self.lingerMilliseconds)
+    }
+
+    /// Takes nothing new and lets the streams that run finish.
+    package func drain(retryAfterSeconds: UInt16 = 0, text: String) {
+        self.link.goAway(.drain, retryAfterSeconds: retryAfterSeconds, text: text)
+        self.setNeedsFlush()
     }
 
     /// Closes at once.
@@ -162,6 +186,8 @@ package final class LinkConnection {
         case .silent, .open: self.phase = .closing(end)
         }
         self.link.shut()
+        self.slowStreamTimer?.close()
+        self.slowStreamTimer = nil
         self.abortEdges(.dead)
         self.socket.close()
     }
@@ -184,8 +210,8 @@ package final class LinkConnection {
             }
         case .silent, .open:
             let now = self.loop.now
-            if self.tls?.isEstablished != true, now - self.createdAt >= Self.handshakeMilliseconds {
-                return self.close(.ended(.handshakeTimeout, "the TLS handshake took too long"))
+            if self.channel?.isEstablished != true, now - self.createdAt >= Self.handshakeMilliseconds {
+                return self.close(.ended(.handshakeTimeout, "the handshake took too long"))
             }
             for case let edge? in self.edges {
                 if edge.isMoving { self.link.progressed(edge.key, now: now) }
@@ -193,12 +219,21 @@ package final class LinkConnection {
             }
             if self.isOutputMoving() { self.link.outputProgressed(now: now) }
             let verdict = self.link.tick(now: now, expired: &self.expired)
-            for (key, code) in self.expired { self.edge(key)?.abort(.abandoned(code)) }
-            self.expired.removeAll(keepingCapacity: true)
+            self.endExpired()
             if case .close(let code) = verdict { return self.linger(.ended(code, "")) }
             if self.link.needsFlush { self.setNeedsFlush() }
             self.partial.releaseStorageIfEmpty()
         }
+    }
+
+    private func endExpired() {
+        for (key, expiry) in self.expired {
+            switch expiry {
+            case .reset(let code): self.edge(key)?.abort(.abandoned(code))
+            case .finish: self.edge(key)?.finish()
+            }
+        }
+        self.expired.removeAll(keepingCapacity: true)
     }
 
     /// Whether the peer has taken some of what waits for the socket since this was last asked.
@@ -212,12 +247,17 @@ package final class LinkConnection {
     /// Sends the last words, and closes when the peer has read them or the time for that is over.
     private func linger(_ end: LinkEnd, for milliseconds: Milliseconds = LinkConnection.lingerMilliseconds) {
         guard self.isOpen else { return }
-        if let tls = self.tls, tls.isEstablished {
+        if self.isHeldUp {
+            self.isHeldUp = false
+            self.slowStreamTimer?.stop()
+            self.socket.startReading()
+        }
+        if let channel = self.channel, channel.isEstablished {
             // Also when the link is congested: these are a few frames, and without them the peer would take the end
             // for an accident and come back.
             self.link.fill(0, now: self.loop.now)
-            guard self.encryptOutbox(tls) else { return }
-            tls.close(output: &self.buffers.cipher)
+            guard self.encryptOutbox(channel) else { return }
+            channel.close(output: &self.buffers.cipher)
             self.writeCipher()
         }
         self.phase = .lingering(until: self.loop.now + milliseconds, end)
@@ -226,7 +266,7 @@ package final class LinkConnection {
     }
 
     private func abortEdges(_ code: ErrorCode) {
-        for key in self.link.allStreams() { self.edge(key)?.abort(.abandoned(code)) }
+        for key in self.link.streamKeys { self.edge(key)?.abort(.abandoned(code)) }
     }
 
     // MARK: - For the edges
@@ -242,19 +282,22 @@ package final class LinkConnection {
         if self.link.outboxCount >= Self.flushBytes { self.flush() } else { self.setNeedsFlush() }
     }
 
-    func finish(_ key: StreamKey) {
-        self.link.finish(key, now: self.loop.now)
+    /// True when nothing will come from the link for this stream any more.
+    func finish(_ key: StreamKey) -> Bool {
         self.setNeedsFlush()
+        return self.link.finish(key, now: self.loop.now)
     }
 
     func consumed(_ key: StreamKey, _ count: Int) {
         self.link.consumed(key, count, now: self.loop.now)
         self.setNeedsFlush()
+        self.readAgain()
     }
 
     func reset(_ key: StreamKey, _ code: ErrorCode) {
         self.link.reset(key, code)
         self.setNeedsFlush()
+        self.readAgain()
     }
 
     func edgeClosed(_ edge: Edge, _ end: StreamEnd) {
@@ -277,7 +320,7 @@ package final class LinkConnection {
     // MARK: - Output
 
     private func flush() {
-        guard self.isOpen, let tls = self.tls, tls.isEstablished else { return }
+        guard self.isOpen, let channel = self.channel, channel.isEstablished else { return }
         while true {
             guard self.socket.queuedByteCount == 0 else {
                 self.link.congestion(true, now: self.loop.now)
@@ -285,23 +328,25 @@ package final class LinkConnection {
             }
             self.link.fill(Self.flushBytes, now: self.loop.now)
             guard self.link.outboxCount > 0 else { break }
-            guard self.encryptOutbox(tls) else { return }
+            guard self.encryptOutbox(channel) else { return }
             self.writeCipher()
         }
         while let key = self.link.nextResumable() { self.edge(key)?.resume() }
     }
 
     /// False when that failed and the connection is closed.
-    private func encryptOutbox(_ tls: TLSSession) -> Bool {
-        var failure: TLSError?
+    private func encryptOutbox(_ channel: any SecureChannel) -> Bool {
+        var failure: SecurityError?
         self.link.drainOutbox { bytes in
-            do throws(TLSError) { try tls.encrypt(bytes, output: &self.buffers.cipher) } catch { failure = error }
+            do throws(SecurityError) { try channel.encrypt(bytes, output: &self.buffers.cipher) } catch {
+                failure = error
+            }
             return bytes.count
         }
         guard let failure else { return true }
         // The buffer is shared: nothing of this link may reach another.
         self.buffers.cipher.removeAll()
-        self.close(.tls(failure))
+        self.close(.security(failure))
         return false
     }
 
@@ -315,32 +360,33 @@ package final class LinkConnection {
 
     private func received(_ bytes: UnsafeRawBufferPointer) {
         if case .silent = self.phase {
-            // RFC 8446, 5.1: a handshake record begins with 22.
-            guard bytes[0] == 22 else { return self.close(.notTLS(firstByte: bytes[0])) }
+            guard bytes[0] == self.version.firstByte else {
+                return self.close(.otherProtocol(firstByte: bytes[0]))
+            }
             self.phase = .open
-            do throws(TLSError) { self.tls = try TLSSession(context: self.context) } catch {
-                return self.close(.tls(error))
+            do throws(SecurityError) { self.channel = try self.version.channel(isServer: true) } catch {
+                return self.close(.security(error))
             }
         }
-        guard case .open = self.phase, let tls = self.tls else { return }
+        guard case .open = self.phase, let channel = self.channel else { return }
         let carried = self.partial.count
         let plain = self.buffers.plain
         self.partial.withReadable { UnsafeMutableRawBufferPointer(rebasing: plain[0..<$0.count]).copyMemory(from: $0) }
         self.partial.removeAll()
-        let wasEstablished = tls.isEstablished
+        let wasEstablished = channel.isEstablished
         let count: Int
-        do throws(TLSError) {
-            count = try tls.receive(
+        do throws(SecurityError) {
+            count = try channel.receive(
                 bytes, into: UnsafeMutableRawBufferPointer(rebasing: plain[carried...]), output: &self.buffers.cipher)
         } catch {
             // The alert that tells the peer why.
             self.writeCipher()
-            return self.close(.tls(error))
+            return self.close(.security(error))
         }
         self.writeCipher()
-        if !wasEstablished, let peer = tls.peer {
+        if !wasEstablished, let peer = channel.peer {
             switch self.delegate?.link(self, didSecure: peer) {
-            case .refuse(let error): return self.close(.tls(error))
+            case .refuse(let error): return self.close(.security(error))
             case nil: return self.close(.ended(.internalError, "nobody owns this link"))
             case .proceed(let login):
                 self.link.start(software: self.software)
@@ -350,7 +396,7 @@ package final class LinkConnection {
         }
         if count > 0 { self.link.heard(now: self.loop.now) }
         self.handle(UnsafeRawBufferPointer(rebasing: plain[0..<(carried + count)]))
-        if tls.isClosedByPeer { self.close(.closedByPeer) }
+        if channel.isClosedByPeer { self.close(.closedByPeer) }
     }
 
     private func handle(_ batch: UnsafeRawBufferPointer) {
@@ -375,7 +421,7 @@ package final class LinkConnection {
                     self.deliver()
                     return self.close(.goAway(goAway))
                 }
-            case .login, .welcomed, .register, .registered, .unregister, .opened, .accepted:
+            case .login, .welcomed, .register, .registered, .unregister, .opened, .ready, .accepted:
                 self.delegate?.link(self, did: event)
             }
             guard self.isOpen else { break frames }
@@ -388,9 +434,34 @@ package final class LinkConnection {
         }
     }
 
+    /// Stops reading as long as a slow stream keeps the link waiting.
+    private func judgeInput() {
+        guard self.isOpen, !self.link.takesInput, !self.isHeldUp else { return }
+        self.isHeldUp = true
+        self.socket.stopReading()
+        let timer =
+            self.slowStreamTimer
+            ?? LoopTimer(loop: self.loop) { [unowned self] in
+                self.link.judgeSlowStreams(now: self.loop.now, expired: &self.expired)
+                self.endExpired()
+                self.setNeedsFlush()
+                self.readAgain()
+            }
+        timer.start(after: Self.slowStreamMilliseconds, repeating: Self.slowStreamMilliseconds)
+        self.slowStreamTimer = timer
+    }
+
+    private func readAgain() {
+        guard self.isHeldUp, self.isOpen, self.link.takesInput else { return }
+        self.isHeldUp = false
+        self.slowStreamTimer?.stop()
+        self.socket.startReading()
+    }
+
     private func deliver() {
         for edge in self.touched { edge.flushPieces() }
         self.touched.removeAll(keepingCapacity: true)
+        self.judgeInput()
     }
 }
 

@@ -8,9 +8,10 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
     /// The peer closed the connection.
     case closedByPeer
     case failed(UVError)
-    case tls(TLSError)
-    /// The first byte is not that of a TLS handshake.
-    case notTLS(firstByte: UInt8)
+    /// The handshake or the encryption failed.
+    case security(SecurityError)
+    /// The first byte is not that of the expected handshake.
+    case otherProtocol(firstByte: UInt8)
     /// The peer broke the protocol.
     case violation(PeerViolation)
     /// We ended it, for this reason.
@@ -22,8 +23,8 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
         switch self {
         case .closedByPeer: "the peer closed the connection"
         case .failed(let error): "\(error)"
-        case .tls(let error): "\(error)"
-        case .notTLS(let byte): "another protocol, the first byte is 0x\(String(byte, radix: 16))"
+        case .security(let error): "\(error)"
+        case .otherProtocol(let byte): "another protocol, the first byte is 0x\(String(byte, radix: 16))"
         case .violation(let violation): "\(violation.code): \(violation.detail)"
         case .ended(let code, let text): text.isEmpty ? "\(code)" : "\(code): \(text)"
         case .goAway(let goAway):
@@ -37,13 +38,13 @@ package enum PeerVerdict: Equatable {
     /// Say hello, and as the agent log in.
     case proceed(Login?)
     /// Close without a word.
-    case refuse(TLSError)
+    case refuse(SecurityError)
 }
 
 /// The owner of a ``LinkConnection``: the gateway's or the agent's side of it.
 package protocol LinkConnectionDelegate: AnyObject {
     /// The handshake is over: judge who the peer is.
-    func link(_ connection: LinkConnection, didSecure peer: TLSPeer) -> PeerVerdict
+    func link(_ connection: LinkConnection, didSecure peer: ChannelPeer) -> PeerVerdict
     /// The machine asks for something that concerns more than bytes.
     func link(_ connection: LinkConnection, did event: LinkEvent)
     /// A stream is over and its slot free.

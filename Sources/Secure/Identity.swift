@@ -9,7 +9,7 @@ package final class Identity {
     /// The pin of the public key.
     package let pin: Pin
 
-    private init(key: OpaquePointer, certificate: OpaquePointer, chain: [OpaquePointer] = []) throws(TLSError) {
+    private init(key: OpaquePointer, certificate: OpaquePointer, chain: [OpaquePointer] = []) throws(SecurityError) {
         self.key = key
         self.certificate = certificate
         self.chain = chain
@@ -25,7 +25,7 @@ package final class Identity {
 
     /// Makes a P-256 key and a certificate that it signs itself, valid for 100 years: peers know it by its pin, and a
     /// date would only break them one day.
-    package static func selfSigned(commonName: String) throws(TLSError) -> Identity {
+    package static func selfSigned(commonName: String) throws(SecurityError) -> Identity {
         guard let key = cssl_make_p256_key() else { throw .last("cannot make a key") }
         guard let certificate = X509_new() else {
             EVP_PKEY_free(key)
@@ -46,7 +46,7 @@ package final class Identity {
     }
 
     /// Reads a key and the certificates of `certificatePEM`, the first of which must be the key's.
-    package static func load(keyPEM: [UInt8], certificatePEM: [UInt8]) throws(TLSError) -> Identity {
+    package static func load(keyPEM: [UInt8], certificatePEM: [UInt8]) throws(SecurityError) -> Identity {
         // The default callback would ask for a passphrase on the terminal; this one has none.
         guard let key = withBIO(keyPEM, { PEM_read_bio_PrivateKey($0, nil, { _, _, _, _ in 0 }, nil) }) else {
             throw .last("no private key in PEM form, or one with a passphrase")
@@ -59,7 +59,7 @@ package final class Identity {
         ERR_clear_error()
         guard let first = certificates.first else {
             EVP_PKEY_free(key)
-            throw TLSError("no certificate in PEM form")
+            throw SecurityError("no certificate in PEM form")
         }
         let identity = try Identity(key: key, certificate: first, chain: Array(certificates.dropFirst()))
         try check(X509_check_private_key(first, key), "the key is not the certificate's")

@@ -13,7 +13,7 @@ package final class TLSContext {
     ///
     /// A client certificate is asked for, not demanded, and any is taken: who it belongs to is the authenticator's
     /// question, by its pin.
-    package static func server(identity: Identity, applicationProtocol: String) throws(TLSError) -> TLSContext {
+    package static func server(identity: Identity, applicationProtocol: String) throws(SecurityError) -> TLSContext {
         let context = try TLSContext(isServer: true, applicationProtocol: applicationProtocol)
         try context.use(identity)
         SSL_CTX_set_verify(context.raw, SSL_VERIFY_PEER, { _, _ in 1 })
@@ -47,7 +47,7 @@ package final class TLSContext {
     ///     by the session, which judges nothing by itself.
     package static func client(
         identity: Identity?, trustsSystemRoots: Bool, applicationProtocol: String
-    ) throws(TLSError) -> TLSContext {
+    ) throws(SecurityError) -> TLSContext {
         let context = try TLSContext(isServer: false, applicationProtocol: applicationProtocol)
         if let identity { try context.use(identity) }
         SSL_CTX_set_verify(context.raw, SSL_VERIFY_NONE, nil)
@@ -69,7 +69,7 @@ package final class TLSContext {
     /// The protocol's name as ALPN wants it, with its length before it; freed with the context.
     private let protocolList: UnsafeMutablePointer<UInt8>
 
-    private init(isServer: Bool, applicationProtocol: String) throws(TLSError) {
+    private init(isServer: Bool, applicationProtocol: String) throws(SecurityError) {
         guard let raw = SSL_CTX_new(isServer ? TLS_server_method() : TLS_client_method()) else {
             throw .last("cannot make a TLS context")
         }
@@ -96,7 +96,7 @@ package final class TLSContext {
         self.protocolList.deallocate()
     }
 
-    private func use(_ identity: Identity) throws(TLSError) {
+    private func use(_ identity: Identity) throws(SecurityError) {
         try check(SSL_CTX_use_certificate(self.raw, identity.certificate), "cannot use the certificate")
         try check(SSL_CTX_use_PrivateKey(self.raw, identity.key), "cannot use the key")
         for certificate in identity.chain {

@@ -1,30 +1,18 @@
 package import Bytes
 internal import COpenSSL
 
-/// What the handshake told of the peer.
-package struct TLSPeer: Equatable, Sendable {
-    /// The pin of the peer's key; nil when it showed no certificate.
-    package let pin: Pin?
-    /// Whether the certificate leads to a trusted authority and names the host that was dialled.
-    package let isTrustedBySystem: Bool
-    /// Why not, in OpenSSL's words.
-    package let systemVerdict: String
-}
-
-/// One TLS connection as bytes in, bytes out; sockets are the driver's business.
-package final class TLSSession {
+/// TLS 1.3 by OpenSSL, with a BIO that works on the driver's buffers.
+package final class TLSSession: SecureChannel {
     private let context: TLSContext
     private let raw: OpaquePointer
     private let port: UnsafeMutablePointer<TransportPort>
     private var recordsSinceKey = 0
-    /// The peer, once the handshake is over.
-    package private(set) var peer: TLSPeer?
-    /// The peer has said that nothing more will come.
+    package private(set) var peer: ChannelPeer?
     package private(set) var isClosedByPeer = false
 
     /// - Parameter serverName: as a client, the host that was dialled: sent as SNI (RFC 6066, 3) unless it is an
     ///   address, and compared with the certificate.
-    package init(context: TLSContext, serverName: String? = nil) throws(TLSError) {
+    package init(context: TLSContext, serverName: String? = nil) throws(SecurityError) {
         guard let raw = SSL_new(context.raw) else { throw .last("cannot make a TLS session") }
         self.context = context
         self.raw = raw
@@ -51,24 +39,17 @@ package final class TLSSession {
         self.port.deallocate()
     }
 
-    package var isEstablished: Bool { self.peer != nil }
-
-    /// Says the first words of the handshake, as a client.
-    package func start(output: inout ByteQueue) throws(TLSError) {
-        try self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(TLSError) in
+    package func start(output: inout ByteQueue) throws(SecurityError) {
+        try self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(SecurityError) in
             try session.shakeHands()
         }
     }
 
-    /// Takes what the socket delivered; what it means is written to `plain`, what must be answered to `output`.
-    ///
-    /// - Precondition: `plain` is at least as large as `input` and one record (16 KiB).
-    /// - Returns: number of bytes written to `plain`. All of `input` is used up.
     package func receive(
         _ input: UnsafeRawBufferPointer, into plain: UnsafeMutableRawBufferPointer, output: inout ByteQueue
-    ) throws(TLSError) -> Int {
+    ) throws(SecurityError) -> Int {
         var count = 0
-        try self.call(input, &output) { session throws(TLSError) in
+        try self.call(input, &output) { session throws(SecurityError) in
             if !session.isEstablished {
                 try session.shakeHands()
                 guard session.isEstablished else { return }
@@ -78,7 +59,7 @@ package final class TLSSession {
         return count
     }
 
-    private func decrypt(into plain: UnsafeMutableRawBufferPointer) throws(TLSError) -> Int {
+    private func decrypt(into plain: UnsafeMutableRawBufferPointer) throws(SecurityError) -> Int {
         var total = 0
         while true {
             precondition(total < plain.count, "the buffer for plain bytes is too small")
@@ -99,11 +80,8 @@ package final class TLSSession {
         }
     }
 
-    /// Encrypts all of `plain` into `output`.
-    ///
-    /// - Precondition: the handshake is over.
-    package func encrypt(_ plain: UnsafeRawBufferPointer, output: inout ByteQueue) throws(TLSError) {
-        try self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(TLSError) in
+    package func encrypt(_ plain: UnsafeRawBufferPointer, output: inout ByteQueue) throws(SecurityError) {
+        try self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(SecurityError) in
             var offset = 0
             while offset < plain.count {
                 var count = 0
@@ -124,16 +102,16 @@ package final class TLSSession {
         }
     }
 
-    /// Says that nothing more will come (RFC 8446, 6.1, close_notify).
+    /// By a close_notify (RFC 8446, 6.1).
     package func close(output: inout ByteQueue) {
         guard self.isEstablished else { return }
         // A failure means that the session is broken already.
-        try? self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(TLSError) in
+        try? self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(SecurityError) in
             _ = SSL_shutdown(session.raw)
         }
     }
 
-    private func shakeHands() throws(TLSError) {
+    private func shakeHands() throws(SecurityError) {
         ERR_clear_error()
         let code = SSL_do_handshake(self.raw)
         if code != 1 {
@@ -145,11 +123,11 @@ package final class TLSSession {
         SSL_get0_alpn_selected(self.raw, &name, &length)
         let chosen = String(decoding: UnsafeBufferPointer(start: name, count: Int(length)), as: UTF8.self)
         guard chosen == self.context.applicationProtocol else {
-            throw TLSError("the peer does not speak \(self.context.applicationProtocol)")
+            throw SecurityError("the peer does not speak \(self.context.applicationProtocol)")
         }
         let certificate = SSL_get1_peer_certificate(self.raw)
         let verdict = SSL_get_verify_result(self.raw)
-        self.peer = TLSPeer(
+        self.peer = ChannelPeer(
             pin: certificate.flatMap { Pin(certificate: $0) },
             isTrustedBySystem: certificate != nil && verdict == X509_V_OK,
             systemVerdict: String(cString: X509_verify_cert_error_string(verdict)))
@@ -158,9 +136,9 @@ package final class TLSSession {
 
     /// Lends `input` and `output` to the BIO for the time of `body`.
     private func call(
-        _ input: UnsafeRawBufferPointer, _ output: inout ByteQueue, _ body: (TLSSession) throws(TLSError) -> Void
-    ) throws(TLSError) {
-        try withUnsafeMutablePointer(to: &output) { pointer throws(TLSError) in
+        _ input: UnsafeRawBufferPointer, _ output: inout ByteQueue, _ body: (TLSSession) throws(SecurityError) -> Void
+    ) throws(SecurityError) {
+        try withUnsafeMutablePointer(to: &output) { pointer throws(SecurityError) in
             self.port.pointee.input = input.baseAddress
             self.port.pointee.inputCount = input.count
             self.port.pointee.output = pointer

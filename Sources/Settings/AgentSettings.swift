@@ -12,6 +12,7 @@ package struct AgentOptions: Sendable {
     package var publicPort: String?
     package var output: String?
     package var once = false
+    package var version1 = false
     package var debug = 0
     package var configuration: String?
     package var stateDirectory: String?
@@ -43,6 +44,8 @@ package struct AgentSettings: Sendable {
     package let pins: [String]
     package let output: Output
     package let once: Bool
+    /// Speak protocol version 1, to a gateway of the original diglett.
+    package let version1: Bool
     package let debug: Int
     package let stateDirectory: String
 
@@ -53,8 +56,8 @@ package struct AgentSettings: Sendable {
         let given = try (
             gateway: section?.string("gateway"), token: section?.string("token"),
             tokenFile: section?.string("token-file"), pins: section?.strings("pin"),
-            output: section?.string("output"), once: section?.boolean("once"), debug: section?.integer("debug"),
-            stateDirectory: section?.string("state-dir")
+            output: section?.string("output"), once: section?.boolean("once"), version1: section?.boolean("v1"),
+            debug: section?.integer("debug"), stateDirectory: section?.string("state-dir")
         )
         let sections = try section?.sections("expose") ?? []
         try section?.finish()
@@ -83,6 +86,19 @@ package struct AgentSettings: Sendable {
         }
         self.output = output
         self.once = options.once || given.once ?? false
+        self.version1 = options.version1 || given.version1 ?? false
+        if self.version1 {
+            let at = place("v1", options.version1)
+            guard self.pins.isEmpty else {
+                throw SettingsError(at, "version 1 has no key that could be pinned: leave the pin out")
+            }
+            guard self.exposes.count == 1 else {
+                throw SettingsError(at, "a link of version 1 has one name: start an agent for each")
+            }
+            guard self.exposes.allSatisfy({ $0.port == 0 }) else {
+                throw SettingsError(at, "version 1 cannot ask for a public port")
+            }
+        }
         self.debug = max(options.debug, given.debug ?? 0)
         self.stateDirectory = try StateDirectory.path(
             options.stateDirectory ?? given.stateDirectory, program: "diglett")
@@ -160,7 +176,7 @@ package struct AgentSettings: Sendable {
         _ options: AgentOptions,
         file: (
             gateway: String?, token: String?, tokenFile: String?, pins: [String]?, output: String?, once: Bool?,
-            debug: Int?, stateDirectory: String?
+            version1: Bool?, debug: Int?, stateDirectory: String?
         ), path: String?, line: String?
     ) throws(SettingsError) -> String {
         var token: String

@@ -1,6 +1,8 @@
 /// What the command line of `diglett-server` says; nil and empty mean not given.
 package struct GatewayOptions: Sendable {
     package var listen: [String] = []
+    package var listenVersion1: [String] = []
+    package var allowsInsecureVersion1 = false
     package var debug = 0
     package var configuration: String?
     package var stateDirectory: String?
@@ -25,6 +27,8 @@ package struct GatewaySettings: Sendable {
     /// Where agents connect; the defaults are allowed to lack IPv6.
     package let listen: [HostPort]
     package let listensByDefault: Bool
+    /// Where agents of protocol version 1 connect; on loopback addresses unless the operator wrote out otherwise.
+    package let listenVersion1: [HostPort]
     package let debug: Int
     package let stateDirectory: String
     package let exposeBind: String
@@ -39,7 +43,8 @@ package struct GatewaySettings: Sendable {
         if let path = options.configuration { file = try TOMLFile(path: path) } else { file = nil }
         let section = file?.root
         let given = try (
-            listen: section?.strings("listen"), debug: section?.integer("debug"),
+            listen: section?.strings("listen"), listenVersion1: section?.strings("listen-v1"),
+            allowsInsecureVersion1: section?.boolean("v1-insecure-ok"), debug: section?.integer("debug"),
             stateDirectory: section?.string("state-dir"), exposeBind: section?.string("expose-bind"),
             exposePorts: section?.string("expose-ports"), auth: section?.string("auth"),
             certificate: section?.string("tls-cert"), key: section?.string("tls-key")
@@ -50,16 +55,21 @@ package struct GatewaySettings: Sendable {
         }
 
         let listen = options.listen.isEmpty ? given.listen ?? [] : options.listen
-        let listenPlace = place("listen", !options.listen.isEmpty)
         self.listensByDefault = listen.isEmpty
-        var addresses: [HostPort] = []
-        for text in listen.isEmpty ? ["0.0.0.0:20000", "[::]:20000"] : listen {
-            guard let address = HostPort(text) else {
-                throw SettingsError(listenPlace, "'\(text)' is no address: write HOST:PORT or [IPV6]:PORT")
+        self.listen = try Self.addresses(
+            listen.isEmpty ? ["0.0.0.0:20000", "[::]:20000"] : listen,
+            place: place("listen", !options.listen.isEmpty))
+        let version1 = options.listenVersion1.isEmpty ? given.listenVersion1 ?? [] : options.listenVersion1
+        let version1Place = place("listen-v1", !options.listenVersion1.isEmpty)
+        self.listenVersion1 = try Self.addresses(version1, place: version1Place)
+        if !(options.allowsInsecureVersion1 || given.allowsInsecureVersion1 ?? false) {
+            for address in self.listenVersion1 where !address.isLoopback {
+                throw SettingsError(
+                    version1Place,
+                    "\(address) is no loopback address, and version 1 is not safe on a network: nothing in it is "
+                        + "authenticated; let agents come through a tunnel of their own, or write out v1-insecure-ok")
             }
-            addresses.append(address)
         }
-        self.listen = addresses
 
         let debug = max(options.debug, given.debug ?? 0)
         guard (0...9).contains(debug) else { throw SettingsError(place("debug", false), "'debug' is 0, 1 or 2") }
@@ -86,5 +96,16 @@ package struct GatewaySettings: Sendable {
             throw SettingsError(place("tls-cert", options.tlsCertificate != nil), "needs tls-key as well")
         case (nil, .some): throw SettingsError(place("tls-key", options.tlsKey != nil), "needs tls-cert as well")
         }
+    }
+
+    private static func addresses(_ texts: [String], place: String) throws(SettingsError) -> [HostPort] {
+        var addresses: [HostPort] = []
+        for text in texts {
+            guard let address = HostPort(text) else {
+                throw SettingsError(place, "'\(text)' is no address: write HOST:PORT or [IPV6]:PORT")
+            }
+            addresses.append(address)
+        }
+        return addresses
     }
 }

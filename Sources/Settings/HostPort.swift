@@ -39,6 +39,13 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
         self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)"
     }
 
+    /// Whether the host is written as an address of this machine alone: `localhost`, 127.0.0.0/8 or ::1.
+    package var isLoopback: Bool {
+        if self.host == "localhost" || self.host == "::1" { return true }
+        let parts = self.host.split(separator: ".", omittingEmptySubsequences: false)
+        return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
+    }
+
     /// A port number, 0 included.
     package static func port(_ text: some StringProtocol) -> UInt16? {
         guard (1...5).contains(text.count), text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }

@@ -21,12 +21,12 @@ package final class ByteBudget {
         return min(own, parent.available)
     }
 
-    func take(_ count: Int) {
+    package func take(_ count: Int) {
         self.used += count
         self.parent?.take(count)
     }
 
-    func give(_ count: Int) {
+    package func give(_ count: Int) {
         precondition(count <= self.used, "budget given back twice")
         self.used -= count
         self.parent?.give(count)

@@ -1,14 +1,11 @@
 internal import Bytes
 package import Timing
-package import Wire
+internal import Wire
 
 // MARK: - The clock
 
 extension Link {
-    /// Looks at every deadline; call it about once a second.
-    ///
-    /// Streams that are over are appended to `expired`: they are reset here already, the driver resets their edges.
-    package mutating func tick(now: Milliseconds, expired: inout [(StreamKey, ErrorCode)]) -> LinkTick {
+    package mutating func tick(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) -> LinkTick {
         guard self.phase != .closed else { return .none }
         if self.isCongested, now - self.lastOutputProgress >= self.limits.outputStalled {
             return self.end(.stalled, "takes no bytes")
@@ -29,13 +26,12 @@ extension Link {
             guard let code = self.expiry(slot, now: now) else { continue }
             let key = StreamKey(slot: slot, id: self.streams[slot].id)
             self.reset(key, code)
-            expired.append((key, code))
+            expired.append((key, .reset(code)))
         }
         self.releaseIdleStorage()
         return .none
     }
 
-    /// The clock of the machine jumped ahead (a laptop that slept): ask the peer whether it is still there.
     package mutating func clockJumped(now: Milliseconds) {
         guard self.phase.isPastLogin else { return }
         self.sendPing(now: now)
@@ -43,14 +39,13 @@ extension Link {
         self.deadline = now + self.limits.deadAfterJump
     }
 
-    /// Bytes came from the peer, whatever they mean: it lives.
     package mutating func heard(now: Milliseconds) {
         self.lastReceived = now
         self.deadline = nil
     }
 
     private mutating func end(_ code: ErrorCode, _ text: String) -> LinkTick {
-        self.goAway(code, text: text)
+        self.goAway(code, retryAfterSeconds: 0, text: text)
         self.phase = .closed
         return .close(code)
     }

@@ -5,10 +5,6 @@ internal import Wire
 // MARK: - Events from the wire
 
 extension Link {
-    /// Takes the next frame of `batch` at `offset` and moves `offset` past it.
-    ///
-    /// Call it until it returns ``LinkEvent/needMore``; then keep `batch` from `offset` on, which is less than one
-    /// frame, and put it before the next bytes. Frames that ask nothing of the driver are handled on the way.
     package mutating func nextEvent(_ batch: RawSpan, at offset: inout Int, now: Milliseconds) -> LinkEvent {
         while true {
             guard self.phase != .closed, let header = FrameHeader(batch, at: offset) else {
@@ -35,7 +31,7 @@ extension Link {
                     return event
                 }
             } catch {
-                self.goAway(error.code, text: error.detail)
+                self.goAway(error.code, retryAfterSeconds: 0, text: error.detail)
                 self.phase = .closed
                 return .violation(error)
             }
@@ -107,7 +103,7 @@ extension Link {
         case .hello(let hello): return try self.receivedHello(hello)
         case .login(let login):
             self.phase = .authenticating
-            return .login(login)
+            return .login(.version2(login))
         case .welcome(let welcome):
             self.phase = .up
             self.sendPing(now: now)
@@ -278,11 +274,5 @@ extension Link {
         guard self.glitchBucket.take(now: now) else {
             throw PeerViolation(code: .glitches, detail: "too many needless frames")
         }
-    }
-}
-
-extension PeerViolation {
-    static func `protocol`(_ detail: String) -> PeerViolation {
-        PeerViolation(code: .protocolViolation, detail: detail)
     }
 }

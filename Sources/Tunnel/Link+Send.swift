@@ -5,8 +5,6 @@ internal import Wire
 // MARK: - Bytes from the edges, and frames to the wire
 
 extension Link {
-    /// How many bytes the edge may read now; 0 means stop reading until ``nextResumable()`` names the stream.
-    ///
     /// On an idle link that is all the credit there is, as bytes go straight into frames; on a busy one it is the room
     /// in the stream's queue, so that no stream ever holds more than `streamQueue` bytes.
     package mutating func sendAllowance(_ key: StreamKey) -> Int {
@@ -23,9 +21,6 @@ extension Link {
         !self.isCongested && self.fresh.isEmpty && self.active.isEmpty && self.streams[slot].queue.isEmpty
     }
 
-    /// Takes bytes that the edge has read.
-    ///
-    /// - Precondition: not more than the last `sendAllowance`.
     package mutating func send(_ key: StreamKey, _ bytes: RawSpan, now: Milliseconds) {
         guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return }
         self.streams[key.slot].lastActivity = now
@@ -48,9 +43,10 @@ extension Link {
         self.schedule(key.slot)
     }
 
-    /// The edge will read no more: FIN follows what is queued.
-    package mutating func finish(_ key: StreamKey, now: Milliseconds) {
-        guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return }
+    /// FIN follows what is queued; the peer's direction goes on.
+    @discardableResult
+    package mutating func finish(_ key: StreamKey, now: Milliseconds) -> Bool {
+        guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return false }
         self.streams[key.slot].lastActivity = now
         self.streams[key.slot].send = .finishing
         if self.isDirect(key.slot) {
@@ -59,9 +55,9 @@ extension Link {
         } else {
             self.schedule(key.slot)
         }
+        return false
     }
 
-    /// The driver has written `count` bytes of the stream on, to the edge's socket.
     package mutating func consumed(_ key: StreamKey, _ count: Int, now: Milliseconds) {
         guard count > 0, self.streams.contains(key), !self.streams[key.slot].isReset else { return }
         self.streams[key.slot].receiveCredit.consume(count, budget: self.budget)
@@ -79,25 +75,21 @@ extension Link {
         self.windows.append(key)
     }
 
-    /// The kernel shows that the peer of the edge still takes bytes, though none could be reported as written on.
     package mutating func progressed(_ key: StreamKey, now: Milliseconds) {
         guard self.streams.contains(key) else { return }
         self.streams[key.slot].lastProgress = now
     }
 
-    /// Says whether the link's socket holds bytes that it could not send yet.
     package mutating func congestion(_ isCongested: Bool, now: Milliseconds) {
         if isCongested, !self.isCongested { self.lastOutputProgress = now }
         self.isCongested = isCongested
     }
 
-    /// The link's socket took some of the bytes that it held.
     package mutating func outputProgressed(now: Milliseconds) {
         self.lastOutputProgress = now
     }
 
-    /// Moves frames into the outbox until it holds `most` bytes or nothing is left: what the link itself owes first,
-    /// then data in deficit round robin, a full frame a stream and round.
+    /// What the link itself owes goes first, then data in deficit round robin, a full frame a stream and round.
     package mutating func fill(_ most: Int, now: Milliseconds) {
         self.moveControl()
         guard self.phase != .closed else { return }
@@ -119,13 +111,11 @@ extension Link {
         }
     }
 
-    /// Calls `body` with the bytes that are ready for the wire; it returns how many it took.
     package mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int) {
         let taken = self.outbox.withReadable(body)
         self.outbox.consume(taken)
     }
 
-    /// The next starved stream that can take bytes again: let its edge read.
     package mutating func nextResumable() -> StreamKey? {
         while let key = self.resumable.popFirst() {
             if self.streams.contains(key), case .open = self.streams[key.slot].send { return key }

@@ -2,54 +2,8 @@ internal import Bytes
 package import Timing
 package import Wire
 
-/// What the machine found in the bytes that the driver fed it; the driver performs it and feeds on.
-package enum LinkEvent: Equatable {
-    /// The batch holds no further whole frame; from the given offset on it is to be kept.
-    case needMore
-    /// Gateway: ask the authenticator, then call `acceptLogin` or `goAway`.
-    case login(Login)
-    /// Agent: the login was accepted; register the names.
-    case welcomed(Welcome)
-    /// Gateway: answer with `answerRegister`.
-    case register(Register)
-    /// Agent: an answer, or the word that an exposure is gone.
-    case registered(Registered)
-    /// Gateway: close the exposure.
-    case unregister(exposure: UInt16)
-    /// Agent: connect the backend, then call `accept` or `reset`.
-    case opened(StreamKey, Open)
-    /// Gateway: the backend is connected.
-    case accepted(StreamKey)
-    /// Write these bytes of the batch to the edge, then, with `fin`, end its sending direction. Report `consumed`.
-    case data(StreamKey, Range<Int>, fin: Bool)
-    /// Reset the edge and call `release` when it is closed.
-    case reset(StreamKey, ErrorCode)
-    /// The peer takes no new streams, or ends the link.
-    case goAway(GoAway)
-    /// The peer broke the protocol. A GOAWAY is in the outbox: flush and close the socket.
-    case violation(PeerViolation)
-}
-
-/// How a peer broke the protocol.
-package struct PeerViolation: Error, Equatable {
-    package let code: ErrorCode
-    /// For the log: made of our words and numbers only.
-    package let detail: String
-}
-
-/// What the clock demands.
-package enum LinkTick: Equatable {
-    case none
-    /// The link is over: flush the GOAWAY that is in the outbox if that is possible, and close.
-    case close(ErrorCode)
-}
-
 /// One end of a link: the multiplexer.
-///
-/// ## Overview
-/// A pure state machine. The driver feeds it decrypted bytes with `nextEvent`, the bytes of its edges with `send`, and
-/// the clock with `tick`; it takes the frames to send from the outbox, which `fill` tops up, once per turn of the loop
-/// and whenever the link's socket can take more.
+/// It speaks protocol version 2 (`docs/protocol.md`); see ``Multiplexer`` for how it is driven.
 ///
 /// ## States
 /// See ``LinkPhase`` for the link and `SendHalf`, `ReceiveHalf`, `Opening` for a stream.
@@ -60,7 +14,7 @@ package enum LinkTick: Equatable {
 ///   control frames, `maximumStreams` for streams.
 /// - A slot stays taken until the driver has released it, so an edge never meets another stream's bytes.
 /// - Once closed, nothing changes any more.
-package struct Link: ~Copyable {
+package struct Link: ~Copyable, Multiplexer {
     package let role: Role
     package let limits: LinkLimits
     package internal(set) var phase = LinkPhase.awaitingHello
@@ -87,13 +41,13 @@ package struct Link: ~Copyable {
     /// The driver's word that the socket cannot take more now.
     var isCongested = false
     /// Streams that became active; each goes first once.
-    var fresh = KeyRing()
-    var active = KeyRing()
+    var fresh = Ring<StreamKey>()
+    var active = Ring<StreamKey>()
     /// Streams whose new limit must be announced: kept as a list, so that however slowly the peer reads, one WINDOW
     /// frame a stream is owed at most.
-    var windows = KeyRing()
+    var windows = Ring<StreamKey>()
     /// Starved streams that can take bytes again.
-    var resumable = KeyRing()
+    var resumable = Ring<StreamKey>()
 
     var createdAt: Milliseconds
     var lastReceived: Milliseconds
@@ -118,10 +72,9 @@ package struct Link: ~Copyable {
         self.lastOutputProgress = now
     }
 
-    /// Streams that exist, also those that only wait for their edge to close.
     package var streamCount: Int { self.streams.count }
 
-    /// Whether so many streams were opened that the link should make way for a new one: ids are never used twice.
+    /// Ids are never used twice.
     package var isWornOut: Bool { self.lastOpened >= self.limits.lastStream }
 
     /// Bytes that the peers of this link could still make us hold, or that we hold.
@@ -129,7 +82,10 @@ package struct Link: ~Copyable {
 
     package var outboxCount: Int { self.outbox.count }
 
-    /// Whether a flush would find anything to send, or an edge to wake.
+    /// Always: windows slow the peer down.
+    package var takesInput: Bool { true }
+    package mutating func judgeSlowStreams(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) {}
+
     package var needsFlush: Bool {
         !self.outbox.isEmpty || !self.control.isEmpty || !self.windows.isEmpty || !self.fresh.isEmpty
             || !self.active.isEmpty || !self.resumable.isEmpty
@@ -137,7 +93,6 @@ package struct Link: ~Copyable {
 
     // MARK: - Commands of both roles
 
-    /// Says hello; each side's first act.
     package mutating func start(software: String) {
         Hello(
             streamWindow: UInt32(self.limits.helloWindow), maximumStreams: UInt32(self.limits.maximumStreams),
@@ -145,20 +100,17 @@ package struct Link: ~Copyable {
         ).encode(into: &self.control)
     }
 
-    /// Announces that this side ends the link: at once, or with `drain` when the streams are done.
-    package mutating func goAway(_ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
+    package mutating func goAway(_ code: ErrorCode, retryAfterSeconds: UInt16, text: String) {
         guard self.phase != .closed else { return }
         GoAway(code: code, retryAfterSeconds: retryAfterSeconds, lastStream: self.lastOpened, text: text)
             .encode(into: &self.control)
         self.phase = code == .drain && self.phase.isPastLogin ? .leaving : .closed
     }
 
-    /// The connection is gone: nothing is sent or taken any more.
     package mutating func shut() {
         self.phase = .closed
     }
 
-    /// Resets both directions of a stream; the driver resets the edge and calls `release` when it is closed.
     package mutating func reset(_ key: StreamKey, _ code: ErrorCode) {
         guard self.streams.contains(key), !self.streams[key.slot].isReset else { return }
         let isComplete = self.streams[key.slot].isComplete
@@ -170,8 +122,6 @@ package struct Link: ~Copyable {
         self.statistics.resetsSent += 1
     }
 
-    /// The edge is closed: the slot is free for the next stream.
-    ///
     /// A stream whose end is only queued keeps its slot until FIN is sent; one that was still running is reset.
     package mutating func release(_ key: StreamKey) {
         guard self.streams.contains(key) else { return }
@@ -192,8 +142,7 @@ package struct Link: ~Copyable {
         self.statistics.streamsClosed += 1
     }
 
-    /// Keys of all streams, for tearing them down.
-    package func allStreams() -> [StreamKey] {
+    package var streamKeys: [StreamKey] {
         (0..<self.streams.slotLimit).filter { self.streams.isLive($0) }.map {
             StreamKey(slot: $0, id: self.streams[$0].id)
         }
@@ -201,7 +150,6 @@ package struct Link: ~Copyable {
 
     // MARK: - Commands of the gateway
 
-    /// The authenticator said yes.
     package mutating func acceptLogin(_ welcome: Welcome, now: Milliseconds) {
         guard self.phase == .authenticating else { return }
         welcome.encode(into: &self.control)
@@ -215,18 +163,18 @@ package struct Link: ~Copyable {
         answer.encode(into: &self.control)
     }
 
-    /// Whether the agent can be given another stream now; if not, leave visitors in the listener's backlog.
     package var canOpen: Bool {
         self.phase == .up && self.pendingOpens < self.limits.pendingOpens
             && self.control.count < self.limits.owedControl / 2
     }
 
-    /// Whether the agent has no room for another stream: reset the visitor.
     package var isFull: Bool {
         self.streams.count >= min(self.limits.maximumStreams, Int(self.peer?.maximumStreams ?? 0))
     }
 
-    /// Opens a stream for a visitor; nil when the link cannot take it, or its ids are used up.
+    /// Nothing can be spared: each stream of this version ends by itself.
+    package mutating func makeRoom() -> StreamKey? { nil }
+
     package mutating func open(
         exposure: UInt16, visitor: WireAddress, local: WireAddress, now: Milliseconds
     ) -> StreamKey? {
@@ -258,12 +206,6 @@ package struct Link: ~Copyable {
         register.encode(into: &self.control)
     }
 
-    package mutating func unregister(exposure: UInt16) {
-        guard self.phase == .up else { return }
-        NumberFrame.encode(.unregister, exposure, into: &self.control)
-    }
-
-    /// The backend is connected.
     package mutating func accept(_ key: StreamKey, now: Milliseconds) {
         guard self.streams.contains(key), !self.streams[key.slot].isReset else { return }
         guard case .awaitingAccept = self.streams[key.slot].opening else { return }

@@ -129,27 +129,3 @@ struct StreamTable: ~Copyable {
         hole <= cell ? (hole < home && home <= cell) : (hole < home || home <= cell)
     }
 }
-
-/// A first-in, first-out ring of stream keys.
-struct KeyRing {
-    private var keys: [StreamKey] = []
-    private var head = 0
-
-    var isEmpty: Bool { self.head == self.keys.count }
-
-    mutating func append(_ key: StreamKey) { self.keys.append(key) }
-
-    mutating func popFirst() -> StreamKey? {
-        guard self.head < self.keys.count else { return nil }
-        let key = self.keys[self.head]
-        self.head += 1
-        if self.head == self.keys.count {
-            self.keys.removeAll(keepingCapacity: true)
-            self.head = 0
-        } else if self.head >= 64, self.head * 2 >= self.keys.count {
-            self.keys.removeSubrange(0..<self.head)
-            self.head = 0
-        }
-        return key
-    }
-}

@@ -31,6 +31,18 @@ struct DiglettServer: ParsableCommand {
             valueName: "host:port"))
     var listen: [String] = []
 
+    @Option(
+        name: .customLong("listen-v1"),
+        help: ArgumentHelp(
+            "Where to listen for agents of protocol version 1, of the original diglett; may be repeated. "
+                + "(default: nowhere)", valueName: "host:port"))
+    var listenVersion1: [String] = []
+
+    @Flag(
+        name: .customLong("v1-insecure-ok"),
+        help: "Let --listen-v1 listen on more than loopback addresses, though version 1 authenticates nothing.")
+    var allowsInsecureVersion1 = false
+
     @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
     var debug: Int
 
@@ -61,6 +73,8 @@ struct DiglettServer: ParsableCommand {
     mutating func run() throws {
         var options = GatewayOptions()
         options.listen = self.listen
+        options.listenVersion1 = self.listenVersion1
+        options.allowsInsecureVersion1 = self.allowsInsecureVersion1
         options.debug = self.debug
         options.configuration = self.configurationFile
         options.stateDirectory = self.stateDir

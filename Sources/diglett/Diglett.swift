@@ -61,6 +61,11 @@ struct Diglett: ParsableCommand {
     @Flag(help: "End when the link cannot be made or is lost, instead of trying for ever.")
     var once = false
 
+    @Flag(
+        name: .customLong("v1"),
+        help: "Speak protocol version 1, to a gateway of the original diglett. Nothing in it is authenticated.")
+    var version1 = false
+
     @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
     var debug: Int
 
@@ -86,6 +91,7 @@ struct Diglett: ParsableCommand {
         options.publicPort = self.publicPort
         options.output = self.output
         options.once = self.once
+        options.version1 = self.version1
         options.debug = self.debug
         options.configuration = self.configurationFile
         options.stateDirectory = self.stateDir

@@ -4,8 +4,8 @@ import Wire
 
 @Suite("Deadlines")
 struct DeadlineTests {
-    private func tick(_ end: SimulatedEnd, _ now: UInt64) -> (LinkTick, [ErrorCode]) {
-        var expired: [(StreamKey, ErrorCode)] = []
+    private func tick(_ end: SimulatedEnd, _ now: UInt64) -> (LinkTick, [StreamExpiry]) {
+        var expired: [(StreamKey, StreamExpiry)] = []
         let verdict = end.link.tick(now: now, expired: &expired)
         return (verdict, expired.map { $0.1 })
     }
@@ -49,7 +49,7 @@ struct DeadlineTests {
         let pair = connected()
         _ = try #require(pair.open())
         #expect(tick(pair.gateway, 9_999).1.isEmpty)
-        #expect(tick(pair.gateway, 10_000).1 == [.timeout])
+        #expect(tick(pair.gateway, 10_000).1 == [.reset(.timeout)])
     }
 
     @Test("bytes that cannot be written on for 60 s end their stream, and no other")
@@ -63,7 +63,7 @@ struct DeadlineTests {
         pair.exchange()
         pair.gateway.link.heard(now: 59_000)
         #expect(tick(pair.gateway, 59_999).1.isEmpty)
-        #expect(tick(pair.gateway, 60_000).1 == [.stalled])
+        #expect(tick(pair.gateway, 60_000).1 == [.reset(.stalled)])
         #expect(pair.gateway.edges[other]?.wasReset == false)
     }
 
@@ -75,7 +75,7 @@ struct DeadlineTests {
         pair.gateway.link.finish(here, now: 1_000_000)
         pair.gateway.link.heard(now: 1_299_000)
         #expect(tick(pair.gateway, 1_299_999).1.isEmpty)
-        #expect(tick(pair.gateway, 1_300_000).1 == [.idle])
+        #expect(tick(pair.gateway, 1_300_000).1 == [.reset(.idle)])
     }
 
     @Test("a socket that takes nothing for 30 s ends the link")

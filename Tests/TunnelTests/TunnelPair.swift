@@ -92,7 +92,7 @@ final class SimulatedEnd {
             case .opened(let key, _):
                 self.add(key)
                 self.awaitingAccept.append(key)
-            case .accepted: break
+            case .ready, .accepted: break
             case .data(let key, let range, let fin): self.took(key, batch[range], fin)
             case .reset(let key, _): self.edges[key]?.wasReset = true
             case .goAway(let goAway): self.goodbyes.append(goAway)

@@ -1,0 +1,34 @@
+package import Secure
+internal import Timing
+internal import Tunnel
+internal import Version1
+
+/// Which version of the protocol a link speaks: how it is encrypted, and which machine carries its streams.
+package enum LinkProtocol {
+    /// - Parameter serverName: as the dialling side, the host that was dialled.
+    case version2(TLSContext, serverName: String?)
+    case version1
+
+    /// What the handshake of whoever dials begins with.
+    var firstByte: UInt8 {
+        switch self {
+        // RFC 8446, 5.1: a handshake record.
+        case .version2: 22
+        case .version1: Version1Session.magic[0]
+        }
+    }
+
+    func channel(isServer: Bool) throws(SecurityError) -> any SecureChannel {
+        switch self {
+        case .version2(let context, let serverName): try TLSSession(context: context, serverName: serverName)
+        case .version1: try Version1Session(isServer: isServer)
+        }
+    }
+
+    func machine(role: Role, budget: ByteBudget?, now: Milliseconds) -> any Multiplexer & ~Copyable {
+        switch self {
+        case .version2: Link(role: role, limits: LinkLimits(), budget: budget, now: now)
+        case .version1: Version1Link(role: role, limits: Version1Limits(), budget: budget, now: now)
+        }
+    }
+}

@@ -1,0 +1,38 @@
+package import Bytes
+
+/// What the handshake told of the peer.
+package struct ChannelPeer: Equatable, Sendable {
+    /// The pin of the peer's key; nil when it showed no certificate.
+    package let pin: Pin?
+    /// Whether the certificate leads to a trusted authority and names the host that was dialled.
+    package let isTrustedBySystem: Bool
+    /// Why not, in OpenSSL's words.
+    package let systemVerdict: String
+}
+
+/// One encrypted connection as bytes in, bytes out; sockets are the driver's business.
+package protocol SecureChannel: AnyObject {
+    /// The peer, once the handshake is over.
+    var peer: ChannelPeer? { get }
+    /// The peer has said that nothing more will come.
+    var isClosedByPeer: Bool { get }
+    /// Says the first words of the handshake, as the dialling side.
+    func start(output: inout ByteQueue) throws(SecurityError)
+    /// Takes what the socket delivered; what it means is written to `plain`, what must be answered to `output`.
+    ///
+    /// - Precondition: `plain` is at least as large as `input` and 16 KiB more.
+    /// - Returns: number of bytes written to `plain`. All of `input` is used up.
+    func receive(
+        _ input: UnsafeRawBufferPointer, into plain: UnsafeMutableRawBufferPointer, output: inout ByteQueue
+    ) throws(SecurityError) -> Int
+    /// Encrypts all of `plain` into `output`.
+    ///
+    /// - Precondition: the handshake is over.
+    func encrypt(_ plain: UnsafeRawBufferPointer, output: inout ByteQueue) throws(SecurityError)
+    /// Says that nothing more will come, if there is a way to say it.
+    func close(output: inout ByteQueue)
+}
+
+extension SecureChannel {
+    package var isEstablished: Bool { self.peer != nil }
+}

@@ -1,0 +1,91 @@
+package import Bytes
+internal import COpenSSL
+
+/// The encryption of protocol version 1 (`docs/version-1.md`), which keeps out the curious and nobody else: both
+/// directions use one key stream, nothing is authenticated and any bit can be flipped on the way.
+///
+/// Each side sends 38 bytes, `magic | version u8 | compressed public key`, the dialling side first; everything after
+/// them is encrypted.
+package final class Version1Session: SecureChannel {
+    /// "digl".
+    package static let magic: [UInt8] = [0x64, 0x69, 0x67, 0x6C]
+    static let version: UInt8 = 1
+    private static let greetingSize = 5 + Version1KeyPair.publicKeySize
+
+    private enum State {
+        /// The peer's greeting has come so far.
+        case greeting([UInt8])
+        case open(seal: Version1Cipher, open: Version1Cipher)
+    }
+
+    private let isServer: Bool
+    private let keys: Version1KeyPair
+    private var state = State.greeting([])
+    package private(set) var peer: ChannelPeer?
+    /// The protocol has no way to say it.
+    package var isClosedByPeer: Bool { false }
+
+    package init(isServer: Bool) throws(SecurityError) {
+        self.isServer = isServer
+        self.keys = try Version1KeyPair()
+    }
+
+    /// - Parameter secret: a big-endian number from 1 to the curve's order less 1. For test vectors only.
+    package init(isServer: Bool, secret: [UInt8]) throws(SecurityError) {
+        self.isServer = isServer
+        self.keys = try Version1KeyPair(secret: secret)
+    }
+
+    private func greet(_ output: inout ByteQueue) {
+        output.append(Self.magic)
+        output.append(Self.version)
+        output.append(self.keys.publicKey)
+    }
+
+    package func start(output: inout ByteQueue) throws(SecurityError) { self.greet(&output) }
+
+    package func receive(
+        _ input: UnsafeRawBufferPointer, into plain: UnsafeMutableRawBufferPointer, output: inout ByteQueue
+    ) throws(SecurityError) -> Int {
+        switch self.state {
+        case .open(_, let open):
+            try open.apply(input, to: plain)
+            return input.count
+        case .greeting(var greeting):
+            let taken = min(Self.greetingSize - greeting.count, input.count)
+            greeting += input[..<taken]
+            // As early as it can be told, so that a stranger is not waited for.
+            guard greeting.prefix(4) == Self.magic.prefix(greeting.count) else {
+                throw SecurityError("not the greeting of protocol version 1")
+            }
+            if greeting.count > 4, greeting[4] != Self.version {
+                throw SecurityError("the peer speaks version \(greeting[4]) and not 1")
+            }
+            guard greeting.count == Self.greetingSize else {
+                self.state = .greeting(greeting)
+                return 0
+            }
+            var digest = try self.keys.sharedDigest(with: Array(greeting[5...]))
+            defer { digest.withUnsafeMutableBytes { OPENSSL_cleanse($0.baseAddress, $0.count) } }
+            let open = try Version1Cipher(digest: digest)
+            self.state = .open(seal: try Version1Cipher(digest: digest), open: open)
+            self.peer = ChannelPeer(pin: nil, isTrustedBySystem: false, systemVerdict: "version 1 knows nobody")
+            if self.isServer { self.greet(&output) }
+            let rest = UnsafeRawBufferPointer(rebasing: input[taken...])
+            try open.apply(rest, to: plain)
+            return rest.count
+        }
+    }
+
+    package func encrypt(_ plain: UnsafeRawBufferPointer, output: inout ByteQueue) throws(SecurityError) {
+        guard case .open(let seal, _) = self.state else { preconditionFailure("encrypting before the handshake") }
+        var failure: SecurityError?
+        output.append(most: plain.count) { room in
+            do throws(SecurityError) { try seal.apply(plain, to: room) } catch { failure = error }
+            return failure == nil ? plain.count : 0
+        }
+        if let failure { throw failure }
+    }
+
+    package func close(output: inout ByteQueue) {}
+}

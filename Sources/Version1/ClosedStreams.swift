@@ -1,0 +1,35 @@
+internal import Timing
+internal import Tunnel
+
+/// Streams that the agent has closed a moment ago: the gateway may have sent more of them before it knew.
+///
+/// Taken for a new stream, such a straggler would reach the backend on a connection of its own, and a request that its
+/// visitor has given up and perhaps repeated would be carried out.
+struct ClosedStreams {
+    private let span: Milliseconds
+    private let most: Int
+    private var expiries: [UInt32: Milliseconds] = [:]
+    private var order = Ring<(id: UInt32, expiry: Milliseconds)>()
+
+    init(span: Milliseconds, most: Int) {
+        self.span = span
+        self.most = most
+    }
+
+    mutating func insert(_ id: UInt32, now: Milliseconds) {
+        self.expiries[id] = now + self.span
+        self.order.append((id, now + self.span))
+        while let first = self.order.first, first.expiry <= now || self.order.count > self.most {
+            _ = self.order.popFirst()
+            if self.expiries[first.id] == first.expiry { self.expiries[first.id] = nil }
+        }
+    }
+
+    /// The gateway has closed it too: nothing more of it can come.
+    mutating func remove(_ id: UInt32) { self.expiries[id] = nil }
+
+    func contains(_ id: UInt32, now: Milliseconds) -> Bool {
+        guard let expiry = self.expiries[id] else { return false }
+        return now < expiry
+    }
+}

@@ -1,0 +1,25 @@
+internal import Tunnel
+
+/// Gives out the stream ids of a link at the gateway.
+///
+/// Ids are `registration << 16 | n` with n from 1 to 65,535, as in the original, where n was the visitor's source port
+/// and two visitors could have the same. Of the ids that are free, the one that has been so for the longest is given
+/// out, so that what an agent still sends for an old stream does not meet a new one.
+struct StreamIDs {
+    private let prefix: UInt32
+    private var fresh: UInt32 = 1
+    private var free = Ring<UInt32>()
+
+    init(registration: UInt16) { self.prefix = UInt32(registration) << 16 }
+
+    /// Nil when all 65,535 are in use.
+    mutating func take() -> UInt32? {
+        if self.fresh <= UInt32(UInt16.max) {
+            defer { self.fresh += 1 }
+            return self.prefix | self.fresh
+        }
+        return self.free.popFirst()
+    }
+
+    mutating func give(_ id: UInt32) { self.free.append(id) }
+}

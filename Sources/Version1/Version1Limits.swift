@@ -1,0 +1,45 @@
+package import Timing
+
+/// Every bound of a link of version 1, with its default. Sizes are bytes, spans are milliseconds.
+///
+/// Version 1 has no flow control: what a peer sends has to be taken or dropped, and the only brake is not to read the
+/// link at all, which holds up every stream of it.
+package struct Version1Limits: Sendable {
+    /// What waits for one edge when the link stops reading. With one read of the link (256 KiB) on top it stays within
+    /// 1 MiB.
+    package var slowStream = 768 * 1024
+    /// The same once `linkBudget` is spent.
+    package var slowStreamUnderPressure = 64 * 1024
+    /// What one read of the link may bring.
+    package var readSize = 256 * 1024
+    /// A stream that keeps the link waiting must take this much in `patience`, 2 Mbit/s, or is cut.
+    package var leastProgress = 128 * 1024
+    package var patience: Milliseconds = 500
+    /// Sum of what waits for the edges of a link.
+    package var linkBudget = 32 * 1024 * 1024
+    /// What an edge may read at once.
+    package var sendSize = 128 * 1024
+    /// Streams open at once.
+    package var maximumStreams = 1_024
+    /// Bytes that we owe a peer who does not read, before new answers to it are left out.
+    package var owedControl = 64 * 1024
+    /// From the TCP connection to the registered name.
+    package var loginDeadline: Milliseconds = 15_000
+    /// The visitor will send no more, and waits for an answer that has not begun.
+    package var answerGrace: Milliseconds = 30_000
+    /// The same after the answer has begun: this much silence is taken for its end.
+    package var quietGrace: Milliseconds = 1_000
+    /// The peer has closed the stream, and the socket at the edge is not closed yet.
+    package var closedGrace: Milliseconds = 5_000
+    /// Bytes wait to be written on and none was.
+    package var stalled: Milliseconds = 60_000
+    /// The link's socket has bytes to send and takes none.
+    package var outputStalled: Milliseconds = 30_000
+    /// Agent: how long bytes for a stream that we have closed are taken for stragglers of it, and not for a new stream
+    /// with its id.
+    package var stragglers: Milliseconds = 2_000
+    /// Agent: closed streams that are remembered for that.
+    package var rememberedStreams = 4_096
+
+    package init() {}
+}

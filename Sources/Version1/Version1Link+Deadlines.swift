@@ -1,0 +1,60 @@
+internal import Bytes
+package import Timing
+package import Tunnel
+internal import Wire
+
+// MARK: - The clock
+
+extension Version1Link {
+    package mutating func tick(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) -> LinkTick {
+        self.clock = now
+        if let refusal = self.refusal {
+            self.stage = .closed
+            return .close(refusal)
+        }
+        if self.isCongested, now - self.lastOutputProgress >= self.limits.outputStalled {
+            return self.close(.stalled, "takes no bytes")
+        }
+        switch self.stage {
+        case .closed: return .none
+        case .login, .authenticating, .name, .naming, .finish:
+            guard now - self.createdAt >= self.limits.loginDeadline else { return .none }
+            return self.close(.handshakeTimeout, "the login took too long")
+        case .open, .leaving: break
+        }
+        for stream in self.streams {
+            guard let expiry = self.expiry(stream) else { continue }
+            self.end(stream.key.slot)
+            if case .reset = expiry { self.forgetPending(stream.key.slot) }
+            expired.append((stream.key, expiry))
+        }
+        self.outbox.releaseStorageIfEmpty()
+        return .none
+    }
+
+    private mutating func close(_ code: ErrorCode, _ text: String) -> LinkTick {
+        self.goAway(code, retryAfterSeconds: 0, text: text)
+        self.stage = .closed
+        return .close(code)
+    }
+
+    private func expiry(_ stream: Stream) -> StreamExpiry? {
+        if case .free = stream.state { return nil }
+        if stream.pending > 0 {
+            return self.clock - stream.lastProgress >= self.limits.stalled ? .reset(.stalled) : nil
+        }
+        let quiet = self.clock - stream.lastActivity
+        switch stream.state {
+        case .waiting, .open, .over, .free: return nil
+        case .halfClosed:
+            return quiet >= (stream.hasAnswer ? self.limits.quietGrace : self.limits.answerGrace) ? .finish : nil
+        case .closedByPeer: return quiet >= self.limits.closedGrace ? .finish : nil
+        }
+    }
+
+    /// Bytes are no sign that the peer is there, as it need not send any; the kernel's keep-alive probes are.
+    package mutating func heard(now: Milliseconds) {}
+
+    /// There is no way to ask.
+    package mutating func clockJumped(now: Milliseconds) {}
+}

@@ -1,0 +1,151 @@
+internal import Bytes
+package import Timing
+package import Tunnel
+internal import Wire
+
+// MARK: - Bytes from the edges
+
+extension Version1Link {
+    /// Nothing is queued here: edges read while the link's socket takes bytes, each once a turn of the loop, and that
+    /// shares the link evenly between them.
+    package mutating func sendAllowance(_ key: StreamKey) -> Int {
+        guard self.contains(key) else { return 0 }
+        switch self.streams[key.slot].state {
+        case .waiting, .open:
+            guard self.isCongested else { return self.limits.sendSize }
+            self.starve(key.slot)
+            return 0
+        case .closedByPeer: return self.limits.sendSize
+        case .halfClosed, .over, .free: return 0
+        }
+    }
+
+    private mutating func starve(_ slot: Int) {
+        guard !self.streams[slot].isStarved else { return }
+        self.streams[slot].isStarved = true
+        self.starved.append(self.streams[slot].key)
+    }
+
+    package mutating func send(_ key: StreamKey, _ bytes: RawSpan, now: Milliseconds) {
+        guard self.contains(key) else { return }
+        self.clock = now
+        switch self.streams[key.slot].state {
+        case .waiting, .open: break
+        case .halfClosed, .closedByPeer, .over, .free: return
+        }
+        self.streams[key.slot].state = .open
+        self.streams[key.slot].hasAnswer = false
+        self.streams[key.slot].lastActivity = now
+        var offset = 0
+        while offset < bytes.byteCount {
+            let size = min(bytes.byteCount - offset, FrameHeader.maximumPayload)
+            appendHeader(.payload, id: self.streams[key.slot].wireID, length: size, to: &self.outbox)
+            self.outbox.append(bytes.extracting(offset..<(offset + size)))
+            offset += size
+        }
+    }
+
+    /// The agent closes the stream. The gateway waits for the rest of the answer: `Close` would end the backend's
+    /// direction as well, and a visitor who says all that it has to say at once would get no answer.
+    package mutating func finish(_ key: StreamKey, now: Milliseconds) -> Bool {
+        guard self.contains(key) else { return false }
+        self.clock = now
+        self.streams[key.slot].lastActivity = now
+        switch (self.streams[key.slot].state, self.role) {
+        case (.open, .gateway):
+            self.streams[key.slot].state = .halfClosed
+            return false
+        case (.waiting, _), (.open, .agent), (.closedByPeer, _):
+            self.end(key.slot)
+            return true
+        case (.halfClosed, _), (.over, _), (.free, _): return false
+        }
+    }
+
+    package mutating func consumed(_ key: StreamKey, _ count: Int, now: Milliseconds) {
+        guard count > 0, self.contains(key), self.streams[key.slot].pending > 0 else { return }
+        precondition(count <= self.streams[key.slot].pending, "more written on than had arrived")
+        self.clock = now
+        self.streams[key.slot].pending -= count
+        self.budget.give(count)
+        self.streams[key.slot].lastProgress = now
+        self.streams[key.slot].lastActivity = now
+        self.judge(key.slot)
+    }
+
+    package mutating func progressed(_ key: StreamKey, now: Milliseconds) {
+        guard self.contains(key) else { return }
+        self.streams[key.slot].lastProgress = now
+        self.streams[key.slot].lastActivity = now
+    }
+
+    /// The backend is connected: there is no word for that.
+    package mutating func accept(_ key: StreamKey, now: Milliseconds) {}
+
+    package mutating func nextResumable() -> StreamKey? {
+        guard !self.isCongested else { return nil }
+        while let key = self.starved.popFirst() {
+            guard self.contains(key) else { continue }
+            self.streams[key.slot].isStarved = false
+            return key
+        }
+        return nil
+    }
+
+    // MARK: The link's socket
+
+    package mutating func congestion(_ isCongested: Bool, now: Milliseconds) {
+        if isCongested, !self.isCongested { self.lastOutputProgress = now }
+        self.isCongested = isCongested
+    }
+
+    package mutating func outputProgressed(now: Milliseconds) { self.lastOutputProgress = now }
+
+    /// Everything is in the outbox already.
+    package mutating func fill(_ most: Int, now: Milliseconds) {}
+
+    package mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int) {
+        let taken = self.outbox.withReadable(body)
+        self.outbox.consume(taken)
+    }
+
+    // MARK: Slow edges
+
+    /// Says anew whether a stream keeps the link waiting.
+    mutating func judge(_ slot: Int) {
+        let key = self.streams[slot].key
+        let pending = self.streams[slot].pending
+        if let slow = self.streams[slot].slow {
+            guard pending < slow.mark else {
+                // The rest of a read that has brought it over the mark.
+                self.streams[slot].slow = (slow.mark, max(slow.lastPending, pending))
+                return
+            }
+            self.streams[slot].slow = nil
+            self.slow.removeAll { $0 == key }
+        } else if pending >= self.limits.slowStreamUnderPressure {
+            // Where little can be held, what is held has to be less.
+            let isShort = self.budget.available < self.limits.readSize
+            let mark = isShort ? self.limits.slowStreamUnderPressure : self.limits.slowStream
+            guard pending >= mark else { return }
+            if self.slow.isEmpty { self.slowSince = self.clock }
+            self.streams[slot].slow = (mark, pending)
+            self.slow.append(key)
+        }
+    }
+
+    package mutating func judgeSlowStreams(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) {
+        self.clock = now
+        guard !self.slow.isEmpty, now - self.slowSince >= self.limits.patience else { return }
+        self.slowSince = now
+        for key in self.slow where self.contains(key) {
+            let pending = self.streams[key.slot].pending
+            if (self.streams[key.slot].slow?.lastPending ?? pending) - pending >= self.limits.leastProgress {
+                self.streams[key.slot].slow?.lastPending = pending
+            } else {
+                self.reset(key, .stalled)
+                expired.append((key, .reset(.stalled)))
+            }
+        }
+    }
+}

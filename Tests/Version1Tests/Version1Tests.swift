@@ -1,0 +1,295 @@
+import Testing
+import Tunnel
+import Version1
+import Wire
+
+@Suite("Version 1, the gateway's side")
+struct GatewaySideTests {
+    @Test("a login, a name and a visitor, byte by byte")
+    func session() throws {
+        let end = End(.gateway)
+        #expect(end.phase == .awaitingLogin)
+        end.feedSlowly(frame(login, "secret"))
+        #expect(end.events == [.login(.version1(token: "secret"))])
+        end.link.acceptLogin(Welcome(linkID: 1, maximumNames: 16), now: 0)
+        #expect(end.output() == frame(ok))
+        end.feedSlowly(frame(register, 7, Array("example".utf8)))
+        #expect(end.events.last == .register(Register(exposure: 7, port: 0, name: "example")))
+        end.link.answerRegister(Registered(exposure: 7, code: .none, port: 1, text: ""))
+        #expect(end.output() == frame(ok))
+        #expect(!end.canOpen)
+        end.feedSlowly(frame(finishRegister))
+        #expect(end.events.last == .ready)
+        #expect(end.canOpen)
+
+        let key = try #require(end.open())
+        #expect(end.output() == [], "the agent hears of a stream with its first bytes")
+        end.send(key, [1, 2, 3])
+        #expect(end.output() == frame(payload, 7 << 16 | 1, [1, 2, 3]))
+        end.feedSlowly(frame(payload, 7 << 16 | 1, [4, 5]) + frame(payload, 7 << 16 | 1))
+        #expect(end.data[key] == [4, 5])
+        end.feedSlowly(frame(close, 7 << 16 | 1))
+        #expect(end.ended == [key])
+        #expect(end.finish(key))
+        end.link.release(key)
+        #expect(end.output() == [], "a stream that the agent has closed is not closed again")
+        #expect(end.streamCount == 0)
+        #expect(end.violations.isEmpty)
+    }
+
+    @Test("a session means the same wherever it is split")
+    func splits() {
+        let bytes = frame(payload, 1, [UInt8](repeating: 9, count: 300)) + frame(payload, 99, [1]) + frame(close, 1)
+        for at in 0...bytes.count {
+            let end = readyGateway()
+            let key = end.open()
+            end.feed(Array(bytes[..<at]))
+            end.feed(Array(bytes[at...]))
+            #expect(key.flatMap { end.data[$0] } == [UInt8](repeating: 9, count: 300))
+            #expect(end.ended.count == 1)
+            #expect(end.violations.isEmpty)
+        }
+    }
+
+    /// Frames that an agent must not send, by how far it has come.
+    private static let forbidden: [(stage: Int, kinds: [UInt8])] = [
+        (0, [ok, error, register, finishRegister, payload, close, terminate]),
+        (1, [ok, error, register, finishRegister, payload, close, terminate, login]),
+        (2, [ok, error, finishRegister, payload, close, terminate, login]),
+        (3, [ok, error, register, finishRegister, payload, close, terminate, login]),
+        (4, [ok, error, register, payload, close, terminate, login]),
+        (5, [ok, error, register, finishRegister, terminate, login]),
+    ]
+
+    private func gateway(at stage: Int) -> End {
+        let end = End(.gateway)
+        if stage >= 1 { end.feed(frame(login, "t")) }
+        if stage >= 2 { end.link.acceptLogin(Welcome(linkID: 1, maximumNames: 1), now: 0) }
+        if stage >= 3 { end.feed(frame(register, "n")) }
+        if stage >= 4 { end.link.answerRegister(Registered(exposure: 0, code: .none, port: 1, text: "")) }
+        if stage >= 5 { end.feed(frame(finishRegister)) }
+        _ = end.output()
+        return end
+    }
+
+    @Test("every frame at the wrong time ends the link", arguments: forbidden.map(\.stage))
+    func wrongTime(_ stage: Int) throws {
+        for kind in try #require(Self.forbidden.first { $0.stage == stage }).kinds + Array(8...255) {
+            let end = gateway(at: stage)
+            // The header alone is enough.
+            end.feed(Array(frame(kind, 0, [65]).prefix(7)))
+            #expect(end.violations.count == 1, "kind \(kind)")
+            #expect(end.phase == .closed)
+            #expect(end.output().first == error)
+        }
+    }
+
+    @Test("the original's words for what it refuses")
+    func words() {
+        func answer(_ stage: Int, _ bytes: [UInt8]) -> [UInt8] {
+            let end = gateway(at: stage)
+            end.feed(bytes)
+            return end.output()
+        }
+        #expect(answer(0, frame(register, "n")) == frame(error, "received unexpected message"))
+        #expect(answer(2, frame(finishRegister)) == frame(error, "missing name registration"))
+        #expect(answer(4, frame(register, "n")) == frame(error, "only one name registration is allowed"))
+        #expect(answer(5, frame(register, "n")) == frame(error, "only one name registration is allowed"))
+
+        let refused = gateway(at: 1)
+        refused.link.goAway(.loginRefused, retryAfterSeconds: 0, text: "the login was refused")
+        #expect(refused.output() == frame(error, "authentication error: invalid token"))
+        let nameless = gateway(at: 3)
+        nameless.link.answerRegister(Registered(exposure: 0, code: .nameNotAllowed, port: 0, text: "no"))
+        #expect(nameless.output() == frame(error, "not authorized to use this domain"))
+        #expect(nameless.tick().verdict == .close(.nameNotAllowed))
+        let taken = gateway(at: 3)
+        taken.link.answerRegister(Registered(exposure: 0, code: .nameTaken, port: 0, text: "somebody has it"))
+        #expect(taken.output() == frame(error, "somebody has it"))
+    }
+
+    @Test("a login of 4 KiB is taken, a longer one not even waited for")
+    func loginSize() {
+        let end = End(.gateway)
+        end.feed(frame(login, 0, [UInt8](repeating: 65, count: 4_096)))
+        #expect(end.events.count == 1 && end.violations.isEmpty)
+        let other = End(.gateway)
+        other.feed(Array(frame(login, 0, [UInt8](repeating: 65, count: 4_097)).prefix(7)))
+        #expect(other.violations.count == 1)
+        let binary = End(.gateway)
+        binary.feed(frame(login, 0, [0xFF]))
+        #expect(binary.violations.count == 1)
+    }
+
+    @Test("the login has 15 s, up to FinishRegister", arguments: 0...4)
+    func loginDeadline(_ stage: Int) {
+        let end = gateway(at: stage)
+        end.now = 14_999
+        #expect(end.tick().verdict == .none)
+        end.now = 15_000
+        #expect(end.tick().verdict == .close(.handshakeTimeout))
+    }
+
+    @Test("payloads of 0 and of 65,535 bytes; unknown streams are ignored")
+    func sizes() throws {
+        let end = readyGateway()
+        let key = try #require(end.open())
+        let most = (0..<65_535).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+        end.feed(frame(payload, 1) + frame(payload, 2, most) + frame(payload, 1, most) + frame(close, 2))
+        #expect(end.data == [key: most])
+        #expect(end.ended.isEmpty && end.violations.isEmpty)
+        end.send(key, most + most)
+        #expect(end.output() == frame(payload, 1, most) + frame(payload, 1, most))
+    }
+
+    @Test("ids are given out in turn, and again only after all others")
+    func ids() throws {
+        let end = readyGateway(registration: 3)
+        func use() throws -> UInt32 {
+            let key = try #require(end.open())
+            end.send(key, [1])
+            let bytes = end.output()
+            end.link.release(key)
+            #expect(Array(end.output().prefix(1)) == [close])
+            return bytes[1...4].reduce(0) { $0 << 8 | UInt32($1) }
+        }
+        let first = try (1...65_535).map { _ in try use() }
+        #expect(Set(first).count == 65_535)
+        #expect(first.allSatisfy { $0 >> 16 == 3 && $0 & 0xFFFF != 0 })
+        #expect(try (1...65_535).map { _ in try use() } == first)
+        #expect(end.streamCount == 0)
+    }
+
+    @Test("Close for a visitor who sends no more waits for the answer")
+    func halfClose() throws {
+        let end = readyGateway()
+        let key = try #require(end.open())
+        end.send(key, [1])
+        #expect(!end.finish(key))
+        #expect(end.output() == frame(payload, 1, [1]))
+        end.now = 29_999
+        #expect(end.tick().expired.isEmpty)
+        end.feed(frame(payload, 1, [2]))
+        end.now = 30_998
+        #expect(end.tick().expired.isEmpty, "the answer has begun")
+        end.now = 30_999
+        let expired = end.tick().expired
+        #expect(expired.map(\.key) == [key] && expired.map(\.expiry) == [.finish])
+        #expect(end.output() == frame(close, 1))
+        end.feed(frame(payload, 1, [3]))
+        #expect(end.data[key] == [2], "what comes after Close is too late")
+    }
+
+    @Test("Close for a visitor whose answer does not begin comes after 30 s")
+    func halfCloseUnanswered() throws {
+        let end = readyGateway()
+        let key = try #require(end.open())
+        end.feed(frame(payload, 1, [9]))
+        end.send(key, [1])
+        _ = end.finish(key)
+        end.now = 29_999
+        #expect(end.tick().expired.isEmpty, "what came before the request is no answer")
+        end.now = 30_000
+        #expect(end.tick().expired.map(\.expiry) == [.finish])
+    }
+
+    @Test("the agent's Close after a half-close ends the stream in order at once")
+    func halfCloseAnswered() throws {
+        let end = readyGateway()
+        let key = try #require(end.open())
+        end.send(key, [1])
+        _ = end.finish(key)
+        _ = end.output()
+        end.feed(frame(payload, 1, [2]) + frame(close, 1))
+        #expect(end.data[key] == [2] && end.ended == [key])
+        end.link.release(key)
+        #expect(end.output() == [])
+    }
+
+    @Test("a visitor who leaves without a word costs the agent nothing")
+    func silentVisitor() throws {
+        let end = readyGateway()
+        let key = try #require(end.open())
+        #expect(end.finish(key), "the edge can close at once")
+        end.link.release(key)
+        let other = try #require(end.open())
+        end.link.reset(other, .aborted)
+        end.link.release(other)
+        #expect(end.output() == [])
+    }
+
+    @Test("a visitor that stays after the agent's Close is sent away in order")
+    func lingeringVisitor() throws {
+        let end = readyGateway()
+        let key = try #require(end.open())
+        end.send(key, [1])
+        _ = end.output()
+        end.feed(frame(close, 1))
+        #expect(end.allowance(key) > 0)
+        end.send(key, [2])
+        #expect(end.output() == [], "nobody hears what it says")
+        end.now = 4_999
+        #expect(end.tick().expired.isEmpty)
+        end.now = 5_000
+        #expect(end.tick().expired.map(\.expiry) == [.finish])
+    }
+
+    @Test("when the link is full, a stream that is probably done makes room")
+    func makesRoom() throws {
+        var limits = Version1Limits()
+        limits.maximumStreams = 4
+        let end = readyGateway(limits: limits)
+        let keys = try (0..<4).map { _ in try #require(end.open()) }
+        #expect(end.isFull)
+        #expect(end.makeRoom() == nil)
+        for (index, key) in keys.enumerated() { end.send(key, [UInt8(index)]) }
+        _ = end.output()
+        end.now = 10
+        _ = end.finish(keys[0])
+        end.now = 11
+        _ = end.finish(keys[1])
+        end.feed(frame(payload, 2, [1]))
+        // The one with an answer before the one without.
+        #expect(end.makeRoom() == keys[1])
+        #expect(end.output() == frame(close, 2))
+        #expect(!end.isFull)
+        #expect(end.open() != nil)
+        #expect(end.makeRoom() == keys[0])
+        end.feed(frame(close, 3))
+        #expect(end.open() != nil)
+        #expect(end.makeRoom() == keys[2])
+        #expect(end.open() != nil)
+        #expect(end.makeRoom() == nil)
+        #expect(end.open() == nil)
+    }
+
+    @Test("while the link's socket is full, edges wait and are woken in turn")
+    func congestion() throws {
+        let end = readyGateway()
+        let keys = try (0..<3).map { _ in try #require(end.open()) }
+        end.link.congestion(true, now: 0)
+        for key in keys + keys { #expect(end.allowance(key) == 0) }
+        #expect(end.nextResumable() == nil)
+        end.link.congestion(false, now: 0)
+        #expect(keys.map { _ in end.nextResumable() } == keys)
+        #expect(end.nextResumable() == nil)
+        end.link.congestion(true, now: 1_000)
+        end.now = 30_999
+        #expect(end.tick().verdict == .none)
+        end.now = 31_000
+        #expect(end.tick().verdict == .close(.stalled))
+    }
+
+    @Test("draining opens no streams and lets the others finish")
+    func drain() throws {
+        let end = readyGateway()
+        let key = try #require(end.open())
+        end.send(key, [1])
+        _ = end.output()
+        end.link.goAway(.drain, retryAfterSeconds: 1, text: "bye")
+        #expect(end.output() == [] && end.phase == .leaving)
+        #expect(end.open() == nil)
+        end.feed(frame(payload, 1, [5]))
+        #expect(end.data[key] == [5])
+    }
+}
