@@ -26,7 +26,7 @@ package struct Version1Limits: Sendable {
     /// From the TCP connection to the registered name.
     package var loginDeadline: Milliseconds = 15_000
     /// The visitor will send no more, and waits for an answer that has not begun.
-    package var answerGrace: Milliseconds = 30_000
+    package var answerGrace: Milliseconds = 10_000
     /// The same after the answer has begun: this much silence is taken for its end.
     package var quietGrace: Milliseconds = 1_000
     /// The peer has closed the stream, and the socket at the edge is not closed yet.

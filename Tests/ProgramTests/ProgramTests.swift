@@ -23,6 +23,7 @@ private final class World {
         self.log = LogLines()
         var options = GatewayOptions()
         options.listen = ["127.0.0.1:0"]
+        options.listenVersion1 = ["127.0.0.1:0"]
         options.stateDirectory = "\(self.directory)/gateway"
         options.exposePorts = ports
         self.gateway = try GatewayServer(
@@ -30,9 +31,13 @@ private final class World {
         try self.gateway.start()
     }
 
-    func startAgent(_ names: [String], state: String = "agent", once: Bool = false) throws -> AgentProgram {
+    func startAgent(_ names: [String], state: String = "agent", once: Bool = false, version1: Bool = false) throws
+        -> AgentProgram
+    {
         var options = AgentOptions()
-        options.gateway = try #require(self.gateway.agentAddresses.first).description
+        let doors = version1 ? self.gateway.version1Addresses : self.gateway.agentAddresses
+        options.gateway = try #require(doors.first).description
+        options.version1 = version1
         options.names = names
         options.stateDirectory = "\(self.directory)/\(state)"
         options.once = once
@@ -93,31 +98,35 @@ private final class LogLines {
     var lines: [String] { self.store.lines }
 }
 
-/// Answers each connection with what it got, once the peer has ended its direction.
+/// Answers each connection with what it got.
 private final class EchoBackend: TCPListenerDelegate {
     let listener: TCPListener
+    let echoes: Connection.Echo
     var connections: [Connection] = []
 
-    init(loop: EventLoop) throws {
+    init(loop: EventLoop, echoes: Connection.Echo = .atEnd) throws {
+        self.echoes = echoes
         self.listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
         self.listener.delegate = self
     }
 
     func listener(_ listener: TCPListener, didAccept stream: SocketStream) {
-        self.connections.append(Connection(stream, echoes: true))
+        self.connections.append(Connection(stream, echoes: self.echoes))
     }
 
     func listener(_ listener: TCPListener, didFail error: UVError) {}
 }
 
 private final class Connection: SocketStreamDelegate {
+    enum Echo { case never, atOnce, atEnd }
+
     let stream: SocketStream
-    private let echoes: Bool
+    private let echoes: Echo
     var received: [UInt8] = []
     var hasEnded = false
     var error: UVError?
 
-    init(_ stream: SocketStream, echoes: Bool = false) {
+    init(_ stream: SocketStream, echoes: Echo = .never) {
         self.stream = stream
         self.echoes = echoes
         stream.delegate = self
@@ -126,12 +135,15 @@ private final class Connection: SocketStreamDelegate {
 
     func readAllowance(_ stream: SocketStream) -> Int { .max }
 
-    func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) { self.received += Array(bytes) }
+    func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        self.received += Array(bytes)
+        if self.echoes == .atOnce { _ = stream.write(bytes) }
+    }
 
     func socketStreamDidReachEnd(_ stream: SocketStream) {
         self.hasEnded = true
-        guard self.echoes else { return }
-        _ = self.received.withUnsafeBytes { stream.write($0) }
+        guard self.echoes != .never else { return }
+        if self.echoes == .atEnd { _ = self.received.withUnsafeBytes { stream.write($0) } }
         stream.shutdownWriting()
     }
 
@@ -184,6 +196,38 @@ struct ProgramTests {
         backend.listener.close()
         world.finish()
         #expect(world.log.lines.contains("unregister domain 'example'"))
+    }
+
+    @Test("carry streams of version 1 too, on the same port after the agent's return, and end without a handle left")
+    func version1() throws {
+        let world = try World()
+        let backend = try EchoBackend(loop: world.loop, echoes: .atOnce)
+        let first = try world.startAgent(["example=127.0.0.1:\(backend.listener.address.port)"], version1: true)
+        let port = try world.port(of: "example")
+        var visitors: [(Connection, [UInt8])] = []
+        for size in [1, 100, 65_535, 65_536, 300_000, 700_000] {
+            for copy in 0..<3 {
+                let visitor = try world.visit(port)
+                let bytes = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 13 &+ copy &+ $0 >> 8) }
+                _ = bytes.withUnsafeBytes { visitor.stream.write($0) }
+                visitors.append((visitor, bytes))
+            }
+        }
+        #expect(world.loop.run { visitors.allSatisfy { $0.0.received.count >= $0.1.count || $0.0.error != nil } })
+        for (visitor, bytes) in visitors {
+            #expect(visitor.received == bytes)
+            visitor.stream.shutdownWriting()
+        }
+        // The answer is taken for complete after a moment of silence, and the backend hears of the end.
+        #expect(world.loop.run { visitors.allSatisfy { $0.0.hasEnded } && backend.connections.allSatisfy(\.hasEnded) })
+        for (visitor, _) in visitors { visitor.stream.close() }
+        for connection in backend.connections { connection.stream.close() }
+        backend.listener.close()
+        first.stop()
+        #expect(world.loop.run { world.log.lines.contains("unregister domain 'example'") })
+        _ = try world.startAgent(["example=127.0.0.1:9"], version1: true)
+        #expect(try world.port(of: "example", registration: 2) == port)
+        world.finish()
     }
 
     @Test("give a visitor a reset when the backend refuses, and say so on both sides")

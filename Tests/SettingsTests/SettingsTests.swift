@@ -93,6 +93,34 @@ struct ConfigurationTests {
         }
     }
 
+    @Test("of version 1 keeps to loopback addresses unless the operator writes out otherwise")
+    func version1() throws {
+        try withDirectory { directory in
+            func error(_ addresses: [String], insecure: Bool = false) -> String {
+                var options = GatewayOptions()
+                options.stateDirectory = directory
+                options.listenVersion1 = addresses
+                options.allowsInsecureVersion1 = insecure
+                return message { try GatewaySettings(options) }
+            }
+            for good in ["127.0.0.1:1", "127.9.8.7:0", "[::1]:2", "localhost:3"] { #expect(error([good]) == "") }
+            for bad in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.example.com:1", "128.0.0.1:1", "127.0.0.256:1"] {
+                let text = error(["127.0.0.1:1", bad])
+                #expect(text.hasPrefix("option --listen-v1: \(bad) is no loopback"), "\(text)")
+                #expect(error([bad], insecure: true) == "")
+            }
+            #expect(error(["nonsense"], insecure: true).contains("no address"))
+            let path = "\(directory)/server.toml"
+            var options = GatewayOptions()
+            options.stateDirectory = directory
+            options.configuration = path
+            try write("debug = 1\nlisten-v1 = \"0.0.0.0:1\"\n", path)
+            #expect(message { try GatewaySettings(options) }.hasPrefix("\(path):2"))
+            try write("v1-insecure-ok = true\nlisten-v1 = [\"0.0.0.0:1\", \"[::1]:2\"]\n", path)
+            #expect(try GatewaySettings(options).listenVersion1.map(\.description) == ["0.0.0.0:1", "[::1]:2"])
+        }
+    }
+
     @Test("of an agent has a table for each name")
     func agent() throws {
         try withDirectory { directory in
@@ -183,6 +211,12 @@ struct ConfigurationTests {
         #expect(error { $0.publicPort = "0" }.contains("no port"))
         #expect(error { $0.output = "xml" }.contains("neither text nor json"))
         #expect(error { $0.pins = ["sha256/short"] }.contains("no pin"))
+        #expect(error { $0.version1 = true } == "")
+        #expect(error { ($0.version1, $0.publicPort) = (true, "4000") }.contains("cannot ask for a public port"))
+        #expect(error { ($0.version1, $0.names) = (true, ["a", "b"]) }.contains("one name"))
+        #expect(
+            error { ($0.version1, $0.pins) = (true, ["sha256/" + String(repeating: "A", count: 43) + "="]) }
+                .contains("could be pinned"))
     }
 }
 

@@ -167,12 +167,12 @@ struct GatewaySideTests {
         end.send(key, [1])
         #expect(!end.finish(key))
         #expect(end.output() == frame(payload, 1, [1]))
-        end.now = 29_999
+        end.now = 9_999
         #expect(end.tick().expired.isEmpty)
         end.feed(frame(payload, 1, [2]))
-        end.now = 30_998
+        end.now = 10_998
         #expect(end.tick().expired.isEmpty, "the answer has begun")
-        end.now = 30_999
+        end.now = 10_999
         let expired = end.tick().expired
         #expect(expired.map(\.key) == [key] && expired.map(\.expiry) == [.finish])
         #expect(end.output() == frame(close, 1))
@@ -180,16 +180,16 @@ struct GatewaySideTests {
         #expect(end.data[key] == [2], "what comes after Close is too late")
     }
 
-    @Test("Close for a visitor whose answer does not begin comes after 30 s")
+    @Test("Close for a visitor whose answer does not begin comes after 10 s")
     func halfCloseUnanswered() throws {
         let end = readyGateway()
         let key = try #require(end.open())
         end.feed(frame(payload, 1, [9]))
         end.send(key, [1])
         _ = end.finish(key)
-        end.now = 29_999
+        end.now = 9_999
         #expect(end.tick().expired.isEmpty, "what came before the request is no answer")
-        end.now = 30_000
+        end.now = 10_000
         #expect(end.tick().expired.map(\.expiry) == [.finish])
     }
 

@@ -4,7 +4,8 @@ To add one, derive from Candidate and put the class in CANDIDATES:
 
     key, title        short name for --only, heading in the table
     missing()         why it cannot run here, or None
-    start(backends)   {name: backend port} -> {name: public port}; all names on ONE link
+    start(backends)   {name: backend port} -> {name: public port}; all names on one link
+                      where the tunnel can do that
     pids()            processes of the tunnel, for CPU time and memory (both ends)
     stop()            ends everything that start() began; called even after a failed start
 
@@ -29,6 +30,8 @@ START_SECONDS = 20
 class Candidate:
     key = title = ""
     tunnels = True
+    # Whether it is compared without being asked for with --only.
+    usual = True
 
     def __init__(self, directory, options):
         self.dir = directory
@@ -237,6 +240,29 @@ class Diglett(Candidate):
         return path
 
 
+class DiglettVersion1(Diglett):
+    """The same programs with protocol version 1: a link for each name."""
+
+    key = "diglett-v1"
+    title = "diglett --v1"
+    usual = False
+
+    def start(self, backends):
+        server = self.pool.start("diglett-server", [
+            self.binary(self.options, "diglett-server"), "-l", "127.0.0.1:0",
+            "--listen-v1", "127.0.0.1:0", "--state-dir", self.state_dir("server")])
+        port = server.wait_for(r"agents of version 1 on 127\.0\.0\.1:(\d+)", START_SECONDS).group(1)
+        public = {}
+        for name, backend in backends.items():
+            self.pool.start("diglett", [
+                self.binary(self.options, "diglett"), "--v1", "-g", f"127.0.0.1:{port}", "-n", name,
+                "--state-dir", self.state_dir(f"agent-{name}"), f"127.0.0.1:{backend}"])
+            # The agent does not learn the port.
+            public[name] = int(server.wait_for(
+                rf"register domain '{name}' -> '(\d+)'", START_SECONDS).group(1))
+        return public
+
+
 def registered(agent, backends):
     """{name: public port} from the agent's events so far."""
     public = {}
@@ -258,5 +284,5 @@ def find_tool(name):
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
 
 
-BASELINES = [SshRemote.key, SshNoSession.key]
-CANDIDATES = [Direct, SshRemote, SshNoSession, Diglett]
+BASELINES = [SshRemote.key, SshNoSession.key, Diglett.key]
+CANDIDATES = [Direct, SshRemote, SshNoSession, Diglett, DiglettVersion1]
