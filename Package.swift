@@ -58,7 +58,7 @@ let package = Package(
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Journal", ["Reactor", logging]),
         driver("Settings", ["Wire", "TOMLKit"]),
-        driver("Modules", ["Reactor", "Wire", logging]),
+        driver("Modules", ["Reactor", "Secure", "Settings", "Wire", logging]),
         driver(
             "Gateway",
             [

@@ -71,18 +71,20 @@ package final class AgentProgram {
         for pin in settings.pins where Pin(pin) == nil {
             throw SettingsError("pin", "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
         }
+        let identity = try AgentKey.load(self.state)
         if settings.version1 {
             self.version = .version1
         } else {
             do throws(SecurityError) {
                 let context = try TLSContext.client(
-                    identity: nil, trustsSystemRoots: settings.pins.isEmpty,
+                    identity: identity, trustsSystemRoots: settings.pins.isEmpty,
                     applicationProtocol: WireConstant.applicationProtocol)
                 self.version = .version2(context, serverName: settings.gateway.host)
             } catch { throw SettingsError("TLS", error.description) }
         }
         self.login = Login(
-            method: settings.token.isEmpty ? .instance : .token, instanceKey: key, run: SecureRandom.integer(),
+            method: !settings.token.isEmpty ? .token : identity == nil ? .instance : .certificate, instanceKey: key,
+            run: SecureRandom.integer(),
             token: settings.token)
         self.backends = settings.exposes.map { Backend($0.backend) }
         self.machine = AgentMachine(

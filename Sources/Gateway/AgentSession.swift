@@ -14,7 +14,7 @@ final class AgentSession {
         case stranger
         /// The authenticator is at work.
         case authenticating(any Cancellable)
-        case up(AgentIdentity, run: UInt64)
+        case up(LoginGrant, run: UInt64)
         case closed
     }
 
@@ -48,7 +48,11 @@ final class AgentSession {
     }
 
     var identity: AgentIdentity? {
-        if case .up(let identity, _) = self.state { identity } else { nil }
+        if case .up(let grant, _) = self.state { AgentIdentity(id: grant.identity) } else { nil }
+    }
+
+    private var limits: AgentLimits {
+        if case .up(let grant, _) = self.state { grant.limits } else { AgentLimits() }
     }
 
     var run: UInt64? {
@@ -82,16 +86,18 @@ final class AgentSession {
     private func judged(_ verdict: LoginVerdict, run: UInt64, mostLinks: Int) {
         guard self.connection.isOpen else { return }
         switch verdict {
-        case .granted(let id):
-            let identity = AgentIdentity(id: id)
-            if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: mostLinks) {
+        case .granted(let grant):
+            let identity = AgentIdentity(id: grant.identity)
+            let most = min(mostLinks, grant.limits.links ?? mostLinks)
+            if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: most) {
                 self.gateway.logger.warning("link of \(identity) at \(self.peer) refused: \(refusal.text)")
                 self.connection.end(refusal.code, retryAfterSeconds: 5, text: refusal.text)
                 return
             }
-            self.state = .up(identity, run: run)
+            self.state = .up(grant, run: run)
             self.gateway.loggedIn(self)
-            let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: ExposureBook.maximumNamesPerLink))
+            let names = min(ExposureBook.maximumNamesPerLink, grant.limits.names ?? ExposureBook.maximumNamesPerLink)
+            let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))
             self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
             self.connection.setNeedsFlush()
             self.gateway.logger.debug("\(self.label) logged in")
@@ -109,7 +115,8 @@ final class AgentSession {
     // MARK: - Names
 
     private func registerArrived(_ register: Register) {
-        guard case .up(let identity, let run) = self.state else { return }
+        guard case .up(let grant, let run) = self.state else { return }
+        let identity = AgentIdentity(id: grant.identity)
         guard let name = Name(register.name) else {
             self.gateway.logger.warning("\(self.label): bad name '\(PeerText.escaped(register.name, most: 64))'")
             return self.answer(register.exposure, .nameInvalid, text: Name.rule)
@@ -131,13 +138,22 @@ final class AgentSession {
         _ verdict: NameVerdict, _ name: Name, _ register: Register, _ identity: AgentIdentity, _ run: UInt64
     ) {
         guard self.connection.isOpen else { return }
-        if case .refused(let code, let reason) = verdict {
+        let ports: [ClosedRange<UInt16>]
+        switch verdict {
+        case .granted(let granted): ports = granted
+        case .refused(let code, let reason):
             self.gateway.logger.warning("\(self.label): name '\(name)' refused: \(reason)")
-            return self.answer(register.exposure, code, text: "the name is not allowed")
+            return self.answer(
+                register.exposure, code,
+                text: code == .portNotAllowed ? "the port is not allowed" : "the name is not allowed")
+        }
+        if let most = self.limits.names, self.gateway.exposures.nameCount(of: identity, except: name) >= most {
+            self.gateway.logger.warning("\(self.label): name '\(name)' refused: it has \(most) names already")
+            return self.answer(register.exposure, .tooManyNames, text: "at most \(most) names are allowed")
         }
         let holder = Registry.Holder(identity: identity, link: self.id, run: run, exposure: register.exposure)
         switch self.gateway.exposures.claim(
-            name, holder, port: register.port, session: self, gateway: self.gateway)
+            name, holder, port: register.port, allowed: ports, session: self, gateway: self.gateway)
         {
         case .success(let exposure):
             self.exposures.append(exposure)
@@ -198,6 +214,11 @@ final class AgentSession {
             self.gateway.noisy("visitor \(peer) of '\(exposure.name)' refused: \(refusal)")
             return stream.reset()
         }
+        if let most = self.limits.streams, self.connection.link.streamCount >= most {
+            self.gateway.visitorLeft(source)
+            self.gateway.noisy("visitor \(peer) of '\(exposure.name)' refused: the agent has \(most) streams already")
+            return stream.reset()
+        }
         let now = self.connection.loop.now
         let visitor = WireAddress(peer)
         let local = stream.localAddress.map { WireAddress($0) } ?? .none
@@ -233,12 +254,16 @@ final class AgentSession {
         for exposure in exposures { self.drop(exposure) }
     }
 
-    /// Asks again whether the agent still has the right to its names.
-    func recheckRights() {
-        guard case .up(let identity, _) = self.state else { return }
+    /// Asks again whether the agent still has the right to be here and to its names.
+    func recheckRights(_ authenticator: any Authenticator) {
+        guard case .up(let grant, _) = self.state else { return }
+        if let reason = authenticator.revocation(of: grant) {
+            self.gateway.logger.warning("\(self.label): the login is withdrawn: it \(reason)")
+            return self.connection.end(.revoked, text: "the right to be here was withdrawn")
+        }
         for exposure in self.exposures {
             let request = NameRequest(
-                identity: identity.id, peer: self.peer, name: exposure.name, port: exposure.address.port)
+                identity: grant.identity, peer: self.peer, name: exposure.name, port: exposure.address.port)
             let number = exposure.number
             var hasAnswer = false
             let question = self.gateway.authorize(request) { [weak self, weak exposure] verdict in

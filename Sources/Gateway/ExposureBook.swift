@@ -51,7 +51,8 @@ final class ExposureBook {
 
     /// Gives a name to an agent that has the right to it: a new exposure, or that of its former link.
     func claim(
-        _ name: Name, _ holder: Registry.Holder, port: UInt16, session: AgentSession, gateway: GatewayServer
+        _ name: Name, _ holder: Registry.Holder, port: UInt16, allowed: [ClosedRange<UInt16>], session: AgentSession,
+        gateway: GatewayServer
     ) -> Result<Exposure, Refusal> {
         guard !gateway.isDraining else { return .failure(Refusal(code: .drain, text: "the gateway stops")) }
         if let text = self.portRefusal(port, holder.identity, gateway) {
@@ -76,7 +77,7 @@ final class ExposureBook {
             }
         case .granted: break
         }
-        switch self.openListener(name, holder.identity, wanted: port) {
+        switch self.openListener(name, holder.identity, wanted: port, allowed: allowed) {
         case .failure(let refusal):
             self.registry.unregister(name, link: holder.link, exposure: holder.exposure)
             return .failure(refusal)
@@ -104,8 +105,17 @@ final class ExposureBook {
         return nil
     }
 
+    /// How many names an agent has over all its links, one left out.
+    func nameCount(of identity: AgentIdentity, except name: Name) -> Int {
+        self.registry.nameCount(of: identity, except: name)
+    }
+
     /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
-    private func openListener(_ name: Name, _ identity: AgentIdentity, wanted: UInt16) -> Result<TCPListener, Refusal> {
+    ///
+    /// - Parameter allowed: where the agent's ports are; empty for all of the gateway's.
+    private func openListener(
+        _ name: Name, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
+    ) -> Result<TCPListener, Refusal> {
         func listener(_ port: UInt16) throws(UVError) -> TCPListener {
             var address = self.bindAddress
             address.port = port
@@ -117,19 +127,23 @@ final class ExposureBook {
             }
         }
         let range = self.range
-        if let kept = self.ports.port(of: name, for: identity), range?.contains(kept) ?? true {
+        func isAllowed(_ port: UInt16) -> Bool {
+            (range?.contains(port) ?? true) && (allowed.isEmpty || allowed.contains { $0.contains(port) })
+        }
+        if let kept = self.ports.port(of: name, for: identity), isAllowed(kept) {
             do throws(UVError) { return .success(try listener(kept)) } catch {
                 self.logger.warning("'\(name)' cannot have its port \(kept) again: \(error)")
             }
         }
-        guard let range else {
+        let candidates = allowed.isEmpty ? range.map { [$0.low...$0.high] } ?? [] : allowed
+        guard !candidates.isEmpty else {
             do throws(UVError) { return .success(try listener(0)) } catch {
                 return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
             }
         }
         // Ports that others had come last, so that they find them free when they return.
         for keptOnes in [false, true] {
-            for port in range.low...range.high where self.ports.isKept(port) == keptOnes {
+            for port in candidates.joined() where isAllowed(port) && self.ports.isKept(port) == keptOnes {
                 do throws(UVError) { return .success(try listener(port)) } catch {
                     guard error == .addressInUse else {
                         return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
@@ -138,7 +152,11 @@ final class ExposureBook {
             }
         }
         return .failure(
-            Refusal(code: .portTaken, text: "all public ports from \(range.low) to \(range.high) are in use"))
+            Refusal(
+                code: .portTaken,
+                text:
+                    "all public ports from \(candidates.map { "\($0.lowerBound) to \($0.upperBound)" }.joined(separator: ", "))"
+                    + " are in use"))
     }
 
     /// Has all registrars publish the exposure, then tells its session.

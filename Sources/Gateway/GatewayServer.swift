@@ -95,8 +95,9 @@ package final class GatewayServer {
         admissionLimits.strangers = self.plan.strangers
         self.admission = Admission(limits: admissionLimits)
         self.budget = ByteBudget(limit: ResourcePlan.memoryLimit() / 10 * 6)
-        self.authenticator = OpenAuthenticator(
-            acceptsStrangers: settings.authentication == .open, fingerprint: SHA256.hash)
+        do throws(SettingsErrors) {
+            self.authenticator = try Self.authenticator(settings.authentication, loop: loop, logger: logger)
+        } catch { throw GatewayError(.configuration, error.description) }
         self.exposures = ExposureBook(
             loop: loop, logger: logger, bindAddress: bind, range: settings.exposePorts, mostNames: self.plan.names,
             registrars: [PrintRegistrar(logger: logger)],
@@ -104,8 +105,7 @@ package final class GatewayServer {
         self.noise = TokenBucket(burst: 20, perSecond: 5, now: loop.now)
     }
 
-    private static func identity(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity
-    {
+    static func identity(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity {
         var place = state.file("identity.pem")
         do throws(SettingsError) {
             if let files = settings.tlsFiles {
@@ -127,6 +127,18 @@ package final class GatewayServer {
         }
     }
 
+    private static func authenticator(
+        _ kind: GatewaySettings.Authentication, loop: EventLoop, logger: Logger
+    ) throws(SettingsErrors) -> any Authenticator {
+        switch kind {
+        case .byDefault(let path):
+            try FileAuthenticator(
+                loop: loop, path: path, logger: logger, fallback: OpenAuthenticator(acceptsStrangers: false))
+        case .open: OpenAuthenticator(acceptsStrangers: true)
+        case .file(let path): try FileAuthenticator(loop: loop, path: path, logger: logger, fallback: nil)
+        }
+    }
+
     private static func load(_ key: [UInt8], _ certificate: [UInt8]) throws(SettingsError) -> Identity {
         do throws(SecurityError) { return try .load(keyPEM: key, certificatePEM: certificate) } catch {
             throw SettingsError("", error.description)
@@ -145,7 +157,8 @@ package final class GatewayServer {
             // Its default would be the end of the process.
             self.signals.append(
                 try SignalSource(loop: self.loop, .hangUp) { [unowned self] in
-                    self.logger.info("SIGHUP: there is nothing to read anew")
+                    self.logger.info("SIGHUP: reading the agents anew")
+                    self.authenticator.reload()
                 })
         } catch { self.logger.error("signals are not handled: \(error)") }
         do throws(GatewayError) { try self.listen() } catch {
@@ -154,8 +167,17 @@ package final class GatewayServer {
         }
         self.logger.info("pin \(self.identity.pin)")
         switch self.settings.authentication {
-        case .openToLoopback:
-            self.logger.info("open to agents of this machine only; --auth open would take any agent from anywhere")
+        case .byDefault(let path):
+            if FileAccess.exists(path) {
+                self.logger.info("agents are those of \(path)")
+            } else {
+                self.logger.info(
+                    """
+                    open to agents of this machine only; 'diglett-server agent add NAME' makes the first agent for \
+                    others, --auth open would take any agent from anywhere
+                    """)
+            }
+        case .file(let path): self.logger.info("agents are those of \(path)")
         case .open:
             self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
         }
@@ -164,7 +186,7 @@ package final class GatewayServer {
         self.housekeeping = housekeeping
         self.authenticator.onChange { [weak self] in
             guard let self else { return }
-            for session in self.sessions.values { session.recheckRights() }
+            for session in self.sessions.values { session.recheckRights(self.authenticator) }
         }
     }
 

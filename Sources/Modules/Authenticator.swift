@@ -20,9 +20,37 @@ package struct LoginRequest {
     }
 }
 
+/// What an agent may have; nil for the gateway's own limits.
+package struct AgentLimits: Equatable, Sendable {
+    package var links: Int?
+    package var names: Int?
+    package var streams: Int?
+
+    package init(links: Int? = nil, names: Int? = nil, streams: Int? = nil) {
+        self.links = links
+        self.names = names
+        self.streams = streams
+    }
+}
+
+/// A login that was accepted.
+package struct LoginGrant: Equatable {
+    /// The same for the same agent from link to link; shown in logs, so no secret.
+    package let identity: String
+    /// By what the agent was known, in the authenticator's own words and without a secret: tells whether the login
+    /// still holds after a change.
+    package let credential: String
+    package let limits: AgentLimits
+
+    package init(identity: String, credential: String = "", limits: AgentLimits = AgentLimits()) {
+        self.identity = identity
+        self.credential = credential
+        self.limits = limits
+    }
+}
+
 package enum LoginVerdict: Equatable {
-    /// - Parameter identity: the same for the same agent from link to link; shown in logs, so no secret.
-    case granted(identity: String)
+    case granted(LoginGrant)
     /// The agent hears the code and one text that is the same for every refusal of that code; `reason` goes to the log.
     case refused(ErrorCode, reason: String)
 }
@@ -44,7 +72,8 @@ package struct NameRequest {
 }
 
 package enum NameVerdict: Equatable {
-    case granted
+    /// - Parameter ports: the public ports that the name may have; empty for those of the gateway.
+    case granted(ports: [ClosedRange<UInt16>])
     case refused(ErrorCode, reason: String)
 }
 
@@ -62,8 +91,15 @@ package protocol Authenticator: AnyObject {
     func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> (any Cancellable)?
 
     /// Called by the gateway once, with what is to be called when rights may have changed: the gateway then asks
-    /// `authorize` again for every name that is held.
+    /// `revocation` for every link, and `authorize` again for every name that is held.
     func onChange(_ rightsChanged: @escaping () -> Void)
+
+    /// Why a login does not hold any more, for the log; nil when it does, as far as this can be told without asking
+    /// anybody.
+    func revocation(of grant: LoginGrant) -> String?
+
+    /// The operator asks to read everything anew (SIGHUP).
+    func reload()
 
     /// The gateway stops: close what is open.
     func close()

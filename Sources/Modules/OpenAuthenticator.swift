@@ -1,4 +1,5 @@
 internal import Reactor
+internal import Secure
 internal import Wire
 
 /// Takes every agent and grants every name.
@@ -9,19 +10,16 @@ internal import Wire
 package final class OpenAuthenticator: Authenticator {
     /// Whether agents from other machines are taken as well (`--auth open` written out).
     private let acceptsStrangers: Bool
-    private let fingerprint: ([UInt8]) -> [UInt8]
 
-    /// - Parameter fingerprint: a one-way hash, so that the key itself is neither logged nor kept.
-    package init(acceptsStrangers: Bool, fingerprint: @escaping ([UInt8]) -> [UInt8]) {
+    package init(acceptsStrangers: Bool) {
         self.acceptsStrangers = acceptsStrangers
-        self.fingerprint = fingerprint
     }
 
     package func authenticate(
         _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
     ) -> (any Cancellable)? {
         if self.acceptsStrangers || request.peer.isLoopback {
-            completion(.granted(identity: self.identity(request)))
+            completion(.granted(LoginGrant(identity: self.identity(request))))
         } else {
             completion(.refused(.notLoopback, reason: "an open gateway takes agents from loopback addresses only"))
         }
@@ -32,8 +30,8 @@ package final class OpenAuthenticator: Authenticator {
         switch request.credentials {
         case .version1: return "version1-\(request.peer.host)"
         case .version2(let login):
-            // 128 bits: nobody finds a key with the same.
-            let digits = self.fingerprint(login.instanceKey).prefix(16).map { byte in
+            // A hash, so that the key itself is neither logged nor kept; 128 bits: nobody finds a key with the same.
+            let digits = SHA256.hash(login.instanceKey).prefix(16).map { byte in
                 let text = String(byte, radix: 16)
                 return text.count == 1 ? "0\(text)" : text
             }
@@ -44,11 +42,15 @@ package final class OpenAuthenticator: Authenticator {
     package func authorize(
         _ request: NameRequest, completion: @escaping (NameVerdict) -> Void
     ) -> (any Cancellable)? {
-        completion(.granted)
+        completion(.granted(ports: []))
         return nil
     }
 
     package func onChange(_ rightsChanged: @escaping () -> Void) {}
+
+    package func revocation(of grant: LoginGrant) -> String? { nil }
+
+    package func reload() {}
 
     package func close() {}
 }

@@ -54,6 +54,11 @@ package struct Registry: Sendable {
 
     package var nameCount: Int { self.holders.count }
 
+    /// Names of one identity over all its links, one left out.
+    package func nameCount(of identity: AgentIdentity, except name: Name) -> Int {
+        self.holders.count { $0.value.identity == identity && $0.key != name }
+    }
+
     package func holder(of name: Name) -> Holder? { self.holders[name] }
 
     /// An agent asks for a name that it has the right to.

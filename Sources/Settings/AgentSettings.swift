@@ -75,7 +75,7 @@ package struct AgentSettings: Sendable {
         self.exposes = try Self.exposes(options, sections)
         self.token = try Self.token(options, file: given, path: options.configuration, line: gateway.token)
         let pins = options.pins.isEmpty ? (given.pins ?? []) + gateway.pins : options.pins
-        for pin in pins where !(pin.hasPrefix("sha256/") && pin.utf8.count == 51) {
+        for pin in pins where !Self.isPin(pin) {
             throw SettingsError(
                 place("pin", !options.pins.isEmpty), "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
         }
@@ -103,6 +103,9 @@ package struct AgentSettings: Sendable {
         self.stateDirectory = try StateDirectory.path(
             options.stateDirectory ?? given.stateDirectory, program: "diglett")
     }
+
+    /// Whether a text looks like a pin: `sha256/` and the base64 of 32 bytes.
+    static func isPin(_ text: String) -> Bool { text.hasPrefix("sha256/") && text.utf8.count == 51 }
 
     private static func exposes(
         _ options: AgentOptions, _ sections: [TOMLFile.Section]

@@ -39,6 +39,7 @@ package enum FileAccess {
         let beside = "\(path).new"
         let descriptor = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode)
         guard descriptor >= 0 else { throw self.error(beside, "cannot be written") }
+        self.keepOwner(descriptor, path)
         var isWhole = true
         var offset = 0
         while offset < bytes.count, isWhole {
@@ -54,6 +55,17 @@ package enum FileAccess {
             unlink(beside)
             throw error
         }
+    }
+
+    /// As root, gives a new file to whoever has the old one or the directory: a daemon must be able to read what its
+    /// administrator writes.
+    private static func keepOwner(_ descriptor: CInt, _ path: String) {
+        guard geteuid() == 0 else { return }
+        var status = stat()
+        let directory = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        guard stat(path, &status) == 0 || stat(directory.isEmpty ? "/" : directory, &status) == 0 else { return }
+        // Without effect where it is the owner's already; a failure shows when the daemon reads it.
+        _ = fchown(descriptor, status.st_uid, status.st_gid)
     }
 
     /// Makes a directory for its owner only, and those above it.

@@ -9,6 +9,7 @@ package struct GatewayOptions: Sendable {
     package var exposeBind: String?
     package var exposePorts: String?
     package var auth: String?
+    package var agentsFile: String?
     package var tlsCertificate: String?
     package var tlsKey: String?
 
@@ -18,10 +19,12 @@ package struct GatewayOptions: Sendable {
 /// How a gateway is to run: the command line over the configuration file over the defaults.
 package struct GatewaySettings: Sendable {
     package enum Authentication: Equatable, Sendable {
-        /// Every agent, from loopback addresses only.
-        case openToLoopback
+        /// By the file as soon as it exists; until then every agent, from loopback addresses only.
+        case byDefault(agentsFile: String)
         /// Every agent from everywhere: written out by the operator.
         case open
+        /// By the file, which must be there.
+        case file(String)
     }
 
     /// Where agents connect; the defaults are allowed to lack IPv6.
@@ -47,6 +50,7 @@ package struct GatewaySettings: Sendable {
             allowsInsecureVersion1: section?.boolean("v1-insecure-ok"), debug: section?.integer("debug"),
             stateDirectory: section?.string("state-dir"), exposeBind: section?.string("expose-bind"),
             exposePorts: section?.string("expose-ports"), auth: section?.string("auth"),
+            agentsFile: section?.string("agents-file"),
             certificate: section?.string("tls-cert"), key: section?.string("tls-key")
         )
         try section?.finish()
@@ -82,12 +86,25 @@ package struct GatewaySettings: Sendable {
         } else {
             self.exposePorts = nil
         }
+        let agentsFile = options.agentsFile ?? given.agentsFile
         switch options.auth ?? given.auth {
-        case nil: self.authentication = .openToLoopback
-        case "open": self.authentication = .open
+        case nil:
+            if let agentsFile {
+                self.authentication = .file(agentsFile)
+            } else {
+                self.authentication = .byDefault(agentsFile: Self.agentsFile(in: self.stateDirectory))
+            }
+        case "file": self.authentication = .file(agentsFile ?? Self.agentsFile(in: self.stateDirectory))
+        case "open":
+            guard agentsFile == nil else {
+                throw SettingsError(
+                    place("agents-file", options.agentsFile != nil),
+                    "has no meaning with auth 'open', which takes any agent")
+            }
+            self.authentication = .open
         case .some(let other):
             throw SettingsError(
-                place("auth", options.auth != nil), "'\(other)' is no way to know agents: the one there is, is 'open'")
+                place("auth", options.auth != nil), "'\(other)' is no way to know agents: there are 'file' and 'open'")
         }
         switch (options.tlsCertificate ?? given.certificate, options.tlsKey ?? given.key) {
         case (nil, nil): self.tlsFiles = nil
@@ -97,6 +114,9 @@ package struct GatewaySettings: Sendable {
         case (nil, .some): throw SettingsError(place("tls-key", options.tlsKey != nil), "needs tls-cert as well")
         }
     }
+
+    /// Where the agents stand unless another file is named.
+    package static func agentsFile(in stateDirectory: String) -> String { "\(stateDirectory)/agents.toml" }
 
     private static func addresses(_ texts: [String], place: String) throws(SettingsError) -> [HostPort] {
         var addresses: [HostPort] = []

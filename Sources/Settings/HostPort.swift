@@ -118,9 +118,11 @@ package struct GatewayAddress: Equatable, Sendable {
 }
 
 /// A range of ports, `LOW-HIGH` or a single one.
-package struct PortRange: Equatable, Sendable {
+package struct PortRange: Equatable, Sendable, CustomStringConvertible {
     package let low: UInt16
     package let high: UInt16
+
+    package var description: String { self.low == self.high ? "\(self.low)" : "\(self.low)-\(self.high)" }
 
     package init(_ text: String, place: String) throws(SettingsError) {
         let parts = text.split(separator: "-", omittingEmptySubsequences: false)

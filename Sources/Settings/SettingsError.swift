@@ -11,3 +11,31 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
 
     package var description: String { "\(self.place): \(self.reason)" }
 }
+
+/// Everything that was found wrong, in the order of its place; never empty.
+package struct SettingsErrors: Error, Equatable, Sendable, CustomStringConvertible {
+    package let all: [SettingsError]
+
+    package init(_ all: [SettingsError]) {
+        precondition(!all.isEmpty, "nothing is wrong")
+        self.all = all
+    }
+
+    /// A line for each.
+    package var description: String { self.all.map(\.description).joined(separator: "\n") }
+}
+
+/// Collects what is wrong, so that a user hears of all of it at once.
+final class Problems {
+    private(set) var found: [SettingsError] = []
+
+    func add(_ place: String, _ reason: String) { self.found.append(SettingsError(place, reason)) }
+
+    func attempt(_ body: () throws(SettingsError) -> Void) {
+        do throws(SettingsError) { try body() } catch { self.found.append(error) }
+    }
+
+    func throwIfAny() throws(SettingsErrors) {
+        if !self.found.isEmpty { throw SettingsErrors(self.found) }
+    }
+}

@@ -3,7 +3,7 @@ import Glibc
 /// The directory in which a program keeps what must survive a restart.
 package final class StateDirectory {
     package let path: String
-    private var lock: CInt = -1
+    private var lock: FileLock?
 
     /// Opens it, and makes it, for its owner only, when it is missing.
     package init(path: String) throws(SettingsError) {
@@ -12,13 +12,9 @@ package final class StateDirectory {
         guard access(path, W_OK | X_OK) == 0 else { throw FileAccess.error(path, "cannot be used") }
     }
 
-    deinit {
-        if self.lock >= 0 { Glibc.close(self.lock) }
-    }
-
     /// Where a program keeps its state: in the given place, else in systemd's `$STATE_DIRECTORY`, `/var/lib` for root, else
     /// the XDG base directory (`$XDG_STATE_HOME`, `~/.local/state`).
-    static func path(_ given: String?, program: String) throws(SettingsError) -> String {
+    package static func path(_ given: String?, program: String) throws(SettingsError) -> String {
         if let given { return given }
         if let ours = getenv("STATE_DIRECTORY").map({ String(cString: $0) }), !ours.isEmpty {
             return String(ours.prefix { $0 != ":" })
@@ -37,14 +33,10 @@ package final class StateDirectory {
 
     /// Makes sure that no second program works on this directory, until this object or the process is gone.
     package func lockExclusively() throws(SettingsError) {
-        let path = self.file("lock")
-        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw FileAccess.error(path, "cannot be written") }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-            Glibc.close(descriptor)
+        guard let lock = try FileLock(tryPath: self.file("lock")) else {
             throw SettingsError(self.path, "another gateway uses this state directory: stop it or pass --state-dir DIR")
         }
-        self.lock = descriptor
+        self.lock = lock
     }
 
     /// Reads a file of this directory, or makes it with what `make` returns when it is not there yet. Two programs

@@ -21,7 +21,8 @@ struct DiglettServer: ParsableCommand {
             Exit codes: 0 stopped, 64 bad argument, 71 an address cannot be listened on, 73 the state directory \
             cannot be used, 78 bad configuration.
             """,
-        version: "diglett-server 2.0.0"
+        version: "diglett-server 2.0.0",
+        subcommands: [AgentCommand.self]
     )
 
     @Option(
@@ -61,8 +62,16 @@ struct DiglettServer: ParsableCommand {
     @Option(help: ArgumentHelp("Which public ports names may have. (default: any)", valueName: "low-high"))
     var exposePorts: String?
 
-    @Option(help: ArgumentHelp("How agents are known: 'open' takes any agent from anywhere.", valueName: "open"))
+    @Option(
+        help: ArgumentHelp(
+            "How agents are known: 'file' by the agents file, 'open' takes any agent from anywhere. "
+                + "(default: by the agents file once it exists, until then agents of this machine)",
+            valueName: "file|open"))
     var auth: String?
+
+    @Option(
+        help: ArgumentHelp("Where the agents stand. (default: agents.toml in the state directory)", valueName: "file"))
+    var agentsFile: String?
 
     @Option(help: ArgumentHelp("A certificate of a public authority (PEM, with its chain).", valueName: "file"))
     var tlsCert: String?
@@ -70,7 +79,8 @@ struct DiglettServer: ParsableCommand {
     @Option(help: ArgumentHelp("The key of that certificate.", valueName: "file"))
     var tlsKey: String?
 
-    mutating func run() throws {
+    /// What the command line says, for the gateway and for its subcommands.
+    var options: GatewayOptions {
         var options = GatewayOptions()
         options.listen = self.listen
         options.listenVersion1 = self.listenVersion1
@@ -81,11 +91,16 @@ struct DiglettServer: ParsableCommand {
         options.exposeBind = self.exposeBind
         options.exposePorts = self.exposePorts
         options.auth = self.auth
+        options.agentsFile = self.agentsFile
         options.tlsCertificate = self.tlsCert
         options.tlsKey = self.tlsKey
+        return options
+    }
+
+    mutating func run() throws {
         var logger = Journal.logger(debug: self.debug)
         do {
-            let settings = try GatewaySettings(options)
+            let settings = try GatewaySettings(self.options)
             logger = Journal.logger(debug: settings.debug)
             let loop = try EventLoop()
             defer { loop.close() }

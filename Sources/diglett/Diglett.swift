@@ -30,7 +30,8 @@ struct Diglett: ParsableCommand {
             16 two agents with one identity; 17 no common version; 18 public port refused; 64 bad argument; \
             69 unreachable, with --once; 78 bad configuration.
             """,
-        version: "diglett 2.0.0"
+        version: "diglett 2.0.0",
+        subcommands: [KeyCommand.self]
     )
 
     @Option(name: .shortAndLong, help: "The gateway.")

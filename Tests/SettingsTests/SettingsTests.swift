@@ -4,25 +4,6 @@ import Testing
 import Wire
 
 /// A directory of the test's own, gone afterwards.
-private func withDirectory<R>(_ body: (String) throws -> R) throws -> R {
-    let path = FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(atPath: path) }
-    return try body(path)
-}
-
-private func message<R>(_ body: () throws -> R) -> String {
-    do {
-        _ = try body()
-        return ""
-    } catch { return "\(error)" }
-}
-
-private func write(_ text: String, _ path: String, mode: Int = 0o600) throws {
-    try text.write(toFile: path, atomically: true, encoding: .utf8)
-    try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path)
-}
-
 @Suite("Addresses")
 struct AddressTests {
     @Test(

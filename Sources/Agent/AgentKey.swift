@@ -1,0 +1,33 @@
+internal import Secure
+package import Settings
+
+/// An agent's own key with its self-signed certificate, `agent.pem` in its state directory: an agent that has one needs
+/// no token, once the gateway's operator has pinned it.
+package enum AgentKey {
+    private static let file = "agent.pem"
+
+    /// Nil when the agent has none.
+    static func load(_ state: StateDirectory) throws(SettingsError) -> Identity? {
+        let path = state.file(self.file)
+        guard FileAccess.exists(path) else { return nil }
+        return try self.identity(try FileAccess.read(path, most: 1 << 16, secret: true), path)
+    }
+
+    private static func identity(_ pem: [UInt8], _ path: String) throws(SettingsError) -> Identity {
+        do throws(SecurityError) { return try .load(keyPEM: pem, certificatePEM: pem) } catch {
+            throw SettingsError(path, error.description)
+        }
+    }
+
+    /// The pin of the agent's key, which is made if there is none.
+    package static func pin(stateDirectory: String) throws(SettingsError) -> String {
+        let state = try StateDirectory(path: stateDirectory)
+        let pem = try state.readOrMake(self.file, most: 1 << 16) { () throws(SettingsError) in
+            do throws(SecurityError) {
+                let made = try Identity.selfSigned(commonName: "diglett agent")
+                return made.keyPEM + made.certificatePEM
+            } catch { throw SettingsError(self.file, error.description) }
+        }
+        return try self.identity(pem, state.file(self.file)).pin.description
+    }
+}

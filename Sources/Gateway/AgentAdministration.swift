@@ -1,0 +1,145 @@
+internal import Secure
+package import Settings
+internal import Wire
+
+/// What an operator does with the agents file: the commands `diglett-server agent ...`.
+///
+/// A running gateway sees the file change by itself.
+package struct AgentAdministration {
+    /// A token that was just made, and the line that carries everything an agent needs.
+    package struct Invitation {
+        /// Shown once; the file holds its hash.
+        package let token: String
+        /// `diglett://TOKEN@HOST:PORT#sha256/PIN`
+        package let line: String
+        /// For protocol version 1, if asked for.
+        package let version1Token: String?
+    }
+
+    /// What may be said about a new agent.
+    package struct Wish {
+        package var names: [String] = []
+        package var ports: [String] = []
+        /// A date, or a span from now such as `90d`.
+        package var expires: String?
+        package var pins: [String] = []
+        package var hasVersion1 = false
+
+        package init() {}
+    }
+
+    private let settings: GatewaySettings
+    private let path: String
+
+    /// - Parameter settings: of the gateway whose agents these are.
+    package init(settings: GatewaySettings) throws(SettingsErrors) {
+        self.settings = settings
+        switch settings.authentication {
+        case .byDefault(let path), .file(let path): self.path = path
+        case .open:
+            throw SettingsErrors([
+                SettingsError("option --auth", "the gateway is open to everybody: there is no agents file")
+            ])
+        }
+    }
+
+    package func list() throws(SettingsErrors) -> [AgentEntry] {
+        guard FileAccess.exists(self.path) else { return [] }
+        return try AgentsFile(path: self.path).agents
+    }
+
+    /// - Parameter host: where agents reach the gateway, `HOST:PORT`.
+    package func add(_ name: String, _ wish: Wish, host: String) throws(SettingsErrors) -> Invitation? {
+        guard AgentEntry.isValid(name: name) else {
+            throw SettingsErrors([SettingsError("agent name", "'\(PeerText.escaped(name))': \(AgentEntry.nameRule)")])
+        }
+        var agent = AgentEntry(name: name)
+        try self.change(&agent, wish)
+        guard !agent.names.isEmpty else {
+            throw SettingsErrors([
+                SettingsError(
+                    "option --names", "missing: say which names the agent may use, --names 'app-*' for instance")
+            ])
+        }
+        // An agent that is known by its key needs no token.
+        let invitation = agent.pins.isEmpty ? try self.renew(&agent, hasVersion1: wish.hasVersion1, host) : nil
+        var editor = try AgentsFileEditor(path: self.path)
+        try editor.add(agent)
+        return invitation
+    }
+
+    package func rotate(_ name: String, hasVersion1: Bool, host: String) throws(SettingsErrors) -> Invitation {
+        var editor = try AgentsFileEditor(path: self.path)
+        var agent = try editor.agent(name)
+        let invitation = try self.renew(&agent, hasVersion1: hasVersion1 || agent.version1TokenHash != nil, host)
+        let renewed = agent
+        try editor.update(name) {
+            $0.tokenHash = renewed.tokenHash
+            $0.version1TokenHash = renewed.version1TokenHash
+        }
+        return invitation
+    }
+
+    package func remove(_ name: String) throws(SettingsErrors) {
+        var editor = try AgentsFileEditor(path: self.path)
+        try editor.remove(name)
+    }
+
+    /// Lets an agent in by the key of its certificate as well.
+    package func pin(_ name: String, _ pin: String) throws(SettingsErrors) {
+        guard Pin(pin) != nil else {
+            throw SettingsErrors([SettingsError("pin", "'\(pin)' is no pin: 'diglett key' prints it as sha256/BASE64")])
+        }
+        var editor = try AgentsFileEditor(path: self.path)
+        try editor.update(name) { if !$0.pins.contains(pin) { $0.pins.append(pin) } }
+    }
+
+    private func change(_ agent: inout AgentEntry, _ wish: Wish) throws(SettingsErrors) {
+        do throws(SettingsError) {
+            for text in wish.names {
+                guard let pattern = NamePattern(text) else {
+                    throw SettingsError("option --names", "'\(PeerText.escaped(text))': \(NamePattern.rule)")
+                }
+                agent.names.append(pattern)
+            }
+            for text in wish.ports { agent.ports.append(try PortRange(text, place: "option --ports")) }
+            for pin in wish.pins {
+                guard Pin(pin) != nil else { throw SettingsError("option --pin", "'\(pin)' is no pin") }
+                agent.pins.append(pin)
+            }
+            if let text = wish.expires {
+                guard let seconds = Timestamp.span(text).map({ Timestamp.now + $0 }) ?? Timestamp.seconds(text) else {
+                    throw SettingsError("option --expires", "'\(text)' is neither a span such as 90d or 12h nor a date")
+                }
+                agent.expires = seconds
+            }
+        } catch { throw SettingsErrors([error]) }
+    }
+
+    private func renew(
+        _ agent: inout AgentEntry, hasVersion1: Bool, _ host: String
+    ) throws(SettingsErrors) -> Invitation {
+        let made = AgentToken.make(name: agent.name, secret: SecureRandom.bytes(32))
+        agent.tokenHash = SHA256.hash(Array(made.secret.utf8))
+        var version1Token: String?
+        if hasVersion1 {
+            let token = AgentToken.makeVersion1(name: agent.name, secret: SecureRandom.bytes(32))
+            agent.version1TokenHash = SHA256.hash(Array(token.utf8))
+            version1Token = token
+        }
+        let pin = try self.gatewayPin()
+        return Invitation(
+            token: made.token, line: "diglett://\(made.token)@\(host)#\(pin)", version1Token: version1Token)
+    }
+
+    /// The pin of the gateway's key, which is made if the gateway has never run.
+    private func gatewayPin() throws(SettingsErrors) -> Pin {
+        let state: StateDirectory
+        do throws(SettingsError) { state = try StateDirectory(path: self.settings.stateDirectory) } catch {
+            throw SettingsErrors([error])
+        }
+        do throws(GatewayError) { return try GatewayServer.identity(self.settings, state).pin } catch {
+            throw SettingsErrors([SettingsError("the gateway's key", error.description)])
+        }
+    }
+}

@@ -1,0 +1,211 @@
+package import Logging
+package import Reactor
+internal import Secure
+package import Settings
+internal import Wire
+
+/// Knows the agents of an `agents.toml`, and follows its changes.
+///
+/// What can be read replaces what was known; a file that cannot be read, or has a mistake, changes nothing but the
+/// log. Where the file may be missing (`fallback`), the other authenticator is asked until it is there.
+package final class FileAuthenticator: Authenticator {
+    /// Between two looks at the file and at what has expired: a withdrawn right ends within a second.
+    private static let lookMilliseconds: UInt64 = 500
+
+    private let path: String
+    private let logger: Logger
+    private let fallback: (any Authenticator)?
+    private var agents: [String: AgentEntry] = [:]
+    private var byPin: [String: String] = [:]
+    private var byVersion1Token: [[UInt8]: String] = [:]
+    private var stamp: FileStamp?
+    private var hasLoaded = false
+    /// Those that have expired, as of the last look.
+    private var expired: Set<String> = []
+    private var timer: LoopTimer?
+    private var rightsChanged: (() -> Void)?
+
+    /// - Parameter fallback: asked as long as there is no file; nil where the file must be there.
+    package init(loop: EventLoop, path: String, logger: Logger, fallback: (any Authenticator)?) throws(SettingsErrors) {
+        self.path = path
+        self.logger = logger
+        self.fallback = fallback
+        self.stamp = FileStamp(path: path)
+        if fallback == nil || self.stamp != nil {
+            self.take(try AgentsFile(path: path))
+        }
+        let timer = LoopTimer(loop: loop) { [unowned self] in self.look() }
+        timer.start(after: Self.lookMilliseconds, repeating: Self.lookMilliseconds)
+        self.timer = timer
+    }
+
+    // MARK: - The file
+
+    private func look() {
+        let stamp = FileStamp(path: self.path)
+        if stamp != self.stamp {
+            self.stamp = stamp
+            self.read()
+        }
+        let now = Timestamp.now
+        let expired = Set(self.agents.values.filter { $0.isExpired(at: now) }.map(\.name))
+        guard expired != self.expired else { return }
+        for name in expired.subtracting(self.expired).sorted() {
+            self.logger.warning("the agent '\(name)' has expired")
+        }
+        self.expired = expired
+        self.rightsChanged?()
+    }
+
+    package func reload() {
+        self.stamp = FileStamp(path: self.path)
+        if self.stamp == nil, !self.hasLoaded, self.fallback != nil { return }
+        self.read()
+    }
+
+    private func read() {
+        do throws(SettingsErrors) {
+            self.take(try AgentsFile(path: self.path))
+            self.logger.notice("read \(self.agents.count) agents from \(self.path)")
+            self.rightsChanged?()
+        } catch {
+            for problem in error.all { self.logger.error("\(problem)") }
+            self.logger.error("\(self.path): the agents stay as they were until this is mended")
+        }
+    }
+
+    private func take(_ file: AgentsFile) {
+        self.hasLoaded = true
+        self.agents = [:]
+        self.byPin = [:]
+        self.byVersion1Token = [:]
+        for agent in file.agents {
+            self.agents[agent.name] = agent
+            for pin in agent.pins { self.byPin[pin] = agent.name }
+            if let hash = agent.version1TokenHash { self.byVersion1Token[hash] = agent.name }
+        }
+        let now = Timestamp.now
+        self.expired = Set(file.agents.filter { $0.isExpired(at: now) }.map(\.name))
+    }
+
+    // MARK: - Logins
+
+    package func authenticate(
+        _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
+    ) -> (any Cancellable)? {
+        if !self.hasLoaded, let fallback = self.fallback {
+            return fallback.authenticate(request, completion: completion)
+        }
+        switch self.find(request) {
+        case .success(let found):
+            if let reason = self.refusal(found.agent) {
+                completion(.refused(.loginRefused, reason: "agent '\(found.agent.name)': \(reason)"))
+            } else {
+                let limits = AgentLimits(
+                    links: found.agent.mostLinks, names: found.agent.mostNames, streams: found.agent.mostStreams)
+                completion(
+                    .granted(
+                        LoginGrant(identity: found.agent.name, credential: found.credential, limits: limits)))
+            }
+        case .failure(let reason): completion(.refused(.loginRefused, reason: reason.text))
+        }
+        return nil
+    }
+
+    private struct Unknown: Error { let text: String }
+
+    /// Whoever shows nothing good gets the same work done for it: one hash, one comparison.
+    private func find(_ request: LoginRequest) -> Result<(agent: AgentEntry, credential: String), Unknown> {
+        switch request.credentials {
+        case .version1(let token):
+            let hash = SHA256.hash(Array(token.utf8))
+            guard let name = self.byVersion1Token[hash], let agent = self.agents[name] else {
+                return .failure(Unknown(text: "a token of version 1 that nobody has"))
+            }
+            return .success((agent, "v1-token:\(Self.short(hash))"))
+        case .version2(let login):
+            switch login.method {
+            case .token: return self.find(token: login.token)
+            case .certificate, .instance:
+                guard let pin = request.certificatePin else {
+                    _ = self.find(token: "")
+                    return .failure(Unknown(text: "neither token nor certificate"))
+                }
+                guard let name = self.byPin[pin], let agent = self.agents[name] else {
+                    return .failure(Unknown(text: "the certificate \(pin) is nobody's"))
+                }
+                return .success((agent, "pin:\(pin)"))
+            }
+        }
+    }
+
+    private func find(token: String) -> Result<(agent: AgentEntry, credential: String), Unknown> {
+        let parsed = AgentToken.parse(token)
+        let hash = SHA256.hash(Array((parsed?.secret ?? "").utf8))
+        let agent = parsed.flatMap { self.agents[$0.name] }
+        let expected = agent?.tokenHash ?? [UInt8](repeating: 0, count: AgentEntry.hashSize)
+        let isRight = SHA256.isEqual(hash, expected)
+        guard let parsed else { return .failure(Unknown(text: "a text that is no token")) }
+        guard let agent, agent.tokenHash != nil else {
+            return .failure(Unknown(text: "a token for '\(PeerText.escaped(parsed.name, most: 64))', who has none"))
+        }
+        guard isRight else { return .failure(Unknown(text: "a wrong token for '\(agent.name)'")) }
+        return .success((agent, "token:\(Self.short(hash))"))
+    }
+
+    /// Tells one credential from the next without being one.
+    private static func short(_ hash: [UInt8]) -> String {
+        hash.prefix(8).map { String($0, radix: 16) }.joined(separator: ".")
+    }
+
+    private func refusal(_ agent: AgentEntry) -> String? {
+        if agent.isDisabled { return "is disabled" }
+        return agent.isExpired(at: Timestamp.now) ? "has expired" : nil
+    }
+
+    package func revocation(of grant: LoginGrant) -> String? {
+        guard self.hasLoaded else { return nil }
+        guard let agent = self.agents[grant.identity] else { return "is not in \(self.path) any more" }
+        if let reason = self.refusal(agent) { return reason }
+        var credentials = agent.pins.map { "pin:\($0)" }
+        if let hash = agent.tokenHash { credentials.append("token:\(Self.short(hash))") }
+        if let hash = agent.version1TokenHash { credentials.append("v1-token:\(Self.short(hash))") }
+        return credentials.contains(grant.credential) ? nil : "was known by a token or key that is gone"
+    }
+
+    // MARK: - Names
+
+    package func authorize(
+        _ request: NameRequest, completion: @escaping (NameVerdict) -> Void
+    ) -> (any Cancellable)? {
+        if !self.hasLoaded, let fallback = self.fallback {
+            return fallback.authorize(request, completion: completion)
+        }
+        guard let agent = self.agents[request.identity] else {
+            completion(.refused(.nameNotAllowed, reason: "the agent is unknown"))
+            return nil
+        }
+        if let reason = self.refusal(agent) {
+            completion(.refused(.nameNotAllowed, reason: reason))
+        } else if !agent.names.contains(where: { $0.matches(request.name) }) {
+            completion(.refused(.nameNotAllowed, reason: "no pattern of '\(agent.name)' allows it"))
+        } else if request.port != 0, !agent.ports.isEmpty, !agent.ports.contains(where: { $0.contains(request.port) }) {
+            completion(.refused(.portNotAllowed, reason: "'\(agent.name)' may not have the port \(request.port)"))
+        } else {
+            completion(.granted(ports: agent.ports.map { $0.low...$0.high }))
+        }
+        return nil
+    }
+
+    package func onChange(_ rightsChanged: @escaping () -> Void) {
+        self.rightsChanged = rightsChanged
+        self.fallback?.onChange(rightsChanged)
+    }
+
+    package func close() {
+        self.timer?.close()
+        self.timer = nil
+        self.rightsChanged = nil
+        self.fallback?.close()
+    }
+}

@@ -1,0 +1,75 @@
+internal import Foundation
+
+/// One agent of an ``AgentsFile``: how it is known and what it may do.
+package struct AgentEntry: Equatable, Sendable {
+    /// Bytes of a SHA-256.
+    package static let hashSize = 32
+
+    /// Its identity, in logs and tokens.
+    package let name: String
+    /// SHA-256 of the token's secret.
+    package var tokenHash: [UInt8]?
+    /// SHA-256 of the whole token for protocol version 1, which is never good for version 2.
+    package var version1TokenHash: [UInt8]?
+    /// Keys of client certificates, `sha256/BASE64`.
+    package var pins: [String]
+    package var names: [NamePattern]
+    /// The public ports that it may have; empty for those of the gateway.
+    package var ports: [PortRange]
+    /// Seconds since 1970.
+    package var expires: Int64?
+    package var isDisabled: Bool
+    /// Nil for the gateway's own limits.
+    package var mostLinks: Int?
+    package var mostNames: Int?
+    package var mostStreams: Int?
+
+    package init(name: String) {
+        self.name = name
+        self.pins = []
+        self.names = []
+        self.ports = []
+        self.isDisabled = false
+    }
+
+    package func isExpired(at seconds: Int64) -> Bool { self.expires.map { $0 <= seconds } ?? false }
+
+    /// Letters, digits and inner hyphens, so that it can stand in a token and in a log.
+    package static func isValid(name: String) -> Bool {
+        (1...63).contains(name.utf8.count)
+            && name.utf8.allSatisfy {
+                (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2D
+            } && !name.hasPrefix("-") && !name.hasSuffix("-")
+    }
+
+    package static let nameRule = "an agent's name has 1 to 63 letters a-z, digits and inner hyphens"
+}
+
+/// The token of an agent, `dgl_NAME_SECRET`; the secret is 256 random bits in base64url (RFC 4648, 5).
+package enum AgentToken {
+    private static let prefix = "dgl_"
+    private static let version1Prefix = "dgl1_"
+
+    /// The agent's name and the secret; nil when the text is no such token.
+    package static func parse(_ token: String) -> (name: String, secret: String)? {
+        guard token.hasPrefix(self.prefix) else { return nil }
+        let rest = token.dropFirst(self.prefix.count)
+        guard let end = rest.firstIndex(of: "_") else { return nil }
+        return (String(rest[..<end]), String(rest[rest.index(after: end)...]))
+    }
+
+    /// - Parameter secret: 32 random bytes.
+    package static func make(name: String, secret: [UInt8]) -> (token: String, secret: String) {
+        let text = self.base64url(secret)
+        return ("\(self.prefix)\(name)_\(text)", text)
+    }
+
+    package static func makeVersion1(name: String, secret: [UInt8]) -> String {
+        "\(self.version1Prefix)\(name)_\(self.base64url(secret))"
+    }
+
+    private static func base64url(_ bytes: [UInt8]) -> String {
+        Data(bytes).base64EncodedString().replacingOccurrences(of: "+", with: "-")
+            .replacingOccurrences(of: "/", with: "_").replacingOccurrences(of: "=", with: "")
+    }
+}

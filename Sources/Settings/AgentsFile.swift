@@ -1,0 +1,145 @@
+/// The agents of a gateway, `agents.toml`: a table `[[agent]]` for each (`docs/modules.md`).
+package struct AgentsFile {
+    package let path: String
+    package let agents: [AgentEntry]
+
+    /// Reads the file; others than its owner must not be able to.
+    package init(path: String) throws(SettingsErrors) {
+        let bytes: [UInt8]
+        do throws(SettingsError) { bytes = try FileAccess.read(path, most: 4 << 20, secret: true) } catch {
+            throw SettingsErrors([error])
+        }
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw SettingsErrors([SettingsError(path, "is not a text in UTF-8")])
+        }
+        try self.init(path: path, text: text)
+    }
+
+    /// Finds everything that is wrong, not only the first of it.
+    package init(path: String, text: String) throws(SettingsErrors) {
+        self.path = path
+        let problems = Problems()
+        var agents: [AgentEntry] = []
+        var places: [String] = []
+        problems.attempt { () throws(SettingsError) in
+            let root = try TOMLFile(path: path, text: text).root
+            for section in try root.sections("agent") {
+                guard let agent = Self.agent(section, problems) else { continue }
+                if let former = agents.firstIndex(where: { $0.name == agent.name }) {
+                    problems.add(
+                        section.place(of: "name"), "the agent '\(agent.name)' stands at \(places[former]) already")
+                } else {
+                    Self.compare(agent, section, with: agents, places, problems)
+                    agents.append(agent)
+                    places.append(section.place(of: "names"))
+                }
+            }
+            try root.finish()
+        }
+        try problems.throwIfAny()
+        self.agents = agents
+    }
+
+    /// Reports what two agents must not share: else one of them, by chance the first to come, keeps it from the other.
+    private static func compare(
+        _ agent: AgentEntry, _ section: TOMLFile.Section, with others: [AgentEntry], _ places: [String],
+        _ problems: Problems
+    ) {
+        for (index, other) in others.enumerated() {
+            for name in agent.names {
+                guard let same = other.names.first(where: { $0.overlaps(name) }) else { continue }
+                problems.add(
+                    section.place(of: "names"),
+                    "'\(name)' of '\(agent.name)' overlaps with '\(same)' of '\(other.name)' (\(places[index])): "
+                        + "no two agents may have one name")
+            }
+            if let pin = agent.pins.first(where: { other.pins.contains($0) }) {
+                problems.add(section.place(of: "pins"), "the pin \(pin) belongs to '\(other.name)' already")
+            }
+            if agent.tokenHash != nil, agent.tokenHash == other.tokenHash {
+                problems.add(section.place(of: "token"), "the token belongs to '\(other.name)' already")
+            }
+            if agent.version1TokenHash != nil, agent.version1TokenHash == other.version1TokenHash {
+                problems.add(section.place(of: "v1-token"), "the token belongs to '\(other.name)' already")
+            }
+        }
+    }
+
+    /// Nil when it has no usable name.
+    private static func agent(_ section: TOMLFile.Section, _ problems: Problems) -> AgentEntry? {
+        var name: String?
+        problems.attempt { () throws(SettingsError) in
+            name = try section.string("name")
+            guard let given = name else {
+                throw SettingsError(section.place(of: "name"), "a table [[agent]] needs a name")
+            }
+            guard AgentEntry.isValid(name: given) else {
+                name = nil
+                throw SettingsError(section.place(of: "name"), "'\(given)': \(AgentEntry.nameRule)")
+            }
+        }
+        var agent = AgentEntry(name: name ?? "")
+        problems.attempt { () throws(SettingsError) in agent.tokenHash = try self.hash(section, "token") }
+        problems.attempt { () throws(SettingsError) in agent.version1TokenHash = try self.hash(section, "v1-token") }
+        problems.attempt { () throws(SettingsError) in
+            agent.pins = try section.strings("pins") ?? []
+            for pin in agent.pins where !AgentSettings.isPin(pin) {
+                throw SettingsError(
+                    section.place(of: "pins"), "'\(pin)' is no pin: 'diglett key' prints it as sha256/BASE64")
+            }
+        }
+        problems.attempt { () throws(SettingsError) in
+            for text in try section.strings("names") ?? [] {
+                guard let pattern = NamePattern(text) else {
+                    throw SettingsError(section.place(of: "names"), "'\(text)': \(NamePattern.rule)")
+                }
+                agent.names.append(pattern)
+            }
+        }
+        problems.attempt { () throws(SettingsError) in
+            for text in try section.strings("ports") ?? [] {
+                agent.ports.append(try PortRange(text, place: section.place(of: "ports")))
+            }
+        }
+        problems.attempt { () throws(SettingsError) in
+            guard let text = try section.string("expires") else { return }
+            guard let seconds = Timestamp.seconds(text) else {
+                throw SettingsError(
+                    section.place(of: "expires"), "'\(text)' is no date: write 2027-02-21 or 2027-02-21T12:00:00Z")
+            }
+            agent.expires = seconds
+        }
+        problems.attempt { () throws(SettingsError) in agent.isDisabled = try section.boolean("disabled") ?? false }
+        problems.attempt { () throws(SettingsError) in agent.mostLinks = try self.limit(section, "max-links") }
+        problems.attempt { () throws(SettingsError) in agent.mostNames = try self.limit(section, "max-names") }
+        problems.attempt { () throws(SettingsError) in agent.mostStreams = try self.limit(section, "max-streams") }
+        problems.attempt { () throws(SettingsError) in try section.finish() }
+        return name == nil ? nil : agent
+    }
+
+    private static func limit(_ section: TOMLFile.Section, _ key: String) throws(SettingsError) -> Int? {
+        guard let number = try section.integer(key) else { return nil }
+        guard (1...65_535).contains(number) else {
+            throw SettingsError(section.place(of: key), "'\(key)' is a number from 1 to 65535")
+        }
+        return number
+    }
+
+    /// `sha256:` and 64 hexadecimal digits.
+    private static func hash(_ section: TOMLFile.Section, _ key: String) throws(SettingsError) -> [UInt8]? {
+        guard let text = try section.string(key) else { return nil }
+        let digits = Array(text.utf8.dropFirst(7))
+        let bytes = stride(from: 0, to: digits.count - 1, by: 2).compactMap {
+            UInt8(String(decoding: digits[$0..<($0 + 2)], as: UTF8.self), radix: 16)
+        }
+        guard text.hasPrefix("sha256:"), digits.count == 2 * AgentEntry.hashSize, bytes.count == AgentEntry.hashSize
+        else {
+            // Never the text itself: somebody may have written the token there.
+            throw SettingsError(
+                section.place(of: key),
+                "is not the hash of a token, sha256: and 64 hexadecimal digits: "
+                    + "make token and entry with 'diglett-server agent add' or 'agent rotate'")
+        }
+        return bytes
+    }
+}

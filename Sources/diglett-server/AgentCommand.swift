@@ -1,0 +1,185 @@
+import ArgumentParser
+import Foundation
+import Gateway
+import Settings
+
+/// `diglett-server agent ...`
+struct AgentCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "agent",
+        abstract: "Says which agents may use which names.",
+        discussion: """
+            Agents stand in agents.toml in the gateway's state directory. A running gateway sees a change within a \
+            second, and closes what has lost its right. --agents-file, --state-dir and --config say which gateway's \
+            agents are meant, as for the gateway itself.
+            """,
+        subcommands: [Add.self, List.self, Rotate.self, Remove.self, PinCommand.self])
+
+    /// Its options say which gateway is meant.
+    @ParentCommand var server: DiglettServer
+
+    fileprivate func administration() throws -> AgentAdministration {
+        try AgentAdministration(settings: try GatewaySettings(self.server.options))
+    }
+
+    /// Where agents find the gateway.
+    struct Address: ParsableArguments {
+        @Option(
+            name: .customLong("host"),
+            help: ArgumentHelp(
+                "Where agents reach the gateway, for the line to copy. (default: this machine's name, port 20000)",
+                valueName: "host[:port]"))
+        var text: String?
+
+        func hostPort() throws -> String {
+            let text = self.text ?? ProcessInfo.processInfo.hostName
+            guard let hostPort = HostPort(text, defaultPort: 20_000) else {
+                throw SettingsError("option --host", "'\(text)' is no address: write HOST or HOST:PORT")
+            }
+            return hostPort.description
+        }
+    }
+
+    struct Add: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Adds an agent and prints its token, once.")
+
+        @Argument(help: "The agent's name, in logs and in its token.")
+        var name: String
+
+        @Option(
+            parsing: .singleValue,
+            help: ArgumentHelp(
+                "Which names it may use: 'api', 'app-*'; commas between, or repeated.", valueName: "patterns"))
+        var names: [String] = []
+
+        @Option(help: ArgumentHelp("Which public ports it may have. (default: any)", valueName: "low-high"))
+        var ports: [String] = []
+
+        @Option(help: ArgumentHelp("Until when: 90d, 12h or 2027-02-21.", valueName: "time"))
+        var expires: String?
+
+        @Option(help: ArgumentHelp("Know it by this key of 'diglett key' instead of a token.", valueName: "sha256/..."))
+        var pin: [String] = []
+
+        @Flag(name: .customLong("v1"), help: "Make a token for protocol version 1 as well.")
+        var version1 = false
+
+        @OptionGroup var address: Address
+        @ParentCommand var parent: AgentCommand
+
+        func run() throws {
+            try Self.reporting {
+                var wish = AgentAdministration.Wish()
+                wish.names = self.names.flatMap { $0.split(separator: ",").map(String.init) }
+                wish.ports = self.ports
+                wish.expires = self.expires
+                wish.pins = self.pin
+                wish.hasVersion1 = self.version1
+                let made = try self.parent.administration().add(self.name, wish, host: try self.address.hostPort())
+                print("added agent '\(self.name)'")
+                if let made { Self.show(made, example: wish.names.first ?? "example") }
+            }
+        }
+    }
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Lists the agents.")
+
+        @Option(help: ArgumentHelp("How: text, or json for one object.", valueName: "text|json"))
+        var output = "text"
+
+        @ParentCommand var parent: AgentCommand
+
+        func validate() throws {
+            guard ["text", "json"].contains(self.output) else {
+                throw ValidationError("--output is text or json, not '\(self.output)'")
+            }
+        }
+
+        func run() throws {
+            try Self.reporting {
+                let agents = try self.parent.administration().list()
+                print(self.output == "json" ? try AgentTable.json(agents) : AgentTable.text(agents))
+            }
+        }
+    }
+
+    struct Rotate: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Gives an agent a new token and prints it, once. Links with the old one are closed.")
+
+        @Argument(help: "The agent's name.")
+        var name: String
+
+        @Flag(name: .customLong("v1"), help: "Make a token for protocol version 1 as well.")
+        var version1 = false
+
+        @OptionGroup var address: Address
+        @ParentCommand var parent: AgentCommand
+
+        func run() throws {
+            try Self.reporting {
+                let made = try self.parent.administration()
+                    .rotate(self.name, hasVersion1: self.version1, host: try self.address.hostPort())
+                Self.show(made, example: "example")
+            }
+        }
+    }
+
+    struct Remove: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Removes an agent; its links are closed.")
+
+        @Argument(help: "The agent's name.")
+        var name: String
+
+        @ParentCommand var parent: AgentCommand
+
+        func run() throws {
+            try Self.reporting {
+                try self.parent.administration().remove(self.name)
+                print("removed agent '\(self.name)'")
+            }
+        }
+    }
+
+    struct PinCommand: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "pin", abstract: "Lets an agent in by its key, as 'diglett key' prints it.")
+
+        @Argument(help: "The agent's name.")
+        var name: String
+
+        @Argument(help: "The pin, sha256/...")
+        var pin: String
+
+        @ParentCommand var parent: AgentCommand
+
+        func run() throws {
+            try Self.reporting {
+                try self.parent.administration().pin(self.name, self.pin)
+                print("agent '\(self.name)' is known by \(self.pin) now")
+            }
+        }
+    }
+}
+
+extension ParsableCommand {
+    /// Runs a command that changes or shows files; says what is wrong and ends with the code for it.
+    static func reporting(_ body: () throws -> Void) throws {
+        func fail(_ errors: [SettingsError]) -> ExitCode {
+            for error in errors { FileHandle.standardError.write(Data("error: \(error)\n".utf8)) }
+            let isArgument = errors.allSatisfy { $0.place.hasPrefix("option ") || !$0.place.contains("/") }
+            return ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
+        }
+        do { try body() } catch let error as SettingsErrors { throw fail(error.all) } catch let error as SettingsError {
+            throw fail([error])
+        }
+    }
+
+    static func show(_ made: AgentAdministration.Invitation, example: String) {
+        print("token, shown this once: \(made.token)")
+        if let token = made.version1Token { print("token for version 1, shown this once: \(token)") }
+        print(
+            "start the agent with\n  diglett -g '\(made.line)' -n \(example.replacing("*", with: "1")) localhost:9000")
+    }
+}

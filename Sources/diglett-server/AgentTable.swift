@@ -1,0 +1,62 @@
+import Foundation
+import Settings
+
+/// Shows agents to people and to programs.
+enum AgentTable {
+    static func text(_ agents: [AgentEntry]) -> String {
+        guard !agents.isEmpty else { return "no agents yet: 'diglett-server agent add NAME --names PATTERN' makes one" }
+        let now = Timestamp.now
+        var rows = [["NAME", "KNOWN BY", "NAMES", "PORTS", "EXPIRES", "STATE"]]
+        for agent in agents {
+            var known: [String] = []
+            if agent.tokenHash != nil { known.append("token") }
+            if agent.version1TokenHash != nil { known.append("v1 token") }
+            if !agent.pins.isEmpty { known.append(agent.pins.count == 1 ? "key" : "\(agent.pins.count) keys") }
+            rows.append([
+                agent.name, known.isEmpty ? "nothing" : known.joined(separator: ", "),
+                agent.names.map(\.text).joined(separator: ", "),
+                agent.ports.isEmpty ? "any" : agent.ports.map(\.description).joined(separator: ", "),
+                agent.expires.map { Timestamp.text($0) } ?? "never",
+                agent.isDisabled ? "disabled" : agent.isExpired(at: now) ? "expired" : "active",
+            ])
+        }
+        let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.map { row in
+            zip(row, widths).map { $0.padding(toLength: max($1, 1), withPad: " ", startingAt: 0) }
+                .joined(separator: "  ").trimmingCharacters(in: .whitespaces)
+        }.joined(separator: "\n")
+    }
+
+    private struct Line: Encodable {
+        let name: String
+        let token: Bool
+        let version1Token: Bool
+        let pins: [String]
+        let names: [String]
+        let ports: [String]
+        let expires: String?
+        let disabled: Bool
+        let expired: Bool
+
+        private enum CodingKeys: String, CodingKey {
+            case name, token
+            case version1Token = "v1-token"
+            case pins, names, ports, expires, disabled, expired
+        }
+    }
+
+    /// Whether there are tokens, never the tokens or their hashes.
+    static func json(_ agents: [AgentEntry]) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        let now = Timestamp.now
+        let lines = agents.map {
+            Line(
+                name: $0.name, token: $0.tokenHash != nil, version1Token: $0.version1TokenHash != nil, pins: $0.pins,
+                names: $0.names.map(\.text), ports: $0.ports.map(\.description),
+                expires: $0.expires.map { Timestamp.text($0) }, disabled: $0.isDisabled,
+                expired: $0.isExpired(at: now))
+        }
+        return String(decoding: try encoder.encode(["agents": lines]), as: UTF8.self)
+    }
+}

@@ -1,0 +1,28 @@
+import Agent
+import AgentCore
+import ArgumentParser
+import Foundation
+import Settings
+
+/// `diglett key`
+struct KeyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "key",
+        abstract: "Makes a key for this agent, if it has none, and prints its pin.",
+        discussion: """
+            With the pin, the gateway's operator lets the agent in: diglett-server agent pin NAME PIN. Then no token is \
+            needed. The key stays in the state directory (--state-dir).
+            """)
+
+    @ParentCommand var parent: Diglett
+
+    func run() throws {
+        do {
+            let directory = try StateDirectory.path(self.parent.stateDir, program: "diglett")
+            print(try AgentKey.pin(stateDirectory: directory))
+        } catch {
+            FileHandle.standardError.write(Data("error: \(error)\n".utf8))
+            throw ExitCode(ExitReason.configuration.rawValue)
+        }
+    }
+}

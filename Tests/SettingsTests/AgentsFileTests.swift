@@ -1,0 +1,228 @@
+import Foundation
+import Settings
+import Testing
+import Wire
+
+@Suite("Name patterns")
+struct NamePatternTests {
+    @Test(
+        "match whole names",
+        arguments: [
+            ("api", "api", true), ("api", "api2", false), ("app-*", "app-1", true), ("app-*", "app-", false),
+            ("app-*", "app", false), ("*", "anything-at-all", true), ("*-*", "a-b", true), ("*-*", "ab", false),
+            ("a*b*c", "axxbyyc", true), ("a*b*c", "abc", true), ("a*b*c", "acb", false), ("APP*", "app", true),
+        ])
+    func matches(_ pattern: String, _ name: String, _ expected: Bool) throws {
+        // What is no name, no pattern has to match.
+        guard let name = Name(name) else { return #expect(!expected) }
+        #expect(try #require(NamePattern(pattern)).matches(name) == expected)
+    }
+
+    @Test(
+        "tell whether two of them share a name",
+        arguments: [
+            ("api", "api", true), ("api", "app", false), ("app-*", "app-1", true), ("app-*", "*-1", true),
+            ("a*", "b*", false), ("*a", "*b", false), ("a*b", "*", true), ("a*c", "ab*", true), ("a-*", "*-b", true),
+            ("ab*", "a", false),
+        ])
+    func overlaps(_ one: String, _ other: String, _ expected: Bool) throws {
+        let left = try #require(NamePattern(one))
+        let right = try #require(NamePattern(other))
+        #expect(left.overlaps(right) == expected)
+        #expect(right.overlaps(left) == expected)
+    }
+
+    @Test(
+        "take nothing that is no name", arguments: ["", "a_b", "-a", "a-", "admin", "*-", "a.b", "a*b*c*d*e*f", "ä*"])
+    func bad(_ text: String) {
+        #expect(NamePattern(text) == nil)
+    }
+}
+
+@Suite("Agents file")
+struct AgentsFileTests {
+    private let hash = "sha256:" + String(repeating: "0a", count: 32)
+    private let pin = "sha256/" + String(repeating: "A", count: 43) + "="
+
+    private func read(_ text: String) throws -> [AgentEntry] { try AgentsFile(path: "f", text: text).agents }
+
+    @Test("is read with all its keys")
+    func everything() throws {
+        let agents = try read(
+            """
+            [[agent]]
+            name = "web"
+            token = "\(hash)"
+            v1-token = "\(hash)"
+            pins = ["\(pin)"]
+            names = ["app-*", "api"]
+            ports = ["30000-30010", "40000"]
+            expires = "2027-02-21"
+            disabled = true
+            max-links = 2
+            max-names = 3
+            max-streams = 4
+            [[agent]]
+            name = "bare"
+            """)
+        var web = AgentEntry(name: "web")
+        web.tokenHash = [UInt8](repeating: 10, count: 32)
+        web.version1TokenHash = web.tokenHash
+        web.pins = [pin]
+        web.names = [NamePattern("app-*"), NamePattern("api")].compactMap { $0 }
+        web.ports = [try PortRange("30000-30010", place: ""), try PortRange("40000", place: "")]
+        web.expires = 1_803_168_000
+        web.isDisabled = true
+        (web.mostLinks, web.mostNames, web.mostStreams) = (2, 3, 4)
+        #expect(agents == [web, AgentEntry(name: "bare")])
+    }
+
+    @Test("with mistakes names all of them, each with its line")
+    func mistakes() {
+        let text = """
+            [[agent]]
+            name = "one"
+            names = ["app-*"]
+            colour = "red"
+            [[agent]]
+            name = "two"
+            names = ["app-1"]
+            expires = "2027-02-31"
+            max-links = 0
+            token = "dgl_two_secret"
+            [[agent]]
+            name = "No Name"
+            disabled = "yes"
+            [[agent]]
+            name = "one"
+            ports = ["9-1"]
+            pins = ["x"]
+            """
+        let found = message { _ = try read(text) }.split(separator: "\n").map(String.init)
+        for expected in [
+            "f:4: unknown key 'colour'", "f:8: '2027-02-31' is no date", "f:9: 'max-links' is a number",
+            "f:10: is not the hash of a token", "f:7: 'app-1' of 'two' overlaps with 'app-*' of 'one' (f:3)",
+            "f:12: 'No Name'", "f:13: 'disabled' must be true or false", "f:16: '9-1' is no range",
+            "f:17: 'x' is no pin",
+            "f:15: the agent 'one' stands at f:3 already",
+        ] { #expect(found.contains { $0.hasPrefix(expected) }, "\(expected)") }
+        #expect(found.count == 10)
+        #expect(!found.contains { $0.contains("secret") }, "a token is never shown")
+    }
+
+    @Test("two agents cannot have one token or key")
+    func shared() {
+        let text = """
+            [[agent]]
+            name = "one"
+            token = "\(hash)"
+            pins = ["\(pin)"]
+            [[agent]]
+            name = "two"
+            token = "\(hash)"
+            pins = ["\(pin)"]
+            """
+        let found = message { _ = try read(text) }
+        #expect(found.contains("f:8: the pin") && found.contains("f:7: the token belongs to 'one'"))
+    }
+
+    @Test("is changed line by line, and keeps comments and order")
+    func editing() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            try write(
+                """
+                # ours
+                [[agent]]
+                name = "one"
+                # its laptop
+                token = "\(hash)" # since May
+                names = [
+                    "app-*", # and so on
+                    "api",
+                ]
+
+                # the other one
+                [[agent]]
+                name = "two"
+                names = ["web"]
+                """, path)
+            var editor = try AgentsFileEditor(path: path)
+            try editor.update("one") {
+                $0.tokenHash = [UInt8](repeating: 0xFF, count: 32)
+                $0.names = []
+                $0.pins = [pin]
+            }
+            let text = try String(contentsOfFile: path, encoding: .utf8)
+            #expect(
+                text == """
+                    # ours
+                    [[agent]]
+                    name = "one"
+                    # its laptop
+                    token = "sha256:\(String(repeating: "ff", count: 32))" # since May
+                    pins = ["\(pin)"]
+
+                    # the other one
+                    [[agent]]
+                    name = "two"
+                    names = ["web"]
+
+                    """)
+            try editor.remove("one")
+            #expect(
+                try String(contentsOfFile: path, encoding: .utf8)
+                    == "# ours\n\n# the other one\n[[agent]]\nname = \"two\"\nnames = [\"web\"]\n")
+            #expect(message { try editor.remove("one") }.contains("no agent 'one'; there are two"))
+            #expect(message { try editor.add(AgentEntry(name: "two")) }.contains("exists"))
+            var third = AgentEntry(name: "three")
+            third.names = [try #require(NamePattern("w*"))]
+            #expect(message { try editor.add(third) }.contains("overlaps"))
+        }
+    }
+
+    @Test("that cannot be changed safely is left as it is")
+    func inlineTables() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            let text = "agent = [{ name = \"one\", names = [\"a\"] }]\n"
+            try write(text, path)
+            var editor = try AgentsFileEditor(path: path)
+            #expect(message { try editor.remove("one") }.contains("edit it by hand"))
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == text)
+        }
+    }
+
+    @Test("that others can read is refused, and two editors wait for each other")
+    func access() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            try write("", path, mode: 0o644)
+            #expect(message { _ = try AgentsFile(path: path) }.contains("chmod 600"))
+            #expect(message { _ = try AgentsFileEditor(path: path) }.contains("chmod 600"))
+        }
+    }
+
+    @Test("dates and spans")
+    func times() {
+        #expect(Timestamp.seconds("1970-01-02") == 86_400)
+        #expect(Timestamp.seconds("2027-02-21T12:30:15Z") == 1_803_213_015)
+        for bad in ["", "2027", "2027-13-01", "2027-02-30", "2027-02-21 12:00", "2027-02-21T12:30:15", "tomorrow"] {
+            #expect(Timestamp.seconds(bad) == nil, "\(bad)")
+        }
+        #expect(Timestamp.text(1_803_213_015) == "2027-02-21T12:30:15Z")
+        #expect(Timestamp.span("90d") == 7_776_000)
+        #expect(Timestamp.span("45s") == 45)
+        for bad in ["", "d", "0d", "-1d", "5", "5w", "99999999999d"] { #expect(Timestamp.span(bad) == nil, "\(bad)") }
+    }
+
+    @Test("a token names its agent and carries 256 random bits")
+    func tokens() throws {
+        let made = AgentToken.make(name: "web-1", secret: [UInt8](repeating: 0xFB, count: 32))
+        #expect(made.token == "dgl_web-1_\(made.secret)")
+        #expect(made.secret.count == 43 && made.secret.contains("_"))
+        let parsed = try #require(AgentToken.parse(made.token))
+        #expect(parsed == ("web-1", made.secret))
+        for bad in ["", "dgl_", "dgl_web", "web_x", "dgl1_web_x"] { #expect(AgentToken.parse(bad) == nil) }
+    }
+}

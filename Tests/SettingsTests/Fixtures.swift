@@ -1,0 +1,22 @@
+import Foundation
+
+/// A directory for one test.
+func withDirectory<R>(_ body: (String) throws -> R) throws -> R {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    return try body(path)
+}
+
+/// The text of whatever `body` throws, or nothing.
+func message<R>(_ body: () throws -> R) -> String {
+    do {
+        _ = try body()
+        return ""
+    } catch { return "\(error)" }
+}
+
+func write(_ text: String, _ path: String, mode: Int = 0o600) throws {
+    try text.write(toFile: path, atomically: true, encoding: .utf8)
+    try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path)
+}
