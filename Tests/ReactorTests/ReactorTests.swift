@@ -5,7 +5,7 @@ import Synchronization
 import Testing
 
 /// Runs `body` with a loop that must have no open handle afterwards: `close` traps with a census if it has.
-private func withLoop(_ body: (EventLoop) throws -> Void) throws {
+func withLoop(_ body: (EventLoop) throws -> Void) throws {
     let loop = try EventLoop()
     defer { loop.close() }
     try body(loop)

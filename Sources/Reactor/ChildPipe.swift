@@ -1,0 +1,133 @@
+internal import CUV
+import Glibc
+
+/// Our end of a pipe to or from a ``ChildProcess``: it writes some bytes and closes, or reads until the end.
+///
+/// The lifetime is that of every handle (see ``SocketStream``): retained from `init` to the close callback. The write
+/// request and its bytes are freed there too, as libuv calls a request back before its handle's close callback.
+final class ChildPipe {
+    /// The two ends of a new pipe, both closed by execve(2) and both to be closed by whoever made them.
+    struct Ends {
+        let reading: CInt
+        let writing: CInt
+    }
+
+    private let loop: EventLoop
+    private let raw: UnsafeMutablePointer<uv_pipe_t>
+    private var isOpen = true
+    private var isClosed = false
+    private var request: UnsafeMutablePointer<uv_write_t>?
+    private var bytes: UnsafeMutableRawBufferPointer?
+    private var didRead: ((UnsafeRawBufferPointer) -> Void)?
+    private var didEnd: (() -> Void)?
+
+    /// A pipe(2), and not the socket pair that UV_CREATE_PIPE makes: a program cannot open /dev/stdout when that is a
+    /// socket (unix(7) knows no open). Our end does not block, the child's does, as programs expect.
+    static func make(oursReads: Bool) throws(UVError) -> Ends {
+        let nonBlocking = CInt(UV_NONBLOCK_PIPE.rawValue)
+        var ends: (CInt, CInt) = (-1, -1)
+        let code = withUnsafeMutableBytes(of: &ends) { memory in
+            uv_pipe(
+                memory.bindMemory(to: uv_file.self).baseAddress, oursReads ? nonBlocking : 0,
+                oursReads ? 0 : nonBlocking)
+        }
+        try check(code)
+        return Ends(reading: ends.0, writing: ends.1)
+    }
+
+    /// Takes over `descriptor`; it is closed with the handle, or before this throws.
+    init(loop: EventLoop, descriptor: CInt) throws(UVError) {
+        self.loop = loop
+        self.raw = .allocate(capacity: 1)
+        // uv_pipe_init has no error on an initialised loop.
+        uv_pipe_init(loop.raw, self.raw, 0)
+        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        let code = uv_pipe_open(self.raw, descriptor)
+        guard code == 0 else {
+            Glibc.close(descriptor)
+            self.close()
+            throw UVError(code: code)
+        }
+    }
+
+    deinit {
+        precondition(self.isClosed, "a child's pipe was dropped before its close callback")
+    }
+
+    /// Reads until the end (or an error, which a pipe does not have) and calls `didEnd` then, never from inside this
+    /// call unless libuv refuses to read.
+    ///
+    /// - Parameter didRead: gets bytes that lie in the loop's read buffer: use or copy them before returning.
+    func read(_ didRead: @escaping (UnsafeRawBufferPointer) -> Void, didEnd: @escaping () -> Void) {
+        self.didRead = didRead
+        self.didEnd = didEnd
+        // It can only refuse a handle that is closing or does not read (uv_read_start), which this one is not.
+        uv_read_start(cuv_stream_of_pipe(self.raw), onAllocate, onRead)
+    }
+
+    /// Writes `bytes` as the reader takes them and closes the pipe. A reader that does not want them is no error.
+    func writeAndClose(_ bytes: [UInt8]) {
+        guard self.isOpen, self.request == nil, !bytes.isEmpty else { return self.close() }
+        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)
+        copy.copyBytes(from: bytes)
+        let request = UnsafeMutablePointer<uv_write_t>.allocate(capacity: 1)
+        self.bytes = copy
+        self.request = request
+        var buffer = uv_buf_t(base: copy.baseAddress?.assumingMemoryBound(to: CChar.self), len: copy.count)
+        if uv_write(request, cuv_stream_of_pipe(self.raw), &buffer, 1, onWrite) != 0 { self.close() }
+    }
+
+    func close() {
+        guard self.isOpen else { return }
+        self.isOpen = false
+        self.didRead = nil
+        self.didEnd = nil
+        uv_close(cuv_handle_of_pipe(self.raw), onClose)
+    }
+
+    fileprivate var readBuffer: uv_buf_t {
+        let buffer = self.loop.readBuffer
+        return uv_buf_t(base: buffer.baseAddress?.assumingMemoryBound(to: CChar.self), len: buffer.count)
+    }
+
+    fileprivate func didRead(_ count: Int, _ base: UnsafeMutablePointer<CChar>?) {
+        guard self.isOpen, count != 0 else { return }
+        if count > 0 {
+            self.didRead?(UnsafeRawBufferPointer(start: base, count: count))
+        } else {
+            let didEnd = self.didEnd
+            self.close()
+            didEnd?()
+        }
+    }
+
+    fileprivate func didClose() {
+        self.raw.deallocate()
+        self.request?.deallocate()
+        self.bytes?.deallocate()
+        self.isClosed = true
+    }
+}
+
+private func borrow(_ data: UnsafeMutableRawPointer?, _ body: (ChildPipe) -> Void) {
+    guard let data else { return }
+    Unmanaged<ChildPipe>.fromOpaque(data)._withUnsafeGuaranteedRef(body)
+}
+
+private let onAllocate: uv_alloc_cb = { handle, _, buffer in
+    borrow(handle?.pointee.data) { buffer?.pointee = $0.readBuffer }
+}
+
+private let onRead: uv_read_cb = { stream, count, buffer in
+    borrow(stream?.pointee.data) { $0.didRead(count, buffer?.pointee.base) }
+}
+
+private let onWrite: uv_write_cb = { request, _ in
+    borrow(request?.pointee.handle?.pointee.data) { $0.close() }
+}
+
+private let onClose: uv_close_cb = { handle in
+    guard let data = handle?.pointee.data else { return }
+    // Balances the passRetained in `init`.
+    Unmanaged<ChildPipe>.fromOpaque(data).takeRetainedValue().didClose()
+}

@@ -1,0 +1,271 @@
+internal import CUV
+import Glibc
+
+/// A program that runs with given arguments and input, and tells how it ended and what it wrote.
+///
+/// ## What the program gets
+/// The arguments as they are, never a shell; the environment of its ``ChildCommand``; `/` as its working directory; a
+/// pipe for each of standard input, output and error, and no other descriptor; a session and process group of its own
+/// (setsid(2)); every signal with its default effect and none blocked (uv_spawn resets them, else SIGPIPE would stay
+/// ignored across execve(2)). Limits (RLIMIT_NOFILE), user and umask are ours.
+///
+/// ## The end
+/// The outcome is known when the program has ended *and* nobody holds its standard output and error any more. On the
+/// deadline, on too much output and on `cancel()` its whole process group is killed; what has left the group by a
+/// setsid(2) of its own is only no longer listened to. What a program leaves running in the background with other
+/// descriptors is left alone when it ends in order.
+///
+/// ## Lifetime
+/// The process handle is retained from `uv_spawn` to its close callback like every handle (see ``SocketStream``), and
+/// is not closed before the process was reaped, however early the caller was told: libuv waits only for processes
+/// whose handle is open, others would stay zombies. So the loop runs on until a killed program is gone.
+package final class ChildProcess {
+    private enum Phase {
+        /// uv_spawn was not reached; there is no handle.
+        case unborn
+        /// Not reaped.
+        case running
+        /// Reaped; its output may still be open.
+        case reaped(ChildOutcome.End)
+        /// Reaped, and the handle is closing.
+        case closing
+        case closed
+    }
+
+    private let loop: EventLoop
+    private let raw: UnsafeMutablePointer<uv_process_t>
+    private let mostOutput: Int
+    private var phase = Phase.unborn
+    private var completion: ((Result<ChildOutcome, ChildFailure>) -> Void)?
+    /// Told at the end of the turn.
+    private var startFailure: UVError?
+    private var timer: LoopTimer?
+    private var pipes: [ChildPipe] = []
+    /// Of standard output and error, those that have not ended.
+    private var openOutputs = 2
+    private var standardOutput: [UInt8] = []
+    private var standardError: [UInt8] = []
+
+    /// Runs `command`; `completion` is called once and never from inside this call.
+    package static func run(
+        loop: EventLoop, _ command: ChildCommand,
+        completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void
+    ) -> ChildProcess {
+        loop.assertOnLoop()
+        let child = ChildProcess(loop: loop, mostOutput: command.mostOutput, completion: completion)
+        do throws(UVError) { try child.start(command) } catch {
+            child.startFailure = error
+            loop.atTurnEnd(child)
+        }
+        return child
+    }
+
+    private init(
+        loop: EventLoop, mostOutput: Int, completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void
+    ) {
+        self.loop = loop
+        self.raw = .allocate(capacity: 1)
+        self.mostOutput = mostOutput
+        self.completion = completion
+    }
+
+    deinit {
+        switch self.phase {
+        case .unborn: self.raw.deallocate()
+        case .closed: break
+        case .running, .reaped, .closing: preconditionFailure("a child process was dropped before its close callback")
+        }
+    }
+
+    /// The program's process and group number, for logs and tests; nil before it started and after it was reaped.
+    package var processID: Int32? {
+        if case .running = self.phase { self.raw.pointee.pid } else { nil }
+    }
+
+    /// Kills the program; the completion will not be called.
+    package func cancel() {
+        self.loop.assertOnLoop()
+        guard self.completion != nil else { return }
+        self.completion = nil
+        self.tearDown()
+    }
+
+    // MARK: - The start
+
+    private func start(_ command: ChildCommand) throws(UVError) {
+        guard command.isPassable else { throw .invalidArgument }
+        var theirs: [CInt] = []
+        // Ours belong to their pipes; the child has copies of its own.
+        defer { for descriptor in theirs { Glibc.close(descriptor) } }
+        do throws(UVError) {
+            for oursReads in [false, true, true] {
+                let ends = try ChildPipe.make(oursReads: oursReads)
+                theirs.append(oursReads ? ends.writing : ends.reading)
+                self.pipes.append(
+                    try ChildPipe(loop: self.loop, descriptor: oursReads ? ends.reading : ends.writing))
+            }
+            try check(cuv_close_all_on_exec())
+            try self.spawn(command, theirs)
+        } catch {
+            for pipe in self.pipes { pipe.close() }
+            self.pipes = []
+            throw error
+        }
+        let timer = LoopTimer(loop: self.loop) { [unowned self] in self.finish(.failure(.timedOut)) }
+        timer.start(after: command.timeout)
+        self.timer = timer
+        self.pipes[0].writeAndClose(command.input)
+        self.pipes[1].read {
+            self.append($0, to: \.standardOutput)
+        } didEnd: {
+            self.outputEnded()
+        }
+        self.pipes[2].read {
+            self.append($0, to: \.standardError)
+        } didEnd: {
+            self.outputEnded()
+        }
+    }
+
+    private func spawn(_ command: ChildCommand, _ descriptors: [CInt]) throws(UVError) {
+        var environment = command.environment
+        for name in ChildCommand.inherited where environment[name] == nil {
+            environment[name] = getenv(name).map { String(cString: $0) }
+        }
+        var stdio = descriptors.map { descriptor in
+            var container = uv_stdio_container_t()
+            container.flags = UV_INHERIT_FD
+            container.data.fd = descriptor
+            return container
+        }
+        var options = uv_process_options_t()
+        options.exit_cb = onExit
+        options.flags = UInt32(UV_PROCESS_DETACHED.rawValue)
+        options.stdio_count = CInt(stdio.count)
+        let code = withStrings(command.arguments) { arguments in
+            withStrings(environment.map { "\($0)=\($1)" }) { variables in
+                "/".withCString { directory in
+                    stdio.withUnsafeMutableBufferPointer { stdio in
+                        options.file = UnsafePointer(arguments[0])
+                        options.args = arguments
+                        options.env = variables
+                        options.cwd = directory
+                        options.stdio = stdio.baseAddress
+                        return uv_spawn(self.loop.raw, self.raw, &options)
+                    }
+                }
+            }
+        }
+        // The handle is initialised whatever uv_spawn says, and must be closed.
+        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        self.phase = .running
+        guard code != 0 else { return }
+        self.closeHandle()
+        throw UVError(code: code)
+    }
+
+    // MARK: - Events
+
+    private func append(_ bytes: UnsafeRawBufferPointer, to output: ReferenceWritableKeyPath<ChildProcess, [UInt8]>) {
+        guard self[keyPath: output].count + bytes.count <= self.mostOutput else {
+            return self.finish(.failure(.tooMuchOutput))
+        }
+        self[keyPath: output] += bytes
+    }
+
+    private func outputEnded() {
+        self.openOutputs -= 1
+        self.finishIfOver()
+    }
+
+    fileprivate func exited(_ status: Int64, _ signal: CInt) {
+        self.phase = .reaped(signal == 0 ? .exited(code: Int(status)) : .signalled(number: Int(signal)))
+        if self.completion == nil { self.closeHandle() } else { self.finishIfOver() }
+    }
+
+    private func finishIfOver() {
+        guard case .reaped(let end) = self.phase, self.openOutputs == 0 else { return }
+        self.finish(
+            .success(
+                ChildOutcome(end: end, standardOutput: self.standardOutput, standardError: self.standardError)))
+    }
+
+    private func finish(_ result: Result<ChildOutcome, ChildFailure>) {
+        guard let completion = self.completion else { return }
+        self.completion = nil
+        self.tearDown()
+        completion(result)
+    }
+
+    // MARK: - The end
+
+    /// Closes everything, and kills what still runs or holds our pipes.
+    private func tearDown() {
+        self.timer?.close()
+        self.timer = nil
+        for pipe in self.pipes { pipe.close() }
+        self.pipes = []
+        switch self.phase {
+        case .running: self.killGroup()
+        case .reaped:
+            // The group's number is free for others once its last process is gone. Somebody holds our pipes, so most
+            // likely it is not; and numbers are given out in turn, so it would not come back within a deadline.
+            if self.openOutputs > 0 { self.killGroup() }
+            self.closeHandle()
+        case .unborn, .closing, .closed: break
+        }
+    }
+
+    /// uv_spawn returns when the program was executed, so it has left our group before (setsid(2)), and the leader of
+    /// a session cannot leave its group.
+    private func killGroup() {
+        let group = self.raw.pointee.pid
+        guard group > 1 else { return }
+        // ESRCH: it is gone already. EPERM: it has become another user, and its pipes are closed at least.
+        kill(-group, SIGKILL)
+    }
+
+    private func closeHandle() {
+        self.phase = .closing
+        uv_close(cuv_handle_of_process(self.raw), onClose)
+    }
+
+    fileprivate func didClose() {
+        self.phase = .closed
+        self.raw.deallocate()
+    }
+}
+
+extension ChildProcess: TurnEndHandler {
+    package func turnDidEnd() {
+        guard let error = self.startFailure else { return }
+        self.startFailure = nil
+        self.finish(.failure(.cannotStart(error)))
+    }
+}
+
+/// Calls `body` with `strings` as execve(2) wants them: C strings, and a null pointer behind the last.
+private func withStrings<R>(
+    _ strings: [String], _ body: (UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> R
+) -> R {
+    let array = UnsafeMutableBufferPointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: strings.count + 1)
+    array.initialize(repeating: nil)
+    for (index, string) in strings.enumerated() { array[index] = strdup(string) }
+    defer {
+        for string in array { free(string) }
+        array.deallocate()
+    }
+    guard let base = array.baseAddress else { preconditionFailure("an allocation has an address") }
+    return body(base)
+}
+
+private let onExit: uv_exit_cb = { process, status, signal in
+    guard let data = process?.pointee.data else { return }
+    Unmanaged<ChildProcess>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.exited(status, signal) }
+}
+
+private let onClose: uv_close_cb = { handle in
+    guard let data = handle?.pointee.data else { return }
+    // Balances the passRetained in `spawn`.
+    Unmanaged<ChildProcess>.fromOpaque(data).takeRetainedValue().didClose()
+}
