@@ -82,6 +82,7 @@ let package = Package(
         tests("CoreTests", ["Admission", "AgentCore", "Registry", "Wire"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         tests("SecureTests", ["Bytes", "Secure"]),
+        tests("ModuleTests", ["Modules", "Reactor", "Settings", "Wire", logging]),
         tests("SettingsTests", ["Settings", "Wire"]),
         tests("ProgramTests", ["Agent", "AgentCore", "Gateway", "Modules", "Reactor", "Settings", "Wire", logging]),
     ],

@@ -36,9 +36,9 @@ package struct AgentAdministration {
         self.settings = settings
         switch settings.authentication {
         case .byDefault(let path), .file(let path): self.path = path
-        case .open:
+        case .open, .hook:
             throw SettingsErrors([
-                SettingsError("option --auth", "the gateway is open to everybody: there is no agents file")
+                SettingsError("option --auth", "the gateway knows its agents otherwise: there is no agents file")
             ])
         }
     }
@@ -138,7 +138,7 @@ package struct AgentAdministration {
         do throws(SettingsError) { state = try StateDirectory(path: self.settings.stateDirectory) } catch {
             throw SettingsErrors([error])
         }
-        do throws(GatewayError) { return try GatewayServer.identity(self.settings, state).pin } catch {
+        do throws(GatewayError) { return try GatewayIdentity.load(self.settings, state).pin } catch {
             throw SettingsErrors([SettingsError("the gateway's key", error.description)])
         }
     }

@@ -15,8 +15,6 @@ final class Exposure {
     /// The agent's number for it on its present link.
     private(set) var number: UInt16
     private(set) weak var session: AgentSession?
-    /// What a registrar is doing for it.
-    var operations: [any Cancellable] = []
     private unowned let gateway: GatewayServer
     private(set) var isPublished = false
 
@@ -49,7 +47,6 @@ final class Exposure {
     /// Visitors may come.
     func published() {
         self.isPublished = true
-        self.operations = []
         self.resume()
     }
 
@@ -62,16 +59,7 @@ final class Exposure {
         self.listener.resume()
     }
 
-    /// Calls off what the registrars are doing.
-    func cancelOperations() {
-        for operation in self.operations { operation.cancel() }
-        self.operations = []
-    }
-
-    func close() {
-        self.cancelOperations()
-        self.listener.close()
-    }
+    func close() { self.listener.close() }
 }
 
 extension Exposure: TCPListenerDelegate {

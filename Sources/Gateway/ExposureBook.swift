@@ -24,7 +24,7 @@ final class ExposureBook {
     /// Nil: any port.
     private let range: PortRange?
     private let mostNames: Int
-    private let registrars: [any Registrar]
+    private let registrars: [RegistrarDriver]
     private let ports: PortStore
     private var registry = Registry(maximumNamesPerLink: ExposureBook.maximumNamesPerLink)
 
@@ -37,13 +37,19 @@ final class ExposureBook {
         self.bindAddress = bindAddress
         self.range = range
         self.mostNames = mostNames
-        self.registrars = registrars
+        self.registrars = registrars.map { RegistrarDriver(loop: loop, registrar: $0, logger: logger) }
         self.ports = ports
     }
 
     /// Call it about once a second.
     func tick() { self.ports.tick() }
 
+    /// Has all registrars take back what a former run has left behind; names are published after that.
+    func start() {
+        for registrar in self.registrars { registrar.start() }
+    }
+
+    /// What is being withdrawn is given a moment.
     func close() {
         self.ports.saveNow()
         for registrar in self.registrars { registrar.close() }
@@ -71,9 +77,7 @@ final class ExposureBook {
                     exposure.move(to: session, number: holder.exposure)
                     return .success(exposure)
                 }
-                exposure.cancelOperations()
-                self.withdrawFromRegistrars(exposure)
-                exposure.close()
+                self.takeBack(exposure)
             }
         case .granted: break
         }
@@ -165,53 +169,27 @@ final class ExposureBook {
             exposure.session?.published(exposure, failure: nil)
             return
         }
-        // A former attempt of a link that has lost the name meanwhile.
-        exposure.cancelOperations()
         var waiting = self.registrars.count
         var failures: [String] = []
         for registrar in self.registrars {
-            let operation = self.run({ registrar.publish(exposure.asPublic, completion: $0) }) {
-                [weak exposure] result in
-                if case .failure(let error) = result { failures.append(error.reason) }
+            registrar.publish(exposure.asPublic) { [weak exposure] failure in
+                if let failure { failures.append(failure) }
                 waiting -= 1
                 guard waiting == 0, let exposure else { return }
-                for failure in failures { self.logger.error("'\(exposure.name)' cannot be published: \(failure)") }
                 exposure.session?.published(
                     exposure, failure: failures.isEmpty ? nil : "the name cannot be made reachable now")
             }
-            exposure.operations.append(operation)
         }
     }
 
     /// Takes an exposure back: no more visitors, the name is free.
     func withdraw(_ exposure: Exposure, from session: AgentSession) {
         self.registry.unregister(exposure.name, link: session.id, exposure: exposure.number)
-        exposure.cancelOperations()
-        self.withdrawFromRegistrars(exposure)
+        self.takeBack(exposure)
+    }
+
+    private func takeBack(_ exposure: Exposure) {
+        for registrar in self.registrars { registrar.withdraw(exposure.asPublic) }
         exposure.close()
-    }
-
-    private func withdrawFromRegistrars(_ exposure: Exposure) {
-        for registrar in self.registrars {
-            let name = exposure.name
-            var keep: (any Cancellable)?
-            keep = self.run({ registrar.withdraw(exposure.asPublic, completion: $0) }) { result in
-                // Held until here: nobody else waits for a withdrawal.
-                if keep != nil { keep = nil }
-                if case .failure(let error) = result {
-                    self.logger.error("'\(name)' cannot be withdrawn: \(error.reason)")
-                }
-            }
-        }
-    }
-
-    private func run(
-        _ start: (@escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?,
-        completion: @escaping (Result<Void, RegistrarError>) -> Void
-    ) -> any Cancellable {
-        DeadlinedOperation(
-            loop: self.loop, milliseconds: GatewayServer.moduleDeadline,
-            late: .failure(RegistrarError(reason: "the registrar did not answer in time")), start: start,
-            completion: completion)
     }
 }

@@ -73,7 +73,7 @@ package final class GatewayServer {
             self.state = try StateDirectory(path: settings.stateDirectory)
             try self.state.lockExclusively()
         } catch { throw GatewayError(.state, error.description) }
-        self.identity = try Self.identity(settings, self.state)
+        self.identity = try GatewayIdentity.load(settings, self.state)
         do throws(SecurityError) {
             self.context = try .server(
                 identity: self.identity, applicationProtocol: WireConstant.applicationProtocol)
@@ -95,54 +95,21 @@ package final class GatewayServer {
         admissionLimits.strangers = self.plan.strangers
         self.admission = Admission(limits: admissionLimits)
         self.budget = ByteBudget(limit: ResourcePlan.memoryLimit() / 10 * 6)
+        let factory = ModuleFactory(loop: loop, logger: logger)
+        let registrars: [any Registrar]
         do throws(SettingsErrors) {
-            self.authenticator = try Self.authenticator(settings.authentication, loop: loop, logger: logger)
+            registrars = try factory.registrars(settings.registrars)
+            do throws(SettingsErrors) { self.authenticator = try factory.authenticator(settings.authentication) } catch
+            {
+                for registrar in registrars { registrar.close() }
+                throw error
+            }
         } catch { throw GatewayError(.configuration, error.description) }
         self.exposures = ExposureBook(
             loop: loop, logger: logger, bindAddress: bind, range: settings.exposePorts, mostNames: self.plan.names,
-            registrars: [PrintRegistrar(logger: logger)],
+            registrars: registrars,
             ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger))
         self.noise = TokenBucket(burst: 20, perSecond: 5, now: loop.now)
-    }
-
-    static func identity(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity {
-        var place = state.file("identity.pem")
-        do throws(SettingsError) {
-            if let files = settings.tlsFiles {
-                place = files.key
-                let key = try FileAccess.read(files.key, most: 1 << 20, secret: true)
-                let certificate = try FileAccess.read(files.certificate, most: 1 << 20)
-                return try Self.load(key, certificate)
-            }
-            // Key and certificate in one file: there is no moment with only one of them.
-            let pem = try state.readOrMake("identity.pem", most: 1 << 20) { () throws(SettingsError) in
-                do throws(SecurityError) {
-                    let made = try Identity.selfSigned(commonName: "diglett gateway")
-                    return made.keyPEM + made.certificatePEM
-                } catch { throw SettingsError("identity.pem", error.description) }
-            }
-            return try Self.load(pem, pem)
-        } catch {
-            throw GatewayError(.configuration, error.place.isEmpty ? "\(place): \(error.reason)" : error.description)
-        }
-    }
-
-    private static func authenticator(
-        _ kind: GatewaySettings.Authentication, loop: EventLoop, logger: Logger
-    ) throws(SettingsErrors) -> any Authenticator {
-        switch kind {
-        case .byDefault(let path):
-            try FileAuthenticator(
-                loop: loop, path: path, logger: logger, fallback: OpenAuthenticator(acceptsStrangers: false))
-        case .open: OpenAuthenticator(acceptsStrangers: true)
-        case .file(let path): try FileAuthenticator(loop: loop, path: path, logger: logger, fallback: nil)
-        }
-    }
-
-    private static func load(_ key: [UInt8], _ certificate: [UInt8]) throws(SettingsError) -> Identity {
-        do throws(SecurityError) { return try .load(keyPEM: key, certificatePEM: certificate) } catch {
-            throw SettingsError("", error.description)
-        }
     }
 
     // MARK: - Start
@@ -178,9 +145,12 @@ package final class GatewayServer {
                     """)
             }
         case .file(let path): self.logger.info("agents are those of \(path)")
+        case .hook(.exec(let exec)): self.logger.info("agents are judged by \(exec.command[0])")
+        case .hook(.webhook(let webhook)): self.logger.info("agents are judged by \(webhook.url)")
         case .open:
             self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
         }
+        self.exposures.start()
         let housekeeping = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
         housekeeping.start(after: 1_000, repeating: 1_000)
         self.housekeeping = housekeeping

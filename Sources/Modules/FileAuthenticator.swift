@@ -155,7 +155,7 @@ package final class FileAuthenticator: Authenticator {
 
     /// Tells one credential from the next without being one.
     private static func short(_ hash: [UInt8]) -> String {
-        hash.prefix(8).map { String($0, radix: 16) }.joined(separator: ".")
+        Hex.text(hash.prefix(8))
     }
 
     private func refusal(_ agent: AgentEntry) -> String? {

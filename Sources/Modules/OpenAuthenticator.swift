@@ -31,11 +31,7 @@ package final class OpenAuthenticator: Authenticator {
         case .version1: return "version1-\(request.peer.host)"
         case .version2(let login):
             // A hash, so that the key itself is neither logged nor kept; 128 bits: nobody finds a key with the same.
-            let digits = SHA256.hash(login.instanceKey).prefix(16).map { byte in
-                let text = String(byte, radix: 16)
-                return text.count == 1 ? "0\(text)" : text
-            }
-            return "instance-" + digits.joined()
+            return "instance-" + Hex.text(SHA256.hash(login.instanceKey).prefix(16))
         }
     }
 

@@ -8,6 +8,14 @@ package final class PrintRegistrar: Registrar {
 
     package init(logger: Logger) { self.logger = logger }
 
+    package let label = "print"
+
+    /// A log cannot be taken back.
+    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
+        completion(.success(()))
+        return nil
+    }
+
     package func publish(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {

@@ -27,8 +27,16 @@ package struct RegistrarError: Error, Equatable {
 /// extended. Several registrars may run side by side.
 ///
 /// Work is done on the loop or handed elsewhere; `completion` is called on the loop exactly once, at once or later.
-/// The gateway gives each action ten seconds, then cancels it and counts it as failed.
+/// The gateway gives each action ten seconds, then cancels it and counts it as failed. What failed is tried again, so
+/// every action must bear being repeated; for one name there is never more than one under way.
 package protocol Registrar: AnyObject {
+    /// How logs call it.
+    var label: String { get }
+
+    /// The gateway has just started: take back what a former run has left behind. Nil when `completion` was called
+    /// already.
+    func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?
+
     /// Visitors can come from now on. Nil when `completion` was called already.
     func publish(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void

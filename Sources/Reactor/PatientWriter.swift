@@ -1,3 +1,5 @@
+// pollfd belongs to whichever of the two modules is built first.
+internal import CUV
 import Glibc
 
 /// Writes lines to a descriptor that may be a pipe nobody reads, without ever waiting for the reader.

@@ -1,3 +1,5 @@
+internal import Wire
+
 /// The agents of a gateway, `agents.toml`: a table `[[agent]]` for each (`docs/modules.md`).
 package struct AgentsFile {
     package let path: String
@@ -128,12 +130,7 @@ package struct AgentsFile {
     /// `sha256:` and 64 hexadecimal digits.
     private static func hash(_ section: TOMLFile.Section, _ key: String) throws(SettingsError) -> [UInt8]? {
         guard let text = try section.string(key) else { return nil }
-        let digits = Array(text.utf8.dropFirst(7))
-        let bytes = stride(from: 0, to: digits.count - 1, by: 2).compactMap {
-            UInt8(String(decoding: digits[$0..<($0 + 2)], as: UTF8.self), radix: 16)
-        }
-        guard text.hasPrefix("sha256:"), digits.count == 2 * AgentEntry.hashSize, bytes.count == AgentEntry.hashSize
-        else {
+        guard text.hasPrefix("sha256:"), let bytes = Hex.bytes(text.dropFirst(7), count: AgentEntry.hashSize) else {
             // Never the text itself: somebody may have written the token there.
             throw SettingsError(
                 section.place(of: key),

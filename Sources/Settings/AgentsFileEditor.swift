@@ -1,4 +1,5 @@
 import Glibc
+internal import Wire
 
 /// Changes an ``AgentsFile`` line by line, so that comments and order stay, and writes it beside and renames it.
 ///
@@ -108,11 +109,7 @@ package struct AgentsFileEditor {
     private static func quoted(_ text: String) -> String { "\"\(text)\"" }
 
     private static func hash(_ bytes: [UInt8]) -> String {
-        "sha256:"
-            + bytes.map { byte in
-                let digits = String(byte, radix: 16)
-                return digits.count == 1 ? "0\(digits)" : digits
-            }.joined()
+        "sha256:\(Hex.text(bytes))"
     }
 
     // MARK: - Lines

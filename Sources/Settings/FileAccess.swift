@@ -28,6 +28,12 @@ package enum FileAccess {
         }
     }
 
+    /// Whether it is a file that this process may start.
+    static func isExecutable(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && access(path, X_OK) == 0
+    }
+
     package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// Writes a file beside the old one and renames it: a reader sees the old content or the new, never a part.
@@ -39,6 +45,8 @@ package enum FileAccess {
         let beside = "\(path).new"
         let descriptor = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode)
         guard descriptor >= 0 else { throw self.error(beside, "cannot be written") }
+        // Whatever the umask takes away.
+        _ = fchmod(descriptor, mode)
         self.keepOwner(descriptor, path)
         var isWhole = true
         var offset = 0
@@ -66,6 +74,23 @@ package enum FileAccess {
         guard stat(path, &status) == 0 || stat(directory.isEmpty ? "/" : directory, &status) == 0 else { return }
         // Without effect where it is the owner's already; a failure shows when the daemon reads it.
         _ = fchown(descriptor, status.st_uid, status.st_gid)
+    }
+
+    /// Names of the files in a directory.
+    package static func list(_ path: String) throws(SettingsError) -> [String] {
+        guard let directory = opendir(path) else { throw self.error(path, "cannot be read") }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            names.append(
+                withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+        }
+        return names.filter { $0 != "." && $0 != ".." }.sorted()
+    }
+
+    /// Removes a file; one that is not there is no error.
+    package static func remove(_ path: String) throws(SettingsError) {
+        guard unlink(path) == 0 || errno == ENOENT else { throw self.error(path, "cannot be removed") }
     }
 
     /// Makes a directory for its owner only, and those above it.

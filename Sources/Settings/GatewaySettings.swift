@@ -25,6 +25,7 @@ package struct GatewaySettings: Sendable {
         case open
         /// By the file, which must be there.
         case file(String)
+        case hook(HookSettings)
     }
 
     /// Where agents connect; the defaults are allowed to lack IPv6.
@@ -38,94 +39,188 @@ package struct GatewaySettings: Sendable {
     /// Nil: any port that the system gives.
     package let exposePorts: PortRange?
     package let authentication: Authentication
+    /// Besides `print`, which is always there.
+    package let registrars: [RegistrarSettings]
     /// A certificate of a public authority, instead of the gateway's own.
     package let tlsFiles: (certificate: String, key: String)?
 
-    package init(_ options: GatewayOptions) throws(SettingsError) {
-        let file: TOMLFile?
-        if let path = options.configuration { file = try TOMLFile(path: path) } else { file = nil }
-        let section = file?.root
-        let given = try (
-            listen: section?.strings("listen"), listenVersion1: section?.strings("listen-v1"),
-            allowsInsecureVersion1: section?.boolean("v1-insecure-ok"), debug: section?.integer("debug"),
-            stateDirectory: section?.string("state-dir"), exposeBind: section?.string("expose-bind"),
-            exposePorts: section?.string("expose-ports"), auth: section?.string("auth"),
-            agentsFile: section?.string("agents-file"),
-            certificate: section?.string("tls-cert"), key: section?.string("tls-key")
-        )
-        try section?.finish()
-        func place(_ option: String, _ isOption: Bool) -> String {
-            isOption ? "option --\(option)" : section?.place(of: option) ?? "option --\(option)"
+    /// Finds everything that is wrong, not only the first of it.
+    package init(_ options: GatewayOptions) throws(SettingsErrors) {
+        let problems = Problems()
+        let reader = Reader(options, problems)
+        self.listensByDefault = reader.listen.isEmpty
+        self.listen = reader.addresses(
+            reader.listen.isEmpty ? ["0.0.0.0:20000", "[::]:20000"] : reader.listen,
+            place: reader.place("listen", !options.listen.isEmpty))
+        self.listenVersion1 = reader.version1Addresses()
+        self.debug = reader.debug()
+        var stateDirectory = ""
+        problems.attempt { () throws(SettingsError) in
+            stateDirectory = try StateDirectory.path(
+                options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
         }
-
-        let listen = options.listen.isEmpty ? given.listen ?? [] : options.listen
-        self.listensByDefault = listen.isEmpty
-        self.listen = try Self.addresses(
-            listen.isEmpty ? ["0.0.0.0:20000", "[::]:20000"] : listen,
-            place: place("listen", !options.listen.isEmpty))
-        let version1 = options.listenVersion1.isEmpty ? given.listenVersion1 ?? [] : options.listenVersion1
-        let version1Place = place("listen-v1", !options.listenVersion1.isEmpty)
-        self.listenVersion1 = try Self.addresses(version1, place: version1Place)
-        if !(options.allowsInsecureVersion1 || given.allowsInsecureVersion1 ?? false) {
-            for address in self.listenVersion1 where !address.isLoopback {
-                throw SettingsError(
-                    version1Place,
-                    "\(address) is no loopback address, and version 1 is not safe on a network: nothing in it is "
-                        + "authenticated; let agents come through a tunnel of their own, or write out v1-insecure-ok")
-            }
-        }
-
-        let debug = max(options.debug, given.debug ?? 0)
-        guard (0...9).contains(debug) else { throw SettingsError(place("debug", false), "'debug' is 0, 1 or 2") }
-        self.debug = debug
-        self.stateDirectory = try StateDirectory.path(
-            options.stateDirectory ?? given.stateDirectory, program: "diglett-server")
-        self.exposeBind = options.exposeBind ?? given.exposeBind ?? "127.0.0.1"
-        if let ports = options.exposePorts ?? given.exposePorts {
-            self.exposePorts = try PortRange(ports, place: place("expose-ports", options.exposePorts != nil))
-        } else {
-            self.exposePorts = nil
-        }
-        let agentsFile = options.agentsFile ?? given.agentsFile
-        switch options.auth ?? given.auth {
-        case nil:
-            if let agentsFile {
-                self.authentication = .file(agentsFile)
-            } else {
-                self.authentication = .byDefault(agentsFile: Self.agentsFile(in: self.stateDirectory))
-            }
-        case "file": self.authentication = .file(agentsFile ?? Self.agentsFile(in: self.stateDirectory))
-        case "open":
-            guard agentsFile == nil else {
-                throw SettingsError(
-                    place("agents-file", options.agentsFile != nil),
-                    "has no meaning with auth 'open', which takes any agent")
-            }
-            self.authentication = .open
-        case .some(let other):
-            throw SettingsError(
-                place("auth", options.auth != nil), "'\(other)' is no way to know agents: there are 'file' and 'open'")
-        }
-        switch (options.tlsCertificate ?? given.certificate, options.tlsKey ?? given.key) {
-        case (nil, nil): self.tlsFiles = nil
-        case (.some(let certificate), .some(let key)): self.tlsFiles = (certificate, key)
-        case (.some, nil):
-            throw SettingsError(place("tls-cert", options.tlsCertificate != nil), "needs tls-key as well")
-        case (nil, .some): throw SettingsError(place("tls-key", options.tlsKey != nil), "needs tls-cert as well")
-        }
+        self.stateDirectory = stateDirectory
+        self.exposeBind = options.exposeBind ?? reader.text("expose-bind") ?? "127.0.0.1"
+        self.exposePorts = reader.exposePorts()
+        self.authentication = reader.authentication(stateDirectory) ?? .open
+        self.registrars = reader.registrars()
+        self.tlsFiles = reader.tlsFiles()
+        problems.attempt { () throws(SettingsError) in try reader.section?.finish() }
+        try problems.throwIfAny()
     }
 
     /// Where the agents stand unless another file is named.
     package static func agentsFile(in stateDirectory: String) -> String { "\(stateDirectory)/agents.toml" }
+}
 
-    private static func addresses(_ texts: [String], place: String) throws(SettingsError) -> [HostPort] {
-        var addresses: [HostPort] = []
-        for text in texts {
-            guard let address = HostPort(text) else {
-                throw SettingsError(place, "'\(text)' is no address: write HOST:PORT or [IPV6]:PORT")
+/// Reads the settings one by one; what is wrong goes to `problems`, and something harmless takes its place.
+private struct Reader {
+    let options: GatewayOptions
+    let problems: Problems
+    let section: TOMLFile.Section?
+    let listen: [String]
+
+    init(_ options: GatewayOptions, _ problems: Problems) {
+        self.options = options
+        self.problems = problems
+        var section: TOMLFile.Section?
+        var listen = options.listen
+        problems.attempt { () throws(SettingsError) in
+            if let path = options.configuration { section = try TOMLFile(path: path).root }
+        }
+        problems.attempt { () throws(SettingsError) in
+            let given = try section?.strings("listen") ?? []
+            if listen.isEmpty { listen = given }
+        }
+        self.section = section
+        self.listen = listen
+    }
+
+    func place(_ option: String, _ isOption: Bool) -> String {
+        isOption ? "option --\(option)" : self.section?.place(of: option) ?? "option --\(option)"
+    }
+
+    func text(_ key: String) -> String? {
+        var text: String?
+        self.problems.attempt { () throws(SettingsError) in text = try self.section?.string(key) }
+        return text
+    }
+
+    func addresses(_ texts: [String], place: String) -> [HostPort] {
+        texts.compactMap { text in
+            if let address = HostPort(text) { return address }
+            self.problems.add(place, "'\(text)' is no address: write HOST:PORT or [IPV6]:PORT")
+            return nil
+        }
+    }
+
+    func version1Addresses() -> [HostPort] {
+        var given: [String] = []
+        var isAllowed = self.options.allowsInsecureVersion1
+        self.problems.attempt { () throws(SettingsError) in given = try self.section?.strings("listen-v1") ?? [] }
+        self.problems.attempt { () throws(SettingsError) in
+            isAllowed = try self.section?.boolean("v1-insecure-ok") ?? false || isAllowed
+        }
+        let texts = self.options.listenVersion1.isEmpty ? given : self.options.listenVersion1
+        let place = self.place("listen-v1", !self.options.listenVersion1.isEmpty)
+        let addresses = self.addresses(texts, place: place)
+        if !isAllowed {
+            for address in addresses where !address.isLoopback {
+                self.problems.add(
+                    place,
+                    "\(address) is no loopback address, and version 1 is not safe on a network: nothing in it is "
+                        + "authenticated; let agents come through a tunnel of their own, or write out v1-insecure-ok")
             }
-            addresses.append(address)
         }
         return addresses
+    }
+
+    func debug() -> Int {
+        var debug = self.options.debug
+        self.problems.attempt { () throws(SettingsError) in
+            debug = max(debug, try self.section?.integer("debug") ?? 0)
+        }
+        if !(0...9).contains(debug) { self.problems.add(self.place("debug", false), "'debug' is 0, 1 or 2") }
+        return debug
+    }
+
+    func exposePorts() -> PortRange? {
+        let given = self.text("expose-ports")
+        guard let text = self.options.exposePorts ?? given else { return nil }
+        var range: PortRange?
+        self.problems.attempt { () throws(SettingsError) in
+            range = try PortRange(text, place: self.place("expose-ports", self.options.exposePorts != nil))
+        }
+        return range
+    }
+
+    /// Nil when it cannot be told.
+    func authentication(_ stateDirectory: String) -> GatewaySettings.Authentication? {
+        let given = (auth: self.text("auth"), file: self.text("agents-file"))
+        let file = self.options.agentsFile ?? given.file
+        let standard = GatewaySettings.agentsFile(in: stateDirectory)
+        let kind = self.options.auth ?? given.auth
+        let place = self.place("auth", self.options.auth != nil)
+        var hooks: [String: TOMLFile.Section] = [:]
+        self.problems.attempt { () throws(SettingsError) in
+            for kind in ["exec", "webhook"] { hooks[kind] = try self.section?.section("auth-\(kind)") }
+        }
+        for (name, _) in hooks where name != kind {
+            self.problems.add(self.place("auth-\(name)", false), "has no meaning without auth = \"\(name)\"")
+        }
+        if file != nil, let kind, kind != "file" {
+            self.problems.add(
+                self.place("agents-file", self.options.agentsFile != nil), "has no meaning with auth '\(kind)'")
+        }
+        switch kind {
+        case nil: return file.map { .file($0) } ?? .byDefault(agentsFile: standard)
+        case "file": return .file(file ?? standard)
+        case "open": return .open
+        case .some(let kind) where kind == "exec" || kind == "webhook":
+            guard let section = hooks[kind] else {
+                self.problems.add(place, "needs a table [auth-\(kind)] in the configuration file")
+                return nil
+            }
+            return self.hook(kind, section).map { .hook($0) }
+        case .some(let other):
+            self.problems.add(
+                place, "'\(other)' is no way to know agents: there are file, exec, webhook and open")
+            return nil
+        }
+    }
+
+    private func hook(_ kind: String, _ section: TOMLFile.Section) -> HookSettings? {
+        var hook: HookSettings?
+        self.problems.attempt { () throws(SettingsError) in
+            hook = kind == "exec" ? .exec(try ExecSettings(section)) : .webhook(try WebhookSettings(section))
+            try section.finish()
+        }
+        return hook
+    }
+
+    func registrars() -> [RegistrarSettings] {
+        var sections: [TOMLFile.Section] = []
+        self.problems.attempt { () throws(SettingsError) in sections = try self.section?.sections("registrar") ?? [] }
+        var result: [RegistrarSettings] = []
+        for section in sections {
+            self.problems.attempt { () throws(SettingsError) in
+                if let registrar = try RegistrarSettings(section) { result.append(registrar) }
+                try section.finish()
+            }
+        }
+        return result
+    }
+
+    func tlsFiles() -> (certificate: String, key: String)? {
+        let given = (certificate: self.text("tls-cert"), key: self.text("tls-key"))
+        switch (self.options.tlsCertificate ?? given.certificate, self.options.tlsKey ?? given.key) {
+        case (nil, nil): return nil
+        case (.some(let certificate), .some(let key)): return (certificate, key)
+        case (.some, nil):
+            self.problems.add(self.place("tls-cert", self.options.tlsCertificate != nil), "needs tls-key as well")
+        case (nil, .some):
+            self.problems.add(self.place("tls-key", self.options.tlsKey != nil), "needs tls-cert as well")
+        }
+        return nil
     }
 }

@@ -63,6 +63,13 @@ package struct TOMLFile {
             return integer
         }
 
+        /// A number, whole or not.
+        package func number(_ key: String) throws(SettingsError) -> Double? {
+            guard let value = self.value(key) else { return nil }
+            guard let number = value.double ?? value.int.map(Double.init) else { throw self.wrongType(key, "a number") }
+            return number
+        }
+
         package func boolean(_ key: String) throws(SettingsError) -> Bool? {
             guard let value = self.value(key) else { return nil }
             guard let boolean = value.bool else { throw self.wrongType(key, "true or false") }
@@ -80,6 +87,13 @@ package struct TOMLFile {
                 result.append(text)
             }
             return result
+        }
+
+        /// The table under `[key]`.
+        package func section(_ key: String) throws(SettingsError) -> Section? {
+            guard let value = self.value(key) else { return nil }
+            guard let table = value.table else { throw self.wrongType(key, "a table, [\(key)]") }
+            return Section(file: self.file, table: table, header: key, number: 0)
         }
 
         /// The tables under `[[key]]`.

@@ -22,7 +22,7 @@ struct DiglettServer: ParsableCommand {
             cannot be used, 78 bad configuration.
             """,
         version: "diglett-server 2.0.0",
-        subcommands: [AgentCommand.self]
+        subcommands: [AgentCommand.self, CheckCommand.self]
     )
 
     @Option(
@@ -106,10 +106,11 @@ struct DiglettServer: ParsableCommand {
             defer { loop.close() }
             let gateway = try GatewayServer(loop: loop, settings: settings, logger: logger)
             try gateway.start()
-            loop.run()
-        } catch let error as SettingsError {
-            logger.error("\(error)")
-            let isArgument = error.place.hasPrefix("option ")
+            // It is needed to the end: what is being withdrawn is not done when the last listener is closed.
+            withExtendedLifetime(gateway) { loop.run() }
+        } catch let errors as SettingsErrors {
+            for error in errors.all { logger.error("\(error)") }
+            let isArgument = errors.all.allSatisfy { $0.place.hasPrefix("option ") }
             throw ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
         } catch let error as GatewayError {
             logger.error("\(error)")

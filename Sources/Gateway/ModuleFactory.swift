@@ -1,0 +1,51 @@
+internal import Logging
+internal import Modules
+internal import Reactor
+internal import Settings
+
+/// Makes the modules that a configuration names.
+struct ModuleFactory {
+    let loop: EventLoop
+    let logger: Logger
+
+    func authenticator(_ kind: GatewaySettings.Authentication) throws(SettingsErrors) -> any Authenticator {
+        switch kind {
+        case .byDefault(let path):
+            try FileAuthenticator(
+                loop: self.loop, path: path, logger: self.logger,
+                fallback: OpenAuthenticator(acceptsStrangers: false))
+        case .open: OpenAuthenticator(acceptsStrangers: true)
+        case .file(let path):
+            try FileAuthenticator(loop: self.loop, path: path, logger: self.logger, fallback: nil)
+        case .hook(let settings): HookAuthenticator(loop: self.loop, hook: self.hook(settings))
+        }
+    }
+
+    /// `print` first, so that the log tells of a name before a proxy does.
+    func registrars(_ settings: [RegistrarSettings]) throws(SettingsErrors) -> [any Registrar] {
+        var registrars: [any Registrar] = [PrintRegistrar(logger: self.logger)]
+        for settings in settings {
+            do throws(RegistrarError) { registrars.append(try self.registrar(settings)) } catch {
+                for registrar in registrars { registrar.close() }
+                throw SettingsErrors([SettingsError("registrar", error.reason)])
+            }
+        }
+        return registrars
+    }
+
+    private func registrar(_ settings: RegistrarSettings) throws(RegistrarError) -> any Registrar {
+        switch settings {
+        case .traefik(let settings): try TraefikRegistrar(loop: self.loop, settings: settings, logger: self.logger)
+        case .caddy(let settings): throw RegistrarError(reason: "\(settings)")
+        case .mapFile(let settings): MapFileRegistrar(loop: self.loop, settings: settings)
+        case .hook(let settings): HookRegistrar(hook: self.hook(settings))
+        }
+    }
+
+    private func hook(_ settings: HookSettings) -> any HookTransport {
+        switch settings {
+        case .exec(let settings): ExecHook(loop: self.loop, settings: settings)
+        case .webhook(let settings): preconditionFailure("\(settings)")
+        }
+    }
+}

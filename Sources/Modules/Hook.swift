@@ -1,0 +1,107 @@
+import Foundation
+internal import Reactor
+internal import Wire
+
+/// What a hook is asked, version 1 of the schema (`docs/modules.md`): one JSON object, on one line.
+package struct HookRequest: Encodable, Equatable {
+    package enum Action: String, Encodable {
+        case authenticate, authorize, publish, withdraw, reset
+    }
+
+    package struct Address: Encodable, Equatable {
+        let host: String
+        let port: UInt16
+
+        init(_ address: SocketAddress) {
+            self.host = address.host
+            self.port = address.port
+        }
+    }
+
+    let version = 1
+    let action: Action
+    /// Of the agent.
+    var peer: Address?
+    /// 1 or 2.
+    var protocolVersion: Int?
+    var token: String?
+    /// `sha256/...` of the key of the agent's certificate.
+    var pin: String?
+    /// Tells one installation of the agent from another, and is no secret.
+    var instance: String?
+    var identity: String?
+    var name: String?
+    /// The wanted public port, or 0.
+    var port: UInt16?
+    /// Where the gateway listens for the name's visitors.
+    var address: Address?
+
+    init(_ action: Action) { self.action = action }
+
+    /// The gateway has just started.
+    package static let reset = HookRequest(.reset)
+
+    private enum CodingKeys: String, CodingKey {
+        case version, action, peer
+        case protocolVersion = "protocol"
+        case token, pin, instance, identity, name, port, address
+    }
+
+    /// Without the line's end.
+    func line() -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        // Texts and numbers only: there is nothing in it that could not be encoded.
+        guard let data = try? encoder.encode(self) else { preconditionFailure("a hook's request is always encodable") }
+        return Array(data)
+    }
+}
+
+/// What a hook answers.
+package struct HookAnswer: Decodable, Equatable {
+    struct Limits: Decodable, Equatable {
+        var links: Int?
+        var names: Int?
+        var streams: Int?
+    }
+
+    let version: Int?
+    package let ok: Bool
+    /// Why not, for the log.
+    package var reason: String?
+    package var identity: String?
+    var limits: Limits?
+    /// `30000-30010` or `30000`.
+    var ports: [String]?
+
+    /// Reads exactly one object; anything else is a text that says what is wrong.
+    package static func parse(_ bytes: [UInt8]) -> Result<HookAnswer, HookFailure> {
+        let answer: HookAnswer
+        do { answer = try JSONDecoder().decode(HookAnswer.self, from: Data(bytes)) } catch {
+            let shown = PeerText.escaped(String(decoding: bytes.prefix(80), as: UTF8.self))
+            return .failure(HookFailure(bytes.isEmpty ? "answered nothing" : "did not answer in its JSON: '\(shown)'"))
+        }
+        guard answer.version ?? 1 == 1 else {
+            return .failure(HookFailure("answered in version \(answer.version ?? 0) of the schema, not 1"))
+        }
+        return .success(answer)
+    }
+}
+
+/// Why a hook gave no answer.
+package struct HookFailure: Error, Equatable, CustomStringConvertible {
+    package let description: String
+
+    package init(_ description: String) { self.description = description }
+}
+
+/// Carries a request to a hook and its answer back: a program or a web service.
+package protocol HookTransport: AnyObject {
+    /// How logs call it.
+    var label: String { get }
+    /// `completion` is called on the loop exactly once, never from inside this call.
+    func ask(
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+    ) -> any Cancellable
+    func close()
+}

@@ -1,0 +1,167 @@
+package import Reactor
+internal import Secure
+internal import Settings
+internal import Wire
+
+/// Asks a program or a web service of the operator's.
+///
+/// The same question is asked once at a time, however many ask it, and a refused login is remembered for a moment:
+/// guessing strangers must not start a program each.
+package final class HookAuthenticator: Authenticator {
+    /// How long a refusal is remembered.
+    private static let memoryMilliseconds: UInt64 = 5_000
+    private static let mostRemembered = 1_024
+
+    private let loop: EventLoop
+    private let hook: any HookTransport
+    private var refusals: [[UInt8]: (until: UInt64, reason: String)] = [:]
+    private var flights: [[UInt8]: Flight] = [:]
+    private var rightsChanged: (() -> Void)?
+
+    package init(loop: EventLoop, hook: any HookTransport) {
+        self.loop = loop
+        self.hook = hook
+    }
+
+    /// A question on its way, and who waits for its answer.
+    private final class Flight {
+        var operation: (any Cancellable)?
+        var waiting: [Waiter] = []
+    }
+
+    private final class Waiter: Cancellable {
+        var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
+        init(_ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void) { self.completion = completion }
+        func cancel() { self.completion = nil }
+    }
+
+    /// Joins a flight of the same question, or begins one. It goes on when nobody waits any more: its deadline is its
+    /// own, and the answer may serve the next.
+    private func ask(
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+    ) -> Waiter {
+        let key = SHA256.hash(request.line())
+        let waiter = Waiter(completion)
+        if let flight = self.flights[key] {
+            flight.waiting.append(waiter)
+            return waiter
+        }
+        let flight = Flight()
+        flight.waiting = [waiter]
+        self.flights[key] = flight
+        flight.operation = self.hook.ask(request) { [weak self] result in
+            self?.flights[key] = nil
+            for waiter in flight.waiting { waiter.completion?(result) }
+        }
+        return waiter
+    }
+
+    package func authenticate(
+        _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
+    ) -> (any Cancellable)? {
+        var question = HookRequest(.authenticate)
+        question.peer = HookRequest.Address(request.peer)
+        question.pin = request.certificatePin
+        switch request.credentials {
+        case .version1(let token):
+            question.protocolVersion = 1
+            question.token = token
+        case .version2(let login):
+            question.protocolVersion = 2
+            question.token = login.method == .token ? login.token : nil
+            question.instance = Hex.text(SHA256.hash(login.instanceKey).prefix(16))
+        }
+        // The address's port changes with each attempt and is nothing to remember a refusal by.
+        var memory = question
+        memory.peer = nil
+        let key = SHA256.hash(memory.line())
+        if let refusal = self.refusals[key], self.loop.now < refusal.until {
+            completion(.refused(.loginRefused, reason: "\(refusal.reason) (remembered)"))
+            return nil
+        }
+        return self.ask(question) { [weak self] result in
+            guard let self else { return }
+            switch result {
+            case .success(let answer) where answer.ok:
+                completion(self.grant(answer))
+            case .success(let answer):
+                let reason = "\(self.hook.label): \(PeerText.escaped(answer.reason ?? "no reason given"))"
+                self.remember(key, reason)
+                completion(.refused(.loginRefused, reason: reason))
+            case .failure(let failure):
+                completion(.refused(.loginRefused, reason: "\(self.hook.label) \(failure)"))
+            }
+        }
+    }
+
+    private func grant(_ answer: HookAnswer) -> LoginVerdict {
+        guard let identity = answer.identity, (1...128).contains(identity.utf8.count),
+            identity.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F })
+        else {
+            return .refused(
+                .loginRefused, reason: "\(self.hook.label): its identity must have 1 to 128 letters, digits and signs")
+        }
+        let limits = AgentLimits(
+            links: answer.limits?.links, names: answer.limits?.names, streams: answer.limits?.streams)
+        return .granted(LoginGrant(identity: identity, limits: limits))
+    }
+
+    private func remember(_ key: [UInt8], _ reason: String) {
+        let now = self.loop.now
+        if self.refusals.count >= Self.mostRemembered {
+            self.refusals = self.refusals.filter { $0.value.until > now }
+            if self.refusals.count >= Self.mostRemembered { self.refusals.removeAll() }
+        }
+        self.refusals[key] = (now + Self.memoryMilliseconds, reason)
+    }
+
+    package func authorize(
+        _ request: NameRequest, completion: @escaping (NameVerdict) -> Void
+    ) -> (any Cancellable)? {
+        var question = HookRequest(.authorize)
+        question.peer = HookRequest.Address(request.peer)
+        question.identity = request.identity
+        question.name = request.name.text
+        question.port = request.port
+        return self.ask(question) { [weak self] result in
+            guard let self else { return }
+            switch result {
+            case .success(let answer) where answer.ok:
+                var ports: [ClosedRange<UInt16>] = []
+                for text in answer.ports ?? [] {
+                    guard let range = try? PortRange(text, place: "ports") else {
+                        return completion(
+                            .refused(
+                                .nameNotAllowed,
+                                reason: "\(self.hook.label): '\(PeerText.escaped(text))' is no range of ports"))
+                    }
+                    ports.append(range.low...range.high)
+                }
+                completion(.granted(ports: ports))
+            case .success(let answer):
+                let reason = PeerText.escaped(answer.reason ?? "no reason given")
+                completion(.refused(.nameNotAllowed, reason: "\(self.hook.label): \(reason)"))
+            case .failure(let failure):
+                // Nobody has said no: the agent may ask again.
+                completion(.refused(.overloaded, reason: "\(self.hook.label) \(failure)"))
+            }
+        }
+    }
+
+    package func onChange(_ rightsChanged: @escaping () -> Void) { self.rightsChanged = rightsChanged }
+
+    package func revocation(of grant: LoginGrant) -> String? { nil }
+
+    /// Asks about every name again.
+    package func reload() {
+        self.refusals = [:]
+        self.rightsChanged?()
+    }
+
+    package func close() {
+        self.rightsChanged = nil
+        for flight in self.flights.values { flight.operation?.cancel() }
+        self.flights = [:]
+        self.hook.close()
+    }
+}

@@ -1,0 +1,49 @@
+internal import Reactor
+internal import Wire
+
+/// Tells a program or a web service of the operator's which names are reachable where.
+package final class HookRegistrar: Registrar {
+    package var label: String { self.hook.label }
+    private let hook: any HookTransport
+
+    package init(hook: any HookTransport) { self.hook = hook }
+
+    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
+        self.tell(.reset, completion)
+    }
+
+    package func publish(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        self.tell(self.request(.publish, exposure), completion)
+    }
+
+    package func withdraw(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        self.tell(self.request(.withdraw, exposure), completion)
+    }
+
+    private func request(_ action: HookRequest.Action, _ exposure: PublicExposure) -> HookRequest {
+        var request = HookRequest(action)
+        request.name = exposure.name.text
+        request.identity = exposure.identity
+        request.address = HookRequest.Address(exposure.address)
+        return request
+    }
+
+    private func tell(
+        _ request: HookRequest, _ completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> any Cancellable {
+        self.hook.ask(request) { result in
+            switch result {
+            case .success(let answer) where answer.ok: completion(.success(()))
+            case .success(let answer):
+                completion(.failure(RegistrarError(reason: PeerText.escaped(answer.reason ?? "no reason given"))))
+            case .failure(let failure): completion(.failure(RegistrarError(reason: failure.description)))
+            }
+        }
+    }
+
+    package func close() { self.hook.close() }
+}

@@ -1,0 +1,119 @@
+package import Reactor
+package import Settings
+internal import Wire
+
+/// Keeps a file with a line for each name, for nginx or HAProxy, and has the proxy read it by a command.
+///
+/// Changes of one turn, and those that come while the command runs, share one file and one command.
+package final class MapFileRegistrar: Registrar {
+    private let loop: EventLoop
+    private let settings: MapFileSettings
+    /// What is wanted: host to line.
+    private var lines: [String: String] = [:]
+    private var waiting: [Waiter] = []
+    /// Those whose change the running command brings to the proxy.
+    private var served: [Waiter] = []
+    private var process: ChildProcess?
+    private var isScheduled = false
+
+    package init(loop: EventLoop, settings: MapFileSettings) {
+        self.loop = loop
+        self.settings = settings
+    }
+
+    package var label: String { "\(self.settings.style == .nginx ? "nginx" : "haproxy") (\(self.settings.file))" }
+
+    private final class Waiter: Cancellable {
+        var completion: ((Result<Void, RegistrarError>) -> Void)?
+        init(_ completion: @escaping (Result<Void, RegistrarError>) -> Void) { self.completion = completion }
+        func cancel() { self.completion = nil }
+    }
+
+    /// An empty file: of a former run nothing is left, as each has its own listeners.
+    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
+        self.lines = [:]
+        return self.apply(completion)
+    }
+
+    package func publish(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        let host = self.settings.route.host(of: exposure.name)
+        switch self.settings.style {
+        case .nginx: self.lines[host] = "\(host) \(self.settings.route.upstream(exposure.address));"
+        case .haproxy: self.lines[host] = "\(host) \(exposure.address.port)"
+        }
+        return self.apply(completion)
+    }
+
+    package func withdraw(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        self.lines[self.settings.route.host(of: exposure.name)] = nil
+        return self.apply(completion)
+    }
+
+    private func apply(_ completion: @escaping (Result<Void, RegistrarError>) -> Void) -> any Cancellable {
+        let waiter = Waiter(completion)
+        self.waiting.append(waiter)
+        self.schedule()
+        return waiter
+    }
+
+    private func schedule() {
+        guard self.process == nil, !self.isScheduled, !self.waiting.isEmpty else { return }
+        self.isScheduled = true
+        self.loop.atTurnEnd(self)
+    }
+
+    private func serve() {
+        self.served = self.waiting
+        self.waiting = []
+        let text = self.lines.values.sorted().map { $0 + "\n" }.joined()
+        do throws(SettingsError) {
+            // Others have to read it: the proxy is another user.
+            try FileAccess.replace(self.settings.file, with: Array(text.utf8), mode: 0o644, durable: false)
+        } catch { return self.finish(.failure(RegistrarError(reason: error.description))) }
+        let command = ChildCommand(arguments: self.settings.reload, timeout: self.settings.timeout)
+        self.process = ChildProcess.run(loop: self.loop, command) { [weak self] result in
+            guard let self else { return }
+            self.process = nil
+            self.finish(Self.judge(result, self.settings.reload[0]))
+        }
+    }
+
+    private static func judge(
+        _ result: Result<ChildOutcome, ChildFailure>, _ program: String
+    ) -> Result<Void, RegistrarError> {
+        switch result {
+        case .failure(let failure): return .failure(RegistrarError(reason: "\(program) \(failure)"))
+        case .success(let outcome):
+            if case .exited(code: 0) = outcome.end { return .success(()) }
+            let words = String(decoding: outcome.standardError.suffix(300), as: UTF8.self)
+            let last = words.split(separator: "\n").last.map(String.init) ?? ""
+            return .failure(RegistrarError(reason: "\(program) \(outcome): \(PeerText.escaped(last))"))
+        }
+    }
+
+    private func finish(_ result: Result<Void, RegistrarError>) {
+        let served = self.served
+        self.served = []
+        for waiter in served { waiter.completion?(result) }
+        self.schedule()
+    }
+
+    package func close() {
+        self.process?.cancel()
+        self.process = nil
+        self.waiting = []
+        self.served = []
+    }
+}
+
+extension MapFileRegistrar: TurnEndHandler {
+    package func turnDidEnd() {
+        self.isScheduled = false
+        guard self.process == nil, !self.waiting.isEmpty else { return }
+        self.serve()
+    }
+}

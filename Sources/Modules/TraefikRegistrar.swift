@@ -1,0 +1,161 @@
+import Foundation
+package import Logging
+package import Reactor
+package import Settings
+internal import Wire
+
+/// Writes dynamic configuration for Traefik v3: a file for each name in the directory of its file provider, and all of
+/// them in one document for its HTTP provider.
+package final class TraefikRegistrar: Registrar {
+    private static let prefix = "diglett-"
+    /// Traefik's file provider reads TOML and YAML; JSON is YAML (YAML 1.2, 1.3).
+    private static let suffix = ".yml"
+
+    private let settings: TraefikSettings
+    private var routes: [String: TraefikRoute] = [:]
+    private var document: DocumentServer?
+
+    package init(loop: EventLoop, settings: TraefikSettings, logger: Logger) throws(RegistrarError) {
+        self.settings = settings
+        guard let listen = settings.listen else { return }
+        let document = try DocumentServer(loop: loop, address: listen, logger: logger) { [unowned self] in
+            Self.encode(TraefikDocument(self.routes))
+        }
+        self.document = document
+    }
+
+    package var label: String { "traefik (\(self.settings.directory ?? self.settings.listen?.description ?? ""))" }
+
+    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
+        completion(
+            self.result { directory throws(SettingsError) in
+                for file in try FileAccess.list(directory)
+                where file.hasPrefix(Self.prefix)
+                    && (file.hasSuffix(Self.suffix) || file.hasSuffix("\(Self.suffix).new"))
+                {
+                    try FileAccess.remove("\(directory)/\(file)")
+                }
+            })
+        return nil
+    }
+
+    package func publish(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        let route = TraefikRoute(exposure, self.settings)
+        let result = self.result { directory throws(SettingsError) in
+            // Others than its owner have to read it: Traefik is another user.
+            try FileAccess.replace(
+                Self.path(directory, exposure.name), with: Self.encode(TraefikDocument([exposure.name.text: route])),
+                mode: 0o644, durable: false)
+        }
+        if case .success = result { self.routes[exposure.name.text] = route }
+        completion(result)
+        return nil
+    }
+
+    package func withdraw(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        self.routes[exposure.name.text] = nil
+        completion(
+            self.result { directory throws(SettingsError) in
+                try FileAccess.remove(Self.path(directory, exposure.name))
+            })
+        return nil
+    }
+
+    package func close() {
+        self.document?.close()
+        self.document = nil
+    }
+
+    /// A name has letters, digits and hyphens only.
+    private static func path(_ directory: String, _ name: Name) -> String {
+        "\(directory)/\(self.prefix)\(name)\(self.suffix)"
+    }
+
+    private func result(_ body: (String) throws(SettingsError) -> Void) -> Result<Void, RegistrarError> {
+        guard let directory = self.settings.directory else { return .success(()) }
+        do throws(SettingsError) { try body(directory) } catch {
+            return .failure(RegistrarError(reason: error.description))
+        }
+        return .success(())
+    }
+
+    private static func encode(_ document: TraefikDocument) -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        guard let data = try? encoder.encode(document) else {
+            preconditionFailure("texts and numbers can always be encoded")
+        }
+        return Array(data) + [0x0A]
+    }
+}
+
+/// One name's router and service.
+struct TraefikRoute: Equatable {
+    fileprivate let isTCP: Bool
+    fileprivate let router: TraefikDocument.Router
+    fileprivate let server: TraefikDocument.Server
+
+    init(_ exposure: PublicExposure, _ settings: TraefikSettings) {
+        let host = settings.route.host(of: exposure.name)
+        let upstream = settings.route.upstream(exposure.address)
+        self.isTCP = settings.scheme == .tcp
+        self.router = TraefikDocument.Router(
+            rule: self.isTCP ? "HostSNI(`\(host)`)" : "Host(`\(host)`)", service: "diglett-\(exposure.name)",
+            entryPoints: settings.entryPoints.isEmpty ? nil : settings.entryPoints,
+            middlewares: settings.middlewares.isEmpty ? nil : settings.middlewares,
+            tls: settings.tls ? TraefikDocument.TLS(certResolver: settings.certResolver) : nil)
+        switch settings.scheme {
+        case .http: self.server = TraefikDocument.Server(url: "http://\(upstream)")
+        case .h2c: self.server = TraefikDocument.Server(url: "h2c://\(upstream)")
+        case .tcp: self.server = TraefikDocument.Server(address: upstream)
+        }
+    }
+}
+
+/// Traefik's dynamic configuration, as far as it is used here. Traefik refuses empty sections, so they are left out.
+struct TraefikDocument: Encodable {
+    struct Router: Encodable, Equatable {
+        let rule: String
+        let service: String
+        let entryPoints: [String]?
+        let middlewares: [String]?
+        let tls: TLS?
+    }
+
+    struct TLS: Encodable, Equatable { let certResolver: String? }
+
+    struct Server: Encodable, Equatable {
+        var url: String?
+        var address: String?
+    }
+
+    private struct Service: Encodable {
+        struct LoadBalancer: Encodable { let servers: [Server] }
+        let loadBalancer: LoadBalancer
+    }
+
+    private struct Part: Encodable {
+        let routers: [String: Router]
+        let services: [String: Service]
+
+        init?(_ routes: [TraefikRoute]) {
+            guard !routes.isEmpty else { return nil }
+            let pairs = routes.map { ($0.router.service, $0) }
+            self.routers = Dictionary(uniqueKeysWithValues: pairs.map { ($0.0, $0.1.router) })
+            self.services = Dictionary(
+                uniqueKeysWithValues: pairs.map { ($0.0, Service(loadBalancer: .init(servers: [$0.1.server]))) })
+        }
+    }
+
+    private let http: Part?
+    private let tcp: Part?
+
+    init(_ routes: [String: TraefikRoute]) {
+        self.http = Part(routes.values.filter { !$0.isTCP })
+        self.tcp = Part(routes.values.filter(\.isTCP))
+    }
+}

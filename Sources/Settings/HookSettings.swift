@@ -1,0 +1,98 @@
+/// A program or a web service of the operator's that answers questions or performs actions (`docs/modules.md`).
+package enum HookSettings: Equatable, Sendable {
+    case exec(ExecSettings)
+    case webhook(WebhookSettings)
+}
+
+/// A program that is started for each question.
+package struct ExecSettings: Equatable, Sendable {
+    /// The program's path and its arguments; no shell is involved.
+    package let command: [String]
+    package let timeout: UInt64
+
+    init(_ section: TOMLFile.Section) throws(SettingsError) {
+        self.command = try section.command("command")
+        self.timeout = try section.milliseconds("timeout", default: HookDefaults.timeout)
+    }
+}
+
+/// A web service that is asked by HTTP POST.
+package struct WebhookSettings: Equatable, Sendable {
+    package let url: String
+    /// Sent as `Authorization: Bearer`; empty for none.
+    package let secret: String
+    package let caFile: String?
+    package let certificateFile: String?
+    package let keyFile: String?
+    package let timeout: UInt64
+    /// Further attempts after one that failed without an answer, or with 5xx.
+    package let retries: Int
+
+    init(_ section: TOMLFile.Section) throws(SettingsError) {
+        guard let url = try section.string("url") else {
+            throw SettingsError(section.place(of: "url"), "a webhook needs a url")
+        }
+        let isLocal = ["http://127.0.0.1", "http://localhost", "http://[::1]"].contains { prefix in
+            url.hasPrefix(prefix) && [nil, ":", "/"].contains(url.dropFirst(prefix.count).first)
+        }
+        guard url.hasPrefix("https://") || isLocal else {
+            throw SettingsError(
+                section.place(of: "url"), "'\(url)': write https://..., or http:// for an address of this machine")
+        }
+        self.url = url
+        var secret = ""
+        if let path = try section.string("secret-file") {
+            let bytes = try FileAccess.read(path, most: 4_096, secret: true)
+            secret = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
+            guard !secret.isEmpty else { throw SettingsError(path, "holds no secret") }
+        }
+        self.secret = secret
+        self.caFile = try section.readableFile("ca")
+        self.certificateFile = try section.readableFile("cert")
+        self.keyFile = try section.readableFile("key")
+        guard (self.certificateFile == nil) == (self.keyFile == nil) else {
+            throw SettingsError(section.place(of: "cert"), "'cert' and 'key' belong together")
+        }
+        self.timeout = try section.milliseconds("timeout", default: HookDefaults.timeout)
+        self.retries = try section.integer("retries") ?? 2
+        guard (0...10).contains(self.retries) else {
+            throw SettingsError(section.place(of: "retries"), "'retries' is a number from 0 to 10")
+        }
+    }
+}
+
+private enum HookDefaults {
+    static let timeout: UInt64 = 5_000
+}
+
+extension TOMLFile.Section {
+    /// A program and its arguments.
+    func command(_ key: String) throws(SettingsError) -> [String] {
+        guard let words = try self.strings(key), let program = words.first else {
+            throw SettingsError(
+                self.place(of: key), "'\(key)' is missing: a list of the program's path and its arguments")
+        }
+        guard program.hasPrefix("/") else {
+            throw SettingsError(self.place(of: key), "'\(program)': write the program's whole path, from /")
+        }
+        guard FileAccess.isExecutable(program) else {
+            throw SettingsError(self.place(of: key), "'\(program)' is no program that can be started")
+        }
+        return words
+    }
+
+    /// Seconds in the file, from 0.1 to 9 so that the gateway's own deadline of 10 s is never met.
+    func milliseconds(_ key: String, default value: UInt64) throws(SettingsError) -> UInt64 {
+        guard let seconds = try self.number(key) else { return value }
+        guard seconds >= 0.1, seconds <= 9 else {
+            throw SettingsError(self.place(of: key), "'\(key)' is a number of seconds from 0.1 to 9")
+        }
+        return UInt64(seconds * 1_000)
+    }
+
+    func readableFile(_ key: String) throws(SettingsError) -> String? {
+        guard let path = try self.string(key) else { return nil }
+        _ = try FileAccess.read(path, most: 1 << 20)
+        return path
+    }
+}

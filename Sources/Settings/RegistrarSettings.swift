@@ -1,0 +1,154 @@
+/// A registrar of a gateway's configuration, a table `[[registrar]]` (`docs/modules.md`).
+package enum RegistrarSettings: Equatable, Sendable {
+    case traefik(TraefikSettings)
+    case caddy(CaddySettings)
+    case mapFile(MapFileSettings)
+    case hook(HookSettings)
+
+    /// What the file calls it.
+    package var kind: String {
+        switch self {
+        case .traefik: "traefik"
+        case .caddy: "caddy"
+        case .mapFile(let settings): settings.style == .nginx ? "nginx" : "haproxy"
+        case .hook(.exec): "exec"
+        case .hook(.webhook): "webhook"
+        }
+    }
+
+    /// Nil for `print`, which is always there.
+    init?(_ section: TOMLFile.Section) throws(SettingsError) {
+        let kind = try section.string("kind") ?? ""
+        switch kind {
+        case "print": return nil
+        case "traefik": self = .traefik(try TraefikSettings(section))
+        case "caddy": self = .caddy(try CaddySettings(section))
+        case "nginx": self = .mapFile(try MapFileSettings(section, style: .nginx))
+        case "haproxy": self = .mapFile(try MapFileSettings(section, style: .haproxy))
+        case "exec": self = .hook(.exec(try ExecSettings(section)))
+        case "webhook": self = .hook(.webhook(try WebhookSettings(section)))
+        default:
+            throw SettingsError(
+                section.place(of: "kind"),
+                "'\(kind)' is no registrar: there are print, traefik, caddy, nginx, haproxy, exec and webhook")
+        }
+    }
+}
+
+/// Under which host a proxy serves a name, and how it reaches the gateway.
+package struct RouteSettings: Equatable, Sendable {
+    /// A name's host is `NAME.DOMAIN`.
+    package let domain: String
+    /// Where the proxy finds the gateway's listeners; nil where it is on the same machine.
+    package let gatewayHost: String?
+
+    init(_ section: TOMLFile.Section) throws(SettingsError) {
+        guard let domain = try section.string("domain") else {
+            throw SettingsError(section.place(of: "domain"), "'domain' is missing: names are served as NAME.DOMAIN")
+        }
+        let labels = domain.split(separator: ".", omittingEmptySubsequences: false)
+        guard domain.utf8.count <= 189, labels.allSatisfy({ AgentEntry.isValid(name: String($0)) }) else {
+            throw SettingsError(section.place(of: "domain"), "'\(domain)' is no domain in lower case")
+        }
+        self.domain = domain
+        self.gatewayHost = try section.string("gateway-host")
+    }
+}
+
+/// Dynamic configuration for Traefik v3.
+package struct TraefikSettings: Equatable, Sendable {
+    package enum Scheme: String, CaseIterable, Sendable { case http, h2c, tcp }
+
+    package let route: RouteSettings
+    /// Where Traefik's file provider looks; nil when only `listen` is given.
+    package let directory: String?
+    /// Where Traefik's HTTP provider asks.
+    package let listen: HostPort?
+    package let scheme: Scheme
+    package let entryPoints: [String]
+    package let middlewares: [String]
+    /// Terminate TLS, with this resolver's certificates if one is named.
+    package let tls: Bool
+    package let certResolver: String?
+
+    init(_ section: TOMLFile.Section) throws(SettingsError) {
+        self.route = try RouteSettings(section)
+        self.directory = try section.string("directory")
+        if let text = try section.string("listen") {
+            guard let address = HostPort(text), address.isLoopback else {
+                throw SettingsError(section.place(of: "listen"), "'\(text)' is no loopback address with a port")
+            }
+            self.listen = address
+        } else {
+            self.listen = nil
+        }
+        guard self.directory != nil || self.listen != nil else {
+            throw SettingsError(
+                section.place(of: "kind"),
+                "traefik needs a 'directory' for its file provider or 'listen' for its HTTP provider")
+        }
+        let scheme = try section.string("scheme") ?? "http"
+        guard let known = Scheme(rawValue: scheme) else {
+            throw SettingsError(section.place(of: "scheme"), "'\(scheme)' is neither http nor h2c nor tcp")
+        }
+        self.scheme = known
+        self.entryPoints = try section.strings("entry-points") ?? []
+        self.middlewares = try section.strings("middlewares") ?? []
+        self.certResolver = try section.string("cert-resolver")
+        self.tls = try section.boolean("tls") ?? (self.certResolver != nil || known == .tcp)
+        guard known != .tcp || self.tls else {
+            throw SettingsError(
+                section.place(of: "tls"), "with tcp, Traefik tells names apart by TLS (SNI): 'tls' cannot be false")
+        }
+    }
+}
+
+/// Routes by Caddy's admin API.
+package struct CaddySettings: Equatable, Sendable {
+    package let route: RouteSettings
+    package let admin: String
+    /// Caddy's name of the server that gets the routes.
+    package let server: String
+
+    init(_ section: TOMLFile.Section) throws(SettingsError) {
+        self.route = try RouteSettings(section)
+        self.admin = try section.string("admin") ?? "http://localhost:2019"
+        guard self.admin.hasPrefix("http://"), !self.admin.hasSuffix("/") else {
+            throw SettingsError(
+                section.place(of: "admin"), "'\(self.admin)' is no admin address: http://localhost:2019 for instance")
+        }
+        self.server = try section.string("server") ?? "srv0"
+        guard self.server.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "/") }), !self.server.isEmpty
+        else {
+            throw SettingsError(section.place(of: "server"), "'\(self.server)' is no name of a server")
+        }
+    }
+}
+
+/// A file with a line for each name, and a command that makes the proxy read it.
+package struct MapFileSettings: Equatable, Sendable {
+    package enum Style: Equatable, Sendable {
+        /// `HOST ADDRESS:PORT;`, for `map { include ...; }`
+        case nginx
+        /// `HOST PORT`, for the converter `map()`
+        case haproxy
+    }
+
+    package let route: RouteSettings
+    package let style: Style
+    package let file: String
+    package let reload: [String]
+    package let timeout: UInt64
+
+    init(_ section: TOMLFile.Section, style: Style) throws(SettingsError) {
+        self.style = style
+        self.route = try RouteSettings(section)
+        guard let file = try section.string("file"), file.hasPrefix("/") else {
+            throw SettingsError(
+                section.place(of: "file"), "'file' is missing: the whole path, from /, of the file to write")
+        }
+        self.file = file
+        self.reload = try section.command("reload")
+        self.timeout = try section.milliseconds("timeout", default: 5_000)
+    }
+}

@@ -1,0 +1,26 @@
+import ArgumentParser
+import Gateway
+import Settings
+
+/// `diglett-server check`
+struct CheckCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "check",
+        abstract: "Says what is wrong with a configuration, all of it, without starting.",
+        discussion: "Exit codes: 0 nothing, 78 something is wrong.")
+
+    @Argument(help: "The configuration file; the gateway's other options may be given as well.")
+    var file: String?
+
+    @ParentCommand var server: DiglettServer
+
+    func run() throws {
+        try Self.reporting {
+            var options = self.server.options
+            options.configuration = self.file ?? options.configuration
+            let notes = try ConfigurationCheck.run(options)
+            for note in notes { print(note) }
+            print("nothing is wrong")
+        }
+    }
+}

@@ -1,0 +1,200 @@
+import Foundation
+import Logging
+import Modules
+import Reactor
+import Settings
+import Testing
+import Wire
+
+/// A file authenticator on a loop of its own.
+private final class Desk {
+    let loop: EventLoop
+    let path: String
+    let authenticator: FileAuthenticator
+    var changes = 0
+    private let directory: String
+    private let log = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
+
+    init(_ text: String?, fallback: Bool = false) throws {
+        self.loop = try EventLoop()
+        self.directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+        try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
+        self.path = "\(self.directory)/agents.toml"
+        if let text { try Self.write(text, self.path) }
+        do {
+            self.authenticator = try FileAuthenticator(
+                loop: self.loop, path: self.path, logger: self.log,
+                fallback: fallback ? OpenAuthenticator(acceptsStrangers: false) : nil)
+        } catch {
+            self.loop.close()
+            throw error
+        }
+        self.authenticator.onChange { [unowned self] in self.changes += 1 }
+    }
+
+    private static func write(_ text: String, _ path: String) throws {
+        try FileAccess.replace(path, with: Array(text.utf8), durable: false)
+    }
+
+    /// Writes the file and lets the authenticator read it.
+    func change(_ text: String) throws {
+        try Self.write(text, self.path)
+        self.authenticator.reload()
+    }
+
+    func login(token: String = "", pin: String? = nil, version1: String? = nil) throws -> LoginVerdict {
+        let login = Login(
+            method: !token.isEmpty ? .token : pin == nil ? .instance : .certificate,
+            instanceKey: [UInt8](repeating: 7, count: 32), run: 1, token: token)
+        let request = LoginRequest(
+            peer: .loopback4(port: 1), credentials: version1.map { .version1(token: $0) } ?? .version2(login),
+            certificatePin: pin)
+        var verdict: LoginVerdict?
+        _ = self.authenticator.authenticate(request) { verdict = $0 }
+        return try #require(verdict)
+    }
+
+    func grant(token: String = "", pin: String? = nil) throws -> LoginGrant {
+        guard case .granted(let grant) = try self.login(token: token, pin: pin) else { throw CancellationError() }
+        return grant
+    }
+
+    func name(_ name: String, port: UInt16 = 0, of identity: String = "web") throws -> NameVerdict {
+        var verdict: NameVerdict?
+        let request = NameRequest(
+            identity: identity, peer: .loopback4(port: 1), name: try #require(Name(name)), port: port)
+        _ = self.authenticator.authorize(request) { verdict = $0 }
+        return try #require(verdict)
+    }
+
+    func close() {
+        self.authenticator.close()
+        self.loop.close()
+        try? FileManager.default.removeItem(atPath: self.directory)
+    }
+}
+
+private let made = AgentToken.make(name: "web", secret: [UInt8](repeating: 1, count: 32))
+private let other = AgentToken.make(name: "web", secret: [UInt8](repeating: 2, count: 32))
+private let pin = "sha256/" + String(repeating: "A", count: 43) + "="
+
+/// SHA-256 of the secrets above, made with sha256sum(1).
+private func entry(_ more: String = "", secret: String = made.secret) -> String {
+    "[[agent]]\nname = \"web\"\ntoken = \"sha256:\(hash(secret))\"\nnames = [\"app-*\"]\nports = \"4000-4010\"\n\(more)\n"
+}
+
+private func hash(_ text: String) -> String {
+    let task = Process()
+    task.executableURL = URL(fileURLWithPath: "/usr/bin/sha256sum")
+    let (input, output) = (Pipe(), Pipe())
+    task.standardInput = input
+    task.standardOutput = output
+    try? task.run()
+    input.fileHandleForWriting.write(Data(text.utf8))
+    try? input.fileHandleForWriting.close()
+    let digits = output.fileHandleForReading.readDataToEndOfFile().prefix(64)
+    task.waitUntilExit()
+    return String(decoding: digits, as: UTF8.self)
+}
+
+@Suite("Agents known by a file", .serialized, .timeLimit(.minutes(1)))
+struct FileAuthenticatorTests {
+    @Test("a token, a key or a token of version 1 each open their own door")
+    func credentials() throws {
+        let desk = try Desk(entry("pins = \"\(pin)\"\nv1-token = \"sha256:\(hash("old"))\"\nmax-names = 2"))
+        defer { desk.close() }
+        #expect(try desk.grant(token: made.token).identity == "web")
+        #expect(try desk.grant(token: made.token).limits == AgentLimits(names: 2))
+        #expect(try desk.grant(pin: pin).identity == "web")
+        guard case .granted = try desk.login(version1: "old") else {
+            Issue.record("a token of version 1 was refused")
+            return
+        }
+        for bad in [other.token, "dgl_web_", "dgl_nobody_\(made.secret)", "old", "x"] {
+            guard case .refused(.loginRefused, _) = try desk.login(token: bad) else {
+                Issue.record("\(bad) was let in")
+                continue
+            }
+        }
+        for bad in [made.token, made.secret, ""] {
+            guard case .refused(.loginRefused, _) = try desk.login(version1: bad) else {
+                Issue.record("\(bad) was let in by version 1")
+                continue
+            }
+        }
+        guard case .refused = try desk.login() else { return _ = Issue.record("no credential was let in") }
+    }
+
+    @Test("names by pattern, ports by range")
+    func rights() throws {
+        let desk = try Desk(entry())
+        defer { desk.close() }
+        #expect(try desk.name("app-1") == .granted(ports: [4000...4010]))
+        #expect(try desk.name("app-1", port: 4010) == .granted(ports: [4000...4010]))
+        guard case .refused(.portNotAllowed, _) = try desk.name("app-1", port: 4011),
+            case .refused(.nameNotAllowed, _) = try desk.name("api"),
+            case .refused(.nameNotAllowed, _) = try desk.name("app-1", of: "nobody")
+        else { return _ = Issue.record("too much was granted") }
+    }
+
+    @Test("what a change takes away is told, what it leaves alone stays")
+    func changes() throws {
+        let desk = try Desk(entry("pins = \"\(pin)\""))
+        defer { desk.close() }
+        let byToken = try desk.grant(token: made.token)
+        let byPin = try desk.grant(pin: pin)
+        #expect(desk.authenticator.revocation(of: byToken) == nil)
+        try desk.change(entry("pins = \"\(pin)\"", secret: other.secret))
+        #expect(desk.changes == 1)
+        #expect(desk.authenticator.revocation(of: byToken) != nil)
+        #expect(desk.authenticator.revocation(of: byPin) == nil)
+        try desk.change(entry("disabled = true\npins = \"\(pin)\""))
+        #expect(desk.authenticator.revocation(of: byPin) == "is disabled")
+        try desk.change("")
+        #expect(desk.authenticator.revocation(of: byPin) != nil)
+        #expect(desk.changes == 3)
+    }
+
+    @Test("a mistake changes nothing")
+    func mistakes() throws {
+        let desk = try Desk(entry())
+        defer { desk.close() }
+        for bad in ["[[agent", "colour = 1", entry() + entry(), entry("expires = \"soon\"")] {
+            try desk.change(bad)
+            #expect(try desk.grant(token: made.token).identity == "web")
+        }
+        try FileManager.default.removeItem(atPath: desk.path)
+        desk.authenticator.reload()
+        #expect(try desk.grant(token: made.token).identity == "web")
+        #expect(desk.changes == 0)
+        #expect(throws: SettingsErrors.self) { try Desk("colour = 1") }
+        #expect(throws: SettingsErrors.self) { try Desk(nil) }
+    }
+
+    @Test("an agent expires by itself, and a changed file is noticed")
+    func byItself() throws {
+        let desk = try Desk(entry("expires = \"\(Timestamp.text(Timestamp.now + 2))\""))
+        defer { desk.close() }
+        let grant = try desk.grant(token: made.token)
+        #expect(desk.loop.run { desk.changes == 1 })
+        #expect(desk.authenticator.revocation(of: grant) == "has expired")
+        guard case .refused = try desk.login(token: made.token) else { return _ = Issue.record("expired but let in") }
+        try FileAccess.replace(desk.path, with: Array(entry().utf8), durable: false)
+        // The file, and that nobody is expired any more.
+        #expect(desk.loop.run { desk.changes >= 2 })
+        #expect(desk.authenticator.revocation(of: grant) == nil)
+    }
+
+    @Test("until there is a file, whoever is here is let in")
+    func fallback() throws {
+        let desk = try Desk(nil, fallback: true)
+        defer { desk.close() }
+        let grant = try desk.grant()
+        #expect(grant.identity.hasPrefix("instance-"))
+        #expect(desk.authenticator.revocation(of: grant) == nil)
+        try FileAccess.replace(desk.path, with: Array(entry().utf8), durable: false)
+        #expect(desk.loop.run { desk.changes > 0 })
+        #expect(desk.authenticator.revocation(of: grant) != nil)
+        guard case .refused = try desk.login() else { return _ = Issue.record("let in without a token") }
+    }
+}
