@@ -25,6 +25,7 @@ final class AgentSession {
     let source: Source
     let connection: LinkConnection
     private let peer: SocketAddress
+    private let probes: BackendProbes
     private unowned let gateway: GatewayServer
     private var state = State.stranger
     private var certificatePin: String?
@@ -41,6 +42,7 @@ final class AgentSession {
     init(id: UInt64, connection: LinkConnection, peer: SocketAddress, gateway: GatewayServer) {
         self.id = id
         self.connection = connection
+        self.probes = BackendProbes(connection: connection)
         self.peer = peer
         self.gateway = gateway
         self.source = Source(key: peer.source, isLoopback: peer.isLoopback)
@@ -157,7 +159,11 @@ final class AgentSession {
         {
         case .success(let exposure):
             self.exposures.append(exposure)
-            self.gateway.exposures.publish(exposure)
+            if self.gateway.probesBackends, !exposure.isPublished, self.connection.canProbe {
+                self.probes.begin(exposure)
+            } else {
+                self.gateway.exposures.publish(exposure)
+            }
         case .failure(let refusal):
             self.gateway.logger.warning("\(self.label): name '\(name)' refused: \(refusal.text)")
             self.answer(register.exposure, refusal.code, text: refusal.text)
@@ -183,6 +189,7 @@ final class AgentSession {
     /// Another link of the same agent has taken the exposure over.
     func lost(_ exposure: Exposure, _ code: ErrorCode) {
         self.exposures.removeAll { $0 === exposure }
+        self.probes.forget(exposure)
         guard self.connection.isOpen else { return }
         self.gateway.logger.info("\(self.label): '\(exposure.name)' went to a newer link of the same agent")
         if self.connection.link.phase != .up {
@@ -202,6 +209,7 @@ final class AgentSession {
 
     private func drop(_ exposure: Exposure) {
         self.exposures.removeAll { $0 === exposure }
+        self.probes.forget(exposure)
         self.gateway.exposures.withdraw(exposure, from: self)
     }
 
@@ -283,6 +291,7 @@ final class AgentSession {
     /// Looks at the deadlines; the gateway calls it once a second.
     func tick() {
         self.connection.tick()
+        self.probes.tick()
         if self.connection.isOpen, self.connection.link.phase == .up, self.connection.link.isWornOut {
             // The agent makes its next link, which takes the names over.
             self.connection.drain(text: "the stream ids of this link are used up")
@@ -314,7 +323,8 @@ extension AgentSession: LinkConnectionDelegate {
             self.questions.removeValue(forKey: number)?.cancel()
             guard let exposure = self.exposures.first(where: { $0.number == number }) else { return }
             self.drop(exposure)
-        case .ready, .accepted: self.roomAppeared()
+        case .ready: self.roomAppeared()
+        case .accepted(let key): if !self.probes.wasAccepted(key) { self.roomAppeared() }
         case .goAway(let goAway):
             self.gateway.logger.debug("\(self.label) says goodbye: \(goAway.code)")
             let exposures = self.exposures
@@ -324,6 +334,13 @@ extension AgentSession: LinkConnectionDelegate {
     }
 
     func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd) {
+        switch self.probes.ended(edge) {
+        case .notProbe: break
+        case .forgotten: return
+        case .answered(let exposure): return self.gateway.exposures.publish(exposure)
+        case .silent(let exposure):
+            return self.gateway.noisy("\(self.label): '\(exposure.name)' waits for its backend, which does not answer")
+        }
         if let source = self.visitors.removeValue(forKey: edge.key) { self.gateway.visitorLeft(source) }
         let name = self.name(of: edge.exposure)
         switch end {

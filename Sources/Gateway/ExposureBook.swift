@@ -189,7 +189,8 @@ final class ExposureBook {
     }
 
     private func takeBack(_ exposure: Exposure) {
-        for registrar in self.registrars { registrar.withdraw(exposure.asPublic) }
+        // First: whoever reads that the name is gone finds it so.
         exposure.close()
+        for registrar in self.registrars { registrar.withdraw(exposure.asPublic) }
     }
 }

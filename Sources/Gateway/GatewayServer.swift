@@ -261,6 +261,9 @@ package final class GatewayServer {
         self.sessions.values.contains { $0.identity == identity && $0.connection.isOpen }
     }
 
+    /// Whether a name is published only when its backend answers.
+    var probesBackends: Bool { self.settings.probesBackends }
+
     var isDraining: Bool {
         if case .running = self.phase { false } else { true }
     }
@@ -338,12 +341,15 @@ package final class GatewayServer {
         }
     }
 
+    /// Streams of all links.
+    package var streamCount: Int { self.sessions.values.reduce(0) { $0 + $1.connection.link.streamCount } }
+
     /// Ends in order: no new agents and visitors, what runs may finish. A second call ends at once.
     package func stop() {
         switch self.phase {
         case .running:
             self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
-            let streams = self.sessions.values.reduce(0) { $0 + $1.connection.link.streamCount }
+            let streams = self.streamCount
             if streams > 0 { self.logger.info("stopping when \(streams) streams are done; a second signal cuts them") }
             self.closeDoors()
             for session in self.sessions.values { session.drain() }

@@ -42,7 +42,7 @@ package protocol Registrar: AnyObject {
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)?
 
-    /// No more visitors. Called before the listener is closed. Nil when `completion` was called already.
+    /// No more visitors: the listener is closed already. Nil when `completion` was called already.
     func withdraw(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)?

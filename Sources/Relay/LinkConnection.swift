@@ -44,6 +44,7 @@ package final class LinkConnection {
     package var delegate: (any LinkConnectionDelegate)?
     private let socket: SocketStream
     private let version: LinkProtocol
+    private let role: Role
     private let buffers: RelayBuffers
     private let software: String
     private let createdAt: Milliseconds
@@ -70,6 +71,7 @@ package final class LinkConnection {
         self.loop = socket.loop
         self.socket = socket
         self.version = version
+        self.role = role
         self.buffers = buffers
         self.software = software
         self.peerAddress = socket.peerAddress
@@ -99,6 +101,11 @@ package final class LinkConnection {
             self.buffers.cipher.removeAll()
             self.close(.security(error))
         }
+    }
+
+    /// Whether opening a stream tells whether the backend is there: version 1 has no word for it.
+    package var canProbe: Bool {
+        if case .version2 = self.version { true } else { false }
     }
 
     package var isOpen: Bool {
@@ -258,7 +265,10 @@ package final class LinkConnection {
             self.link.fill(0, now: self.loop.now)
             guard self.encryptOutbox(channel) else { return }
             channel.close(output: &self.buffers.cipher)
+            // An agent of version 1 has no last words, and whoever hears nothing need not be waited for.
+            let isSilent = self.buffers.cipher.isEmpty && self.socket.queuedByteCount == 0
             self.writeCipher()
+            if isSilent, self.role == .agent { return self.close(end) }
         }
         self.phase = .lingering(until: self.loop.now + milliseconds, end)
         self.abortEdges(.withdrawn)

@@ -41,6 +41,8 @@ package struct GatewaySettings: Sendable {
     package let authentication: Authentication
     /// Besides `print`, which is always there.
     package let registrars: [RegistrarSettings]
+    /// Publish a name only when its backend answers.
+    package let probesBackends: Bool
     /// A certificate of a public authority, instead of the gateway's own.
     package let tlsFiles: (certificate: String, key: String)?
 
@@ -64,6 +66,7 @@ package struct GatewaySettings: Sendable {
         self.exposePorts = reader.exposePorts()
         self.authentication = reader.authentication(stateDirectory) ?? .open
         self.registrars = reader.registrars()
+        self.probesBackends = reader.boolean("probe") ?? false
         self.tlsFiles = reader.tlsFiles()
         problems.attempt { () throws(SettingsError) in try reader.section?.finish() }
         try problems.throwIfAny()
@@ -106,6 +109,12 @@ private struct Reader {
         return text
     }
 
+    func boolean(_ key: String) -> Bool? {
+        var value: Bool?
+        self.problems.attempt { () throws(SettingsError) in value = try self.section?.boolean(key) }
+        return value
+    }
+
     func addresses(_ texts: [String], place: String) -> [HostPort] {
         texts.compactMap { text in
             if let address = HostPort(text) { return address }
@@ -116,11 +125,8 @@ private struct Reader {
 
     func version1Addresses() -> [HostPort] {
         var given: [String] = []
-        var isAllowed = self.options.allowsInsecureVersion1
+        let isAllowed = self.boolean("v1-insecure-ok") ?? false || self.options.allowsInsecureVersion1
         self.problems.attempt { () throws(SettingsError) in given = try self.section?.strings("listen-v1") ?? [] }
-        self.problems.attempt { () throws(SettingsError) in
-            isAllowed = try self.section?.boolean("v1-insecure-ok") ?? false || isAllowed
-        }
         let texts = self.options.listenVersion1.isEmpty ? given : self.options.listenVersion1
         let place = self.place("listen-v1", !self.options.listenVersion1.isEmpty)
         let addresses = self.addresses(texts, place: place)
@@ -128,7 +134,7 @@ private struct Reader {
             for address in addresses where !address.isLoopback {
                 self.problems.add(
                     place,
-                    "\(address) is no loopback address, and version 1 is not safe on a network: nothing in it is "
+                    "listen-v1: \(address) is no loopback address, and version 1 is not safe on a network: nothing in it is "
                         + "authenticated; let agents come through a tunnel of their own, or write out v1-insecure-ok")
             }
         }

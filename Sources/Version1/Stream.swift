@@ -34,6 +34,8 @@ struct Stream {
     var hasAnswer = false
     /// Bytes that arrived and were not yet written on.
     var pending = 0
+    /// Bytes of the edge that were thrown away, as the peer has closed the stream.
+    var discarded = 0
     /// The edge was told to stop reading because nothing more could be taken.
     var isStarved = false
     /// Set while it keeps the link waiting: the mark that `pending` is above, and where it was at the last look.

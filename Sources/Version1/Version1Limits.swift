@@ -31,13 +31,15 @@ package struct Version1Limits: Sendable {
     package var quietGrace: Milliseconds = 1_000
     /// The peer has closed the stream, and the socket at the edge is not closed yet.
     package var closedGrace: Milliseconds = 5_000
+    /// What such a socket may still send, to be thrown away.
+    package var discardedBytes = 256 * 1024
     /// Bytes wait to be written on and none was.
     package var stalled: Milliseconds = 60_000
     /// The link's socket has bytes to send and takes none.
     package var outputStalled: Milliseconds = 30_000
     /// Agent: how long bytes for a stream that we have closed are taken for stragglers of it, and not for a new stream
-    /// with its id.
-    package var stragglers: Milliseconds = 2_000
+    /// with its id. Short: the original's ids are source ports, which a busy visitor uses again after a tenth of a second.
+    package var stragglers: Milliseconds = 100
     /// Agent: closed streams that are remembered for that.
     package var rememberedStreams = 4_096
 

@@ -15,7 +15,8 @@ extension Version1Link {
             guard self.isCongested else { return self.limits.sendSize }
             self.starve(key.slot)
             return 0
-        case .closedByPeer: return self.limits.sendSize
+        // So that its end is seen; an edge that goes on and on is not read to the end of its time.
+        case .closedByPeer: return max(0, self.limits.discardedBytes - self.streams[key.slot].discarded)
         case .halfClosed, .over, .free: return 0
         }
     }
@@ -31,7 +32,10 @@ extension Version1Link {
         self.clock = now
         switch self.streams[key.slot].state {
         case .waiting, .open: break
-        case .halfClosed, .closedByPeer, .over, .free: return
+        case .closedByPeer:
+            self.streams[key.slot].discarded += bytes.byteCount
+            return
+        case .halfClosed, .over, .free: return
         }
         self.streams[key.slot].state = .open
         self.streams[key.slot].hasAnswer = false

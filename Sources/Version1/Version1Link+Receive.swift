@@ -131,9 +131,10 @@ extension Version1Link {
             return .registered(Registered(exposure: registration, code: .none, port: 0, text: ""))
         case .error:
             let text = try self.text(payload)
-            let code = Self.code(of: text)
+            let isAboutName = if case .naming = self.stage { true } else { false }
             self.stage = .closed
-            return .goAway(GoAway(code: code, text: text))
+            return .goAway(
+                GoAway(code: Self.code(of: text), text: isAboutName ? "the name was refused: \(text)" : text))
         case .terminate:
             self.stage = .closed
             return .goAway(GoAway(code: .none, text: "the gateway ends the connection"))

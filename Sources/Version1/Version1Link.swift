@@ -41,7 +41,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
     /// Slots of streams that are on the wire, by their id there.
     var index: [UInt32: Int] = [:]
     var nextSerial: UInt32 = 1
-    /// Streams that are not over.
+    /// Streams that are on the wire.
     var liveCount = 0
     /// Gateway only.
     var ids = StreamIDs(registration: 0)
@@ -174,16 +174,18 @@ package struct Version1Link: ~Copyable, Multiplexer {
         if case .open = self.stage { true } else { false }
     }
 
-    package var isFull: Bool { self.liveCount >= self.limits.maximumStreams }
+    /// Those that only wait for their edge to close count at the peer no more, and here only when there are too many.
+    package var isFull: Bool {
+        self.liveCount >= self.limits.maximumStreams || self.streamCount >= 2 * self.limits.maximumStreams
+    }
 
     package mutating func makeRoom() -> StreamKey? {
         guard self.isFull else { return nil }
         // Those that are probably done first, and of them the one that has been quiet for the longest.
         func rank(_ stream: Stream) -> Int? {
             switch stream.state {
-            case .closedByPeer: stream.pending == 0 ? 0 : nil
-            case .halfClosed: stream.pending > 0 ? nil : stream.hasAnswer ? 1 : 2
-            case .waiting, .open, .over, .free: nil
+            case .halfClosed: stream.pending > 0 ? nil : stream.hasAnswer ? 0 : 1
+            case .waiting, .open, .closedByPeer, .over, .free: nil
             }
         }
         var best: (rank: Int, activity: Milliseconds, key: StreamKey)?
@@ -262,11 +264,11 @@ package struct Version1Link: ~Copyable, Multiplexer {
 
     /// Its id means nothing to this stream any more.
     mutating func leaveWire(_ slot: Int, _ state: Stream.State) {
-        if self.streams[slot].isOnWire, self.index[self.streams[slot].wireID] == slot {
+        if self.streams[slot].isOnWire {
             self.index[self.streams[slot].wireID] = nil
+            self.liveCount -= 1
         }
         self.streams[slot].state = state
-        if case .over = state { self.liveCount -= 1 }
     }
 
     mutating func forgetPending(_ slot: Int) {

@@ -175,7 +175,7 @@ def sending_events(count, interval):
 
 
 class UploadServer:
-    """An HTTP server that answers a PUT with the SHA-256 of what it was sent."""
+    """An HTTP server that answers a PUT or POST with the SHA-256 of what it was sent."""
 
     def __init__(self):
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.Handler)
@@ -204,6 +204,8 @@ class UploadServer:
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        do_POST = do_PUT
 
         def log_message(self, *_):
             """The test's own assertions say what went wrong."""

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 PIN = r"sha256/[A-Za-z0-9+/]{43}="
 LISTENING = r"listening for agents on (\S+):(\d+)"
+LISTENING_V1 = r"listening for agents of version 1 on (\S+:\d+)$"
 
 # Long enough for a loaded two-core machine, short enough that a hang is a
 # failure of one test and not of the whole run.
@@ -73,6 +75,17 @@ def free_port():
 def address_text(host, port):
     """HOST:PORT as the command line spells it, IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def allow_descriptors(count):
+    """For setUpModule: lets this process hold so many open files, or skips the module."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= count:
+        return
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise unittest.SkipTest(f"only {hard} open files are allowed, {count} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    unittest.addModuleCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Program:
@@ -200,6 +213,10 @@ class Gateway(Program):
         self.host, self.port = match.group(1), int(match.group(2))
         self.pin = self.wait_log(PIN, timeout).group(0)
         return self
+
+    def wait_listening_v1(self, timeout=PATIENCE):
+        """The address for agents of version 1, HOST:PORT."""
+        return self.wait_log(LISTENING_V1, timeout).group(1)
 
     @property
     def address(self):

@@ -2,25 +2,18 @@
 
 import asyncio
 import os
-import resource
 import socket
-import unittest
 
 import soak
 from backends import TaggingEcho
-from harness import EndToEndTest, Failure, fast
+from harness import EndToEndTest, Failure, allow_descriptors, fast
 
 # This process holds both ends of every connection; the programs need half of that.
 DESCRIPTORS = 8192
 
 
 def setUpModule():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < DESCRIPTORS:
-        if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
-            raise unittest.SkipTest(f"only {hard} open files are allowed, {DESCRIPTORS} are needed")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
-        unittest.addModuleCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    allow_descriptors(DESCRIPTORS)
 
 
 class Crowd(EndToEndTest):

@@ -16,7 +16,7 @@ private final class World {
     let log: LogLines
     private(set) var agents: [AgentProgram] = []
 
-    init(ports: String? = nil) throws {
+    init(ports: String? = nil, configuration: String? = nil) throws {
         self.loop = try EventLoop()
         self.directory =
             FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
@@ -26,6 +26,11 @@ private final class World {
         options.listenVersion1 = ["127.0.0.1:0"]
         options.stateDirectory = "\(self.directory)/gateway"
         options.exposePorts = ports
+        if let configuration {
+            try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
+            options.configuration = "\(self.directory)/server.toml"
+            try configuration.write(toFile: "\(self.directory)/server.toml", atomically: true, encoding: .utf8)
+        }
         self.gateway = try GatewayServer(
             loop: self.loop, settings: try GatewaySettings(options), logger: self.log.logger)
         try self.gateway.start()
@@ -242,6 +247,24 @@ struct ProgramTests {
         #expect(visitor.error == .connectionReset)
         #expect(world.log.lines.contains { $0.contains("cannot be reached: connection refused") })
         #expect(world.loop.run { world.log.lines.contains { $0.contains("reset: refused") } })
+        world.finish()
+    }
+
+    @Test("publish a name only when its backend answers, where that is asked for")
+    func probe() throws {
+        let world = try World(configuration: "probe = true")
+        let gone = try TCPListener(loop: world.loop, address: .loopback4(port: 0))
+        let address = gone.address
+        gone.close()
+        _ = try world.startAgent(["example=\(address)"])
+        #expect(world.loop.run { world.log.lines.contains { $0.contains("'example' waits for its backend") } })
+        #expect(!world.log.lines.contains { $0.hasPrefix("register domain") })
+        let backend = try TCPListener(loop: world.loop, address: address)
+        _ = try world.port(of: "example")
+        // The probe's connection is taken back.
+        let visitors = world.gateway.streamCount
+        #expect(world.loop.run { world.gateway.streamCount == 0 }, "\(visitors)")
+        backend.close()
         world.finish()
     }
 

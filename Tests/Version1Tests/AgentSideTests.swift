@@ -49,7 +49,8 @@ struct AgentSideTests {
         registering.link.register(Register(exposure: 0, port: 0, name: "example"))
         #expect(
             refused(registering, "not authorized to use this domain")
-                == .goAway(GoAway(code: .nameNotAllowed, text: "not authorized to use this domain")))
+                == .goAway(
+                    GoAway(code: .nameNotAllowed, text: "the name was refused: not authorized to use this domain")))
         #expect(refused(readyAgent(), "odd") == .goAway(GoAway(code: .denied, text: "odd")))
         let end = readyAgent()
         end.feed(frame(terminate))
@@ -84,10 +85,10 @@ struct AgentSideTests {
         // If the gateway means a new visitor, that one is not left waiting.
         #expect(end.output() == frame(close, 5))
         end.link.release(key)
-        end.now = 1_999
+        end.now = 99
         end.feed(frame(payload, 5, [2]))
         #expect(opened(end).count == 1)
-        end.now = 2_000
+        end.now = 100
         end.feed(frame(payload, 5, [3]))
         #expect(opened(end).count == 2)
     }
