@@ -18,6 +18,8 @@ final class AgentSession {
         case closed
     }
 
+    /// From a login to the answer that refuses it, at least.
+    private static let refusalMilliseconds: UInt64 = 250
     /// How long an agent may take to move its names to its next link.
     private static let moveMilliseconds: UInt64 = 30_000
 
@@ -29,6 +31,8 @@ final class AgentSession {
     private unowned let gateway: GatewayServer
     private var state = State.stranger
     private var certificatePin: String?
+    private var loginArrivedAt: UInt64 = 0
+    private var refusalTimer: LoopTimer?
     /// When the agent was asked to make another link, as this one's stream ids are used up.
     private var wornOutAt: UInt64?
     private(set) var exposures: [Exposure] = []
@@ -70,6 +74,7 @@ final class AgentSession {
 
     private func loginArrived(_ credentials: Credentials) {
         self.gateway.admissionProgressed(self)
+        self.loginArrivedAt = self.connection.loop.now
         let request = LoginRequest(peer: self.peer, credentials: credentials, certificatePin: self.certificatePin)
         // A program of version 1 does not tell its links from another's: each counts as a run of its own.
         let run: UInt64
@@ -110,8 +115,18 @@ final class AgentSession {
                 code == .notLoopback
                 ? "this gateway is open and takes agents from its own machine only; its operator can allow others"
                 : "the login was refused"
-            self.connection.end(code, text: text)
+            self.refuse(code, text)
         }
+    }
+
+    /// Answers a refused login after a time that is the same however soon the authenticator knew: strangers learn
+    /// nothing from it, and wait for each guess.
+    private func refuse(_ code: ErrorCode, _ text: String) {
+        let spent = self.connection.loop.now - self.loginArrivedAt
+        guard spent < Self.refusalMilliseconds else { return self.connection.end(code, text: text) }
+        let timer = LoopTimer(loop: self.connection.loop) { [unowned self] in self.connection.end(code, text: text) }
+        timer.start(after: Self.refusalMilliseconds - spent)
+        self.refusalTimer = timer
     }
 
     // MARK: - Names
@@ -365,6 +380,8 @@ extension AgentSession: LinkConnectionDelegate {
     }
 
     func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd) {
+        self.refusalTimer?.close()
+        self.refusalTimer = nil
         let label = self.label
         let wasUp = self.identity != nil
         if case .authenticating(let operation) = self.state { operation.cancel() }

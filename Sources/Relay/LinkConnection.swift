@@ -30,8 +30,6 @@ package final class LinkConnection {
     /// Silence before the kernel asks the peer whether it is there; with the user timeout below, a peer that is gone
     /// is noticed within 45 s, as with PING.
     private static let keepAliveSeconds: UInt32 = 15
-    /// Between two looks at streams that keep the link waiting.
-    private static let slowStreamMilliseconds: Milliseconds = 100
     /// What may wait unsent in the kernel; more only delays what is urgent.
     private static let notSentBytes: UInt32 = 128 * 1024
     /// What is encrypted and handed to the kernel at once.
@@ -60,9 +58,8 @@ package final class LinkConnection {
     /// What the kernel held of our bytes at the last tick.
     private var lastUnacknowledged = 0
     private var expired: [(StreamKey, StreamExpiry)] = []
-    /// The socket is not read, as a stream is too slow for what comes.
-    private var isHeldUp = false
-    private var slowStreamTimer: LoopTimer?
+    /// Made when a stream is too slow for what comes for the first time.
+    private var inputHold: InputHold?
 
     package init(
         socket: SocketStream, version: LinkProtocol, role: Role, budget: ByteBudget?, buffers: RelayBuffers,
@@ -193,8 +190,8 @@ package final class LinkConnection {
         case .silent, .open: self.phase = .closing(end)
         }
         self.link.shut()
-        self.slowStreamTimer?.close()
-        self.slowStreamTimer = nil
+        self.inputHold?.close()
+        self.inputHold = nil
         self.abortEdges(.dead)
         self.socket.close()
     }
@@ -254,11 +251,7 @@ package final class LinkConnection {
     /// Sends the last words, and closes when the peer has read them or the time for that is over.
     private func linger(_ end: LinkEnd, for milliseconds: Milliseconds = LinkConnection.lingerMilliseconds) {
         guard self.isOpen else { return }
-        if self.isHeldUp {
-            self.isHeldUp = false
-            self.slowStreamTimer?.stop()
-            self.socket.startReading()
-        }
+        if self.inputHold?.end() ?? false { self.socket.startReading() }
         if let channel = self.channel, channel.isEstablished {
             // Also when the link is congested: these are a few frames, and without them the peer would take the end
             // for an accident and come back.
@@ -319,6 +312,12 @@ package final class LinkConnection {
         self.finishIfEmpty()
     }
 
+    func socketClosed() {
+        guard case .closing(let end) = self.phase else { return }
+        self.phase = .emptying(end)
+        self.finishIfEmpty()
+    }
+
     private func finishIfEmpty() {
         guard case .emptying(let end) = self.phase, self.edgeCount == 0 else { return }
         self.phase = .closed
@@ -368,7 +367,7 @@ package final class LinkConnection {
 
     // MARK: - Input
 
-    private func received(_ bytes: UnsafeRawBufferPointer) {
+    func received(_ bytes: UnsafeRawBufferPointer) {
         if case .silent = self.phase {
             guard bytes[0] == self.version.firstByte else {
                 return self.close(.otherProtocol(firstByte: bytes[0]))
@@ -446,26 +445,22 @@ package final class LinkConnection {
 
     /// Stops reading as long as a slow stream keeps the link waiting.
     private func judgeInput() {
-        guard self.isOpen, !self.link.takesInput, !self.isHeldUp else { return }
-        self.isHeldUp = true
-        self.socket.stopReading()
-        let timer =
-            self.slowStreamTimer
-            ?? LoopTimer(loop: self.loop) { [unowned self] in
+        guard self.isOpen, !self.link.takesInput else { return }
+        let hold =
+            self.inputHold
+            ?? InputHold(loop: self.loop) { [unowned self] in
                 self.link.judgeSlowStreams(now: self.loop.now, expired: &self.expired)
                 self.endExpired()
                 self.setNeedsFlush()
                 self.readAgain()
             }
-        timer.start(after: Self.slowStreamMilliseconds, repeating: Self.slowStreamMilliseconds)
-        self.slowStreamTimer = timer
+        self.inputHold = hold
+        if hold.begin() { self.socket.stopReading() }
     }
 
     private func readAgain() {
-        guard self.isHeldUp, self.isOpen, self.link.takesInput else { return }
-        self.isHeldUp = false
-        self.slowStreamTimer?.stop()
-        self.socket.startReading()
+        guard let hold = self.inputHold, self.isOpen, self.link.takesInput else { return }
+        if hold.end() { self.socket.startReading() }
     }
 
     private func deliver() {
@@ -479,31 +474,5 @@ extension LinkConnection: TurnEndHandler {
     package func turnDidEnd() {
         self.needsFlush = false
         self.flush()
-    }
-}
-
-extension LinkConnection: SocketStreamDelegate {
-    package func readAllowance(_ stream: SocketStream) -> Int { EventLoop.readBufferSize }
-
-    package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
-        self.received(bytes)
-    }
-
-    package func socketStreamDidReachEnd(_ stream: SocketStream) { self.close(.closedByPeer) }
-
-    package func socketStream(_ stream: SocketStream, didWrite count: Int) {
-        guard self.isOpen else { return }
-        self.link.outputProgressed(now: self.loop.now)
-        guard stream.queuedByteCount == 0 else { return }
-        self.link.congestion(false, now: self.loop.now)
-        self.setNeedsFlush()
-    }
-
-    package func socketStream(_ stream: SocketStream, didFail error: UVError) { self.close(.failed(error)) }
-
-    package func socketStreamDidClose(_ stream: SocketStream) {
-        guard case .closing(let end) = self.phase else { return }
-        self.phase = .emptying(end)
-        self.finishIfEmpty()
     }
 }

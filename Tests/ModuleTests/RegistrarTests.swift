@@ -34,8 +34,9 @@ private final class Bench {
         return path
     }
 
+    /// Empty when there is no such file.
     func text(_ name: String) -> String {
-        (try? String(contentsOfFile: "\(self.directory)/\(name)", encoding: .utf8)) ?? ""
+        String(decoding: (try? FileAccess.read("\(self.directory)/\(name)", most: 1 << 20)) ?? [], as: UTF8.self)
     }
 
     /// Runs an action to its end.

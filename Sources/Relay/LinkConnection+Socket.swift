@@ -1,0 +1,28 @@
+package import Reactor
+internal import Tunnel
+
+// MARK: - From the socket of the link
+
+extension LinkConnection: SocketStreamDelegate {
+    package func readAllowance(_ stream: SocketStream) -> Int { EventLoop.readBufferSize }
+
+    package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        self.received(bytes)
+    }
+
+    package func socketStreamDidReachEnd(_ stream: SocketStream) { self.close(.closedByPeer) }
+
+    package func socketStream(_ stream: SocketStream, didWrite count: Int) {
+        guard self.isOpen else { return }
+        self.link.outputProgressed(now: self.loop.now)
+        guard stream.queuedByteCount == 0 else { return }
+        self.link.congestion(false, now: self.loop.now)
+        self.setNeedsFlush()
+    }
+
+    package func socketStream(_ stream: SocketStream, didFail error: UVError) { self.close(.failed(error)) }
+
+    package func socketStreamDidClose(_ stream: SocketStream) {
+        self.socketClosed()
+    }
+}
