@@ -1,0 +1,143 @@
+"""Programs that a gateway asks: written by a test, and watched."""
+
+import json
+import os
+import sys
+
+from harness import Failure, wait_until
+
+# Isolated and without site-packages: it starts in a few milliseconds.
+FRAME = '''\
+#!{python} -IS
+import json, os, sys, time
+
+LOG = {log!r}
+SWITCHES = {switches!r}
+
+
+def note(**what):
+    line = json.dumps(what) + "\\n"
+    descriptor = os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+
+def is_on(switch):
+    return os.path.exists(os.path.join(SWITCHES, switch))
+
+
+def answer(ok=True, **more):
+    print(json.dumps(dict(more, ok=ok)))
+    note(pid=os.getpid(), ended=time.monotonic(), action=request["action"], ok=ok)
+    sys.exit(0)
+
+
+began = time.monotonic()
+line = sys.stdin.readline()
+request = json.loads(line)
+note(pid=os.getpid(), began=began, request=request, rest=sys.stdin.read(), arguments=sys.argv[1:],
+     environment=sorted(os.environ), directory=os.getcwd())
+
+{body}
+'''
+
+
+class Hook:
+    """A hook with `body` as its judgement; by default it says yes to everything.
+
+    The body sees `request`, and ends with `answer(...)`; `is_on(SWITCH)` tells what
+    the test has switched since.
+    """
+
+    ALLOWING = 'answer(identity="alice")'
+
+    def __init__(self, stage, body=ALLOWING):
+        self._directory = stage.new_directory("hook")
+        self.path = self._directory / "hook"
+        self._log = self._directory / "log"
+        self._switches = self._directory / "switches"
+        self._switches.mkdir()
+        self.path.write_text(FRAME.format(
+            python=sys.executable, log=str(self._log), switches=str(self._switches), body=body))
+        self.path.chmod(0o700)
+
+    def switch(self, name, on=True):
+        path = self._switches / name
+        path.touch() if on else path.unlink()
+
+    def notes(self):
+        if not self._log.exists():
+            return []
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    def calls(self, *actions):
+        """What the hook was started for, in this order: notes with `request` and others."""
+        return [note for note in self.notes()
+                if "request" in note and (not actions or note["request"]["action"] in actions)]
+
+    def requests(self, *actions):
+        return [note["request"] for note in self.calls(*actions)]
+
+    def answers(self, *actions):
+        return [note for note in self.notes() if "ok" in note and (not actions or note["action"] in actions)]
+
+    def wait_requests(self, count, *actions, timeout=15.0):
+        """The requests of these kinds, as soon as there are `count`."""
+        wait_until(lambda: len(self.requests(*actions)) >= count, f"{count} requests {actions}", timeout)
+        return self.requests(*actions)
+
+    def most_at_once(self):
+        """The largest number of processes that ran at one time."""
+        changes = []
+        for note in self.notes():
+            if "began" in note:
+                changes.append((note["began"], 1))
+            elif "ended" in note:
+                changes.append((note["ended"], -1))
+        running = most = 0
+        for _, change in sorted(changes):
+            running += change
+            most = max(most, running)
+        return most
+
+
+def is_alive(pid):
+    """Whether a process runs; a zombie does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def wait_gone(pid, timeout=2.0):
+    wait_until(lambda: not is_alive(pid), f"process {pid} to be gone", timeout)
+
+
+def configure(stage, text):
+    """A gateway's configuration file."""
+    file = stage.new_directory("etc") / "gateway.toml"
+    file.write_text(text)
+    return file
+
+
+def authenticator(command, timeout=5):
+    """The part of a configuration that makes a program the judge."""
+    words = json.dumps([str(word) for word in command])
+    return f'auth = "exec"\n[auth-exec]\ncommand = {words}\ntimeout = {timeout}\n'
+
+
+def registrar(command, timeout=5):
+    words = json.dumps([str(word) for word in command])
+    return f'[[registrar]]\nkind = "exec"\ncommand = {words}\ntimeout = {timeout}\n'
+
+
+def wait_file(path, timeout=15.0):
+    """The content of a file as soon as it has some."""
+    def content():
+        return path.exists() and path.read_text()
+
+    text = wait_until(content, f"{path} to be written", timeout)
+    if not os.path.isfile(path):
+        raise Failure(f"{path} is no file")
+    return text

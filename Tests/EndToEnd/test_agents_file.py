@@ -1,0 +1,927 @@
+"""Who may use which names: the agents file, its commands, and its changes."""
+
+import json
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import time
+import unittest
+from datetime import datetime, timedelta, timezone
+
+import backends
+from administration import WITHDRAWN_SECONDS, AgentsFile, SteadyDownload, agent_key, run
+from backends import Listener
+from harness import PIN, REPOSITORY, EndToEndTest, Failure, fast, free_port, wait_until
+from realservers import require
+from version1 import refuses
+from visitors import at_once, get, read_exactly
+
+PIN_OF_ZEROS = "sha256/" + "A" * 43 + "="
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
+FILTER = REPOSITORY / "scripts" / "fail2ban" / "diglett-server.conf"
+
+
+class AgentsTest(EndToEndTest):
+    def setUp(self):
+        super().setUp()
+        self.backend = self.stage.use(Listener(backends.answering(b"behind the agent"))).address
+
+    def start(self, *options, **more):
+        """A gateway and its agents file, which does not exist yet."""
+        self.gateway = self.stage.gateway(*options, **more)
+        self.agents = AgentsFile(self.stage, self.gateway)
+        return self.agents
+
+    def wait_agents(self):
+        """Waits until the gateway goes by the file: before, it is open to this machine."""
+        self.gateway.wait_log(r"read \d+ agents from ")
+
+    def connect(self, token, *arguments, gateway=None, **more):
+        """An agent with a token."""
+        return self.stage.agent(gateway or self.gateway, "-t", token, *arguments, **more)
+
+    def check_reachable(self, agent, name="example", since=0):
+        port = agent.wait_registered(name, since=since)
+        self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"behind the agent")
+        return port
+
+    def check_refused(self, agent, code, exit_code, *words):
+        status, event = agent.refusal()
+        self.assertEqual((event["code"], event["exit"], status), (code, exit_code, exit_code))
+        for word in words:
+            self.assertIn(word, event["message"])
+        return event
+
+
+class Tokens(AgentsTest):
+    def test_token_as_argument_file_and_line(self):
+        agents = self.start()
+        made = agents.add("web", "--names", "app-*")
+        self.wait_agents()
+        self.assertEqual(made.output.count(made.token), 2, "once by itself, once in the line")
+        self.check_reachable(self.connect(made.token, "-n", "app-1", self.backend), "app-1")
+
+        file = self.stage.directory / "token"
+        file.write_text(made.token + "\n")
+        file.chmod(0o600)
+        agent = self.stage.agent(self.gateway, "--token-file", file, "-n", "app-2", self.backend)
+        self.check_reachable(agent, "app-2")
+
+        # Word for word, with the name of the example and no other gateway.
+        self.assertEqual(made.arguments[0], "-g")
+        self.assertEqual(made.arguments[2:], ["-n", "app-1", "localhost:9000"])
+        agent = self.stage.agent(made.arguments[1], "-n", "app-3", self.backend)
+        self.check_reachable(agent, "app-3")
+        self.assertFalse((agent.state / "known_gateways").exists(), "the line's pin was not needed")
+
+    def test_file_has_hashes_only_and_is_private(self):
+        agents = self.start()
+        made = agents.add("web", "--names", "app-*", "--v1")
+        rotated = agents.rotate("web", "--v1")
+        for token in (made.token, made.version1_token, rotated.token, rotated.version1_token):
+            secret = token.split("_", 2)[2]
+            self.assertGreaterEqual(len(secret), 43, "256 bits")
+            for file in self.gateway.state.iterdir():
+                self.assertNotIn(secret.encode(), file.read_bytes(), f"the token stands in {file}")
+            self.assertNotIn(secret, self.gateway.output)
+        self.assertEqual(agents.path.stat().st_mode & 0o777, 0o600)
+        self.assertRegex(agents.text(), r'(?m)^token = "sha256:[0-9a-f]{64}"$')
+        self.assertEqual(len(set(re.findall(r"sha256:\w{64}", agents.text()))), 2)
+
+    def test_wrong_tokens_are_all_alike(self):
+        """Who guesses learns neither from words nor from time how near the guess was."""
+        agents = self.start()
+        web = agents.add("web", "--names", "app-*").token
+        other = agents.add("other", "--names", "other").token
+        self.wait_agents()
+        secret = web.split("_", 2)[2]
+        cases = {
+            "wrong secret": web[:-5] + ("AAAAA" if web[-5:] != "AAAAA" else "BBBBB"),
+            "unknown agent": f"dgl_nobody_{secret}",
+            "another agent's secret": f"dgl_other_{secret}",
+            "no token": "hello",
+        }
+        times = {case: [] for case in cases}
+        messages = set()
+        for _ in range(5):
+            for case, token in cases.items():
+                began = time.monotonic()
+                agent = self.connect(token, "-n", "app-1", self.backend)
+                event = self.check_refused(agent, "login-refused", 11)
+                times[case].append(time.monotonic() - began)
+                messages.add(event["message"])
+                self.assertNotIn(secret, self.gateway.output)
+        self.assertEqual(len(messages), 1, messages)
+        medians = [statistics.median(each) for each in times.values()]
+        self.assertLess(max(medians) - min(medians), 0.1, times)
+        self.assertNotIn(secret, self.gateway.output)
+        self.assertRegex(self.gateway.output, r"login from 127\.0\.0\.1:\d+ refused: a wrong token for 'web'")
+        self.check_reachable(self.connect(other, "-n", "other", self.backend), "other")
+
+    def test_no_token(self):
+        agents = self.start()
+        agents.add("web", "--names", "app-*")
+        self.wait_agents()
+        self.check_refused(self.stage.agent(self.gateway, "-n", "app-1", "9"), "login-refused", 11)
+
+    def test_name_outside_the_patterns(self):
+        agents = self.start()
+        token = agents.add("web", "--names", "app-*", "--names", "api,site").token
+        agents.add("other", "--names", "b*")
+        self.wait_agents()
+        for name in ("b", "ap", "xapp-1", "apis"):
+            with self.subTest(name=name):
+                agent = self.connect(token, "-n", name, self.backend)
+                self.check_refused(agent, "name-refused", 13, name)
+        agent = self.connect(token, *(word for name in ("app-1", "api", "site")
+                                      for word in ("-n", f"{name}={self.backend}")))
+        for name in ("app-1", "api", "site"):
+            self.check_reachable(agent, name)
+
+    def test_ports(self):
+        low = free_port()
+        while not all(accept_free(port) for port in range(low, low + 4)):
+            low = free_port()
+        agents = self.start()
+        token = agents.add("web", "--names", "app-*", "--ports", f"{low}-{low + 3}").token
+        self.wait_agents()
+        outside = self.connect(token, "--public-port", str(low + 4), "-n", "app-1", self.backend)
+        self.check_refused(outside, "port-refused", 18, "port")
+        wished = self.connect(token, "--public-port", str(low + 2), "-n", "app-2", self.backend)
+        self.assertEqual(self.check_reachable(wished, "app-2"), low + 2)
+        given = self.connect(token, "-n", "app-3", self.backend)
+        self.assertIn(self.check_reachable(given, "app-3"), range(low, low + 4))
+
+    def test_limits(self):
+        agents = self.start()
+        token = agents.add("web", "--names", "app-*").token
+        self.wait_agents()
+        mark = len(self.gateway.stderr)
+        agents.set("web", "max-links = 1\nmax-names = 2\nmax-streams = 3")
+        agents.wait_read(mark)
+        too_many = self.connect(token, *(word for number in range(3) for word in ("-n", f"app-{number}=9")))
+        self.check_refused(too_many, "name-refused", 13, "2")
+        echo = self.stage.use(Listener(backends.serve_echo))
+        agent = self.connect(token, "-n", "app-1", echo.address)
+        port = agent.wait_registered("app-1")
+        second = self.connect(token, "-n", "app-2", echo.address)
+        self.gateway.wait_log("link of web at .* refused: the agent has 1 links already")
+        second.wait_event("retrying")
+
+        visitors = [self.use_visitor(port) for _ in range(3)]
+        for visitor in visitors:
+            visitor.sendall(b"x")
+            self.assertEqual(read_exactly(visitor, 1), b"x")
+        with self.assertRaises(ConnectionResetError):
+            one_too_many = self.use_visitor(port)
+            one_too_many.sendall(b"x")
+            one_too_many.recv(1)
+        visitors[0].close()
+
+        def admitted():
+            try:
+                visitor = self.use_visitor(port)
+                visitor.sendall(b"y")
+                return visitor.recv(1) == b"y"
+            except OSError:
+                return False
+
+        wait_until(admitted, "room for a visitor after one has left")
+
+    def use_visitor(self, port):
+        return self.stage.use(socket.create_connection(("127.0.0.1", port), 10))
+
+    def test_expiry_as_it_is_typed(self):
+        agents = self.start()
+        now = datetime.now(timezone.utc)
+        for number, (text, days) in enumerate((("90d", 90), ("12h", 0.5), ("30m", 30 / 1440))):
+            agents.add(f"span-{number}", "--names", f"span-{number}", "--expires", text)
+            expires = datetime.strptime(self.listed(f"span-{number}")["expires"], STAMP)
+            distance = expires.replace(tzinfo=timezone.utc) - now - timedelta(days=days)
+            self.assertLess(abs(distance.total_seconds()), 5)
+        agents.add("day", "--names", "day", "--expires", "2099-02-21")
+        self.assertEqual(self.listed("day")["expires"], "2099-02-21T00:00:00Z")
+        for text in ("soon", "90", "-1d", "2027-02-31", "1w", ""):
+            with self.subTest(text=text):
+                result = agents.try_command("add", "bad", "--names", "bad", f"--expires={text}")
+                self.assertEqual(result.returncode, 64)
+                self.assertIn("--expires", result.stderr)
+        self.assertIsNone(self.listed("bad"))
+
+    def listed(self, name):
+        agents = json.loads(self.agents.command("list", "--output", "json"))["agents"]
+        return next((agent for agent in agents if agent["name"] == name), None)
+
+    def test_list(self):
+        agents = self.start()
+        self.assertIn("no agents", agents.command("list"))
+        made = agents.add("web", "--names", "app-*", "--ports", "30000-30010", "--v1")
+        agents.set("web", "disabled = true")
+        self.assertEqual(self.listed("web"), {
+            "name": "web", "names": ["app-*"], "ports": ["30000-30010"], "pins": [], "token": True,
+            "v1-token": True, "disabled": True, "expired": False})
+        text = agents.command("list")
+        self.assertRegex(text, r"web .*token.*app-\*.*30000-30010.*disabled")
+        for output in (text, agents.command("list", "--output", "json")):
+            self.assertNotIn(made.token.split("_", 2)[2], output)
+            self.assertNotIn(re.search(r"sha256:(\w+)", agents.text()).group(1), output)
+
+    def test_agents_file_at_another_place(self):
+        """By option and by configuration, for the gateway and for the commands alike."""
+        path = self.stage.new_directory("etc") / "who.toml"
+        configuration = self.stage.directory / "gateway.toml"
+        state = self.stage.new_directory("gateway-state")
+        configuration.write_text(f'agents-file = "{path}"\nstate-dir = "{state}"\nlisten = "127.0.0.1:0"\n')
+        result = run(self.stage, "diglett-server", "agent", "add", "web", "--names", "app-*",
+                     "--host", "gateway.test", "-c", configuration)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertTrue(path.exists())
+        self.gateway = self.stage.gateway("--agents-file", path, state=state)
+        self.assertIn(f"@gateway.test:20000#{self.gateway.pin}'", result.stdout)
+        token = re.search(r"dgl_web_[\w-]+", result.stdout).group(0)
+        self.check_reachable(self.connect(token, "-n", "app-1", self.backend), "app-1")
+        result = run(self.stage, "diglett-server", "agent", "list", "--agents-file", path, "--state-dir", state)
+        self.assertIn("web", result.stdout)
+
+    def test_bad_commands_change_nothing(self):
+        agents = self.start()
+        agents.add("web", "--names", "app-*")
+        before = agents.text()
+        cases = [
+            (64, ("add", "Bad_Name", "--names", "x"), "letters"),
+            (64, ("add", "new"), "--names"),
+            (64, ("add", "new", "--names", "b*d!"), "b*d!"),
+            (64, ("add", "new", "--names", "x", "--ports", "9-1"), "9-1"),
+            (64, ("add", "new", "--names", "x", "--pin", "sha256/short"), "sha256/short"),
+            (78, ("add", "web", "--names", "x"), "rotate"),
+            (78, ("add", "new", "--names", "*-1"), "app-*"),
+            (78, ("remove", "nobody"), "nobody"),
+            (78, ("rotate", "nobody"), "nobody"),
+            (64, ("pin", "web", "sha256/short"), "diglett key"),
+        ]
+        for code, arguments, word in cases:
+            with self.subTest(arguments=arguments):
+                result = agents.try_command(*arguments)
+                self.assertEqual(result.returncode, code, result.stderr)
+                self.assertIn(word, result.stderr)
+                self.assertEqual(result.stdout, "")
+                self.assertEqual(agents.text(), before)
+
+
+def accept_free(port):
+    """Whether nobody has a port on loopback."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+            return True
+        except OSError:
+            return False
+
+
+class Keys(AgentsTest):
+    """An agent that has a key needs no token."""
+
+    def test_pin_of_diglett_key(self):
+        state = self.stage.new_directory("agent-state")
+        first = run(self.stage, "diglett", "key", "--state-dir", state)
+        self.assertEqual(first.returncode, 0, first.stderr)
+        self.assertRegex(first.stdout, rf"^{PIN}\n$")
+        second = run(self.stage, "diglett", "key", "--state-dir", state)
+        self.assertEqual(second.stdout, first.stdout, "the key stays")
+        agents = self.start()
+        agents.add("web", "--names", "app-*", "--pin", first.stdout.strip())
+        self.wait_agents()
+        agent = self.stage.agent(self.gateway, "-n", "app-1", self.backend, state=state)
+        self.check_reachable(agent, "app-1")
+
+    def test_pin_instead_of_a_token(self):
+        agents = self.start()
+        state = self.stage.new_directory("agent-state")
+        pin = agent_key(state)
+        made = agents.add("web", "--names", "app-*", "--pin", pin)
+        self.assertIsNone(made.token, "a key needs no token")
+        self.assertNotIn("token", agents.text())
+        self.wait_agents()
+        agent = self.stage.agent(self.gateway, "-n", "app-1", self.backend, state=state)
+        self.check_reachable(agent, "app-1")
+        self.gateway.wait_log("register domain 'app-1'")
+
+        stranger = self.stage.new_directory("agent-state")
+        agent_key(stranger)
+        agent = self.stage.agent(self.gateway, "-n", "app-2", self.backend, state=stranger)
+        self.check_refused(agent, "login-refused", 11)
+
+    def test_pin_beside_a_token(self):
+        agents = self.start()
+        token = agents.add("web", "--names", "app-*").token
+        state = self.stage.new_directory("agent-state")
+        pin = agent_key(state)
+        agents.command("pin", "web", pin)
+        agents.command("pin", "web", pin)
+        self.assertEqual(agents.text().count(pin), 1)
+        wait_until(lambda: re.search(r"read 1 agents", self.gateway.output), "the file to be read")
+        with_key = self.wait_let_in(lambda: self.stage.agent(
+            self.gateway, "-n", "app-1", self.backend, state=state))
+        self.check_reachable(with_key, "app-1")
+        with_token = self.connect(token, "-n", "app-2", self.backend)
+        self.check_reachable(with_token, "app-2")
+
+        # Taking the key out ends the one and not the other.
+        since = time.monotonic()
+        agents.edit(f'pins = ["{pin}"]\n', "")
+        self.check_refused(with_key, "login-refused", 11)
+        self.assertLess(time.monotonic() - since, WITHDRAWN_SECONDS)
+        self.check_reachable(with_token, "app-2")
+
+    def wait_let_in(self, start):
+        """The last of several changes in a row may not have been read yet."""
+        deadline = time.monotonic() + WITHDRAWN_SECONDS
+        while True:
+            agent = start()
+            event = agent.wait_line(
+                agent.stdout, lambda line: json.loads(line)["event"] in ("registered", "refused") and line,
+                "an answer")
+            if json.loads(event)["event"] == "registered" or time.monotonic() > deadline:
+                return agent
+
+
+class Version1Tokens(AgentsTest):
+    def test_each_version_has_its_own(self):
+        agents = self.start("--listen-v1", "127.0.0.1:0")
+        address = self.gateway.wait_listening_v1()
+        made = agents.add("web", "--names", "app-*", "--v1")
+        self.assertTrue(made.version1_token)
+        self.wait_agents()
+        self.connect(made.version1_token, "--v1", "-n", "app-1", self.backend, gateway=address)
+        port = self.gateway.wait_registered("app-1")
+        self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"behind the agent")
+        self.check_reachable(self.connect(made.token, "-n", "app-2", self.backend), "app-2")
+
+        crossed = self.connect(made.version1_token, "-n", "app-3", self.backend)
+        self.check_refused(crossed, "login-refused", 11)
+        since = len(self.gateway.stderr)
+        crossed = self.connect(made.token, "--v1", "-n", "app-4", self.backend, gateway=address)
+        self.check_refused(crossed, "login-refused", 11)
+        self.gateway.wait_log(r"login from 127\.0\.0\.1:\d+ refused: ", since=since)
+        self.assertNotIn("register domain 'app-4'", self.gateway.output)
+
+    def test_patterns_and_removal_hold_for_version_1(self):
+        agents = self.start("--listen-v1", "127.0.0.1:0")
+        address = self.gateway.wait_listening_v1()
+        token = agents.add("web", "--names", "app-*", "--v1").version1_token
+        self.wait_agents()
+        outside = self.connect(token, "--v1", "-n", "other", self.backend, gateway=address)
+        self.gateway.wait_log("name 'other' refused")
+        self.assertNotEqual(outside.wait_exit(), 0)
+        self.connect(token, "--v1", "-n", "app-1", self.backend, gateway=address)
+        port = self.gateway.wait_registered("app-1")
+        since = time.monotonic()
+        agents.command("remove", "web")
+        wait_until(lambda: refuses(port), "the name to be gone")
+        self.assertLess(time.monotonic() - since, WITHDRAWN_SECONDS)
+        self.gateway.wait_unregistered("app-1")
+
+    def test_removal_and_rotation_of_a_v1_token(self):
+        agents = self.start("--listen-v1", "127.0.0.1:0")
+        address = self.gateway.wait_listening_v1()
+        made = agents.add("web", "--names", "app-*", "--v1")
+        self.wait_agents()
+        self.connect(made.version1_token, "--v1", "-n", "app-1", self.backend, gateway=address)
+        port = self.gateway.wait_registered("app-1")
+        since = time.monotonic()
+        rotated = agents.rotate("web")
+        self.assertTrue(rotated.version1_token, "an agent that had a v1 token gets a new one")
+        wait_until(lambda: refuses(port), "the name to be gone")
+        self.assertLess(time.monotonic() - since, WITHDRAWN_SECONDS)
+
+
+class BecomingClosed(AgentsTest):
+    def test_open_until_there_is_a_file(self):
+        agents = self.start()
+        guest = self.stage.agent(self.gateway, "-n", "guest", self.backend)
+        port = self.check_reachable(guest, "guest")
+        since = time.monotonic()
+        token = agents.add("web", "--names", "app-*").token
+        self.check_refused(guest, "login-refused", 11)
+        self.assertLess(time.monotonic() - since, WITHDRAWN_SECONDS)
+        self.assertTrue(refuses(port))
+        again = self.stage.agent(self.gateway, "-n", "guest", self.backend, state=guest.state)
+        self.check_refused(again, "login-refused", 11)
+        self.check_reachable(self.connect(token, "-n", "app-1", self.backend), "app-1")
+
+    def test_removed_file_does_not_open_the_gateway(self):
+        agents = self.start()
+        token = agents.add("web", "--names", "app-*").token
+        self.wait_agents()
+        agent = self.connect(token, "-n", "app-1", self.backend)
+        self.check_reachable(agent, "app-1")
+        agents.path.unlink()
+        self.gateway.wait_log(rf"{re.escape(str(agents.path))}: .*no such file")
+        guest = self.stage.agent(self.gateway, "-n", "guest", self.backend)
+        self.check_refused(guest, "login-refused", 11)
+        self.check_reachable(agent, "app-1")
+
+    def test_file_that_is_demanded_must_be_there(self):
+        gateway = self.stage.gateway("--auth", "file", ready=False)
+        self.assertEqual(gateway.wait_exit(), 78)
+        self.assertIn("agents.toml", gateway.output)
+
+
+class Withdrawal(AgentsTest):
+    """What loses its right is closed within a second, and nothing else."""
+
+    def setUp(self):
+        super().setUp()
+        self.start()
+        other = self.agents.add("other", "--names", "other").token
+        self.wait_agents()
+        self.slowest = 0.0
+
+        def expose(address):
+            self.other = self.connect(other, "-n", "other", address)
+            return self.other.wait_registered("other")
+
+        self.download = SteadyDownload(self.stage, expose)
+        self.echo = self.stage.use(Listener(backends.serve_echo))
+
+    def let_in(self, name, *options):
+        """An agent of a new entry, with a visitor whose stream runs."""
+        mark = len(self.gateway.stderr)
+        made = self.agents.add(name, "--names", f"{name}-*", *options)
+        self.agents.wait_read(mark)
+        agent = self.connect(made.token, "-n", f"{name}-1", self.echo.address)
+        return agent, self.visit(agent.wait_registered(f"{name}-1"))
+
+    def visit(self, port):
+        visitor = self.stage.use(socket.create_connection(("127.0.0.1", port), 10))
+        visitor.sendall(b"hello")
+        self.assertEqual(read_exactly(visitor, 5), b"hello")
+        return visitor
+
+    def check_cut(self, visitor, since):
+        """The visitor's stream ends too, and in time."""
+        visitor.settimeout(max(0.1, since + WITHDRAWN_SECONDS - time.monotonic()))
+        try:
+            self.assertEqual(visitor.recv(1), b"")
+        except ConnectionResetError:
+            pass
+        except TimeoutError:
+            self.fail("a visitor's stream goes on over a name to which the right is gone")
+
+    def check_runs(self, visitor):
+        visitor.sendall(b"still")
+        self.assertEqual(read_exactly(visitor, 5), b"still")
+
+    def measure(self, since):
+        elapsed = time.monotonic() - since
+        self.slowest = max(self.slowest, elapsed)
+        self.assertLess(elapsed, WITHDRAWN_SECONDS)
+
+    def check_others_are_unharmed(self):
+        self.download.check()
+        self.assertEqual(self.other.events("lost"), [])
+        self.assertEqual(len(self.other.events("registered")), 1)
+        self.note(f"slowest {self.slowest:.2f} s, pause {self.download.longest_pause:.2f} s")
+
+    def check_revoked(self, name, change, *options, words="", wait=0.0):
+        """The whole link goes when `change(name)` takes the agent's right away."""
+        agent, visitor = self.let_in(name, *options)
+        port = agent.wait_registered(f"{name}-1")
+        change(name)
+        since = time.monotonic() + wait
+        event = agent.wait_event("refused")
+        self.measure(since)
+        self.assertEqual((event["code"], event["exit"], agent.wait_exit()), ("login-refused", 11, 11))
+        self.check_cut(visitor, since)
+        self.assertTrue(refuses(port))
+        self.gateway.wait_log(rf"agent {name} at \S+: the login is withdrawn: .*{words}")
+        self.gateway.wait_unregistered(f"{name}-1")
+
+    def test_remove_rotate_disable_and_expire(self):
+        self.check_revoked("gone", lambda name: self.agents.command("remove", name), words="not in")
+        self.check_revoked("rotated", lambda name: self.agents.rotate(name), words="gone")
+        self.check_revoked("off", lambda name: self.agents.set(name, "disabled = true"), words="disabled")
+        self.check_revoked("past", lambda name: self.agents.set(name, 'expires = "2020-01-01"'), words="expired")
+        self.check_others_are_unharmed()
+
+    def test_expiry_while_it_runs(self):
+        began = time.time()
+        agent, visitor = self.let_in("brief", "--expires", "3s")
+        text = re.search(r'expires = "(.*)"', self.agents.text()).group(1)
+        expires = datetime.strptime(text, STAMP).replace(tzinfo=timezone.utc).timestamp()
+        self.assertLess(abs(expires - began - 3), 1.5)
+        self.check_runs(visitor)
+        event = agent.wait_event("refused")
+        late = time.time() - expires
+        self.assertGreaterEqual(late, 0)
+        self.assertLess(late, WITHDRAWN_SECONDS)
+        self.assertEqual((event["exit"], agent.wait_exit()), (11, 11))
+        self.check_cut(visitor, time.monotonic())
+        self.gateway.wait_log("the agent 'brief' has expired")
+        self.check_others_are_unharmed()
+
+    def test_changed_names(self):
+        """A name that goes leaves the agent's others alone."""
+        mark = len(self.gateway.stderr)
+        token = self.agents.add("web", "--names", "keep-*,go-*").token
+        self.agents.wait_read(mark)
+        agent = self.connect(token, "-n", f"keep-1={self.echo.address}", "-n", f"go-1={self.echo.address}")
+        keep, gone = agent.wait_registered("keep-1"), agent.wait_registered("go-1")
+        kept_visitor, cut_visitor = self.visit(keep), self.visit(gone)
+        since = time.monotonic()
+        self.agents.edit('"keep-*", "go-*"', '"keep-*"')
+        event = agent.wait_event("missing", name="go-1")
+        self.measure(since)
+        self.assertEqual(event["code"], "revoked")
+        self.assertTrue(refuses(gone))
+        self.check_runs(kept_visitor)
+        self.check_runs(self.visit(keep))
+        self.assertEqual(agent.events("lost"), [])
+        self.assertEqual([event["name"] for event in agent.events("missing")], ["go-1"])
+        self.check_others_are_unharmed()
+        self.check_cut(cut_visitor, since)
+
+    def test_changed_ports(self):
+        low = free_port()
+        mark = len(self.gateway.stderr)
+        token = self.agents.add("web", "--names", "app-*", "--ports", str(low)).token
+        self.agents.wait_read(mark)
+        agent = self.connect(token, "-n", "app-1", self.echo.address)
+        self.assertEqual(agent.wait_registered("app-1"), low)
+        visitor = self.visit(low)
+        since = time.monotonic()
+        self.agents.edit(f'ports = ["{low}"]', f'ports = ["{low + 1}"]')
+        self.assertEqual(agent.wait_event("missing", name="app-1")["code"], "revoked")
+        self.measure(since)
+        self.assertTrue(refuses(low))
+        self.check_others_are_unharmed()
+        self.check_cut(visitor, since)
+
+    @unittest.skipIf(fast(), "an agent asks again after half a minute")
+    def test_name_that_is_given_back(self):
+        """A right that comes back is used again without anybody's touching the agent."""
+        mark = len(self.gateway.stderr)
+        token = self.agents.add("web", "--names", "keep-*,go-*").token
+        self.agents.wait_read(mark)
+        agent = self.connect(token, "-n", f"keep-1={self.echo.address}", "-n", f"go-1={self.echo.address}")
+        agent.wait_registered("go-1")
+        before = self.agents.text()
+        self.agents.edit('"keep-*", "go-*"', '"keep-*"')
+        agent.wait_event("missing", name="go-1")
+        self.agents.write(before)
+        since = len(agent.stdout)
+        agent.wait_registered("go-1", timeout=40, since=since)
+
+    def test_changes_that_take_nothing_away(self):
+        agent, visitor = self.let_in("web")
+        mark = len(self.gateway.stderr)
+        self.agents.set("web", 'max-streams = 5\nports = []\nexpires = "2099-01-01"')
+        self.agents.wait_read(mark)
+        mark = len(self.gateway.stderr)
+        self.agents.add("third", "--names", "third")
+        self.agents.wait_read(mark)
+        self.check_runs(visitor)
+        self.assertEqual([event["event"] for event in agent.events()], ["connected", "registered"])
+        self.check_others_are_unharmed()
+
+
+class BrokenFile(AgentsTest):
+    def broken(self, good):
+        """What is wrong, how it is written, and what the log must say of it after the line."""
+        pin = PIN_OF_ZEROS
+        return {
+            "syntax": (good + "\n[[agent]\n", ""),
+            "unknown key": (good + 'colour = "red"\n', "unknown key 'colour'"),
+            "overlap": (good + '\n[[agent]]\nname = "second"\nnames = ["app-2*"]\n', r"'app-2\*' of 'second' overlaps"),
+            "bad pattern": (good.replace('"app-*"', '"app_*"'), "'app_\\*'"),
+            "two with one name": (good + '\n[[agent]]\nname = "web"\n', "'web' stands at"),
+            "token instead of its hash": (re.sub('"sha256:.*"', '"dgl_web_secret"', good), "hash of a token"),
+            "bad pin": (good + 'pins = ["sha256/x"]\n', "no pin"),
+            "bad date": (good + 'expires = "2027-02-31"\n', "no date"),
+            "bad number": (good + 'max-names = 0\n', "max-names"),
+            "wrong type": (good + 'disabled = "yes"\n', "disabled"),
+            "pin of two": (good + f'pins = ["{pin}"]\n\n[[agent]]\nname = "s"\npins = ["{pin}"]\n', "belongs to 'web'"),
+        }
+
+    def test_changes_nothing_and_is_named(self):
+        agents = self.start()
+        token = agents.add("web", "--names", "app-*").token
+        self.wait_agents()
+        agent = self.connect(token, "-n", "app-1", self.backend)
+        self.check_reachable(agent, "app-1")
+        good = agents.text()
+        place = re.escape(str(agents.path))
+        for case, (text, words) in self.broken(good).items():
+            with self.subTest(case=case):
+                mark = len(self.gateway.stderr)
+                agents.write(text)
+                if case not in ("syntax", "overlap"):
+                    # Those two the gateway has to find by itself.
+                    self.gateway.send_signal(signal.SIGHUP)
+                self.gateway.wait_log(rf"ERROR.*{place}:\d+: .*{words}", since=mark, timeout=3)
+                self.gateway.wait_log("the agents stay as they were", since=mark)
+                self.assertNotIn("dgl_web_secret", self.gateway.output)
+        # Nobody has lost or won anything meanwhile.
+        self.check_reachable(agent, "app-1")
+        self.check_reachable(self.connect(token, "-n", "app-2", self.backend), "app-2")
+        self.assertEqual([event["event"] for event in agent.events()], ["connected", "registered"])
+        # Mended, and with a change of which one sees that it holds.
+        mark = len(self.gateway.stderr)
+        agents.write(good.replace('"app-*"', '"app-1"'))
+        agents.wait_read(mark)
+        outside = self.connect(token, "-n", "app-3", self.backend)
+        self.check_refused(outside, "name-refused", 13)
+
+    def test_mode(self):
+        """Others could read the hashes; chmod alone makes it good again."""
+        agents = self.start()
+        agents.add("web", "--names", "app-*")
+        self.wait_agents()
+        mark = len(self.gateway.stderr)
+        agents.path.chmod(0o644)
+        self.gateway.wait_log(rf"{re.escape(str(agents.path))}: .*chmod 600", since=mark, timeout=3)
+        result = agents.try_command("list")
+        self.assertEqual(result.returncode, 78)
+        self.assertIn("chmod 600", result.stderr)
+        mark = len(self.gateway.stderr)
+        agents.path.chmod(0o600)
+        agents.wait_read(mark)
+
+    def test_at_the_start(self):
+        state = self.stage.new_directory("gateway-state")
+        agents = AgentsFile(self.stage, state=state)
+        agents.write('[[agent]]\nname = "web"\nnames = ["b!"]\ncolour = "red"\n')
+        gateway = self.stage.gateway(state=state, ready=False)
+        self.assertEqual(gateway.wait_exit(), 78)
+        self.assertIn(f"{agents.path}:3: ", gateway.output)
+        self.assertIn(f"{agents.path}:4: ", gateway.output)
+
+    def test_sighup_reads_at_once(self):
+        agents = self.start()
+        token = agents.add("web", "--names", "app-*").token
+        self.wait_agents()
+        agent = self.connect(token, "-n", "app-1", self.backend)
+        self.check_reachable(agent, "app-1")
+        agents.set("web", "disabled = true")
+        since = time.monotonic()
+        self.gateway.send_signal(signal.SIGHUP)
+        agent.wait_event("refused")
+        self.note(f"{time.monotonic() - since:.2f} s")
+        self.gateway.wait_log("SIGHUP")
+        self.assertTrue(self.gateway.running)
+        # Also when nothing has changed, and when the file is broken.
+        mark = len(self.gateway.stderr)
+        self.gateway.send_signal(signal.SIGHUP)
+        agents.wait_read(mark)
+        mark = len(self.gateway.stderr)
+        agents.write("[[agent]\n")
+        self.gateway.send_signal(signal.SIGHUP)
+        self.gateway.wait_log("the agents stay as they were", since=mark)
+        self.assertTrue(self.gateway.running)
+
+    def test_sighup_at_an_open_gateway(self):
+        self.start()
+        agent = self.stage.agent(self.gateway, "-n", "guest", self.backend)
+        self.check_reachable(agent, "guest")
+        self.gateway.send_signal(signal.SIGHUP)
+        self.gateway.wait_log("SIGHUP")
+        self.check_reachable(agent, "guest")
+        self.assertEqual(agent.events("lost"), [])
+
+
+class Editing(AgentsTest):
+    def test_twenty_at_once(self):
+        state = self.stage.new_directory("gateway-state")
+        agents = AgentsFile(self.stage, state=state)
+        made = at_once(20, lambda number: agents.add(f"agent-{number}", "--names", f"name-{number}"))
+        listed = json.loads(agents.command("list", "--output", "json"))["agents"]
+        self.assertEqual(sorted(agent["name"] for agent in listed),
+                         sorted(f"agent-{number}" for number in range(20)))
+        self.assertEqual(len({each.token for each in made}), 20)
+        lines = {each.arguments[1].rsplit("#", 1)[1] for each in made}
+        self.assertEqual(len(lines), 1, "all of them made the gateway's key at once: it must be one")
+        self.gateway = self.stage.gateway(state=state)
+        self.assertEqual(lines, {self.gateway.pin})
+        self.check_reachable(self.connect(made[13].token, "-n", "name-13", self.backend), "name-13")
+
+    def test_at_once_with_all_commands(self):
+        state = self.stage.new_directory("gateway-state")
+        agents = AgentsFile(self.stage, state=state)
+        for number in range(5):
+            agents.add(f"old-{number}", "--names", f"old-{number}")
+
+        def work(number):
+            kind, index = number % 3, number // 3
+            if kind == 0:
+                agents.add(f"new-{index}", "--names", f"new-{index}")
+            elif kind == 1:
+                agents.rotate(f"old-{index}")
+            elif index % 2:
+                agents.command("list")
+            else:
+                agents.command("pin", f"old-{index}", "sha256/" + str(index) * 42 + "A=")
+
+        at_once(15, work)
+        listed = {agent["name"]: agent for agent in json.loads(agents.command("list", "--output", "json"))["agents"]}
+        self.assertEqual(sorted(listed), sorted(f"{kind}-{index}" for kind in ("new", "old") for index in range(5)))
+        self.assertEqual([len(listed[f"old-{index}"]["pins"]) for index in range(5)], [1, 0, 1, 0, 1])
+
+    def test_comments_and_order_survive(self):
+        agents = self.start()
+        agents.add("first", "--names", "a")
+        agents.add("second", "--names", "b")
+        agents.add("third", "--names", "c")
+        text = agents.text()
+        text = "# Ours.\n" + text.replace(
+            '[[agent]]\nname = "second"\n',
+            '# The second one,\n# asked for by Anna.\n[[agent]]\n# Its name:\nname = "second" # two\n'
+            'max-names = 3   # enough\n')
+        text = text.replace('names = ["b"]', 'names = [\n  "b", # the main one\n  "b2",\n]') + "\n# The end.\n"
+        agents.write(text)
+        agents.rotate("second")
+        agents.command("pin", "second", PIN_OF_ZEROS)
+        agents.rotate("third")
+        agents.add("fourth", "--names", "d")
+        agents.command("remove", "first")
+        after = agents.text()
+        for line in ("# Ours.", "# The second one,", "# asked for by Anna.", "# Its name:", 'name = "second" # two',
+                     "max-names = 3   # enough", '  "b", # the main one', "# The end."):
+            self.assertIn(line + "\n", after)
+        self.assertNotIn("first", after)
+        names = re.findall(r'(?m)^name = "(\w+)"', after)
+        self.assertEqual(names, ["second", "third", "fourth"])
+        anna = after.index("asked for by Anna.\n[[agent]]\n# Its name:\n")
+        self.assertLess(anna, after.index('name = "third"'))
+        self.assertIn("names", json.loads(agents.command("list", "--output", "json"))["agents"][0])
+
+    def test_removed_agent_takes_its_own_comment_only(self):
+        agents = self.start()
+        agents.write('# About one.\n[[agent]]\nname = "one"\nnames = ["a"]\n\n'
+                     '# About two.\n[[agent]]\nname = "two"\nnames = ["b"]\n')
+        agents.command("remove", "one")
+        self.assertIn('# About two.\n[[agent]]\nname = "two"\n', agents.text())
+        agents.command("remove", "two")
+        self.assertNotIn("[[agent]]", agents.text())
+        self.assertIn("no agents", agents.command("list"))
+
+
+class Check(AgentsTest):
+    def check(self, configuration, *options):
+        """Runs `diglett-server check` on a configuration: (exit code, output)."""
+        file = self.stage.directory / "gateway.toml"
+        file.write_text(configuration)
+        before = self.snapshot()
+        result = run(self.stage, "diglett-server", "check", file, *options)
+        self.assertEqual(self.snapshot(), before, "something was made or changed")
+        return result.returncode, result.stdout + result.stderr
+
+    def snapshot(self):
+        return {path: path.lstat().st_mtime_ns for path in self.stage.directory.rglob("*")}
+
+    def test_several_mistakes_at_once(self):
+        code, output = self.check(
+            f'state-dir = "{self.stage.directory}/not-there"\n'
+            'listen = "nonsense:port"\n'
+            'expose-ports = "9-1"\n'
+            'colour = "red"\n'
+            '[[registrar]]\n'
+            'kind = "nginx"\n'
+            'domain = "gateway.test"\n'
+            'file = "map"\n'
+            '[[registrar]]\n'
+            'kind = "apache"\n'
+            '[[registrar]]\n'
+            'kind = "traefik"\n'
+            'domain = "gateway.test"\n'
+            f'directory = "{self.stage.directory}"\n'
+            'scheme = "gopher"\n')
+        self.assertEqual(code, 78, output)
+        file = self.stage.directory / "gateway.toml"
+        for line in (2, 3, 4, 8, 10, 15):
+            self.assertIn(f"{file}:{line}: ", output)
+
+    def test_mistakes_of_the_agents_file(self):
+        state = self.stage.new_directory("gateway-state")
+        agents = AgentsFile(self.stage, state=state)
+        agents.write('[[agent]]\nname = "a"\nnames = ["x*"]\nwrong = 1\n\n[[agent]]\nname = "b"\nnames = ["xy"]\n'
+                     'expires = "never"\n')
+        code, output = self.check(f'state-dir = "{state}"\n')
+        self.assertEqual(code, 78, output)
+        for line in (4, 8, 9):
+            self.assertIn(f"{agents.path}:{line}: ", output)
+
+    def test_mistakes_of_both_files_at_once(self):
+        state = self.stage.new_directory("gateway-state")
+        agents = AgentsFile(self.stage, state=state)
+        agents.write('[[agent]]\nname = "a"\nnames = ["!"]\n')
+        code, output = self.check(f'state-dir = "{state}"\nexpose-ports = "9-1"\n')
+        self.assertEqual(code, 78, output)
+        self.assertIn(f"{self.stage.directory}/gateway.toml:2: ", output)
+        self.assertIn(f"{agents.path}:3: ", output)
+
+    def test_good_file_listens_nowhere_and_creates_nothing(self):
+        taken = self.stage.use(Listener(backends.serve_echo))
+        state = self.stage.directory / "not-there"
+        code, output = self.check(
+            f'state-dir = "{state}"\nlisten = "127.0.0.1:{taken.port}"\n'
+            '[[registrar]]\nkind = "traefik"\ndomain = "gateway.test"\n'
+            f'directory = "{self.stage.directory}/dynamic"\n')
+        self.assertEqual(code, 0, output)
+        self.assertIn("nothing is wrong", output)
+        self.assertFalse(state.exists())
+
+    def test_beside_a_running_gateway(self):
+        """The lock of the state directory and the port are the running one's."""
+        self.start()
+        self.agents.add("web", "--names", "app-*")
+        self.wait_agents()
+        file = self.stage.directory / "gateway.toml"
+        file.write_text(f'state-dir = "{self.gateway.state}"\nlisten = "{self.gateway.address}"\n')
+        result = run(self.stage, "diglett-server", "check", file)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("agents: 1 in ", result.stdout)
+
+    def test_syntax_and_missing_file(self):
+        code, output = self.check("listen = \n")
+        self.assertEqual(code, 78)
+        self.assertIn("gateway.toml:1: ", output)
+        result = run(self.stage, "diglett-server", "check", self.stage.directory / "nothing.toml")
+        self.assertEqual(result.returncode, 78)
+        self.assertIn("nothing.toml", result.stderr)
+
+
+class Fail2ban(AgentsTest):
+    """The filter finds refused logins in the log, and nothing that a stranger writes into it."""
+
+    FORGED = "1.2.3.4"
+
+    def found(self, lines):
+        """The addresses that fail2ban would count."""
+        log = self.stage.directory / "gateway.log"
+        log.write_text("".join(line + "\n" for line in lines))
+        result = subprocess.run(
+            [require("fail2ban-regex"), "--no-check-all", "-o", "ip", log, FILTER], env=self.stage.environment(),
+            capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual(result.returncode in (0, 1), True, result.stderr)
+        self.assertNotRegex(result.stdout + result.stderr, r"(?i)error|traceback")
+        return result.stdout.split()
+
+    def test_log_of_a_gateway(self):
+        require("fail2ban-regex")
+        self.start("-d", "--listen-v1", "127.0.0.1:0")
+        web = self.agents.add("web", "--names", "app-*").token
+        self.wait_agents()
+        # A token has no spaces; what else could be in a reason, test_hooks tries.
+        tokens = ["hello", f"dgl_login-from-{self.FORGED}:5-refused:_b", f"dgl_web_{self.FORGED}:5"]
+        for token in tokens:
+            self.check_refused(self.connect(token, "-n", "app-1", "9"), "login-refused", 11)
+        old = self.connect("bad", "--v1", "-n", "app-1", "9", gateway=self.gateway.wait_listening_v1())
+        self.check_refused(old, "login-refused", 11)
+        # What is no refused login: names, and a login that succeeds.
+        self.check_refused(self.connect(web, "-n", "other", "9"), "name-refused", 13)
+        self.check_reachable(self.connect(web, "-n", "app-2", self.backend), "app-2")
+        self.assertEqual(self.found(list(self.gateway.stderr)), ["127.0.0.1"] * (len(tokens) + 1))
+
+    def test_ipv6(self):
+        require("fail2ban-regex")
+        if not has_ipv6():
+            self.skipTest("this machine has no ::1")
+        self.start(listen="[::1]:0")
+        self.agents.add("web", "--names", "app-*")
+        self.wait_agents()
+        self.check_refused(self.connect("hello", "-n", "app-1", "9"), "login-refused", 11)
+        self.assertEqual(self.found(list(self.gateway.stderr)), ["::1"])
+
+    def test_lines_by_hand(self):
+        require("fail2ban-regex")
+        stamp = "2026-11-23T12:46:53.689Z"
+        good = [
+            f"{stamp} WARN  login from 203.0.113.7:4711 refused: a text that is no token",
+            f"{stamp} WARN  login from [2001:db8::7]:4711 refused: a wrong token for 'web'",
+            f"{stamp} WARN  login from 203.0.113.8:1 refused: login from {self.FORGED}:5 refused: x",
+            f"Nov 23 12:46:53 host diglett-server[123]: {stamp} WARN  login from 203.0.113.9:4711 refused: x",
+        ]
+        bad = [
+            f"{stamp} INFO  login from {self.FORGED}:5 refused: x",
+            f"{stamp} DEBUG WARN  login from {self.FORGED}:5 refused: x",
+            f"{stamp} WARN  agent web at 203.0.113.7:4711: name 'x' refused: login from {self.FORGED}:5 refused: x",
+            f"{stamp} WARN  agent web at 203.0.113.7:4711: {stamp} WARN  login from {self.FORGED}:5 refused: x",
+            f"{stamp} INFO  no login from {self.FORGED}:5: closed",
+            f"{stamp} WARN  login from {self.FORGED} refused: x",
+            f"{stamp} WARN  login from {self.FORGED}:5 accepted",
+            f"{stamp} WARN  link of web at {self.FORGED}:5 refused: login from {self.FORGED}:5 refused: x",
+            f"Nov 23 12:46:53 host other[1]: {stamp} WARN  login from {self.FORGED}:5 refused: x",
+        ]
+        self.assertEqual(self.found(good + bad), ["203.0.113.7", "2001:db8::7", "203.0.113.8", "203.0.113.9"])
+        self.assertEqual(self.found(bad), [])
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+        return True
+    except OSError:
+        return False

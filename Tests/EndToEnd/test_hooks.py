@@ -1,0 +1,564 @@
+"""Programs of the operator's that judge agents and tell of names."""
+
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import backends
+from administration import agent_key
+from backends import Listener
+from harness import REPOSITORY, EndToEndTest, fast, free_port, wait_until
+from hooks import Hook, authenticator, configure, registrar, wait_file, wait_gone
+from realservers import require
+from version1 import refuses
+from visitors import get, read_exactly
+
+# What the slow hook takes, four times at a time.
+SLOW_SECONDS = 0.3 if fast() else 1.0
+
+
+class HookTest(EndToEndTest):
+    def setUp(self):
+        super().setUp()
+        self.backend = self.stage.use(Listener(backends.answering(b"judged"))).address
+
+    def start(self, text, *options, **more):
+        self.gateway = self.stage.gateway("-c", configure(self.stage, text), *options, **more)
+        return self.gateway
+
+    def connect(self, token, *arguments, **more):
+        return self.stage.agent(self.gateway, "-t", token, *arguments, **more)
+
+    def check_reachable(self, agent, name="example", since=0):
+        port = agent.wait_registered(name, since=since)
+        self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"judged")
+        return port
+
+    def check_refused(self, agent, code, exit_code):
+        status, event = agent.refusal()
+        self.assertEqual((event["code"], event["exit"], status), (code, exit_code, exit_code))
+        return event
+
+
+class Judgement(HookTest):
+    BODY = '''
+if request["action"] == "authenticate":
+    if request.get("token") == "good":
+        answer(identity="alice", limits={"links": 1, "names": 2, "streams": 1})
+    answer(False, reason="the moon is wrong for %s" % request.get("token"))
+if request["action"] == "authorize":
+    if request["name"].startswith("a"):
+        answer(ports=PORTS)
+    answer(False, reason="only a*")
+answer()
+'''
+
+    def judged(self, ports=()):
+        self.hook = Hook(self.stage, self.BODY.replace("PORTS", repr(list(ports))))
+        return self.start(authenticator([self.hook.path, "first", "--second word", "$HOME"]))
+
+    def test_yes_and_no(self):
+        self.judged()
+        agent = self.connect("good", "-n", "app", self.backend)
+        port = self.check_reachable(agent, "app")
+        self.check_refused(self.connect("bad", "-n", "app", self.backend), "login-refused", 11)
+        other = self.connect("good", "-n", "bpp", self.backend, state=agent.state)
+        self.gateway.wait_log("link of alice at .* refused")
+        other.stop()
+        agent.stop()
+        self.check_refused(self.connect("good", "-n", "bpp", self.backend), "name-refused", 13)
+        self.gateway.wait_log(
+            rf"agent alice at 127\.0\.0\.1:\d+: name 'bpp' refused: exec {self.hook.path}: only a\*$")
+        self.assertTrue(refuses(port))
+
+    def test_request_fields(self):
+        self.judged()
+        agent = self.connect("good", "--public-port", str(wanted := free_port()), "-n", "app", self.backend)
+        self.assertEqual(self.check_reachable(agent, "app"), wanted)
+        login, = self.hook.calls("authenticate")
+        request = login["request"]
+        self.assertEqual(request["version"], 1)
+        self.assertEqual(request["protocol"], 2)
+        self.assertEqual(request["token"], "good")
+        self.assertRegex(request["instance"], r"^[0-9a-f.]{32,}$")
+        self.assertEqual(sorted(request["peer"]), ["host", "port"])
+        self.assertEqual(request["peer"]["host"], "127.0.0.1")
+        self.assertIn(request["peer"]["port"], range(1, 65536))
+        self.assertEqual(sorted(request), ["action", "instance", "peer", "protocol", "token", "version"])
+        self.assertEqual(login["rest"], "", "one line and the end")
+        self.assertEqual(login["arguments"], ["first", "--second word", "$HOME"], "no shell")
+        self.assertEqual(login["directory"], "/")
+        self.assertLessEqual(set(login["environment"]), {"PATH", "HOME", "LANG", "TZ", "LC_CTYPE"})
+        authorize, = self.hook.requests("authorize")
+        self.assertEqual(authorize, {
+            "version": 1, "action": "authorize", "identity": "alice", "name": "app", "port": wanted,
+            "peer": request["peer"]})
+
+        # The same installation is known again, another one is another.
+        agent.stop()
+        self.check_reachable(self.connect("good", "-n", "app", self.backend, state=agent.state), "app")
+        again = self.hook.requests("authenticate")[1]
+        self.assertEqual(again["instance"], request["instance"])
+        self.connect("bad", "-n", "app", "9").wait_exit()
+        self.assertNotEqual(self.hook.requests("authenticate")[2]["instance"], request["instance"])
+
+    def test_version_1_and_keys(self):
+        hook = Hook(self.stage)
+        self.start(authenticator([hook.path]), "--listen-v1", "127.0.0.1:0")
+        state = self.stage.new_directory("agent-state")
+        pin = agent_key(state)
+        agent = self.stage.agent(self.gateway, "-n", "keyed", self.backend, state=state)
+        self.check_reachable(agent, "keyed")
+        request, = hook.requests("authenticate")
+        self.assertEqual(request["pin"], pin)
+        self.assertNotIn("token", request)
+        old = self.stage.agent(self.gateway.wait_listening_v1(), "--v1", "-t", "old", "-n", "former", self.backend)
+        old.wait_event("registered")
+        request = hook.requests("authenticate")[1]
+        self.assertEqual(sorted(request), ["action", "peer", "protocol", "token", "version"])
+        self.assertEqual((request["protocol"], request["token"]), (1, "old"))
+
+    def test_ports_from_the_answer(self):
+        low = free_port()
+        self.judged([f"{low}", f"{low}-{low}"])
+        agent = self.connect("good", "-n", "app", self.backend)
+        self.assertEqual(self.check_reachable(agent, "app"), low)
+
+    def test_wanted_port_outside_the_answer(self):
+        """The hook has said which ports the name may have."""
+        low, wanted = free_port(), free_port()
+        self.judged([f"{low}"])
+        agent = self.connect("good", "--public-port", str(wanted), "-n", "app", self.backend)
+        self.check_refused(agent, "port-refused", 18)
+
+    def test_limits_from_the_answer(self):
+        self.judged()
+        wishes = [word for number in range(3) for word in ("-n", f"a{number}={self.backend}")]
+        self.check_refused(self.connect("good", *wishes), "name-refused", 13)
+        echo = self.stage.use(Listener(backends.serve_echo))
+        agent = self.connect("good", "-n", "app", echo.address)
+        port = agent.wait_registered("app")
+        second = self.connect("good", "-n", "a2", echo.address)
+        self.gateway.wait_log("link of alice at .* refused: the agent has 1 links already")
+        second.wait_event("retrying")
+        with socket.create_connection(("127.0.0.1", port), 10) as visitor:
+            visitor.sendall(b"x")
+            self.assertEqual(read_exactly(visitor, 1), b"x")
+            with socket.create_connection(("127.0.0.1", port), 10) as other, \
+                    self.assertRaises(ConnectionResetError):
+                other.sendall(b"x")
+                other.recv(1)
+
+    def test_reason_is_for_the_log_only(self):
+        self.judged()
+        agent = self.connect("secret-of-mine", "-n", "app", "9")
+        event = self.check_refused(agent, "login-refused", 11)
+        self.assertNotIn("moon", agent.output)
+        self.gateway.wait_log(
+            rf"WARN +login from 127\.0\.0\.1:\d+ refused: exec {self.hook.path}: the moon is wrong for ")
+        event_of_a_token = event["message"]
+        self.assertNotIn(str(self.hook.path), event_of_a_token)
+
+    def test_bad_token_is_not_asked_about_again_at_once(self):
+        self.judged()
+        first = self.connect("bad", "-n", "app", "9")
+        self.check_refused(first, "login-refused", 11)
+        for _ in range(3):
+            self.check_refused(self.connect("bad", "-n", "app", "9", state=first.state), "login-refused", 11)
+        self.assertEqual(len(self.hook.requests("authenticate")), 1)
+        self.assertEqual(len(re.findall(r"login from .* refused: ", self.gateway.output)), 4)
+        # A good one from the same place is.
+        self.check_reachable(self.connect("good", "-n", "app", self.backend, state=first.state), "app")
+
+    def test_forged_lines_in_a_reason(self):
+        """Neither the log nor fail2ban can be made to believe in another address."""
+        forged = "2026-11-23T12:46:53.689Z WARN  login from 1.2.3.4:5 refused: x"
+        hook = Hook(self.stage, f'answer(False, reason={forged!r} + "\\n" + {forged!r} + "\\r" + {forged!r})')
+        self.start(authenticator([hook.path]))
+        before = len(self.gateway.stderr)
+        self.check_refused(self.connect("bad", "-n", "app", "9"), "login-refused", 11)
+        lines = list(self.gateway.stderr)[before:]
+        self.assertFalse([line for line in lines if line.startswith(forged)], lines)
+        log = self.stage.directory / "gateway.log"
+        log.write_text("\n".join(lines) + "\n")
+        result = subprocess.run(
+            [require("fail2ban-regex"), "-o", "ip", log, REPOSITORY / "scripts/fail2ban/diglett-server.conf"],
+            env=self.stage.environment(), capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual(result.stdout.split(), ["127.0.0.1"])
+
+
+class Misbehaviour(HookTest):
+    def check_login_fails(self, hook, words, timeout=5, most=5.0):
+        self.start(authenticator([hook.path], timeout))
+        began = time.monotonic()
+        agent = self.connect("any", "-n", "app", "9")
+        self.check_refused(agent, "login-refused", 11)
+        self.assertLess(time.monotonic() - began, most)
+        self.gateway.wait_log(rf"login from 127\.0\.0\.1:\d+ refused: exec {re.escape(str(hook.path))} {words}")
+        self.assertTrue(self.gateway.running)
+        self.assertNotIn("exec", agent.output)
+        return agent
+
+    def test_hangs_with_a_grandchild(self):
+        pids = self.stage.directory / "pids"
+        hook = Hook(self.stage, f'''
+import subprocess
+child = subprocess.Popen(["sleep", "300"])
+with open({str(pids)!r} + ".new", "w") as file: file.write("%d %d" % (os.getpid(), child.pid))
+os.rename({str(pids)!r} + ".new", {str(pids)!r})
+time.sleep(300)
+''')
+        self.check_login_fails(hook, "did not end in time and was killed", timeout=0.7, most=2.5)
+        for pid in wait_file(pids).split():
+            wait_gone(int(pid))
+
+    def test_ends_but_leaves_its_output_open(self):
+        hook = Hook(self.stage, '''
+if os.fork() == 0:
+    time.sleep(300)
+answer(identity="alice")
+''')
+        self.check_login_fails(hook, "did not end in time and was killed", timeout=0.7, most=2.5)
+
+    def test_floods(self):
+        for stream in ("stdout", "stderr"):
+            with self.subTest(stream=stream):
+                hook = Hook(self.stage, f'while True: sys.{stream}.write("x" * 65536)')
+                self.check_login_fails(hook, "wrote more than it may and was killed")
+
+    def test_garbage(self):
+        cases = {
+            'print("certainly")': "did not answer in its JSON: 'certainly",
+            'pass': "answered nothing",
+            'print("[]")': "did not answer in its JSON",
+            'print(\'{"ok": "yes"}\')': "did not answer in its JSON",
+            'print(\'{"ok": true, "version": 2, "identity": "x"}\')': "answered in version 2",
+            'os.write(1, bytes(range(128, 256)))': "did not answer in its JSON",
+            'print(\'{"ok": true, "identity": "a"}\' * 2)': "did not answer in its JSON",
+        }
+        for body, words in cases.items():
+            with self.subTest(body=body):
+                self.check_login_fails(Hook(self.stage, body), words)
+
+    def test_answer_without_identity(self):
+        for identity in ("", "two words", "x" * 129, "line\nbreak", None):
+            with self.subTest(identity=identity):
+                hook = Hook(self.stage, f"answer(identity={identity!r})")
+                self.start(authenticator([hook.path]))
+                self.check_refused(self.connect("any", "-n", "app", "9"), "login-refused", 11)
+                self.gateway.wait_log(r"login from .* refused: .*identity")
+
+    def test_fails_with_words(self):
+        hook = Hook(self.stage, 'sys.stderr.write("the directory\\nis down\\x1b[31m\\n"); sys.exit(1)')
+        self.check_login_fails(hook, "ended with code 1: is down")
+        self.assertNotIn("\x1b", self.gateway.output)
+
+    def test_killed_by_a_signal(self):
+        hook = Hook(self.stage, f"os.kill(os.getpid(), {signal.SIGSEGV.value})")
+        self.check_login_fails(hook, "was ended by signal 11")
+
+    def test_does_not_read(self):
+        """A hook need not look at its question."""
+        path = self.stage.new_directory("hook") / "hook"
+        path.write_text('#!/bin/sh\nexec <&-\necho \'{"ok":true,"identity":"anybody"}\'\n')
+        path.chmod(0o700)
+        self.start(authenticator([path]))
+        self.check_reachable(self.connect("any", "-n", "app", self.backend), "app")
+
+    def test_goes_away_while_the_gateway_runs(self):
+        hook = Hook(self.stage)
+        self.start(authenticator([hook.path]))
+        agent = self.connect("any", "-n", "app", self.backend)
+        port = self.check_reachable(agent, "app")
+        hidden = hook.path.with_name("hidden")
+        hook.path.rename(hidden)
+        self.check_refused(self.connect("any", "-n", "other", "9"), "login-refused", 11)
+        self.gateway.wait_log("login from .* refused: .*cannot be started: .*no such file")
+        self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"judged")
+        hidden.rename(hook.path)
+        self.check_reachable(self.connect("any", "-n", "other", self.backend), "other")
+
+    def test_cannot_be_started(self):
+        """The start says so, with the line."""
+        plain = self.stage.directory / "plain"
+        plain.write_text("echo\n")
+        plain.chmod(0o600)
+        for program in (self.stage.directory / "nothing", plain, self.stage.directory, "relative"):
+            for text, line in ((authenticator([program]), 3), (registrar([program]), 3)):
+                with self.subTest(program=program, text=text):
+                    file = configure(self.stage, text)
+                    gateway = self.stage.gateway("-c", file, ready=False)
+                    self.assertEqual(gateway.wait_exit(), 78)
+                    self.assertIn(f"{file}:{line}: ", gateway.output)
+                    self.assertIn(str(program), gateway.output)
+
+    def test_bad_timeouts(self):
+        hook = Hook(self.stage)
+        for timeout in ("0", "10", '"5"', "-1"):
+            with self.subTest(timeout=timeout):
+                file = configure(self.stage, authenticator([hook.path], timeout))
+                gateway = self.stage.gateway("-c", file, ready=False)
+                self.assertEqual(gateway.wait_exit(), 78)
+                self.assertIn(f"{file}:4: ", gateway.output)
+
+    def slow_and_many(self, count):
+        """A slow hook and agents at once, all of which get in: (hook, agents)."""
+        hook = Hook(self.stage, f'''
+if request["action"] == "authenticate":
+    time.sleep({SLOW_SECONDS})
+answer(identity=request.get("token", "anybody"))
+''')
+        self.start(authenticator([hook.path]))
+        began = time.monotonic()
+        agents = [self.connect(f"agent-{number}", "-n", f"app-{number}", self.backend) for number in range(count)]
+        for number, agent in enumerate(agents):
+            agent.wait_registered(f"app-{number}", timeout=60)
+        self.note(f"{time.monotonic() - began:.1f} s")
+        return hook, agents
+
+    def test_slow_and_sixteen_agents_at_once(self):
+        """As many as one address may have in the anteroom: each is judged once."""
+        hook, agents = self.slow_and_many(16)
+        self.assertEqual(hook.most_at_once(), 4)
+        self.assertEqual(len(hook.requests("authenticate")), 16)
+        self.assertEqual([agent.events("lost") for agent in agents], [[]] * 16)
+
+    def test_slow_and_thirty_agents_at_once(self):
+        """More than that: some are sent away, and all of them get in in the end."""
+        hook, _ = self.slow_and_many(30)
+        self.assertEqual(hook.most_at_once(), 4)
+        self.note(f"{len(hook.requests('authenticate'))} questions")
+
+    def test_agent_that_leaves_while_it_is_judged(self):
+        hook = Hook(self.stage, '''
+if is_on("slow"):
+    time.sleep(1)
+answer(identity="alice")
+''')
+        hook.switch("slow")
+        self.start(authenticator([hook.path]))
+        agent = self.connect("any", "-n", "app", "9")
+        hook.wait_requests(1)
+        agent.kill()
+        hook.switch("slow", False)
+        self.check_reachable(self.connect("any", "-n", "app", self.backend), "app")
+        self.assertTrue(self.gateway.running)
+
+
+class SecondThoughts(HookTest):
+    """SIGHUP asks again about what agents have."""
+
+    BODY = '''
+if request["action"] == "authorize":
+    if is_on("broken"):
+        sys.exit(3)
+    answer(not is_on("no-" + request["name"]), reason="not any more")
+answer(identity="alice")
+'''
+
+    def setUp(self):
+        super().setUp()
+        self.hook = Hook(self.stage, self.BODY)
+        self.start(authenticator([self.hook.path]))
+        self.agent = self.connect("any", "-n", f"one={self.backend}", "-n", f"two={self.backend}")
+        self.one, self.two = (self.check_reachable(self.agent, name) for name in ("one", "two"))
+        self.assertEqual(len(self.hook.requests("authorize")), 2)
+
+    def test_refused_names_are_withdrawn(self):
+        self.hook.switch("no-one")
+        since = time.monotonic()
+        self.gateway.send_signal(signal.SIGHUP)
+        event = self.agent.wait_event("missing", name="one")
+        self.note(f"{time.monotonic() - since:.2f} s")
+        self.assertEqual(event["code"], "revoked")
+        self.assertNotIn("not any more", self.agent.output)
+        self.gateway.wait_log("the right to 'one' is gone: .*not any more")
+        self.assertTrue(refuses(self.one))
+        self.assertEqual(get(f"http://127.0.0.1:{self.two}/"), b"judged")
+        asked = self.hook.wait_requests(4, "authorize")[2:]
+        self.assertEqual(sorted((request["name"], request["port"]) for request in asked),
+                         [("one", self.one), ("two", self.two)])
+        self.assertEqual(self.agent.events("lost"), [])
+
+    def test_hook_that_fails_withdraws_nothing(self):
+        """Nobody has said no."""
+        self.hook.switch("broken")
+        self.gateway.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(self.hook.requests("authorize")) >= 4, "the questions")
+        # A later question is answered after theirs.
+        self.hook.switch("broken", False)
+        self.check_reachable(self.connect("any", "-n", "three", self.backend), "three")
+        self.assertEqual(self.agent.events("missing"), [])
+        for port in (self.one, self.two):
+            self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"judged")
+
+
+class Registration(HookTest):
+    """Programs that are told which names are reachable where."""
+
+    BODY = '''
+if is_on("broken-" + request["action"]):
+    sys.stderr.write("the proxy is away\\n")
+    sys.exit(1)
+if is_on("slow-" + request["action"]):
+    time.sleep(1)
+answer()
+'''
+
+    def setUp(self):
+        super().setUp()
+        self.hook = Hook(self.stage, self.BODY)
+        self.configuration = registrar([self.hook.path])
+
+    def test_requests(self):
+        self.start(self.configuration)
+        reset, = self.hook.wait_requests(1, "reset")
+        self.assertEqual(reset, {"version": 1, "action": "reset"})
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        port = self.check_reachable(agent)
+        publish, = self.hook.requests("publish")
+        self.assertEqual(sorted(publish), ["action", "address", "identity", "name", "version"])
+        self.assertEqual(publish["address"], {"host": "127.0.0.1", "port": port})
+        self.assertEqual((publish["name"], publish["version"]), ("example", 1))
+        self.assertTrue(publish["identity"])
+        agent.stop()
+        withdraw, = self.hook.wait_requests(1, "withdraw")
+        self.assertEqual(withdraw, dict(publish, action="withdraw"))
+        self.assertEqual([request["action"] for request in self.hook.requests()], ["reset", "publish", "withdraw"])
+
+    def test_visitors_wait_for_it(self):
+        """The agent hears of its port when the name is published, not before."""
+        self.hook.switch("slow-publish")
+        self.start(self.configuration)
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        agent.wait_registered()
+        self.assertEqual([answer["action"] for answer in self.hook.answers("publish")], ["publish"])
+
+    def test_names_wait_for_the_reset(self):
+        self.hook.switch("slow-reset")
+        self.start(self.configuration)
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        self.check_reachable(agent)
+        answers = [answer["action"] for answer in self.hook.answers()]
+        self.assertEqual(answers, ["reset", "publish"])
+
+    def test_failing_publication(self):
+        self.hook.switch("broken-publish")
+        self.start(self.configuration)
+        began = time.monotonic()
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        event = agent.wait_event("missing", name="example")
+        self.assertLess(time.monotonic() - began, 4)
+        self.assertEqual(event["code"], "registrar-failed")
+        self.assertNotIn("proxy is away", agent.output)
+        self.assertEqual(len(self.hook.requests("publish")), 4)
+        self.gateway.wait_log(
+            rf"ERROR the registrar exec {self.hook.path} cannot publish 'example': .*code 1: the proxy is away")
+        self.assertTrue(agent.running and self.gateway.running)
+        # Half of it may have been done.
+        self.hook.wait_requests(1, "withdraw")
+        ports = {request["address"]["port"] for request in self.hook.requests("publish")}
+        self.assertTrue(all(refuses(port) for port in ports))
+
+        self.hook.switch("broken-publish", False)
+        if fast():
+            # Instead of the half minute after which it asks by itself.
+            agent.stop()
+            agent = self.stage.agent(self.gateway, "-n", "example", self.backend, state=agent.state)
+        self.assertTrue(agent.wait_registered(timeout=40))
+        self.check_reachable(agent)
+        self.gateway.wait_log("the registrar .* works again")
+
+    def test_publication_that_fails_once(self):
+        """The agent notices nothing of it."""
+        self.hook.switch("broken-publish")
+        self.start(self.configuration)
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        self.hook.wait_requests(1, "publish")
+        self.hook.switch("broken-publish", False)
+        self.check_reachable(agent)
+        self.assertEqual(agent.events("missing"), [])
+
+    def test_agent_that_leaves_while_its_name_cannot_be_published(self):
+        self.hook.switch("broken-publish")
+        self.start(self.configuration)
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        self.hook.wait_requests(2, "publish")
+        agent.kill()
+        self.hook.wait_requests(1, "withdraw")
+        count = len(self.hook.requests("publish"))
+        self.hook.switch("broken-publish", False)
+        self.check_reachable(self.stage.agent(self.gateway, "-n", "other", self.backend), "other")
+        names = [request["name"] for request in self.hook.requests("publish")]
+        self.assertEqual(names.count("example"), count)
+
+    def test_failing_withdrawal(self):
+        self.start(self.configuration)
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        port = self.check_reachable(agent)
+        self.hook.switch("broken-withdraw")
+        agent.stop()
+        self.hook.wait_requests(3, "withdraw")
+        self.assertTrue(refuses(port), "visitors are not let in, whatever the registrar says")
+        self.gateway.wait_log("cannot withdraw 'example': .*the proxy is away")
+        self.hook.switch("broken-withdraw", False)
+        self.gateway.wait_log("the registrar .* works again")
+        self.assertEqual(len(self.hook.answers("withdraw")), 1)
+
+    def test_name_that_returns_while_its_withdrawal_fails(self):
+        self.start(self.configuration)
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        self.check_reachable(agent)
+        self.hook.switch("broken-withdraw")
+        agent.stop()
+        self.hook.wait_requests(2, "withdraw")
+        again = self.stage.agent(self.gateway, "-n", "example", self.backend, state=agent.state)
+        self.check_reachable(again)
+        self.hook.switch("broken-withdraw", False)
+        self.assertEqual(self.hook.requests()[-1]["action"], "publish")
+
+    def test_withdrawal_at_the_end(self):
+        """SIGTERM: the program is told of the end of each name before the gateway's."""
+        self.start(self.configuration)
+        agents = [self.stage.agent(self.gateway, "-n", f"app-{number}", self.backend) for number in range(6)]
+        for number, agent in enumerate(agents):
+            agent.wait_registered(f"app-{number}")
+        self.hook.switch("slow-withdraw")
+        began = time.monotonic()
+        self.assertEqual(self.gateway.stop(), 0)
+        self.assertLess(time.monotonic() - began, 6)
+        self.assertEqual(len(self.hook.answers("withdraw")), 6)
+
+    def test_withdrawal_at_the_end_that_fails_at_first(self):
+        self.start(self.configuration)
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        agent.wait_registered()
+        self.hook.switch("broken-withdraw")
+        self.gateway.send_signal(signal.SIGTERM)
+        self.hook.wait_requests(2, "withdraw")
+        self.hook.switch("broken-withdraw", False)
+        self.assertEqual(self.gateway.wait_exit(), 0)
+        self.assertEqual(len(self.hook.answers("withdraw")), 1)
+
+    def test_gateway_ends_although_withdrawals_fail(self):
+        self.start(self.configuration)
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        agent.wait_registered()
+        self.hook.switch("broken-withdraw")
+        began = time.monotonic()
+        self.assertEqual(self.gateway.stop(timeout=10), 0)
+        self.note(f"{time.monotonic() - began:.1f} s")
+        self.gateway.wait_log("left with names that are gone")
+
+    def test_two_registrars(self):
+        """One that fails keeps the name away, and the other takes it back."""
+        other = Hook(self.stage, self.BODY)
+        other.switch("broken-publish")
+        self.start(self.configuration + registrar([other.path]))
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
+        self.hook.wait_requests(1, "withdraw")
+        self.assertEqual(len(self.hook.requests("publish")), 1)
+        self.assertEqual(len(other.requests("publish")), 4)

@@ -1,0 +1,511 @@
+"""Names made reachable by real proxies, and the files for those that are not here."""
+
+import json
+import os
+import re
+import socket
+import time
+
+import backends
+import websocket
+from backends import Listener
+from harness import REPOSITORY, EndToEndTest, fast, free_port, wait_until
+from hooks import configure
+from proxies import DOMAIN, HOST, CaddyProxy, HaproxyBySignal, HaproxyProxy, NginxProxy
+from realservers import require
+from visitors import get
+
+SCHEMA = REPOSITORY.parent / "shared" / "schemas" / "traefik-v3-file-provider.schema.json"
+# Within this time a proxy has to know that a name is gone.
+WITHDRAWN_SECONDS = 2.0
+GONE = (404, 502, 503)
+
+
+def serve_page_or_websocket(connection):
+    """Tells the host that it was asked for, or echoes a WebSocket's messages."""
+    head = connection.recv(64 * 1024, socket.MSG_PEEK)
+    while b"\r\n\r\n" not in head:
+        head = connection.recv(64 * 1024, socket.MSG_PEEK)
+    if b"upgrade: websocket" in head.lower():
+        websocket.serve_echo(connection)
+    else:
+        host = re.search(rb"(?im)^host: *([^\r:]*)", head).group(1)
+        backends.answering(b"behind " + host)(connection)
+
+
+class ProxyTests:
+    """What each of them has to do."""
+
+    proxy_class = None
+
+    def setUp(self):
+        super().setUp()
+        self.proxy = self.proxy_class(self.stage)
+        self.file = configure(self.stage, self.proxy.configuration())
+        self.backend = self.stage.use(Listener(serve_page_or_websocket)).address
+        self.gateway = self.start_gateway()
+        self.state = self.stage.new_directory("agent-state")
+
+    def start_gateway(self, **more):
+        gateway = self.stage.gateway("-c", self.file, ready=False, **more)
+        wait_until(lambda: not gateway.running or "listening for agents" in gateway.output, "the gateway")
+        if not gateway.running and self.proxy.kind == "caddy":
+            self.skipTest(f"this gateway cannot tell Caddy yet: {gateway.stderr[-1]}")
+        return gateway.wait_listening()
+
+    def start_agent(self, gateway=None):
+        agent = self.stage.agent(gateway or self.gateway, "-n", "example", self.backend, state=self.state)
+        agent.wait_registered()
+        return agent
+
+    def wait_served(self):
+        """A command has told the proxy, which may still be at it."""
+        wait_until(lambda: self.proxy.status() == (200, b"behind " + HOST.encode()), "the page", 5)
+
+    def wait_status(self, *wanted, timeout=WITHDRAWN_SECONDS):
+        began = time.monotonic()
+        wait_until(lambda: self.proxy.status()[0] in wanted, f"status {wanted}", timeout)
+        return time.monotonic() - began
+
+    def test_page_and_other_hosts(self):
+        self.assertEqual(self.proxy.status()[0], 404, "nothing is registered")
+        self.start_agent()
+        self.wait_served()
+        self.assertEqual(self.proxy.tls_status(), (200, b"behind " + HOST.encode()))
+        for host in (f"other.{DOMAIN}", DOMAIN, f"example.example.{DOMAIN}", "example", "localhost"):
+            with self.subTest(host=host):
+                self.assertEqual(self.proxy.status(host)[0], 404)
+        self.assertEqual(self.proxy.tls_status(f"other.{DOMAIN}")[0], 404)
+        self.assertEqual(self.proxy.status(HOST.upper())[0], 200, "hosts have no case")
+        self.assertEqual(self.proxy.status(f"{HOST}:{self.proxy.http_port}")[0], 200)
+
+    def test_websocket(self):
+        self.start_agent()
+        self.wait_served()
+        for is_secure in (False, True):
+            with self.subTest(tls=is_secure):
+                port = self.proxy.https_port if is_secure else self.proxy.http_port
+                connection = self.stage.use(socket.create_connection(("127.0.0.1", port), 10))
+                if is_secure:
+                    connection = self.stage.use(
+                        self.proxy.tls_context().wrap_socket(connection, server_hostname=HOST))
+                peer = websocket.connect(connection, HOST)
+                for size in (1, 125, 70_000):
+                    payload = os.urandom(size)
+                    peer.send(websocket.BINARY, payload)
+                    self.assertEqual(peer.receive(), (websocket.BINARY, payload))
+                peer.send(websocket.CLOSE, b"\x03\xe8")
+                self.assertEqual(peer.receive(), (websocket.CLOSE, b"\x03\xe8"))
+
+    def test_agent_is_killed_and_returns(self):
+        agent = self.start_agent()
+        self.wait_served()
+        agent.kill()
+        self.note(f"gone after {self.wait_status(*GONE):.2f} s")
+        wait_until(lambda: not self.proxy.leftovers(), "the proxy's configuration to be empty", 2)
+        self.wait_status(404)
+        self.start_agent()
+        self.wait_served()
+
+    def test_gateway_is_killed_and_restarted(self):
+        agent = self.start_agent()
+        self.wait_served()
+        agent.kill()
+        self.wait_status(404)
+        agent = self.start_agent()
+        self.wait_served()
+        # Both at once: nobody takes anything back.
+        self.gateway.kill()
+        agent.kill()
+        self.assertTrue(self.proxy.leftovers())
+        self.assertIn(self.proxy.status()[0], (502, 503))
+        gateway = self.start_gateway(listen=self.gateway.address, state=self.gateway.state)
+        wait_until(lambda: not self.proxy.leftovers(), "the former run's names to be taken back", 2)
+        self.wait_status(404)
+        self.start_agent(gateway)
+        self.wait_served()
+
+    def test_gateway_is_restarted_and_the_agent_stays(self):
+        agent = self.start_agent()
+        self.wait_served()
+        self.gateway.kill()
+        agent.wait_event("lost")
+        since = len(agent.stdout)
+        self.start_gateway(listen=self.gateway.address, state=self.gateway.state)
+        agent.wait_registered(since=since)
+        self.wait_served()
+
+    def test_gateway_is_stopped(self):
+        self.start_agent()
+        self.wait_served()
+        self.assertEqual(self.gateway.stop(), 0)
+        self.assertEqual(self.proxy.leftovers(), "")
+        self.wait_status(404)
+
+    def test_many_names_at_once(self):
+        count = 12
+        agent = self.stage.agent(self.gateway, *(
+            word for number in range(count) for word in ("-n", f"app-{number}={self.backend}")))
+        for number in range(count):
+            agent.wait_registered(f"app-{number}")
+        for number in range(count):
+            host = f"app-{number}.{DOMAIN}"
+            wait_until(lambda: self.proxy.status(host) == (200, b"behind " + host.encode()), host, 5)
+        agent.kill()
+        wait_until(lambda: not self.proxy.leftovers(), "the proxy's configuration to be empty", 5)
+
+
+class Nginx(ProxyTests, EndToEndTest):
+    proxy_class = NginxProxy
+
+    def test_map_file(self):
+        agent = self.start_agent()
+        port = agent.wait_registered()
+        self.assertEqual(self.proxy.leftovers(), f"{HOST} 127.0.0.1:{port};\n")
+        self.assertEqual(self.proxy.map_file.stat().st_mode & 0o777, 0o644, "nginx is another user")
+
+
+class Haproxy(ProxyTests, EndToEndTest):
+    proxy_class = HaproxyProxy
+
+    def test_map_file(self):
+        agent = self.start_agent()
+        self.assertEqual(self.proxy.leftovers(), f"{HOST} {agent.wait_registered()}\n")
+
+
+class HaproxyBySignalTest(EndToEndTest):
+    def test_reload(self):
+        proxy = HaproxyBySignal(self.stage)
+        gateway = self.stage.gateway("-c", configure(self.stage, proxy.configuration()))
+        # Each reload is waited for: HAProxy would lose the next one.
+        proxy.wait_loaded(2)
+        backend = self.stage.use(Listener(serve_page_or_websocket)).address
+        agent = self.stage.agent(gateway, "-n", "example", backend)
+        proxy.wait_loaded(3)
+        wait_until(lambda: proxy.status()[0] == 200, "the page", 5)
+        agent.kill()
+        proxy.wait_loaded(4)
+        wait_until(lambda: proxy.status()[0] == 404, "the name to be gone", WITHDRAWN_SECONDS)
+
+
+class Caddy(ProxyTests, EndToEndTest):
+    proxy_class = CaddyProxy
+
+    def test_routes_of_others_stay(self):
+        """The gateway's routes come first, and nobody else's is touched."""
+        own = {"match": [{"host": [f"mine.{DOMAIN}"]}],
+               "handle": [{"handler": "static_response", "status_code": 200, "body": "mine"}]}
+        status, text = self.proxy.api("PUT", "/config/apps/http/servers/srv0/routes/0", own)
+        self.assertEqual(status, 200, text)
+        agent = self.start_agent()
+        self.wait_served()
+        self.assertEqual(self.proxy.status(f"mine.{DOMAIN}"), (200, b"mine"))
+        agent.kill()
+        wait_until(lambda: len(self.proxy.routes()) == 2, "the route to be taken back", 2)
+        self.assertEqual(self.proxy.routes(), [own, self.proxy.MISSING])
+        self.gateway.kill()
+        self.start_gateway(listen=self.gateway.address, state=self.gateway.state)
+        self.assertEqual(self.proxy.routes(), [own, self.proxy.MISSING])
+
+    def test_caddy_is_away(self):
+        """The gateway lives, its agent is told, and it works when Caddy is back."""
+        self.proxy.program.stop()
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend, state=self.state)
+        self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
+        self.gateway.wait_log(rf"the registrar caddy .*cannot publish 'example': .*{self.proxy.admin_port}")
+        agent.stop()
+        self.proxy.start()
+        self.start_agent()
+        self.wait_served()
+        self.gateway.wait_log("the registrar caddy .* works again")
+
+
+class BrokenProxy(EndToEndTest):
+    """A reload that fails is the registrar's failure."""
+
+    def start(self, reload, timeout=5):
+        self.map_file = self.stage.directory / "diglett.map"
+        script = self.stage.directory / "reload"
+        script.write_text(f"#!/bin/sh\n{reload}\n")
+        script.chmod(0o700)
+        self.gateway = self.stage.gateway("-c", configure(
+            self.stage, f'[[registrar]]\nkind = "nginx"\ndomain = "{DOMAIN}"\nfile = "{self.map_file}"\n'
+            f'reload = ["{script}"]\ntimeout = {timeout}\n'))
+        return self.stage.agent(self.gateway, "-n", "example", "9")
+
+    def test_reload_fails(self):
+        agent = self.start("echo 'bind() failed' >&2; exit 1")
+        self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
+        self.gateway.wait_log(r"cannot publish 'example': .*reload ended with code 1: bind\(\) failed")
+        self.assertEqual(wait_until(lambda: self.map_file.exists() and not self.map_file.read_text(), "the file"), True)
+
+    def test_reload_hangs(self):
+        agent = self.start("exec sleep 60", timeout=0.2)
+        self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
+        self.gateway.wait_log("cannot publish 'example': .*did not end in time and was killed")
+
+    def test_file_cannot_be_written(self):
+        self.stage.directory.joinpath("diglett.map").mkdir()
+        agent = self.start("true")
+        self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
+        self.gateway.wait_log(rf"cannot publish 'example': .*{self.map_file}.*directory")
+
+
+class TraefikTest(EndToEndTest):
+
+    def start(self, *lines, directory=True, prefix=(), ready=True):
+        self.directory = self.stage.directory / "dynamic"
+        if directory and not self.directory.exists():
+            self.directory.mkdir()
+        text = f'[[registrar]]\nkind = "traefik"\ndomain = "{DOMAIN}"\n' + "".join(f"{line}\n" for line in lines)
+        if directory:
+            text += f'directory = "{self.directory}"\n'
+        self.file = configure(self.stage, text)
+        self.gateway = self.stage.gateway("-c", self.file, prefix=prefix, ready=ready)
+        return self.gateway
+
+    def publish(self, *lines, name="example"):
+        """The document of one name."""
+        self.start(*lines)
+        self.agent = self.stage.agent(self.gateway, "-n", name, "9")
+        self.port = self.agent.wait_registered(name)
+        return self.document(name)
+
+    def document(self, name="example"):
+        return json.loads((self.directory / f"diglett-{name}.yml").read_text())
+
+
+class Traefik(TraefikTest):
+    """The files for Traefik v3, which is no package of Debian."""
+
+    def check_schema(self, document):
+        """Checks against the published schema, where it is at hand."""
+        try:
+            import jsonschema
+        except ImportError:
+            self.skipTest("python3-jsonschema is not installed")
+        if not SCHEMA.exists():
+            self.skipTest(f"there is no {SCHEMA}")
+        jsonschema.validate(document, json.loads(SCHEMA.read_text()))
+
+    OPTIONS = {
+        "plain": (),
+        "all of http": ('entry-points = ["web", "websecure"]', 'middlewares = ["auth@file", "gzip"]',
+                        'cert-resolver = "le"'),
+        "tls alone": ("tls = true",),
+        "h2c": ('scheme = "h2c"',),
+        "tcp": ('scheme = "tcp"', 'entry-points = ["websecure"]'),
+        "tcp with certificates": ('scheme = "tcp"', 'cert-resolver = "le"', 'middlewares = ["allow@file"]'),
+    }
+
+    def test_schema(self):
+        for case, lines in self.OPTIONS.items():
+            with self.subTest(case=case):
+                self.check_schema(self.publish(*lines))
+                self.gateway.kill()
+
+    def test_http(self):
+        document = self.publish()
+        self.assertEqual(document, {"http": {
+            "routers": {"diglett-example": {"rule": f"Host(`{HOST}`)", "service": "diglett-example"}},
+            "services": {"diglett-example": {"loadBalancer": {
+                "servers": [{"url": f"http://127.0.0.1:{self.port}"}]}}}}})
+        file = self.directory / "diglett-example.yml"
+        self.assertEqual(file.stat().st_mode & 0o777, 0o644, "Traefik is another user")
+        self.assertEqual([path.name for path in self.directory.iterdir()], [file.name])
+
+    def test_options(self):
+        router = self.publish(*self.OPTIONS["all of http"])["http"]["routers"]["diglett-example"]
+        self.assertEqual(router["entryPoints"], ["web", "websecure"])
+        self.assertEqual(router["middlewares"], ["auth@file", "gzip"])
+        self.assertEqual(router["tls"], {"certResolver": "le"})
+
+    def test_tls_alone(self):
+        router = self.publish("tls = true")["http"]["routers"]["diglett-example"]
+        self.assertEqual(router["tls"], {})
+
+    def test_h2c(self):
+        service = self.publish('scheme = "h2c"')["http"]["services"]["diglett-example"]
+        self.assertEqual(service["loadBalancer"]["servers"], [{"url": f"h2c://127.0.0.1:{self.port}"}])
+
+    def test_tcp(self):
+        document = self.publish(*self.OPTIONS["tcp"])
+        self.assertEqual(document, {"tcp": {
+            "routers": {"diglett-example": {
+                "rule": f"HostSNI(`{HOST}`)", "service": "diglett-example", "entryPoints": ["websecure"], "tls": {}}},
+            "services": {"diglett-example": {"loadBalancer": {
+                "servers": [{"address": f"127.0.0.1:{self.port}"}]}}}}})
+
+    def test_gateway_on_another_machine(self):
+        document = self.publish('gateway-host = "gateway.internal"')
+        self.assertEqual(document["http"]["services"]["diglett-example"]["loadBalancer"]["servers"],
+                         [{"url": f"http://gateway.internal:{self.port}"}])
+
+    def test_bad_options(self):
+        for line in ('scheme = "gopher"', 'scheme = "tcp"\ntls = false', 'domain2 = "x"', 'listen = "0.0.0.0:80"',
+                     'entry-points = 3'):
+            with self.subTest(line=line):
+                self.start(line, ready=False)
+                self.assertEqual(self.gateway.wait_exit(), 78)
+                self.assertRegex(self.gateway.output, rf"{re.escape(str(self.file))}:\d+: ")
+
+    def test_life_of_a_file(self):
+        """Files of others stay; ours come and go, also those of a killed gateway."""
+        directory = self.stage.directory / "dynamic"
+        directory.mkdir()
+        mine = directory / "mine.yml"
+        mine.write_text("http: {}\n")
+        self.publish()
+        file = self.directory / "diglett-example.yml"
+        self.agent.kill()
+        wait_until(lambda: not file.exists(), "the file to be removed", WITHDRAWN_SECONDS)
+        state = self.agent.state
+        agent = self.stage.agent(self.gateway, "-n", "example", "9", state=state)
+        agent.wait_registered()
+        self.assertTrue(file.exists())
+        self.gateway.kill()
+        agent.kill()
+        self.assertTrue(file.exists())
+        gateway = self.stage.gateway("-c", self.file, state=self.gateway.state)
+        wait_until(lambda: not file.exists(), "the former run's file to be removed", WITHDRAWN_SECONDS)
+        self.stage.agent(gateway, "-n", "example", "9", state=state).wait_registered()
+        self.assertTrue(file.exists())
+        self.assertEqual(gateway.stop(), 0)
+        self.assertEqual([path.name for path in directory.iterdir()], ["mine.yml"])
+        self.assertEqual(mine.read_text(), "http: {}\n")
+
+    def test_reader_never_sees_a_part(self):
+        """Written beside and renamed: what Traefik reads is always a whole document."""
+        self.start()
+        agent = self.stage.agent(self.gateway, *(
+            word for number in range(16) for word in ("-n", f"app-{number}=9")))
+        seen = set()
+
+        def all_read():
+            for path in self.directory.iterdir():
+                if path.suffix == ".yml":
+                    json.loads(path.read_text())
+                    seen.add(path.name)
+            return len(seen) == 16
+
+        wait_until(all_read, "sixteen files", interval=0)
+        agent.wait_registered("app-15")
+
+    def test_http_provider(self):
+        port = free_port()
+        self.start(f'listen = "127.0.0.1:{port}"', directory=False)
+        self.gateway.wait_log(rf"HTTP provider at http://127\.0\.0\.1:{port}/")
+        url = f"http://127.0.0.1:{port}/"
+        self.assertEqual(json.loads(get(url)), {})
+        agent = self.stage.agent(self.gateway, "-n", "one=9", "-n", "two=9")
+        ports = {name: agent.wait_registered(name) for name in ("one", "two")}
+        document = json.loads(get(url))
+        self.assertEqual(sorted(document["http"]["routers"]), ["diglett-one", "diglett-two"])
+        for name, public in ports.items():
+            self.assertEqual(document["http"]["routers"][f"diglett-{name}"]["rule"], f"Host(`{name}.{DOMAIN}`)")
+            self.assertEqual(document["http"]["services"][f"diglett-{name}"]["loadBalancer"]["servers"],
+                             [{"url": f"http://127.0.0.1:{public}"}])
+        self.check_provider_manners(port)
+        agent.kill()
+        wait_until(lambda: json.loads(get(url)) == {}, "the names to be gone", WITHDRAWN_SECONDS)
+        self.check_schema(document)
+
+    def check_provider_manners(self, port):
+        """It is HTTP, if only a little of it."""
+        def ask(request):
+            with socket.create_connection(("127.0.0.1", port), 10) as connection:
+                connection.sendall(request)
+                return backends.read_all(connection)
+
+        answer = ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        head, body = answer.split(b"\r\n\r\n", 1)
+        self.assertTrue(head.startswith(b"HTTP/1.1 200 "))
+        self.assertIn(b"application/json", head)
+        self.assertIn(f"Content-Length: {len(body)}".encode(), head)
+        self.assertEqual(ask(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").split(b"\r\n\r\n", 1)[1], b"")
+        self.assertTrue(ask(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 405 "))
+        self.assertTrue(ask(b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 "))
+        self.assertTrue(ask(b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n")[:12] in (b"HTTP/1.1 400", b""))
+
+    def test_http_provider_port_is_taken(self):
+        taken = self.stage.use(Listener(backends.serve_echo))
+        self.start(f'listen = "127.0.0.1:{taken.port}"', ready=False)
+        self.assertNotEqual(self.gateway.wait_exit(), 0)
+        self.assertIn(f"127.0.0.1:{taken.port}", self.gateway.output)
+
+
+class UnwritableDirectory(TraefikTest):
+    """Nothing is lost when Traefik's directory cannot be written for a while."""
+
+    def check_told_and_recovers(self, words, mend):
+        """The error names path and reason, the gateway lives, and mending is enough."""
+        agent = self.stage.agent(self.gateway, "-n", "example", "9")
+        event = agent.wait_event("missing", name="example")
+        self.assertEqual(event["code"], "registrar-failed")
+        self.assertNotIn(str(self.directory), agent.output, "a path of the gateway's machine")
+        self.gateway.wait_log(
+            rf"ERROR the registrar traefik .*cannot publish 'example': {re.escape(str(self.directory))}\S*: .*{words}")
+        self.assertTrue(agent.running and self.gateway.running)
+        mend()
+        if fast():
+            # Instead of the half minute after which it asks by itself.
+            agent.stop()
+            agent = self.stage.agent(self.gateway, "-n", "example", "9", state=agent.state)
+        agent.wait_registered(timeout=40)
+        self.assertIn("http", self.document())
+        self.gateway.wait_log("the registrar traefik .* works again")
+
+    def test_path_that_is_a_file(self):
+        path = self.stage.directory / "dynamic"
+        path.write_text("")
+        self.start()
+
+        def mend():
+            path.unlink()
+            path.mkdir()
+
+        self.check_told_and_recovers("not a directory", mend)
+
+    def test_missing(self):
+        path = self.stage.directory / "dynamic"
+        path.mkdir()
+        self.start()
+        path.rmdir()
+        self.check_told_and_recovers("no such file or directory", path.mkdir)
+
+    def test_read_only(self):
+        path = self.stage.directory / "dynamic"
+        path.mkdir(mode=0o555)
+        prefix = ()
+        if os.geteuid() == 0:
+            # Root writes everywhere, unless it may not pass over permissions.
+            prefix = [require("setpriv"), "--bounding-set=-dac_override,-dac_read_search,-fowner"]
+        self.start(prefix=prefix)
+        self.check_told_and_recovers("permission denied", lambda: path.chmod(0o755))
+
+    def test_mended_before_the_agent_is_told(self):
+        path = self.stage.directory / "dynamic"
+        path.write_text("")
+        self.start()
+        agent = self.stage.agent(self.gateway, "-n", "example", "9")
+        self.gateway.wait_log("cannot publish 'example'")
+        path.unlink()
+        path.mkdir()
+        agent.wait_registered()
+        self.assertEqual(agent.events("missing"), [])
+
+    def test_file_that_cannot_be_removed(self):
+        """The withdrawal is tried until it is done."""
+        prefix = ()
+        if os.geteuid() == 0:
+            prefix = [require("setpriv"), "--bounding-set=-dac_override,-dac_read_search,-fowner"]
+        self.start(prefix=prefix)
+        agent = self.stage.agent(self.gateway, "-n", "example", "9")
+        agent.wait_registered()
+        file = self.directory / "diglett-example.yml"
+        self.directory.chmod(0o555)
+        agent.stop()
+        self.gateway.wait_log(rf"cannot withdraw 'example': {re.escape(str(file))}: .*permission denied")
+        self.directory.chmod(0o755)
+        wait_until(lambda: not file.exists(), "the file to be removed")
+        self.gateway.wait_log("works again")
