@@ -26,6 +26,7 @@ static inline uv_handle_t *cuv_handle_of_signal(uv_signal_t *h) { return (uv_han
 static inline uv_handle_t *cuv_handle_of_async(uv_async_t *h) { return (uv_handle_t *)h; }
 static inline uv_handle_t *cuv_handle_of_prepare(uv_prepare_t *h) { return (uv_handle_t *)h; }
 static inline uv_handle_t *cuv_handle_of_process(uv_process_t *h) { return (uv_handle_t *)h; }
+static inline uv_handle_t *cuv_handle_of_poll(uv_poll_t *h) { return (uv_handle_t *)h; }
 static inline uv_handle_t *cuv_handle_of_stream(uv_stream_t *h) { return (uv_handle_t *)h; }
 
 static inline uv_stream_t *cuv_stream_of_tcp(uv_tcp_t *h) { return (uv_stream_t *)h; }
