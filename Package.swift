@@ -43,6 +43,8 @@ let package = Package(
         .systemLibrary(name: "CUV", path: "Shims/CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
         .systemLibrary(
             name: "COpenSSL", path: "Shims/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(
+            name: "CCurl", path: "Shims/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
 
         pure("Bytes"),
         pure("Wire", ["Bytes"]),
@@ -55,6 +57,7 @@ let package = Package(
 
         driver("Reactor", ["CUV", "Bytes"]),
         driver("Secure", ["COpenSSL", "Bytes"]),
+        driver("Web", ["CCurl", "Reactor"]),
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Journal", ["Reactor", logging]),
         driver("Settings", ["Wire", "TOMLKit"]),
@@ -81,6 +84,8 @@ let package = Package(
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("CoreTests", ["Admission", "AgentCore", "Registry", "Wire"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
+        .testTarget(
+            name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
         tests("SecureTests", ["Bytes", "Secure"]),
         tests("ModuleTests", ["Modules", "Reactor", "Settings", "Wire", logging]),
         tests("SettingsTests", ["Settings", "Wire"]),

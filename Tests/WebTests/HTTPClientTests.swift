@@ -1,0 +1,463 @@
+import Foundation
+import Reactor
+import Testing
+import Web
+
+private typealias Answer = Result<HTTPResponse, HTTPFailure>
+
+/// Runs `body` with a client on a loop, which must have no handle left once the client is closed.
+private func withClient(_ body: (EventLoop, HTTPClient) throws -> Void) throws {
+    let loop = try EventLoop()
+    let client = HTTPClient(loop: loop)
+    defer {
+        client.close()
+        client.close()
+        loop.close()
+    }
+    try body(loop, client)
+}
+
+/// Sends one request and waits for what comes of it.
+private func ask(_ request: HTTPRequest) throws -> Answer {
+    var answer: Answer?
+    try withClient { loop, client in answer = ask(request, loop, client) }
+    return try #require(answer)
+}
+
+private func ask(_ request: HTTPRequest, _ loop: EventLoop, _ client: HTTPClient) -> Answer {
+    var answers: [Answer] = []
+    let task = client.send(request) { answers.append($0) }
+    #expect(answers.isEmpty)
+    // An idle client keeps no loop alive.
+    loop.run()
+    #expect(answers.count == 1)
+    task.cancel()
+    return answers.first ?? .failure(.other("never answered"))
+}
+
+/// Runs the loop until `condition` holds. What is told at a turn's end does not wake a loop that waits, a timer does.
+private func wait(_ loop: EventLoop, until condition: () -> Bool) -> Bool {
+    let ticker = LoopTimer(loop: loop) {}
+    defer { ticker.close() }
+    ticker.start(after: 1, repeating: 1)
+    return loop.run(until: condition)
+}
+
+private func text(_ answer: Answer) throws -> String { String(decoding: try answer.get().body, as: UTF8.self) }
+
+extension Answer {
+    fileprivate var isAnswer: Bool { if case .success(let response) = self { response.status < 300 } else { false } }
+}
+
+private func failure(_ answer: Answer) -> HTTPFailure? {
+    if case .failure(let failure) = answer { failure } else { nil }
+}
+
+private func isCannotConnect(_ failure: HTTPFailure?) -> Bool {
+    if case .cannotConnect = failure { true } else { false }
+}
+
+private func isTLS(_ failure: HTTPFailure?) -> Bool { if case .tls = failure { true } else { false } }
+
+private func isOther(_ failure: HTTPFailure?) -> Bool { if case .other = failure { true } else { false } }
+
+/// What `/echo` of the server has seen.
+private struct Seen: Decodable {
+    let method: String
+    let fields: [[String]]
+    let length: Int
+    let sum: Int
+
+    func values(_ name: String) -> [String] { self.fields.filter { $0[0].lowercased() == name }.map { $0[1] } }
+}
+
+private final class Counter: TCPListenerDelegate {
+    var accepted: [SocketStream] = []
+    func listener(_ listener: TCPListener, didAccept stream: SocketStream) { self.accepted.append(stream) }
+    func listener(_ listener: TCPListener, didFail error: UVError) {}
+}
+
+@Suite("HTTP client", .serialized, .timeLimit(.minutes(1)))
+struct HTTPClientTests {
+    private let server: TestServer
+
+    init() throws { self.server = try TestServer.shared }
+
+    private func get(_ path: String, kind: String = "http", host: String = "localhost") -> HTTPRequest {
+        var request = HTTPRequest(url: self.server.url(path, kind: kind, host: host), timeout: 20_000)
+        if kind != "http" { request.authorityFile = self.server.file("authority.pem") }
+        return request
+    }
+
+    // MARK: - Answers
+
+    @Test(
+        "the status, the body and the wanted fields arrive", arguments: [200, 201, 204, 400, 401, 403, 404, 500, 503])
+    func statuses(_ status: Int) throws {
+        let response = try ask(self.get("status/\(status)")).get()
+        #expect(response.status == status)
+        #expect(response.body == (status == 204 ? [] : Array("status \(status)".utf8)))
+        #expect(response.fields == ["content-type": "text/plain"])
+        #expect(response["Content-Type"] == "text/plain")
+    }
+
+    @Test("a redirect is an answer")
+    func redirect() throws {
+        var request = self.get("redirect")
+        request.wantedFields = ["Location", "X-Missing"]
+        let response = try ask(request).get()
+        #expect(
+            response == HTTPResponse(status: 302, body: Array("elsewhere".utf8), fields: ["location": "/status/200"]))
+    }
+
+    @Test("a body in chunks")
+    func chunked() throws { #expect(try text(ask(self.get("chunked"))) == "chunked") }
+
+    @Test("HEAD brings no body")
+    func head() throws {
+        var request = self.get("big/1000000")
+        request.method = .head
+        #expect(try ask(request).get() == HTTPResponse(status: 200, body: []))
+    }
+
+    @Test("ten megabytes arrive when they may, and one byte too many is too large")
+    func large() throws {
+        var request = self.get("big/10000000")
+        request.mostResponse = 10_000_000
+        #expect(try ask(request).get().body.count == 10_000_000)
+        request.mostResponse -= 1
+        #expect(failure(try ask(request)) == .tooLarge)
+        request = self.get("endless")
+        #expect(failure(try ask(request)) == .tooLarge)
+    }
+
+    // MARK: - Requests
+
+    @Test(
+        "methods and bodies arrive, and nothing that was not asked for",
+        arguments: [HTTPRequest.Method.get, .post, .put, .patch, .delete], [0, 5, 2_000_000])
+    func methods(_ method: HTTPRequest.Method, _ count: Int) throws {
+        var request = self.get("echo")
+        request.method = method
+        request.body = [UInt8](repeating: 1, count: count)
+        request.fields = [.init("Authorization", "Bearer s3cret"), .init("X-Empty", ""), .init("X-Odd", "a: \"ü\"\tb")]
+        let seen = try JSONDecoder().decode(Seen.self, from: Data(ask(request).get().body))
+        let isSent = method != .get
+        #expect(seen.method == method.rawValue)
+        #expect(seen.length == (isSent ? count : 0))
+        #expect(seen.sum == (isSent ? count : 0))
+        let needsLength = isSent && (method != .delete || count > 0)
+        #expect(seen.values("content-length") == (needsLength ? ["\(count)"] : []))
+        #expect(seen.values("authorization") == ["Bearer s3cret"])
+        #expect(seen.values("x-empty") == [""])
+        #expect(seen.values("user-agent") == ["diglett-server/2.0.0"])
+        #expect(seen.values("expect").isEmpty)
+        #expect(seen.values("content-type").isEmpty)
+        let expected: Set = ["host", "user-agent", "accept", "authorization", "x-empty", "x-odd", "content-length"]
+        #expect(Set(seen.fields.map { $0[0].lowercased() }).isSubset(of: expected))
+    }
+
+    @Test("a content type that was given is sent")
+    func contentType() throws {
+        var request = self.get("echo")
+        request.method = .post
+        request.body = Array("{}".utf8)
+        request.fields = [.init("content-type", "application/json")]
+        let seen = try JSONDecoder().decode(Seen.self, from: Data(ask(request).get().body))
+        #expect(seen.values("content-type") == ["application/json"])
+    }
+
+    @Test(
+        "what would smuggle something is refused before anything is sent",
+        arguments: [
+            HTTPRequest.Field("X-A", "a\r\nX-B: b"), .init("X-A", "a\nb"), .init("X-A", "a\rb"), .init("X-A", "a\0b"),
+            .init("X-A\r\nX-B", "b"), .init("X A", "b"), .init("", "b"), .init("X:", "b"), .init("X\0", "b"),
+            .init("Content-Length", "5"), .init("transfer-encoding", "chunked"),
+        ])
+    func smuggling(_ field: HTTPRequest.Field) throws {
+        try withClient { loop, client in
+            let counter = Counter()
+            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            listener.delegate = counter
+            var answer: Answer?
+            var request = HTTPRequest(url: "http://127.0.0.1:\(listener.address.port)/")
+            request.fields = [field]
+            _ = client.send(request) { answer = $0 }
+            #expect(answer == nil)
+            #expect(wait(loop) { answer != nil })
+            let refusal = answer.flatMap(failure)
+            #expect(isOther(refusal))
+            #expect(!(refusal?.description.contains("b: b") ?? true))
+            #expect(counter.accepted.isEmpty)
+            listener.close()
+            loop.run()
+        }
+    }
+
+    @Test(
+        "only http and https",
+        arguments: [
+            "ftp://localhost/", "file:///etc/passwd", "localhost/", "gopher://localhost/", "", "http:/x", "https//x",
+            "http://localhost/a b", "http://localhost/\r\nX: y", "http://localhost/\0", "http://", "http://[::1",
+        ])
+    func schemes(_ url: String) throws { #expect(isOther(failure(try ask(HTTPRequest(url: url))))) }
+
+    @Test("the environment names no proxy, and cookies are neither kept nor sent")
+    func environment() throws {
+        for name in ["http_proxy", "all_proxy", "ALL_PROXY"] { setenv(name, "http://127.0.0.1:1", 1) }
+        defer { for name in ["http_proxy", "all_proxy", "ALL_PROXY"] { unsetenv(name) } }
+        try withClient { loop, client in
+            let seen = try (0..<2).map { _ in try text(ask(self.get("cookie"), loop, client)) }
+            #expect(seen == ["None", "None"])
+        }
+    }
+
+    // MARK: - TLS
+
+    @Test("a server that its authority certifies", arguments: ["localhost", "127.0.0.1"])
+    func tls(_ host: String) throws {
+        #expect(try ask(self.get("status/200", kind: "https", host: host)).isAnswer)
+    }
+
+    @Test("a server of another name, of an authority that is not ours, or with old TLS only")
+    func untrusted() throws {
+        #expect(isTLS(failure(try ask(self.get("status/200", kind: "https", host: "other.localhost")))))
+        #expect(isTLS(failure(try ask(self.get("status/200", kind: "old")))))
+        var request = self.get("status/200", kind: "https")
+        for file in ["stranger.pem", "missing.pem", "server.key"] {
+            request.authorityFile = self.server.file(file)
+            #expect(isTLS(failure(try ask(request))))
+        }
+        request.authorityFile = nil
+        #expect(isTLS(failure(try ask(request))))
+    }
+
+    @Test("one client keeps the connections of different authorities apart")
+    func authoritiesApart() throws {
+        try withClient { loop, client in
+            var request = self.get("status/200", kind: "https")
+            #expect(ask(request, loop, client).isAnswer)
+            request.authorityFile = self.server.file("stranger.pem")
+            #expect(isTLS(failure(ask(request, loop, client))))
+            request.authorityFile = self.server.file("authority.pem")
+            #expect(ask(request, loop, client).isAnswer)
+        }
+    }
+
+    @Test("a server that wants a certificate of ours gets it, and without it TLS fails")
+    func clientCertificate() throws {
+        var request = self.get("status/200", kind: "strict")
+        #expect(isTLS(failure(try ask(request))))
+        request.certificateFile = self.server.file("client.pem")
+        request.keyFile = self.server.file("client.key")
+        #expect(try ask(request).isAnswer)
+        // Nobody is asked for a passphrase.
+        for file in ["encrypted.key", "missing.key", "server.key"] {
+            request.keyFile = self.server.file(file)
+            #expect(isTLS(failure(try ask(request))))
+        }
+    }
+
+    // MARK: - Failures
+
+    @Test("a name that does not exist, a port and a socket where nobody listens")
+    func cannotConnect() throws {
+        #expect(isCannotConnect(failure(try ask(HTTPRequest(url: "http://nonexistent.invalid/", timeout: 20_000)))))
+        let loop = try EventLoop()
+        let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+        let port = listener.address.port
+        listener.close()
+        loop.close()
+        #expect(isCannotConnect(failure(try ask(HTTPRequest(url: "http://127.0.0.1:\(port)/", timeout: 20_000)))))
+        var request = self.get("status/200")
+        request.unixSocket = "/nonexistent/socket"
+        #expect(isCannotConnect(failure(try ask(request))))
+    }
+
+    @Test("an answer that is none", arguments: ["short/", "nothing/", "garbage/", "control/"])
+    func broken(_ path: String) throws {
+        let broken = try #require(failure(ask(self.get(path))))
+        #expect(isOther(broken))
+        #expect(broken.description.unicodeScalars.allSatisfy { $0.value >= 0x20 })
+    }
+
+    @Test("no answer in time, or one that does not end in time", arguments: ["hang/", "drip/"])
+    func timeout(_ path: String) throws {
+        var request = self.get(path)
+        request.timeout = 100
+        #expect(failure(try ask(request)) == .timedOut)
+    }
+
+    @Test("a server that takes the connection and is silent in TLS")
+    func silentTLS() throws {
+        try withClient { loop, client in
+            let counter = Counter()
+            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            listener.delegate = counter
+            var request = HTTPRequest(url: "https://127.0.0.1:\(listener.address.port)/", timeout: 20_000)
+            request.connectTimeout = 50
+            var answer: Answer?
+            _ = client.send(request) { answer = $0 }
+            #expect(wait(loop) { answer != nil })
+            #expect(answer.flatMap(failure) == .timedOut)
+            for stream in counter.accepted { stream.close() }
+            listener.close()
+            loop.run()
+        }
+    }
+
+    // MARK: - Connections
+
+    @Test("a unix socket, whatever the URL's host is")
+    func unixSocket() throws {
+        var request = HTTPRequest(url: "http://admin.example/status/201", timeout: 20_000)
+        request.unixSocket = self.server.file("socket")
+        #expect(try ask(request).isAnswer)
+    }
+
+    @Test("a connection is used again, and a new one made when the server has ended it")
+    func reuse() throws {
+        try withClient { loop, client in
+            let ports = try (0..<5).map { _ in try text(ask(self.get("port"), loop, client)) }
+            #expect(Set(ports).count == 1)
+            for _ in 0..<5 { #expect(ask(self.get("close"), loop, client).isAnswer) }
+            let another = try text(ask(self.get("port"), loop, client))
+            #expect(!ports.contains(another))
+        }
+    }
+
+    @Test("eight connections to one server at most; the others wait, and their time runs")
+    func bound() throws {
+        try withClient { loop, client in
+            var most = 0
+            var answered = 0
+            for _ in 0..<32 {
+                _ = client.send(self.get("gate")) { answer in
+                    answered += 1
+                    most = max(most, (try? text(answer)).flatMap { Int($0) } ?? .max)
+                }
+            }
+            loop.run()
+            #expect(answered == 32)
+            #expect(most == 8)
+            let hanging = (0..<8).map { _ in client.send(self.get("hang/")) { Issue.record("told: \($0)") } }
+            var waiting = self.get("status/200")
+            waiting.timeout = 50
+            var answer: Answer?
+            _ = client.send(waiting) { answer = $0 }
+            #expect(wait(loop) { answer != nil })
+            #expect(answer.flatMap(failure) == .timedOut)
+            for task in hanging { task.cancel() }
+            #expect(ask(self.get("status/200"), loop, client).isAnswer)
+        }
+    }
+
+    // MARK: - The end
+
+    @Test("cancelled at once, while its name is resolved, while it waits and while it receives; and too late")
+    func cancel() throws {
+        try withClient { loop, client in
+            func mustNotEnd(_ answer: Answer) { Issue.record("told: \(answer)") }
+            let refused = client.send(HTTPRequest(url: "nothing"), completion: mustNotEnd)
+            refused.cancel()
+            client.send(self.get("status/200"), completion: mustNotEnd).cancel()
+            // It may be told while it is resolved, before it is cancelled.
+            let unresolved = client.send(HTTPRequest(url: "http://nonexistent.invalid/")) { #expect(!$0.isAnswer) }
+            let tasks = [
+                self.get("hang/"), self.get("drip/"),
+                self.get("hang/", kind: "https"),
+            ].map { client.send($0, completion: mustNotEnd) }
+            // While these are at different stages another one comes and goes, ten times.
+            for _ in 0..<10 {
+                var answer: Answer?
+                _ = client.send(self.get("status/200")) { answer = $0 }
+                #expect(wait(loop) { answer != nil })
+                #expect(answer.flatMap(failure) == nil)
+                unresolved.cancel()
+            }
+            for task in tasks { task.cancel() }
+            for task in tasks { task.cancel() }
+            loop.run()
+
+            var answers = 0
+            var task: HTTPTask?
+            task = client.send(self.get("status/200")) { _ in
+                answers += 1
+                task?.cancel()
+            }
+            loop.run()
+            task?.cancel()
+            #expect(answers == 1)
+        }
+    }
+
+    @Test("a completion may send, cancel others and close the client")
+    func reentrancy() throws {
+        try withClient { loop, client in
+            var order: [Int] = []
+            let victim = client.send(self.get("hang/")) { Issue.record("told: \($0)") }
+            _ = client.send(self.get("status/200")) { _ in
+                order.append(1)
+                victim.cancel()
+                _ = client.send(self.get("hang/")) { Issue.record("told: \($0)") }
+                _ = client.send(HTTPRequest(url: "nothing")) { _ in order.append(2) }
+                _ = client.send(self.get("status/201")) { _ in
+                    order.append(3)
+                    _ = client.send(HTTPRequest(url: "nothing")) { Issue.record("told: \($0)") }
+                    client.close()
+                }
+            }
+            loop.run()
+            #expect(order == [1, 2, 3])
+            var answer: Answer?
+            _ = client.send(self.get("status/200")) { answer = $0 }
+            #expect(answer == nil)
+            loop.run()
+            #expect(answer.flatMap(failure) == .other("the client is closed"))
+        }
+    }
+
+    @Test("closing breaks off everything that is under way", arguments: [0, 1, 3, 10])
+    func closing(_ turns: Int) throws {
+        let loop = try EventLoop()
+        let client = HTTPClient(loop: loop)
+        for path in ["hang/", "drip/", "big/1000000"] {
+            for kind in ["http", "https"] {
+                var request = self.get(path, kind: kind)
+                request.mostResponse = 1_000_000
+                _ = client.send(request) { answer in
+                    if path != "big/1000000" { Issue.record("told: \(answer)") }
+                }
+            }
+        }
+        _ = client.send(HTTPRequest(url: "http://nonexistent.invalid/")) { _ in }
+        var count = 0
+        let ticker = LoopTimer(loop: loop) { count += 1 }
+        ticker.start(after: 0, repeating: 1)
+        #expect(loop.run { count >= turns })
+        client.close()
+        ticker.close()
+        loop.run()
+        #expect(loop.census().isEmpty)
+        loop.close()
+    }
+
+    @Test("a thousand requests wait, and no more")
+    func tooMany() throws {
+        try withClient { loop, client in
+            for _ in 0..<1_024 { _ = client.send(self.get("hang/")) { Issue.record("told: \($0)") } }
+            var answer: Answer?
+            _ = client.send(self.get("status/200")) { answer = $0 }
+            #expect(wait(loop) { answer != nil })
+            #expect(answer.flatMap(failure) == .other("1024 requests wait already"))
+        }
+    }
+
+    @Test("a client that is dropped without close() traps")
+    func dropped() async {
+        await #expect(processExitsWith: .failure) {
+            let loop = try EventLoop()
+            _ = HTTPClient(loop: loop)
+        }
+    }
+}
