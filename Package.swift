@@ -61,12 +61,12 @@ let package = Package(
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Journal", ["Reactor", logging]),
         driver("Settings", ["Wire", "TOMLKit"]),
-        driver("Modules", ["Reactor", "Secure", "Settings", "Wire", logging]),
+        driver("Modules", ["Reactor", "Secure", "Settings", "Web", "Wire", logging]),
         driver(
             "Gateway",
             [
                 "Admission", "Modules", "Reactor", "Registry", "Relay", "Secure", "Settings", "Timing", "Tunnel",
-                "Wire", logging,
+                "Web", "Wire", logging,
             ]),
         driver(
             "Agent",
@@ -87,9 +87,10 @@ let package = Package(
         .testTarget(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
         tests("SecureTests", ["Bytes", "Secure"]),
-        tests("ModuleTests", ["Modules", "Reactor", "Settings", "Wire", logging]),
+        tests("ModuleTests", ["Modules", "Reactor", "Settings", "Web", "Wire", logging]),
         tests("SettingsTests", ["Settings", "Wire"]),
-        tests("ProgramTests", ["Agent", "AgentCore", "Gateway", "Modules", "Reactor", "Settings", "Wire", logging]),
+        tests(
+            "ProgramTests", ["Agent", "AgentCore", "Gateway", "Modules", "Reactor", "Settings", "Web", "Wire", logging]),
     ],
     swiftLanguageModes: [.v6]
 )

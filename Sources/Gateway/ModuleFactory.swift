@@ -2,6 +2,7 @@ internal import Logging
 internal import Modules
 internal import Reactor
 internal import Settings
+internal import Web
 
 /// Makes the modules that a configuration names.
 struct ModuleFactory {
@@ -36,7 +37,7 @@ struct ModuleFactory {
     private func registrar(_ settings: RegistrarSettings) throws(RegistrarError) -> any Registrar {
         switch settings {
         case .traefik(let settings): try TraefikRegistrar(loop: self.loop, settings: settings, logger: self.logger)
-        case .caddy(let settings): throw RegistrarError(reason: "\(settings)")
+        case .caddy(let settings): CaddyRegistrar(client: HTTPClient(loop: self.loop), settings: settings)
         case .mapFile(let settings): MapFileRegistrar(loop: self.loop, settings: settings)
         case .hook(let settings): HookRegistrar(hook: self.hook(settings))
         }
@@ -45,7 +46,8 @@ struct ModuleFactory {
     private func hook(_ settings: HookSettings) -> any HookTransport {
         switch settings {
         case .exec(let settings): ExecHook(loop: self.loop, settings: settings)
-        case .webhook(let settings): preconditionFailure("\(settings)")
+        case .webhook(let settings):
+            WebHook(loop: self.loop, client: HTTPClient(loop: self.loop), settings: settings)
         }
     }
 }

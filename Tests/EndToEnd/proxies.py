@@ -11,6 +11,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from harness import Program, free_port, wait_until
@@ -86,6 +87,8 @@ class Proxy:
     """What all of them have: two ports, a certificate, and visitors."""
 
     kind = None
+    # After a change, former and present configuration may be in force side by side for so long.
+    overlap_seconds = 0.0
 
     def __init__(self, stage):
         self.stage = stage
@@ -104,6 +107,21 @@ class Proxy:
         """The same over TLS, with the proxy's certificate checked."""
         return self._visit("--cacert", self.authority.ca, "--resolve", f"{host}:{self.https_port}:127.0.0.1",
                            f"https://{host}:{self.https_port}/")
+
+    def wait_steady(self, wanted, what, timeout):
+        """Waits until `wanted(status())` is true and stays so; returns when it first was."""
+        since = None
+
+        def steady():
+            nonlocal since
+            if not wanted(self.status()):
+                since = None
+            elif since is None:
+                since = time.monotonic()
+            return since is not None and time.monotonic() - since >= self.overlap_seconds
+
+        wait_until(steady, what, timeout + self.overlap_seconds)
+        return since
 
     @staticmethod
     def _visit(*arguments):
@@ -166,6 +184,8 @@ http {{
 
 class NginxProxy(MapFileProxy):
     kind = "nginx"
+    # A reload gives the former workers another tenth of a second.
+    overlap_seconds = 0.3
 
     def start(self):
         program = require("nginx")
@@ -228,7 +248,7 @@ version = re.search("New version created: ([0-9]+)", say("prepare map " + FILE))
 lines = open(FILE).read().splitlines()
 problem = say("add map @" + version + " " + FILE + " <<", *lines, "") if lines else ""
 problem = problem or say("commit map @" + version + " " + FILE)
-sys.exit(problem)
+sys.exit(problem or 0)
 '''
 
 

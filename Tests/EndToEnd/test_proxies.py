@@ -60,12 +60,14 @@ class ProxyTests:
 
     def wait_served(self):
         """A command has told the proxy, which may still be at it."""
-        wait_until(lambda: self.proxy.status() == (200, b"behind " + HOST.encode()), "the page", 5)
+        page = (200, b"behind " + HOST.encode())
+        self.proxy.wait_steady(lambda answer: answer == page, "the page", 5)
 
     def wait_status(self, *wanted, timeout=WITHDRAWN_SECONDS):
+        """Waits until visitors are told so; returns how long that took."""
         began = time.monotonic()
-        wait_until(lambda: self.proxy.status()[0] in wanted, f"status {wanted}", timeout)
-        return time.monotonic() - began
+        return self.proxy.wait_steady(
+            lambda answer: answer[0] in wanted, f"status {wanted}", timeout) - began
 
     def test_page_and_other_hosts(self):
         self.assertEqual(self.proxy.status()[0], 404, "nothing is registered")
@@ -102,8 +104,8 @@ class ProxyTests:
         self.wait_served()
         agent.kill()
         self.note(f"gone after {self.wait_status(*GONE):.2f} s")
-        wait_until(lambda: not self.proxy.leftovers(), "the proxy's configuration to be empty", 2)
         self.wait_status(404)
+        self.assertEqual(self.proxy.leftovers(), "")
         self.start_agent()
         self.wait_served()
 

@@ -1,0 +1,217 @@
+import Foundation
+internal import Reactor
+package import Settings
+package import Web
+internal import Wire
+
+/// Gives Caddy a route for each name by its admin API. Each has the id `diglett-NAME`, by which it is found again.
+///
+/// One request at a time: a route is put before the others by its place in a list, which two at once would confuse.
+package final class CaddyRegistrar: Registrar {
+    private static let prefix = "diglett-"
+    private static let timeout: UInt64 = 4_000
+    /// Of Caddy's list of routes.
+    private static let mostAnswer = 4 << 20
+
+    private let client: HTTPClient
+    private let settings: CaddySettings
+    private var steps: [Steps] = []
+
+    package init(client: HTTPClient, settings: CaddySettings) {
+        self.client = client
+        self.settings = settings
+    }
+
+    package var label: String { "caddy (\(self.settings.admin))" }
+
+    private struct Route: Codable {
+        struct Match: Codable { let host: [String] }
+        struct Handler: Codable {
+            struct Upstream: Codable { let dial: String }
+            let handler: String
+            let upstreams: [Upstream]
+        }
+
+        let id: String
+        let match: [Match]
+        let handle: [Handler]
+        let terminal: Bool
+
+        private enum CodingKeys: String, CodingKey {
+            case id = "@id"
+            case match, handle, terminal
+        }
+    }
+
+    /// Some route of Caddy's configuration, as far as it matters here.
+    private struct Found: Decodable {
+        let id: String?
+
+        private enum CodingKeys: String, CodingKey { case id = "@id" }
+    }
+
+    /// One action as requests that follow each other.
+    private final class Steps: Cancellable {
+        let first: Request
+        var completion: ((Result<Void, RegistrarError>) -> Void)?
+        var task: HTTPTask?
+        private weak var registrar: CaddyRegistrar?
+
+        init(
+            _ first: Request, _ registrar: CaddyRegistrar,
+            _ completion: @escaping (Result<Void, RegistrarError>) -> Void
+        ) {
+            self.first = first
+            self.registrar = registrar
+            self.completion = completion
+        }
+
+        func cancel() {
+            self.completion = nil
+            self.registrar?.cancelled(self)
+        }
+    }
+
+    /// A request, and what its answer leads to: another request, or an end.
+    private struct Request {
+        let method: HTTPRequest.Method
+        let path: String
+        var body: [UInt8] = []
+        let judge: (HTTPResponse) -> Next
+    }
+
+    private enum Next {
+        case done
+        case failed(String)
+        case then(Request)
+    }
+
+    private var routesPath: String { "/config/apps/http/servers/\(self.settings.server)/routes" }
+
+    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
+        self.begin(
+            Request(method: .get, path: self.routesPath) { [unowned self] response in
+                guard response.status == 200 else {
+                    return .failed(
+                        Self.text(response, "Caddy has no server '\(self.settings.server)'; name one of its servers"))
+                }
+                let routes = try? JSONDecoder().decode([Found]?.self, from: Data(response.body))
+                return self.delete((routes ?? nil ?? []).compactMap(\.id).filter { $0.hasPrefix(Self.prefix) })
+            }, completion)
+    }
+
+    private func delete(_ ids: [String]) -> Next {
+        guard let id = ids.first else { return .done }
+        return .then(
+            Request(method: .delete, path: "/id/\(id)") { [unowned self] response in
+                Self.isGone(response) ? self.delete(Array(ids.dropFirst())) : .failed(Self.text(response))
+            })
+    }
+
+    package func publish(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        let route = Route(
+            id: Self.prefix + exposure.name.text,
+            match: [Route.Match(host: [self.settings.route.host(of: exposure.name)])],
+            handle: [
+                Route.Handler(
+                    handler: "reverse_proxy",
+                    upstreams: [Route.Handler.Upstream(dial: self.settings.route.upstream(exposure.address))])
+            ], terminal: true)
+        let insert = Request(method: .put, path: "\(self.routesPath)/0", body: Self.encode(route)) { [unowned self] in
+            if $0.status == 200 { return .done }
+            // A server that has no routes yet has no list of them either.
+            return .then(
+                Request(method: .post, path: self.routesPath, body: Self.encode([route])) {
+                    $0.status == 200 ? .done : .failed(Self.text($0))
+                })
+        }
+        return self.begin(
+            Request(method: .patch, path: "/id/\(route.id)", body: Self.encode(route)) { response in
+                response.status == 200 ? .done : .then(insert)
+            }, completion)
+    }
+
+    package func withdraw(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        self.begin(
+            Request(method: .delete, path: "/id/\(Self.prefix)\(exposure.name)") {
+                Self.isGone($0) ? .done : .failed(Self.text($0))
+            }, completion)
+    }
+
+    private static func isGone(_ response: HTTPResponse) -> Bool { response.status == 200 || response.status == 404 }
+
+    private static func encode(_ value: some Encodable) -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        guard let data = try? encoder.encode(value) else {
+            preconditionFailure("texts and numbers can always be encoded")
+        }
+        return Array(data)
+    }
+
+    private static func text(_ response: HTTPResponse, _ hint: String = "") -> String {
+        let body = PeerText.escaped(String(decoding: response.body.prefix(200), as: UTF8.self))
+        return "Caddy answered \(response.status): \(body)" + (hint.isEmpty ? "" : " (\(hint))")
+    }
+
+    // MARK: - One after the other
+
+    private func begin(
+        _ request: Request, _ completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> any Cancellable {
+        let steps = Steps(request, self, completion)
+        self.steps.append(steps)
+        if self.steps.count == 1 { self.send(steps.first, steps) }
+        return steps
+    }
+
+    private func send(_ request: Request, _ steps: Steps) {
+        var call = HTTPRequest(
+            method: request.method, url: self.settings.admin + request.path, timeout: Self.timeout)
+        call.fields = request.body.isEmpty ? [] : [HTTPRequest.Field("Content-Type", "application/json")]
+        call.body = request.body
+        call.mostResponse = Self.mostAnswer
+        steps.task = self.client.send(call) { [weak self] result in
+            guard let self else { return }
+            steps.task = nil
+            switch result {
+            case .failure(let failure): self.finish(steps, .failure(RegistrarError(reason: failure.description)))
+            case .success(let response):
+                switch request.judge(response) {
+                case .done: self.finish(steps, .success(()))
+                case .failed(let reason): self.finish(steps, .failure(RegistrarError(reason: reason)))
+                case .then(let next): self.send(next, steps)
+                }
+            }
+        }
+    }
+
+    private func finish(_ steps: Steps, _ result: Result<Void, RegistrarError>) {
+        let completion = steps.completion
+        steps.completion = nil
+        self.remove(steps)
+        completion?(result)
+    }
+
+    private func cancelled(_ steps: Steps) {
+        steps.task?.cancel()
+        steps.task = nil
+        self.remove(steps)
+    }
+
+    private func remove(_ steps: Steps) {
+        let wasFirst = self.steps.first === steps
+        self.steps.removeAll { $0 === steps }
+        if wasFirst, let next = self.steps.first { self.send(next.first, next) }
+    }
+
+    package func close() {
+        for steps in self.steps { steps.task?.cancel() }
+        self.steps = []
+        self.client.close()
+    }
+}

@@ -1,0 +1,107 @@
+package import Reactor
+package import Settings
+package import Web
+internal import Wire
+
+/// Asks a web service: the request as JSON by POST, the answer as JSON.
+package final class WebHook: HookTransport {
+    private static let mostAnswer = 64 * 1_024
+    private static let retryMilliseconds: UInt64 = 200
+
+    private let client: HTTPClient
+    private let loop: EventLoop
+    private let settings: WebhookSettings
+
+    package init(loop: EventLoop, client: HTTPClient, settings: WebhookSettings) {
+        self.loop = loop
+        self.client = client
+        self.settings = settings
+    }
+
+    package var label: String { "webhook \(self.settings.url)" }
+
+    private final class Question: Cancellable {
+        let body: [UInt8]
+        let deadline: UInt64
+        var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
+        var attempts = 0
+        var task: HTTPTask?
+        var timer: LoopTimer?
+
+        init(_ body: [UInt8], deadline: UInt64, _ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void) {
+            self.body = body
+            self.deadline = deadline
+            self.completion = completion
+        }
+
+        func cancel() {
+            self.completion = nil
+            self.task?.cancel()
+            self.task = nil
+            self.timer?.close()
+            self.timer = nil
+        }
+    }
+
+    package func ask(
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+    ) -> any Cancellable {
+        let question = Question(request.line(), deadline: self.loop.now + self.settings.timeout, completion)
+        self.attempt(question)
+        return question
+    }
+
+    /// The time for all attempts together is the timeout.
+    private func attempt(_ question: Question) {
+        question.timer?.close()
+        question.timer = nil
+        question.attempts += 1
+        let timeout = max(question.deadline - min(question.deadline, self.loop.now), 1)
+        var call = HTTPRequest(method: .post, url: self.settings.url, timeout: timeout)
+        call.fields = [
+            HTTPRequest.Field("Content-Type", "application/json"), HTTPRequest.Field("Accept", "application/json"),
+        ]
+        if !self.settings.secret.isEmpty {
+            call.fields.append(HTTPRequest.Field("Authorization", "Bearer \(self.settings.secret)"))
+        }
+        call.body = question.body
+        call.mostResponse = Self.mostAnswer
+        call.authorityFile = self.settings.caFile
+        call.certificateFile = self.settings.certificateFile
+        call.keyFile = self.settings.keyFile
+        question.task = self.client.send(call) { [weak self] result in
+            question.task = nil
+            self?.answered(question, result)
+        }
+    }
+
+    private func answered(_ question: Question, _ result: Result<HTTPResponse, HTTPFailure>) {
+        switch result {
+        case .success(let response) where response.status == 200: finish(question, HookAnswer.parse(response.body))
+        case .success(let response) where response.status < 500:
+            finish(question, .failure(HookFailure("answered with status \(response.status)")))
+        case .success(let response):
+            self.retry(question, HookFailure("answered with status \(response.status)"))
+        case .failure(.tooLarge): finish(question, .failure(HookFailure("answered more than \(Self.mostAnswer) bytes")))
+        case .failure(let failure): self.retry(question, HookFailure("did not answer: \(failure)"))
+        }
+    }
+
+    private func retry(_ question: Question, _ failure: HookFailure) {
+        let pause = Self.retryMilliseconds << UInt64(min(question.attempts - 1, 6))
+        guard question.attempts <= self.settings.retries, self.loop.now + pause < question.deadline else {
+            return self.finish(question, .failure(failure))
+        }
+        let timer = LoopTimer(loop: self.loop) { [weak self] in self?.attempt(question) }
+        timer.start(after: pause)
+        question.timer = timer
+    }
+
+    private func finish(_ question: Question, _ result: Result<HookAnswer, HookFailure>) {
+        let completion = question.completion
+        question.completion = nil
+        completion?(result)
+    }
+
+    package func close() { self.client.close() }
+}
