@@ -11,6 +11,7 @@ package struct GatewayOptions: Sendable {
     package var auth: String?
     package var tlsCertificate: String?
     package var tlsKey: String?
+    package var acceptProxyProtocol: [String] = []
 
     package init() {}
 }
@@ -37,6 +38,8 @@ package struct GatewaySettings: Sendable {
     package let authentication: Authentication
     /// A certificate of a public authority, instead of the gateway's own.
     package let tlsFiles: (certificate: String, key: String)?
+    /// From where visitors' connections begin with a PROXY header, which is believed.
+    package let proxies: [Network]
 
     package init(_ options: GatewayOptions) throws(SettingsError) {
         let file: TOMLFile?
@@ -47,7 +50,8 @@ package struct GatewaySettings: Sendable {
             allowsInsecureVersion1: section?.boolean("v1-insecure-ok"), debug: section?.integer("debug"),
             stateDirectory: section?.string("state-dir"), exposeBind: section?.string("expose-bind"),
             exposePorts: section?.string("expose-ports"), auth: section?.string("auth"),
-            certificate: section?.string("tls-cert"), key: section?.string("tls-key")
+            certificate: section?.string("tls-cert"), key: section?.string("tls-key"),
+            proxies: section?.strings("accept-proxy-protocol")
         )
         try section?.finish()
         func place(_ option: String, _ isOption: Bool) -> String {
@@ -96,6 +100,10 @@ package struct GatewaySettings: Sendable {
             throw SettingsError(place("tls-cert", options.tlsCertificate != nil), "needs tls-key as well")
         case (nil, .some): throw SettingsError(place("tls-key", options.tlsKey != nil), "needs tls-cert as well")
         }
+        let areOptions = !options.acceptProxyProtocol.isEmpty
+        self.proxies = try Self.networks(
+            areOptions ? options.acceptProxyProtocol : given.proxies ?? [],
+            place: place("accept-proxy-protocol", areOptions))
     }
 
     private static func addresses(_ texts: [String], place: String) throws(SettingsError) -> [HostPort] {
@@ -107,5 +115,11 @@ package struct GatewaySettings: Sendable {
             addresses.append(address)
         }
         return addresses
+    }
+
+    private static func networks(_ texts: [String], place: String) throws(SettingsError) -> [Network] {
+        var networks: [Network] = []
+        for text in texts { networks.append(try Network(text, place: place)) }
+        return networks
     }
 }

@@ -70,6 +70,13 @@ struct DiglettServer: ParsableCommand {
     @Option(help: ArgumentHelp("The key of that certificate.", valueName: "file"))
     var tlsKey: String?
 
+    @Option(
+        name: .customLong("accept-proxy-protocol"),
+        help: ArgumentHelp(
+            "From where visitors come through a proxy that tells their addresses by a PROXY header; may be repeated.",
+            valueName: "network"))
+    var acceptProxyProtocol: [String] = []
+
     mutating func run() throws {
         var options = GatewayOptions()
         options.listen = self.listen
@@ -83,6 +90,7 @@ struct DiglettServer: ParsableCommand {
         options.auth = self.auth
         options.tlsCertificate = self.tlsCert
         options.tlsKey = self.tlsKey
+        options.acceptProxyProtocol = self.acceptProxyProtocol
         var logger = Journal.logger(debug: self.debug)
         do {
             let settings = try GatewaySettings(options)
