@@ -54,23 +54,27 @@ let package = Package(
         pure("Registry", ["Timing", "Wire"]),
         pure("Admission", ["Timing"]),
         pure("AgentCore", ["Timing", "Wire"]),
+        pure("ProxyProtocol", ["Wire"]),
 
         driver("Reactor", ["CUV", "Bytes"]),
         driver("Secure", ["COpenSSL", "Bytes"]),
         driver("Web", ["CCurl", "Reactor"]),
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Journal", ["Reactor", logging]),
-        driver("Settings", ["Wire", "TOMLKit"]),
+        driver("Settings", ["ProxyProtocol", "Wire", "TOMLKit"]),
         driver("Modules", ["Reactor", "Secure", "Settings", "Web", "Wire", logging]),
         driver(
             "Gateway",
             [
-                "Admission", "Modules", "Reactor", "Registry", "Relay", "Secure", "Settings", "Timing", "Tunnel",
-                "Web", "Wire", logging,
+                "Admission", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure", "Settings", "Timing",
+                "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
             "Agent",
-            ["AgentCore", "Reactor", "Relay", "Secure", "Settings", "Timing", "Tunnel", "Wire", logging]),
+            [
+                "AgentCore", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Timing", "Tunnel", "Wire",
+                logging,
+            ]),
 
         .executableTarget(
             name: "diglett-server", dependencies: ["Gateway", "Journal", "Settings", arguments, logging],
@@ -83,14 +87,19 @@ let package = Package(
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("CoreTests", ["Admission", "AgentCore", "Registry", "Wire"]),
+        tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         .testTarget(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
         tests("SecureTests", ["Bytes", "Secure"]),
         tests("ModuleTests", ["Modules", "Reactor", "Settings", "Web", "Wire", logging]),
-        tests("SettingsTests", ["Settings", "Wire"]),
+        tests("SettingsTests", ["ProxyProtocol", "Settings", "Wire"]),
         tests(
-            "ProgramTests", ["Agent", "AgentCore", "Gateway", "Modules", "Reactor", "Settings", "Web", "Wire", logging]),
+            "ProgramTests",
+            [
+                "Agent", "AgentCore", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings", "Web", "Wire",
+                logging,
+            ]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -6,19 +6,23 @@ package struct VisitorLimits: Sendable {
     package var perSource = 256
     package var ratePerSecond = 100
     package var burst = 200
+    /// Connections of proxies that have not yet said whose they are. A proxy says so at once, so there are few.
+    package var unnamed = 1_024
 
     package init() {}
 }
 
 /// Decides which visitors are let in.
 ///
-/// The bounds per source do not hold for loopback: there sits the proxy through which everybody comes.
+/// The bounds per source do not hold for loopback: there sits the proxy through which everybody comes. Nor do they for
+/// a proxy that is trusted to say who comes: its connections are unnamed until it has, and then those of their source.
 package struct VisitorGate: Sendable {
     package enum Verdict: Equatable, Sendable {
         case admit
         case tooMany
         case tooManyFromSource
         case tooFastFromSource
+        case tooManyUnnamed
     }
 
     private struct Record {
@@ -29,7 +33,9 @@ package struct VisitorGate: Sendable {
 
     private let limits: VisitorLimits
     private var records: [Source: Record] = [:]
+    /// Named and unnamed.
     package private(set) var count = 0
+    private var unnamed = 0
 
     package init(limits: VisitorLimits = VisitorLimits()) {
         self.limits = limits
@@ -51,6 +57,27 @@ package struct VisitorGate: Sendable {
         }
         self.count += 1
         return .admit
+    }
+
+    /// A connection of a trusted proxy; if it is admitted, `unnamedLeft` or `named` follows.
+    package mutating func arrivedUnnamed() -> Verdict {
+        guard self.count < self.limits.total else { return .tooMany }
+        guard self.unnamed < self.limits.unnamed else { return .tooManyUnnamed }
+        self.unnamed += 1
+        self.count += 1
+        return .admit
+    }
+
+    /// The proxy has said whose connection it is: from now on it counts as any other, or no more.
+    package mutating func named(_ source: Source, now: Milliseconds) -> Verdict {
+        self.unnamedLeft()
+        return self.arrived(from: source, now: now)
+    }
+
+    /// A connection is gone before it was known whose it is.
+    package mutating func unnamedLeft() {
+        self.unnamed -= 1
+        self.count -= 1
     }
 
     /// A visitor that was admitted is gone.

@@ -86,7 +86,7 @@ package final class AgentProgram {
             method: !settings.token.isEmpty ? .token : identity == nil ? .instance : .certificate, instanceKey: key,
             run: SecureRandom.integer(),
             token: settings.token)
-        self.backends = settings.exposes.map { Backend($0.backend) }
+        self.backends = settings.exposes.map { Backend($0) }
         self.machine = AgentMachine(
             wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
         self.budget = ByteBudget(limit: 256 * 1024 * 1024)

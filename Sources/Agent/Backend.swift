@@ -1,5 +1,7 @@
+internal import ProxyProtocol
 internal import Reactor
 internal import Settings
+internal import Wire
 
 /// A local service that a name leads to.
 ///
@@ -10,13 +12,21 @@ final class Backend {
     private static let connectMilliseconds: UInt64 = 5_000
 
     let endpoint: Endpoint
+    private let proxyProtocol: ProxyVersion?
     private var preferred: SocketAddress?
 
-    init(_ address: BackendAddress) {
-        switch address {
+    init(_ expose: AgentSettings.Expose) {
+        self.proxyProtocol = expose.proxyProtocol
+        switch expose.backend {
         case .tcp(let hostPort): self.endpoint = .host(hostPort.host, port: hostPort.port)
         case .unix(let path): self.endpoint = .unix(path: path)
         }
+    }
+
+    /// What the backend gets before the visitor's bytes: whose they are, if it wants to know.
+    func preface(of open: Open) -> [UInt8] {
+        guard let version = self.proxyProtocol else { return [] }
+        return ProxyHeader(source: open.visitor, destination: open.local).encoded(version)
     }
 
     func connect(loop: EventLoop, completion: @escaping (Result<SocketStream, UVError>) -> Void) -> Connector {

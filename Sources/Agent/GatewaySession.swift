@@ -45,16 +45,18 @@ final class GatewaySession {
         }
         self.owner.session(self, opened: open)
         self.connectors[key] = backend.connect(loop: self.connection.loop) { [weak self] result in
-            self?.connected(key, open.exposure, result)
+            self?.connected(key, open, backend, result)
         }
     }
 
-    private func connected(_ key: StreamKey, _ exposure: UInt16, _ result: Result<SocketStream, UVError>) {
+    private func connected(
+        _ key: StreamKey, _ open: Open, _ backend: Backend, _ result: Result<SocketStream, UVError>
+    ) {
         self.connectors[key] = nil
         switch result {
-        case .success(let socket): self.connection.accept(key, backend: socket)
+        case .success(let socket): self.connection.accept(key, backend: socket, preface: backend.preface(of: open))
         case .failure(let error):
-            self.owner.session(self, backendOf: exposure, failed: error)
+            self.owner.session(self, backendOf: open.exposure, failed: error)
             self.connection.abort(key, Self.code(of: error))
         }
     }

@@ -230,30 +230,28 @@ final class AgentSession {
 
     // MARK: - Visitors
 
-    func visitorArrived(_ stream: SocketStream, at exposure: Exposure) {
-        guard let peer = stream.peerAddress else { return stream.reset() }
-        let source = Source(key: peer.source, isLoopback: peer.isLoopback)
-        if let refusal = self.gateway.visitorRefusal(source) {
-            self.gateway.noisy("visitor \(peer) of '\(exposure.name)' refused: \(refusal)")
-            return stream.reset()
-        }
+    /// Opens a stream for a visitor that has a place in the book, and gives the place back if there is none.
+    ///
+    /// - Parameter first: bytes that were read already.
+    func letIn(_ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure) {
         if let most = self.limits.streams, self.connection.link.streamCount >= most {
-            self.gateway.visitorLeft(source)
-            self.gateway.noisy("visitor \(peer) of '\(exposure.name)' refused: the agent has \(most) streams already")
+            self.gateway.visitors.left(visitor.source)
+            self.gateway.noisy("\(visitor) of '\(exposure.name)' refused: the agent has \(most) streams already")
             return stream.reset()
         }
         let now = self.connection.loop.now
-        let visitor = WireAddress(peer)
-        let local = stream.localAddress.map { WireAddress($0) } ?? .none
+        let address = WireAddress(visitor.address)
+        let local = visitor.local.map { WireAddress($0) } ?? .none
         guard self.connection.isOpen, self.connection.makeRoom(),
-            let key = self.connection.link.open(exposure: exposure.number, visitor: visitor, local: local, now: now)
+            let key = self.connection.link.open(exposure: exposure.number, visitor: address, local: local, now: now)
         else {
-            self.gateway.visitorLeft(source)
-            self.gateway.noisy("visitor \(peer) of '\(exposure.name)' refused: the agent has no room for more streams")
+            self.gateway.visitors.left(visitor.source)
+            self.gateway.noisy("\(visitor) of '\(exposure.name)' refused: the agent has no room for more streams")
             return stream.reset()
         }
-        self.visitors[key] = source
-        self.connection.attach(key, exposure: exposure.number, visitor: visitor, socket: stream)
+        self.visitors[key] = visitor.source
+        let edge = self.connection.attach(key, exposure: exposure.number, visitor: address, socket: stream)
+        if let first { edge.send(first: first) }
     }
 
     private func name(of number: UInt16) -> String {
@@ -307,6 +305,7 @@ final class AgentSession {
     func tick() {
         self.connection.tick()
         self.probes.tick()
+        for exposure in self.exposures { exposure.tick() }
         if self.connection.isOpen, self.connection.link.phase == .up, self.connection.link.isWornOut {
             // The agent makes its next link, which takes the names over.
             self.connection.drain(text: "the stream ids of this link are used up")
@@ -356,7 +355,7 @@ extension AgentSession: LinkConnectionDelegate {
         case .silent(let exposure):
             return self.gateway.noisy("\(self.label): '\(exposure.name)' waits for its backend, which does not answer")
         }
-        if let source = self.visitors.removeValue(forKey: edge.key) { self.gateway.visitorLeft(source) }
+        if let source = self.visitors.removeValue(forKey: edge.key) { self.gateway.visitors.left(source) }
         let name = self.name(of: edge.exposure)
         switch end {
         case .finished: self.gateway.logger.debug("visitor \(edge.visitor) of '\(name)' done")
@@ -397,11 +396,5 @@ extension AgentSession: LinkConnectionDelegate {
             self.gateway.strangerLeft(self, end)
         }
         self.gateway.sessionClosed(self)
-    }
-}
-
-extension WireAddress {
-    init(_ address: SocketAddress) {
-        self.init(family: address.family.rawValue, bytes: (address.high, address.low), port: address.port)
     }
 }

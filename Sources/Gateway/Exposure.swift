@@ -16,6 +16,8 @@ final class Exposure {
     private(set) var number: UInt16
     private(set) weak var session: AgentSession?
     private unowned let gateway: GatewayServer
+    /// Nil until somebody comes from a trusted proxy.
+    private var entrance: ProxyEntrance?
     private(set) var isPublished = false
 
     init(
@@ -55,17 +57,37 @@ final class Exposure {
 
     /// Lets visitors in again that were left in the backlog.
     func resume() {
-        guard self.isPublished, self.session?.canOpen ?? false else { return }
+        guard self.isPublished else { return }
+        self.entrance?.letIn()
+        guard self.session?.canOpen ?? false else { return }
         self.listener.resume()
     }
 
-    func close() { self.listener.close() }
+    /// Looks at the deadlines; call it about once a second.
+    func tick() { self.entrance?.tick() }
+
+    func close() {
+        self.entrance?.close()
+        self.listener.close()
+    }
 }
 
 extension Exposure: TCPListenerDelegate {
     func listener(_ listener: TCPListener, didAccept stream: SocketStream) {
-        guard let session = self.session else { return stream.reset() }
-        session.visitorArrived(stream, at: self)
+        guard let session = self.session, let peer = stream.peerAddress else { return stream.reset() }
+        if self.gateway.visitors.isProxy(peer) {
+            let entrance = self.entrance ?? ProxyEntrance(exposure: self, gateway: self.gateway)
+            self.entrance = entrance
+            entrance.arrived(stream, from: peer)
+        } else {
+            let visitor = Visitor(address: peer, local: stream.localAddress, proxy: nil)
+            if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
+                self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)")
+                stream.reset()
+            } else {
+                session.letIn(visitor, stream, first: nil, at: self)
+            }
+        }
         // The next ones wait in the backlog until the agent has caught up.
         if !session.canOpen { listener.pause() }
     }

@@ -39,6 +39,7 @@ package final class GatewayServer {
     package let loop: EventLoop
     let logger: Logger
     let exposures: ExposureBook
+    let visitors: VisitorBook
     private let settings: GatewaySettings
     private let state: StateDirectory
     private let identity: Identity
@@ -48,7 +49,6 @@ package final class GatewayServer {
     private let plan: ResourcePlan
     private let authenticator: any Authenticator
     private var admission: Admission
-    private var visitors: VisitorGate
     private var doors: [Door] = []
     private var sessions: [UInt64: AgentSession] = [:]
     private var nextID: UInt64 = 1
@@ -90,7 +90,7 @@ package final class GatewayServer {
         }
         var visitorLimits = VisitorLimits()
         visitorLimits.total = self.plan.visitors
-        self.visitors = VisitorGate(limits: visitorLimits)
+        self.visitors = VisitorBook(loop: loop, limits: visitorLimits, proxies: settings.proxies)
         var admissionLimits = AdmissionLimits()
         admissionLimits.strangers = self.plan.strangers
         self.admission = Admission(limits: admissionLimits)
@@ -151,6 +151,10 @@ package final class GatewayServer {
             self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
         }
         self.exposures.start()
+        if !self.settings.proxies.isEmpty {
+            let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
+            self.logger.info("visitors from \(networks) must begin with a PROXY header, which is believed")
+        }
         let housekeeping = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
         housekeeping.start(after: 1_000, repeating: 1_000)
         self.housekeeping = housekeeping
@@ -292,20 +296,6 @@ package final class GatewayServer {
 
     // MARK: - Visitors
 
-    /// Why a visitor is not let in, if so; else it counts until `visitorLeft`.
-    func visitorRefusal(_ source: Source) -> String? {
-        switch self.visitors.arrived(from: source, now: self.loop.now) {
-        case .admit: nil
-        case .tooMany: "the gateway has as many visitors as it may have"
-        case .tooManyFromSource: "its address has too many connections"
-        case .tooFastFromSource: "its address connects too often"
-        }
-    }
-
-    func visitorLeft(_ source: Source) {
-        self.visitors.left(source)
-    }
-
     /// Logs what strangers and visitors could cause without end, and so not all of it.
     func noisy(_ message: @autoclosure () -> String) {
         guard self.noise.take(now: self.loop.now) else {
@@ -321,7 +311,7 @@ package final class GatewayServer {
     private func tick() {
         for session in self.sessions.values { session.tick() }
         self.exposures.tick()
-        self.visitors.forgetIdle(now: self.loop.now)
+        self.visitors.tick()
         let suspended = EventLoop.suspendedMilliseconds
         if suspended - self.suspended > Self.sleepThreshold {
             self.logger.info("the machine slept; asking all agents whether they are still there")

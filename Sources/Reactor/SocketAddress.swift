@@ -34,7 +34,7 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         SocketAddress(family: .ip6, high: 0, low: 1, port: port)
     }
 
-    private init(family: Family, high: UInt64, low: UInt64, port: UInt16, scope: UInt32 = 0) {
+    package init(family: Family, high: UInt64, low: UInt64, port: UInt16, scope: UInt32 = 0) {
         self.family = family
         self.high = high
         self.low = low

@@ -44,6 +44,8 @@ package final class Edge {
     private var end: StreamEnd?
     /// What came before the backend was connected: at most the window that HELLO promises.
     private var early = ByteQueue()
+    /// Bytes of ours before the visitor's that the kernel has not taken; no window counts them.
+    private var prefaceLeft = 0
     /// What the kernel held of our bytes when it was last looked at.
     private var lastUnacknowledged = 0
     /// Bytes of the current batch: the first in place, as there is rarely a second.
@@ -129,10 +131,19 @@ package final class Edge {
         self.settle()
     }
 
-    /// The backend is connected: what came early goes first.
-    func connected(_ socket: SocketStream) {
+    /// The socket had brought these before the edge had it: they go the way of those that it reads.
+    ///
+    /// - Precondition: there are no more of them than the window that HELLO promises.
+    package func send(first bytes: UnsafeRawBufferPointer) {
+        guard let socket = self.socket, bytes.count > 0 else { return }
+        self.socketStream(socket, didRead: bytes)
+    }
+
+    /// The backend is connected: after the preface goes what came early.
+    func connected(_ socket: SocketStream, preface: [UInt8]) {
         self.socket = socket
         self.begin(socket)
+        if !preface.isEmpty { self.prefaceLeft = preface.count - preface.withUnsafeBytes { socket.write($0) } }
         if !self.early.isEmpty {
             let written = self.early.withReadable { socket.write($0) }
             self.early.removeAll()
@@ -193,7 +204,10 @@ extension Edge: SocketStreamDelegate {
     }
 
     package func socketStream(_ stream: SocketStream, didWrite count: Int) {
-        self.connection.consumed(self.key, count)
+        // The preface was queued before all else.
+        let own = min(count, self.prefaceLeft)
+        self.prefaceLeft -= own
+        self.connection.consumed(self.key, count - own)
         self.settle()
     }
 

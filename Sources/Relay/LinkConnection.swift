@@ -152,11 +152,11 @@ package final class LinkConnection {
         return edge
     }
 
-    /// As the agent: the backend of a stream is connected. Closes the socket if the stream is gone meanwhile.
-    package func accept(_ key: StreamKey, backend socket: SocketStream) {
+    /// As the agent: the backend is connected and gets `preface` first. Closes it if the stream is gone meanwhile.
+    package func accept(_ key: StreamKey, backend socket: SocketStream, preface: [UInt8] = []) {
         guard self.isOpen, let edge = self.edge(key) else { return socket.close() }
         self.link.accept(key, now: self.loop.now)
-        edge.connected(socket)
+        edge.connected(socket, preface: preface)
         self.setNeedsFlush()
     }
 

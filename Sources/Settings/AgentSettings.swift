@@ -1,4 +1,5 @@
 import Glibc
+package import ProxyProtocol
 package import Wire
 
 /// What the command line of `diglett` says; nil and empty mean not given.
@@ -10,6 +11,7 @@ package struct AgentOptions: Sendable {
     package var tokenFile: String?
     package var pins: [String] = []
     package var publicPort: String?
+    package var proxyProtocol: String?
     package var output: String?
     package var once = false
     package var version1 = false
@@ -35,6 +37,8 @@ package struct AgentSettings: Sendable {
         package let backend: BackendAddress
         /// The wanted public port, or 0.
         package let port: UInt16
+        /// The form in which the backend is told the visitor's address; nil: it is not told.
+        package let proxyProtocol: ProxyVersion?
     }
 
     package let gateway: HostPort
@@ -98,6 +102,9 @@ package struct AgentSettings: Sendable {
             guard self.exposes.allSatisfy({ $0.port == 0 }) else {
                 throw SettingsError(at, "version 1 cannot ask for a public port")
             }
+            guard self.exposes.allSatisfy({ $0.proxyProtocol == nil }) else {
+                throw SettingsError(at, "version 1 does not tell visitors' addresses: leave proxy-protocol out")
+            }
         }
         self.debug = max(options.debug, given.debug ?? 0)
         self.stateDirectory = try StateDirectory.path(
@@ -111,17 +118,25 @@ package struct AgentSettings: Sendable {
         _ options: AgentOptions, _ sections: [TOMLFile.Section]
     ) throws(SettingsError) -> [Expose] {
         var result: [Expose] = []
-        func add(_ name: String, _ backend: String, _ port: UInt16, _ place: String) throws(SettingsError) {
+        func add(
+            _ name: String, _ backend: String, _ port: UInt16, _ proxy: ProxyVersion?, _ place: String
+        ) throws(SettingsError) {
             guard let valid = Name(name) else {
                 throw SettingsError(place, "the name '\(PeerText.escaped(name))' is not valid: \(Name.rule)")
             }
             guard !result.contains(where: { $0.name == valid }) else {
                 throw SettingsError(place, "the name '\(valid)' is given twice")
             }
-            result.append(Expose(name: valid, backend: try BackendAddress(backend, place: place), port: port))
+            let address = try BackendAddress(backend, place: place)
+            result.append(Expose(name: valid, backend: address, port: port, proxyProtocol: proxy))
         }
         // Names on the command line replace those of the file: mixing them would surprise.
         guard !options.names.isEmpty || options.backend != nil else {
+            guard options.proxyProtocol == nil else {
+                throw SettingsError(
+                    "option --proxy-protocol",
+                    "belongs to names of the command line: in a file each table [[expose]] has its own proxy-protocol")
+            }
             for section in sections {
                 guard let name = try section.string("name") else {
                     throw SettingsError(section.place(of: "name"), "a table [[expose]] needs a name")
@@ -133,8 +148,10 @@ package struct AgentSettings: Sendable {
                 guard let port = UInt16(exactly: number) else {
                     throw SettingsError(section.place(of: "public-port"), "\(number) is no port")
                 }
+                let proxy = try section.string("proxy-protocol")
+                let version = try Self.proxyVersion(proxy, place: section.place(of: "proxy-protocol"))
                 try section.finish()
-                try add(name, backend, port, section.place(of: "name"))
+                try add(name, backend, port, version, section.place(of: "name"))
             }
             guard !result.isEmpty else {
                 throw SettingsError("option -n", "missing: say under which name, -n example for instance")
@@ -154,10 +171,11 @@ package struct AgentSettings: Sendable {
             }
             port = number
         }
+        let proxy = try Self.proxyVersion(options.proxyProtocol, place: "option --proxy-protocol")
         var usesBackend = false
         for text in options.names {
             if let equals = text.firstIndex(of: "=") {
-                try add(String(text[..<equals]), String(text[text.index(after: equals)...]), port, "option -n")
+                try add(String(text[..<equals]), String(text[text.index(after: equals)...]), port, proxy, "option -n")
             } else {
                 guard let backend = options.backend else {
                     throw SettingsError(
@@ -165,13 +183,22 @@ package struct AgentSettings: Sendable {
                     )
                 }
                 usesBackend = true
-                try add(text, backend, port, "option -n")
+                try add(text, backend, port, proxy, "option -n")
             }
         }
         if let backend = options.backend, !usesBackend {
             throw SettingsError("backend", "'\(backend)' belongs to no name: every -n has its own")
         }
         return result
+    }
+
+    private static func proxyVersion(_ text: String?, place: String) throws(SettingsError) -> ProxyVersion? {
+        guard let text else { return nil }
+        guard let version = ProxyVersion(rawValue: text) else {
+            throw SettingsError(
+                place, "'\(PeerText.escaped(text))' is no version of the PROXY protocol: write v1 or v2")
+        }
+        return version
     }
 
     /// The token: from the command line, a file, the configuration, the one-line gateway address, or the environment.

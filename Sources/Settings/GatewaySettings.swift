@@ -12,6 +12,7 @@ package struct GatewayOptions: Sendable {
     package var agentsFile: String?
     package var tlsCertificate: String?
     package var tlsKey: String?
+    package var acceptProxyProtocol: [String] = []
 
     package init() {}
 }
@@ -45,6 +46,8 @@ package struct GatewaySettings: Sendable {
     package let probesBackends: Bool
     /// A certificate of a public authority, instead of the gateway's own.
     package let tlsFiles: (certificate: String, key: String)?
+    /// From where visitors' connections begin with a PROXY header, which is believed.
+    package let proxies: [Network]
 
     /// Finds everything that is wrong, not only the first of it.
     package init(_ options: GatewayOptions) throws(SettingsErrors) {
@@ -68,6 +71,7 @@ package struct GatewaySettings: Sendable {
         self.registrars = reader.registrars()
         self.probesBackends = reader.boolean("probe") ?? false
         self.tlsFiles = reader.tlsFiles()
+        self.proxies = reader.proxies()
         problems.attempt { () throws(SettingsError) in try reader.section?.finish() }
         try problems.throwIfAny()
     }
@@ -215,6 +219,20 @@ private struct Reader {
             }
         }
         return result
+    }
+
+    func proxies() -> [Network] {
+        var given: [String] = []
+        self.problems.attempt { () throws(SettingsError) in
+            given = try self.section?.strings("accept-proxy-protocol") ?? []
+        }
+        let areOptions = !self.options.acceptProxyProtocol.isEmpty
+        let place = self.place("accept-proxy-protocol", areOptions)
+        var networks: [Network] = []
+        for text in areOptions ? self.options.acceptProxyProtocol : given {
+            self.problems.attempt { () throws(SettingsError) in networks.append(try Network(text, place: place)) }
+        }
+        return networks
     }
 
     func tlsFiles() -> (certificate: String, key: String)? {

@@ -275,13 +275,18 @@ extension WireAddress: CustomStringConvertible {
     /// `192.0.2.1:80`, `[2001:db8::1]:80`, or `-` where there is none.
     package var description: String {
         switch self.family {
-        case 4:
-            let octets = (0..<4).map { String((self.high >> (56 - 8 * UInt64($0))) & 0xFF) }
-            return octets.joined(separator: ".") + ":\(self.port)"
-        case 6:
-            return "[\(self.ip6Text)]:\(self.port)"
-        default:
-            return "-"
+        case 4: "\(self.host):\(self.port)"
+        case 6: "[\(self.host)]:\(self.port)"
+        default: self.host
+        }
+    }
+
+    /// The address without brackets and port.
+    package var host: String {
+        switch self.family {
+        case 4: (0..<4).map { String((self.high >> (56 - 8 * UInt64($0))) & 0xFF) }.joined(separator: ".")
+        case 6: self.ip6Text
+        default: "-"
         }
     }
 

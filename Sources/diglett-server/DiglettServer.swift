@@ -79,6 +79,13 @@ struct DiglettServer: ParsableCommand {
     @Option(help: ArgumentHelp("The key of that certificate.", valueName: "file"))
     var tlsKey: String?
 
+    @Option(
+        name: .customLong("accept-proxy-protocol"),
+        help: ArgumentHelp(
+            "From where visitors come through a proxy that tells their addresses by a PROXY header; may be repeated.",
+            valueName: "network"))
+    var acceptProxyProtocol: [String] = []
+
     /// What the command line says, for the gateway and for its subcommands.
     var options: GatewayOptions {
         var options = GatewayOptions()
@@ -94,6 +101,7 @@ struct DiglettServer: ParsableCommand {
         options.agentsFile = self.agentsFile
         options.tlsCertificate = self.tlsCert
         options.tlsKey = self.tlsKey
+        options.acceptProxyProtocol = self.acceptProxyProtocol
         return options
     }
 

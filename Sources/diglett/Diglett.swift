@@ -56,6 +56,11 @@ struct Diglett: ParsableCommand {
     @Option(help: ArgumentHelp("The wanted public port. (default: the gateway chooses)", valueName: "port"))
     var publicPort: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Tell the services the visitors' addresses by a PROXY header, which they must expect.", valueName: "v1|v2"))
+    var proxyProtocol: String?
+
     @Option(help: ArgumentHelp("What to print: text, or json for one event a line.", valueName: "text|json"))
     var output: String?
 
@@ -90,6 +95,7 @@ struct Diglett: ParsableCommand {
         options.tokenFile = self.tokenFile
         options.pins = self.pins
         options.publicPort = self.publicPort
+        options.proxyProtocol = self.proxyProtocol
         options.output = self.output
         options.once = self.once
         options.version1 = self.version1

@@ -100,4 +100,27 @@ struct VisitorGateTests {
         #expect(gate.arrived(from: local, now: 0) == .tooMany)
         #expect(gate.count == 10)
     }
+
+    @Test("counts a proxy's connections in all until it says whose they are, and then by that source")
+    func unnamed() {
+        var limits = VisitorLimits()
+        limits.total = 5
+        limits.perSource = 1
+        limits.unnamed = 3
+        var gate = VisitorGate(limits: limits)
+        for _ in 0..<3 { #expect(gate.arrivedUnnamed() == .admit) }
+        #expect(gate.arrivedUnnamed() == .tooManyUnnamed)
+        #expect(gate.named(remote(1), now: 0) == .admit)
+        #expect(gate.named(remote(1), now: 0) == .tooManyFromSource)
+        #expect(gate.count == 2)
+        gate.unnamedLeft()
+        gate.left(remote(1))
+        #expect(gate.count == 0)
+        for _ in 0..<5 { #expect(gate.arrived(from: local, now: 0) == .admit) }
+        #expect(gate.arrivedUnnamed() == .tooMany)
+        gate.left(local)
+        #expect(gate.arrivedUnnamed() == .admit)
+        // Its own place is free for it.
+        #expect(gate.named(local, now: 0) == .admit)
+    }
 }

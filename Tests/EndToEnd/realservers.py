@@ -148,3 +148,111 @@ def python_http_server(stage, port, directory, bind):
         sys.executable, "-m", "http.server", "--directory", ".", "--bind", bind, str(port)], cwd=directory)
     wait_accepting(program, port)
     return program
+
+
+NGINX_STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+
+# Tells whoever asks whose connection it is, as the PROXY header says.
+NGINX_BEHIND_PROXY = """\
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen {listen} proxy_protocol;
+        root {directory}/files;
+        location = /who {{
+            return 200 "$proxy_protocol_addr $proxy_protocol_port $proxy_protocol_server_addr $proxy_protocol_server_port";
+        }}
+    }}
+}}
+"""
+
+NGINX_AS_PROXY = """\
+load_module {module};
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 256; }}
+stream {{
+    server {{
+        listen {listen};
+        proxy_pass {target};
+        proxy_protocol on;
+    }}
+}}
+"""
+
+HAPROXY_BEHIND_PROXY = """\
+defaults
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+frontend who
+    mode http
+    bind {listen} accept-proxy
+    http-request return status 200 content-type text/plain lf-string "%[src] %[src_port] %[dst] %[dst_port]"
+"""
+
+HAPROXY_AS_PROXY = """\
+defaults
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+listen front
+    mode tcp
+    bind {listen}
+    server gateway {target} {option}
+"""
+
+
+class ProxyServer:
+    """nginx or haproxy with a configuration of the test, on a port or a unix socket."""
+
+    def __init__(self, stage, kind, configuration, path=None, **fields):
+        program = require(kind)
+        directory = stage.new_directory(kind)
+        self.files = directory / "files"
+        self.files.mkdir()
+        self.port = None if path else free_port()
+        self.address = f"unix:{path}" if path else f"127.0.0.1:{self.port}"
+        listen = f"unix@{path}" if path else self.address
+        file = directory / f"{kind}.conf"
+        file.write_text(configuration.format(directory=directory, listen=listen, **fields))
+        arguments = ["-p", directory, "-c", file, "-e", "stderr"] if kind == "nginx" else ["-db", "-f", file]
+        self.program = stage.start(kind, [program, *arguments])
+        if path:
+            wait_until(lambda: os.path.exists(path), f"{kind} to listen on {path}")
+        else:
+            wait_accepting(self.program, self.port)
+
+
+def nginx_behind_proxy(stage):
+    """Answers /who with the addresses of the PROXY header, and serves `files`."""
+    return ProxyServer(stage, "nginx", NGINX_BEHIND_PROXY)
+
+
+def haproxy_behind_proxy(stage, path=None):
+    """Answers everything with the addresses of the PROXY header."""
+    return ProxyServer(stage, "haproxy", HAPROXY_BEHIND_PROXY, path)
+
+
+def nginx_as_proxy(stage, target):
+    """Carries connections to `target` behind a PROXY header of version 1, the only one that it writes."""
+    if not os.path.exists(NGINX_STREAM_MODULE):
+        raise unittest.SkipTest("libnginx-mod-stream is not installed")
+    return ProxyServer(stage, "nginx", NGINX_AS_PROXY, module=NGINX_STREAM_MODULE, target=target)
+
+
+def haproxy_as_proxy(stage, target, option):
+    """Carries connections to `target`; the option is send-proxy or send-proxy-v2."""
+    return ProxyServer(stage, "haproxy", HAPROXY_AS_PROXY, target=target, option=option)

@@ -1,4 +1,5 @@
 import Foundation
+import ProxyProtocol
 import Settings
 import Testing
 import Wire
@@ -102,6 +103,28 @@ struct ConfigurationTests {
         }
     }
 
+    @Test("of trusted proxies is read from a file, and the command line wins")
+    func proxies() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/server.toml"
+            var options = GatewayOptions()
+            options.stateDirectory = directory
+            #expect(try GatewaySettings(options).proxies.isEmpty)
+            options.configuration = path
+            try write("accept-proxy-protocol = [\"127.0.0.1\", \"10.0.0.0/8\", \"::1\"]\n", path)
+            #expect(
+                try GatewaySettings(options).proxies.map(\.description) == ["127.0.0.1/32", "10.0.0.0/8", "::1/128"])
+            try write("\naccept-proxy-protocol = [\"127.0.0.1\", \"10.1.0.0/8\"]\n", path)
+            #expect(message { try GatewaySettings(options) }.hasPrefix("\(path):2: '10.1.0.0/8' has bits"))
+            options.acceptProxyProtocol = ["192.0.2.0/24"]
+            #expect(try GatewaySettings(options).proxies.map(\.description) == ["192.0.2.0/24"])
+            options.acceptProxyProtocol = ["gateway.example.com"]
+            #expect(
+                message { try GatewaySettings(options) }
+                    .hasPrefix("option --accept-proxy-protocol: 'gateway.example.com' is no network"))
+        }
+    }
+
     @Test("of an agent has a table for each name")
     func agent() throws {
         try withDirectory { directory in
@@ -116,6 +139,7 @@ struct ConfigurationTests {
                 name = "Two"
                 backend = "unix:/x"
                 public-port = 31000
+                proxy-protocol = "v2"
                 """, path)
             var options = AgentOptions()
             options.configuration = path
@@ -124,6 +148,9 @@ struct ConfigurationTests {
             #expect(settings.gateway.description == "gw.example:20000")
             #expect(settings.exposes.map(\.name.text) == ["one", "two"])
             #expect(settings.exposes.map(\.port) == [0, 31_000])
+            #expect(settings.exposes.map(\.proxyProtocol) == [nil, .v2])
+            options.proxyProtocol = "v1"
+            #expect(message { try AgentSettings(options) }.hasPrefix("option --proxy-protocol: belongs to names"))
         }
     }
 
@@ -135,10 +162,14 @@ struct ConfigurationTests {
                 "gateway = \"g\"\n[[expose]]\nname = \"a\"\nbackend = \"1\"\n[[expose]]\nname = \"b\"\nport = 1\nbackend = \"1\"",
                 "gateway = \"g\"\n[[expose]]\nname = \"a_b\"\nbackend = \"1\"\n", "gateway = \"g\"\n[other]\nx = 1\n",
                 "gateway = \"g\"\n[[expose]]\nname = \"a\"\n",
+                "gateway = \"g\"\n[[expose]]\nname = \"a\"\nbackend = \"1\"\nproxy-protocol = \"v3\"",
+                "gateway = \"g\"\nv1 = true\n[[expose]]\nname = \"a\"\nbackend = \"1\"\nproxy-protocol = \"v1\"",
             ],
             [
                 ":3: unknown key 'bogus'", ":1: 'gateway' must be a text", ":2: ", ":7: unknown key 'port'",
                 ":3: the name 'a_b' is not valid", ":2: unknown key 'other'", ":3: 'a' needs a backend",
+                ":5: 'v3' is no version of the PROXY protocol: write v1 or v2",
+                ":2: version 1 does not tell visitors' addresses: leave proxy-protocol out",
             ]))
     func errors(_ text: String, _ expected: String) throws {
         try withDirectory { directory in
@@ -195,6 +226,9 @@ struct ConfigurationTests {
         #expect(error { $0.version1 = true } == "")
         #expect(error { ($0.version1, $0.publicPort) = (true, "4000") }.contains("cannot ask for a public port"))
         #expect(error { ($0.version1, $0.names) = (true, ["a", "b"]) }.contains("one name"))
+        #expect(error { $0.proxyProtocol = "v1" } == "")
+        #expect(error { $0.proxyProtocol = "2" }.contains("write v1 or v2"))
+        #expect(error { ($0.version1, $0.proxyProtocol) = (true, "v1") }.contains("does not tell visitors' addresses"))
         #expect(
             error { ($0.version1, $0.pins) = (true, ["sha256/" + String(repeating: "A", count: 43) + "="]) }
                 .contains("could be pinned"))

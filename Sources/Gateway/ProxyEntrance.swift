@@ -1,0 +1,101 @@
+internal import ProxyProtocol
+internal import Reactor
+internal import Timing
+
+/// Where connections of trusted proxies wait before they become streams of an exposure: for their header, and then, if
+/// the agent has not caught up with earlier ones, for room.
+///
+/// They belong to the exposure, not to its session: they stay when it moves to another link, and are reset when it is
+/// closed. Each holds a place in the ``VisitorBook`` all the time.
+final class ProxyEntrance {
+    /// A proxy sends the header at once (proxy-protocol.txt, 2); what takes longer is no proxy.
+    static let headerMilliseconds: Milliseconds = 5_000
+    /// As long as an agent may take to accept a stream: by then there is room, or it is gone.
+    static let roomMilliseconds: Milliseconds = 10_000
+
+    private unowned let exposure: Exposure
+    private unowned let gateway: GatewayServer
+    /// Those whose header is awaited.
+    private var silent: [ObjectIdentifier: ProxyConnection] = [:]
+    /// Those that wait for room, in the order of their headers.
+    private var ready: [ProxyConnection] = []
+
+    init(exposure: Exposure, gateway: GatewayServer) {
+        self.exposure = exposure
+        self.gateway = gateway
+    }
+
+    func arrived(_ stream: SocketStream, from proxy: SocketAddress) {
+        if let refusal = self.gateway.visitors.refusalOfUnnamed() {
+            self.gateway.noisy("visitor \(proxy) of '\(self.exposure.name)' refused: \(refusal)")
+            return stream.reset()
+        }
+        let connection = ProxyConnection(stream, from: proxy, entrance: self)
+        self.silent[ObjectIdentifier(connection)] = connection
+        connection.start(deadline: self.gateway.loop.now + Self.headerMilliseconds)
+    }
+
+    /// Lets those in that wait for room, as far as there is some.
+    func letIn() {
+        while !self.ready.isEmpty, let session = self.exposure.session, session.canOpen {
+            let connection = self.ready.removeFirst()
+            guard let (visitor, first) = connection.handOver() else { continue }
+            first.withUnsafeBytes { session.letIn(visitor, connection.stream, first: $0, at: self.exposure) }
+        }
+    }
+
+    /// Looks at the deadlines.
+    func tick() {
+        let now = self.gateway.loop.now
+        for connection in Array(self.silent.values) where now >= connection.deadline {
+            self.failed(connection, "no PROXY header within \(Self.headerMilliseconds / 1_000) s")
+        }
+        for connection in self.ready where now >= connection.deadline {
+            self.failed(connection, "the agent has no room for more streams")
+        }
+    }
+
+    /// Resets all that wait.
+    func close() {
+        for connection in Array(self.silent.values) + self.ready { self.remove(connection) }
+    }
+
+    // MARK: - From the connections
+
+    /// - Parameter rest: what followed the header in the read that ended it; valid during the call.
+    func headerArrived(_ connection: ProxyConnection, _ header: ProxyHeader, rest: UnsafeRawBufferPointer) {
+        self.silent[ObjectIdentifier(connection)] = nil
+        let stream = connection.stream
+        let visitor = Visitor(header, proxy: connection.proxy, local: stream.localAddress)
+        if let refusal = self.gateway.visitors.refusal(ofNamed: visitor.source) {
+            self.gateway.noisy("\(visitor) of '\(self.exposure.name)' refused: \(refusal)")
+            return connection.reset()
+        }
+        if self.ready.isEmpty, let session = self.exposure.session, session.canOpen {
+            connection.handedOver()
+            session.letIn(visitor, stream, first: rest, at: self.exposure)
+        } else {
+            connection.park(visitor, rest, deadline: self.gateway.loop.now + Self.roomMilliseconds)
+            self.ready.append(connection)
+        }
+        // The next ones wait in the backlog until the agent has caught up.
+        if !(self.exposure.session?.canOpen ?? false) { self.exposure.pause() }
+    }
+
+    func failed(_ connection: ProxyConnection, _ reason: String) {
+        let visitor = connection.visitor.map { "\($0)" } ?? "visitor \(connection.proxy)"
+        self.gateway.noisy("\(visitor) of '\(self.exposure.name)' refused: \(reason)")
+        self.remove(connection)
+    }
+
+    private func remove(_ connection: ProxyConnection) {
+        if let visitor = connection.visitor {
+            self.ready.removeAll { $0 === connection }
+            self.gateway.visitors.left(visitor.source)
+        } else {
+            self.silent[ObjectIdentifier(connection)] = nil
+            self.gateway.visitors.unnamedLeft()
+        }
+        connection.reset()
+    }
+}

@@ -1,0 +1,55 @@
+internal import Admission
+internal import Reactor
+internal import Settings
+internal import Wire
+
+/// Who visits: counts visitors against their limits, and knows which proxies may say who comes.
+final class VisitorBook {
+    private let loop: EventLoop
+    private let proxies: [Network]
+    private var gate: VisitorGate
+
+    init(loop: EventLoop, limits: VisitorLimits, proxies: [Network]) {
+        self.loop = loop
+        self.proxies = proxies
+        self.gate = VisitorGate(limits: limits)
+    }
+
+    /// Whether what comes from there begins with a PROXY header.
+    func isProxy(_ address: SocketAddress) -> Bool {
+        let address = WireAddress(address)
+        return self.proxies.contains { $0.contains(address) }
+    }
+
+    /// Why a visitor is not let in, if so; else it counts until `left`.
+    func refusal(of source: Source) -> String? {
+        Self.text(self.gate.arrived(from: source, now: self.loop.now))
+    }
+
+    /// Why a proxy's connection is not let in, if so; else it counts until `unnamedLeft` or `refusal(ofNamed:)`.
+    func refusalOfUnnamed() -> String? {
+        Self.text(self.gate.arrivedUnnamed())
+    }
+
+    /// Why a visitor that a proxy has named is not let in, if so; else it counts until `left`.
+    func refusal(ofNamed source: Source) -> String? {
+        Self.text(self.gate.named(source, now: self.loop.now))
+    }
+
+    func left(_ source: Source) { self.gate.left(source) }
+
+    func unnamedLeft() { self.gate.unnamedLeft() }
+
+    /// Call it about once a second.
+    func tick() { self.gate.forgetIdle(now: self.loop.now) }
+
+    private static func text(_ verdict: VisitorGate.Verdict) -> String? {
+        switch verdict {
+        case .admit: nil
+        case .tooMany: "the gateway has as many visitors as it may have"
+        case .tooManyFromSource: "its address has too many connections"
+        case .tooFastFromSource: "its address connects too often"
+        case .tooManyUnnamed: "too many PROXY headers are waited for"
+        }
+    }
+}

@@ -1,0 +1,191 @@
+internal import Wire
+
+/// Why bytes are no PROXY header. Whoever sent them is to blame; the texts are for a log.
+package enum ProxyFault: String, Error, Equatable, Sendable, CustomStringConvertible {
+    case noHeader = "it does not begin with a PROXY header"
+    case lineTooLong = "the PROXY line is longer than 107 bytes"
+    case badLineEnd = "the PROXY line does not end in CR LF"
+    case badProtocol = "the PROXY line names neither TCP4, TCP6 nor UNKNOWN"
+    case badFields = "the PROXY line has not two addresses and two ports"
+    case badAddress = "an address of the PROXY line is none of its family"
+    case badPort = "a port of the PROXY line is none"
+    case badVersion = "the PROXY header has an unknown version"
+    case badCommand = "the PROXY header has an unknown command"
+    case badFamily = "the PROXY header has an unknown family or transport"
+    case tooLong = "the PROXY header is longer than 2064 bytes"
+    case tooShort = "the PROXY header is too short for its addresses"
+    case badExtension = "an extension of the PROXY header goes beyond its end"
+
+    package var description: String { self.rawValue }
+}
+
+/// Reads one PROXY header of either version, in pieces as they come.
+///
+/// ```
+///            'P'                  "PROXY "              CR LF
+///   start ─────────► signature ────────────────► line ─────────► header
+///     │     0x0D          │    12 bytes                16 bytes         its length
+///     └──────────────► signature ─────────► fixed part ─────────► body ───────────► header
+///   any ── a byte that cannot stand there ──► invalid
+/// ```
+///
+/// Each byte is judged as it comes, so that whoever speaks another protocol is noticed at its first. At most 2,064
+/// bytes are held.
+package struct ProxyHeaderDecoder: Sendable {
+    package enum Progress: Equatable, Sendable {
+        /// The header is not yet whole; all bytes were used.
+        case needMore
+        /// The header, and how many of the bytes that were given last belong to it. What follows is the visitor's.
+        case header(ProxyHeader, byteCount: Int)
+        case invalid(ProxyFault)
+    }
+
+    private enum State {
+        /// Until it is clear which version it is.
+        case start
+        case line
+        case fixed
+        /// Until `end` bytes are there.
+        case body(ProxyCommand, UInt8, end: Int)
+    }
+
+    private var state = State.start
+    private var bytes: [UInt8] = []
+    /// Once it is known, nothing changes it.
+    private var outcome: Progress?
+
+    package init() {}
+
+    /// Takes what has come. After a header or a fault nothing more is taken: a header then has no bytes.
+    package mutating func received(_ piece: RawSpan) -> Progress {
+        switch self.outcome {
+        case .header(let header, _): return .header(header, byteCount: 0)
+        case .invalid(let fault): return .invalid(fault)
+        case .needMore, nil: break
+        }
+        for index in 0..<piece.byteCount {
+            do throws(ProxyFault) {
+                self.bytes.append(unsafe piece.unsafeLoad(fromByteOffset: index, as: UInt8.self))
+                guard let header = try self.judgeLast() else { continue }
+                let progress = Progress.header(header, byteCount: index + 1)
+                self.outcome = progress
+                self.bytes = []
+                return progress
+            } catch {
+                self.outcome = .invalid(error)
+                self.bytes = []
+                return .invalid(error)
+            }
+        }
+        return .needMore
+    }
+
+    /// Looks at the byte that came last; returns the header when it is whole.
+    private mutating func judgeLast() throws(ProxyFault) -> ProxyHeader? {
+        let count = self.bytes.count
+        switch self.state {
+        case .start:
+            let expected = self.bytes[0] == ProxyHeader.word[0] ? ProxyHeader.word : ProxyHeader.signature
+            guard self.bytes[count - 1] == expected[count - 1] else { throw .noHeader }
+            if count == expected.count { self.state = expected == ProxyHeader.word ? .line : .fixed }
+            return nil
+        case .line:
+            // Whatever stands in an UNKNOWN line is skipped up to its end, but that is one CR LF.
+            if self.bytes[count - 2] == UInt8(ascii: "\r") {
+                guard self.bytes[count - 1] == UInt8(ascii: "\n") else { throw .badLineEnd }
+                return try Self.line(self.bytes[ProxyHeader.word.count..<(count - 2)])
+            }
+            guard self.bytes[count - 1] != UInt8(ascii: "\n") else { throw .badLineEnd }
+            guard count < ProxyHeader.maximumLine else { throw .lineTooLong }
+            return nil
+        case .fixed:
+            return try self.judgeFixed()
+        case .body(let command, let family, let end):
+            guard count == end else { return nil }
+            return try Self.body(command, family, self.bytes[ProxyHeader.fixedSize...])
+        }
+    }
+
+    private mutating func judgeFixed() throws(ProxyFault) -> ProxyHeader? {
+        let command = self.bytes[12]
+        guard command >> 4 == 2 else { throw .badVersion }
+        guard let command = ProxyCommand(rawValue: command) else { throw .badCommand }
+        guard self.bytes.count == ProxyHeader.fixedSize else { return nil }
+        let length = Int(self.bytes[14]) << 8 | Int(self.bytes[15])
+        guard length <= ProxyHeader.maximumBody else { throw .tooLong }
+        guard length > 0 else { return try Self.body(command, self.bytes[13], []) }
+        self.state = .body(command, self.bytes[13], end: ProxyHeader.fixedSize + length)
+        return nil
+    }
+
+    // MARK: - Version 1
+
+    /// What stands between `PROXY ` and the line's end.
+    private static func line(_ text: ArraySlice<UInt8>) throws(ProxyFault) -> ProxyHeader {
+        let fields = text.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
+        let family: UInt8
+        switch fields.first.map({ String(decoding: $0, as: UTF8.self) }) {
+        case "UNKNOWN": return .local
+        case "TCP4": family = 4
+        case "TCP6": family = 6
+        default: throw .badProtocol
+        }
+        guard fields.count == 5 else { throw .badFields }
+        guard let sourcePort = DecimalText.value(fields[3], most: 65_535),
+            let destinationPort = DecimalText.value(fields[4], most: 65_535)
+        else { throw .badPort }
+        guard let source = WireAddress(host: fields[1], port: UInt16(sourcePort)), source.family == family,
+            let destination = WireAddress(host: fields[2], port: UInt16(destinationPort)), destination.family == family
+        else { throw .badAddress }
+        return .proxied(source: source, destination: destination)
+    }
+
+    // MARK: - Version 2
+
+    /// Addresses and extensions.
+    private static func body(
+        _ command: ProxyCommand, _ family: UInt8, _ body: ArraySlice<UInt8>
+    ) throws(ProxyFault) -> ProxyHeader {
+        // "The receiver must ... discard the protocol block including the family" (2.2).
+        if command == .local { return .local }
+        guard let family = ProxyFamily(rawValue: family) else { throw .badFamily }
+        guard family != .unspecified else { return .local }
+        guard body.count >= family.size else { throw .tooShort }
+        try Self.skipExtensions(body.dropFirst(family.size))
+        switch family {
+        case .unspecified, .unixStream, .unixDatagram:
+            // Paths of the proxy's machine tell nobody here who it is.
+            return .local
+        case .tcp4, .udp4: return Self.addresses(Array(body.prefix(family.size)), family: 4, size: 4)
+        case .tcp6, .udp6: return Self.addresses(Array(body.prefix(family.size)), family: 6, size: 16)
+        }
+    }
+
+    /// `source | destination | source port u16 | destination port u16`
+    private static func addresses(_ bytes: [UInt8], family: UInt8, size: Int) -> ProxyHeader {
+        func number(_ range: Range<Int>) -> UInt64 { bytes[range].reduce(0) { $0 << 8 | UInt64($1) } }
+        func address(_ index: Int) -> WireAddress {
+            let start = index * size
+            let port = 2 * size + 2 * index
+            return WireAddress(
+                family: family,
+                bytes: size == 4
+                    ? (number(start..<(start + 4)) << 32, 0)
+                    : (number(start..<(start + 8)), number((start + 8)..<(start + 16))),
+                port: UInt16(truncatingIfNeeded: number(port..<(port + 2))))
+        }
+        return .proxied(source: address(0), destination: address(1))
+    }
+
+    /// `type u8 | length u16 | value`, up to the end (2.2.1 to 2.2.8). None of them changes the addresses.
+    private static func skipExtensions(_ bytes: ArraySlice<UInt8>) throws(ProxyFault) {
+        var rest = bytes
+        while !rest.isEmpty {
+            let header = Array(rest.prefix(3))
+            guard header.count == 3 else { throw .badExtension }
+            let size = 3 + (Int(header[1]) << 8 | Int(header[2]))
+            guard rest.count >= size else { throw .badExtension }
+            rest = rest.dropFirst(size)
+        }
+    }
+}

@@ -1,0 +1,107 @@
+/// Numeric addresses as text, read strictly: no names, no zones, no octal, no blanks.
+extension WireAddress {
+    /// Longest text of an address, `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
+    package static let maximumText = 45
+
+    /// Reads `192.0.2.1` or one of the forms of RFC 4291, 2.2; nil when the text is neither.
+    package init?(host: some Collection<UInt8>, port: UInt16) {
+        guard host.count <= Self.maximumText else { return nil }
+        if host.contains(UInt8(ascii: ":")) {
+            guard let (high, low) = Self.ip6(Array(host)) else { return nil }
+            self.init(family: 6, bytes: (high, low), port: port)
+        } else {
+            guard let word = Self.ip4(host) else { return nil }
+            self.init(family: 4, bytes: (UInt64(word) << 32, 0), port: port)
+        }
+    }
+
+    /// The same address as IPv4 if it is an IPv4-mapped one, `::ffff:192.0.2.1` (RFC 4291, 2.5.5.2); else itself.
+    package var unmapped: WireAddress {
+        guard self.family == 6, self.high == 0, self.low >> 32 == 0xFFFF else { return self }
+        return WireAddress(family: 4, bytes: (self.low << 32, 0), port: self.port)
+    }
+
+    /// Four decimal numbers without leading zeros, which some programs take for octal.
+    private static func ip4(_ text: some Collection<UInt8>) -> UInt32? {
+        let parts = text.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        guard parts.count == 4 else { return nil }
+        var word: UInt32 = 0
+        for part in parts {
+            guard let octet = DecimalText.value(part, most: 255) else { return nil }
+            word = word << 8 | UInt32(octet)
+        }
+        return word
+    }
+
+    /// Eight groups of one to four hexadecimal digits; `::` once for one or more groups of zeros; the last two groups
+    /// may be written as an IPv4 address.
+    private static func ip6(_ text: [UInt8]) -> (high: UInt64, low: UInt64)? {
+        var groups: [UInt16] = []
+        var gap: Int?
+        var rest = text[...]
+        if rest.starts(with: [UInt8(ascii: ":")]) {
+            guard rest.starts(with: [UInt8(ascii: ":"), UInt8(ascii: ":")]) else { return nil }
+            gap = 0
+            rest = rest.dropFirst(2)
+        }
+        while !rest.isEmpty {
+            let part = rest.prefix { $0 != UInt8(ascii: ":") }
+            rest = rest.dropFirst(part.count)
+            if rest.isEmpty, part.contains(UInt8(ascii: ".")) {
+                guard let word = Self.ip4(part) else { return nil }
+                groups += [UInt16(word >> 16), UInt16(truncatingIfNeeded: word)]
+                break
+            }
+            guard let group = Self.group(part), groups.count < 8 else { return nil }
+            groups.append(group)
+            guard !rest.isEmpty else { break }
+            rest = rest.dropFirst()
+            if rest.first == UInt8(ascii: ":") {
+                guard gap == nil else { return nil }
+                gap = groups.count
+                rest = rest.dropFirst()
+            } else if rest.isEmpty {
+                return nil
+            }
+        }
+        if let gap {
+            guard groups.count < 8 else { return nil }
+            groups.insert(contentsOf: repeatElement(0, count: 8 - groups.count), at: gap)
+        }
+        guard groups.count == 8 else { return nil }
+        func word(_ range: Range<Int>) -> UInt64 { groups[range].reduce(0) { $0 << 16 | UInt64($1) } }
+        return (word(0..<4), word(4..<8))
+    }
+
+    private static func group(_ digits: ArraySlice<UInt8>) -> UInt16? {
+        guard (1...4).contains(digits.count) else { return nil }
+        var value: UInt16 = 0
+        for digit in digits {
+            let nibble: UInt8
+            switch digit {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): nibble = digit - UInt8(ascii: "0")
+            case UInt8(ascii: "a")...UInt8(ascii: "f"): nibble = digit - UInt8(ascii: "a") + 10
+            case UInt8(ascii: "A")...UInt8(ascii: "F"): nibble = digit - UInt8(ascii: "A") + 10
+            default: return nil
+            }
+            value = value << 4 | UInt16(nibble)
+        }
+        return value
+    }
+}
+
+/// Numbers as people write them.
+package enum DecimalText {
+    /// The number that the digits make, without sign, blanks or leading zeros; nil when it is above `most` or none.
+    package static func value(_ digits: some Collection<UInt8>, most: Int) -> Int? {
+        // Five digits hold a port and cannot overflow.
+        guard (1...5).contains(digits.count) else { return nil }
+        var value = 0
+        for digit in digits {
+            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(digit) else { return nil }
+            value = value * 10 + Int(digit - UInt8(ascii: "0"))
+        }
+        if digits.first == UInt8(ascii: "0"), digits.count > 1 { return nil }
+        return value <= most ? value : nil
+    }
+}

@@ -1,0 +1,195 @@
+import Agent
+import AgentCore
+import Foundation
+import Gateway
+import Logging
+import ProxyProtocol
+import Reactor
+import Settings
+import Testing
+import Wire
+
+/// Gateway, agent, backend and visitor on one loop of one process: what the sanitizers can see whole.
+final class World {
+    let loop: EventLoop
+    let directory: String
+    let gateway: GatewayServer
+    let log: LogLines
+    private(set) var agents: [AgentProgram] = []
+
+    /// - Parameter proxies: networks from which visitors come with a PROXY header.
+    init(ports: String? = nil, proxies: [String] = [], configuration: String? = nil) throws {
+        self.loop = try EventLoop()
+        self.directory =
+            FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
+        self.log = LogLines()
+        var options = GatewayOptions()
+        options.listen = ["127.0.0.1:0"]
+        options.listenVersion1 = ["127.0.0.1:0"]
+        options.stateDirectory = "\(self.directory)/gateway"
+        options.exposePorts = ports
+        options.acceptProxyProtocol = proxies
+        if let configuration {
+            try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
+            options.configuration = "\(self.directory)/server.toml"
+            try configuration.write(toFile: "\(self.directory)/server.toml", atomically: true, encoding: .utf8)
+        }
+        self.gateway = try GatewayServer(
+            loop: self.loop, settings: try GatewaySettings(options), logger: self.log.logger)
+        try self.gateway.start()
+    }
+
+    func startAgent(
+        _ names: [String], state: String = "agent", once: Bool = false, version1: Bool = false,
+        proxyProtocol: ProxyVersion? = nil
+    ) throws -> AgentProgram {
+        var options = AgentOptions()
+        let doors = version1 ? self.gateway.version1Addresses : self.gateway.agentAddresses
+        options.gateway = try #require(doors.first).description
+        options.version1 = version1
+        options.names = names
+        options.proxyProtocol = proxyProtocol?.rawValue
+        options.stateDirectory = "\(self.directory)/\(state)"
+        options.once = once
+        options.output = "json"
+        let agent = try AgentProgram(
+            loop: self.loop, settings: try AgentSettings(options), logger: self.log.logger, ask: nil)
+        self.agents.append(agent)
+        agent.start()
+        return agent
+    }
+
+    /// Waits until the gateway has logged a registration, and returns the port.
+    func port(of name: String, registration: Int = 1) throws -> UInt16 {
+        let prefix = "register domain '\(name)' -> '"
+        #expect(self.loop.run { self.log.lines.filter { $0.hasPrefix(prefix) }.count >= registration })
+        let line = try #require(self.log.lines.last { $0.hasPrefix(prefix) })
+        return try #require(UInt16(line.dropFirst(prefix.count).dropLast()))
+    }
+
+    /// Ends both programs; the loop must then have nothing left to do.
+    func finish() {
+        for agent in self.agents { agent.stop() }
+        self.gateway.stop()
+        self.loop.run()
+        self.loop.close()
+        try? FileManager.default.removeItem(atPath: self.directory)
+    }
+}
+
+/// A logger that keeps its lines.
+final class LogLines {
+    final class Store: @unchecked Sendable {
+        // Everything of a world happens on the thread of its loop.
+        var lines: [String] = []
+    }
+
+    private struct Handler: LogHandler {
+        let store: Store
+        var logLevel = Logger.Level.debug
+        var metadata: Logger.Metadata = [:]
+
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { self.metadata[key] }
+            set { self.metadata[key] = newValue }
+        }
+
+        func log(event: LogEvent) { self.store.lines.append("\(event.message)") }
+    }
+
+    private let store = Store()
+    let logger: Logger
+
+    init() {
+        let store = self.store
+        self.logger = Logger(label: "test", factory: { _ in Handler(store: store) })
+    }
+
+    var lines: [String] { self.store.lines }
+}
+
+/// Answers each connection with what it got.
+final class EchoBackend: TCPListenerDelegate {
+    let listener: TCPListener
+    let echoes: Connection.Echo
+    var connections: [Connection] = []
+
+    init(loop: EventLoop, echoes: Connection.Echo = .atEnd) throws {
+        self.echoes = echoes
+        self.listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+        self.listener.delegate = self
+    }
+
+    func listener(_ listener: TCPListener, didAccept stream: SocketStream) {
+        self.connections.append(Connection(stream, echoes: self.echoes))
+    }
+
+    func listener(_ listener: TCPListener, didFail error: UVError) {}
+
+    /// Closes the connections so far.
+    func forget() {
+        for connection in self.connections { connection.stream.close() }
+        self.connections = []
+    }
+}
+
+final class Connection: SocketStreamDelegate {
+    enum Echo { case never, atOnce, atEnd }
+
+    let stream: SocketStream
+    private let echoes: Echo
+    var received: [UInt8] = []
+    var hasEnded = false
+    var error: UVError?
+
+    init(_ stream: SocketStream, echoes: Echo = .never) {
+        self.stream = stream
+        self.echoes = echoes
+        stream.delegate = self
+        stream.startReading()
+    }
+
+    func readAllowance(_ stream: SocketStream) -> Int { .max }
+
+    func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        self.received += Array(bytes)
+        if self.echoes == .atOnce { _ = stream.write(bytes) }
+    }
+
+    func socketStreamDidReachEnd(_ stream: SocketStream) {
+        self.hasEnded = true
+        guard self.echoes != .never else { return }
+        if self.echoes == .atEnd { _ = self.received.withUnsafeBytes { stream.write($0) } }
+        stream.shutdownWriting()
+    }
+
+    func socketStream(_ stream: SocketStream, didWrite count: Int) {}
+
+    func socketStream(_ stream: SocketStream, didFail error: UVError) {
+        self.error = error
+        stream.close()
+    }
+
+    func socketStreamDidClose(_ stream: SocketStream) {}
+}
+
+extension World {
+    func visit(_ port: UInt16) throws -> Connection {
+        var made: Connection?
+        let connector = Connector.connect(loop: self.loop, to: .host("127.0.0.1", port: port), timeout: 5_000) {
+            if case .success(let stream) = $0 { made = Connection(stream) }
+        }
+        #expect(self.loop.run { made != nil })
+        _ = connector
+        return try #require(made)
+    }
+
+    /// Lets the loop handle what has happened, so that what is written next is read apart.
+    func turn() {
+        var hasRun = false
+        _ = self.loop.run {
+            defer { hasRun = true }
+            return hasRun
+        }
+    }
+}
