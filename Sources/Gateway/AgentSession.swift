@@ -164,6 +164,11 @@ final class AgentSession {
                 register.exposure, code,
                 text: code == .portNotAllowed ? "the port is not allowed" : "the name is not allowed")
         }
+        if register.port != 0, !ports.isEmpty, !ports.contains(where: { $0.contains(register.port) }) {
+            self.gateway.logger.warning(
+                "\(self.label): name '\(name)' refused: it may not have the port \(register.port)")
+            return self.answer(register.exposure, .portNotAllowed, text: "the port is not allowed")
+        }
         if let most = self.limits.names, self.gateway.exposures.nameCount(of: identity, except: name) >= most {
             self.gateway.logger.warning("\(self.label): name '\(name)' refused: it has \(most) names already")
             return self.answer(register.exposure, .tooManyNames, text: "at most \(most) names are allowed")
@@ -291,11 +296,16 @@ final class AgentSession {
                 hasAnswer = true
                 self?.rechecks[number] = nil
                 guard let self, let exposure, self.exposures.contains(where: { $0 === exposure }),
-                    case .refused(_, let reason) = verdict
+                    case .refused(let code, let reason) = verdict
                 else { return }
+                // Nobody has said no.
+                guard code != .overloaded else {
+                    return self.gateway.logger.warning("\(self.label): '\(exposure.name)' stays as it is: \(reason)")
+                }
                 self.gateway.logger.warning("\(self.label): the right to '\(exposure.name)' is gone: \(reason)")
                 self.answer(number, .revoked, text: "the right to the name was withdrawn")
                 self.drop(exposure)
+                self.connection.abortStreams(of: number, .revoked)
             }
             if !hasAnswer { self.rechecks[number] = question }
         }

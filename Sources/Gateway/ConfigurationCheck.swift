@@ -6,7 +6,15 @@ package import Settings
 package enum ConfigurationCheck {
     /// - Returns: what was looked at, a line each.
     package static func run(_ options: GatewayOptions) throws(SettingsErrors) -> [String] {
-        let settings = try GatewaySettings(options)
+        let settings: GatewaySettings
+        do throws(SettingsErrors) { settings = try GatewaySettings(options) } catch {
+            // The agents file can be looked at all the same.
+            guard let path = GatewaySettings.agentsFile(options), FileAccess.exists(path) else { throw error }
+            do throws(SettingsErrors) { _ = try AgentsFile(path: path) } catch let more {
+                throw SettingsErrors(error.all + more.all)
+            }
+            throw error
+        }
         var notes: [String] = []
         var problems: [SettingsError] = []
         switch settings.authentication {

@@ -255,7 +255,7 @@ package final class GatewayServer {
     func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> any Cancellable {
         DeadlinedOperation(
             loop: self.loop, milliseconds: Self.moduleDeadline,
-            late: .refused(.nameNotAllowed, reason: "the authenticator did not answer in time"),
+            late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
             start: { self.authenticator.authorize(request, completion: $0) }, completion: completion)
     }
 

@@ -51,7 +51,7 @@ final class RegistrarDriver {
     /// Wishes that came before the registrar was reset.
     private var early: [Wish]? = []
     private var resetting: (any Cancellable)?
-    private var isFailing = false
+    private var lastFailure: String?
     private var lastTimer: LoopTimer?
     private var isClosing = false
 
@@ -151,6 +151,8 @@ final class RegistrarDriver {
             completion(nil)
         case (.withdraw, .success): self.finish(job)
         case (.publish(let exposure, let completion), .failure(let error)) where job.attempts >= Self.publishAttempts:
+            self.logger.warning(
+                "'\(name)' cannot be published by the registrar \(self.registrar.label) now: \(error.reason)")
             self.finish(job)
             completion(error.reason)
             // Half of it may have been done.
@@ -179,11 +181,13 @@ final class RegistrarDriver {
     private func note(_ result: Result<Void, RegistrarError>, _ what: String) {
         switch result {
         case .success:
-            if self.isFailing { self.logger.notice("the registrar \(self.registrar.label) works again") }
-            self.isFailing = false
+            if self.lastFailure != nil { self.logger.notice("the registrar \(self.registrar.label) works again") }
+            self.lastFailure = nil
         case .failure(let error):
-            self.logger.error("the registrar \(self.registrar.label) cannot \(what): \(error.reason)")
-            self.isFailing = true
+            let text = "the registrar \(self.registrar.label) cannot \(what): \(error.reason)"
+            // What fails again and again in the same way is said once.
+            if text == self.lastFailure { self.logger.debug("\(text)") } else { self.logger.error("\(text)") }
+            self.lastFailure = text
         }
     }
 

@@ -166,6 +166,11 @@ package final class LinkConnection {
         self.edge(key)?.abort(.abandoned(code))
     }
 
+    /// Resets all streams of an exposure and cuts their edges.
+    package func abortStreams(of exposure: UInt16, _ code: ErrorCode) {
+        for case let edge? in self.edges where edge.exposure == exposure { self.abort(edge.key, code) }
+    }
+
     /// Ends the link after telling the peer why.
     package func end(_ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
         guard self.isOpen else { return }

@@ -76,6 +76,19 @@ package struct GatewaySettings: Sendable {
         try problems.throwIfAny()
     }
 
+    /// Which agents file is meant, as far as it can be told although something else is wrong.
+    package static func agentsFile(_ options: GatewayOptions) -> String? {
+        let reader = Reader(options, Problems())
+        guard
+            let directory = try? StateDirectory.path(
+                options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
+        else { return nil }
+        switch reader.authentication(directory) {
+        case .byDefault(let path), .file(let path): return path
+        case .open, .hook, nil: return nil
+        }
+    }
+
     /// Where the agents stand unless another file is named.
     package static func agentsFile(in stateDirectory: String) -> String { "\(stateDirectory)/agents.toml" }
 }

@@ -86,6 +86,16 @@ struct Diglett: ParsableCommand {
     @Argument(help: "The service: HOST:PORT, PORT or unix:PATH.")
     var backend: String?
 
+    /// `key` would be taken for a backend otherwise.
+    static func main() {
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        if arguments.first == KeyCommand.configuration.commandName {
+            KeyCommand.main(Array(arguments.dropFirst()))
+        } else {
+            Self.main(arguments)
+        }
+    }
+
     mutating func run() throws {
         var options = AgentOptions()
         options.gateway = self.gateway

@@ -11,14 +11,15 @@ struct KeyCommand: ParsableCommand {
         abstract: "Makes a key for this agent, if it has none, and prints its pin.",
         discussion: """
             With the pin, the gateway's operator lets the agent in: diglett-server agent pin NAME PIN. Then no token is \
-            needed. The key stays in the state directory (--state-dir).
+            needed. The key stays in the state directory.
             """)
 
-    @ParentCommand var parent: Diglett
+    @Option(help: ArgumentHelp("The agent's state directory. (default: below ~/.local/state)", valueName: "dir"))
+    var stateDir: String?
 
     func run() throws {
         do {
-            let directory = try StateDirectory.path(self.parent.stateDir, program: "diglett")
+            let directory = try StateDirectory.path(self.stateDir, program: "diglett")
             print(try AgentKey.pin(stateDirectory: directory))
         } catch {
             FileHandle.standardError.write(Data("error: \(error)\n".utf8))

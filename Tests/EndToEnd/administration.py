@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import threading
@@ -93,6 +94,14 @@ class AgentsFile:
     def wait_read(self, since):
         """Waits until the running gateway has taken the file, after line `since` of its log."""
         self._gateway.wait_log(r"read \d+ agents from ", since=since)
+
+    def read_now(self):
+        """Has the gateway read the file, where its finding the change is not what is tested."""
+        since = len(self._gateway.stderr)
+        self._gateway.send_signal(signal.SIGHUP)
+        # What it says before, it may say of a look of its own.
+        self._gateway.wait_log("SIGHUP", since=since)
+        self.wait_read(since)
 
 
 def agent_key(state):

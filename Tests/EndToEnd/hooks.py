@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from harness import Failure, wait_until
+from harness import wait_until
 
 # Isolated and without site-packages: it starts in a few milliseconds.
 FRAME = '''\
@@ -137,7 +137,4 @@ def wait_file(path, timeout=15.0):
     def content():
         return path.exists() and path.read_text()
 
-    text = wait_until(content, f"{path} to be written", timeout)
-    if not os.path.isfile(path):
-        raise Failure(f"{path} is no file")
-    return text
+    return wait_until(content, f"{path} to be written", timeout)

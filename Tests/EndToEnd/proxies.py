@@ -269,29 +269,13 @@ class HaproxyProxy(MapFileProxy):
         configuration = self.directory / "haproxy.cfg"
         configuration.write_text(HAPROXY.format(
             directory=self.directory, http=self.http_port, https=self.https_port, bundle=self.authority.bundle))
-        self.pid_file = self.directory / "haproxy.pid"
-        self.reload = [self.script(HAPROXY_UPDATE.format(
-            python=sys.executable, file=str(self.map_file), admin=str(self.directory / "admin")))]
+        script = self.directory / "reload"
+        script.write_text(HAPROXY_UPDATE.format(
+            python=sys.executable, file=str(self.map_file), admin=str(self.directory / "admin")))
+        script.chmod(0o700)
+        self.reload = [script]
         self.program = self.stage.start(
-            "haproxy", [program, "-W", "-db", "-p", self.pid_file, "-f", configuration], Family)
-
-    def script(self, text):
-        path = self.directory / "reload"
-        path.write_text(text)
-        path.chmod(0o700)
-        return path
-
-
-class HaproxyBySignal(HaproxyProxy):
-    """HAProxy that reads everything anew."""
-
-    def start(self):
-        super().start()
-        self.reload = [self.script(f"#!/bin/sh\nkill -USR2 $(cat {self.pid_file})\n")]
-
-    def wait_loaded(self, times):
-        """Waits until it has read its configuration so often."""
-        wait_until(lambda: self.program.output.count("Loading success") >= times, f"HAProxy's load {times}")
+            "haproxy", [program, "-W", "-db", "-f", configuration], Family)
 
 
 class CaddyProxy(Proxy):
@@ -299,9 +283,13 @@ class CaddyProxy(Proxy):
     # Caddy answers 200 and nothing where no route leads.
     MISSING = {"handle": [{"handler": "static_response", "status_code": 404}]}
 
+    def __init__(self, stage):
+        # The same again after a restart: the gateway knows it.
+        self.admin_port = getattr(self, "admin_port", None) or free_port()
+        super().__init__(stage)
+
     def start(self):
         program = require("caddy")
-        self.admin_port = free_port()
         configuration = self.directory / "caddy.json"
         configuration.write_text(json.dumps({
             "admin": {"listen": f"127.0.0.1:{self.admin_port}", "config": {"persist": False}},

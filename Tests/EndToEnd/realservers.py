@@ -37,6 +37,11 @@ def accepts(address):
         return False
 
 
+def is_closed(port):
+    """Whether nobody listens on a port of 127.0.0.1 (any more)."""
+    return not accepts(("127.0.0.1", port))
+
+
 def wait_accepting(program, port):
     """Waits until a server that was just started can be connected to."""
     def ready():

@@ -13,9 +13,8 @@ from datetime import datetime, timedelta, timezone
 import backends
 from administration import WITHDRAWN_SECONDS, AgentsFile, SteadyDownload, agent_key, run
 from backends import Listener
-from harness import PIN, REPOSITORY, EndToEndTest, Failure, fast, free_port, wait_until
-from realservers import require
-from version1 import refuses
+from harness import PIN, REPOSITORY, EndToEndTest, fast, free_port, wait_until
+from realservers import is_closed, require
 from visitors import at_once, get, read_exactly
 
 PIN_OF_ZEROS = "sha256/" + "A" * 43 + "="
@@ -33,10 +32,6 @@ class AgentsTest(EndToEndTest):
         self.gateway = self.stage.gateway(*options, **more)
         self.agents = AgentsFile(self.stage, self.gateway)
         return self.agents
-
-    def wait_agents(self):
-        """Waits until the gateway goes by the file: before, it is open to this machine."""
-        self.gateway.wait_log(r"read \d+ agents from ")
 
     def connect(self, token, *arguments, gateway=None, **more):
         """An agent with a token."""
@@ -59,7 +54,7 @@ class Tokens(AgentsTest):
     def test_token_as_argument_file_and_line(self):
         agents = self.start()
         made = agents.add("web", "--names", "app-*")
-        self.wait_agents()
+        self.agents.read_now()
         self.assertEqual(made.output.count(made.token), 2, "once by itself, once in the line")
         self.check_reachable(self.connect(made.token, "-n", "app-1", self.backend), "app-1")
 
@@ -95,7 +90,7 @@ class Tokens(AgentsTest):
         agents = self.start()
         web = agents.add("web", "--names", "app-*").token
         other = agents.add("other", "--names", "other").token
-        self.wait_agents()
+        self.agents.read_now()
         secret = web.split("_", 2)[2]
         cases = {
             "wrong secret": web[:-5] + ("AAAAA" if web[-5:] != "AAAAA" else "BBBBB"),
@@ -105,7 +100,7 @@ class Tokens(AgentsTest):
         }
         times = {case: [] for case in cases}
         messages = set()
-        for _ in range(5):
+        for _ in range(3 if fast() else 10):
             for case, token in cases.items():
                 began = time.monotonic()
                 agent = self.connect(token, "-n", "app-1", self.backend)
@@ -115,7 +110,7 @@ class Tokens(AgentsTest):
                 self.assertNotIn(secret, self.gateway.output)
         self.assertEqual(len(messages), 1, messages)
         medians = [statistics.median(each) for each in times.values()]
-        self.assertLess(max(medians) - min(medians), 0.1, times)
+        self.assertLess(max(medians) - min(medians), 0.25, times)
         self.assertNotIn(secret, self.gateway.output)
         self.assertRegex(self.gateway.output, r"login from 127\.0\.0\.1:\d+ refused: a wrong token for 'web'")
         self.check_reachable(self.connect(other, "-n", "other", self.backend), "other")
@@ -123,14 +118,14 @@ class Tokens(AgentsTest):
     def test_no_token(self):
         agents = self.start()
         agents.add("web", "--names", "app-*")
-        self.wait_agents()
+        self.agents.read_now()
         self.check_refused(self.stage.agent(self.gateway, "-n", "app-1", "9"), "login-refused", 11)
 
     def test_name_outside_the_patterns(self):
         agents = self.start()
         token = agents.add("web", "--names", "app-*", "--names", "api,site").token
         agents.add("other", "--names", "b*")
-        self.wait_agents()
+        self.agents.read_now()
         for name in ("b", "ap", "xapp-1", "apis"):
             with self.subTest(name=name):
                 agent = self.connect(token, "-n", name, self.backend)
@@ -146,7 +141,7 @@ class Tokens(AgentsTest):
             low = free_port()
         agents = self.start()
         token = agents.add("web", "--names", "app-*", "--ports", f"{low}-{low + 3}").token
-        self.wait_agents()
+        self.agents.read_now()
         outside = self.connect(token, "--public-port", str(low + 4), "-n", "app-1", self.backend)
         self.check_refused(outside, "port-refused", 18, "port")
         wished = self.connect(token, "--public-port", str(low + 2), "-n", "app-2", self.backend)
@@ -157,10 +152,8 @@ class Tokens(AgentsTest):
     def test_limits(self):
         agents = self.start()
         token = agents.add("web", "--names", "app-*").token
-        self.wait_agents()
-        mark = len(self.gateway.stderr)
         agents.set("web", "max-links = 1\nmax-names = 2\nmax-streams = 3")
-        agents.wait_read(mark)
+        agents.read_now()
         too_many = self.connect(token, *(word for number in range(3) for word in ("-n", f"app-{number}=9")))
         self.check_refused(too_many, "name-refused", 13, "2")
         echo = self.stage.use(Listener(backends.serve_echo))
@@ -174,7 +167,7 @@ class Tokens(AgentsTest):
         for visitor in visitors:
             visitor.sendall(b"x")
             self.assertEqual(read_exactly(visitor, 1), b"x")
-        with self.assertRaises(ConnectionResetError):
+        with self.assertRaises((ConnectionResetError, BrokenPipeError)):
             one_too_many = self.use_visitor(port)
             one_too_many.sendall(b"x")
             one_too_many.recv(1)
@@ -292,7 +285,7 @@ class Keys(AgentsTest):
         self.assertEqual(second.stdout, first.stdout, "the key stays")
         agents = self.start()
         agents.add("web", "--names", "app-*", "--pin", first.stdout.strip())
-        self.wait_agents()
+        self.agents.read_now()
         agent = self.stage.agent(self.gateway, "-n", "app-1", self.backend, state=state)
         self.check_reachable(agent, "app-1")
 
@@ -303,7 +296,7 @@ class Keys(AgentsTest):
         made = agents.add("web", "--names", "app-*", "--pin", pin)
         self.assertIsNone(made.token, "a key needs no token")
         self.assertNotIn("token", agents.text())
-        self.wait_agents()
+        self.agents.read_now()
         agent = self.stage.agent(self.gateway, "-n", "app-1", self.backend, state=state)
         self.check_reachable(agent, "app-1")
         self.gateway.wait_log("register domain 'app-1'")
@@ -321,9 +314,8 @@ class Keys(AgentsTest):
         agents.command("pin", "web", pin)
         agents.command("pin", "web", pin)
         self.assertEqual(agents.text().count(pin), 1)
-        wait_until(lambda: re.search(r"read 1 agents", self.gateway.output), "the file to be read")
-        with_key = self.wait_let_in(lambda: self.stage.agent(
-            self.gateway, "-n", "app-1", self.backend, state=state))
+        agents.read_now()
+        with_key = self.stage.agent(self.gateway, "-n", "app-1", self.backend, state=state)
         self.check_reachable(with_key, "app-1")
         with_token = self.connect(token, "-n", "app-2", self.backend)
         self.check_reachable(with_token, "app-2")
@@ -335,17 +327,6 @@ class Keys(AgentsTest):
         self.assertLess(time.monotonic() - since, WITHDRAWN_SECONDS)
         self.check_reachable(with_token, "app-2")
 
-    def wait_let_in(self, start):
-        """The last of several changes in a row may not have been read yet."""
-        deadline = time.monotonic() + WITHDRAWN_SECONDS
-        while True:
-            agent = start()
-            event = agent.wait_line(
-                agent.stdout, lambda line: json.loads(line)["event"] in ("registered", "refused") and line,
-                "an answer")
-            if json.loads(event)["event"] == "registered" or time.monotonic() > deadline:
-                return agent
-
 
 class Version1Tokens(AgentsTest):
     def test_each_version_has_its_own(self):
@@ -353,7 +334,7 @@ class Version1Tokens(AgentsTest):
         address = self.gateway.wait_listening_v1()
         made = agents.add("web", "--names", "app-*", "--v1")
         self.assertTrue(made.version1_token)
-        self.wait_agents()
+        self.agents.read_now()
         self.connect(made.version1_token, "--v1", "-n", "app-1", self.backend, gateway=address)
         port = self.gateway.wait_registered("app-1")
         self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"behind the agent")
@@ -371,7 +352,7 @@ class Version1Tokens(AgentsTest):
         agents = self.start("--listen-v1", "127.0.0.1:0")
         address = self.gateway.wait_listening_v1()
         token = agents.add("web", "--names", "app-*", "--v1").version1_token
-        self.wait_agents()
+        self.agents.read_now()
         outside = self.connect(token, "--v1", "-n", "other", self.backend, gateway=address)
         self.gateway.wait_log("name 'other' refused")
         self.assertNotEqual(outside.wait_exit(), 0)
@@ -379,7 +360,7 @@ class Version1Tokens(AgentsTest):
         port = self.gateway.wait_registered("app-1")
         since = time.monotonic()
         agents.command("remove", "web")
-        wait_until(lambda: refuses(port), "the name to be gone")
+        wait_until(lambda: is_closed(port), "the name to be gone")
         self.assertLess(time.monotonic() - since, WITHDRAWN_SECONDS)
         self.gateway.wait_unregistered("app-1")
 
@@ -387,13 +368,13 @@ class Version1Tokens(AgentsTest):
         agents = self.start("--listen-v1", "127.0.0.1:0")
         address = self.gateway.wait_listening_v1()
         made = agents.add("web", "--names", "app-*", "--v1")
-        self.wait_agents()
+        self.agents.read_now()
         self.connect(made.version1_token, "--v1", "-n", "app-1", self.backend, gateway=address)
         port = self.gateway.wait_registered("app-1")
         since = time.monotonic()
         rotated = agents.rotate("web")
         self.assertTrue(rotated.version1_token, "an agent that had a v1 token gets a new one")
-        wait_until(lambda: refuses(port), "the name to be gone")
+        wait_until(lambda: is_closed(port), "the name to be gone")
         self.assertLess(time.monotonic() - since, WITHDRAWN_SECONDS)
 
 
@@ -406,7 +387,7 @@ class BecomingClosed(AgentsTest):
         token = agents.add("web", "--names", "app-*").token
         self.check_refused(guest, "login-refused", 11)
         self.assertLess(time.monotonic() - since, WITHDRAWN_SECONDS)
-        self.assertTrue(refuses(port))
+        self.assertTrue(is_closed(port))
         again = self.stage.agent(self.gateway, "-n", "guest", self.backend, state=guest.state)
         self.check_refused(again, "login-refused", 11)
         self.check_reachable(self.connect(token, "-n", "app-1", self.backend), "app-1")
@@ -414,7 +395,7 @@ class BecomingClosed(AgentsTest):
     def test_removed_file_does_not_open_the_gateway(self):
         agents = self.start()
         token = agents.add("web", "--names", "app-*").token
-        self.wait_agents()
+        self.agents.read_now()
         agent = self.connect(token, "-n", "app-1", self.backend)
         self.check_reachable(agent, "app-1")
         agents.path.unlink()
@@ -436,7 +417,7 @@ class Withdrawal(AgentsTest):
         super().setUp()
         self.start()
         other = self.agents.add("other", "--names", "other").token
-        self.wait_agents()
+        self.agents.read_now()
         self.slowest = 0.0
 
         def expose(address):
@@ -448,9 +429,8 @@ class Withdrawal(AgentsTest):
 
     def let_in(self, name, *options):
         """An agent of a new entry, with a visitor whose stream runs."""
-        mark = len(self.gateway.stderr)
         made = self.agents.add(name, "--names", f"{name}-*", *options)
-        self.agents.wait_read(mark)
+        self.agents.read_now()
         agent = self.connect(made.token, "-n", f"{name}-1", self.echo.address)
         return agent, self.visit(agent.wait_registered(f"{name}-1"))
 
@@ -495,7 +475,7 @@ class Withdrawal(AgentsTest):
         self.measure(since)
         self.assertEqual((event["code"], event["exit"], agent.wait_exit()), ("login-refused", 11, 11))
         self.check_cut(visitor, since)
-        self.assertTrue(refuses(port))
+        self.assertTrue(is_closed(port))
         self.gateway.wait_log(rf"agent {name} at \S+: the login is withdrawn: .*{words}")
         self.gateway.wait_unregistered(f"{name}-1")
 
@@ -524,9 +504,8 @@ class Withdrawal(AgentsTest):
 
     def test_changed_names(self):
         """A name that goes leaves the agent's others alone."""
-        mark = len(self.gateway.stderr)
         token = self.agents.add("web", "--names", "keep-*,go-*").token
-        self.agents.wait_read(mark)
+        self.agents.read_now()
         agent = self.connect(token, "-n", f"keep-1={self.echo.address}", "-n", f"go-1={self.echo.address}")
         keep, gone = agent.wait_registered("keep-1"), agent.wait_registered("go-1")
         kept_visitor, cut_visitor = self.visit(keep), self.visit(gone)
@@ -535,7 +514,7 @@ class Withdrawal(AgentsTest):
         event = agent.wait_event("missing", name="go-1")
         self.measure(since)
         self.assertEqual(event["code"], "revoked")
-        self.assertTrue(refuses(gone))
+        self.assertTrue(is_closed(gone))
         self.check_runs(kept_visitor)
         self.check_runs(self.visit(keep))
         self.assertEqual(agent.events("lost"), [])
@@ -545,9 +524,8 @@ class Withdrawal(AgentsTest):
 
     def test_changed_ports(self):
         low = free_port()
-        mark = len(self.gateway.stderr)
         token = self.agents.add("web", "--names", "app-*", "--ports", str(low)).token
-        self.agents.wait_read(mark)
+        self.agents.read_now()
         agent = self.connect(token, "-n", "app-1", self.echo.address)
         self.assertEqual(agent.wait_registered("app-1"), low)
         visitor = self.visit(low)
@@ -555,16 +533,15 @@ class Withdrawal(AgentsTest):
         self.agents.edit(f'ports = ["{low}"]', f'ports = ["{low + 1}"]')
         self.assertEqual(agent.wait_event("missing", name="app-1")["code"], "revoked")
         self.measure(since)
-        self.assertTrue(refuses(low))
+        self.assertTrue(is_closed(low))
         self.check_others_are_unharmed()
         self.check_cut(visitor, since)
 
     @unittest.skipIf(fast(), "an agent asks again after half a minute")
     def test_name_that_is_given_back(self):
         """A right that comes back is used again without anybody's touching the agent."""
-        mark = len(self.gateway.stderr)
         token = self.agents.add("web", "--names", "keep-*,go-*").token
-        self.agents.wait_read(mark)
+        self.agents.read_now()
         agent = self.connect(token, "-n", f"keep-1={self.echo.address}", "-n", f"go-1={self.echo.address}")
         agent.wait_registered("go-1")
         before = self.agents.text()
@@ -608,7 +585,7 @@ class BrokenFile(AgentsTest):
     def test_changes_nothing_and_is_named(self):
         agents = self.start()
         token = agents.add("web", "--names", "app-*").token
-        self.wait_agents()
+        self.agents.read_now()
         agent = self.connect(token, "-n", "app-1", self.backend)
         self.check_reachable(agent, "app-1")
         good = agents.text()
@@ -638,7 +615,7 @@ class BrokenFile(AgentsTest):
         """Others could read the hashes; chmod alone makes it good again."""
         agents = self.start()
         agents.add("web", "--names", "app-*")
-        self.wait_agents()
+        self.agents.read_now()
         mark = len(self.gateway.stderr)
         agents.path.chmod(0o644)
         self.gateway.wait_log(rf"{re.escape(str(agents.path))}: .*chmod 600", since=mark, timeout=3)
@@ -661,7 +638,7 @@ class BrokenFile(AgentsTest):
     def test_sighup_reads_at_once(self):
         agents = self.start()
         token = agents.add("web", "--names", "app-*").token
-        self.wait_agents()
+        self.agents.read_now()
         agent = self.connect(token, "-n", "app-1", self.backend)
         self.check_reachable(agent, "app-1")
         agents.set("web", "disabled = true")
@@ -836,7 +813,7 @@ class Check(AgentsTest):
         """The lock of the state directory and the port are the running one's."""
         self.start()
         self.agents.add("web", "--names", "app-*")
-        self.wait_agents()
+        self.agents.read_now()
         file = self.stage.directory / "gateway.toml"
         file.write_text(f'state-dir = "{self.gateway.state}"\nlisten = "{self.gateway.address}"\n')
         result = run(self.stage, "diglett-server", "check", file)
@@ -872,7 +849,7 @@ class Fail2ban(AgentsTest):
         require("fail2ban-regex")
         self.start("-d", "--listen-v1", "127.0.0.1:0")
         web = self.agents.add("web", "--names", "app-*").token
-        self.wait_agents()
+        self.agents.read_now()
         # A token has no spaces; what else could be in a reason, test_hooks tries.
         tokens = ["hello", f"dgl_login-from-{self.FORGED}:5-refused:_b", f"dgl_web_{self.FORGED}:5"]
         for token in tokens:
@@ -890,7 +867,7 @@ class Fail2ban(AgentsTest):
             self.skipTest("this machine has no ::1")
         self.start(listen="[::1]:0")
         self.agents.add("web", "--names", "app-*")
-        self.wait_agents()
+        self.agents.read_now()
         self.check_refused(self.connect("hello", "-n", "app-1", "9"), "login-refused", 11)
         self.assertEqual(self.found(list(self.gateway.stderr)), ["::1"])
 

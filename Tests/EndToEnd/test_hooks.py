@@ -5,18 +5,18 @@ import signal
 import socket
 import subprocess
 import time
+import unittest
 
 import backends
 from administration import agent_key
 from backends import Listener
 from harness import REPOSITORY, EndToEndTest, fast, free_port, wait_until
 from hooks import Hook, authenticator, configure, registrar, wait_file, wait_gone
-from realservers import require
-from version1 import refuses
+from realservers import is_closed, require
 from visitors import get, read_exactly
 
 # What the slow hook takes, four times at a time.
-SLOW_SECONDS = 0.3 if fast() else 1.0
+SLOW_SECONDS = 0.1 if fast() else 1.0
 
 
 class HookTest(EndToEndTest):
@@ -71,7 +71,7 @@ answer()
         self.check_refused(self.connect("good", "-n", "bpp", self.backend), "name-refused", 13)
         self.gateway.wait_log(
             rf"agent alice at 127\.0\.0\.1:\d+: name 'bpp' refused: exec {self.hook.path}: only a\*$")
-        self.assertTrue(refuses(port))
+        self.assertTrue(is_closed(port))
 
     def test_request_fields(self):
         self.judged()
@@ -131,6 +131,8 @@ answer()
         low, wanted = free_port(), free_port()
         self.judged([f"{low}"])
         agent = self.connect("good", "--public-port", str(wanted), "-n", "app", self.backend)
+        answer = agent.wait_line(agent.stdout, lambda line: line, "an answer", since=1)
+        self.assertNotIn('"registered"', answer)
         self.check_refused(agent, "port-refused", 18)
 
     def test_limits_from_the_answer(self):
@@ -146,10 +148,10 @@ answer()
         with socket.create_connection(("127.0.0.1", port), 10) as visitor:
             visitor.sendall(b"x")
             self.assertEqual(read_exactly(visitor, 1), b"x")
-            with socket.create_connection(("127.0.0.1", port), 10) as other, \
-                    self.assertRaises(ConnectionResetError):
-                other.sendall(b"x")
-                other.recv(1)
+            with self.assertRaises((ConnectionResetError, BrokenPipeError)):
+                with socket.create_connection(("127.0.0.1", port), 10) as other:
+                    other.sendall(b"x")
+                    other.recv(1)
 
     def test_reason_is_for_the_log_only(self):
         self.judged()
@@ -158,8 +160,7 @@ answer()
         self.assertNotIn("moon", agent.output)
         self.gateway.wait_log(
             rf"WARN +login from 127\.0\.0\.1:\d+ refused: exec {self.hook.path}: the moon is wrong for ")
-        event_of_a_token = event["message"]
-        self.assertNotIn(str(self.hook.path), event_of_a_token)
+        self.assertNotIn(str(self.hook.path), event["message"])
 
     def test_bad_token_is_not_asked_about_again_at_once(self):
         self.judged()
@@ -375,7 +376,7 @@ answer(identity="alice")
         self.assertEqual(event["code"], "revoked")
         self.assertNotIn("not any more", self.agent.output)
         self.gateway.wait_log("the right to 'one' is gone: .*not any more")
-        self.assertTrue(refuses(self.one))
+        self.assertTrue(is_closed(self.one))
         self.assertEqual(get(f"http://127.0.0.1:{self.two}/"), b"judged")
         asked = self.hook.wait_requests(4, "authorize")[2:]
         self.assertEqual(sorted((request["name"], request["port"]) for request in asked),
@@ -460,7 +461,7 @@ answer()
         # Half of it may have been done.
         self.hook.wait_requests(1, "withdraw")
         ports = {request["address"]["port"] for request in self.hook.requests("publish")}
-        self.assertTrue(all(refuses(port) for port in ports))
+        self.assertTrue(all(is_closed(port) for port in ports))
 
         self.hook.switch("broken-publish", False)
         if fast():
@@ -501,7 +502,7 @@ answer()
         self.hook.switch("broken-withdraw")
         agent.stop()
         self.hook.wait_requests(3, "withdraw")
-        self.assertTrue(refuses(port), "visitors are not let in, whatever the registrar says")
+        self.assertTrue(is_closed(port), "visitors are not let in, whatever the registrar says")
         self.gateway.wait_log("cannot withdraw 'example': .*the proxy is away")
         self.hook.switch("broken-withdraw", False)
         self.gateway.wait_log("the registrar .* works again")
@@ -542,6 +543,7 @@ answer()
         self.assertEqual(self.gateway.wait_exit(), 0)
         self.assertEqual(len(self.hook.answers("withdraw")), 1)
 
+    @unittest.skipIf(fast(), "the gateway tries for five seconds")
     def test_gateway_ends_although_withdrawals_fail(self):
         self.start(self.configuration)
         agent = self.stage.agent(self.gateway, "-n", "example", self.backend)

@@ -103,7 +103,8 @@ class Webhooks(EndToEndTest):
         wait_until(lambda: hook.bodies("reset"), "the reset at the start")
         agent = self.agent(gateway)
         port = agent.wait_registered("app")
-        self.assertEqual(hook.requests[-1][0]["Authorization"], "Bearer hush")
+        headers = [headers for headers, body in hook.requests if body["action"] == "authenticate"]
+        self.assertEqual(headers[0]["Authorization"], "Bearer hush")
         self.assertEqual(hook.bodies("authenticate")[0]["protocol"], 2)
         published = hook.bodies("publish")[0]
         self.assertEqual((published["name"], published["address"]["port"]), ("app", port))
