@@ -4,6 +4,7 @@ Each is configured as docs/modules.md has it, listens on two free ports, and kee
 all of its files below a directory of the test.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -319,7 +320,14 @@ class CaddyProxy(Proxy):
             connection.close()
 
     def routes(self):
-        return json.loads(self.api("GET", "/config/apps/http/servers/srv0/routes")[1])
+        """The server's routes; Caddy resets who asks while it takes a change."""
+        def ask():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status, text = self.api("GET", "/config/apps/http/servers/srv0/routes")
+                return status == 200 and (json.loads(text),)
+            return None
+
+        return wait_until(ask, "Caddy's routes")[0]
 
     def leftovers(self):
         own = [route for route in self.routes() if route != self.MISSING]

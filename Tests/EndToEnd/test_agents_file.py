@@ -387,7 +387,7 @@ class BecomingClosed(AgentsTest):
         token = agents.add("web", "--names", "app-*").token
         self.check_refused(guest, "login-refused", 11)
         self.assertLess(time.monotonic() - since, WITHDRAWN_SECONDS)
-        self.assertTrue(is_closed(port))
+        wait_until(lambda: is_closed(port), "the name to be gone")
         again = self.stage.agent(self.gateway, "-n", "guest", self.backend, state=guest.state)
         self.check_refused(again, "login-refused", 11)
         self.check_reachable(self.connect(token, "-n", "app-1", self.backend), "app-1")
@@ -465,17 +465,18 @@ class Withdrawal(AgentsTest):
         self.assertEqual(len(self.other.events("registered")), 1)
         self.note(f"slowest {self.slowest:.2f} s, pause {self.download.longest_pause:.2f} s")
 
-    def check_revoked(self, name, change, *options, words="", wait=0.0):
+    def check_revoked(self, name, change, *options, words=""):
         """The whole link goes when `change(name)` takes the agent's right away."""
         agent, visitor = self.let_in(name, *options)
         port = agent.wait_registered(f"{name}-1")
         change(name)
-        since = time.monotonic() + wait
+        since = time.monotonic()
         event = agent.wait_event("refused")
         self.measure(since)
         self.assertEqual((event["code"], event["exit"], agent.wait_exit()), ("login-refused", 11, 11))
         self.check_cut(visitor, since)
-        self.assertTrue(is_closed(port))
+        wait_until(lambda: is_closed(port), "the name to be gone")
+        self.measure(since)
         self.gateway.wait_log(rf"agent {name} at \S+: the login is withdrawn: .*{words}")
         self.gateway.wait_unregistered(f"{name}-1")
 
@@ -484,6 +485,19 @@ class Withdrawal(AgentsTest):
         self.check_revoked("rotated", lambda name: self.agents.rotate(name), words="gone")
         self.check_revoked("off", lambda name: self.agents.set(name, "disabled = true"), words="disabled")
         self.check_revoked("past", lambda name: self.agents.set(name, 'expires = "2020-01-01"'), words="expired")
+        self.check_others_are_unharmed()
+
+    def test_agent_that_does_not_listen(self):
+        """Whoever has lost its right cannot keep its name by being silent."""
+        agent, visitor = self.let_in("silent")
+        port = agent.wait_registered("silent-1")
+        agent.send_signal(signal.SIGSTOP)
+        since = time.monotonic()
+        self.agents.command("remove", "silent")
+        self.check_cut(visitor, since)
+        wait_until(lambda: is_closed(port), "the name to be gone")
+        self.measure(since)
+        self.gateway.wait_unregistered("silent-1")
         self.check_others_are_unharmed()
 
     def test_expiry_while_it_runs(self):
