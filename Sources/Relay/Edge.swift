@@ -42,7 +42,7 @@ package final class Edge {
     private var reading = Reading.active
     private var writing = Writing.open
     private var end: StreamEnd?
-    /// What came before the backend was connected: at most the window that HELLO promises.
+    /// What came before the backend was connected: what the peer may send before it is known.
     private var early = ByteQueue()
     /// Bytes of ours before the visitor's that the kernel has not taken; no window counts them.
     private var prefaceLeft = 0
@@ -82,6 +82,9 @@ package final class Edge {
         defer { self.lastUnacknowledged = count }
         return count != self.lastUnacknowledged
     }
+
+    /// What the kernel holds for the peer.
+    var unacknowledgedByteCount: Int { self.socket?.unacknowledgedByteCount ?? 0 }
 
     /// Looks whether the peer of a socket that is not read has gone: nothing else would tell.
     func checkPeer() {

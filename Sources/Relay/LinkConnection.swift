@@ -27,8 +27,7 @@ package final class LinkConnection {
     private static let mostLinger: Milliseconds = 30_000
     /// From the connection to the end of the handshake.
     private static let handshakeMilliseconds: Milliseconds = 10_000
-    /// Silence before the kernel asks the peer whether it is there; with the user timeout below, a peer that is gone
-    /// is noticed within 45 s, as with PING.
+    /// Silence before the kernel asks the peer whether it is there.
     private static let keepAliveSeconds: UInt32 = 15
     /// What may wait unsent in the kernel; more only delays what is urgent.
     private static let notSentBytes: UInt32 = 128 * 1024
@@ -85,7 +84,7 @@ package final class LinkConnection {
     package func start() {
         self.socket.delegate = self
         self.socket.setNoDelay()
-        self.socket.setUserTimeout(milliseconds: 30_000)
+        self.socket.setUserTimeout(milliseconds: self.version.userTimeout)
         self.socket.setNotSentLowWater(bytes: Self.notSentBytes)
         self.socket.startReading()
         // Where the protocol does not ask for signs of life, the kernel does.
@@ -454,7 +453,10 @@ package final class LinkConnection {
         let hold =
             self.inputHold
             ?? InputHold(loop: self.loop) { [unowned self] in
-                self.link.judgeSlowStreams(now: self.loop.now, expired: &self.expired)
+                let edges = self.edges
+                self.link.judgeSlowStreams(
+                    now: self.loop.now, unacknowledged: { edges[$0.slot]?.unacknowledgedByteCount ?? 0 },
+                    expired: &self.expired)
                 self.endExpired()
                 self.setNeedsFlush()
                 self.readAgain()

@@ -18,6 +18,15 @@ package enum LinkProtocol {
         }
     }
 
+    /// How long the kernel waits for a peer that takes no bytes (tcp(7), TCP_USER_TIMEOUT), in milliseconds. A peer of
+    /// version 1 may do that because one of its sockets is slow.
+    var userTimeout: UInt32 {
+        switch self {
+        case .version2: 30_000
+        case .version1: 120_000
+        }
+    }
+
     func channel(isServer: Bool) throws(SecurityError) -> any SecureChannel {
         switch self {
         case .version2(let context, let serverName): try TLSSession(context: context, serverName: serverName)

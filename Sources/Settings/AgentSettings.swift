@@ -233,6 +233,13 @@ package struct AgentSettings: Sendable {
         } else {
             return ""
         }
+        if options.version1 || file.version1 ?? false {
+            // Version 1 takes any text; what it can carry is all that can be asked of it.
+            guard token.utf8.count <= 4_096 else {
+                throw SettingsError(place, "a token of version 1 has at most 4096 bytes")
+            }
+            return token
+        }
         guard token.utf8.count <= Login.maximumToken, token.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
             throw SettingsError(
                 place, "a token has at most \(Login.maximumToken) letters, digits and signs, and no spaces")

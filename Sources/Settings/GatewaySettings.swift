@@ -151,7 +151,7 @@ private struct Reader {
             for address in addresses where !address.isLoopback {
                 self.problems.add(
                     place,
-                    "listen-v1: \(address) is no loopback address, and version 1 is not safe on a network: nothing in it is "
+                    "\(address) is no loopback address, and version 1 is not safe on a network: nothing in it is "
                         + "authenticated; let agents come through a tunnel of their own, or write out v1-insecure-ok")
             }
         }

@@ -84,7 +84,9 @@ package struct Link: ~Copyable, Multiplexer {
 
     /// Always: windows slow the peer down.
     package var takesInput: Bool { true }
-    package mutating func judgeSlowStreams(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) {}
+    package mutating func judgeSlowStreams(
+        now: Milliseconds, unacknowledged: (StreamKey) -> Int, expired: inout [(StreamKey, StreamExpiry)]
+    ) {}
 
     package var needsFlush: Bool {
         !self.outbox.isEmpty || !self.control.isEmpty || !self.windows.isEmpty || !self.fresh.isEmpty

@@ -142,10 +142,13 @@ package protocol Multiplexer: ~Copyable {
     /// Calls `body` with the bytes that are ready for the wire; it returns how many it took.
     mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int)
     /// Whether the link's socket may be read: without flow control in the protocol, not reading is all that slows the
-    /// peer down. While it is false, call ``judgeSlowStreams(now:expired:)`` ten times a second.
+    /// peer down. While it is false, call ``judgeSlowStreams(now:unacknowledged:expired:)`` ten times a second.
     var takesInput: Bool { get }
     /// Gives up streams that keep the link waiting without getting ahead; they are appended to `expired`.
-    mutating func judgeSlowStreams(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)])
+    ///
+    /// - Parameter unacknowledged: bytes that the kernel holds for a stream's peer.
+    mutating func judgeSlowStreams(
+        now: Milliseconds, unacknowledged: (StreamKey) -> Int, expired: inout [(StreamKey, StreamExpiry)])
     /// Takes the next frame of `batch` at `offset` and moves `offset` past it.
     ///
     /// Call it until it returns ``LinkEvent/needMore``; then keep `batch` from `offset` on, which is less than one

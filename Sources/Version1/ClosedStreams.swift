@@ -28,8 +28,10 @@ struct ClosedStreams {
     /// The gateway has closed it too: nothing more of it can come.
     mutating func remove(_ id: UInt32) { self.expiries[id] = nil }
 
-    func contains(_ id: UInt32, now: Milliseconds) -> Bool {
-        guard let expiry = self.expiries[id] else { return false }
-        return now < expiry
+    /// Whether bytes with this id are stragglers. As long as they follow each other, they are.
+    mutating func holds(_ id: UInt32, now: Milliseconds) -> Bool {
+        guard let expiry = self.expiries[id], now < expiry else { return false }
+        self.insert(id, now: now)
+        return true
     }
 }

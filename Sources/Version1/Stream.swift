@@ -30,7 +30,7 @@ struct Stream {
     /// Never used twice on a link, unlike the wire's.
     let key: StreamKey
     var state: State
-    /// Bytes came after the last that were sent.
+    /// The peer has sent bytes after the last that the edge has sent.
     var hasAnswer = false
     /// Bytes that arrived and were not yet written on.
     var pending = 0
@@ -38,8 +38,14 @@ struct Stream {
     var discarded = 0
     /// The edge was told to stop reading because nothing more could be taken.
     var isStarved = false
-    /// Set while it keeps the link waiting: the mark that `pending` is above, and where it was at the last look.
-    var slow: (mark: Int, lastPending: Int)?
+    /// Set while it keeps the link waiting: the mark that `pending` is above.
+    var slowMark: Int?
+    /// What waited for its peer at the last judgement, and when that was; nil before the first.
+    var lastJudgement: (waiting: Int, time: Milliseconds)?
+    /// Whether the edge has a socket: at the agent, not before the backend is connected.
+    var isConnected: Bool
+    /// What it may send although others wait: its turn.
+    var turn = 0
     var lastActivity: Milliseconds
     /// When bytes were last written on, or arrived at an empty edge.
     var lastProgress: Milliseconds

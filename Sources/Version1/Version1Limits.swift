@@ -12,18 +12,22 @@ package struct Version1Limits: Sendable {
     package var slowStreamUnderPressure = 64 * 1024
     /// What one read of the link may bring.
     package var readSize = 256 * 1024
-    /// A stream that keeps the link waiting must take this much in `patience`, 2 Mbit/s, or is cut.
+    /// The peer of a stream that keeps the link waiting must take this much in `patience`, 1 Mbit/s, or is cut.
     package var leastProgress = 128 * 1024
-    package var patience: Milliseconds = 500
+    package var patience: Milliseconds = 1_000
     /// Sum of what waits for the edges of a link.
     package var linkBudget = 32 * 1024 * 1024
-    /// What an edge may read at once.
+    /// What an edge may read at once while nobody waits.
     package var sendSize = 128 * 1024
+    /// What those who wait for the link's socket may send together when it takes bytes again, and each of them.
+    package var turnBytes = 256 * 1024
+    package var leastTurn = 4 * 1024
+    package var mostTurn = 64 * 1024
     /// Streams open at once.
     package var maximumStreams = 1_024
     /// Bytes that we owe a peer who does not read, before new answers to it are left out.
     package var owedControl = 64 * 1024
-    /// From the TCP connection to the registered name.
+    /// From the TCP connection, and from each answer of ours, to the next step of the login.
     package var loginDeadline: Milliseconds = 15_000
     /// The visitor will send no more, and waits for an answer that has not begun.
     package var answerGrace: Milliseconds = 10_000
@@ -35,8 +39,9 @@ package struct Version1Limits: Sendable {
     package var discardedBytes = 256 * 1024
     /// Bytes wait to be written on and none was.
     package var stalled: Milliseconds = 60_000
-    /// The link's socket has bytes to send and takes none.
-    package var outputStalled: Milliseconds = 30_000
+    /// The link's socket has bytes to send and takes none. Long: without flow control an agent whose backend pauses
+    /// does not read its link.
+    package var outputStalled: Milliseconds = 120_000
     /// Agent: how long bytes for a stream that we have closed are taken for stragglers of it, and not for a new stream
     /// with its id. Short: the original's ids are source ports, which a busy visitor uses again after a tenth of a second.
     package var stragglers: Milliseconds = 100

@@ -17,9 +17,11 @@ extension Version1Link {
         }
         switch self.stage {
         case .closed: return .none
-        case .login, .authenticating, .name, .naming, .finish:
-            guard now - self.createdAt >= self.limits.loginDeadline else { return .none }
-            return self.close(.handshakeTimeout, "the login took too long")
+        case .authenticating, .naming:
+            // At the gateway these questions have deadlines of their own.
+            guard self.role == .agent else { return .none }
+            return self.loginTick()
+        case .login, .name, .finish: return self.loginTick()
         case .open, .leaving: break
         }
         for stream in self.streams {
@@ -30,6 +32,11 @@ extension Version1Link {
         }
         self.outbox.releaseStorageIfEmpty()
         return .none
+    }
+
+    private mutating func loginTick() -> LinkTick {
+        guard self.clock - self.stageBegan >= self.limits.loginDeadline else { return .none }
+        return self.close(.handshakeTimeout, "the login took too long")
     }
 
     private mutating func close(_ code: ErrorCode, _ text: String) -> LinkTick {

@@ -6,13 +6,14 @@ internal import Wire
 // MARK: - Bytes from the edges
 
 extension Version1Link {
-    /// Nothing is queued here: edges read while the link's socket takes bytes, each once a turn of the loop, and that
-    /// shares the link evenly between them.
+    /// Nothing is queued here: edges read while the link's socket takes bytes. When it is full they wait in line, and
+    /// when it is not any more each of them has a turn of the same size, though others may have filled it meanwhile.
     package mutating func sendAllowance(_ key: StreamKey) -> Int {
         guard self.contains(key) else { return 0 }
         switch self.streams[key.slot].state {
         case .waiting, .open:
-            guard self.isCongested else { return self.limits.sendSize }
+            if self.streams[key.slot].turn > 0 { return self.streams[key.slot].turn }
+            if !self.isCongested, self.starved.isEmpty { return self.limits.sendSize }
             self.starve(key.slot)
             return 0
         // So that its end is seen; an edge that goes on and on is not read to the end of its time.
@@ -38,6 +39,7 @@ extension Version1Link {
         case .halfClosed, .over, .free: return
         }
         self.streams[key.slot].state = .open
+        self.streams[key.slot].turn = max(0, self.streams[key.slot].turn - bytes.byteCount)
         self.streams[key.slot].hasAnswer = false
         self.streams[key.slot].lastActivity = now
         var offset = 0
@@ -84,13 +86,21 @@ extension Version1Link {
     }
 
     /// The backend is connected: there is no word for that.
-    package mutating func accept(_ key: StreamKey, now: Milliseconds) {}
+    package mutating func accept(_ key: StreamKey, now: Milliseconds) {
+        guard self.contains(key) else { return }
+        self.streams[key.slot].isConnected = true
+        self.streams[key.slot].lastJudgement = nil
+    }
 
     package mutating func nextResumable() -> StreamKey? {
         guard !self.isCongested else { return nil }
+        // What all of them together may send is bounded, so that few wait long and many get ahead.
+        let turn = min(
+            max(self.limits.turnBytes / max(self.starved.count, 1), self.limits.leastTurn), self.limits.mostTurn)
         while let key = self.starved.popFirst() {
             guard self.contains(key) else { continue }
             self.streams[key.slot].isStarved = false
+            self.streams[key.slot].turn = turn
             return key
         }
         return nil
@@ -119,37 +129,39 @@ extension Version1Link {
     mutating func judge(_ slot: Int) {
         let key = self.streams[slot].key
         let pending = self.streams[slot].pending
-        if let slow = self.streams[slot].slow {
-            guard pending < slow.mark else {
-                // The rest of a read that has brought it over the mark.
-                self.streams[slot].slow = (slow.mark, max(slow.lastPending, pending))
-                return
-            }
-            self.streams[slot].slow = nil
+        if let mark = self.streams[slot].slowMark {
+            guard pending < mark else { return }
+            self.streams[slot].slowMark = nil
             self.slow.removeAll { $0 == key }
         } else if pending >= self.limits.slowStreamUnderPressure {
             // Where little can be held, what is held has to be less.
             let isShort = self.budget.available < self.limits.readSize
             let mark = isShort ? self.limits.slowStreamUnderPressure : self.limits.slowStream
             guard pending >= mark else { return }
-            if self.slow.isEmpty { self.slowSince = self.clock }
-            self.streams[slot].slow = (mark, pending)
+            self.streams[slot].slowMark = mark
+            self.streams[slot].lastJudgement = nil
             self.slow.append(key)
         }
     }
 
-    package mutating func judgeSlowStreams(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) {
+    package mutating func judgeSlowStreams(
+        now: Milliseconds, unacknowledged: (StreamKey) -> Int, expired: inout [(StreamKey, StreamExpiry)]
+    ) {
         self.clock = now
-        guard !self.slow.isEmpty, now - self.slowSince >= self.limits.patience else { return }
-        self.slowSince = now
         for key in self.slow where self.contains(key) {
-            let pending = self.streams[key.slot].pending
-            if (self.streams[key.slot].slow?.lastPending ?? pending) - pending >= self.limits.leastProgress {
-                self.streams[key.slot].slow?.lastPending = pending
-            } else {
-                self.reset(key, .stalled)
-                expired.append((key, .reset(.stalled)))
+            // A backend that is being connected has a deadline of its own.
+            guard self.streams[key.slot].isConnected else { continue }
+            // The kernel takes bytes in large pieces only: what it holds tells how fast the peer really reads.
+            let waiting = self.streams[key.slot].pending + unacknowledged(key)
+            guard let last = self.streams[key.slot].lastJudgement else {
+                self.streams[key.slot].lastJudgement = (waiting, now)
+                continue
             }
+            guard now - last.time >= self.limits.patience else { continue }
+            self.streams[key.slot].lastJudgement = (waiting, now)
+            guard last.waiting - waiting < self.limits.leastProgress else { continue }
+            self.reset(key, .stalled)
+            expired.append((key, .reset(.stalled)))
         }
     }
 }

@@ -10,7 +10,8 @@ extension Version1Link {
     package mutating func nextEvent(_ batch: RawSpan, at offset: inout Int, now: Milliseconds) -> LinkEvent {
         self.clock = now
         while true {
-            if case .closed = self.stage {
+            // After a refusal nothing counts any more.
+            if self.refusal != nil || self.isClosed {
                 offset = batch.byteCount
                 return .needMore
             }
@@ -42,6 +43,10 @@ extension Version1Link {
                 return .violation(error)
             }
         }
+    }
+
+    private var isClosed: Bool {
+        if case .closed = self.stage { true } else { false }
     }
 
     private static let secondName = PeerViolation.protocol("a second name")
@@ -84,7 +89,7 @@ extension Version1Link {
             return nil
         }
         guard self.role == .agent, header.length > 0 else { return nil }
-        guard case .open = self.stage, !self.isFull, !self.closed.contains(header.id, now: self.clock) else {
+        guard case .open = self.stage, !self.closed.holds(header.id, now: self.clock), !self.isFull else {
             // It is a straggler or cannot be taken; Close says so if the gateway means a new stream.
             if self.outbox.count < self.limits.owedControl { self.append(.close, id: header.id) }
             return nil
@@ -131,10 +136,14 @@ extension Version1Link {
             return .registered(Registered(exposure: registration, code: .none, port: 0, text: ""))
         case .error:
             let text = try self.text(payload)
-            let isAboutName = if case .naming = self.stage { true } else { false }
+            let code = Self.code(of: text)
+            if case .naming(let registration) = self.stage {
+                // The link has no other use; the gateway closes it, or we do.
+                self.refusal = code
+                return .registered(Registered(exposure: registration, code: code, port: 0, text: text))
+            }
             self.stage = .closed
-            return .goAway(
-                GoAway(code: Self.code(of: text), text: isAboutName ? "the name was refused: \(text)" : text))
+            return .goAway(GoAway(code: code, text: text))
         case .terminate:
             self.stage = .closed
             return .goAway(GoAway(code: .none, text: "the gateway ends the connection"))

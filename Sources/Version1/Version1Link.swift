@@ -53,12 +53,12 @@ package struct Version1Link: ~Copyable, Multiplexer {
     var starved = Ring<StreamKey>()
     /// Streams that keep the link waiting.
     var slow: [StreamKey] = []
-    var slowSince: Milliseconds = 0
     /// What is left of the payload that is being received, and whose it is.
     var payload: (key: StreamKey?, remaining: Int) = (nil, 0)
     /// The name was refused: the link ends at the next tick.
     var refusal: ErrorCode?
-    let createdAt: Milliseconds
+    /// Since when the peer's next step of the login is waited for.
+    var stageBegan: Milliseconds
     /// The last time that the driver told.
     var clock: Milliseconds
     var lastOutputProgress: Milliseconds
@@ -71,7 +71,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
         self.limits = limits
         self.budget = ByteBudget(limit: limits.linkBudget, parent: budget)
         self.closed = ClosedStreams(span: limits.stragglers, most: limits.rememberedStreams)
-        self.createdAt = now
+        self.stageBegan = now
         self.clock = now
         self.lastOutputProgress = now
     }
@@ -109,6 +109,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
         guard case .authenticating = self.stage else { return }
         self.append(.ok)
         self.stage = .name
+        self.stageBegan = now
     }
 
     package mutating func register(_ register: Register) {
@@ -123,6 +124,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
         case (.naming(let registration), .none):
             self.append(.ok)
             self.stage = .finish(registration: registration)
+            self.stageBegan = self.clock
         case (_, .none): return
         case (.naming, let code), (.finish, let code):
             self.append(.error, text: Self.text(of: code, answer.text))
@@ -180,7 +182,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
     }
 
     package mutating func makeRoom() -> StreamKey? {
-        guard self.isFull else { return nil }
+        guard self.liveCount >= self.limits.maximumStreams else { return nil }
         // Those that are probably done first, and of them the one that has been quiet for the longest.
         func rank(_ stream: Stream) -> Int? {
             switch stream.state {
@@ -213,7 +215,9 @@ package struct Version1Link: ~Copyable, Multiplexer {
         let slot = self.freeSlots.popLast() ?? self.streams.count
         let key = StreamKey(slot: slot, id: self.nextSerial)
         self.nextSerial &+= 1
-        let stream = Stream(wireID: wireID, key: key, state: state, lastActivity: self.clock, lastProgress: self.clock)
+        let stream = Stream(
+            wireID: wireID, key: key, state: state, isConnected: self.role == .gateway, lastActivity: self.clock,
+            lastProgress: self.clock)
         if slot == self.streams.count { self.streams.append(stream) } else { self.streams[slot] = stream }
         self.index[wireID] = slot
         self.liveCount += 1

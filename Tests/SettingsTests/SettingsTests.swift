@@ -88,7 +88,7 @@ struct ConfigurationTests {
             for good in ["127.0.0.1:1", "127.9.8.7:0", "[::1]:2", "localhost:3"] { #expect(error([good]) == "") }
             for bad in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.example.com:1", "128.0.0.1:1", "127.0.0.256:1"] {
                 let text = error(["127.0.0.1:1", bad])
-                #expect(text.hasPrefix("option --listen-v1: listen-v1: \(bad) is no loopback"), "\(text)")
+                #expect(text.hasPrefix("option --listen-v1: \(bad) is no loopback"), "\(text)")
                 #expect(error([bad], insecure: true) == "")
             }
             #expect(error(["nonsense"], insecure: true).contains("no address"))

@@ -30,7 +30,7 @@ struct SlowStreamTests {
         #expect(end.slowStreams() == [])
     }
 
-    @Test("an edge that takes nothing is cut after half a second, and the others go on")
+    @Test("an edge that takes nothing is cut after a second, and the others go on")
     func cut() throws {
         let end = readyGateway()
         end.consumes = false
@@ -38,9 +38,10 @@ struct SlowStreamTests {
         let other = try #require(end.open())
         end.now = 1_000
         _ = fill(end, 1)
-        end.now = 1_499
         #expect(end.slowStreams() == [])
-        end.now = 1_500
+        end.now = 1_999
+        #expect(end.slowStreams() == [])
+        end.now = 2_000
         #expect(end.slowStreams() == [slow])
         #expect(end.takesInput)
         #expect(end.output() == frame(close, 1))
@@ -49,21 +50,47 @@ struct SlowStreamTests {
         #expect(end.data[other] == [2])
     }
 
-    @Test("an edge that takes 128 KiB in half a second is waited for")
+    @Test("an edge that takes 128 KiB in a second is waited for, also if only the kernel knows")
     func patience() throws {
         let end = readyGateway()
         end.consumes = false
         let key = try #require(end.open())
         // More than the mark, as one read of the link may bring.
         end.feed((0..<32).flatMap { _ in frame(payload, 1, self.piece) })
-        end.now += 500
+        end.unacknowledged[key] = 1_000_000
+        #expect(end.slowStreams() == [])
+        end.now += 1_000
         end.link.consumed(key, 128 * 1_024, now: end.now)
         #expect(end.slowStreams() == [])
         #expect(!end.takesInput)
-        end.now += 500
+        end.now += 1_000
+        end.unacknowledged[key] = 1_000_000 - 128 * 1_024
+        #expect(end.slowStreams() == [])
+        end.now += 1_000
         end.link.consumed(key, 128 * 1_024 - 1, now: end.now)
         #expect(!end.takesInput)
         #expect(end.slowStreams() == [key])
+    }
+
+    @Test("each slow edge has its own time, and a backend that is being connected is waited for")
+    func separately() throws {
+        let end = readyAgent()
+        end.consumes = false
+        for id in [UInt32(1), 2] { end.feed(frame(payload, id, [1])) }
+        let keys = end.events.compactMap { if case .opened(let key, _) = $0 { key } else { nil } }
+        try #require(keys.count == 2)
+        end.link.accept(keys[1], now: 0)
+        end.feed((0..<24).flatMap { _ in frame(payload, 1, self.piece) + frame(payload, 2, self.piece) })
+        #expect(end.slowStreams() == [])
+        end.now = 1_000
+        #expect(end.slowStreams() == [keys[1]])
+        end.now = 4_000
+        #expect(end.slowStreams() == [])
+        end.link.accept(keys[0], now: 4_000)
+        #expect(end.slowStreams() == [])
+        end.now = 5_000
+        #expect(end.slowStreams() == [keys[0]])
+        #expect(end.takesInput)
     }
 
     @Test("when memory is short, less may wait")

@@ -78,9 +78,13 @@ final class End {
         return (verdict, expired.map { ($0.0, $0.1) })
     }
 
+    /// What the kernel would hold for the peer of a stream.
+    var unacknowledged: [StreamKey: Int] = [:]
+
     func slowStreams() -> [StreamKey] {
         var expired: [(StreamKey, StreamExpiry)] = []
-        self.link.judgeSlowStreams(now: self.now, expired: &expired)
+        let unacknowledged = self.unacknowledged
+        self.link.judgeSlowStreams(now: self.now, unacknowledged: { unacknowledged[$0] ?? 0 }, expired: &expired)
         return expired.map { $0.0 }
     }
 

@@ -121,7 +121,7 @@ struct GatewaySideTests {
         #expect(binary.violations.count == 1)
     }
 
-    @Test("the login has 15 s, up to FinishRegister", arguments: 0...4)
+    @Test("each step of the login that is the agent's has 15 s", arguments: [0, 2, 4])
     func loginDeadline(_ stage: Int) {
         let end = gateway(at: stage)
         end.now = 14_999
@@ -274,10 +274,21 @@ struct GatewaySideTests {
         end.link.congestion(false, now: 0)
         #expect(keys.map { _ in end.nextResumable() } == keys)
         #expect(end.nextResumable() == nil)
+        // Each has its turn, also when the first of them has filled the socket again.
+        end.link.congestion(true, now: 0)
+        let turns = keys.map { end.allowance($0) }
+        #expect(turns.allSatisfy { $0 == turns[0] && $0 >= 16_384 && $0 <= 65_536 })
+        end.send(keys[0], [UInt8](repeating: 1, count: turns[0]))
+        #expect(end.allowance(keys[0]) == 0)
+        end.send(keys[1], [1])
+        #expect(end.allowance(keys[1]) == turns[0] - 1)
+        end.link.congestion(false, now: 0)
+        #expect(end.allowance(keys[2]) == turns[0], "others are in line: nobody has more than its turn")
+        #expect(end.nextResumable() == keys[0])
         end.link.congestion(true, now: 1_000)
-        end.now = 30_999
+        end.now = 120_999
         #expect(end.tick().verdict == .none)
-        end.now = 31_000
+        end.now = 121_000
         #expect(end.tick().verdict == .close(.stalled))
     }
 
