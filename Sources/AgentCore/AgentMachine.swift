@@ -133,7 +133,11 @@ package struct AgentMachine: Sendable {
         case .drain:
             // GOAWAY says the same of the whole link, and leads to the next one.
             return .none
-        case .replaced, .conflict, .withdrawn, .revoked:
+        case .replaced, .conflict:
+            return .missing(wish, answer.code, text)
+        case .withdrawn, .revoked:
+            // What was taken away may be given back.
+            self.askAgain[answer.exposure] = now + Self.askAgainAfter
             return .missing(wish, answer.code, text)
         default:
             if let reason = ExitReason(final: answer.code), !self.wasRegistered.contains(answer.exposure) {

@@ -73,7 +73,8 @@ final class AgentSession {
     // MARK: - Login
 
     private func loginArrived(_ credentials: Credentials) {
-        self.gateway.admissionProgressed(self)
+        // Whoever is being judged makes no room for others: it would come back and ask again.
+        self.gateway.loginArrived(self)
         self.loginArrivedAt = self.connection.loop.now
         let request = LoginRequest(peer: self.peer, credentials: credentials, certificatePin: self.certificatePin)
         // A program of version 1 does not tell its links from another's: each counts as a run of its own.
@@ -102,12 +103,14 @@ final class AgentSession {
                 return
             }
             self.state = .up(grant, run: run)
-            self.gateway.loggedIn(self)
             let names = min(ExposureBook.maximumNamesPerLink, grant.limits.names ?? ExposureBook.maximumNamesPerLink)
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))
             self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
             self.connection.setNeedsFlush()
             self.gateway.logger.debug("\(self.label) logged in")
+        case .refused(.overloaded, let reason):
+            self.gateway.logger.warning("login from \(self.peer) cannot be judged: \(reason)")
+            self.connection.end(.overloaded, retryAfterSeconds: 1, text: "the login cannot be judged now")
         case .refused(let code, let reason):
             self.gateway.logger.warning("login from \(self.peer) refused: \(reason)")
             self.gateway.penalize(self, .badLogin)
@@ -285,6 +288,9 @@ final class AgentSession {
         guard case .up(let grant, _) = self.state else { return }
         if let reason = authenticator.revocation(of: grant) {
             self.gateway.logger.warning("\(self.label): the login is withdrawn: it \(reason)")
+            // At once, whether the agent reads its goodbye or not.
+            let exposures = self.exposures
+            for exposure in exposures { self.drop(exposure) }
             return self.connection.end(.revoked, text: "the right to be here was withdrawn")
         }
         for exposure in self.exposures {

@@ -224,7 +224,8 @@ package final class GatewayServer {
         self.admission.progressed(session.id, now: self.loop.now)
     }
 
-    func loggedIn(_ session: AgentSession) {
+    /// It is no stranger any more, but somebody to be judged.
+    func loginArrived(_ session: AgentSession) {
         self.admission.left(session.id)
     }
 
@@ -235,7 +236,9 @@ package final class GatewayServer {
     /// A connection ended before its login.
     func strangerLeft(_ session: AgentSession, _ end: LinkEnd) {
         switch end {
-        case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.tooManyLinks, _), .ended(.drain, _): return
+        case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.tooManyLinks, _), .ended(.drain, _),
+            .ended(.overloaded, _):
+            return
         case .ended(.handshakeTimeout, _): self.penalize(session, .tooSlow)
         case .closedByPeer, .failed: self.penalize(session, .noLogin)
         case .security, .otherProtocol, .violation, .ended, .goAway: self.penalize(session, .protocolError)
@@ -248,7 +251,7 @@ package final class GatewayServer {
     ) -> any Cancellable {
         DeadlinedOperation(
             loop: self.loop, milliseconds: Self.moduleDeadline,
-            late: .refused(.loginRefused, reason: "the authenticator did not answer in time"),
+            late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
             start: { self.authenticator.authenticate(request, completion: $0) }, completion: completion)
     }
 

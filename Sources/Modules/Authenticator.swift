@@ -52,6 +52,7 @@ package struct LoginGrant: Equatable {
 package enum LoginVerdict: Equatable {
     case granted(LoginGrant)
     /// The agent hears the code and one text that is the same for every refusal of that code; `reason` goes to the log.
+    /// With `overloaded` nothing was decided, and the agent may come back.
     case refused(ErrorCode, reason: String)
 }
 

@@ -89,7 +89,8 @@ package final class HookAuthenticator: Authenticator {
                 self.remember(key, reason)
                 completion(.refused(.loginRefused, reason: reason))
             case .failure(let failure):
-                completion(.refused(.loginRefused, reason: "\(self.hook.label) \(failure)"))
+                // Nobody has said no: the agent may come back.
+                completion(.refused(.overloaded, reason: "\(self.hook.label) \(failure)"))
             }
         }
     }
