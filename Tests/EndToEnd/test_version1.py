@@ -297,6 +297,24 @@ class SlowVisitor(EndToEndTest):
     def test_with_our_agent(self):
         self.check(version1.our_agent_at_our_gateway)
 
+    def test_steady_reader(self):
+        """Slow is not stopped: the kernel takes bytes of such a visitor in large pieces only."""
+        def serve(connection):
+            backends.read_head(connection)
+            while True:
+                connection.sendall(bytes(1 << 16))
+
+        tunnel = version1.our_agent_at_our_gateway(self.stage, self.stage.use(Listener(serve)).address)
+        rate = 4_000_000 // 8
+        with tunnel.connect() as visitor:
+            visitor.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            began, count = time.monotonic(), 0
+            while time.monotonic() - began < 4:
+                count += len(visitor.recv(16_384))
+                # The visitor's own pace, not a wait for an event.
+                time.sleep(max(0, count / rate - (time.monotonic() - began)))
+            self.assertGreater(count, 3 * rate)
+
 
 class Visitors(EndToEndTest):
     def test_silent_visitor_does_not_reach_the_backend(self):
