@@ -1,3 +1,4 @@
+internal import Reactor
 package import Secure
 internal import Timing
 internal import Tunnel
@@ -37,7 +38,9 @@ package enum LinkProtocol {
     func machine(role: Role, budget: ByteBudget?, now: Milliseconds) -> any Multiplexer & ~Copyable {
         switch self {
         case .version2: Link(role: role, limits: LinkLimits(), budget: budget, now: now)
-        case .version1: Version1Link(role: role, limits: Version1Limits(), budget: budget, now: now)
+        case .version1:
+            Version1Link(
+                role: role, limits: Version1Limits(readSize: EventLoop.readBufferSize), budget: budget, now: now)
         }
     }
 }

@@ -10,8 +10,8 @@ package struct Version1Limits: Sendable {
     package var slowStream = 768 * 1024
     /// The same once `linkBudget` is spent.
     package var slowStreamUnderPressure = 64 * 1024
-    /// What one read of the link may bring.
-    package var readSize = 256 * 1024
+    /// What one read of the link may bring; the driver knows.
+    package var readSize: Int
     /// The peer of a stream that keeps the link waiting must take this much in `patience`, 1 Mbit/s, or is cut.
     package var leastProgress = 128 * 1024
     package var patience: Milliseconds = 1_000
@@ -48,5 +48,5 @@ package struct Version1Limits: Sendable {
     /// Agent: closed streams that are remembered for that.
     package var rememberedStreams = 4_096
 
-    package init() {}
+    package init(readSize: Int = 256 * 1024) { self.readSize = readSize }
 }
