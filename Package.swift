@@ -63,6 +63,7 @@ let package = Package(
         driver("Web", ["CCurl", "Reactor"]),
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Console"),
+        driver("Control", ["Reactor"]),
         driver("Journal", ["Reactor", logging]),
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
         driver("Modules", ["Reactor", "Secure", "Settings", "Web", "Wire", logging]),
