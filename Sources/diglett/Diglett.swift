@@ -28,10 +28,10 @@ struct Diglett: ParsableCommand {
             Exit codes: 0 stopped; 10 the gateway's key is not the expected one; 11 login refused; 12 the gateway \
             takes agents of its own machine only; 13 name refused; 14 name taken; 15 replaced by a newer agent; \
             16 two agents with one identity; 17 no common version; 18 public port refused; 64 bad argument; \
-            69 unreachable, with --once; 78 bad configuration.
+            69 unreachable, with --once; 78 bad configuration. 'diglett explain 14' says what to do.
             """,
         version: "diglett 2.0.0",
-        subcommands: [KeyCommand.self]
+        subcommands: [KeyCommand.self, ExplainCommand.self]
     )
 
     @Option(name: .shortAndLong, help: "The gateway.")
@@ -86,13 +86,15 @@ struct Diglett: ParsableCommand {
     @Argument(help: "The service: HOST:PORT, PORT or unix:PATH.")
     var backend: String?
 
-    /// `key` would be taken for a backend otherwise.
+    /// A bare word would be taken for a backend, and none of these can be one.
     static func main() {
-        let arguments = Array(CommandLine.arguments.dropFirst())
-        if arguments.first == KeyCommand.configuration.commandName {
-            KeyCommand.main(Array(arguments.dropFirst()))
-        } else {
-            Self.main(arguments)
+        var arguments = Array(CommandLine.arguments.dropFirst())
+        let asksForHelp = arguments.first == "help"
+        if asksForHelp { arguments = [String](arguments.dropFirst().prefix(1)) + ["--help"] }
+        switch arguments.first {
+        case KeyCommand.configuration.commandName: KeyCommand.main(Array(arguments.dropFirst()))
+        case ExplainCommand.configuration.commandName: ExplainCommand.main(Array(arguments.dropFirst()))
+        default: Self.main(asksForHelp ? ["--help"] : arguments)
         }
     }
 
