@@ -42,10 +42,14 @@ struct Diglett: ParsableCommand {
         help: "Under which name to expose BACKEND, or NAME=BACKEND; may be repeated.")
     var names: [String] = []
 
-    @Option(name: .shortAndLong, help: "The token for the gateway. Others can see it in the list of processes.")
+    @Option(
+        name: .shortAndLong, help: "The token for the gateway. For a moment others can see it in the list of processes."
+    )
     var token: String?
 
-    @Option(help: ArgumentHelp("A file with the token. (or the environment: DIGLETT_TOKEN)", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "A file with the token, '-' for standard input. (or the environment: DIGLETT_TOKEN)", valueName: "file"))
     var tokenFile: String?
 
     @Option(
@@ -99,6 +103,7 @@ struct Diglett: ParsableCommand {
     }
 
     mutating func run() throws {
+        self.hideSecrets()
         var options = AgentOptions()
         options.gateway = self.gateway
         options.names = self.names
@@ -138,6 +143,13 @@ struct Diglett: ParsableCommand {
             throw ExitCode((isArgument ? ExitReason.usage : .configuration).rawValue)
         }
         guard exit == .stopped else { throw ExitCode(exit.rawValue) }
+    }
+
+    private func hideSecrets() {
+        if let token = self.token { SecretArguments.hide(token) }
+        // One that is no address ends the program at once.
+        let address = try? self.gateway.map { try GatewayAddress($0, defaultPort: 1, place: "option -g") }
+        if let token = address?.token { SecretArguments.hide(token) }
     }
 
     /// Asks and waits, with the loop standing still: nothing else happens before the first link.

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from pathlib import Path
 
 import backends
 from backends import Listener
@@ -244,6 +245,40 @@ class Tokens(CommandLineTest):
 
     def test_file(self):
         self.check("--token-file", self.token_file(0o600))
+
+    def test_standard_input(self):
+        gateway = self.stage.gateway("-d", "-d")
+        command = [program_path("diglett"), "-g", gateway.address, "-n", "example", "--token-file", "-", "9",
+                   "--state-dir", str(self.stage.new_directory("agent-state")), "-d", "-d", "--output", "json"]
+        script = 'exec "$@" <<END\n$0\nEND'
+        agent = self.stage.start("agent", ["/bin/sh", "-c", script, self.TOKEN, *command], Agent)
+        agent.wait_registered()
+        self.assertNotIn(self.TOKEN, agent.output)
+
+    def test_empty_standard_input(self):
+        # The harness gives programs /dev/null.
+        agent = self.stage.agent("127.0.0.1", "--token-file", "-", "-n", "example", "9")
+        self.assertEqual(agent.wait_exit(), 78)
+        self.assertIn("standard input: holds no token", agent.output)
+
+    def test_list_of_processes(self):
+        """What `ps` shows of the running agent has the token no more, and all the rest still."""
+        gateway = self.stage.gateway()
+        line = f"diglett://{self.TOKEN}@{gateway.address}#{gateway.pin}"
+        cases = {
+            "-t": ([], "-t", self.TOKEN), "--token": ([], "--token", self.TOKEN),
+            "--token=": ([], f"--token={self.TOKEN}"), "-g": (["-g", line],), "--gateway=": ([f"--gateway={line}"],),
+            "both": (["-g", line], "-t", self.TOKEN),
+        }
+        for number, (case, (address, *arguments)) in enumerate(cases.items()):
+            with self.subTest(case=case):
+                name = f"name-{number}"
+                given = [program_path("diglett"), "--output", "json", *(address or ["-g", gateway.address]),
+                         "-n", name, "--state-dir", str(self.stage.new_directory("agent-state")), *arguments, "9"]
+                agent = self.stage.start("agent", given, Agent)
+                agent.wait_registered(name)
+                shown = Path(f"/proc/{agent.pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+                self.assertEqual(shown, [word.replace(self.TOKEN, "*" * len(self.TOKEN)) for word in given])
 
     def check_bad_file(self, path):
         agent = self.stage.agent("127.0.0.1", "--token-file", path, "-n", "example", "9")
