@@ -93,7 +93,7 @@ extension Explanations {
             )
         case .unavailable:
             (
-                "the gateway cannot be reached or the link was lost, with --once", "while it ran",
+                "the gateway cannot be reached or the link was lost, with --once", "at the start or later",
                 "The message has the reason. Look whether the gateway runs, the address and port of -g are right, and "
                     + "no firewall is in the way. Without --once the agent would try again by itself."
             )

@@ -55,6 +55,10 @@ package enum Explanations {
         let query = query.lowercased()
         let shown = PeerText.escaped(query, most: 40)
         if let number = Int(query) {
+            if (129...192).contains(number) {
+                return "there is no code \(number) of diglett's own: a shell says so of a program that the signal "
+                    + "\(number - 128) ended"
+            }
             let numbers = Set(self.all.map(\.number)).sorted()
             let near = [numbers.last { $0 < number }, numbers.first { $0 > number }].compactMap { $0 }
             return "there is no code \(shown) (near: \(near.map(String.init).joined(separator: ", "))): "

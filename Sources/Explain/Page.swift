@@ -56,7 +56,15 @@ package enum Page {
             return Self.heading(of: kind).all + "\n"
                 + entries.map { "  \(Self.right($0.number, 3))  \(Self.left($0.slug, width))  \($0.meaning)\n" }
                 .joined()
-        }.joined(separator: "\n") + "\n'explain CODE', a number or a name, says what to do.\n"
+        }.joined(separator: "\n")
+            + """
+
+            Exit code 1: the system lacks something to start with, file descriptors for instance; the message says what.
+            Exit codes above 128 are a shell's for a program that a signal ended: 137 is SIGKILL (9), as when memory runs out.
+
+            'explain CODE', a number or a name, says what to do.
+
+            """
 
     /// `docs/errors.md`.
     package static let markdown =
@@ -79,6 +87,8 @@ package enum Page {
         Exit codes, of the gateway and of its commands `agent` and `check`.
 
         \(Self.table(.gatewayExit))
+        Both programs end with 1 when the system lacks something to start with, file descriptors for instance; the message says what. Codes above 128 are a shell's for a program that a signal ended: 137 is SIGKILL (9), as when memory runs out.
+
         ## The link
 
         Codes that travel between the two programs and stand in their logs and events; [protocol.md](protocol.md#codes) is normative. A code that a program does not know is shown as `code-N`.

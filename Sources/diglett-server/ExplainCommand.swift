@@ -1,5 +1,7 @@
 import ArgumentParser
 import Explain
+import Foundation
+import Gateway
 
 /// `diglett-server explain`
 struct ExplainCommand: ParsableCommand {
@@ -14,14 +16,14 @@ struct ExplainCommand: ParsableCommand {
     @Flag(help: ArgumentHelp("Print docs/errors.md.", visibility: .hidden))
     var markdown = false
 
-    func validate() throws {
-        if let code = self.code, Explanations.find(code).isEmpty {
-            throw ValidationError(Explanations.refusal(of: code))
-        }
-    }
-
-    func run() {
+    func run() throws {
         if self.markdown { return print(Page.markdown, terminator: "") }
-        print(self.code.map { Page.detail(Explanations.find($0)) } ?? Page.list, terminator: "")
+        guard let code = self.code else { return print(Page.list, terminator: "") }
+        let found = Explanations.find(code)
+        guard !found.isEmpty else {
+            FileHandle.standardError.write(Data("error: \(Explanations.refusal(of: code))\n".utf8))
+            throw ExitCode(GatewayError.Kind.usage.rawValue)
+        }
+        print(Page.detail(found), terminator: "")
     }
 }

@@ -1,5 +1,7 @@
+import AgentCore
 import ArgumentParser
 import Explain
+import Foundation
 
 /// `diglett explain`
 struct ExplainCommand: ParsableCommand {
@@ -11,13 +13,13 @@ struct ExplainCommand: ParsableCommand {
     @Argument(help: "The code. (default: list all)")
     var code: String?
 
-    func validate() throws {
-        if let code = self.code, Explanations.find(code).isEmpty {
-            throw ValidationError(Explanations.refusal(of: code))
+    func run() throws {
+        guard let code = self.code else { return print(Page.list, terminator: "") }
+        let found = Explanations.find(code)
+        guard !found.isEmpty else {
+            FileHandle.standardError.write(Data("error: \(Explanations.refusal(of: code))\n".utf8))
+            throw ExitCode(ExitReason.usage.rawValue)
         }
-    }
-
-    func run() {
-        print(self.code.map { Page.detail(Explanations.find($0)) } ?? Page.list, terminator: "")
+        print(Page.detail(found), terminator: "")
     }
 }

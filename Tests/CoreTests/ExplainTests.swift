@@ -48,9 +48,9 @@ struct ExplainTests {
     @Test(
         "an unknown one is answered with what comes near, or with all there is",
         arguments: zip(
-            ["nmae-taken", "gateway", "19", "frobnicate", "name\u{1B}[2J"],
+            ["nmae-taken", "gateway", "19", "137", "frobnicate", "name\u{1B}[2J"],
             [
-                "perhaps name-taken is", "perhaps wrong-gateway-key is", "near: 18, 32", "registrar-failed",
+                "perhaps name-taken is", "perhaps wrong-gateway-key is", "near: 18, 32", "signal 9", "registrar-failed",
                 "name\\u{1B}",
             ]))
     func refusal(_ query: String, _ expected: String) {
