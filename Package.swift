@@ -37,7 +37,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     ],
     targets: [
         .systemLibrary(name: "CUV", path: "Shims/CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
@@ -45,6 +44,9 @@ let package = Package(
             name: "COpenSSL", path: "Shims/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(
             name: "CCurl", path: "Shims/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+
+        // Header-only C++: needs Debian's libtomlplusplus-dev.
+        .target(name: "CTOML", path: "Shims/CTOML"),
 
         pure("Bytes"),
         pure("Wire", ["Bytes"]),
@@ -61,8 +63,9 @@ let package = Package(
         driver("Secure", ["COpenSSL", "Bytes"]),
         driver("Web", ["CCurl", "Reactor"]),
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
+        driver("Console"),
         driver("Journal", ["Reactor", logging]),
-        driver("Settings", ["ProxyProtocol", "Wire", "TOMLKit"]),
+        driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
         driver("Modules", ["Reactor", "Secure", "Settings", "Web", "Wire", logging]),
         driver(
             "Gateway",
@@ -78,11 +81,12 @@ let package = Package(
             ]),
 
         .executableTarget(
-            name: "diglett-server", dependencies: ["Explain", "Gateway", "Journal", "Settings", arguments, logging],
+            name: "diglett-server",
+            dependencies: ["Console", "Explain", "Gateway", "Journal", "Settings", arguments, logging],
             swiftSettings: strict),
         .executableTarget(
             name: "diglett",
-            dependencies: ["Agent", "AgentCore", "Explain", "Journal", "Settings", arguments, logging],
+            dependencies: ["Agent", "AgentCore", "Console", "Explain", "Journal", "Settings", arguments, logging],
             swiftSettings: strict),
 
         tests("WireTests", ["Bytes", "Wire"]),
@@ -103,5 +107,6 @@ let package = Package(
                 "Wire", logging,
             ]),
     ],
-    swiftLanguageModes: [.v6]
+    swiftLanguageModes: [.v6],
+    cxxLanguageStandard: .cxx17
 )

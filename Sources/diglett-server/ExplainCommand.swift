@@ -1,6 +1,6 @@
 import ArgumentParser
+import Console
 import Explain
-import Foundation
 import Gateway
 
 /// `diglett-server explain`
@@ -21,7 +21,7 @@ struct ExplainCommand: ParsableCommand {
         guard let code = self.code else { return print(Page.list, terminator: "") }
         let found = Explanations.find(code)
         guard !found.isEmpty else {
-            FileHandle.standardError.write(Data("error: \(Explanations.refusal(of: code))\n".utf8))
+            Complaint.write(Explanations.refusal(of: code))
             throw ExitCode(GatewayError.Kind.usage.rawValue)
         }
         print(Page.detail(found), terminator: "")

@@ -1,7 +1,7 @@
 import AgentCore
 import ArgumentParser
+import Console
 import Explain
-import Foundation
 
 /// `diglett explain`
 struct ExplainCommand: ParsableCommand {
@@ -17,7 +17,7 @@ struct ExplainCommand: ParsableCommand {
         guard let code = self.code else { return print(Page.list, terminator: "") }
         let found = Explanations.find(code)
         guard !found.isEmpty else {
-            FileHandle.standardError.write(Data("error: \(Explanations.refusal(of: code))\n".utf8))
+            Complaint.write(Explanations.refusal(of: code))
             throw ExitCode(ExitReason.usage.rawValue)
         }
         print(Page.detail(found), terminator: "")
