@@ -119,9 +119,10 @@ extension Explanations {
             "Another program has the port ('ss -ltnp' shows which), the address is none of this machine's, or the port "
                 + "is below 1024 and the program lacks CAP_NET_BIND_SERVICE. -l HOST:PORT chooses another."),
         Self.gateway(
-            73, "state", "the state directory cannot be used, or another gateway uses it", "at the start",
-            "The message names the directory. Stop the other gateway, or pass --state-dir DIR; else look at the "
-                + "directory's owner and rights, and whether the disk is full."),
+            73, "state", "the directory of state or of the names' sockets cannot be used, or another gateway uses it",
+            "at the start",
+            "The message names the directory. Stop the other gateway, or give this one its own (--state-dir, "
+                + "--expose-sockets); else look at the directory's owner and rights, and whether the disk is full."),
         Self.gateway(
             78, "configuration", "bad configuration file, agents file, key or certificate",
             "at the start; 'check': something is wrong; 'agent': nothing was changed",

@@ -157,7 +157,7 @@ extension Explanations {
             "Start another agent for the rest, or raise the agent's max-names at the gateway; a link has at most 16."),
         Self.link(
             .registrarFailed, "the name cannot be made reachable now", Place.name,
-            "A registrar (proxy, program or web service) failed: the gateway's log says which and why. The agent asks "
-                + "again every 30 s by itself."),
+            "A registrar (proxy, program or web service) failed, or the name's unix socket: the gateway's log "
+                + "says why. The agent asks again every 30 s by itself."),
     ]
 }
