@@ -56,6 +56,7 @@ let package = Package(
         pure("Registry", ["Timing", "Wire"]),
         pure("Admission", ["Timing"]),
         pure("AgentCore", ["Timing", "Wire"]),
+        pure("Explain", ["AgentCore", "Wire"]),
         pure("ProxyProtocol", ["Wire"]),
 
         driver("Reactor", ["CUV", "Bytes"]),
@@ -81,17 +82,18 @@ let package = Package(
             ]),
 
         .executableTarget(
-            name: "diglett-server", dependencies: ["Console", "Gateway", "Journal", "Settings", arguments, logging],
+            name: "diglett-server",
+            dependencies: ["Console", "Explain", "Gateway", "Journal", "Settings", arguments, logging],
             swiftSettings: strict),
         .executableTarget(
             name: "diglett",
-            dependencies: ["Agent", "AgentCore", "Console", "Journal", "Settings", arguments, logging],
+            dependencies: ["Agent", "AgentCore", "Console", "Explain", "Journal", "Settings", arguments, logging],
             swiftSettings: strict),
 
         tests("WireTests", ["Bytes", "Wire"]),
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
-        tests("CoreTests", ["Admission", "AgentCore", "Registry", "Wire"]),
+        tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Wire"]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         .testTarget(
@@ -102,8 +104,8 @@ let package = Package(
         tests(
             "ProgramTests",
             [
-                "Agent", "AgentCore", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings", "Web", "Wire",
-                logging,
+                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings", "Web",
+                "Wire", logging,
             ]),
     ],
     swiftLanguageModes: [.v6],

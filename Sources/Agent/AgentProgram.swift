@@ -291,7 +291,7 @@ package final class AgentProgram {
         self.ending = .stopped
         self.exit = reason
         if reason != .stopped {
-            self.logger.error("\(text)")
+            self.logger.error("\(text) (diglett explain \(reason.rawValue))")
             self.printer.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
         }
         self.connector?.cancel()

@@ -223,11 +223,14 @@ package struct AgentSettings: Sendable {
         if let given = options.token {
             token = given
         } else if let path = options.tokenFile ?? (file.token == nil ? file.tokenFile : nil) {
-            place = path
-            let text = String(decoding: try FileAccess.read(path, most: 4_096, secret: true), as: UTF8.self)
+            place = path == "-" ? "standard input" : path
+            let bytes =
+                path == "-"
+                ? try FileAccess.readStandardInput(most: 4_096) : try FileAccess.read(path, most: 4_096, secret: true)
+            let text = String(decoding: bytes, as: UTF8.self)
             token = String(text.drop { $0.isWhitespace })
             while token.last?.isWhitespace == true { token.removeLast() }
-            guard !token.isEmpty else { throw SettingsError(path, "holds no token") }
+            guard !token.isEmpty else { throw SettingsError(place, "holds no token") }
         } else if let given = file.token, let path {
             // Reading it again tells whether others could have read it.
             _ = try FileAccess.read(path, most: 1 << 20, secret: true)
