@@ -71,7 +71,9 @@ let package = Package(
         driver(
             "Gateway",
             [
-                "Admission", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure", "Settings", "Timing",
+                "Admission", "Control", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure",
+                "Settings",
+                "Timing",
                 "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
@@ -83,7 +85,7 @@ let package = Package(
 
         .executableTarget(
             name: "diglett-server",
-            dependencies: ["Console", "Explain", "Gateway", "Journal", "Settings", arguments, logging],
+            dependencies: ["Console", "Control", "Explain", "Gateway", "Journal", "Settings", arguments, logging],
             swiftSettings: strict),
         .executableTarget(
             name: "diglett",
@@ -95,6 +97,7 @@ let package = Package(
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Wire"]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
+        tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         .testTarget(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),

@@ -75,6 +75,8 @@ final class Doors {
         self.doors.filter { $0.isVersion1 == isVersion1 }.compactMap(\.listener.address)
     }
 
+    var places: [String] { self.doors.map { "\($0.listener.place)" + ($0.isVersion1 ? " (version 1)" : "") } }
+
     /// Whether agents of version 1 come to the listener.
     func isVersion1(_ listener: SocketListener) -> Bool {
         self.doors.contains { $0.isVersion1 && $0.listener === listener }

@@ -1,3 +1,4 @@
+internal import Control
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -122,6 +123,10 @@ final class ExposureBook {
         }
         return nil
     }
+
+    var nameCount: Int { self.registry.nameCount }
+
+    var registrarReports: [GatewayReport.Registrar] { self.registrars.map(\.report) }
 
     /// How many names an agent has over all its links, one left out.
     func nameCount(of identity: AgentIdentity, except name: Name) -> Int {

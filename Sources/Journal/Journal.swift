@@ -9,16 +9,22 @@ import Synchronization
 /// 2026-11-23T09:41:07.310Z INFO  register domain 'example' -> '33605'
 /// ```
 package struct Journal: LogHandler {
-    package var logLevel: Logger.Level
+    /// The same for all who write to it: an operator can change it while the program runs.
+    package var logLevel: Logger.Level {
+        get { Logger.Level.allCases[Self.level.load(ordering: .relaxed)] }
+        set { Self.level.store(Logger.Level.allCases.firstIndex(of: newValue) ?? 0, ordering: .relaxed) }
+    }
+    /// By its place among all levels.
+    private static let level = Atomic<Int>(0)
     package var metadata: Logger.Metadata = [:]
     private let usesColour: Bool
     /// Lines that nobody read; the next one that is read tells.
     private static let dropped = Atomic<Int>(0)
 
     private init(level: Logger.Level) {
-        self.logLevel = level
         // The convention of no-color.org: any value of NO_COLOR means none.
         self.usesColour = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil
+        self.logLevel = level
     }
 
     /// The program's logger.

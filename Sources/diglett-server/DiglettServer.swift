@@ -22,7 +22,7 @@ struct DiglettServer: ParsableCommand {
             cannot be used, 78 bad configuration. 'diglett-server explain 71' says what to do.
             """,
         version: "diglett-server 2.0.0",
-        subcommands: [AgentCommand.self, CheckCommand.self, ExplainCommand.self]
+        subcommands: [AgentCommand.self, CheckCommand.self, ControlCommand.self, ExplainCommand.self]
     )
 
     @Option(
@@ -98,6 +98,15 @@ struct DiglettServer: ParsableCommand {
             valueName: "network|unix"))
     var acceptProxyProtocol: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Where 'diglett-server ctl' finds the gateway, a unix socket. (default: control.sock in the runtime "
+                + "directory or the state directory)", valueName: "path|none"))
+    var control: String?
+
+    @Option(help: ArgumentHelp("The group that may use it.", valueName: "group"))
+    var controlGroup: String?
+
     /// What the command line says, for the gateway and for its subcommands.
     var options: GatewayOptions {
         var options = GatewayOptions()
@@ -116,6 +125,8 @@ struct DiglettServer: ParsableCommand {
         options.tlsCertificate = self.tlsCert
         options.tlsKey = self.tlsKey
         options.acceptProxyProtocol = self.acceptProxyProtocol
+        options.control = self.control
+        options.controlGroup = self.controlGroup
         return options
     }
 
