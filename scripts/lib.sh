@@ -37,3 +37,8 @@ need_build() {
     need libcurl4-openssl-dev libuv1-dev libssl-dev pkg-config
     need_swift
 }
+
+# How the programs are built that are shipped, and tested end to end: they need no Swift where they run, look for no
+# library beside themselves, and all that the loader fills in is read-only once they run.
+# shellcheck disable=SC2034
+shipped=(-c release --static-swift-stdlib --disable-local-rpath -Xlinker -z -Xlinker now)

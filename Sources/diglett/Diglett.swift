@@ -45,7 +45,9 @@ struct Diglett: ParsableCommand {
     @Option(name: .shortAndLong, help: "The token for the gateway. Others can see it in the list of processes.")
     var token: String?
 
-    @Option(help: ArgumentHelp("A file with the token. (or the environment: DIGLETT_TOKEN)", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("A file with the token. (or the environment: DIGLETT_TOKEN)", valueName: "file"),
+        completion: .file())
     var tokenFile: String?
 
     @Option(
@@ -58,10 +60,13 @@ struct Diglett: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Tell the services the visitors' addresses by a PROXY header, which they must expect.", valueName: "v1|v2"))
+            "Tell the services the visitors' addresses by a PROXY header, which they must expect.", valueName: "v1|v2"),
+        completion: .list(["v1", "v2"]))
     var proxyProtocol: String?
 
-    @Option(help: ArgumentHelp("What to print: text, or json for one event a line.", valueName: "text|json"))
+    @Option(
+        help: ArgumentHelp("What to print: text, or json for one event a line.", valueName: "text|json"),
+        completion: .list(["text", "json"]))
     var output: String?
 
     @Flag(help: "End when the link cannot be made or is lost, instead of trying for ever.")
@@ -75,12 +80,15 @@ struct Diglett: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
     var debug: Int
 
-    @Option(name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.")
+    @Option(
+        name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.",
+        completion: .file(extensions: ["toml"]))
     var configurationFile: String?
 
     @Option(
         help: ArgumentHelp(
-            "Where to keep the instance key and known gateways. (default: below ~/.local/state)", valueName: "dir"))
+            "Where to keep the instance key and known gateways. (default: below ~/.local/state)", valueName: "dir"),
+        completion: .directory)
     var stateDir: String?
 
     @Argument(help: "The service: HOST:PORT, PORT or unix:PATH.")
@@ -89,8 +97,11 @@ struct Diglett: ParsableCommand {
     /// `key` would be taken for a backend otherwise.
     static func main() {
         let arguments = Array(CommandLine.arguments.dropFirst())
-        if arguments.first == KeyCommand.configuration.commandName {
+        let key = KeyCommand.configuration.commandName
+        if arguments.first == key {
             KeyCommand.main(Array(arguments.dropFirst()))
+        } else if arguments == ["help", key] {
+            KeyCommand.main(["--help"])
         } else {
             Self.main(arguments)
         }

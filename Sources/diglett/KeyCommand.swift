@@ -9,12 +9,15 @@ struct KeyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "key",
         abstract: "Makes a key for this agent, if it has none, and prints its pin.",
+        usage: "diglett key [--state-dir <dir>]",
         discussion: """
             With the pin, the gateway's operator lets the agent in: diglett-server agent pin NAME PIN. Then no token is \
             needed. The key stays in the state directory.
             """)
 
-    @Option(help: ArgumentHelp("The agent's state directory. (default: below ~/.local/state)", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp("The agent's state directory. (default: below ~/.local/state)", valueName: "dir"),
+        completion: .directory)
     var stateDir: String?
 
     func run() throws {
