@@ -1,5 +1,5 @@
 # Shared by the scripts of this directory: where the project is, and what it needs on a Debian machine.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -40,5 +40,4 @@ need_build() {
 
 # How the programs are built that are shipped, and tested end to end: they need no Swift where they run, look for no
 # library beside themselves, and all that the loader fills in is read-only once they run.
-# shellcheck disable=SC2034
 shipped=(-c release --static-swift-stdlib --disable-local-rpath -Xlinker -z -Xlinker now)
