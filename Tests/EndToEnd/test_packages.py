@@ -73,7 +73,7 @@ class Content(EndToEndTest):
         version = subprocess.run([program_path("diglett"), "--version"], check=True, capture_output=True,
                                  text=True).stdout.split()[1]
         needed = {"diglett": {"libc6", "libgcc-s1", "libssl3", "libstdc++6", "libuv1"}}
-        needed["diglett-server"] = needed["diglett"] | {"libcurl4"}
+        needed["diglett-server"] = needed["diglett"] | {"libcurl4", "procps"}
         for name in PACKAGES:
             with self.subTest(package=name):
                 self.assertEqual(field(name, "Version"), f"{version}-1")
