@@ -2,8 +2,10 @@
 
 import re
 import shutil
+import statistics
 import subprocess
 import tempfile
+import time
 import tomllib
 import unittest
 from pathlib import Path
@@ -17,6 +19,10 @@ from visitors import get
 
 CONFIGURATION = "/etc/diglett-server/diglett-server.toml"
 PACKAGES = ("diglett-server", "diglett")
+
+# From the start of the process to the line that says that it listens.
+STARTS = 20
+MOST_START_MS = 50
 
 built = None
 
@@ -80,12 +86,35 @@ class Content(EndToEndTest):
                 depends = {part.split()[0] for part in field(name, "Depends").split(", ")}
                 self.assertEqual(depends, needed[name])
 
+    def extract(self, name):
+        directory = self.stage.new_directory(name)
+        subprocess.run(["dpkg-deb", "--extract", package(name), directory], check=True)
+        return directory
+
+    def test_start_up_time(self):
+        directory = self.extract("diglett-server")
+        state = self.stage.new_directory("state")
+        times = []
+        # One more, which makes the key.
+        for _ in range(STARTS + 1):
+            began = time.perf_counter()
+            with subprocess.Popen(
+                    [directory / "usr" / "bin" / "diglett-server", "-l", "127.0.0.1:0", "--state-dir", state],
+                    stderr=subprocess.PIPE, text=True, env=self.stage.environment()) as gateway:
+                line = next(line for line in gateway.stderr if "listening for agents" in line)
+                times.append(1_000 * (time.perf_counter() - began))
+                self.assertIn("127.0.0.1", line)
+                gateway.terminate()
+                gateway.stderr.read()
+            self.assertEqual(gateway.returncode, 0)
+        median = statistics.median(times[1:])
+        self.note(f"median of {STARTS}: {median:.1f} ms")
+        self.assertLessEqual(median, MOST_START_MS)
+
     def test_programs_are_stripped_and_hardened(self):
         for name in PACKAGES:
             with self.subTest(package=name):
-                directory = self.stage.new_directory(name)
-                subprocess.run(["dpkg-deb", "--extract", package(name), directory], check=True)
-                program = directory / "usr" / "bin" / name
+                program = self.extract(name) / "usr" / "bin" / name
                 self.note(f"{name}: {program.stat().st_size / 1e6:.1f} MB")
                 shown = subprocess.run([require("readelf"), "-SdhW", program], check=True, capture_output=True,
                                        text=True).stdout
@@ -93,9 +122,7 @@ class Content(EndToEndTest):
                 self.assertRegex(shown, r"FLAGS_1.*NOW.*PIE")
 
     def test_default_configuration_changes_nothing(self):
-        directory = self.stage.new_directory("server")
-        subprocess.run(["dpkg-deb", "--extract", package("diglett-server"), directory], check=True)
-        text = (directory / CONFIGURATION.removeprefix("/")).read_text()
+        text = (self.extract("diglett-server") / CONFIGURATION.removeprefix("/")).read_text()
         self.assertEqual(tomllib.loads(text), {})
         # What is commented out can be taken as it is.
         active = re.sub(r"(?m)^#(?! )", "", text)
