@@ -116,10 +116,11 @@ class Content(EndToEndTest):
             with self.subTest(package=name):
                 program = self.extract(name) / "usr" / "bin" / name
                 self.note(f"{name}: {program.stat().st_size / 1e6:.1f} MB")
-                shown = subprocess.run([require("readelf"), "-SdhW", program], check=True, capture_output=True,
+                shown = subprocess.run([require("readelf"), "-SdhlW", program], check=True, capture_output=True,
                                        text=True).stdout
                 self.assertNotRegex(shown, r"\.debug_info|\.symtab|RUNPATH|RPATH")
                 self.assertRegex(shown, r"FLAGS_1.*NOW.*PIE")
+                self.assertIn("GNU_RELRO", shown)
 
     def test_default_configuration_changes_nothing(self):
         text = (self.extract("diglett-server") / CONFIGURATION.removeprefix("/")).read_text()
