@@ -6,9 +6,10 @@ import re
 import shutil
 import unittest
 
+import test_packages
 from harness import PIN, EndToEndTest, wait_until
 from machine import Machine
-from test_packages import PACKAGES, package, setUpModule  # noqa: F401 (it makes the packages)
+from test_packages import PACKAGES, package
 
 GATEWAY, AGENT = "diglett-server.service", "diglett@web.service"
 
@@ -30,7 +31,12 @@ BACKEND_SOCKET = "[Socket]\nListenStream=/run/backend.sock\nSocketMode=0666\nAcc
 BACKEND = "[Service]\nExecStart=/bin/echo packed\nStandardInput=socket\nStandardOutput=socket\n"
 
 
-@unittest.skipUnless(os.environ.get("DIGLETT_E2E_MACHINE") == "1", "takes a minute and a mirror of Debian")
+def setUpModule():
+    if os.environ.get("DIGLETT_E2E_MACHINE") != "1":
+        raise unittest.SkipTest("takes a minute and a mirror of Debian")
+    test_packages.setUpModule()
+
+
 class UnderSystemd(EndToEndTest):
     def setUp(self):
         super().setUp()
