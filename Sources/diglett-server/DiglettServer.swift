@@ -47,13 +47,16 @@ struct DiglettServer: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
     var debug: Int
 
-    @Option(name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.")
+    @Option(
+        name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.",
+        completion: .file(extensions: ["toml"]))
     var configurationFile: String?
 
     @Option(
         help: ArgumentHelp(
             "Where to keep key and ports. (default: $STATE_DIRECTORY, /var/lib/diglett-server or below ~/.local/state)",
-            valueName: "dir"))
+            valueName: "dir"),
+        completion: .directory)
     var stateDir: String?
 
     @Option(help: ArgumentHelp("On which address names are public. (default: 127.0.0.1)", valueName: "host"))
@@ -78,17 +81,21 @@ struct DiglettServer: ParsableCommand {
         help: ArgumentHelp(
             "How agents are known: 'file' by the agents file, 'open' takes any agent from anywhere. "
                 + "(default: by the agents file once it exists, until then agents of this machine)",
-            valueName: "file|open"))
+            valueName: "file|open"),
+        completion: .list(["file", "open"]))
     var auth: String?
 
     @Option(
-        help: ArgumentHelp("Where the agents stand. (default: agents.toml in the state directory)", valueName: "file"))
+        help: ArgumentHelp("Where the agents stand. (default: agents.toml in the state directory)", valueName: "file"),
+        completion: .file())
     var agentsFile: String?
 
-    @Option(help: ArgumentHelp("A certificate of a public authority (PEM, with its chain).", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("A certificate of a public authority (PEM, with its chain).", valueName: "file"),
+        completion: .file())
     var tlsCert: String?
 
-    @Option(help: ArgumentHelp("The key of that certificate.", valueName: "file"))
+    @Option(help: ArgumentHelp("The key of that certificate.", valueName: "file"), completion: .file())
     var tlsKey: String?
 
     @Option(
