@@ -30,6 +30,7 @@ package final class AgentProgram {
     private let settings: AgentSettings
     private let logger: Logger
     private let printer: EventPrinter
+    private let ready: ReadyActions
     private let ask: Question?
     private let version: LinkProtocol
     private let buffers = RelayBuffers()
@@ -64,6 +65,7 @@ package final class AgentProgram {
         self.logger = logger
         self.ask = ask
         self.printer = EventPrinter(format: settings.output)
+        self.ready = ReadyActions(loop: loop, settings: settings, logger: logger)
         self.state = try StateDirectory(path: settings.stateDirectory)
         let key = try Self.instanceKey(self.state)
         // Each stream is a connection to a backend.
@@ -203,6 +205,7 @@ package final class AgentProgram {
             self.logger.info(
                 "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)")
             self.printer.print(.registered(name: wish.name.text, address: nil, port: nil, backend: backend.description))
+            self.ready.registered(wish.name, at: "")
             return
         }
         let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
@@ -210,6 +213,7 @@ package final class AgentProgram {
         self.printer.print(
             .registered(
                 name: wish.name.text, address: shown, port: port == 0 ? nil : port, backend: backend.description))
+        self.ready.registered(wish.name, at: shown)
     }
 
     /// A gateway that listens on all of its addresses is reached at the one that we have dialled.
@@ -290,6 +294,7 @@ package final class AgentProgram {
         guard !self.hasStopped else { return }
         self.ending = .stopped
         self.exit = reason
+        self.ready.close()
         if reason != .stopped {
             self.logger.error("\(text) (diglett explain \(reason.rawValue))")
             self.printer.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))

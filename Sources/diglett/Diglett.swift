@@ -72,6 +72,18 @@ struct Diglett: ParsableCommand {
         completion: .list(["text", "json"]))
     var output: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Write where the names are reachable to a file, a line for each, once all of them are; it is removed at the "
+                + "end.", valueName: "file"), completion: .file())
+    var urlFile: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Have the shell run a command once all names are reachable, with DIGLETT_URL in its environment; it is ended "
+                + "with the agent.", valueName: "command"))
+    var execOnReady: String?
+
     @Flag(help: "End when the link cannot be made or is lost, instead of trying for ever.")
     var once = false
 
@@ -127,6 +139,8 @@ struct Diglett: ParsableCommand {
         options.debug = self.debug
         options.configuration = self.configurationFile
         options.stateDirectory = self.stateDir
+        options.urlFile = self.urlFile
+        options.execOnReady = self.execOnReady
         var logger = Journal.logger(debug: self.debug)
         let exit: ExitReason
         do {
