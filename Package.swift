@@ -45,6 +45,7 @@ let package = Package(
             name: "COpenSSL", path: "Shims/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(
             name: "CCurl", path: "Shims/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CNotify", path: "Shims/CNotify"),
 
         pure("Bytes"),
         pure("Wire", ["Bytes"]),
@@ -59,6 +60,7 @@ let package = Package(
         driver("Reactor", ["CUV", "Bytes"]),
         driver("Secure", ["COpenSSL", "Bytes"]),
         driver("Web", ["CCurl", "Reactor"]),
+        driver("Supervision", ["CNotify", "Reactor", logging]),
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Journal", ["Reactor", logging]),
         driver("Settings", ["ProxyProtocol", "Wire", "TOMLKit"]),
@@ -66,21 +68,23 @@ let package = Package(
         driver(
             "Gateway",
             [
-                "Admission", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure", "Settings", "Timing",
-                "Tunnel", "Web", "Wire", logging,
+                "Admission", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure", "Settings",
+                "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
             "Agent",
             [
-                "AgentCore", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Timing", "Tunnel", "Wire",
-                logging,
+                "AgentCore", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision", "Timing",
+                "Tunnel", "Wire", logging,
             ]),
 
         .executableTarget(
-            name: "diglett-server", dependencies: ["Gateway", "Journal", "Settings", arguments, logging],
+            name: "diglett-server",
+            dependencies: ["Gateway", "Journal", "Settings", "Supervision", arguments, logging],
             swiftSettings: strict),
         .executableTarget(
-            name: "diglett", dependencies: ["Agent", "AgentCore", "Journal", "Settings", arguments, logging],
+            name: "diglett",
+            dependencies: ["Agent", "AgentCore", "Journal", "Settings", "Supervision", arguments, logging],
             swiftSettings: strict),
 
         tests("WireTests", ["Bytes", "Wire"]),
@@ -91,6 +95,7 @@ let package = Package(
         tests("ReactorTests", ["Bytes", "Reactor"]),
         .testTarget(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
+        tests("SupervisionTests", ["Reactor", "Supervision", logging]),
         tests("SecureTests", ["Bytes", "Secure"]),
         tests("ModuleTests", ["Modules", "Reactor", "Settings", "Web", "Wire", logging]),
         tests("SettingsTests", ["ProxyProtocol", "Settings", "Wire"]),
