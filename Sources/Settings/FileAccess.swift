@@ -11,7 +11,9 @@ package enum FileAccess {
         defer { Glibc.close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw self.error(path, "cannot be read") }
-        if secret, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0 {
+        if secret, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0,
+            !ServiceCredentials.isPrivate(path, owner: status.st_uid, mode: status.st_mode & 0o777)
+        {
             throw SettingsError(path, "holds a secret and others can read it: run chmod 600 \(path)")
         }
         var result: [UInt8] = []

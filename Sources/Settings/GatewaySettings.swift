@@ -90,7 +90,9 @@ package struct GatewaySettings: Sendable {
     }
 
     /// Where the agents stand unless another file is named.
-    package static func agentsFile(in stateDirectory: String) -> String { "\(stateDirectory)/agents.toml" }
+    package static func agentsFile(in stateDirectory: String) -> String {
+        ServiceCredentials.path(of: "agents.toml") ?? "\(stateDirectory)/agents.toml"
+    }
 }
 
 /// Reads the settings one by one; what is wrong goes to `problems`, and something harmless takes its place.
