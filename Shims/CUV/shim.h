@@ -44,6 +44,9 @@ static inline struct sockaddr *cuv_sockaddr_mutable(struct sockaddr_storage *s) 
 static inline struct sockaddr_in *cuv_in4(struct sockaddr_storage *s) { return (struct sockaddr_in *)s; }
 static inline struct sockaddr_in6 *cuv_in6(struct sockaddr_storage *s) { return (struct sockaddr_in6 *)s; }
 
+/* SOCK_STREAM is an enum in glibc, which Swift gives another type than getsockopt(2) does. */
+static inline int cuv_stream_type(void) { return SOCK_STREAM; }
+
 /* Whether close() sends RST and drops what is queued (socket(7), SO_LINGER with a zero time) or ends in order. */
 static inline int cuv_reset_on_close(int fd, int on) {
     struct linger l = {.l_onoff = on, .l_linger = 0};

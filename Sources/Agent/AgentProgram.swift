@@ -208,7 +208,8 @@ package final class AgentProgram {
         let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
         self.logger.info("'\(wish.name)' is reachable at \(shown) and leads to \(backend)")
         self.printer.print(
-            .registered(name: wish.name.text, address: shown, port: port, backend: backend.description))
+            .registered(
+                name: wish.name.text, address: shown, port: port == 0 ? nil : port, backend: backend.description))
     }
 
     /// A gateway that listens on all of its addresses is reached at the one that we have dialled.

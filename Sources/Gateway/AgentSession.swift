@@ -200,7 +200,8 @@ final class AgentSession {
             self.answer(exposure.number, .registrarFailed, text: failure)
             return self.drop(exposure)
         }
-        self.answer(exposure.number, .none, port: exposure.address.port, text: "\(exposure.address)")
+        self.answer(
+            exposure.number, .none, port: exposure.address?.port ?? 0, text: self.gateway.exposures.shown(exposure))
         exposure.published()
     }
 
@@ -248,7 +249,7 @@ final class AgentSession {
             return stream.reset()
         }
         let now = self.connection.loop.now
-        let address = WireAddress(visitor.address)
+        let address = visitor.address.map { WireAddress($0) } ?? .none
         let local = visitor.local.map { WireAddress($0) } ?? .none
         guard self.connection.isOpen, self.connection.makeRoom(),
             let key = self.connection.link.open(exposure: exposure.number, visitor: address, local: local, now: now)
@@ -295,7 +296,8 @@ final class AgentSession {
         }
         for exposure in self.exposures {
             let request = NameRequest(
-                identity: grant.identity, peer: self.peer, name: exposure.name, port: exposure.address.port)
+                identity: grant.identity, peer: self.peer, name: exposure.name,
+                port: exposure.address?.port ?? 0)
             let number = exposure.number
             var hasAnswer = false
             let question = self.gateway.authorize(request) { [weak self, weak exposure] verdict in

@@ -4,14 +4,14 @@ internal import Reactor
 internal import Registry
 internal import Wire
 
-/// A registered name with its public listener.
+/// A registered name with its public listeners.
 ///
 /// It belongs to one session at a time; when the same agent comes back on another link, the exposure moves there with
-/// its listener open, so that no visitor is refused in between.
+/// its listeners open, so that no visitor is refused in between.
 final class Exposure {
     let name: Name
     let identity: AgentIdentity
-    private(set) var listener: TCPListener
+    private let listeners: NameListeners
     /// The agent's number for it on its present link.
     private(set) var number: UInt16
     private(set) weak var session: AgentSession?
@@ -21,24 +21,26 @@ final class Exposure {
     private(set) var isPublished = false
 
     init(
-        name: Name, identity: AgentIdentity, listener: TCPListener, number: UInt16, session: AgentSession,
+        name: Name, identity: AgentIdentity, listeners: NameListeners, number: UInt16, session: AgentSession,
         gateway: GatewayServer
     ) {
         self.name = name
         self.identity = identity
-        self.listener = listener
+        self.listeners = listeners
         self.number = number
         self.session = session
         self.gateway = gateway
-        listener.delegate = self
+        listeners.setDelegate(self)
         // Nobody is let in before the registrars have published the name.
-        listener.pause()
+        listeners.pause()
     }
 
-    var address: SocketAddress { self.listener.address }
+    /// Nil when the name has a unix socket only.
+    var address: SocketAddress? { self.listeners.address }
 
     var asPublic: PublicExposure {
-        PublicExposure(name: self.name, identity: self.identity.id, address: self.address)
+        PublicExposure(
+            name: self.name, identity: self.identity.id, address: self.address, socket: self.listeners.socket)
     }
 
     func move(to session: AgentSession, number: UInt16) {
@@ -53,14 +55,14 @@ final class Exposure {
     }
 
     /// Leaves visitors in the backlog.
-    func pause() { self.listener.pause() }
+    func pause() { self.listeners.pause() }
 
     /// Lets visitors in again that were left in the backlog.
     func resume() {
         guard self.isPublished else { return }
         self.entrance?.letIn()
         guard self.session?.canOpen ?? false else { return }
-        self.listener.resume()
+        self.listeners.resume()
     }
 
     /// Looks at the deadlines; call it about once a second.
@@ -68,19 +70,19 @@ final class Exposure {
 
     func close() {
         self.entrance?.close()
-        self.listener.close()
+        self.listeners.close()
     }
 }
 
-extension Exposure: TCPListenerDelegate {
-    func listener(_ listener: TCPListener, didAccept stream: SocketStream) {
-        guard let session = self.session, let peer = stream.peerAddress else { return stream.reset() }
-        if self.gateway.visitors.isProxy(peer) {
+extension Exposure: SocketListenerDelegate {
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        guard let session = self.session, let origin = Origin(stream, at: listener) else { return stream.reset() }
+        if self.gateway.visitors.isProxy(origin) {
             let entrance = self.entrance ?? ProxyEntrance(exposure: self, gateway: self.gateway)
             self.entrance = entrance
-            entrance.arrived(stream, from: peer)
+            entrance.arrived(stream, from: origin)
         } else {
-            let visitor = Visitor(address: peer, local: stream.localAddress, proxy: nil)
+            let visitor = Visitor(origin, local: stream.localAddress)
             if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
                 self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)")
                 stream.reset()
@@ -89,10 +91,10 @@ extension Exposure: TCPListenerDelegate {
             }
         }
         // The next ones wait in the backlog until the agent has caught up.
-        if !session.canOpen { listener.pause() }
+        if !session.canOpen { self.pause() }
     }
 
-    func listener(_ listener: TCPListener, didFail error: UVError) {
+    func listener(_ listener: SocketListener, didFail error: UVError) {
         self.gateway.noisy("a visitor of '\(self.name)' could not be accepted: \(error)")
     }
 }

@@ -21,21 +21,27 @@ final class ExposureBook {
     private let loop: EventLoop
     private let logger: Logger
     private let bindAddress: SocketAddress
-    /// Nil: any port.
-    private let range: PortRange?
+    private let publicPorts: PublicPorts
+    /// Nil: names have no unix sockets.
+    private let sockets: NameSockets?
+    private let publicURL: String?
     private let mostNames: Int
     private let registrars: [RegistrarDriver]
     private let ports: PortStore
     private var registry = Registry(maximumNamesPerLink: ExposureBook.maximumNamesPerLink)
 
     init(
-        loop: EventLoop, logger: Logger, bindAddress: SocketAddress, range: PortRange?, mostNames: Int,
+        loop: EventLoop, logger: Logger, bindAddress: SocketAddress, settings: GatewaySettings, mostNames: Int,
         registrars: [any Registrar], ports: PortStore
-    ) {
+    ) throws(SettingsError) {
         self.loop = loop
         self.logger = logger
         self.bindAddress = bindAddress
-        self.range = range
+        self.publicPorts = settings.exposePorts
+        self.publicURL = settings.publicURL
+        self.sockets = try settings.exposeSockets.map { settings throws(SettingsError) in
+            try NameSockets(loop: loop, settings: settings)
+        }
         self.mostNames = mostNames
         self.registrars = registrars.map { RegistrarDriver(loop: loop, registrar: $0, logger: logger) }
         self.ports = ports
@@ -73,7 +79,7 @@ final class ExposureBook {
             let old = gateway.session(former.link)
             if let old, let exposure = old.exposures.first(where: { $0.name == name }) {
                 old.lost(exposure, code)
-                if port == 0 || port == exposure.address.port {
+                if port == 0 || port == exposure.address?.port {
                     exposure.move(to: session, number: holder.exposure)
                     return .success(exposure)
                 }
@@ -81,26 +87,34 @@ final class ExposureBook {
             }
         case .granted: break
         }
-        switch self.openListener(name, holder.identity, wanted: port, allowed: allowed) {
+        switch self.openListeners(name, holder.identity, wanted: port, allowed: allowed) {
         case .failure(let refusal):
             self.registry.unregister(name, link: holder.link, exposure: holder.exposure)
             return .failure(refusal)
-        case .success(let listener):
-            self.ports.note(listener.address.port, for: name, holder.identity)
+        case .success(let listeners):
+            if let address = listeners.address { self.ports.note(address.port, for: name, holder.identity) }
             return .success(
                 Exposure(
-                    name: name, identity: holder.identity, listener: listener, number: holder.exposure,
+                    name: name, identity: holder.identity, listeners: listeners, number: holder.exposure,
                     session: session, gateway: gateway))
         }
+    }
+
+    /// What an agent is told of where its name is.
+    func shown(_ exposure: Exposure) -> String {
+        if let url = self.publicURL { return url.replacing("{name}", with: exposure.name.text) }
+        return exposure.address?.description ?? "behind the gateway's proxy"
     }
 
     /// Why a wanted port is not given, if so.
     private func portRefusal(_ port: UInt16, _ identity: AgentIdentity, _ gateway: GatewayServer) -> String? {
         guard port != 0 else { return nil }
-        if let range = self.range {
-            if !range.contains(port) { return "the port \(port) is not between \(range.low) and \(range.high)" }
-        } else if port < Self.firstUserPort {
-            return "the port \(port) is one of the system's"
+        switch self.publicPorts {
+        case .none: return "the gateway has no public ports"
+        case .range(let range) where !range.contains(port):
+            return "the port \(port) is not between \(range.low) and \(range.high)"
+        case .any where port < Self.firstUserPort: return "the port \(port) is one of the system's"
+        case .range, .any: break
         }
         // Of those who are away, nobody knows whether they come back; who is here keeps what it had.
         if let keeper = self.ports.keeper(of: port), keeper != identity, gateway.hasLink(of: keeper) {
@@ -114,23 +128,43 @@ final class ExposureBook {
         self.registry.nameCount(of: identity, except: name)
     }
 
+    private func openListeners(
+        _ name: Name, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
+    ) -> Result<NameListeners, Refusal> {
+        var tcp: SocketListener?
+        if self.publicPorts != .none {
+            switch self.openListener(name, identity, wanted: wanted, allowed: allowed) {
+            case .failure(let refusal): return .failure(refusal)
+            case .success(let listener): tcp = listener
+            }
+        }
+        guard let sockets = self.sockets else { return .success(NameListeners(tcp: tcp, unix: nil)) }
+        do throws(UVError) {
+            return .success(NameListeners(tcp: tcp, unix: try sockets.listen(name)))
+        } catch {
+            tcp?.close()
+            self.logger.error("'\(name)' cannot have its socket \(sockets.path(of: name)): \(error)")
+            return .failure(Refusal(code: .registrarFailed, text: "the name cannot be made reachable now"))
+        }
+    }
+
     /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
     ///
     /// - Parameter allowed: where the agent's ports are; empty for all of the gateway's.
     private func openListener(
         _ name: Name, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
-    ) -> Result<TCPListener, Refusal> {
-        func listener(_ port: UInt16) throws(UVError) -> TCPListener {
+    ) -> Result<SocketListener, Refusal> {
+        func listener(_ port: UInt16) throws(UVError) -> SocketListener {
             var address = self.bindAddress
             address.port = port
-            return try TCPListener(loop: self.loop, address: address)
+            return try SocketListener(loop: self.loop, address: address)
         }
         if wanted != 0 {
             do throws(UVError) { return .success(try listener(wanted)) } catch {
                 return .failure(Refusal(code: .portTaken, text: "the public port \(wanted) cannot be had: \(error)"))
             }
         }
-        let range = self.range
+        let range = self.publicPorts.range
         func isAllowed(_ port: UInt16) -> Bool {
             (range?.contains(port) ?? true) && (allowed.isEmpty || allowed.contains { $0.contains(port) })
         }

@@ -12,12 +12,6 @@ internal import Wire
 
 /// The gateway: listeners for agents, their sessions, admission, drain. Names are kept by its ``ExposureBook``.
 package final class GatewayServer {
-    /// A listener for agents.
-    private struct Door {
-        let listener: TCPListener
-        let isVersion1: Bool
-    }
-
     private enum Phase {
         case running
         case draining(until: UInt64)
@@ -49,7 +43,7 @@ package final class GatewayServer {
     private let plan: ResourcePlan
     private let authenticator: any Authenticator
     private var admission: Admission
-    private var doors: [Door] = []
+    private let doors: Doors
     private var sessions: [UInt64: AgentSession] = [:]
     private var nextID: UInt64 = 1
     private var phase = Phase.running
@@ -90,7 +84,9 @@ package final class GatewayServer {
         }
         var visitorLimits = VisitorLimits()
         visitorLimits.total = self.plan.visitors
-        self.visitors = VisitorBook(loop: loop, limits: visitorLimits, proxies: settings.proxies)
+        self.visitors = VisitorBook(
+            loop: loop, limits: visitorLimits, proxies: settings.proxies,
+            socketsAreProxied: settings.socketsAreProxied)
         var admissionLimits = AdmissionLimits()
         admissionLimits.strangers = self.plan.strangers
         self.admission = Admission(limits: admissionLimits)
@@ -105,10 +101,17 @@ package final class GatewayServer {
                 throw error
             }
         } catch { throw GatewayError(.configuration, error.description) }
-        self.exposures = ExposureBook(
-            loop: loop, logger: logger, bindAddress: bind, range: settings.exposePorts, mostNames: self.plan.names,
-            registrars: registrars,
-            ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger))
+        do throws(SettingsError) {
+            self.exposures = try ExposureBook(
+                loop: loop, logger: logger, bindAddress: bind, settings: settings, mostNames: self.plan.names,
+                registrars: registrars,
+                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger))
+        } catch {
+            for registrar in registrars { registrar.close() }
+            self.authenticator.close()
+            throw GatewayError(.state, error.description)
+        }
+        self.doors = Doors(loop: loop, logger: logger, settings: settings)
         self.noise = TokenBucket(burst: 20, perSecond: 5, now: loop.now)
     }
 
@@ -128,7 +131,7 @@ package final class GatewayServer {
                     self.authenticator.reload()
                 })
         } catch { self.logger.error("signals are not handled: \(error)") }
-        do throws(GatewayError) { try self.listen() } catch {
+        do throws(GatewayError) { try self.doors.open(self) } catch {
             self.tearDown()
             throw error
         }
@@ -164,59 +167,10 @@ package final class GatewayServer {
         }
     }
 
-    private func listen() throws(GatewayError) {
-        for hostPort in self.settings.listen {
-            try self.listen(on: hostPort, isVersion1: false, option: "listen")
-        }
-        for hostPort in self.settings.listenVersion1 {
-            try self.listen(on: hostPort, isVersion1: true, option: "listen-v1")
-        }
-        for door in self.doors {
-            self.logger.info(
-                "listening for agents\(door.isVersion1 ? " of version 1" : "") on \(door.listener.address)")
-        }
-        guard !self.settings.listenVersion1.isEmpty else { return }
-        self.logger.warning(
-            """
-            version 1 is on: whoever is between an agent and this gateway can read and change everything and take the \
-            agent's place, and its tokens are as good as public; move agents to version 2 (docs/version-1.md)
-            """)
-    }
-
-    private func listen(on hostPort: HostPort, isVersion1: Bool, option: String) throws(GatewayError) {
-        let hosts = hostPort.host == "localhost" ? ["127.0.0.1", "::1"] : [hostPort.host]
-        for host in hosts {
-            guard let address = SocketAddress(host, port: hostPort.port) else {
-                throw GatewayError(
-                    .configuration, "\(option): '\(hostPort.host)' is no address: write 0.0.0.0, [::] or localhost")
-            }
-            do throws(UVError) {
-                let listener = try TCPListener(loop: self.loop, address: address)
-                listener.delegate = self
-                self.doors.append(Door(listener: listener, isVersion1: isVersion1))
-            } catch {
-                // A machine without IPv6 is no reason not to start with the defaults.
-                let canLack = hosts.count > 1 || (self.settings.listensByDefault && !isVersion1)
-                let isOptional = canLack && address.family == .ip6
-                if isOptional, error == .familyNotSupported || error == .addressNotAvailable { continue }
-                throw GatewayError(.listen, "cannot listen on \(address): \(Self.advice(error))")
-            }
-        }
-    }
-
-    private static func advice(_ error: UVError) -> String {
-        switch error {
-        case .addressInUse: "\(error): another program has the port; stop it or choose another with -l HOST:PORT"
-        case .permissionDenied: "\(error): ports below 1024 need the capability CAP_NET_BIND_SERVICE"
-        case .addressNotAvailable: "\(error): this machine does not have the address"
-        default: "\(error)"
-        }
-    }
-
     /// Addresses on which agents are listened for.
-    package var agentAddresses: [SocketAddress] { self.doors.filter { !$0.isVersion1 }.map(\.listener.address) }
+    package var agentAddresses: [SocketAddress] { self.doors.addresses(isVersion1: false) }
     /// The same for agents of version 1.
-    package var version1Addresses: [SocketAddress] { self.doors.filter(\.isVersion1).map(\.listener.address) }
+    package var version1Addresses: [SocketAddress] { self.doors.addresses(isVersion1: true) }
 
     // MARK: - Strangers
 
@@ -344,7 +298,7 @@ package final class GatewayServer {
             self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
             let streams = self.streamCount
             if streams > 0 { self.logger.info("stopping when \(streams) streams are done; a second signal cuts them") }
-            self.closeDoors()
+            self.doors.close()
             for session in self.sessions.values { session.drain() }
             self.finishIfEmpty()
         case .draining: self.cutAll()
@@ -369,13 +323,8 @@ package final class GatewayServer {
         self.tearDown()
     }
 
-    private func closeDoors() {
-        for door in self.doors { door.listener.close() }
-        self.doors = []
-    }
-
     private func tearDown() {
-        self.closeDoors()
+        self.doors.close()
         self.housekeeping?.close()
         self.housekeeping = nil
         for signal in self.signals { signal.close() }
@@ -386,8 +335,8 @@ package final class GatewayServer {
     }
 }
 
-extension GatewayServer: TCPListenerDelegate {
-    package func listener(_ listener: TCPListener, didAccept stream: SocketStream) {
+extension GatewayServer: SocketListenerDelegate {
+    package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         guard let peer = stream.peerAddress, self.hasRoomForSession() else { return stream.reset() }
         let id = self.nextID
         self.nextID += 1
@@ -401,8 +350,7 @@ extension GatewayServer: TCPListenerDelegate {
             self.noisy("\(peer) is kept out for \(milliseconds / 1_000) s after what it did before")
             return stream.reset()
         }
-        let isVersion1 = self.doors.contains { $0.isVersion1 && $0.listener === listener }
-        let version = isVersion1 ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
+        let version = self.doors.isVersion1(listener) ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
         do throws(SecurityError) {
             let connection = try LinkConnection(
                 socket: stream, version: version, role: .gateway, budget: self.budget, buffers: self.buffers,
@@ -424,7 +372,7 @@ extension GatewayServer: TCPListenerDelegate {
         return true
     }
 
-    package func listener(_ listener: TCPListener, didFail error: UVError) {
+    package func listener(_ listener: SocketListener, didFail error: UVError) {
         self.noisy("an agent could not be accepted: \(error)")
     }
 }

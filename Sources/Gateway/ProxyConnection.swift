@@ -16,13 +16,13 @@ final class ProxyConnection {
     private static let readBytes = 4_096
 
     let stream: SocketStream
-    let proxy: SocketAddress
+    let proxy: Origin
     /// When what is waited for must have come.
     private(set) var deadline: Milliseconds = 0
     private unowned let entrance: ProxyEntrance
     private var state = State.silent(ProxyHeaderDecoder())
 
-    init(_ stream: SocketStream, from proxy: SocketAddress, entrance: ProxyEntrance) {
+    init(_ stream: SocketStream, from proxy: Origin, entrance: ProxyEntrance) {
         self.stream = stream
         self.proxy = proxy
         self.entrance = entrance

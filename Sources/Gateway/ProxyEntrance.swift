@@ -25,7 +25,7 @@ final class ProxyEntrance {
         self.gateway = gateway
     }
 
-    func arrived(_ stream: SocketStream, from proxy: SocketAddress) {
+    func arrived(_ stream: SocketStream, from proxy: Origin) {
         if let refusal = self.gateway.visitors.refusalOfUnnamed() {
             self.gateway.noisy("visitor \(proxy) of '\(self.exposure.name)' refused: \(refusal)")
             return stream.reset()

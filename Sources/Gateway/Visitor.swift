@@ -3,24 +3,60 @@ internal import ProxyProtocol
 internal import Reactor
 internal import Wire
 
+/// From where a connection came to a public listener.
+enum Origin: CustomStringConvertible {
+    case address(SocketAddress)
+    /// A program of this machine, through the name's unix socket: only the operator's own may.
+    case socket
+
+    /// Nil when the connection is gone already.
+    init?(_ stream: SocketStream, at listener: SocketListener) {
+        switch listener.place {
+        case .unix: self = .socket
+        case .tcp:
+            guard let peer = stream.peerAddress else { return nil }
+            self = .address(peer)
+        }
+    }
+
+    var address: SocketAddress? {
+        if case .address(let address) = self { address } else { nil }
+    }
+
+    var description: String {
+        switch self {
+        case .address(let address): address.description
+        case .socket: "the unix socket"
+        }
+    }
+}
+
 /// Whose connection it is that came to a public listener.
 struct Visitor: CustomStringConvertible {
-    let address: SocketAddress
+    /// Nil when only a proxy would know, and does not tell.
+    let address: SocketAddress?
     /// Where the visitor connected to.
     let local: SocketAddress?
     /// The trusted proxy between it and us.
-    let proxy: SocketAddress?
+    let proxy: Origin?
 
-    init(address: SocketAddress, local: SocketAddress?, proxy: SocketAddress?) {
+    private init(address: SocketAddress?, local: SocketAddress?, proxy: Origin?) {
         self.address = address
         self.local = local
         self.proxy = proxy
     }
 
+    init(_ origin: Origin, local: SocketAddress?) {
+        switch origin {
+        case .address(let address): self.init(address: address, local: local, proxy: nil)
+        case .socket: self.init(address: nil, local: nil, proxy: origin)
+        }
+    }
+
     /// The visitor that a proxy's header tells of; the proxy itself if that is whom it speaks for.
-    init(_ header: ProxyHeader, proxy: SocketAddress, local: SocketAddress?) {
+    init(_ header: ProxyHeader, proxy: Origin, local: SocketAddress?) {
         guard case .proxied(var source, var destination) = header else {
-            self.init(address: proxy, local: local, proxy: nil)
+            self.init(proxy, local: local)
             return
         }
         // A proxy that listens for both families at once calls IPv4 visitors by mapped addresses. As such they would
@@ -30,14 +66,18 @@ struct Visitor: CustomStringConvertible {
             destination = destination.unmapped
         }
         self.init(
-            address: SocketAddress(source) ?? proxy, local: SocketAddress(destination) ?? local, proxy: proxy)
+            address: SocketAddress(source) ?? proxy.address, local: SocketAddress(destination) ?? local, proxy: proxy)
     }
 
-    var source: Source { Source(key: self.address.source, isLoopback: self.address.isLoopback) }
+    /// What comes through a unix socket is of this machine, as what comes from loopback addresses is.
+    var source: Source {
+        Source(key: self.address?.source ?? 0, isLoopback: self.address?.isLoopback ?? true)
+    }
 
     /// How the log calls it.
     var description: String {
-        if let proxy = self.proxy { "visitor \(self.address) through \(proxy)" } else { "visitor \(self.address)" }
+        let visitor = self.address.map { "visitor \($0)" } ?? "a visitor"
+        return self.proxy.map { "\(visitor) through \($0)" } ?? visitor
     }
 }
 

@@ -7,18 +7,25 @@ internal import Wire
 final class VisitorBook {
     private let loop: EventLoop
     private let proxies: [Network]
+    private let socketsAreProxied: Bool
     private var gate: VisitorGate
 
-    init(loop: EventLoop, limits: VisitorLimits, proxies: [Network]) {
+    /// - Parameter socketsAreProxied: whether what comes through unix sockets begins with a PROXY header.
+    init(loop: EventLoop, limits: VisitorLimits, proxies: [Network], socketsAreProxied: Bool) {
         self.loop = loop
         self.proxies = proxies
+        self.socketsAreProxied = socketsAreProxied
         self.gate = VisitorGate(limits: limits)
     }
 
     /// Whether what comes from there begins with a PROXY header.
-    func isProxy(_ address: SocketAddress) -> Bool {
-        let address = WireAddress(address)
-        return self.proxies.contains { $0.contains(address) }
+    func isProxy(_ origin: Origin) -> Bool {
+        switch origin {
+        case .socket: return self.socketsAreProxied
+        case .address(let address):
+            let address = WireAddress(address)
+            return self.proxies.contains { $0.contains(address) }
+        }
     }
 
     /// Why a visitor is not let in, if so; else it counts until `left`.

@@ -28,8 +28,13 @@ package final class CaddyRegistrar: Registrar {
         struct Match: Codable { let host: [String] }
         struct Handler: Codable {
             struct Upstream: Codable { let dial: String }
+            struct Transport: Codable {
+                let `protocol`: String
+                let versions: [String]
+            }
             let handler: String
             let upstreams: [Upstream]
+            let transport: Transport?
         }
 
         let id: String
@@ -111,13 +116,25 @@ package final class CaddyRegistrar: Registrar {
     package func publish(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
+        let dial: String
+        do throws(RegistrarError) {
+            switch try self.settings.route.upstream(exposure) {
+            case .tcp(let hostPort): dial = hostPort.description
+            case .unix(let path): dial = "unix/\(path)"
+            }
+        } catch {
+            completion(.failure(error))
+            return nil
+        }
         let route = Route(
             id: Self.prefix + exposure.name.text,
             match: [Route.Match(host: [self.settings.route.host(of: exposure.name)])],
             handle: [
                 Route.Handler(
                     handler: "reverse_proxy",
-                    upstreams: [Route.Handler.Upstream(dial: self.settings.route.upstream(exposure.address))])
+                    upstreams: [Route.Handler.Upstream(dial: dial)],
+                    transport: self.settings.scheme == .h2c
+                        ? Route.Handler.Transport(protocol: "http", versions: ["h2c"]) : nil)
             ], terminal: true)
         let insert = Request(method: .put, path: "\(self.routesPath)/0", body: Self.encode(route)) { [unowned self] in
             if $0.status == 200 { return .done }

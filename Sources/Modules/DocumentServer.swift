@@ -10,7 +10,7 @@ final class DocumentServer {
     private static let deadline: UInt64 = 5_000
 
     private let loop: EventLoop
-    private let listener: TCPListener
+    private let listener: SocketListener
     private let body: () -> [UInt8]
     private let logger: Logger
     private var connections: [ObjectIdentifier: Visit] = [:]
@@ -24,11 +24,11 @@ final class DocumentServer {
         self.logger = logger
         guard let socket = SocketAddress(address.host == "localhost" ? "127.0.0.1" : address.host, port: address.port)
         else { throw RegistrarError(reason: "'\(address.host)' is no address") }
-        do throws(UVError) { self.listener = try TCPListener(loop: loop, address: socket) } catch {
+        do throws(UVError) { self.listener = try SocketListener(loop: loop, address: socket) } catch {
             throw RegistrarError(reason: "cannot listen on \(socket): \(error)")
         }
         self.listener.delegate = self
-        logger.info("serving Traefik's HTTP provider at http://\(self.listener.address)/")
+        logger.info("serving Traefik's HTTP provider at http://\(self.listener.place)/")
     }
 
     func close() {
@@ -103,14 +103,14 @@ final class DocumentServer {
     }
 }
 
-extension DocumentServer: TCPListenerDelegate {
-    func listener(_ listener: TCPListener, didAccept stream: SocketStream) {
+extension DocumentServer: SocketListenerDelegate {
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         guard self.connections.count < Self.mostConnections else { return stream.reset() }
         let visit = Visit(stream, self)
         self.connections[ObjectIdentifier(visit)] = visit
     }
 
-    func listener(_ listener: TCPListener, didFail error: UVError) {
+    func listener(_ listener: SocketListener, didFail error: UVError) {
         self.logger.error("Traefik's HTTP provider: \(error)")
     }
 }

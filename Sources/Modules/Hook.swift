@@ -35,6 +35,8 @@ package struct HookRequest: Encodable, Equatable {
     var port: UInt16?
     /// Where the gateway listens for the name's visitors.
     var address: Address?
+    /// The path of the name's unix socket.
+    var socket: String?
 
     init(_ action: Action) { self.action = action }
 
@@ -44,7 +46,7 @@ package struct HookRequest: Encodable, Equatable {
     private enum CodingKeys: String, CodingKey {
         case version, action, peer
         case protocolVersion = "protocol"
-        case token, pin, instance, identity, name, port, address
+        case token, pin, instance, identity, name, port, address, socket
     }
 
     /// Without the line's end.

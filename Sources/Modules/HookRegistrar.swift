@@ -28,7 +28,8 @@ package final class HookRegistrar: Registrar {
         var request = HookRequest(action)
         request.name = exposure.name.text
         request.identity = exposure.identity
-        request.address = HookRequest.Address(exposure.address)
+        request.address = exposure.address.map { HookRequest.Address($0) }
+        request.socket = exposure.socket
         return request
     }
 

@@ -39,9 +39,16 @@ package final class MapFileRegistrar: Registrar {
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
         let host = self.settings.route.host(of: exposure.name)
-        switch self.settings.style {
-        case .nginx: self.lines[host] = "\(host) \(self.settings.route.upstream(exposure.address));"
-        case .haproxy: self.lines[host] = "\(host) \(exposure.address.port)"
+        do throws(RegistrarError) {
+            switch (self.settings.style, try self.settings.route.upstream(exposure)) {
+            case (.nginx, .tcp(let hostPort)): self.lines[host] = "\(host) \(hostPort);"
+            case (.nginx, .unix(let path)): self.lines[host] = "\(host) unix:\(path);"
+            case (.haproxy, .tcp(let hostPort)): self.lines[host] = "\(host) \(hostPort.port)"
+            case (.haproxy, .unix): throw RegistrarError(reason: "HAProxy cannot find a unix socket by a map")
+            }
+        } catch {
+            completion(.failure(error))
+            return nil
         }
         return self.apply(completion)
     }

@@ -19,7 +19,8 @@ package final class PrintRegistrar: Registrar {
     package func publish(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
-        self.logger.info("register domain '\(exposure.name)' -> '\(exposure.address.port)'")
+        let place = exposure.address.map { String($0.port) } ?? exposure.socket.map { "unix:\($0)" } ?? ""
+        self.logger.info("register domain '\(exposure.name)' -> '\(place)'")
         completion(.success(()))
         return nil
     }

@@ -1,17 +1,20 @@
 package import Reactor
 package import Wire
 
-/// A name with its public listener, as registrars see it.
+/// A name with its public listeners, as registrars see it. It has one of them at least.
 package struct PublicExposure {
     package let name: Name
     package let identity: String
-    /// Where the gateway listens for the name's visitors.
-    package let address: SocketAddress
+    /// Where the gateway listens for the name's visitors; nil when it has no public port.
+    package let address: SocketAddress?
+    /// The path of the name's unix socket; nil when names have none.
+    package let socket: String?
 
-    package init(name: Name, identity: String, address: SocketAddress) {
+    package init(name: Name, identity: String, address: SocketAddress?, socket: String? = nil) {
         self.name = name
         self.identity = identity
         self.address = address
+        self.socket = socket
     }
 }
 

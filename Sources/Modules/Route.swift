@@ -2,13 +2,24 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
+/// A name's listener, as a proxy is told of it.
+enum Upstream {
+    case tcp(HostPort)
+    case unix(path: String)
+}
+
 extension RouteSettings {
     /// The host under which visitors find a name.
     func host(of name: Name) -> String { "\(name).\(self.domain)" }
 
-    /// `HOST:PORT` by which the proxy reaches a name's listener.
-    func upstream(_ address: SocketAddress) -> String {
-        HostPort(host: self.upstreamHost(address), port: address.port).description
+    /// By what the proxy reaches a name.
+    func upstream(_ exposure: PublicExposure) throws(RegistrarError) -> Upstream {
+        switch (self.via, exposure.socket, exposure.address) {
+        case (.unix, .some(let path), _): return .unix(path: path)
+        case (.tcp, _, .some(let address)):
+            return .tcp(HostPort(host: self.upstreamHost(address), port: address.port))
+        case (.unix, nil, _), (.tcp, _, nil): throw RegistrarError(reason: "the name has no such listener")
+        }
     }
 
     /// A listener on all addresses is reached at the loopback one, as the proxy is on the same machine unless the

@@ -42,7 +42,11 @@ package final class TraefikRegistrar: Registrar {
     package func publish(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
-        let route = TraefikRoute(exposure, self.settings)
+        let route: TraefikRoute
+        do throws(RegistrarError) { route = try TraefikRoute(exposure, self.settings) } catch {
+            completion(.failure(error))
+            return nil
+        }
         let result = self.result { directory throws(SettingsError) in
             // Others than its owner have to read it: Traefik is another user.
             try FileAccess.replace(
@@ -99,9 +103,11 @@ struct TraefikRoute: Equatable {
     fileprivate let router: TraefikDocument.Router
     fileprivate let server: TraefikDocument.Server
 
-    init(_ exposure: PublicExposure, _ settings: TraefikSettings) {
+    init(_ exposure: PublicExposure, _ settings: TraefikSettings) throws(RegistrarError) {
         let host = settings.route.host(of: exposure.name)
-        let upstream = settings.route.upstream(exposure.address)
+        guard case .tcp(let upstream) = try settings.route.upstream(exposure) else {
+            throw RegistrarError(reason: "Traefik cannot reach a unix socket")
+        }
         self.isTCP = settings.scheme == .tcp
         self.router = TraefikDocument.Router(
             rule: self.isTCP ? "HostSNI(`\(host)`)" : "Host(`\(host)`)", service: "diglett-\(exposure.name)",
@@ -111,7 +117,7 @@ struct TraefikRoute: Equatable {
         switch settings.scheme {
         case .http: self.server = TraefikDocument.Server(url: "http://\(upstream)")
         case .h2c: self.server = TraefikDocument.Server(url: "h2c://\(upstream)")
-        case .tcp: self.server = TraefikDocument.Server(address: upstream)
+        case .tcp: self.server = TraefikDocument.Server(address: upstream.description)
         }
     }
 }

@@ -18,6 +18,7 @@ package struct UVError: Error, Hashable, Sendable, CustomStringConvertible {
     package static let addressNotAvailable = UVError(code: UV_EADDRNOTAVAIL.rawValue)
     package static let permissionDenied = UVError(code: UV_EACCES.rawValue)
     package static let noSuchFile = UVError(code: UV_ENOENT.rawValue)
+    package static let nameTooLong = UVError(code: UV_ENAMETOOLONG.rawValue)
     package static let invalidArgument = UVError(code: UV_EINVAL.rawValue)
     /// The process has no file descriptor left.
     package static let tooManyFiles = UVError(code: UV_EMFILE.rawValue)

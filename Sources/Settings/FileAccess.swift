@@ -95,7 +95,17 @@ package enum FileAccess {
         guard unlink(path) == 0 || errno == ENOENT else { throw self.error(path, "cannot be removed") }
     }
 
-    /// Makes a directory for its owner only, and those above it.
+    /// Removes a unix socket that nobody listens on any more; another kind of file stays and is an error.
+    package static func removeSocket(_ path: String) throws(SettingsError) {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return }
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+            throw SettingsError(path, "is in the way: it is no socket")
+        }
+        try self.remove(path)
+    }
+
+    /// Makes a directory for its owner only, and those above it. One that is there stays as it is.
     package static func makeDirectory(_ path: String) throws(SettingsError) {
         guard mkdir(path, 0o700) != 0 else { return }
         if errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex {
@@ -107,6 +117,19 @@ package enum FileAccess {
         guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
             throw SettingsError(path, "is not a directory")
         }
+    }
+
+    /// Makes a directory for its owner and a group. One that is there stays as it is.
+    package static func makeDirectory(_ path: String, mode: UInt32, group: UInt32?) throws(SettingsError) {
+        guard !self.exists(path) else { return try self.makeDirectory(path) }
+        try self.makeDirectory(path)
+        if let group, chown(path, uid_t.max, group) != 0 {
+            let error = self.error(
+                path, "cannot be given to the group \(group), of which the gateway's user must be a member")
+            rmdir(path)
+            throw error
+        }
+        guard chmod(path, mode) == 0 else { throw self.error(path, "cannot be made accessible") }
     }
 
     /// An error with the system's reason for the last failure.

@@ -1,7 +1,7 @@
 import Glibc
 
 /// A lock of flock(2) on a file made for it, held until this object or the process is gone.
-final class FileLock {
+package final class FileLock {
     private let descriptor: CInt
 
     /// Waits until it is free.
@@ -16,7 +16,7 @@ final class FileLock {
     }
 
     /// Nil when somebody else holds it.
-    init?(tryPath path: String) throws(SettingsError) {
+    package init?(tryPath path: String) throws(SettingsError) {
         self.descriptor = try Self.open(path)
         guard flock(self.descriptor, LOCK_EX | LOCK_NB) == 0 else {
             Glibc.close(self.descriptor)

@@ -1,3 +1,5 @@
+internal import Wire
+
 /// What the command line of `diglett-server` says; nil and empty mean not given.
 package struct GatewayOptions: Sendable {
     package var listen: [String] = []
@@ -8,6 +10,8 @@ package struct GatewayOptions: Sendable {
     package var stateDirectory: String?
     package var exposeBind: String?
     package var exposePorts: String?
+    package var exposeSockets: String?
+    package var exposeSocketsGroup: String?
     package var auth: String?
     package var agentsFile: String?
     package var tlsCertificate: String?
@@ -37,8 +41,11 @@ package struct GatewaySettings: Sendable {
     package let debug: Int
     package let stateDirectory: String
     package let exposeBind: String
-    /// Nil: any port that the system gives.
-    package let exposePorts: PortRange?
+    package let exposePorts: PublicPorts
+    /// Nil: names have no unix sockets.
+    package let exposeSockets: SocketSettings?
+    /// What agents are told of where a name is, with `{name}` in it; nil: the address of the public port.
+    package let publicURL: String?
     package let authentication: Authentication
     /// Besides `print`, which is always there.
     package let registrars: [RegistrarSettings]
@@ -48,6 +55,8 @@ package struct GatewaySettings: Sendable {
     package let tlsFiles: (certificate: String, key: String)?
     /// From where visitors' connections begin with a PROXY header, which is believed.
     package let proxies: [Network]
+    /// The same for connections to the unix sockets of names.
+    package let socketsAreProxied: Bool
 
     /// Finds everything that is wrong, not only the first of it.
     package init(_ options: GatewayOptions) throws(SettingsErrors) {
@@ -66,12 +75,16 @@ package struct GatewaySettings: Sendable {
         }
         self.stateDirectory = stateDirectory
         self.exposeBind = options.exposeBind ?? reader.text("expose-bind") ?? "127.0.0.1"
-        self.exposePorts = reader.exposePorts()
+        let ports = reader.exposePorts()
+        let sockets = reader.exposeSockets(ports)
+        self.exposePorts = ports
+        self.exposeSockets = sockets
+        self.publicURL = reader.publicURL()
         self.authentication = reader.authentication(stateDirectory) ?? .open
-        self.registrars = reader.registrars()
+        self.registrars = reader.registrars(ExposurePaths(hasPorts: ports != .none, hasSockets: sockets != nil))
         self.probesBackends = reader.boolean("probe") ?? false
         self.tlsFiles = reader.tlsFiles()
-        self.proxies = reader.proxies()
+        (self.proxies, self.socketsAreProxied) = reader.proxies(sockets)
         problems.attempt { () throws(SettingsError) in try reader.section?.finish() }
         try problems.throwIfAny()
     }
@@ -169,14 +182,47 @@ private struct Reader {
         return debug
     }
 
-    func exposePorts() -> PortRange? {
+    func exposePorts() -> PublicPorts {
         let given = self.text("expose-ports")
-        guard let text = self.options.exposePorts ?? given else { return nil }
-        var range: PortRange?
+        var ports = PublicPorts.any
         self.problems.attempt { () throws(SettingsError) in
-            range = try PortRange(text, place: self.place("expose-ports", self.options.exposePorts != nil))
+            guard let text = self.options.exposePorts ?? given else { return }
+            ports = try PublicPorts(text, place: self.place("expose-ports", self.options.exposePorts != nil))
         }
-        return range
+        return ports
+    }
+
+    func exposeSockets(_ ports: PublicPorts) -> SocketSettings? {
+        let given = (directory: self.text("expose-sockets"), group: self.text("expose-sockets-group"))
+        let place = self.place("expose-sockets", self.options.exposeSockets != nil)
+        let groupPlace = self.place("expose-sockets-group", self.options.exposeSocketsGroup != nil)
+        let group = self.options.exposeSocketsGroup ?? given.group
+        guard let directory = self.options.exposeSockets ?? given.directory else {
+            if group != nil { self.problems.add(groupPlace, "has no meaning without expose-sockets") }
+            if ports == .none {
+                self.problems.add(
+                    self.place("expose-ports", self.options.exposePorts != nil),
+                    "with 'none', names need unix sockets: set expose-sockets")
+            }
+            return nil
+        }
+        var sockets: SocketSettings?
+        self.problems.attempt { () throws(SettingsError) in
+            sockets = try SocketSettings(directory: directory, group: group, place: place, groupPlace: groupPlace)
+        }
+        return sockets
+    }
+
+    func publicURL() -> String? {
+        guard let text = self.text("public-url") else { return nil }
+        guard text.contains("{name}"), text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }), text.utf8.count <= 300 else {
+            self.problems.add(
+                self.place("public-url", false),
+                "'\(PeerText.escaped(text))' tells no name's address: write https://{name}.gateway.example.com for instance"
+            )
+            return nil
+        }
+        return text
     }
 
     /// Nil when it cannot be told.
@@ -223,20 +269,21 @@ private struct Reader {
         return hook
     }
 
-    func registrars() -> [RegistrarSettings] {
+    func registrars(_ paths: ExposurePaths) -> [RegistrarSettings] {
         var sections: [TOMLFile.Section] = []
         self.problems.attempt { () throws(SettingsError) in sections = try self.section?.sections("registrar") ?? [] }
         var result: [RegistrarSettings] = []
         for section in sections {
             self.problems.attempt { () throws(SettingsError) in
-                if let registrar = try RegistrarSettings(section) { result.append(registrar) }
+                if let registrar = try RegistrarSettings(section, paths) { result.append(registrar) }
                 try section.finish()
             }
         }
         return result
     }
 
-    func proxies() -> [Network] {
+    /// The networks, and whether unix sockets are among them.
+    func proxies(_ sockets: SocketSettings?) -> ([Network], Bool) {
         var given: [String] = []
         self.problems.attempt { () throws(SettingsError) in
             given = try self.section?.strings("accept-proxy-protocol") ?? []
@@ -244,10 +291,17 @@ private struct Reader {
         let areOptions = !self.options.acceptProxyProtocol.isEmpty
         let place = self.place("accept-proxy-protocol", areOptions)
         var networks: [Network] = []
+        var haveSockets = false
         for text in areOptions ? self.options.acceptProxyProtocol : given {
-            self.problems.attempt { () throws(SettingsError) in networks.append(try Network(text, place: place)) }
+            self.problems.attempt { () throws(SettingsError) in
+                guard text == "unix" else { return networks.append(try Network(text, place: place)) }
+                guard sockets != nil else {
+                    throw SettingsError(place, "'unix' has no meaning without expose-sockets")
+                }
+                haveSockets = true
+            }
         }
-        return networks
+        return (networks, haveSockets)
     }
 
     func tlsFiles() -> (certificate: String, key: String)? {

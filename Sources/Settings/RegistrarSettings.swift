@@ -1,3 +1,5 @@
+internal import Wire
+
 /// A registrar of a gateway's configuration, a table `[[registrar]]` (`docs/modules.md`).
 package enum RegistrarSettings: Equatable, Sendable {
     case traefik(TraefikSettings)
@@ -17,14 +19,14 @@ package enum RegistrarSettings: Equatable, Sendable {
     }
 
     /// Nil for `print`, which is always there.
-    init?(_ section: TOMLFile.Section) throws(SettingsError) {
+    init?(_ section: TOMLFile.Section, _ paths: ExposurePaths) throws(SettingsError) {
         let kind = try section.string("kind") ?? ""
         switch kind {
         case "print": return nil
-        case "traefik": self = .traefik(try TraefikSettings(section))
-        case "caddy": self = .caddy(try CaddySettings(section))
-        case "nginx": self = .mapFile(try MapFileSettings(section, style: .nginx))
-        case "haproxy": self = .mapFile(try MapFileSettings(section, style: .haproxy))
+        case "traefik": self = .traefik(try TraefikSettings(section, paths))
+        case "caddy": self = .caddy(try CaddySettings(section, paths))
+        case "nginx": self = .mapFile(try MapFileSettings(section, paths, style: .nginx))
+        case "haproxy": self = .mapFile(try MapFileSettings(section, paths, style: .haproxy))
         case "exec": self = .hook(.exec(try ExecSettings(section)))
         case "webhook": self = .hook(.webhook(try WebhookSettings(section)))
         default:
@@ -37,12 +39,17 @@ package enum RegistrarSettings: Equatable, Sendable {
 
 /// Under which host a proxy serves a name, and how it reaches the gateway.
 package struct RouteSettings: Equatable, Sendable {
+    /// What of a name's listeners the proxy connects to.
+    package enum Via: Sendable { case tcp, unix }
+
     /// A name's host is `NAME.DOMAIN`.
     package let domain: String
     /// Where the proxy finds the gateway's listeners; nil where it is on the same machine.
     package let gatewayHost: String?
+    package let via: Via
 
-    init(_ section: TOMLFile.Section) throws(SettingsError) {
+    /// - Parameter takesSockets: whether this kind of proxy can find a unix socket by a name.
+    init(_ section: TOMLFile.Section, _ paths: ExposurePaths, takesSockets: Bool) throws(SettingsError) {
         guard let domain = try section.string("domain") else {
             throw SettingsError(section.place(of: "domain"), "'domain' is missing: names are served as NAME.DOMAIN")
         }
@@ -52,6 +59,31 @@ package struct RouteSettings: Equatable, Sendable {
         }
         self.domain = domain
         self.gatewayHost = try section.string("gateway-host")
+        self.via = try Self.via(section, paths, takesSockets: takesSockets, isElsewhere: self.gatewayHost != nil)
+    }
+
+    private static func via(
+        _ section: TOMLFile.Section, _ paths: ExposurePaths, takesSockets: Bool, isElsewhere: Bool
+    ) throws(SettingsError) -> Via {
+        let given = try section.string("via")
+        let place = section.place(of: given == nil ? "kind" : "via")
+        let refusal: String? =
+            if !takesSockets { "this proxy cannot find unix sockets by name" } else if isElsewhere {
+                "a gateway on another host, which 'gateway-host' names, is not reached by a unix socket"
+            } else if !paths.hasSockets { "names have unix sockets only with expose-sockets" } else { nil }
+        switch given {
+        case nil where refusal == nil: return .unix
+        case nil, "tcp":
+            guard paths.hasPorts else {
+                throw SettingsError(
+                    place, "with expose-ports = \"none\" there are no ports" + (refusal.map { ", and \($0)" } ?? ""))
+            }
+            return .tcp
+        case "unix":
+            if let refusal { throw SettingsError(place, refusal) }
+            return .unix
+        case .some(let other): throw SettingsError(place, "'\(PeerText.escaped(other))' is neither tcp nor unix")
+        }
     }
 }
 
@@ -71,8 +103,8 @@ package struct TraefikSettings: Equatable, Sendable {
     package let tls: Bool
     package let certResolver: String?
 
-    init(_ section: TOMLFile.Section) throws(SettingsError) {
-        self.route = try RouteSettings(section)
+    init(_ section: TOMLFile.Section, _ paths: ExposurePaths) throws(SettingsError) {
+        self.route = try RouteSettings(section, paths, takesSockets: false)
         self.directory = try section.string("directory")
         if let text = try section.string("listen") {
             guard let address = HostPort(text), address.isLoopback else {
@@ -109,9 +141,17 @@ package struct CaddySettings: Equatable, Sendable {
     package let admin: String
     /// Caddy's name of the server that gets the routes.
     package let server: String
+    package let scheme: Scheme
 
-    init(_ section: TOMLFile.Section) throws(SettingsError) {
-        self.route = try RouteSettings(section)
+    package enum Scheme: String, Sendable { case http, h2c }
+
+    init(_ section: TOMLFile.Section, _ paths: ExposurePaths) throws(SettingsError) {
+        self.route = try RouteSettings(section, paths, takesSockets: true)
+        let scheme = try section.string("scheme") ?? "http"
+        guard let known = Scheme(rawValue: scheme) else {
+            throw SettingsError(section.place(of: "scheme"), "'\(PeerText.escaped(scheme))' is neither http nor h2c")
+        }
+        self.scheme = known
         self.admin = try section.string("admin") ?? "http://localhost:2019"
         guard self.admin.hasPrefix("http://"), !self.admin.hasSuffix("/") else {
             throw SettingsError(
@@ -140,9 +180,9 @@ package struct MapFileSettings: Equatable, Sendable {
     package let reload: [String]
     package let timeout: UInt64
 
-    init(_ section: TOMLFile.Section, style: Style) throws(SettingsError) {
+    init(_ section: TOMLFile.Section, _ paths: ExposurePaths, style: Style) throws(SettingsError) {
         self.style = style
-        self.route = try RouteSettings(section)
+        self.route = try RouteSettings(section, paths, takesSockets: style == .nginx)
         guard let file = try section.string("file"), file.hasPrefix("/") else {
             throw SettingsError(
                 section.place(of: "file"), "'file' is missing: the whole path, from /, of the file to write")

@@ -59,8 +59,20 @@ struct DiglettServer: ParsableCommand {
     @Option(help: ArgumentHelp("On which address names are public. (default: 127.0.0.1)", valueName: "host"))
     var exposeBind: String?
 
-    @Option(help: ArgumentHelp("Which public ports names may have. (default: any)", valueName: "low-high"))
+    @Option(
+        help: ArgumentHelp(
+            "Which public ports names may have; 'none' for names with unix sockets only. (default: any)",
+            valueName: "low-high|none"))
     var exposePorts: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Give each name a unix socket, DIR/NAME.sock, for a proxy on this machine. (default: none)",
+            valueName: "dir"))
+    var exposeSockets: String?
+
+    @Option(help: ArgumentHelp("The group that may connect to these sockets.", valueName: "group"))
+    var exposeSocketsGroup: String?
 
     @Option(
         help: ArgumentHelp(
@@ -83,7 +95,7 @@ struct DiglettServer: ParsableCommand {
         name: .customLong("accept-proxy-protocol"),
         help: ArgumentHelp(
             "From where visitors come through a proxy that tells their addresses by a PROXY header; may be repeated.",
-            valueName: "network"))
+            valueName: "network|unix"))
     var acceptProxyProtocol: [String] = []
 
     /// What the command line says, for the gateway and for its subcommands.
@@ -97,6 +109,8 @@ struct DiglettServer: ParsableCommand {
         options.stateDirectory = self.stateDir
         options.exposeBind = self.exposeBind
         options.exposePorts = self.exposePorts
+        options.exposeSockets = self.exposeSockets
+        options.exposeSocketsGroup = self.exposeSocketsGroup
         options.auth = self.auth
         options.agentsFile = self.agentsFile
         options.tlsCertificate = self.tlsCert

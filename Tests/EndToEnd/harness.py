@@ -224,8 +224,9 @@ class Gateway(Program):
 
     def wait_registered(self, name, timeout=PATIENCE, since=0):
         """The public port the log gives for `name`, in the words of the contract."""
-        pattern = rf"register domain '{re.escape(name)}' -> '(\d+)'$"
-        return int(self.wait_log(rf"(?<!un){pattern}", timeout, since).group(1))
+        pattern = rf"register domain '{re.escape(name)}' -> '(\d+|unix:.*)'$"
+        place = self.wait_log(rf"(?<!un){pattern}", timeout, since).group(1)
+        return int(place) if place.isdecimal() else None
 
     def wait_unregistered(self, name, timeout=PATIENCE, since=0):
         self.wait_log(rf"unregister domain '{re.escape(name)}'$", timeout, since)
@@ -249,8 +250,8 @@ class Agent(Program):
         return self.wait_line(self.stdout, match, f"event {kind!r} {wanted or ''}", timeout, since)
 
     def wait_registered(self, name="example", timeout=PATIENCE, since=0):
-        """The public port of `name`."""
-        return self.wait_event("registered", timeout, since, name=name)["port"]
+        """The public port of `name`; None where it has none."""
+        return self.wait_event("registered", timeout, since, name=name).get("port")
 
     def refusal(self, timeout=PATIENCE):
         """(exit code, the `refused` event) of an agent that must give up."""

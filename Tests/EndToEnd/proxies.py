@@ -152,6 +152,7 @@ class MapFileProxy(Proxy):
 
 NGINX = """\
 daemon off;
+{user}
 worker_processes 1;
 pid {directory}/nginx.pid;
 error_log stderr warn;
@@ -196,6 +197,7 @@ class NginxProxy(MapFileProxy):
             directory.chmod(0o711)
         configuration = self.directory / "nginx.conf"
         configuration.write_text(NGINX.format(
+            user="user www-data;" if os.geteuid() == 0 else "",
             directory=self.directory, http=self.http_port, https=self.https_port,
             certificate=self.authority.certificate, key=self.authority.key))
         options = [program, "-p", self.directory, "-c", configuration, "-e", "stderr"]

@@ -58,7 +58,7 @@ private final class Bench {
 
 private func exposure(_ name: String, port: UInt16, bind: String = "127.0.0.1") throws -> PublicExposure {
     PublicExposure(
-        name: try #require(Name(name)), identity: "one", address: try #require(SocketAddress(bind, port: port)))
+        name: try #require(Name(name)), identity: "one", address: SocketAddress(bind, port: port))
 }
 
 private let quiet = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })

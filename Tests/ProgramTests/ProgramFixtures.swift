@@ -109,22 +109,22 @@ final class LogLines {
 }
 
 /// Answers each connection with what it got.
-final class EchoBackend: TCPListenerDelegate {
-    let listener: TCPListener
+final class EchoBackend: SocketListenerDelegate {
+    let listener: SocketListener
     let echoes: Connection.Echo
     var connections: [Connection] = []
 
     init(loop: EventLoop, echoes: Connection.Echo = .atEnd) throws {
         self.echoes = echoes
-        self.listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+        self.listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
         self.listener.delegate = self
     }
 
-    func listener(_ listener: TCPListener, didAccept stream: SocketStream) {
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         self.connections.append(Connection(stream, echoes: self.echoes))
     }
 
-    func listener(_ listener: TCPListener, didFail error: UVError) {}
+    func listener(_ listener: SocketListener, didFail error: UVError) {}
 
     /// Closes the connections so far.
     func forget() {

@@ -10,7 +10,7 @@ struct ProgramTests {
     func echo() throws {
         let world = try World()
         let backend = try EchoBackend(loop: world.loop)
-        _ = try world.startAgent(["example=127.0.0.1:\(backend.listener.address.port)"])
+        _ = try world.startAgent(["example=127.0.0.1:\(backend.listener.port)"])
         let port = try world.port(of: "example")
         var visitors: [(Connection, [UInt8])] = []
         for size in [0, 1, 100, 16_376, 16_377, 300_000, 2_000_000] {
@@ -37,7 +37,7 @@ struct ProgramTests {
     func version1() throws {
         let world = try World()
         let backend = try EchoBackend(loop: world.loop, echoes: .atOnce)
-        let first = try world.startAgent(["example=127.0.0.1:\(backend.listener.address.port)"], version1: true)
+        let first = try world.startAgent(["example=127.0.0.1:\(backend.listener.port)"], version1: true)
         let port = try world.port(of: "example")
         var visitors: [(Connection, [UInt8])] = []
         for size in [1, 100, 65_535, 65_536, 300_000, 700_000] {
@@ -68,8 +68,8 @@ struct ProgramTests {
     @Test("give a visitor a reset when the backend refuses, and say so on both sides")
     func refused() throws {
         let world = try World()
-        let gone = try TCPListener(loop: world.loop, address: .loopback4(port: 0))
-        let port = gone.address.port
+        let gone = try SocketListener(loop: world.loop, address: .loopback4(port: 0))
+        let port = gone.port
         gone.close()
         _ = try world.startAgent(["example=127.0.0.1:\(port)"])
         let visitor = try world.visit(try world.port(of: "example"))
@@ -83,13 +83,13 @@ struct ProgramTests {
     @Test("publish a name only when its backend answers, where that is asked for")
     func probe() throws {
         let world = try World(configuration: "probe = true")
-        let gone = try TCPListener(loop: world.loop, address: .loopback4(port: 0))
-        let address = gone.address
+        let gone = try SocketListener(loop: world.loop, address: .loopback4(port: 0))
+        let address = try #require(gone.address)
         gone.close()
         _ = try world.startAgent(["example=\(address)"])
         #expect(world.loop.run { world.log.lines.contains { $0.contains("'example' waits for its backend") } })
         #expect(!world.log.lines.contains { $0.hasPrefix("register domain") })
-        let backend = try TCPListener(loop: world.loop, address: address)
+        let backend = try SocketListener(loop: world.loop, address: address)
         _ = try world.port(of: "example")
         // The probe's connection is taken back.
         let visitors = world.gateway.streamCount

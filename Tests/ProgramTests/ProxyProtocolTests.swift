@@ -31,7 +31,7 @@ private final class Chain {
         self.world = try World(proxies: proxies)
         self.backend = try EchoBackend(loop: self.world.loop, echoes: .never)
         self.agent = try self.world.startAgent(
-            ["example=127.0.0.1:\(self.backend.listener.address.port)"], proxyProtocol: version)
+            ["example=127.0.0.1:\(self.backend.listener.port)"], proxyProtocol: version)
         self.port = try self.world.port(of: "example")
     }
 
@@ -198,7 +198,7 @@ struct ProxyProtocolTests {
         let silent = try chain.world.visit(chain.port)
         write(visitor, Array("PROXY TC".utf8))
         let next = try chain.world.startAgent(
-            ["example=127.0.0.1:\(chain.backend.listener.address.port)"], proxyProtocol: .v1)
+            ["example=127.0.0.1:\(chain.backend.listener.port)"], proxyProtocol: .v1)
         #expect(chain.world.loop.run { chain.agent.exit == .replaced })
         write(visitor, Array("P4 192.0.2.1 192.0.2.2 1 2\r\nx".utf8))
         #expect(chain.received(37) == [Array("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nx".utf8)])

@@ -40,22 +40,22 @@ private final class Recorder: SocketStreamDelegate {
     func socketStreamDidClose(_ stream: SocketStream) { self.isClosed = true }
 }
 
-private final class Acceptor: TCPListenerDelegate {
+private final class Acceptor: SocketListenerDelegate {
     var accepted: [Recorder] = []
 
-    func listener(_ listener: TCPListener, didAccept stream: SocketStream) { self.accepted.append(Recorder(stream)) }
-    func listener(_ listener: TCPListener, didFail error: UVError) {}
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) { self.accepted.append(Recorder(stream)) }
+    func listener(_ listener: SocketListener, didFail error: UVError) {}
 }
 
 /// Two connected sockets.
 private func withPair(_ body: (EventLoop, Recorder, Recorder) throws -> Void) throws {
     try withLoop { loop in
         let acceptor = Acceptor()
-        let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+        let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
         listener.delegate = acceptor
         var connected: Recorder?
         let connector = Connector.connect(
-            loop: loop, to: .host("127.0.0.1", port: listener.address.port), timeout: 5_000
+            loop: loop, to: .host("127.0.0.1", port: listener.port), timeout: 5_000
         ) { result in
             if case .success(let stream) = result { connected = Recorder(stream) }
         }
@@ -190,7 +190,7 @@ struct ReactorTests {
     func pausing() throws {
         try withLoop { loop in
             let acceptor = Acceptor()
-            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
             listener.delegate = acceptor
             listener.pause()
             var connected: [SocketStream] = []
@@ -198,7 +198,7 @@ struct ReactorTests {
             for _ in 0..<3 {
                 connectors.append(
                     Connector.connect(
-                        loop: loop, to: .host("127.0.0.1", port: listener.address.port), timeout: 5_000
+                        loop: loop, to: .host("127.0.0.1", port: listener.port), timeout: 5_000
                     ) { if case .success(let stream) = $0 { connected.append(stream) } })
             }
             #expect(loop.run { connected.count == 3 })
@@ -215,12 +215,12 @@ struct ReactorTests {
     func closingWhilePaused() throws {
         try withLoop { loop in
             let acceptor = Acceptor()
-            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
             listener.delegate = acceptor
             listener.pause()
             var visitor: Recorder?
             let connector = Connector.connect(
-                loop: loop, to: .host("127.0.0.1", port: listener.address.port), timeout: 5_000
+                loop: loop, to: .host("127.0.0.1", port: listener.port), timeout: 5_000
             ) { if case .success(let stream) = $0 { visitor = Recorder(stream) } }
             #expect(loop.run { visitor != nil })
             var turns = 0
@@ -273,9 +273,9 @@ struct ReactorTests {
     @Test("a port in use, a refused connection and a missing socket file are told by their codes")
     func errors() throws {
         try withLoop { loop in
-            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
-            let port = listener.address.port
-            #expect(throws: UVError.addressInUse) { try TCPListener(loop: loop, address: .loopback4(port: port)) }
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+            let port = listener.port
+            #expect(throws: UVError.addressInUse) { try SocketListener(loop: loop, address: .loopback4(port: port)) }
             listener.close()
             _ = loop.run { loop.census().isEmpty }
             var results: [UVError] = []
@@ -298,16 +298,16 @@ struct ReactorTests {
         try withLoop { loop in
             let acceptor = Acceptor()
             // Only on IPv4, while localhost's first address is ::1.
-            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
             listener.delegate = acceptor
             var stream: SocketStream?
             let connector = Connector.connect(
-                loop: loop, to: .host("localhost", port: listener.address.port), timeout: 5_000
+                loop: loop, to: .host("localhost", port: listener.port), timeout: 5_000
             ) { if case .success(let made) = $0 { stream = made } }
             #expect(loop.run { stream != nil })
             var wasCalled = false
             let cancelled = Connector.connect(
-                loop: loop, to: .host("localhost", port: listener.address.port), timeout: 5_000
+                loop: loop, to: .host("localhost", port: listener.port), timeout: 5_000
             ) { _ in wasCalled = true }
             cancelled.cancel()
             stream?.close()

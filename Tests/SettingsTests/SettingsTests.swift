@@ -68,7 +68,7 @@ struct ConfigurationTests {
             options.stateDirectory = directory
             let settings = try GatewaySettings(options)
             #expect(settings.listen.map(\.description) == ["127.0.0.1:1", "[::1]:2"])
-            #expect(settings.exposePorts?.low == 7)
+            #expect(settings.exposePorts.range?.low == 7)
             #expect(settings.authentication == .open)
             #expect(settings.debug == 1)
             #expect(!settings.listensByDefault)
@@ -122,6 +122,66 @@ struct ConfigurationTests {
             #expect(
                 message { try GatewaySettings(options) }
                     .hasPrefix("option --accept-proxy-protocol: 'gateway.example.com' is no network"))
+        }
+    }
+
+    @Test("give names unix sockets, and registrars the way that leads there")
+    func sockets() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/server.toml"
+            var options = GatewayOptions()
+            options.stateDirectory = directory
+            options.configuration = path
+            func via(_ text: String) throws -> RouteSettings.Via? {
+                try write(text, path)
+                switch try GatewaySettings(options).registrars.first {
+                case .traefik(let settings): return settings.route.via
+                case .caddy(let settings): return settings.route.via
+                case .mapFile(let settings): return settings.route.via
+                case .hook, nil: return nil
+                }
+            }
+            let sockets = "expose-sockets = \"/run/x\"\n"
+            let nginx =
+                "[[registrar]]\nkind = \"nginx\"\ndomain = \"gw.test\"\nfile = \"/x\"\nreload = \"/bin/true\"\n"
+            let haproxy = nginx.replacing("nginx", with: "haproxy")
+            let caddy = "[[registrar]]\nkind = \"caddy\"\ndomain = \"gw.test\"\n"
+            let traefik = "[[registrar]]\nkind = \"traefik\"\ndomain = \"gw.test\"\ndirectory = \"/x\"\n"
+            #expect(try via(nginx) == .tcp)
+            #expect(try via(sockets + nginx) == .unix)
+            #expect(try via(sockets + caddy) == .unix)
+            #expect(try via(sockets + traefik) == .tcp)
+            #expect(try via(sockets + haproxy) == .tcp)
+            #expect(try via(sockets + nginx + "via = \"tcp\"") == .tcp)
+            #expect(try via(sockets + nginx + "gateway-host = \"gw\"") == .tcp)
+            try write(sockets + "expose-sockets-group = \"0\"\naccept-proxy-protocol = \"unix\"", path)
+            let settings = try GatewaySettings(options)
+            #expect(settings.exposeSockets?.directory == "/run/x")
+            #expect(settings.exposeSockets?.group == 0)
+            #expect(settings.socketsAreProxied && settings.proxies.isEmpty)
+
+            let none = "expose-ports = \"none\"\n"
+            let long = "expose-sockets = \"/\(String(repeating: "x", count: 50))\""
+            for (text, line, words) in [
+                (none, 1, "names need unix sockets"), ("expose-sockets-group = \"root\"", 1, "no meaning without"),
+                ("expose-sockets = \"run\"", 1, "the whole path"),
+                ("expose-sockets = \"/run/x/\"", 1, "cannot be used"),
+                ("expose-sockets = \"/run/x y\"", 1, "cannot be used"), (long, 1, "too long"),
+                (sockets + "expose-sockets-group = \"nobody-of-that-name\"", 2, "no group"),
+                ("accept-proxy-protocol = \"unix\"", 1, "without expose-sockets"),
+                (sockets + traefik + "via = \"unix\"", 6, "cannot find unix sockets"),
+                (sockets + nginx + "via = \"unix\"\ngateway-host = \"gw\"", 7, "another host"),
+                (nginx + "via = \"unix\"", 6, "only with expose-sockets"),
+                (sockets + nginx + "via = \"udp\"", 7, "neither tcp nor unix"),
+                (none + sockets + haproxy, 4, "there are no ports"),
+                (none + sockets + nginx + "via = \"tcp\"", 8, "there are no ports"),
+                (caddy + "scheme = \"tcp\"", 4, "neither http nor h2c"),
+                ("public-url = \"https://example.com\"", 1, "{name}"),
+            ] {
+                try write(text, path)
+                let error = message { try GatewaySettings(options) }
+                #expect(error.hasPrefix("\(path):\(line): ") && error.contains(words), "\(text): \(error)")
+            }
         }
     }
 

@@ -71,10 +71,10 @@ private struct Seen: Decodable {
     func values(_ name: String) -> [String] { self.fields.filter { $0[0].lowercased() == name }.map { $0[1] } }
 }
 
-private final class Counter: TCPListenerDelegate {
+private final class Counter: SocketListenerDelegate {
     var accepted: [SocketStream] = []
-    func listener(_ listener: TCPListener, didAccept stream: SocketStream) { self.accepted.append(stream) }
-    func listener(_ listener: TCPListener, didFail error: UVError) {}
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) { self.accepted.append(stream) }
+    func listener(_ listener: SocketListener, didFail error: UVError) {}
 }
 
 @Suite("HTTP client", .serialized, .timeLimit(.minutes(1)))
@@ -177,10 +177,10 @@ struct HTTPClientTests {
     func smuggling(_ field: HTTPRequest.Field) throws {
         try withClient { loop, client in
             let counter = Counter()
-            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
             listener.delegate = counter
             var answer: Answer?
-            var request = HTTPRequest(url: "http://127.0.0.1:\(listener.address.port)/")
+            var request = HTTPRequest(url: "http://127.0.0.1:\(listener.port)/")
             request.fields = [field]
             _ = client.send(request) { answer = $0 }
             #expect(answer == nil)
@@ -264,8 +264,8 @@ struct HTTPClientTests {
     func cannotConnect() throws {
         #expect(isCannotConnect(failure(try ask(HTTPRequest(url: "http://nonexistent.invalid/", timeout: 20_000)))))
         let loop = try EventLoop()
-        let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
-        let port = listener.address.port
+        let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+        let port = listener.port
         listener.close()
         loop.close()
         #expect(isCannotConnect(failure(try ask(HTTPRequest(url: "http://127.0.0.1:\(port)/", timeout: 20_000)))))
@@ -292,9 +292,9 @@ struct HTTPClientTests {
     func silentTLS() throws {
         try withClient { loop, client in
             let counter = Counter()
-            let listener = try TCPListener(loop: loop, address: .loopback4(port: 0))
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
             listener.delegate = counter
-            var request = HTTPRequest(url: "https://127.0.0.1:\(listener.address.port)/", timeout: 20_000)
+            var request = HTTPRequest(url: "https://127.0.0.1:\(listener.port)/", timeout: 20_000)
             request.connectTimeout = 50
             var answer: Answer?
             _ = client.send(request) { answer = $0 }

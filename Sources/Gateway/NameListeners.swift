@@ -1,0 +1,31 @@
+internal import Reactor
+
+/// Where visitors of one name come in: its public port, its unix socket, or both.
+struct NameListeners {
+    let tcp: SocketListener?
+    let unix: SocketListener?
+
+    private var all: [SocketListener] { [self.tcp, self.unix].compactMap(\.self) }
+
+    var address: SocketAddress? { self.tcp?.address }
+
+    var socket: String? {
+        if case .unix(let path) = self.unix?.place { path } else { nil }
+    }
+
+    func setDelegate(_ delegate: any SocketListenerDelegate) {
+        for listener in self.all { listener.delegate = delegate }
+    }
+
+    func pause() {
+        for listener in self.all { listener.pause() }
+    }
+
+    func resume() {
+        for listener in self.all { listener.resume() }
+    }
+
+    func close() {
+        for listener in self.all { listener.close() }
+    }
+}

@@ -1,0 +1,258 @@
+internal import CUV
+internal import Glibc
+
+/// Hears of connections that a ``SocketListener`` accepts.
+package protocol SocketListenerDelegate: AnyObject {
+    /// Set the stream's delegate, or close it.
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream)
+    /// A connection could not be accepted (no descriptors, the peer was gone); the listener goes on.
+    func listener(_ listener: SocketListener, didFail error: UVError)
+}
+
+/// A listening socket, TCP or unix. Its lifetime is that of every handle (see ``SocketStream``).
+package final class SocketListener {
+    /// Where a listener is found.
+    package enum Place: Hashable, Sendable, CustomStringConvertible {
+        case tcp(SocketAddress)
+        case unix(path: String)
+
+        package var description: String {
+            switch self {
+            case .tcp(let address): address.description
+            case .unix(let path): "unix:\(path)"
+            }
+        }
+    }
+
+    /// Who may connect to a unix socket: whoever may write to it (unix(7)).
+    package struct Access: Sendable {
+        package let mode: UInt32
+        /// Nil: the process's own group.
+        package let group: UInt32?
+
+        package init(mode: UInt32, group: UInt32?) {
+            self.mode = mode
+            self.group = group
+        }
+    }
+
+    private enum Phase { case open, closing, closed }
+
+    /// Connections that wait to be accepted (listen(2)).
+    private static let backlog: Int32 = 1_024
+
+    package let loop: EventLoop
+    private let raw: UnsafeMutablePointer<uv_stream_t>
+    private let memory: UnsafeMutableRawPointer
+    private let isTCP: Bool
+    private var phase = Phase.open
+    private var isPaused = false
+    /// libuv holds one accepted connection for us and waits until it is taken.
+    private var holdsConnection = false
+    package var delegate: (any SocketListenerDelegate)?
+    /// The port is the one that the system chose.
+    package private(set) var place: Place
+
+    /// Binds and listens. An IPv6 listener takes no IPv4 connections, so that both families can have their own.
+    package convenience init(loop: EventLoop, address: SocketAddress) throws(UVError) {
+        try self.init(loop: loop, for: .tcp(address))
+        try self.orClose { () throws(UVError) in
+            let raw = cuv_tcp_of_stream(self.raw)
+            let flags = address.family == .ip6 ? UV_TCP_IPV6ONLY.rawValue : 0
+            try check(address.withRaw { uv_tcp_bind(raw, cuv_sockaddr($0), flags) })
+            try check(uv_listen(self.raw, Self.backlog, onConnection))
+            if let address = SocketAddress.read({ uv_tcp_getsockname(raw, $0, $1) }) { self.place = .tcp(address) }
+        }
+    }
+
+    /// Makes a unix socket and listens. The file is removed by `close()`; one of that name that is there already is an
+    /// error.
+    package convenience init(loop: EventLoop, path: String, access: Access) throws(UVError) {
+        // libuv 1.44 cuts what is longer (uv_pipe_bind), and another file would come of it.
+        guard path.utf8.count <= Self.longestPath else { throw .nameTooLong }
+        try self.init(loop: loop, for: .unix(path: path))
+        try self.orClose { () throws(UVError) in
+            let code = uv_pipe_bind(cuv_pipe_of_stream(self.raw), path)
+            // libuv takes a missing directory for a forbidden one, as Windows would.
+            let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "."
+            if code == UV_EACCES.rawValue, Glibc.access(directory, F_OK) != 0, errno == ENOENT { throw .noSuchFile }
+            try check(code)
+            // Nobody can connect before listen(2), so nobody comes before the rights are what they shall be.
+            if let group = access.group, chown(path, uid_t.max, group) != 0 { throw UVError(code: -errno) }
+            guard chmod(path, access.mode) == 0 else { throw UVError(code: -errno) }
+            try check(uv_listen(self.raw, Self.backlog, onConnection))
+        }
+    }
+
+    /// Takes over a socket that is bound already, an inherited one for instance, and listens on it.
+    ///
+    /// - Parameter descriptor: of a stream socket. It belongs to the listener from here on, also when this throws.
+    package convenience init(loop: EventLoop, adopting descriptor: Int32) throws(UVError) {
+        guard let place = Self.place(of: descriptor) else {
+            Glibc.close(descriptor)
+            throw .invalidArgument
+        }
+        do throws(UVError) { try self.init(loop: loop, for: place) } catch {
+            Glibc.close(descriptor)
+            throw error
+        }
+        try self.orClose { () throws(UVError) in
+            let code =
+                self.isTCP
+                ? uv_tcp_open(cuv_tcp_of_stream(self.raw), descriptor)
+                : uv_pipe_open(cuv_pipe_of_stream(self.raw), descriptor)
+            guard code == 0 else {
+                Glibc.close(descriptor)
+                throw UVError(code: code)
+            }
+            try check(uv_listen(self.raw, Self.backlog, onConnection))
+        }
+    }
+
+    /// Makes the handle, without a socket yet.
+    private init(loop: EventLoop, for place: Place) throws(UVError) {
+        self.loop = loop
+        self.place = place
+        let code: CInt
+        switch place {
+        case .tcp:
+            let raw = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
+            code = uv_tcp_init(loop.raw, raw)
+            self.memory = UnsafeMutableRawPointer(raw)
+            self.raw = cuv_stream_of_tcp(raw)
+            self.isTCP = true
+        case .unix:
+            let raw = UnsafeMutablePointer<uv_pipe_t>.allocate(capacity: 1)
+            code = uv_pipe_init(loop.raw, raw, 0)
+            self.memory = UnsafeMutableRawPointer(raw)
+            self.raw = cuv_stream_of_pipe(raw)
+            self.isTCP = false
+        }
+        guard code == 0 else {
+            self.memory.deallocate()
+            self.phase = .closed
+            throw UVError(code: code)
+        }
+        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
+    }
+
+    /// Closes the handle when the rest of its making fails.
+    private func orClose(_ body: () throws(UVError) -> Void) throws(UVError) {
+        do throws(UVError) { try body() } catch {
+            self.close()
+            throw error
+        }
+    }
+
+    /// The address with its port, of a TCP listener.
+    package var address: SocketAddress? {
+        if case .tcp(let address) = self.place { address } else { nil }
+    }
+
+    /// The port that it listens on; 0 for a unix socket.
+    package var port: UInt16 { self.address?.port ?? 0 }
+
+    /// Calls `body` with the descriptor, which stays the listener's.
+    package func withDescriptor(_ body: (Int32) -> Void) {
+        var descriptor: uv_os_fd_t = -1
+        guard self.phase == .open, uv_fileno(cuv_handle_of_stream(self.raw), &descriptor) == 0 else { return }
+        body(descriptor)
+    }
+
+    /// sockaddr_un holds 107 bytes and a zero (unix(7)).
+    package static let longestPath = 107
+
+    /// Where a socket is bound; nil for what is no stream socket of these families.
+    package static func place(of descriptor: Int32) -> Place? {
+        var kind: CInt = 0
+        var size = socklen_t(MemoryLayout<CInt>.size)
+        guard getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &kind, &size) == 0, kind == cuv_stream_type() else {
+            return nil
+        }
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        guard getsockname(descriptor, cuv_sockaddr_mutable(&storage), &length) == 0 else { return nil }
+        if let address = SocketAddress(&storage) { return .tcp(address) }
+        guard CInt(storage.ss_family) == AF_UNIX else { return nil }
+        let path = withUnsafeBytes(of: &storage) { bytes in
+            bytes[MemoryLayout<sa_family_t>.size..<min(Int(length), bytes.count)].prefix { $0 != 0 }
+        }
+        return path.isEmpty ? nil : .unix(path: String(decoding: path, as: UTF8.self))
+    }
+
+    deinit {
+        precondition(self.phase == .closed, "a listener was dropped before its close callback")
+    }
+
+    /// Leaves further connections in the backlog.
+    package func pause() { self.isPaused = true }
+
+    package func resume() {
+        guard self.isPaused, self.phase == .open else { return }
+        self.isPaused = false
+        if self.holdsConnection {
+            self.holdsConnection = false
+            self.accept()
+        }
+    }
+
+    /// Stops listening; connections in the backlog are reset by the system.
+    package func close() {
+        guard self.phase == .open else { return }
+        if self.holdsConnection { self.resetHeldConnection() }
+        self.phase = .closing
+        uv_close(cuv_handle_of_stream(self.raw), onClose)
+    }
+
+    fileprivate func connectionArrived(_ status: CInt) {
+        guard self.phase == .open else { return }
+        guard status == 0 else {
+            self.delegate?.listener(self, didFail: UVError(code: status))
+            return
+        }
+        // Not taking the connection makes libuv stop polling the listener, which is what a pause is.
+        if self.isPaused { self.holdsConnection = true } else { self.accept() }
+    }
+
+    private func accept() {
+        do throws(UVError) {
+            let stream = try self.unconnected()
+            do throws(UVError) { try check(uv_accept(self.raw, stream.raw)) } catch {
+                stream.close()
+                throw error
+            }
+            guard let delegate = self.delegate else { return stream.close() }
+            delegate.listener(self, didAccept: stream)
+        } catch {
+            self.delegate?.listener(self, didFail: error)
+        }
+    }
+
+    private func unconnected() throws(UVError) -> SocketStream {
+        self.isTCP ? try SocketStream.tcp(loop: self.loop) : try SocketStream.unix(loop: self.loop)
+    }
+
+    /// libuv would close the connection that it holds in order, which the visitor could take for an empty answer.
+    private func resetHeldConnection() {
+        self.holdsConnection = false
+        // Without memory or descriptors it ends as libuv likes.
+        guard let stream = try? self.unconnected() else { return }
+        if uv_accept(self.raw, stream.raw) == 0 { stream.reset() } else { stream.close() }
+    }
+
+    fileprivate func didClose() {
+        self.phase = .closed
+        self.memory.deallocate()
+        self.delegate = nil
+    }
+}
+
+private let onConnection: uv_connection_cb = { handle, status in
+    guard let data = handle?.pointee.data else { return }
+    Unmanaged<SocketListener>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.connectionArrived(status) }
+}
+
+private let onClose: uv_close_cb = { handle in
+    guard let data = handle?.pointee.data else { return }
+    Unmanaged<SocketListener>.fromOpaque(data).takeRetainedValue().didClose()
+}

@@ -1,0 +1,125 @@
+import Foundation
+import Glibc
+import Reactor
+import Testing
+
+/// Takes connections and closes them when it is told to.
+private final class Door: SocketListenerDelegate {
+    var accepted: [SocketStream] = []
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) { self.accepted.append(stream) }
+    func listener(_ listener: SocketListener, didFail error: UVError) {}
+
+    func close() {
+        for stream in self.accepted { stream.close() }
+    }
+}
+
+/// A path for a socket in a directory of its own.
+private func withPath(_ body: (EventLoop, String) throws -> Void) throws {
+    let directory = "/tmp/diglett-\(UUID().uuidString)"
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try withLoop { try body($0, "\(directory)/socket") }
+}
+
+private func connects(_ loop: EventLoop, _ endpoint: Endpoint, _ door: Door) throws {
+    var here: SocketStream?
+    let connector = Connector.connect(loop: loop, to: endpoint, timeout: 5_000) { here = try? $0.get() }
+    #expect(loop.run { here != nil && !door.accepted.isEmpty })
+    _ = connector
+    try #require(here).close()
+    door.close()
+}
+
+@Suite("Listeners", .serialized, .timeLimit(.minutes(1)))
+struct SocketListenerTests {
+    @Test("on a unix socket let in whom the file's rights let in, and remove it at the end")
+    func unix() throws {
+        try withPath { loop, path in
+            let door = Door()
+            let access = SocketListener.Access(mode: 0o660, group: getgid())
+            let listener = try SocketListener(loop: loop, path: path, access: access)
+            listener.delegate = door
+            var status = stat()
+            #expect(lstat(path, &status) == 0)
+            #expect(status.st_mode == S_IFSOCK | 0o660)
+            #expect(listener.place == .unix(path: path))
+            #expect(listener.address == nil && listener.port == 0)
+            try connects(loop, .unix(path: path), door)
+            // Whoever is there first stays.
+            #expect(throws: UVError.addressInUse) { try SocketListener(loop: loop, path: path, access: access) }
+            #expect(lstat(path, &status) == 0)
+            listener.close()
+            #expect(lstat(path, &status) != 0)
+        }
+    }
+
+    @Test("refuse a path that the system would cut, and rights that cannot be given")
+    func refusals() throws {
+        try withPath { loop, path in
+            let access = SocketListener.Access(mode: 0o600, group: nil)
+            let long = path + String(repeating: "x", count: SocketListener.longestPath)
+            #expect(throws: UVError.nameTooLong) { try SocketListener(loop: loop, path: long, access: access) }
+            #expect(throws: UVError.noSuchFile) {
+                try SocketListener(loop: loop, path: "\(path)/no/such", access: access)
+            }
+        }
+    }
+
+    @Test("take over an inherited socket with what waits in its backlog")
+    func adoption() throws {
+        try withLoop { loop in
+            let first = try SocketListener(loop: loop, address: .loopback4(port: 0))
+            let place = first.place
+            var copy: Int32 = -1
+            first.withDescriptor { copy = dup($0) }
+            first.close()
+            #expect(SocketListener.place(of: copy) == place)
+            var here: SocketStream?
+            guard case .tcp(let address) = place else { return _ = Issue.record("not TCP") }
+            let connector = Connector.connect(
+                loop: loop, to: .host("127.0.0.1", port: address.port), timeout: 5_000
+            ) { here = try? $0.get() }
+            // Nobody has accepted it yet.
+            #expect(loop.run { here != nil })
+            _ = connector
+            let door = Door()
+            let second = try SocketListener(loop: loop, adopting: copy)
+            second.delegate = door
+            #expect(second.place == place)
+            #expect(loop.run { !door.accepted.isEmpty })
+            try #require(here).close()
+            door.close()
+            second.close()
+        }
+    }
+
+    @Test("take over an inherited unix socket")
+    func unixAdoption() throws {
+        try withPath { loop, path in
+            let first = try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil))
+            var copy: Int32 = -1
+            first.withDescriptor { copy = dup($0) }
+            let door = Door()
+            let second = try SocketListener(loop: loop, adopting: copy)
+            second.delegate = door
+            #expect(second.place == .unix(path: path))
+            // One of them takes it.
+            first.delegate = door
+            try connects(loop, .unix(path: path), door)
+            first.close()
+            second.close()
+        }
+    }
+
+    @Test("take over nothing but stream sockets of these families")
+    func adoptionOfOthers() throws {
+        try withLoop { loop in
+            for descriptor in [open("/dev/null", O_RDONLY), socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0), -1] {
+                #expect(throws: UVError.invalidArgument) { try SocketListener(loop: loop, adopting: descriptor) }
+                // It was the listener's to close.
+                if descriptor >= 0 { #expect(fcntl(descriptor, F_GETFD) == -1) }
+            }
+        }
+    }
+}
