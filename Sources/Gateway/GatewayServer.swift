@@ -6,6 +6,7 @@ internal import Registry
 internal import Relay
 internal import Secure
 package import Settings
+package import Supervision
 internal import Timing
 internal import Tunnel
 internal import Wire
@@ -29,12 +30,15 @@ package final class GatewayServer {
     private static let mostLinksPerRun = 2
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
+    /// What has to be done each second is late by so much only when something hangs.
+    private static let mostTickPause: UInt64 = 10_000
 
     package let loop: EventLoop
     let logger: Logger
     let exposures: ExposureBook
     let visitors: VisitorBook
     private let settings: GatewaySettings
+    private let manager: ServiceManager
     private let state: StateDirectory
     private let identity: Identity
     private let context: TLSContext
@@ -49,14 +53,22 @@ package final class GatewayServer {
     private var phase = Phase.running
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
+    private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
     private var noise: TokenBucket
     private var suppressed = 0
 
     /// Prepares everything that can fail without listening yet.
-    package init(loop: EventLoop, settings: GatewaySettings, logger: Logger) throws(GatewayError) {
+    ///
+    /// - Parameter manager: nil: nobody started us who wants to hear of it.
+    package init(
+        loop: EventLoop, settings: GatewaySettings, logger: Logger, manager: ServiceManager? = nil
+    ) throws(GatewayError) {
         self.loop = loop
         self.settings = settings
+        self.tickedAt = loop.now
+        let manager = manager ?? .absent(loop: loop, logger: logger)
+        self.manager = manager
         self.logger = logger
         guard let bind = SocketAddress(settings.exposeBind == "localhost" ? "127.0.0.1" : settings.exposeBind, port: 0)
         else {
@@ -105,7 +117,8 @@ package final class GatewayServer {
             self.exposures = try ExposureBook(
                 loop: loop, logger: logger, bindAddress: bind, settings: settings, mostNames: self.plan.names,
                 registrars: registrars,
-                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger))
+                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger),
+                store: ListenerStore(loop: loop, manager: manager, logger: logger))
         } catch {
             for registrar in registrars { registrar.close() }
             self.authenticator.close()
@@ -128,10 +141,10 @@ package final class GatewayServer {
             self.signals.append(
                 try SignalSource(loop: self.loop, .hangUp) { [unowned self] in
                     self.logger.info("SIGHUP: reading the agents anew")
-                    self.authenticator.reload()
+                    self.manager.reloading { self.authenticator.reload() }
                 })
         } catch { self.logger.error("signals are not handled: \(error)") }
-        do throws(GatewayError) { try self.doors.open(self) } catch {
+        do throws(GatewayError) { try self.doors.open(self, inherited: self.manager.sockets) } catch {
             self.tearDown()
             throw error
         }
@@ -154,6 +167,13 @@ package final class GatewayServer {
             self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
         }
         self.exposures.start()
+        for name in self.manager.sockets.closeRest() {
+            self.logger.warning(
+                """
+                the inherited socket '\(PeerText.escaped(name))' is not used: name it \(Doors.socketName) or \
+                \(Doors.version1SocketName) (FileDescriptorName=)
+                """)
+        }
         if !self.settings.proxies.isEmpty {
             let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
             self.logger.info("visitors from \(networks) must begin with a PROXY header, which is believed")
@@ -164,6 +184,26 @@ package final class GatewayServer {
         self.authenticator.onChange { [weak self] in
             guard let self else { return }
             for session in self.sessions.values { session.recheckRights(self.authenticator) }
+        }
+        self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
+    }
+
+    // MARK: - What the service manager is told
+
+    private var status: String {
+        GatewayStatus(
+            isDraining: self.isDraining,
+            agents: self.sessions.values.count { $0.identity != nil && $0.connection.isOpen },
+            names: self.exposures.nameCount, streams: self.streamCount, waiting: self.exposures.waitingNameCount
+        ).description
+    }
+
+    /// Whether the work is done that must be done each second, and agents can come.
+    private var isWell: Bool {
+        switch self.phase {
+        case .running: self.loop.now - self.tickedAt < Self.mostTickPause && self.doors.areOpen
+        case .draining: self.loop.now - self.tickedAt < Self.mostTickPause
+        case .stopped: true
         }
     }
 
@@ -266,6 +306,9 @@ package final class GatewayServer {
     // MARK: - Time and the end
 
     private func tick() {
+        self.tickedAt = self.loop.now
+        self.manager.setStatus(self.status)
+        self.manager.tick()
         for session in self.sessions.values { session.tick() }
         self.exposures.tick()
         self.visitors.tick()
@@ -296,6 +339,8 @@ package final class GatewayServer {
         switch self.phase {
         case .running:
             self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
+            self.exposures.willStop()
+            self.manager.stopping(status: self.status)
             let streams = self.streamCount
             if streams > 0 { self.logger.info("stopping when \(streams) streams are done; a second signal cuts them") }
             self.doors.close()

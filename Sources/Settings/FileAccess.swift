@@ -36,6 +36,14 @@ package enum FileAccess {
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && access(path, X_OK) == 0
     }
 
+    /// Whether it is a unix socket with these rights.
+    ///
+    /// - Parameter group: nil: any.
+    package static func isSocket(_ path: String, mode: UInt32, group: UInt32?) -> Bool {
+        var status = stat()
+        return lstat(path, &status) == 0 && status.st_mode == S_IFSOCK | mode && status.st_gid == group ?? status.st_gid
+    }
+
     package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// Writes a file beside the old one and renames it: a reader sees the old content or the new, never a part.

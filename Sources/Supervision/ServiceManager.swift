@@ -9,6 +9,10 @@ package import Reactor
 package final class ServiceManager {
     /// STATUS at most so often, in milliseconds.
     private static let statusPause: UInt64 = 1_000
+    /// While the program ends: it asks so often for so much more time, in milliseconds. What it does after its last
+    /// tick has ten seconds at least.
+    private static let extendPause: UInt64 = 5_000
+    private static let extendMilliseconds: UInt64 = 15_000
 
     private let loop: EventLoop
     private let logger: Logger
@@ -22,6 +26,7 @@ package final class ServiceManager {
     private var wantedStatus: String?
     private var sentStatus: String?
     private var statusSentAt: UInt64?
+    private var extendedAt: UInt64?
     private var stored: Set<String> = []
     private var storeIsFull = false
 
@@ -35,6 +40,11 @@ package final class ServiceManager {
             NotifySocket(address: address) { logger.warning("\($0)") }
         }
         for problem in environment.problems + self.sockets.problems { logger.warning("\(problem)") }
+    }
+
+    /// None.
+    package static func absent(loop: EventLoop, logger: Logger) -> ServiceManager {
+        ServiceManager(loop: loop, environment: ServiceEnvironment(processID: 0), logger: logger)
     }
 
     /// Call it after the last turn of the loop, before the loop is closed.
@@ -73,10 +83,13 @@ package final class ServiceManager {
         self.socket?.send(.ready)
     }
 
-    package func stopping(status: String) { self.send(.stopping, status) }
+    /// The program ends; as long as it ticks it asks for more time.
+    package func stopping(status: String) {
+        self.send(.stopping + Self.extension, status)
+        self.extendedAt = self.loop.now
+    }
 
-    /// The end takes so long yet.
-    package func extend(milliseconds: UInt64) { self.socket?.send(.extendTimeout(milliseconds: milliseconds)) }
+    private static let `extension` = ServiceMessage.extendTimeout(milliseconds: extendMilliseconds)
 
     /// Says what the program is doing: at most once a second, and only what is new.
     package func setStatus(_ text: String) {
@@ -88,6 +101,9 @@ package final class ServiceManager {
     package func tick() {
         self.socket?.flush()
         self.sendStatus()
+        guard let last = self.extendedAt, self.loop.now - last >= Self.extendPause else { return }
+        self.extendedAt = self.loop.now
+        self.socket?.send(Self.extension)
     }
 
     private func sendStatus() {

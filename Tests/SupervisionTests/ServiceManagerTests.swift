@@ -52,10 +52,9 @@ struct ServiceManagerTests {
         let now = UInt64(time.tv_sec) * 1_000_000 + UInt64(time.tv_nsec) / 1_000
         #expect(stamp <= now && now - stamp < 10_000_000)
         fixture.manager.stopping(status: "draining: 1 stream left")
-        fixture.manager.extend(milliseconds: 5)
         #expect(
             fixture.fake.lines() == [
-                ["READY=1"], ["STOPPING=1", "STATUS=draining: 1 stream left"], ["EXTEND_TIMEOUT_USEC=5000"],
+                ["READY=1"], ["STOPPING=1", "EXTEND_TIMEOUT_USEC=15000000", "STATUS=draining: 1 stream left"],
             ])
     }
 
