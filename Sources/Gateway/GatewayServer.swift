@@ -167,13 +167,6 @@ package final class GatewayServer {
             self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
         }
         self.exposures.start()
-        for name in self.manager.sockets.closeRest() {
-            self.logger.warning(
-                """
-                the inherited socket '\(PeerText.escaped(name))' is not used: name it \(Doors.socketName) or \
-                \(Doors.version1SocketName) (FileDescriptorName=)
-                """)
-        }
         if !self.settings.proxies.isEmpty {
             let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
             self.logger.info("visitors from \(networks) must begin with a PROXY header, which is believed")

@@ -2,6 +2,9 @@ internal import CNotify
 internal import Glibc
 
 /// Listening sockets that the service manager has opened or kept for us (sd_listen_fds(3)). Each is given out once.
+///
+/// Make it before the program opens anything: where a manager announces more than it hands over, the numbers would be
+/// those of files of our own.
 package final class InheritedSockets {
     /// A listening stream socket.
     package struct Socket: Equatable, Sendable {

@@ -30,10 +30,13 @@ package final class ServiceManager {
     private var stored: Set<String> = []
     private var storeIsFull = false
 
-    package init(loop: EventLoop, environment: ServiceEnvironment, logger: Logger) {
+    package init(
+        loop: EventLoop, environment: ServiceEnvironment, sockets: InheritedSockets = InheritedSockets(),
+        logger: Logger
+    ) {
         self.loop = loop
         self.logger = logger
-        self.sockets = InheritedSockets(names: environment.socketNames)
+        self.sockets = sockets
         self.watchdogMicroseconds = environment.watchdogMicroseconds
         self.storeSize = environment.storeSize
         self.socket = environment.notifyAddress.flatMap { address in
@@ -59,10 +62,13 @@ package final class ServiceManager {
 
     // MARK: - The program's life
 
-    /// The program does its work from here on.
+    /// The program does its work from here on. Inherited sockets that it has not taken are closed.
     ///
     /// - Parameter isWell: a cheap look at whether it does, asked before each sign of life.
     package func started(status: String, isWell: @escaping () -> Bool) {
+        for name in self.sockets.closeRest() {
+            self.logger.warning("the inherited socket '\(name)' is of no use here and was closed (FileDescriptorName=)")
+        }
         self.send(.ready, status)
         guard let socket = self.socket, let interval = self.watchdogMicroseconds else { return }
         self.watchdog = Watchdog(

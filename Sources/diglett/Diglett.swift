@@ -100,6 +100,7 @@ struct Diglett: ParsableCommand {
     mutating func run() throws {
         // Before anything is started that could inherit it.
         let environment = ServiceEnvironment.take()
+        let sockets = InheritedSockets(names: environment.socketNames)
         var options = AgentOptions()
         options.gateway = self.gateway
         options.names = self.names
@@ -124,7 +125,7 @@ struct Diglett: ParsableCommand {
             let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
             let question: Question? = hasTerminal ? { Self.ask($0) } : nil
             let agent: AgentProgram
-            let manager = ServiceManager(loop: loop, environment: environment, logger: logger)
+            let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
             do {
                 agent = try AgentProgram(
                     loop: loop, settings: settings, logger: logger, ask: question, manager: manager)
