@@ -37,7 +37,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     ],
     targets: [
         .systemLibrary(name: "CUV", path: "Shims/CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
@@ -46,6 +45,9 @@ let package = Package(
         .systemLibrary(
             name: "CCurl", path: "Shims/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CNotify", path: "Shims/CNotify"),
+
+        // Header-only C++: needs Debian's libtomlplusplus-dev.
+        .target(name: "CTOML", path: "Shims/CTOML"),
 
         pure("Bytes"),
         pure("Wire", ["Bytes"]),
@@ -62,8 +64,9 @@ let package = Package(
         driver("Web", ["CCurl", "Reactor"]),
         driver("Supervision", ["CNotify", "Reactor", logging]),
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
+        driver("Console"),
         driver("Journal", ["Reactor", logging]),
-        driver("Settings", ["ProxyProtocol", "Wire", "TOMLKit"]),
+        driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
         driver("Modules", ["Reactor", "Secure", "Settings", "Web", "Wire", logging]),
         driver(
             "Gateway",
@@ -80,11 +83,11 @@ let package = Package(
 
         .executableTarget(
             name: "diglett-server",
-            dependencies: ["Gateway", "Journal", "Settings", "Supervision", arguments, logging],
+            dependencies: ["Console", "Gateway", "Journal", "Settings", "Supervision", arguments, logging],
             swiftSettings: strict),
         .executableTarget(
             name: "diglett",
-            dependencies: ["Agent", "AgentCore", "Journal", "Settings", "Supervision", arguments, logging],
+            dependencies: ["Agent", "AgentCore", "Console", "Journal", "Settings", "Supervision", arguments, logging],
             swiftSettings: strict),
 
         tests("WireTests", ["Bytes", "Wire"]),
@@ -106,5 +109,6 @@ let package = Package(
                 logging,
             ]),
     ],
-    swiftLanguageModes: [.v6]
+    swiftLanguageModes: [.v6],
+    cxxLanguageStandard: .cxx17
 )

@@ -34,6 +34,6 @@ need_swift() {
 
 # What it takes to build.
 need_build() {
-    need libcurl4-openssl-dev libuv1-dev libssl-dev pkg-config
+    need libcurl4-openssl-dev libtomlplusplus-dev libuv1-dev libssl-dev pkg-config
     need_swift
 }

@@ -1,3 +1,4 @@
+internal import FoundationEssentials
 import Glibc
 package import ProxyProtocol
 package import Wire
@@ -112,7 +113,14 @@ package struct AgentSettings: Sendable {
     }
 
     /// Whether a text looks like a pin: `sha256/` and the base64 of 32 bytes.
-    static func isPin(_ text: String) -> Bool { text.hasPrefix("sha256/") && text.utf8.count == 51 }
+    /// Whether the text is `sha256/` and 32 bytes in Base64, in the one way in which they are written.
+    static func isPin(_ text: String) -> Bool {
+        let prefix = "sha256/"
+        guard text.hasPrefix(prefix), let bytes = Data(base64Encoded: String(text.dropFirst(prefix.count))) else {
+            return false
+        }
+        return bytes.count == 32 && prefix + bytes.base64EncodedString() == text
+    }
 
     private static func exposes(
         _ options: AgentOptions, _ sections: [TOMLFile.Section]
@@ -132,10 +140,11 @@ package struct AgentSettings: Sendable {
         }
         // Names on the command line replace those of the file: mixing them would surprise.
         guard !options.names.isEmpty || options.backend != nil else {
-            guard options.proxyProtocol == nil else {
+            for (option, value) in [("public-port", options.publicPort), ("proxy-protocol", options.proxyProtocol)]
+            where value != nil {
                 throw SettingsError(
-                    "option --proxy-protocol",
-                    "belongs to names of the command line: in a file each table [[expose]] has its own proxy-protocol")
+                    "option --\(option)",
+                    "belongs to names of the command line: in a file each table [[expose]] has its own \(option)")
             }
             for section in sections {
                 guard let name = try section.string("name") else {

@@ -21,50 +21,16 @@ package struct AgentsFile {
     package init(path: String, text: String) throws(SettingsErrors) {
         self.path = path
         let problems = Problems()
-        var agents: [AgentEntry] = []
-        var places: [String] = []
+        var entries = AgentEntries()
         problems.attempt { () throws(SettingsError) in
             let root = try TOMLFile(path: path, text: text).root
             for section in try root.sections("agent") {
-                guard let agent = Self.agent(section, problems) else { continue }
-                if let former = agents.firstIndex(where: { $0.name == agent.name }) {
-                    problems.add(
-                        section.place(of: "name"), "the agent '\(agent.name)' stands at \(places[former]) already")
-                } else {
-                    Self.compare(agent, section, with: agents, places, problems)
-                    agents.append(agent)
-                    places.append(section.place(of: "names"))
-                }
+                if let agent = Self.agent(section, problems) { entries.insert(agent, section, problems) }
             }
             try root.finish()
         }
         try problems.throwIfAny()
-        self.agents = agents
-    }
-
-    /// Reports what two agents must not share: else one of them, by chance the first to come, keeps it from the other.
-    private static func compare(
-        _ agent: AgentEntry, _ section: TOMLFile.Section, with others: [AgentEntry], _ places: [String],
-        _ problems: Problems
-    ) {
-        for (index, other) in others.enumerated() {
-            for name in agent.names {
-                guard let same = other.names.first(where: { $0.overlaps(name) }) else { continue }
-                problems.add(
-                    section.place(of: "names"),
-                    "'\(name)' of '\(agent.name)' overlaps with '\(same)' of '\(other.name)' (\(places[index])): "
-                        + "no two agents may have one name")
-            }
-            if let pin = agent.pins.first(where: { other.pins.contains($0) }) {
-                problems.add(section.place(of: "pins"), "the pin \(pin) belongs to '\(other.name)' already")
-            }
-            if agent.tokenHash != nil, agent.tokenHash == other.tokenHash {
-                problems.add(section.place(of: "token"), "the token belongs to '\(other.name)' already")
-            }
-            if agent.version1TokenHash != nil, agent.version1TokenHash == other.version1TokenHash {
-                problems.add(section.place(of: "v1-token"), "the token belongs to '\(other.name)' already")
-            }
-        }
+        self.agents = entries.agents
     }
 
     /// Nil when it has no usable name.

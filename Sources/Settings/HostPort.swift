@@ -124,11 +124,13 @@ package struct PortRange: Equatable, Sendable, CustomStringConvertible {
 
     package var description: String { self.low == self.high ? "\(self.low)" : "\(self.low)-\(self.high)" }
 
-    package init(_ text: String, place: String) throws(SettingsError) {
+    package init(_ text: String, place: @autoclosure () -> String) throws(SettingsError) {
         let parts = text.split(separator: "-", omittingEmptySubsequences: false)
         guard (1...2).contains(parts.count), let low = HostPort.port(parts[0]), low > 0,
             let high = HostPort.port(parts[parts.count - 1]), high >= low
-        else { throw SettingsError(place, "'\(text)' is no range of ports: write LOW-HIGH, 30000-30100 for instance") }
+        else {
+            throw SettingsError(place(), "'\(text)' is no range of ports: write LOW-HIGH, 30000-30100 for instance")
+        }
         self.low = low
         self.high = high
     }

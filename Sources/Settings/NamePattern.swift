@@ -35,13 +35,21 @@ package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String { self.text }
 
+    /// What all matching names begin with.
+    var literalPrefix: Substring { self.text.prefix { $0 != "*" } }
+
     package func matches(_ name: Name) -> Bool {
         Self.meet(self.bytes[...], Array(name.text.utf8)[...])
     }
 
     /// Whether some text matches both.
     package func overlaps(_ other: NamePattern) -> Bool {
-        Self.meet(self.bytes[...], other.bytes[...])
+        // Most that do not meet differ in their last characters.
+        for (a, b) in zip(self.bytes.reversed(), other.bytes.reversed()) {
+            if a == Self.star || b == Self.star { break }
+            if a != b { return false }
+        }
+        return Self.meet(self.bytes[...], other.bytes[...])
     }
 
     /// Whether a text matches both patterns. Row by row: `reached[j]` says whether the first i and j characters can

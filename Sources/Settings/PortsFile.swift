@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 import Glibc
 
 /// The gateway's memory of public ports, `ports.json` in its state directory.

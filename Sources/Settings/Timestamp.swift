@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// Points in time as they stand in files, RFC 3339 in UTC, and spans as they are typed.
 package enum Timestamp {

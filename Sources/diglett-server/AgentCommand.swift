@@ -1,6 +1,7 @@
 import ArgumentParser
-import Foundation
+import Console
 import Gateway
+import Glibc
 import Settings
 
 /// `diglett-server agent ...`
@@ -31,8 +32,16 @@ struct AgentCommand: ParsableCommand {
                 valueName: "host[:port]"))
         var text: String?
 
+        /// This machine's name (gethostname(2)).
+        private static var machine: String {
+            // HOST_NAME_MAX is 64 on Linux, and a zero.
+            var name = [CChar](repeating: 0, count: 65)
+            gethostname(&name, name.count - 1)
+            return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        }
+
         func hostPort() throws -> String {
-            let text = self.text ?? ProcessInfo.processInfo.hostName
+            let text = self.text ?? Self.machine
             guard let hostPort = HostPort(text, defaultPort: 20_000) else {
                 throw SettingsError("option --host", "'\(text)' is no address: write HOST or HOST:PORT")
             }
@@ -167,7 +176,7 @@ extension ParsableCommand {
     /// Runs a command that changes or shows files; says what is wrong and ends with the code for it.
     static func reporting(_ body: () throws -> Void) throws {
         func fail(_ errors: [SettingsError]) -> ExitCode {
-            for error in errors { FileHandle.standardError.write(Data("error: \(error)\n".utf8)) }
+            for error in errors { Complaint.write("\(error)") }
             let isArgument = errors.allSatisfy { $0.place.hasPrefix("option ") || !$0.place.contains("/") }
             return ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
         }

@@ -1,4 +1,5 @@
-import Foundation
+import Console
+import FoundationEssentials
 import Settings
 
 /// Shows agents to people and to programs.
@@ -6,13 +7,13 @@ enum AgentTable {
     static func text(_ agents: [AgentEntry]) -> String {
         guard !agents.isEmpty else { return "no agents yet: 'diglett-server agent add NAME --names PATTERN' makes one" }
         let now = Timestamp.now
-        var rows = [["NAME", "KNOWN BY", "NAMES", "PORTS", "EXPIRES", "STATE"]]
+        var table = TextTable(["NAME", "KNOWN BY", "NAMES", "PORTS", "EXPIRES", "STATE"])
         for agent in agents {
             var known: [String] = []
             if agent.tokenHash != nil { known.append("token") }
             if agent.version1TokenHash != nil { known.append("v1 token") }
             if !agent.pins.isEmpty { known.append(agent.pins.count == 1 ? "key" : "\(agent.pins.count) keys") }
-            rows.append([
+            table.add([
                 agent.name, known.isEmpty ? "nothing" : known.joined(separator: ", "),
                 agent.names.map(\.text).joined(separator: ", "),
                 agent.ports.isEmpty ? "any" : agent.ports.map(\.description).joined(separator: ", "),
@@ -20,11 +21,7 @@ enum AgentTable {
                 agent.isDisabled ? "disabled" : agent.isExpired(at: now) ? "expired" : "active",
             ])
         }
-        let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        return rows.map { row in
-            zip(row, widths).map { $0.padding(toLength: max($1, 1), withPad: " ", startingAt: 0) }
-                .joined(separator: "  ").trimmingCharacters(in: .whitespaces)
-        }.joined(separator: "\n")
+        return table.text
     }
 
     private struct Line: Encodable {

@@ -1,7 +1,7 @@
 import Agent
 import AgentCore
 import ArgumentParser
-import Foundation
+import Console
 import Settings
 
 /// `diglett key`
@@ -22,7 +22,7 @@ struct KeyCommand: ParsableCommand {
             let directory = try StateDirectory.path(self.stateDir, program: "diglett")
             print(try AgentKey.pin(stateDirectory: directory))
         } catch {
-            FileHandle.standardError.write(Data("error: \(error)\n".utf8))
+            Complaint.write("\(error)")
             throw ExitCode(ExitReason.configuration.rawValue)
         }
     }

@@ -410,6 +410,30 @@ class BecomingClosed(AgentsTest):
         self.assertIn("agents.toml", gateway.output)
 
 
+class ManyAgents(AgentsTest):
+    """A gateway with thousands of agents, whose file changes all day."""
+
+    def test_reloads(self):
+        count, rounds = 3_000, 20
+        state = self.stage.new_directory("gateway-state")
+        file = state / "agents.toml"
+        file.write_text("".join(
+            f'[[agent]]\nname = "a{n}"\ntoken = "sha256:{n:064x}"\nnames = ["a{n}-*", "b{n}"]\n' for n in range(count)))
+        file.chmod(0o600)
+        gateway = self.stage.gateway(state=state)
+        before = None
+        for number in range(rounds):
+            seen = len(gateway.stderr)
+            gateway.send_signal(signal.SIGHUP)
+            gateway.wait_log(f"read {count} agents", since=seen)
+            # By the fifth the allocator has what it needs.
+            if number == 4:
+                before = gateway.resident_kib()
+        grown = gateway.resident_kib() - before
+        self.note(f"{count} agents, {rounds - 5} reloads: grown by {grown} KiB")
+        self.assertLess(grown, 2_000)
+
+
 class Withdrawal(AgentsTest):
     """What loses its right is closed within a second, and nothing else."""
 

@@ -104,7 +104,7 @@ struct AgentsFileTests {
             "f:10: is not the hash of a token", "f:7: 'app-1' of 'two' overlaps with 'app-*' of 'one' (f:3)",
             "f:12: 'No Name'", "f:13: 'disabled' must be true or false", "f:16: '9-1' is no range",
             "f:17: 'x' is no pin",
-            "f:15: the agent 'one' stands at f:3 already",
+            "f:15: the agent 'one' stands at f:2 already",
         ] { #expect(found.contains { $0.hasPrefix(expected) }, "\(expected)") }
         #expect(found.count == 10)
         #expect(!found.contains { $0.contains("secret") }, "a token is never shown")
@@ -124,6 +124,29 @@ struct AgentsFileTests {
             """
         let found = message { _ = try read(text) }
         #expect(found.contains("f:8: the pin") && found.contains("f:7: the token belongs to 'one'"))
+    }
+
+    @Test("finds what agents share however many there are")
+    func manyPatterns() throws {
+        var generator = SeededGenerator(state: 27)
+        for _ in 0..<60 {
+            let texts = (0..<30).map { _ in
+                String(
+                    (0..<Int.random(in: 2...5, using: &generator)).map { _ in
+                        "aab*".randomElement(using: &generator) ?? "a"
+                    })
+            }
+            let patterns = texts.map { NamePattern($0) }
+            var expected: Set<Int> = []
+            for (index, pattern) in patterns.enumerated() {
+                let others = patterns[..<index].compactMap { $0 }
+                if let pattern, others.contains(where: { $0.overlaps(pattern) }) { expected.insert(index) }
+            }
+            let text = texts.enumerated().map { "[[agent]]\nname = \"n\($0)\"\nnames = [\"\($1)\"]\n" }.joined()
+            let found = message { _ = try read(text) }.split(separator: "\n").filter { $0.contains("overlaps") }
+            // Agent n stands in the lines from 3n + 1.
+            #expect(Set(found.map { ((Int($0.split(separator: ":")[1]) ?? 0) - 3) / 3 }) == expected)
+        }
     }
 
     @Test("is changed line by line, and keeps comments and order")

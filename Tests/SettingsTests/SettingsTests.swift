@@ -283,6 +283,8 @@ struct ConfigurationTests {
         #expect(error { $0.publicPort = "0" }.contains("no port"))
         #expect(error { $0.output = "xml" }.contains("neither text nor json"))
         #expect(error { $0.pins = ["sha256/short"] }.contains("no pin"))
+        // The last character has bits that stand for nothing.
+        #expect(error { $0.pins = ["sha256/" + String(repeating: "A", count: 42) + "B="] }.contains("no pin"))
         #expect(error { $0.version1 = true } == "")
         #expect(error { ($0.version1, $0.publicPort) = (true, "4000") }.contains("cannot ask for a public port"))
         #expect(error { ($0.version1, $0.names) = (true, ["a", "b"]) }.contains("one name"))

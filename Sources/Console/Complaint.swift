@@ -1,0 +1,9 @@
+import Glibc
+
+/// What went wrong in a command that has no log.
+package enum Complaint {
+    /// Writes a line to standard error.
+    package static func write(_ text: String) {
+        Array("error: \(text)\n".utf8).withUnsafeBytes { _ = Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    }
+}

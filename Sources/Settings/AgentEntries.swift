@@ -1,0 +1,96 @@
+/// The agents of a file as they are read, and what no two of them may share: the first to come would keep it from the
+/// other.
+///
+/// Each is compared with those that can have something in common with it only: a gateway with thousands of agents reads
+/// its file while it runs.
+struct AgentEntries {
+    private(set) var agents: [AgentEntry] = []
+    /// Where each stands, for the texts of errors.
+    private var sections: [TOMLFile.Section] = []
+    private var byName: [String: Int] = [:]
+    private var byPin: [String: Int] = [:]
+    private var byToken: [[UInt8]: Int] = [:]
+    private var byVersion1Token: [[UInt8]: Int] = [:]
+    private var patterns = PatternIndex()
+
+    /// Takes the agent in, and reports what it shares with those before it.
+    mutating func insert(_ agent: AgentEntry, _ section: TOMLFile.Section, _ problems: Problems) {
+        if let former = self.byName[agent.name] {
+            let place = self.sections[former].place(of: "name")
+            return problems.add(section.place(of: "name"), "the agent '\(agent.name)' stands at \(place) already")
+        }
+        let index = self.agents.count
+        for name in agent.names {
+            guard let (same, owner) = self.patterns.overlap(with: name) else { continue }
+            problems.add(
+                section.place(of: "names"),
+                "'\(name)' of '\(agent.name)' overlaps with '\(same)' of '\(self.agents[owner].name)' "
+                    + "(\(self.sections[owner].place(of: "names"))): no two agents may have one name")
+        }
+        for name in agent.names { self.patterns.insert(name, of: index) }
+        for pin in agent.pins {
+            self.note(pin, index, \.byPin) { owner in
+                problems.add(section.place(of: "pins"), "the pin \(pin) belongs to '\(owner)' already")
+            }
+        }
+        if let hash = agent.tokenHash {
+            self.note(hash, index, \.byToken) { owner in
+                problems.add(section.place(of: "token"), "the token belongs to '\(owner)' already")
+            }
+        }
+        if let hash = agent.version1TokenHash {
+            self.note(hash, index, \.byVersion1Token) { owner in
+                problems.add(section.place(of: "v1-token"), "the token belongs to '\(owner)' already")
+            }
+        }
+        self.byName[agent.name] = index
+        self.agents.append(agent)
+        self.sections.append(section)
+    }
+
+    /// Calls `taken` with the name of another agent that has the credential already.
+    private mutating func note<Key: Hashable>(
+        _ key: Key, _ index: Int, _ owners: WritableKeyPath<AgentEntries, [Key: Int]>, taken: (String) -> Void
+    ) {
+        if let owner = self[keyPath: owners][key] {
+            if owner != index { taken(self.agents[owner].name) }
+        } else {
+            self[keyPath: owners][key] = index
+        }
+    }
+}
+
+/// Finds among many patterns one that has a name in common with another.
+///
+/// Two patterns can meet only if what the one has before its first `*` begins with what the other has there.
+private struct PatternIndex {
+    private struct Entry {
+        let pattern: NamePattern
+        let owner: Int
+    }
+
+    /// By all that stands before the first `*`.
+    private var byPrefix: [Substring: [Entry]] = [:]
+    /// By each beginning of that, the whole of it included.
+    private var byBeginning: [Substring: [Entry]] = [:]
+
+    mutating func insert(_ pattern: NamePattern, of owner: Int) {
+        let entry = Entry(pattern: pattern, owner: owner)
+        let prefix = pattern.literalPrefix
+        self.byPrefix[prefix, default: []].append(entry)
+        for length in 0...prefix.utf8.count { self.byBeginning[prefix.prefix(length), default: []].append(entry) }
+    }
+
+    func overlap(with pattern: NamePattern) -> (NamePattern, owner: Int)? {
+        let prefix = pattern.literalPrefix
+        for length in 0..<prefix.utf8.count {
+            if let found = Self.first(self.byPrefix[prefix.prefix(length)], pattern) { return found }
+        }
+        return Self.first(self.byBeginning[prefix], pattern)
+    }
+
+    private static func first(_ entries: [Entry]?, _ pattern: NamePattern) -> (NamePattern, owner: Int)? {
+        guard let entry = entries?.first(where: { $0.pattern.overlaps(pattern) }) else { return nil }
+        return (entry.pattern, entry.owner)
+    }
+}
