@@ -71,6 +71,9 @@ package final class ServiceManager {
         }
         self.send(.ready, status)
         guard let socket = self.socket, let interval = self.watchdogMicroseconds else { return }
+        // A program that gives no sign of life is ended by SIGABRT (systemd.service(5), WatchdogSec=). The handler that the
+        // Swift runtime has for it, to print a backtrace, lets the program go on when the signal came from outside.
+        signal(SIGABRT, SIG_DFL)
         self.watchdog = Watchdog(
             loop: self.loop, microseconds: interval,
             check: { [unowned self] in

@@ -169,6 +169,12 @@ class Life(SupervisedTest):
         supervisor.wait(supervisor.count, WATCHDOG="1", timeout=2)
         self.assertEqual(gateway.stop(), 0)
 
+    def test_end_by_the_watchdog(self):
+        """systemd ends by SIGABRT what gives no sign of life; no handler of a runtime may save it."""
+        supervisor = self.supervisor(WATCHDOG_USEC="30000000")
+        gateway = supervisor.gateway("-l", "127.0.0.1:0", state=self.state)
+        self.assertEqual(gateway.stop(signal.SIGABRT, timeout=5), -signal.SIGABRT)
+
     def test_watchdog_of_somebody_else(self):
         supervisor = self.supervisor(WATCHDOG_USEC="30000", WATCHDOG_PID="1")
         gateway = supervisor.gateway("-l", "127.0.0.1:0", state=self.state)
