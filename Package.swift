@@ -105,8 +105,8 @@ let package = Package(
         tests(
             "ProgramTests",
             [
-                "Agent", "AgentCore", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings", "Web", "Wire",
-                logging,
+                "Agent", "AgentCore", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings", "Supervision",
+                "Web", "Wire", logging,
             ]),
     ],
     swiftLanguageModes: [.v6],

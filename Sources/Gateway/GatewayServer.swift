@@ -60,9 +60,12 @@ package final class GatewayServer {
 
     /// Prepares everything that can fail without listening yet.
     ///
-    /// - Parameter manager: nil: nobody started us who wants to hear of it.
+    /// - Parameters:
+    ///   - manager: nil: nobody started us who wants to hear of it.
+    ///   - holdMilliseconds: how long names of a former run are kept for their agents.
     package init(
-        loop: EventLoop, settings: GatewaySettings, logger: Logger, manager: ServiceManager? = nil
+        loop: EventLoop, settings: GatewaySettings, logger: Logger, manager: ServiceManager? = nil,
+        holdMilliseconds: UInt64 = ListenerStore.holdMilliseconds
     ) throws(GatewayError) {
         self.loop = loop
         self.settings = settings
@@ -118,7 +121,8 @@ package final class GatewayServer {
                 loop: loop, logger: logger, bindAddress: bind, settings: settings, mostNames: self.plan.names,
                 registrars: registrars,
                 ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger),
-                store: ListenerStore(loop: loop, manager: manager, logger: logger))
+                store: ListenerStore(
+                    loop: loop, manager: manager, holdMilliseconds: holdMilliseconds, logger: logger))
         } catch {
             for registrar in registrars { registrar.close() }
             self.authenticator.close()

@@ -48,9 +48,9 @@ package struct StoredName: Hashable, Sendable, CustomStringConvertible {
 ///
 /// The kernel goes on taking visitors for a listener that somebody has open. After a start those of the former run are
 /// held, unserved, until the agent is back and its name gets its listener again: no visitor is refused in between.
-final class ListenerStore {
+package final class ListenerStore {
     /// An agent comes back after a minute at the latest, and has 15 s to connect (``AgentMachine``).
-    static let holdMilliseconds: UInt64 = 90_000
+    package static let holdMilliseconds: UInt64 = 90_000
 
     private struct Held {
         let descriptor: Int32
@@ -61,16 +61,18 @@ final class ListenerStore {
     private let manager: ServiceManager
     private let logger: Logger
     private var held: [StoredName: Held] = [:]
+    private let holdMilliseconds: UInt64
     private let heldUntil: UInt64
     /// Those of exposures.
     private var kept: Set<StoredName> = []
 
     /// Takes over what the manager has kept.
-    init(loop: EventLoop, manager: ServiceManager, logger: Logger) {
+    init(loop: EventLoop, manager: ServiceManager, holdMilliseconds: UInt64, logger: Logger) {
         self.loop = loop
         self.manager = manager
         self.logger = logger
-        self.heldUntil = loop.now + Self.holdMilliseconds
+        self.holdMilliseconds = holdMilliseconds
+        self.heldUntil = loop.now + holdMilliseconds
         for socket in manager.sockets.take(where: { $0.hasPrefix(StoredName.prefix) }) {
             manager.noteStored(socket.name)
             guard let key = StoredName(socket.name), self.held[key] == nil,
@@ -105,7 +107,7 @@ final class ListenerStore {
         guard !self.held.isEmpty else { return }
         self.logger.info(
             """
-            \(self.held.count) listeners of the former run wait for their agents for \(Self.holdMilliseconds / 1_000) s, \
+            \(self.held.count) listeners of the former run wait for their agents for \(self.holdMilliseconds / 1_000) s, \
             and visitors with them
             """)
     }

@@ -12,7 +12,7 @@ package enum FileAccess {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw self.error(path, "cannot be read") }
         if secret, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0,
-            !ServiceCredentials.isPrivate(path, owner: status.st_uid, mode: status.st_mode & 0o777)
+            !ServiceCredentials.isPrivate(path, mode: status.st_mode & 0o777)
         {
             throw SettingsError(path, "holds a secret and others can read it: run chmod 600 \(path)")
         }

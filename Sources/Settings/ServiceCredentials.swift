@@ -15,12 +15,10 @@ package enum ServiceCredentials {
         return path.hasPrefix("\(directory)/")
     }
 
-    /// Whether a credential is as the manager makes it: of the manager's or the service's user, on a mount of the
-    /// service's own, and read-only. With an access list for the service's user its group seems to have the right to
-    /// read as well (acl(5), the mask), which nobody but that user has.
-    static func isPrivate(_ path: String, owner: uid_t, mode: mode_t) -> Bool {
-        self.contains(path) && (owner == 0 || owner == geteuid()) && mode & 0o337 == 0
-    }
+    /// Whether a credential is as the manager makes it: read-only, and not for others, on a mount that only the service's
+    /// user may enter. Made with an access list for that user, it seems readable for a group as well (acl(5), the mask),
+    /// and its owner is root, or nobody where the service has user numbers of its own (PrivateUsers=).
+    static func isPrivate(_ path: String, mode: mode_t) -> Bool { self.contains(path) && mode & 0o337 == 0 }
 
     private static var directory: String? {
         guard let text = getenv("CREDENTIALS_DIRECTORY").map({ String(cString: $0) }), text.hasPrefix("/") else {
