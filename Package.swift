@@ -57,6 +57,7 @@ let package = Package(
         pure("Registry", ["Timing", "Wire"]),
         pure("Admission", ["Timing"]),
         pure("AgentCore", ["Timing", "Wire"]),
+        pure("Explain", ["AgentCore", "Wire"]),
         pure("ProxyProtocol", ["Wire"]),
 
         driver("Reactor", ["CUV", "Bytes"]),
@@ -65,6 +66,7 @@ let package = Package(
         driver("Supervision", ["CNotify", "Reactor", logging]),
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Console"),
+        driver("Control", ["Reactor"]),
         driver("Journal", ["Reactor", logging]),
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
         driver("Modules", ["Reactor", "Secure", "Settings", "Web", "Wire", logging]),
@@ -83,17 +85,19 @@ let package = Package(
 
         .executableTarget(
             name: "diglett-server",
-            dependencies: ["Console", "Gateway", "Journal", "Settings", "Supervision", arguments, logging],
+            dependencies: ["Console", "Explain", "Gateway", "Journal", "Settings", "Supervision", arguments, logging],
             swiftSettings: strict),
         .executableTarget(
             name: "diglett",
-            dependencies: ["Agent", "AgentCore", "Console", "Journal", "Settings", "Supervision", arguments, logging],
+            dependencies: [
+                "Agent", "AgentCore", "Console", "Explain", "Journal", "Settings", "Supervision", arguments, logging,
+            ],
             swiftSettings: strict),
 
         tests("WireTests", ["Bytes", "Wire"]),
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
-        tests("CoreTests", ["Admission", "AgentCore", "Registry", "Wire"]),
+        tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Wire"]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         .testTarget(
@@ -105,8 +109,8 @@ let package = Package(
         tests(
             "ProgramTests",
             [
-                "Agent", "AgentCore", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings", "Supervision",
-                "Web", "Wire", logging,
+                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings",
+                "Supervision", "Web", "Wire", logging,
             ]),
     ],
     swiftLanguageModes: [.v6],

@@ -45,6 +45,20 @@ static inline struct sockaddr *cuv_sockaddr_mutable(struct sockaddr_storage *s) 
 static inline struct sockaddr_in *cuv_in4(struct sockaddr_storage *s) { return (struct sockaddr_in *)s; }
 static inline struct sockaddr_in6 *cuv_in6(struct sockaddr_storage *s) { return (struct sockaddr_in6 *)s; }
 
+/* Who is at the other end (unix(7), SO_PEERCRED). Its struct is a GNU extension, which Swift does not ask for. */
+static inline int cuv_peer_credentials(int fd, int *process, unsigned *user) {
+    struct {
+        pid_t pid;
+        uid_t uid;
+        gid_t gid;
+    } peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return -errno;
+    *process = peer.pid;
+    *user = peer.uid;
+    return 0;
+}
+
 /* SOCK_STREAM is an enum in glibc, which Swift gives another type than getsockopt(2) does. */
 static inline int cuv_stream_type(void) { return SOCK_STREAM; }
 

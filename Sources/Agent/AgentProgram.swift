@@ -317,7 +317,7 @@ package final class AgentProgram {
         if isNews { self.manager.stopping(status: reason == .stopped ? "stopping" : text) }
         self.exit = reason
         if reason != .stopped {
-            self.logger.error("\(text)")
+            self.logger.error("\(text) (diglett explain \(reason.rawValue))")
             self.printer.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
         }
         self.connector?.cancel()

@@ -51,7 +51,8 @@ package struct AgentAdministration {
     /// - Parameter host: where agents reach the gateway, `HOST:PORT`.
     package func add(_ name: String, _ wish: Wish, host: String) throws(SettingsErrors) -> Invitation? {
         guard AgentEntry.isValid(name: name) else {
-            throw SettingsErrors([SettingsError("agent name", "'\(PeerText.escaped(name))': \(AgentEntry.nameRule)")])
+            throw SettingsErrors([SettingsError("argument NAME", "'\(PeerText.escaped(name))': \(AgentEntry.nameRule)")]
+            )
         }
         var agent = AgentEntry(name: name)
         try self.change(&agent, wish)
@@ -88,7 +89,9 @@ package struct AgentAdministration {
     /// Lets an agent in by the key of its certificate as well.
     package func pin(_ name: String, _ pin: String) throws(SettingsErrors) {
         guard Pin(pin) != nil else {
-            throw SettingsErrors([SettingsError("pin", "'\(pin)' is no pin: 'diglett key' prints it as sha256/BASE64")])
+            throw SettingsErrors([
+                SettingsError("argument PIN", "'\(pin)' is no pin: 'diglett key' prints it as sha256/BASE64")
+            ])
         }
         var editor = try AgentsFileEditor(path: self.path)
         try editor.update(name) { if !$0.pins.contains(pin) { $0.pins.append(pin) } }

@@ -54,6 +54,15 @@ extension SocketStream {
         body(descriptor)
     }
 
+    /// Who is at the other end of a unix socket, as of its connect(2) (unix(7), SO_PEERCRED).
+    package var peerCredentials: (process: Int32, user: UInt32)? {
+        var process: CInt = 0
+        var user: CUnsignedInt = 0
+        var code: CInt = -1
+        if !self.isTCP { self.withDescriptor { code = cuv_peer_credentials($0, &process, &user) } }
+        return code == 0 ? (process, user) : nil
+    }
+
     package var peerAddress: SocketAddress? {
         guard self.isTCP, self.isOpen else { return nil }
         return SocketAddress.read { uv_tcp_getpeername(cuv_tcp_of_stream(self.raw), $0, $1) }

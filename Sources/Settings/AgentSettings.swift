@@ -210,11 +210,14 @@ package struct AgentSettings: Sendable {
         return version
     }
 
+    /// - Parameter path: of a file, or `-` for standard input.
     private static func token(in path: String) throws(SettingsError) -> String {
-        let text = String(decoding: try FileAccess.read(path, most: 4_096, secret: true), as: UTF8.self)
-        var token = text.drop { $0.isWhitespace }
+        let bytes =
+            path == "-"
+            ? try FileAccess.readStandardInput(most: 4_096) : try FileAccess.read(path, most: 4_096, secret: true)
+        var token = String(decoding: bytes, as: UTF8.self).drop { $0.isWhitespace }
         while token.last?.isWhitespace == true { token.removeLast() }
-        guard !token.isEmpty else { throw SettingsError(path, "holds no token") }
+        guard !token.isEmpty else { throw SettingsError(path == "-" ? "standard input" : path, "holds no token") }
         return String(token)
     }
 
@@ -232,7 +235,7 @@ package struct AgentSettings: Sendable {
         if let given = options.token {
             token = given
         } else if let path = options.tokenFile ?? (file.token == nil ? file.tokenFile : nil) {
-            place = path
+            place = path == "-" ? "standard input" : path
             token = try Self.token(in: path)
         } else if let given = file.token, let path {
             // Reading it again tells whether others could have read it.

@@ -16,6 +16,15 @@ package enum FileAccess {
         {
             throw SettingsError(path, "holds a secret and others can read it: run chmod 600 \(path)")
         }
+        return try self.read(descriptor, path, most: most)
+    }
+
+    /// Reads standard input to its end.
+    static func readStandardInput(most: Int) throws(SettingsError) -> [UInt8] {
+        try self.read(STDIN_FILENO, "standard input", most: most)
+    }
+
+    private static func read(_ descriptor: CInt, _ path: String, most: Int) throws(SettingsError) -> [UInt8] {
         var result: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 64 * 1024)
         while true {

@@ -74,10 +74,10 @@ package struct GatewaySettings: Sendable {
         var stateDirectory = ""
         problems.attempt { () throws(SettingsError) in
             stateDirectory = try StateDirectory.path(
-                options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
+                reader.text("state-dir", or: options.stateDirectory), program: "diglett-server")
         }
         self.stateDirectory = stateDirectory
-        self.exposeBind = options.exposeBind ?? reader.text("expose-bind") ?? "127.0.0.1"
+        self.exposeBind = reader.text("expose-bind", or: options.exposeBind) ?? "127.0.0.1"
         let ports = reader.exposePorts()
         let sockets = reader.exposeSockets(ports)
         self.exposePorts = ports
@@ -97,7 +97,7 @@ package struct GatewaySettings: Sendable {
         let reader = Reader(options, Problems())
         guard
             let directory = try? StateDirectory.path(
-                options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
+                reader.text("state-dir", or: options.stateDirectory), program: "diglett-server")
         else { return nil }
         switch reader.authentication(directory) {
         case .byDefault(let path), .file(let path): return path
@@ -138,10 +138,11 @@ private struct Reader {
         isOption ? "option --\(option)" : self.section?.place(of: option) ?? "option --\(option)"
     }
 
-    func text(_ key: String) -> String? {
+    /// - Parameter option: wins, but the key is read all the same, as one that nobody reads counts as unknown.
+    func text(_ key: String, or option: String? = nil) -> String? {
         var text: String?
         self.problems.attempt { () throws(SettingsError) in text = try self.section?.string(key) }
-        return text
+        return option ?? text
     }
 
     func boolean(_ key: String) -> Bool? {

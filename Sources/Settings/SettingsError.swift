@@ -3,10 +3,13 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
     /// `option -g`, `diglett.toml:12`, `/var/lib/diglett/ports.json`, ...
     package let place: String
     package let reason: String
+    /// Of an unknown key: those that are known where it stands.
+    package let knownKeys: [String]
 
-    package init(_ place: String, _ reason: String) {
+    package init(_ place: String, _ reason: String, knownKeys: [String] = []) {
         self.place = place
         self.reason = reason
+        self.knownKeys = knownKeys
     }
 
     package var description: String { "\(self.place): \(self.reason)" }

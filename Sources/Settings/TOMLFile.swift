@@ -109,10 +109,11 @@ package struct TOMLFile {
 
         /// Complains about keys that nobody has asked for.
         package func finish() throws(SettingsError) {
+            let known = self.known.sorted()
             for key in self.table.members.keys.sorted() where !self.known.contains(key) {
                 throw SettingsError(
-                    self.place(of: key),
-                    "unknown key '\(key)'; known here are \(self.known.sorted().joined(separator: ", "))")
+                    self.place(of: key), "unknown key '\(key)'; known here are \(known.joined(separator: ", "))",
+                    knownKeys: known)
             }
         }
 

@@ -177,7 +177,7 @@ extension ParsableCommand {
     static func reporting(_ body: () throws -> Void) throws {
         func fail(_ errors: [SettingsError]) -> ExitCode {
             for error in errors { Complaint.write("\(error)") }
-            let isArgument = errors.allSatisfy { $0.place.hasPrefix("option ") || !$0.place.contains("/") }
+            let isArgument = errors.allSatisfy { $0.place.hasPrefix("option ") || $0.place.hasPrefix("argument ") }
             return ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
         }
         do { try body() } catch let error as SettingsErrors { throw fail(error.all) } catch let error as SettingsError {

@@ -20,10 +20,10 @@ struct DiglettServer: ParsableCommand {
             Without --auth the gateway takes agents of its own machine only.
 
             Exit codes: 0 stopped, 64 bad argument, 71 an address cannot be listened on, 73 the state directory \
-            cannot be used, 78 bad configuration.
+            cannot be used, 78 bad configuration. 'diglett-server explain 71' says what to do.
             """,
         version: "diglett-server 2.0.0",
-        subcommands: [AgentCommand.self, CheckCommand.self]
+        subcommands: [AgentCommand.self, CheckCommand.self, ExplainCommand.self]
     )
 
     @Option(

@@ -29,10 +29,10 @@ struct Diglett: ParsableCommand {
             Exit codes: 0 stopped; 10 the gateway's key is not the expected one; 11 login refused; 12 the gateway \
             takes agents of its own machine only; 13 name refused; 14 name taken; 15 replaced by a newer agent; \
             16 two agents with one identity; 17 no common version; 18 public port refused; 64 bad argument; \
-            69 unreachable, with --once; 78 bad configuration.
+            69 unreachable, with --once; 78 bad configuration. 'diglett explain 14' says what to do.
             """,
         version: "diglett 2.0.0",
-        subcommands: [KeyCommand.self]
+        subcommands: [KeyCommand.self, ExplainCommand.self]
     )
 
     @Option(name: .shortAndLong, help: "The gateway.")
@@ -43,10 +43,14 @@ struct Diglett: ParsableCommand {
         help: "Under which name to expose BACKEND, or NAME=BACKEND; may be repeated.")
     var names: [String] = []
 
-    @Option(name: .shortAndLong, help: "The token for the gateway. Others can see it in the list of processes.")
+    @Option(
+        name: .shortAndLong, help: "The token for the gateway. For a moment others can see it in the list of processes."
+    )
     var token: String?
 
-    @Option(help: ArgumentHelp("A file with the token. (or the environment: DIGLETT_TOKEN)", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "A file with the token, '-' for standard input. (or the environment: DIGLETT_TOKEN)", valueName: "file"))
     var tokenFile: String?
 
     @Option(
@@ -87,13 +91,15 @@ struct Diglett: ParsableCommand {
     @Argument(help: "The service: HOST:PORT, PORT or unix:PATH.")
     var backend: String?
 
-    /// `key` would be taken for a backend otherwise.
+    /// A bare word would be taken for a backend, and none of these can be one.
     static func main() {
-        let arguments = Array(CommandLine.arguments.dropFirst())
-        if arguments.first == KeyCommand.configuration.commandName {
-            KeyCommand.main(Array(arguments.dropFirst()))
-        } else {
-            Self.main(arguments)
+        var arguments = Array(CommandLine.arguments.dropFirst())
+        let asksForHelp = arguments.first == "help"
+        if asksForHelp { arguments = [String](arguments.dropFirst().prefix(1)) + ["--help"] }
+        switch arguments.first {
+        case KeyCommand.configuration.commandName: KeyCommand.main(Array(arguments.dropFirst()))
+        case ExplainCommand.configuration.commandName: ExplainCommand.main(Array(arguments.dropFirst()))
+        default: Self.main(asksForHelp ? ["--help"] : arguments)
         }
     }
 
@@ -101,6 +107,7 @@ struct Diglett: ParsableCommand {
         // Before anything is started that could inherit it.
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)
+        self.hideSecrets()
         var options = AgentOptions()
         options.gateway = self.gateway
         options.names = self.names
@@ -146,6 +153,13 @@ struct Diglett: ParsableCommand {
             throw ExitCode((isArgument ? ExitReason.usage : .configuration).rawValue)
         }
         guard exit == .stopped else { throw ExitCode(exit.rawValue) }
+    }
+
+    private func hideSecrets() {
+        if let token = self.token { SecretArguments.hide(token) }
+        // One that is no address ends the program at once.
+        let address = try? self.gateway.map { try GatewayAddress($0, defaultPort: 1, place: "option -g") }
+        if let token = address?.token { SecretArguments.hide(token) }
     }
 
     /// Asks and waits, with the loop standing still: nothing else happens before the first link.

@@ -7,7 +7,7 @@ import Settings
 /// `diglett key`
 struct KeyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "key",
+        commandName: "key", _superCommandName: "diglett",
         abstract: "Makes a key for this agent, if it has none, and prints its pin.",
         discussion: """
             With the pin, the gateway's operator lets the agent in: diglett-server agent pin NAME PIN. Then no token is \

@@ -2,10 +2,11 @@
 
 import re
 import signal
+from pathlib import Path
 
 import backends
 from backends import Listener
-from harness import Agent, EndToEndTest, Gateway, free_port, program_path
+from harness import REPOSITORY, Agent, EndToEndTest, Gateway, Program, free_port, program_path
 from visitors import get
 
 
@@ -36,6 +37,62 @@ class HelpAndVersion(CommandLineTest):
                 code, program = self.run_program(name, "--version")
                 self.assertEqual(code, 0)
                 self.assertRegex("\n".join(program.stdout), r"\d+\.\d+")
+
+
+class Explain(CommandLineTest):
+    """`explain CODE` of both programs: what a code of a log or an exit code means."""
+
+    def explain(self, program, *arguments):
+        code, ended = self.run_program(program, "explain", *arguments, kind=Program)
+        return code, "\n".join(ended.stdout), "\n".join(ended.stderr)
+
+    def test_what_an_agent_ended_with(self):
+        tunnel = self.stage.expose("9")
+        status, event = self.stage.agent(tunnel.gateway, "-n", "example", "9").refusal()
+        for program in ("diglett", "diglett-server"):
+            for query in (str(status), event["code"], event["code"].upper()):
+                with self.subTest(program=program, query=query):
+                    code, text, errors = self.explain(program, query)
+                    self.assertEqual((code, errors), (0, ""))
+                    self.assertIn("14 name-taken (exit code of diglett)\n", text)
+                    self.assertIn("another agent holds the name", text)
+
+    def test_a_number_that_means_several_things(self):
+        code, text, _ = self.explain("diglett", "64")
+        self.assertEqual(code, 0)
+        self.assertEqual(re.findall(r"(?m)^64 (\S+)", text), ["usage", "usage", "login-refused"])
+
+    def test_without_a_code_all_are_listed(self):
+        lists = [self.explain(program) for program in ("diglett", "diglett-server")]
+        self.assertEqual(lists[0], lists[1])
+        code, text, errors = lists[0]
+        self.assertEqual((code, errors), (0, ""))
+        for line in ("18  port-refused", "73  state", "86  registrar-failed"):
+            self.assertIn(line, text)
+
+    def test_unknown(self):
+        for program in ("diglett", "diglett-server"):
+            for query, answer in (("nmae-taken", "name-taken"), ("19", "18, 32"), ("frobnicate", "handshake-timeout")):
+                with self.subTest(program=program, query=query):
+                    code, text, errors = self.explain(program, query)
+                    self.assertEqual((code, text), (64, ""))
+                    self.assertIn(answer, errors)
+
+    def test_the_document_is_what_the_program_prints(self):
+        code, text, _ = self.explain("diglett-server", "--markdown")
+        self.assertEqual(code, 0)
+        self.assertEqual(text + "\n", (REPOSITORY / "docs" / "errors.md").read_text())
+
+    def test_help_names_the_commands_and_runs_none(self):
+        code, program = self.run_program("diglett", "help", kind=Program)
+        self.assertEqual(code, 0)
+        self.assertRegex("\n".join(program.stdout), r"(?m)^  explain ")
+        for command in ("key", "explain"):
+            with self.subTest(command=command):
+                code, program = self.run_program("diglett", "help", command, kind=Program)
+                self.assertEqual(code, 0)
+                self.assertIn(f"USAGE: diglett {command}", "\n".join(program.stdout))
+        self.assertFalse((self.stage.directory / "state-home").exists(), "'help key' made a key")
 
 
 class BadArguments(CommandLineTest):
@@ -189,6 +246,40 @@ class Tokens(CommandLineTest):
     def test_file(self):
         self.check("--token-file", self.token_file(0o600))
 
+    def test_standard_input(self):
+        gateway = self.stage.gateway("-d", "-d")
+        command = [program_path("diglett"), "-g", gateway.address, "-n", "example", "--token-file", "-", "9",
+                   "--state-dir", str(self.stage.new_directory("agent-state")), "-d", "-d", "--output", "json"]
+        script = 'exec "$@" <<END\n$0\nEND'
+        agent = self.stage.start("agent", ["/bin/sh", "-c", script, self.TOKEN, *command], Agent)
+        agent.wait_registered()
+        self.assertNotIn(self.TOKEN, agent.output)
+
+    def test_empty_standard_input(self):
+        # The harness gives programs /dev/null.
+        agent = self.stage.agent("127.0.0.1", "--token-file", "-", "-n", "example", "9")
+        self.assertEqual(agent.wait_exit(), 78)
+        self.assertIn("standard input: holds no token", agent.output)
+
+    def test_list_of_processes(self):
+        """What `ps` shows of the running agent has the token no more, and all the rest still."""
+        gateway = self.stage.gateway()
+        line = f"diglett://{self.TOKEN}@{gateway.address}#{gateway.pin}"
+        cases = {
+            "-t": ([], "-t", self.TOKEN), "--token": ([], "--token", self.TOKEN),
+            "--token=": ([], f"--token={self.TOKEN}"), "-g": (["-g", line],), "--gateway=": ([f"--gateway={line}"],),
+            "both": (["-g", line], "-t", self.TOKEN),
+        }
+        for number, (case, (address, *arguments)) in enumerate(cases.items()):
+            with self.subTest(case=case):
+                name = f"name-{number}"
+                given = [program_path("diglett"), "--output", "json", *(address or ["-g", gateway.address]),
+                         "-n", name, "--state-dir", str(self.stage.new_directory("agent-state")), *arguments, "9"]
+                agent = self.stage.start("agent", given, Agent)
+                agent.wait_registered(name)
+                shown = Path(f"/proc/{agent.pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+                self.assertEqual(shown, [word.replace(self.TOKEN, "*" * len(self.TOKEN)) for word in given])
+
     def check_bad_file(self, path):
         agent = self.stage.agent("127.0.0.1", "--token-file", path, "-n", "example", "9")
         self.assertIn(agent.wait_exit(), (64, 78))
@@ -253,6 +344,15 @@ expose-bind = "127.0.0.6"
                 self.assertIn("frobnicate", ended.output)
                 self.assertRegex(ended.output, rf"{re.escape(str(path))}:3\b|"
                                                rf"{re.escape(str(path))}.*\bline 3\b")
+
+    def test_check_of_a_file_in_the_working_directory(self):
+        """A path without a slash is a file all the same, and no bad argument."""
+        path = self.write("frobnicate = 1\n")
+        for arguments, expected in ((["check", path.name], 78), (["-l", "nonsense", "check", path.name], 78),
+                                    (["-l", "nonsense", "check"], 64)):
+            with self.subTest(arguments=arguments):
+                code, ended = self.run_program("diglett-server", *arguments, cwd=path.parent)
+                self.assertEqual(code, expected, ended.output)
 
     def test_unknown_key_in_a_table(self):
         path = self.write('gateway = "127.0.0.1"\n[[expose]]\nname = "a"\nbackend = "9"\nbackends = "9"\n')

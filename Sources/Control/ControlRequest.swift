@@ -1,0 +1,62 @@
+/// What a running program is asked over its control socket: one JSON object, on one line.
+package struct ControlRequest: Codable, Equatable, Sendable {
+    package static let version = 1
+
+    package enum Command: String, Codable, Sendable, CaseIterable {
+        case status, agents, exposures, streams, penalties, bans
+        case kick, ban, unban, drain, reload
+        case logLevel = "log-level"
+    }
+
+    package let version: Int
+    package let command: Command
+    /// Whom or what it is about.
+    package var target: String?
+    /// How long it holds, in seconds.
+    package var seconds: Int?
+    /// Go on telling what changes until the connection is closed.
+    package var watch: Bool?
+    /// Tell what would change, and change nothing.
+    package var dryRun: Bool?
+
+    package init(_ command: Command) {
+        self.version = Self.version
+        self.command = command
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case version, command, target, seconds, watch
+        case dryRun = "dry-run"
+    }
+}
+
+/// The answer, on one line; with `watch`, one of many.
+package struct ControlReply<Result: Codable>: Codable {
+    package let ok: Bool
+    package let error: String?
+    package let result: Result?
+
+    init(_ result: Result) {
+        self.ok = true
+        self.error = nil
+        self.result = result
+    }
+}
+
+/// An answer of which only the failure matters.
+struct ControlFailure: Codable {
+    let ok: Bool
+    let error: String?
+
+    init(_ error: String) {
+        self.ok = false
+        self.error = error
+    }
+}
+
+/// What a command did, for people.
+package struct ControlNotes: Codable, Equatable, Sendable {
+    package let notes: [String]
+
+    package init(_ notes: [String]) { self.notes = notes }
+}

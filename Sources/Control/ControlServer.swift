@@ -1,0 +1,170 @@
+import FoundationEssentials
+package import Reactor
+
+/// Who asks, by what the kernel says of the other end (unix(7), SO_PEERCRED).
+package struct ControlPeer: Equatable, Sendable, CustomStringConvertible {
+    package let process: Int32
+    package let user: UInt32
+
+    package var description: String { "process \(self.process) of user \(self.user)" }
+}
+
+/// Answers what comes over a control socket.
+package protocol ControlHandler: AnyObject {
+    /// Answer with `conversation.succeed` or `fail`, at once or later.
+    func asked(_ request: ControlRequest, by peer: ControlPeer, _ conversation: ControlConversation)
+}
+
+/// The control socket of a running program: one question a connection, one JSON object a line.
+package final class ControlServer {
+    private static let mostConversations = 32
+
+    /// Who may connect may do everything, so that is left to the file's rights.
+    package let path: String
+    private let listener: SocketListener
+    private unowned let handler: any ControlHandler
+    private var conversations: [ObjectIdentifier: ControlConversation] = [:]
+
+    /// Removes what a crashed program has left; a socket on which somebody answers is an error.
+    package init(
+        loop: EventLoop, path: String, access: SocketListener.Access, handler: any ControlHandler
+    ) throws(UVError) {
+        guard !ControlClient.isAnswered(path) else { throw .addressInUse }
+        ControlClient.removeLeftover(path)
+        self.path = path
+        self.handler = handler
+        self.listener = try SocketListener(loop: loop, path: path, access: access)
+        self.listener.delegate = self
+    }
+
+    /// Ends all conversations and removes the socket.
+    package func close() {
+        self.listener.close()
+        for conversation in self.conversations.values { conversation.close() }
+    }
+
+    fileprivate func asked(_ request: ControlRequest, by peer: ControlPeer, _ conversation: ControlConversation) {
+        self.handler.asked(request, by: peer, conversation)
+    }
+
+    fileprivate func ended(_ conversation: ControlConversation) {
+        self.conversations[ObjectIdentifier(conversation)] = nil
+    }
+}
+
+extension ControlServer: SocketListenerDelegate {
+    package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        guard self.conversations.count < Self.mostConversations, let credentials = stream.peerCredentials else {
+            return stream.close()
+        }
+        let peer = ControlPeer(process: credentials.process, user: credentials.user)
+        let conversation = ControlConversation(stream, peer, self)
+        self.conversations[ObjectIdentifier(conversation)] = conversation
+        conversation.start()
+    }
+
+    package func listener(_ listener: SocketListener, didFail error: UVError) {}
+}
+
+/// One question and its answer, or its many answers.
+package final class ControlConversation {
+    private static let mostRequest = 16 * 1024
+    private static let deadline: UInt64 = 5_000
+    /// What may wait for somebody who watches and does not read.
+    private static let mostQueued = 1 << 20
+
+    private let stream: SocketStream
+    private let peer: ControlPeer
+    /// Nil when the conversation is over.
+    private var server: ControlServer?
+    private let timer: LoopTimer
+    private var received: [UInt8] = []
+    private var isAsked = false
+    /// Called once when nobody listens any more.
+    package var onEnd: (() -> Void)?
+
+    fileprivate init(_ stream: SocketStream, _ peer: ControlPeer, _ server: ControlServer) {
+        self.stream = stream
+        self.peer = peer
+        self.server = server
+        self.timer = LoopTimer(loop: stream.loop) { stream.close() }
+    }
+
+    fileprivate func start() {
+        self.timer.start(after: Self.deadline)
+        self.stream.delegate = self
+        self.stream.startReading()
+    }
+
+    package func succeed(_ result: some Codable) {
+        self.say(result)
+        self.finish()
+    }
+
+    /// - Parameter reason: for people.
+    package func fail(_ reason: String) {
+        self.send(ControlFailure(reason))
+        self.finish()
+    }
+
+    /// One of many answers.
+    package func say(_ result: some Codable) { self.send(ControlReply(result)) }
+
+    private func send(_ value: some Encodable) {
+        guard self.stream.isOpen else { return }
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        guard let data = try? encoder.encode(value) else { preconditionFailure("a report is always encodable") }
+        _ = (Array(data) + [0x0A]).withUnsafeBytes { self.stream.write($0) }
+        if self.stream.queuedByteCount > Self.mostQueued { self.stream.close() }
+    }
+
+    private func finish() {
+        // What is queued goes out; the client ends when it sees the end.
+        self.stream.shutdownWriting()
+        self.timer.start(after: Self.deadline)
+    }
+
+    package func close() { self.stream.close() }
+}
+
+extension ControlConversation: SocketStreamDelegate {
+    package func readAllowance(_ stream: SocketStream) -> Int { Self.mostRequest }
+
+    package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        guard !self.isAsked else { return }
+        self.received += bytes
+        guard let end = self.received.firstIndex(of: 0x0A) else {
+            if self.received.count > Self.mostRequest { self.fail("the request is too long") }
+            return
+        }
+        self.isAsked = true
+        self.timer.stop()
+        struct Version: Decodable { let version: Int }
+        let line = Data(self.received[..<end])
+        self.received = []
+        let decoder = JSONDecoder()
+        if let version = try? decoder.decode(Version.self, from: line), version.version != ControlRequest.version {
+            return self.fail("version \(version.version) of the control protocol is not known here")
+        }
+        guard let request = try? decoder.decode(ControlRequest.self, from: line) else {
+            return self.fail("the request cannot be understood")
+        }
+        self.server?.asked(request, by: self.peer, self)
+    }
+
+    package func socketStreamDidReachEnd(_ stream: SocketStream) { stream.close() }
+
+    package func socketStream(_ stream: SocketStream, didWrite count: Int) {}
+
+    package func socketStream(_ stream: SocketStream, didFail error: UVError) { stream.close() }
+
+    package func socketStreamDidClose(_ stream: SocketStream) {
+        self.timer.close()
+        self.server?.ended(self)
+        self.server = nil
+        let onEnd = self.onEnd
+        self.onEnd = nil
+        onEnd?()
+    }
+}

@@ -1,0 +1,123 @@
+/// What a gateway tells of itself. Times are RFC 3339 in UTC, durations seconds.
+package struct GatewayReport: Codable, Equatable, Sendable {
+    package struct Registrar: Codable, Equatable, Sendable {
+        package let name: String
+        /// Why it cannot do what it shall; nil when it works.
+        package let failure: String?
+        /// Names that are being published or withdrawn.
+        package let pending: Int
+
+        package init(name: String, failure: String?, pending: Int) {
+            self.name = name
+            self.failure = failure
+            self.pending = pending
+        }
+    }
+
+    package let version: String
+    package let process: Int32
+    /// `running` or `draining`.
+    package let state: String
+    package let since: String
+    package let listening: [String]
+    package let pin: String
+    /// How agents are known.
+    package let authentication: String
+    package let agents: Int
+    package let links: Int
+    package let names: Int
+    package let streams: Int
+    package let visitors: Int
+    package let logLevel: String
+    package let registrars: [Registrar]
+
+    package init(
+        version: String, process: Int32, state: String, since: String, listening: [String], pin: String,
+        authentication: String, agents: Int, links: Int, names: Int, streams: Int, visitors: Int, logLevel: String,
+        registrars: [Registrar]
+    ) {
+        self.version = version
+        self.process = process
+        self.state = state
+        self.since = since
+        self.listening = listening
+        self.pin = pin
+        self.authentication = authentication
+        self.agents = agents
+        self.links = links
+        self.names = names
+        self.streams = streams
+        self.visitors = visitors
+        self.logLevel = logLevel
+        self.registrars = registrars
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case version, process, state, since, listening, pin, authentication, agents, links, names, streams, visitors
+        case logLevel = "log-level"
+        case registrars
+    }
+}
+
+/// One link of an agent.
+package struct LinkReport: Codable, Equatable, Sendable {
+    package let link: UInt64
+    package let agent: String
+    package let peer: String
+    /// 1 or 2.
+    package let `protocol`: Int
+    package let since: String
+    package let names: [String]
+    package let streams: Int
+
+    package init(
+        link: UInt64, agent: String, peer: String, protocol: Int, since: String, names: [String], streams: Int
+    ) {
+        self.link = link
+        self.agent = agent
+        self.peer = peer
+        self.protocol = `protocol`
+        self.since = since
+        self.names = names
+        self.streams = streams
+    }
+}
+
+/// A name and where its visitors come in.
+package struct ExposureReport: Codable, Equatable, Sendable {
+    package let name: String
+    package let agent: String
+    package let link: UInt64
+    package let address: String?
+    package let socket: String?
+    /// False while the registrars publish it or its backend is waited for.
+    package let published: Bool
+    package let since: String
+    package let streams: Int
+
+    package init(
+        name: String, agent: String, link: UInt64, address: String?, socket: String?, published: Bool, since: String,
+        streams: Int
+    ) {
+        self.name = name
+        self.agent = agent
+        self.link = link
+        self.address = address
+        self.socket = socket
+        self.published = published
+        self.since = since
+        self.streams = streams
+    }
+}
+
+/// A source that is kept out for what it did, or a network that the operator keeps out.
+package struct BarReport: Codable, Equatable, Sendable {
+    package let network: String
+    /// Seconds that are left; nil until it is taken back.
+    package let seconds: Int?
+
+    package init(network: String, seconds: Int?) {
+        self.network = network
+        self.seconds = seconds
+    }
+}

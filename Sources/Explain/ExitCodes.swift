@@ -1,0 +1,137 @@
+internal import AgentCore
+internal import Wire
+
+extension Explanations {
+    static let agentExits = ExitReason.allCases.map { reason in
+        let (meaning, place, advice) = Self.text(of: reason)
+        return Explanation(
+            kind: .agentExit, number: Int(reason.rawValue), slug: reason.slug, meaning: meaning, place: place,
+            advice: advice)
+    }
+
+    /// Whether a code of the link can end an agent with this exit code.
+    static func ends(_ link: Explanation, _ exit: Explanation) -> Bool {
+        ExitReason(final: ErrorCode(rawValue: UInt16(link.number))).map { Int($0.rawValue) == exit.number } ?? false
+    }
+
+    private static func text(of reason: ExitReason) -> (meaning: String, place: String, advice: String) {
+        switch reason {
+        case .stopped:
+            (
+                "it was asked to stop, by SIGINT or SIGTERM", "at the end",
+                "Nothing. If nobody meant to stop it, look for what sends the signal: a service manager, or a machine "
+                    + "that shuts down."
+            )
+        case .wrongGatewayKey:
+            (
+                "the gateway's key is not the pinned or the known one, or it is new and nobody could be asked",
+                "before the login: the token was not sent",
+                "Compare the pins in the message with the one that the gateway prints at its start. If the key that "
+                    + "was shown is the gateway's, pass it with --pin, or delete the line of known_gateways that the "
+                    + "message names. If it is not, somebody is in between or the address leads elsewhere: go no "
+                    + "further."
+            )
+        case .loginRefused:
+            (
+                "the gateway does not know the agent, or no longer",
+                "at the login, and later when the right is withdrawn",
+                "Check the token; the first of these counts: -t, --token-file, the configuration file, the line of "
+                    + "-g, DIGLETT_TOKEN. Only the gateway's log has the reason: 'login from ADDRESS refused: REASON'. "
+                    + "There, 'diglett-server agent list' shows who is expired or disabled, and 'agent rotate NAME' "
+                    + "makes a new token."
+            )
+        case .notLoopback:
+            (
+                "the gateway is open and takes agents of its own machine only", "at the login",
+                "Its operator can add the agent ('diglett-server agent add NAME --names PATTERN') and hand over the "
+                    + "token, or take everybody with --auth open."
+            )
+        case .nameRefused:
+            (
+                "the name is not valid, not allowed, or one too many", "when a name is registered first",
+                "The message says which. Valid: \(Name.rule). Which names the agent may use, "
+                    + "'diglett-server agent list' shows at the gateway. For more names than a link may have, start "
+                    + "another agent."
+            )
+        case .nameTaken:
+            (
+                "another agent holds the name", "when a name is registered first",
+                "Stop the other agent or choose another name. At an open gateway an agent is known by its state "
+                    + "directory: one that was moved needs its old instance.key. A holder that vanished without a word "
+                    + "keeps the name for up to 45 s."
+            )
+        case .replaced:
+            (
+                "a newer program with the same identity took over", "while it ran",
+                "Two programs use one token, key or state directory, and the newer has the name. Find the other one (a "
+                    + "second service, a forgotten terminal, a copied directory) and stop one of the two. Do not let a "
+                    + "service manager start this one again after 15 or 16."
+            )
+        case .conflict:
+            (
+                "two programs with one identity keep taking the name from each other", "while it ran",
+                "Stop one of the two, or give each a token and a name of its own; at an open gateway, a --state-dir "
+                    + "and a name of its own."
+            )
+        case .version:
+            (
+                "gateway and agent have no protocol version in common", "before the login",
+                "Bring both to the same release: 'diglett --version' and 'diglett-server --version' tell which they are."
+            )
+        case .portRefused:
+            (
+                "the wanted public port is not allowed, or in use", "when a name is registered first",
+                "Leave --public-port (or public-port in the file) out, and the gateway chooses. Else wish for one that "
+                    + "is in the gateway's --expose-ports and among the agent's own ports, is not below 1024 unless "
+                    + "--expose-ports names it, and is no other agent's. Who uses it on the gateway's machine, "
+                    + "'ss -ltnp' shows."
+            )
+        case .usage:
+            (
+                "a bad argument", "at the start, also of 'key' and 'explain'",
+                "The message names the argument; --help lists them all."
+            )
+        case .unavailable:
+            (
+                "the gateway cannot be reached or the link was lost, with --once", "at the start or later",
+                "The message has the reason. Look whether the gateway runs, the address and port of -g are right, and "
+                    + "no firewall is in the way. Without --once the agent would try again by itself."
+            )
+        case .configuration:
+            (
+                "a file or directory cannot be used", "at the start, also of 'key'",
+                "The message names file, line and reason. Secrets must be readable by their owner only: chmod 600."
+            )
+        }
+    }
+
+    /// Their numbers are those of `GatewayError.Kind`; a test holds the two together.
+    static let gatewayExits = [
+        Self.gateway(
+            0, "stopped", "it was asked to stop, by SIGINT or SIGTERM", "at the end; 'check': nothing is wrong",
+            "Nothing. If nobody meant to stop it, look for what sends the signal: a service manager, or a machine that "
+                + "shuts down."),
+        Self.gateway(
+            64, "usage", "a bad argument", "at the start, also of 'agent', 'check' and 'explain'",
+            "The message names the argument; --help lists them all."),
+        Self.gateway(
+            71, "listen", "an address cannot be listened on", "at the start",
+            "Another program has the port ('ss -ltnp' shows which), the address is none of this machine's, or the port "
+                + "is below 1024 and the program lacks CAP_NET_BIND_SERVICE. -l HOST:PORT chooses another."),
+        Self.gateway(
+            73, "state", "the directory of state or of the names' sockets cannot be used, or another gateway uses it",
+            "at the start",
+            "The message names the directory. Stop the other gateway, or give this one its own (--state-dir, "
+                + "--expose-sockets); else look at the directory's owner and rights, and whether the disk is full."),
+        Self.gateway(
+            78, "configuration", "bad configuration file, agents file, key or certificate",
+            "at the start; 'check': something is wrong; 'agent': nothing was changed",
+            "The message names file, line and reason. 'diglett-server check FILE' finds everything at once."),
+    ]
+
+    private static func gateway(
+        _ number: Int, _ slug: String, _ meaning: String, _ place: String, _ advice: String
+    ) -> Explanation {
+        Explanation(kind: .gatewayExit, number: number, slug: slug, meaning: meaning, place: place, advice: advice)
+    }
+}

@@ -1,0 +1,29 @@
+import ArgumentParser
+import Console
+import Explain
+import Gateway
+
+/// `diglett-server explain`
+struct ExplainCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "explain",
+        abstract: "Says what an exit code or a code of a log means, and what to do.",
+        discussion: "CODE is a number or a name: diglett-server explain 71, diglett-server explain name-taken.")
+
+    @Argument(help: "The code. (default: list all)")
+    var code: String?
+
+    @Flag(help: ArgumentHelp("Print docs/errors.md.", visibility: .hidden))
+    var markdown = false
+
+    func run() throws {
+        if self.markdown { return print(Page.markdown, terminator: "") }
+        guard let code = self.code else { return print(Page.list, terminator: "") }
+        let found = Explanations.find(code)
+        guard !found.isEmpty else {
+            Complaint.write(Explanations.refusal(of: code))
+            throw ExitCode(GatewayError.Kind.usage.rawValue)
+        }
+        print(Page.detail(found), terminator: "")
+    }
+}

@@ -1,0 +1,25 @@
+import AgentCore
+import ArgumentParser
+import Console
+import Explain
+
+/// `diglett explain`
+struct ExplainCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "explain", _superCommandName: "diglett",
+        abstract: "Says what an exit code or a code of a log means, and what to do.",
+        discussion: "CODE is a number or a name: diglett explain 14, diglett explain name-taken.")
+
+    @Argument(help: "The code. (default: list all)")
+    var code: String?
+
+    func run() throws {
+        guard let code = self.code else { return print(Page.list, terminator: "") }
+        let found = Explanations.find(code)
+        guard !found.isEmpty else {
+            Complaint.write(Explanations.refusal(of: code))
+            throw ExitCode(ExitReason.usage.rawValue)
+        }
+        print(Page.detail(found), terminator: "")
+    }
+}

@@ -1,0 +1,96 @@
+import AgentCore
+import Explain
+import Foundation
+import Testing
+import Wire
+
+@Suite("Explanations")
+struct ExplainTests {
+    private func entries(_ kind: Explanation.Kind) -> [Explanation] { Explanations.all.filter { $0.kind == kind } }
+
+    @Test("there is one for each code of the link and each exit code of the agent, and none besides")
+    func complete() {
+        let codes = self.entries(.link).map { "\($0.number) \($0.slug)" }
+        #expect(codes.sorted() == ErrorCode.all.map { "\($0.rawValue) \($0)" }.sorted())
+        let exits = self.entries(.agentExit).map { "\($0.number) \($0.slug)" }
+        #expect(exits == ExitReason.allCases.map { "\($0.rawValue) \($0.slug)" })
+    }
+
+    @Test(
+        "numbers and names are unique within a kind, and every text says something",
+        arguments: Explanation.Kind.allCases)
+    func unique(_ kind: Explanation.Kind) {
+        let entries = self.entries(kind)
+        #expect(Set(entries.map(\.slug)).count == entries.count)
+        #expect(Set(entries.map(\.number)).count == entries.count)
+        #expect(entries.map(\.number) == entries.map(\.number).sorted())
+        for entry in entries {
+            for text in [entry.meaning, entry.place, entry.advice] {
+                // A bar would end a cell of the table in docs/errors.md.
+                #expect(!text.isEmpty && !text.contains("|") && !text.contains("\n"), "\(entry.slug)")
+            }
+            #expect(entry.advice.hasSuffix("."), "\(entry.slug)")
+        }
+    }
+
+    @Test(
+        "are found by number, by name in any case, and as logs show an unknown code",
+        arguments: zip(
+            ["14", "Name-Taken", "64", "code-33", "CODE-99", "version", "99", "code-70000", "", "-1"],
+            [
+                ["14 name-taken"], ["14 name-taken", "82 name-taken"], ["64 usage", "64 usage", "64 login-refused"],
+                ["33 version"], ["99 code-99"], ["17 version", "33 version"], [], [], [], [],
+            ]))
+    func found(_ query: String, _ expected: [String]) {
+        #expect(Explanations.find(query).map { "\($0.number) \($0.slug)" } == expected)
+    }
+
+    @Test(
+        "an unknown one is answered with what comes near, or with all there is",
+        arguments: zip(
+            ["nmae-taken", "gateway", "19", "137", "frobnicate", "name\u{1B}[2J"],
+            [
+                "perhaps name-taken is", "perhaps wrong-gateway-key is", "near: 18, 32", "signal 9", "registrar-failed",
+                "name\\u{1B}",
+            ]))
+    func refusal(_ query: String, _ expected: String) {
+        #expect(Explanations.refusal(of: query).contains(expected), "\(Explanations.refusal(of: query))")
+    }
+
+    @Test("a code of the link says in which exit code it ends an agent, and the other way about")
+    func related() throws {
+        let taken = try #require(Explanations.find("code-82").first)
+        #expect(taken.related.map(\.number) == [14])
+        let refused = try #require(Explanations.find("name-refused").first)
+        #expect(refused.related.map(\.slug) == ["name-invalid", "name-not-allowed", "too-many-names"])
+        #expect(Explanations.find("drain").flatMap(\.related).isEmpty)
+        #expect(Page.detail([taken]).contains("Ends diglett: with 14 name-taken\n"))
+    }
+
+    @Test("fit a terminal of 80 columns")
+    func width() {
+        let lines = Page.detail(Explanations.all).split(separator: "\n")
+        #expect(lines.count > 3 * Explanations.all.count)
+        for line in lines { #expect(line.count < 80, "\(line)") }
+    }
+
+    @Test("the list has a line for each")
+    func list() {
+        let lines = Page.list.split(separator: "\n")
+        for entry in Explanations.all {
+            let line = lines.first {
+                $0.split(separator: " ").starts(with: ["\(entry.number)", Substring(entry.slug)])
+                    && $0.hasSuffix(" \(entry.meaning)")
+            }
+            #expect(line != nil, "\(entry.slug)")
+        }
+    }
+
+    @Test("docs/errors.md is what 'diglett-server explain --markdown' prints")
+    func document() throws {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("docs/errors.md")
+        let isSame = try String(contentsOf: file, encoding: .utf8) == Page.markdown
+        #expect(isSame, "docs/errors.md is old; run: swift run diglett-server explain --markdown >docs/errors.md")
+    }
+}
