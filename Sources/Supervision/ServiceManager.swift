@@ -69,11 +69,11 @@ package final class ServiceManager {
         for name in self.sockets.closeRest() {
             self.logger.warning("the inherited socket '\(name)' is of no use here and was closed (FileDescriptorName=)")
         }
-        self.send(.ready, status)
-        guard let socket = self.socket, let interval = self.watchdogMicroseconds else { return }
         // A program that gives no sign of life is ended by SIGABRT (systemd.service(5), WatchdogSec=). The handler that the
         // Swift runtime has for it, to print a backtrace, lets the program go on when the signal came from outside.
-        signal(SIGABRT, SIG_DFL)
+        if self.watchdogMicroseconds != nil { signal(SIGABRT, SIG_DFL) }
+        self.send(.ready, status)
+        guard let socket = self.socket, let interval = self.watchdogMicroseconds else { return }
         self.watchdog = Watchdog(
             loop: self.loop, microseconds: interval,
             check: { [unowned self] in
