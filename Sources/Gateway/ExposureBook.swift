@@ -258,7 +258,7 @@ final class ExposureBook {
         // First: whoever reads that the name is gone finds it so.
         exposure.close()
         if self.isStopping {
-            self.store.leave(exposure.listeners)
+            self.store.leave(exposure.listeners, of: exposure.name, exposure.identity)
         } else {
             self.store.end(exposure.listeners, of: exposure.name, exposure.identity)
         }

@@ -63,7 +63,7 @@ package final class ListenerStore {
     private var held: [StoredName: Held] = [:]
     private let holdMilliseconds: UInt64
     private let heldUntil: UInt64
-    /// Those of exposures.
+    /// Those of exposures that the manager keeps.
     private var kept: Set<StoredName> = []
 
     /// Takes over what the manager has kept.
@@ -174,8 +174,10 @@ package final class ListenerStore {
         for (kind, listener) in listeners.byKind {
             let key = StoredName(kind: kind, name: name, identity: identity.id)
             // One that came from the store is there still.
-            guard self.kept.insert(key).inserted else { continue }
-            listener.withDescriptor { self.manager.store($0, as: key.description) }
+            guard !self.kept.contains(key) else { continue }
+            listener.withDescriptor {
+                if self.manager.store($0, as: key.description) { self.kept.insert(key) }
+            }
         }
     }
 
@@ -183,7 +185,7 @@ package final class ListenerStore {
     func end(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
         for (kind, listener) in listeners.byKind {
             let key = StoredName(kind: kind, name: name, identity: identity.id)
-            guard self.kept.remove(key) != nil, self.manager.isPresent else {
+            guard self.kept.remove(key) != nil else {
                 listener.close()
                 continue
             }
@@ -193,10 +195,11 @@ package final class ListenerStore {
         }
     }
 
-    /// Closes our copies at the end of the gateway, and leaves the listeners to the manager if there is one.
-    func leave(_ listeners: NameListeners) {
-        for (_, listener) in listeners.byKind {
-            if self.manager.isPresent { listener.leave() } else { listener.close() }
+    /// Closes our copies at the end of the gateway; those that the manager keeps go on taking visitors.
+    func leave(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
+        for (kind, listener) in listeners.byKind {
+            let isKept = self.kept.remove(StoredName(kind: kind, name: name, identity: identity.id)) != nil
+            if isKept { listener.leave() } else { listener.close() }
         }
     }
 

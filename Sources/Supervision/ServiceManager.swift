@@ -143,8 +143,9 @@ package final class ServiceManager {
     /// Has the manager keep a descriptor for the next start (FileDescriptorStoreMax= of systemd.service(5)).
     ///
     /// - Parameter name: under which it comes back; one descriptor a name.
-    package func store(_ descriptor: Int32, as name: String) {
-        guard let socket = self.socket, let message = ServiceMessage.store(name) else { return }
+    /// - Returns: whether it was asked to.
+    package func store(_ descriptor: Int32, as name: String) -> Bool {
+        guard let socket = self.socket, let message = ServiceMessage.store(name) else { return false }
         self.remove(name)
         guard self.stored.count < self.storeSize ?? .max else {
             if !self.storeIsFull {
@@ -155,10 +156,11 @@ package final class ServiceManager {
                     """)
             }
             self.storeIsFull = true
-            return
+            return false
         }
         self.stored.insert(name)
         socket.send(message, with: descriptor)
+        return true
     }
 
     /// A descriptor that came back is in the store still.
