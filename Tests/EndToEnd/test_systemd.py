@@ -556,8 +556,9 @@ class Restart(SupervisedTest):
         for name in ("one", "two"):
             agent.wait_registered(name)
         gateway.wait_log(r"WARN .*keeps 1 sockets and no more")
-        self.assertEqual(self.names(), ["expose-tcp-one"])
+        wait_until(lambda: self.names() == ["expose-tcp-one"], "one listener to be stored")
         gateway.stop()
+        self.assertEqual(self.names(), ["expose-tcp-one"])
         # What nobody keeps leaves nothing behind.
         self.assertEqual([path.name for path in directory.glob("*.sock")], [])
         gateway = self.start()
