@@ -73,8 +73,8 @@ let package = Package(
         driver(
             "Gateway",
             [
-                "Admission", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure", "Settings",
-                "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
+                "Admission", "Control", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure",
+                "Settings", "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
             "Agent",
@@ -85,7 +85,9 @@ let package = Package(
 
         .executableTarget(
             name: "diglett-server",
-            dependencies: ["Console", "Explain", "Gateway", "Journal", "Settings", "Supervision", arguments, logging],
+            dependencies: [
+                "Console", "Control", "Explain", "Gateway", "Journal", "Settings", "Supervision", arguments, logging,
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "diglett",
@@ -99,6 +101,7 @@ let package = Package(
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Wire"]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
+        tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         .testTarget(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),

@@ -1,4 +1,5 @@
 internal import Admission
+internal import Control
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -26,7 +27,7 @@ final class AgentSession {
     let id: UInt64
     let source: Source
     let connection: LinkConnection
-    private let peer: SocketAddress
+    let peer: SocketAddress
     private let probes: BackendProbes
     private unowned let gateway: GatewayServer
     private var state = State.stranger
@@ -261,6 +262,7 @@ final class AgentSession {
         self.visitors[key] = visitor.source
         let edge = self.connection.attach(key, exposure: exposure.number, visitor: address, socket: stream)
         if let first { edge.send(first: first) }
+        self.gateway.control?.tell(StreamNews(.opened, self.report(of: edge)))
     }
 
     private func name(of number: UInt16) -> String {
@@ -269,6 +271,22 @@ final class AgentSession {
 
     private func roomAppeared() {
         for exposure in self.exposures { exposure.resume() }
+    }
+
+    // MARK: - What the operator asks for
+
+    func report(of edge: Edge) -> StreamReport {
+        StreamReport(
+            name: self.name(of: edge.exposure), agent: self.identity?.id ?? "", link: self.id,
+            visitor: edge.visitor.family == 0 ? nil : edge.visitor.description,
+            seconds: Double(self.connection.loop.now - edge.openedAt) / 1_000, bytesToBackend: 0, bytesToVisitor: 0)
+    }
+
+    /// Ends the link; the agent may come back.
+    func kick() {
+        let exposures = self.exposures
+        for exposure in exposures { self.drop(exposure) }
+        self.connection.end(.drain, retryAfterSeconds: 1, text: "the gateway's operator ended the link")
     }
 
     // MARK: - The end
@@ -375,6 +393,7 @@ extension AgentSession: LinkConnectionDelegate {
         }
         if let source = self.visitors.removeValue(forKey: edge.key) { self.gateway.visitors.left(source) }
         let name = self.name(of: edge.exposure)
+        self.gateway.control?.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))
         switch end {
         case .finished: self.gateway.logger.debug("visitor \(edge.visitor) of '\(name)' done")
         case .failed(let error): self.gateway.logger.debug("visitor \(edge.visitor) of '\(name)': \(error)")

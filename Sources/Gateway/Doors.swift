@@ -129,6 +129,8 @@ final class Doors {
     /// Whether the kernel takes connections of agents.
     var areOpen: Bool { !self.doors.isEmpty && self.doors.allSatisfy(\.listener.isListening) }
 
+    var places: [String] { self.doors.map { "\($0.listener.place)" + ($0.isVersion1 ? " (version 1)" : "") } }
+
     /// Whether agents of version 1 come to the listener.
     func isVersion1(_ listener: SocketListener) -> Bool {
         self.doors.contains { $0.isVersion1 && $0.listener === listener }

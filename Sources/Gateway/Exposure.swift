@@ -19,6 +19,7 @@ final class Exposure {
     /// Nil until somebody comes from a trusted proxy.
     private var entrance: ProxyEntrance?
     private(set) var isPublished = false
+    let since: UInt64
 
     init(
         name: Name, identity: AgentIdentity, listeners: NameListeners, number: UInt16, session: AgentSession,
@@ -30,6 +31,7 @@ final class Exposure {
         self.number = number
         self.session = session
         self.gateway = gateway
+        self.since = gateway.loop.now
         listeners.setDelegate(self)
         // Nobody is let in before the registrars have published the name.
         listeners.pause()
@@ -81,7 +83,9 @@ extension Exposure: SocketListenerDelegate {
             entrance.arrived(stream, from: origin)
         } else {
             let visitor = Visitor(origin, local: stream.localAddress)
-            if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
+            if visitor.isBanned(self.gateway.bans) {
+                stream.reset()
+            } else if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
                 self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)")
                 stream.reset()
             } else {

@@ -1,3 +1,4 @@
+internal import Control
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -70,8 +71,6 @@ final class ExposureBook {
         }
         for registrar in self.registrars { registrar.start() }
     }
-
-    var nameCount: Int { self.registry.nameCount }
 
     /// Names of a former run whose agents are not back yet.
     var waitingNameCount: Int { self.store.heldNameCount }
@@ -148,6 +147,10 @@ final class ExposureBook {
         }
         return nil
     }
+
+    var nameCount: Int { self.registry.nameCount }
+
+    var registrarReports: [GatewayReport.Registrar] { self.registrars.map(\.report) }
 
     /// How many names an agent has over all its links, one left out.
     func nameCount(of identity: AgentIdentity, except name: Name) -> Int {

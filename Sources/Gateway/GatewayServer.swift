@@ -37,18 +37,21 @@ package final class GatewayServer {
     let logger: Logger
     let exposures: ExposureBook
     let visitors: VisitorBook
-    private let settings: GatewaySettings
+    let settings: GatewaySettings
     private let manager: ServiceManager
     private let state: StateDirectory
-    private let identity: Identity
+    let identity: Identity
     private let context: TLSContext
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
     private let plan: ResourcePlan
-    private let authenticator: any Authenticator
-    private var admission: Admission
-    private let doors: Doors
-    private var sessions: [UInt64: AgentSession] = [:]
+    let authenticator: any Authenticator
+    var admission: Admission
+    private(set) var bans = BanList()
+    let doors: Doors
+    let startedAt: UInt64
+    private(set) var control: GatewayControl?
+    private(set) var sessions: [UInt64: AgentSession] = [:]
     private var nextID: UInt64 = 1
     private var phase = Phase.running
     private var housekeeping: LoopTimer?
@@ -68,6 +71,7 @@ package final class GatewayServer {
         holdMilliseconds: UInt64 = ListenerStore.holdMilliseconds
     ) throws(GatewayError) {
         self.loop = loop
+        self.startedAt = loop.now
         self.settings = settings
         self.tickedAt = loop.now
         let manager = manager ?? .absent(loop: loop, logger: logger)
@@ -145,10 +149,15 @@ package final class GatewayServer {
             self.signals.append(
                 try SignalSource(loop: self.loop, .hangUp) { [unowned self] in
                     self.logger.info("SIGHUP: reading the agents anew")
-                    self.manager.reloading { self.authenticator.reload() }
+                    self.reload()
                 })
         } catch { self.logger.error("signals are not handled: \(error)") }
-        do throws(GatewayError) { try self.doors.open(self, inherited: self.manager.sockets) } catch {
+        do throws(GatewayError) {
+            try self.doors.open(self, inherited: self.manager.sockets)
+            let control = GatewayControl(gateway: self)
+            self.control = control
+            try control.open(self.settings.control)
+        } catch {
             self.tearDown()
             throw error
         }
@@ -288,6 +297,17 @@ package final class GatewayServer {
         return nil
     }
 
+    // MARK: - What the operator asks for
+
+    /// Reads anew who has which rights.
+    func reload() { self.manager.reloading { self.authenticator.reload() } }
+
+    /// False when there are as many bans as there may be.
+    func ban(_ network: Network, until: UInt64?) -> Bool { self.bans.add(network, until: until) }
+
+    /// False when the network is not banned.
+    func unban(_ network: Network) -> Bool { self.bans.remove(network) }
+
     // MARK: - Visitors
 
     /// Logs what strangers and visitors could cause without end, and so not all of it.
@@ -309,6 +329,7 @@ package final class GatewayServer {
         for session in self.sessions.values { session.tick() }
         self.exposures.tick()
         self.visitors.tick()
+        self.bans.forgetExpired(now: self.loop.now)
         let suspended = EventLoop.suspendedMilliseconds
         if suspended - self.suspended > Self.sleepThreshold {
             self.logger.info("the machine slept; asking all agents whether they are still there")
@@ -367,6 +388,7 @@ package final class GatewayServer {
 
     private func tearDown() {
         self.doors.close()
+        self.control?.close()
         self.housekeeping?.close()
         self.housekeeping = nil
         for signal in self.signals { signal.close() }
@@ -379,7 +401,9 @@ package final class GatewayServer {
 
 extension GatewayServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        guard let peer = stream.peerAddress, self.hasRoomForSession() else { return stream.reset() }
+        guard let peer = stream.peerAddress, !self.bans.contains(peer), self.hasRoomForSession() else {
+            return stream.reset()
+        }
         let id = self.nextID
         self.nextID += 1
         let source = Source(key: peer.source, isLoopback: peer.isLoopback)

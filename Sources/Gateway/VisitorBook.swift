@@ -43,6 +43,8 @@ final class VisitorBook {
         Self.text(self.gate.named(source, now: self.loop.now))
     }
 
+    var count: Int { self.gate.count }
+
     func left(_ source: Source) { self.gate.left(source) }
 
     func unnamedLeft() { self.gate.unnamedLeft() }

@@ -17,20 +17,26 @@ import Synchronization
 package struct Journal: LogHandler {
     private enum Form { case plain, coloured, journal }
 
-    package var logLevel: Logger.Level
+    /// The same for all who write to it: an operator can change it while the program runs.
+    package var logLevel: Logger.Level {
+        get { Logger.Level.allCases[Self.level.load(ordering: .relaxed)] }
+        set { Self.level.store(Logger.Level.allCases.firstIndex(of: newValue) ?? 0, ordering: .relaxed) }
+    }
+    /// By its place among all levels.
+    private static let level = Atomic<Int>(0)
     package var metadata: Logger.Metadata = [:]
     private let form: Form
     /// Lines that nobody read; the next one that is read tells.
     private static let dropped = Atomic<Int>(0)
 
     private init(level: Logger.Level) {
-        self.logLevel = level
         if Self.isJournal(STDERR_FILENO) {
             self.form = .journal
         } else {
             // The convention of no-color.org: any value of NO_COLOR means none.
             self.form = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil ? .coloured : .plain
         }
+        self.logLevel = level
     }
 
     /// Whether a descriptor leads to the journal: JOURNAL_STREAM says which device and inode do (systemd.exec(5)).

@@ -1,7 +1,7 @@
 internal import Bytes
 package import Reactor
 package import Secure
-internal import Timing
+package import Timing
 package import Tunnel
 package import Wire
 
@@ -44,7 +44,7 @@ package final class LinkConnection {
     private let role: Role
     private let buffers: RelayBuffers
     private let software: String
-    private let createdAt: Milliseconds
+    package let createdAt: Milliseconds
     private var channel: (any SecureChannel)?
     private var phase: Phase
     /// By slot.
@@ -99,10 +99,14 @@ package final class LinkConnection {
         }
     }
 
-    /// Whether opening a stream tells whether the backend is there: version 1 has no word for it.
-    package var canProbe: Bool {
-        if case .version2 = self.version { true } else { false }
+    package var isVersion1: Bool {
+        if case .version1 = self.version { true } else { false }
     }
+
+    package var openEdges: [Edge] { self.edges.compactMap(\.self) }
+
+    /// Whether opening a stream tells whether the backend is there: version 1 has no word for it.
+    package var canProbe: Bool { !self.isVersion1 }
 
     package var isOpen: Bool {
         switch self.phase {
@@ -167,7 +171,15 @@ package final class LinkConnection {
 
     /// Resets all streams of an exposure and cuts their edges.
     package func abortStreams(of exposure: UInt16, _ code: ErrorCode) {
-        for case let edge? in self.edges where edge.exposure == exposure { self.abort(edge.key, code) }
+        self.abortStreams(code) { $0.exposure == exposure }
+    }
+
+    /// Resets all streams for which it holds, and returns how many that were.
+    @discardableResult
+    package func abortStreams(_ code: ErrorCode, where holds: (Edge) -> Bool) -> Int {
+        let edges = self.openEdges.filter(holds)
+        for edge in edges { self.abort(edge.key, code) }
+        return edges.count
     }
 
     /// Ends the link after telling the peer why.

@@ -17,6 +17,8 @@ package struct GatewayOptions: Sendable {
     package var tlsCertificate: String?
     package var tlsKey: String?
     package var acceptProxyProtocol: [String] = []
+    package var control: String?
+    package var controlGroup: String?
 
     package init() {}
 }
@@ -31,6 +33,17 @@ package struct GatewaySettings: Sendable {
         /// By the file, which must be there.
         case file(String)
         case hook(HookSettings)
+
+        /// How a status shows it.
+        package var description: String {
+            switch self {
+            case .byDefault(let path): FileAccess.exists(path) ? "file \(path)" : "agents of this machine"
+            case .open: "open to everybody"
+            case .file(let path): "file \(path)"
+            case .hook(.exec(let exec)): "exec \(exec.command[0])"
+            case .hook(.webhook(let webhook)): "webhook \(webhook.url)"
+            }
+        }
     }
 
     /// Where agents connect; the defaults are allowed to lack IPv6.
@@ -59,6 +72,7 @@ package struct GatewaySettings: Sendable {
     package let proxies: [Network]
     /// The same for connections to the unix sockets of names.
     package let socketsAreProxied: Bool
+    package let control: ControlSettings?
 
     /// Finds everything that is wrong, not only the first of it.
     package init(_ options: GatewayOptions) throws(SettingsErrors) {
@@ -88,8 +102,23 @@ package struct GatewaySettings: Sendable {
         self.probesBackends = reader.boolean("probe") ?? false
         self.tlsFiles = reader.tlsFiles()
         (self.proxies, self.socketsAreProxied) = reader.proxies(sockets)
+        self.control = reader.control(stateDirectory)
         problems.attempt { () throws(SettingsError) in try reader.section?.finish() }
         try problems.throwIfAny()
+    }
+
+    /// Where the control socket of the gateway that these options name may be, the likeliest first.
+    package static func controlPlaces(_ options: GatewayOptions) throws(SettingsErrors) -> [String] {
+        let problems = Problems()
+        let reader = Reader(options, problems)
+        var places: [String] = []
+        problems.attempt { () throws(SettingsError) in
+            let directory = try StateDirectory.path(
+                options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
+            places = ControlSettings.places(options.control ?? reader.text("control"), stateDirectory: directory)
+        }
+        try problems.throwIfAny()
+        return places
     }
 
     /// Which agents file is meant, as far as it can be told although something else is wrong.
@@ -305,6 +334,21 @@ private struct Reader {
             }
         }
         return (networks, haveSockets)
+    }
+
+    func control(_ stateDirectory: String) -> ControlSettings? {
+        let given = (path: self.text("control"), group: self.text("control-group"))
+        var settings: ControlSettings?
+        self.problems.attempt { () throws(SettingsError) in
+            let place = self.place("control-group", self.options.controlGroup != nil)
+            let group = try (self.options.controlGroup ?? given.group).map { text throws(SettingsError) in
+                try Group.number(text, place: place)
+            }
+            settings = try ControlSettings(
+                self.options.control ?? given.path, group: group, stateDirectory: stateDirectory,
+                place: self.place("control", self.options.control != nil))
+        }
+        return settings
     }
 
     func tlsFiles() -> (certificate: String, key: String)? {

@@ -50,7 +50,8 @@ struct Diglett: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "A file with the token, '-' for standard input. (or the environment: DIGLETT_TOKEN)", valueName: "file"))
+            "A file with the token, '-' for standard input. (or the environment: DIGLETT_TOKEN)", valueName: "file"),
+        completion: .file())
     var tokenFile: String?
 
     @Option(
@@ -63,10 +64,13 @@ struct Diglett: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Tell the services the visitors' addresses by a PROXY header, which they must expect.", valueName: "v1|v2"))
+            "Tell the services the visitors' addresses by a PROXY header, which they must expect.", valueName: "v1|v2"),
+        completion: .list(["v1", "v2"]))
     var proxyProtocol: String?
 
-    @Option(help: ArgumentHelp("What to print: text, or json for one event a line.", valueName: "text|json"))
+    @Option(
+        help: ArgumentHelp("What to print: text, or json for one event a line.", valueName: "text|json"),
+        completion: .list(["text", "json"]))
     var output: String?
 
     @Flag(help: "End when the link cannot be made or is lost, instead of trying for ever.")
@@ -80,12 +84,15 @@ struct Diglett: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
     var debug: Int
 
-    @Option(name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.")
+    @Option(
+        name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.",
+        completion: .file(extensions: ["toml"]))
     var configurationFile: String?
 
     @Option(
         help: ArgumentHelp(
-            "Where to keep the instance key and known gateways. (default: below ~/.local/state)", valueName: "dir"))
+            "Where to keep the instance key and known gateways. (default: below ~/.local/state)", valueName: "dir"),
+        completion: .directory)
     var stateDir: String?
 
     @Argument(help: "The service: HOST:PORT, PORT or unix:PATH.")
@@ -96,10 +103,11 @@ struct Diglett: ParsableCommand {
         var arguments = Array(CommandLine.arguments.dropFirst())
         let asksForHelp = arguments.first == "help"
         if asksForHelp { arguments = [String](arguments.dropFirst().prefix(1)) + ["--help"] }
-        switch arguments.first {
-        case KeyCommand.configuration.commandName: KeyCommand.main(Array(arguments.dropFirst()))
-        case ExplainCommand.configuration.commandName: ExplainCommand.main(Array(arguments.dropFirst()))
-        default: Self.main(asksForHelp ? ["--help"] : arguments)
+        let command = Self.configuration.subcommands.first { $0.configuration.commandName == arguments.first }
+        if let command {
+            command.main(Array(arguments.dropFirst()))
+        } else {
+            Self.main(asksForHelp ? ["--help"] : arguments)
         }
     }
 
