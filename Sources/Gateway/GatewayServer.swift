@@ -196,14 +196,6 @@ package final class GatewayServer {
 
     // MARK: - What the service manager is told
 
-    private var status: String {
-        GatewayStatus(
-            isDraining: self.isDraining,
-            agents: self.sessions.values.count { $0.identity != nil && $0.connection.isOpen },
-            names: self.exposures.nameCount, streams: self.streamCount, waiting: self.exposures.waitingNameCount
-        ).description
-    }
-
     /// Whether the work is done that must be done each second, and agents can come.
     private var isWell: Bool {
         switch self.phase {
