@@ -29,7 +29,7 @@ def subcommands(program, *path):
     """All subcommands below one, as paths: [('agent',), ('agent', 'add'), ...]."""
     _, _, text = run(program, *path, "--help").partition("SUBCOMMANDS:\n")
     paths = []
-    for name in re.findall(r"^  ([a-z]\w*) ", text, re.MULTILINE):
+    for name in re.findall(r"^  ([a-z][\w-]*) ", text, re.MULTILINE):
         paths += [(*path, name), *subcommands(program, *path, name)]
     return paths
 

@@ -29,9 +29,12 @@ class Commands(EndToEndTest):
         """The other tests here look at each of these."""
         self.assertEqual(
             set(commands()),
-            {("diglett", ()), ("diglett", ("key",)), ("diglett-server", ()), ("diglett-server", ("check",)),
-             ("diglett-server", ("agent",)),
-             *(("diglett-server", ("agent", name)) for name in ("add", "list", "rotate", "remove", "pin"))})
+            {("diglett", ()), ("diglett", ("key",)), ("diglett", ("explain",)), ("diglett-server", ()),
+             *(("diglett-server", (name,)) for name in ("agent", "check", "ctl", "explain")),
+             *(("diglett-server", ("agent", name)) for name in ("add", "list", "rotate", "remove", "pin")),
+             *(("diglett-server", ("ctl", name)) for name in (
+                 "status", "agents", "exposures", "streams", "penalties", "bans", "kick", "ban", "unban", "drain",
+                 "reload", "log-level"))})
 
     def test_help_of_key_makes_no_key(self):
         program = self.stage.start("diglett", [program_path("diglett"), "help", "key"])
