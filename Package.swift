@@ -44,6 +44,7 @@ let package = Package(
             name: "COpenSSL", path: "Shims/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(
             name: "CCurl", path: "Shims/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CNotify", path: "Shims/CNotify"),
 
         // Header-only C++: needs Debian's libtomlplusplus-dev.
         .target(name: "CTOML", path: "Shims/CTOML"),
@@ -62,6 +63,7 @@ let package = Package(
         driver("Reactor", ["CUV", "Bytes"]),
         driver("Secure", ["COpenSSL", "Bytes"]),
         driver("Web", ["CCurl", "Reactor"]),
+        driver("Supervision", ["CNotify", "Reactor", logging]),
         driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Console"),
         driver("Control", ["Reactor"]),
@@ -72,24 +74,26 @@ let package = Package(
             "Gateway",
             [
                 "Admission", "Control", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure",
-                "Settings",
-                "Timing",
-                "Tunnel", "Web", "Wire", logging,
+                "Settings", "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
             "Agent",
             [
-                "AgentCore", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Timing", "Tunnel", "Wire",
-                logging,
+                "AgentCore", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision", "Timing",
+                "Tunnel", "Wire", logging,
             ]),
 
         .executableTarget(
             name: "diglett-server",
-            dependencies: ["Console", "Control", "Explain", "Gateway", "Journal", "Settings", arguments, logging],
+            dependencies: [
+                "Console", "Control", "Explain", "Gateway", "Journal", "Settings", "Supervision", arguments, logging,
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "diglett",
-            dependencies: ["Agent", "AgentCore", "Console", "Explain", "Journal", "Settings", arguments, logging],
+            dependencies: [
+                "Agent", "AgentCore", "Console", "Explain", "Journal", "Settings", "Supervision", arguments, logging,
+            ],
             swiftSettings: strict),
 
         tests("WireTests", ["Bytes", "Wire"]),
@@ -101,14 +105,15 @@ let package = Package(
         tests("ReactorTests", ["Bytes", "Reactor"]),
         .testTarget(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
+        tests("SupervisionTests", ["Reactor", "Supervision", logging]),
         tests("SecureTests", ["Bytes", "Secure"]),
         tests("ModuleTests", ["Modules", "Reactor", "Settings", "Web", "Wire", logging]),
         tests("SettingsTests", ["ProxyProtocol", "Settings", "Wire"]),
         tests(
             "ProgramTests",
             [
-                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings", "Web",
-                "Wire", logging,
+                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings",
+                "Supervision", "Web", "Wire", logging,
             ]),
     ],
     swiftLanguageModes: [.v6],

@@ -11,7 +11,7 @@ internal import Wire
 final class Exposure {
     let name: Name
     let identity: AgentIdentity
-    private let listeners: NameListeners
+    let listeners: NameListeners
     /// The agent's number for it on its present link.
     private(set) var number: UInt16
     private(set) weak var session: AgentSession?
@@ -70,10 +70,8 @@ final class Exposure {
     /// Looks at the deadlines; call it about once a second.
     func tick() { self.entrance?.tick() }
 
-    func close() {
-        self.entrance?.close()
-        self.listeners.close()
-    }
+    /// Ends what waits at the entrance; the listeners are closed by whoever has made them.
+    func close() { self.entrance?.close() }
 }
 
 extension Exposure: SocketListenerDelegate {

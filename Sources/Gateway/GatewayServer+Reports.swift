@@ -20,6 +20,14 @@ extension GatewayServer {
 
     private func age(since start: UInt64) -> Int { Int((self.loop.now - start) / 1_000) }
 
+    /// What the service manager is told.
+    var status: String {
+        GatewayStatus(
+            isDraining: self.isDraining, agents: self.openSessions.count, names: self.exposures.nameCount,
+            streams: self.streamCount, waiting: self.exposures.waitingNameCount
+        ).description
+    }
+
     var report: GatewayReport {
         let sessions = self.openSessions
         return GatewayReport(

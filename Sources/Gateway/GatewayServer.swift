@@ -6,6 +6,7 @@ internal import Registry
 internal import Relay
 internal import Secure
 package import Settings
+package import Supervision
 internal import Timing
 internal import Tunnel
 internal import Wire
@@ -29,12 +30,15 @@ package final class GatewayServer {
     private static let mostLinksPerRun = 2
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
+    /// What has to be done each second is late by so much only when something hangs.
+    private static let mostTickPause: UInt64 = 10_000
 
     package let loop: EventLoop
     let logger: Logger
     let exposures: ExposureBook
     let visitors: VisitorBook
     let settings: GatewaySettings
+    private let manager: ServiceManager
     private let state: StateDirectory
     let identity: Identity
     private let context: TLSContext
@@ -52,15 +56,26 @@ package final class GatewayServer {
     private var phase = Phase.running
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
+    private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
     private var noise: TokenBucket
     private var suppressed = 0
 
     /// Prepares everything that can fail without listening yet.
-    package init(loop: EventLoop, settings: GatewaySettings, logger: Logger) throws(GatewayError) {
+    ///
+    /// - Parameters:
+    ///   - manager: nil: nobody started us who wants to hear of it.
+    ///   - holdMilliseconds: how long names of a former run are kept for their agents.
+    package init(
+        loop: EventLoop, settings: GatewaySettings, logger: Logger, manager: ServiceManager? = nil,
+        holdMilliseconds: UInt64 = ListenerStore.holdMilliseconds
+    ) throws(GatewayError) {
         self.loop = loop
         self.startedAt = loop.now
         self.settings = settings
+        self.tickedAt = loop.now
+        let manager = manager ?? .absent(loop: loop, logger: logger)
+        self.manager = manager
         self.logger = logger
         guard let bind = SocketAddress(settings.exposeBind == "localhost" ? "127.0.0.1" : settings.exposeBind, port: 0)
         else {
@@ -109,7 +124,9 @@ package final class GatewayServer {
             self.exposures = try ExposureBook(
                 loop: loop, logger: logger, bindAddress: bind, settings: settings, mostNames: self.plan.names,
                 registrars: registrars,
-                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger))
+                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger),
+                store: ListenerStore(
+                    loop: loop, manager: manager, holdMilliseconds: holdMilliseconds, logger: logger))
         } catch {
             for registrar in registrars { registrar.close() }
             self.authenticator.close()
@@ -136,7 +153,7 @@ package final class GatewayServer {
                 })
         } catch { self.logger.error("signals are not handled: \(error)") }
         do throws(GatewayError) {
-            try self.doors.open(self)
+            try self.doors.open(self, inherited: self.manager.sockets)
             let control = GatewayControl(gateway: self)
             self.control = control
             try control.open(self.settings.control)
@@ -173,6 +190,18 @@ package final class GatewayServer {
         self.authenticator.onChange { [weak self] in
             guard let self else { return }
             for session in self.sessions.values { session.recheckRights(self.authenticator) }
+        }
+        self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
+    }
+
+    // MARK: - What the service manager is told
+
+    /// Whether the work is done that must be done each second, and agents can come.
+    private var isWell: Bool {
+        switch self.phase {
+        case .running: self.loop.now - self.tickedAt < Self.mostTickPause && self.doors.areOpen
+        case .draining: self.loop.now - self.tickedAt < Self.mostTickPause
+        case .stopped: true
         }
     }
 
@@ -263,7 +292,7 @@ package final class GatewayServer {
     // MARK: - What the operator asks for
 
     /// Reads anew who has which rights.
-    func reload() { self.authenticator.reload() }
+    func reload() { self.manager.reloading { self.authenticator.reload() } }
 
     /// False when there are as many bans as there may be.
     func ban(_ network: Network, until: UInt64?) -> Bool { self.bans.add(network, until: until) }
@@ -286,6 +315,9 @@ package final class GatewayServer {
     // MARK: - Time and the end
 
     private func tick() {
+        self.tickedAt = self.loop.now
+        self.manager.setStatus(self.status)
+        self.manager.tick()
         for session in self.sessions.values { session.tick() }
         self.exposures.tick()
         self.visitors.tick()
@@ -317,6 +349,8 @@ package final class GatewayServer {
         switch self.phase {
         case .running:
             self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
+            self.exposures.willStop()
+            self.manager.stopping(status: self.status)
             let streams = self.streamCount
             if streams > 0 { self.logger.info("stopping when \(streams) streams are done; a second signal cuts them") }
             self.doors.close()

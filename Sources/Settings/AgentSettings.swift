@@ -229,7 +229,19 @@ package struct AgentSettings: Sendable {
         return version
     }
 
-    /// The token: from the command line, a file, the configuration, the one-line gateway address, or the environment.
+    /// - Parameter path: of a file, or `-` for standard input.
+    private static func token(in path: String) throws(SettingsError) -> String {
+        let bytes =
+            path == "-"
+            ? try FileAccess.readStandardInput(most: 4_096) : try FileAccess.read(path, most: 4_096, secret: true)
+        var token = String(decoding: bytes, as: UTF8.self).drop { $0.isWhitespace }
+        while token.last?.isWhitespace == true { token.removeLast() }
+        guard !token.isEmpty else { throw SettingsError(path == "-" ? "standard input" : path, "holds no token") }
+        return String(token)
+    }
+
+    /// The token: from the command line, a file, the configuration, the one-line gateway address, the service's
+    /// credentials, or the environment.
     private static func token(
         _ options: AgentOptions,
         file: (
@@ -243,13 +255,7 @@ package struct AgentSettings: Sendable {
             token = given
         } else if let path = options.tokenFile ?? (file.token == nil ? file.tokenFile : nil) {
             place = path == "-" ? "standard input" : path
-            let bytes =
-                path == "-"
-                ? try FileAccess.readStandardInput(most: 4_096) : try FileAccess.read(path, most: 4_096, secret: true)
-            let text = String(decoding: bytes, as: UTF8.self)
-            token = String(text.drop { $0.isWhitespace })
-            while token.last?.isWhitespace == true { token.removeLast() }
-            guard !token.isEmpty else { throw SettingsError(place, "holds no token") }
+            token = try Self.token(in: path)
         } else if let given = file.token, let path {
             // Reading it again tells whether others could have read it.
             _ = try FileAccess.read(path, most: 1 << 20, secret: true)
@@ -258,6 +264,9 @@ package struct AgentSettings: Sendable {
         } else if let given = line {
             place = "option -g"
             token = given
+        } else if let path = ServiceCredentials.path(of: "token") {
+            place = path
+            token = try Self.token(in: path)
         } else if let given = getenv("DIGLETT_TOKEN") {
             place = "DIGLETT_TOKEN"
             token = String(cString: given)

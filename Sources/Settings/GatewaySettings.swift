@@ -51,6 +51,8 @@ package struct GatewaySettings: Sendable {
     package let listensByDefault: Bool
     /// Where agents of protocol version 1 connect; on loopback addresses unless the operator wrote out otherwise.
     package let listenVersion1: [HostPort]
+    /// Whether the operator wrote that out.
+    package let allowsInsecureVersion1: Bool
     package let debug: Int
     package let stateDirectory: String
     package let exposeBind: String
@@ -80,7 +82,8 @@ package struct GatewaySettings: Sendable {
         self.listen = reader.addresses(
             reader.listen.isEmpty ? ["0.0.0.0:20000", "[::]:20000"] : reader.listen,
             place: reader.place("listen", !options.listen.isEmpty))
-        self.listenVersion1 = reader.version1Addresses()
+        self.allowsInsecureVersion1 = reader.boolean("v1-insecure-ok") ?? false || options.allowsInsecureVersion1
+        self.listenVersion1 = reader.version1Addresses(isAllowed: self.allowsInsecureVersion1)
         self.debug = reader.debug()
         var stateDirectory = ""
         problems.attempt { () throws(SettingsError) in
@@ -132,7 +135,9 @@ package struct GatewaySettings: Sendable {
     }
 
     /// Where the agents stand unless another file is named.
-    package static func agentsFile(in stateDirectory: String) -> String { "\(stateDirectory)/agents.toml" }
+    package static func agentsFile(in stateDirectory: String) -> String {
+        ServiceCredentials.path(of: "agents.toml") ?? "\(stateDirectory)/agents.toml"
+    }
 }
 
 /// Reads the settings one by one; what is wrong goes to `problems`, and something harmless takes its place.
@@ -183,9 +188,8 @@ private struct Reader {
         }
     }
 
-    func version1Addresses() -> [HostPort] {
+    func version1Addresses(isAllowed: Bool) -> [HostPort] {
         var given: [String] = []
-        let isAllowed = self.boolean("v1-insecure-ok") ?? false || self.options.allowsInsecureVersion1
         self.problems.attempt { () throws(SettingsError) in given = try self.section?.strings("listen-v1") ?? [] }
         let texts = self.options.listenVersion1.isEmpty ? given : self.options.listenVersion1
         let place = self.place("listen-v1", !self.options.listenVersion1.isEmpty)

@@ -5,6 +5,7 @@ import Journal
 import Logging
 import Reactor
 import Settings
+import Supervision
 
 /// The public gateway.
 @main
@@ -138,13 +139,18 @@ struct DiglettServer: ParsableCommand {
     }
 
     mutating func run() throws {
+        // Before anything is started that could inherit it.
+        let environment = ServiceEnvironment.take()
+        let sockets = InheritedSockets(names: environment.socketNames)
         var logger = Journal.logger(debug: self.debug)
         do {
             let settings = try GatewaySettings(self.options)
             logger = Journal.logger(debug: settings.debug)
             let loop = try EventLoop()
             defer { loop.close() }
-            let gateway = try GatewayServer(loop: loop, settings: settings, logger: logger)
+            let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
+            defer { manager.close() }
+            let gateway = try GatewayServer(loop: loop, settings: settings, logger: logger, manager: manager)
             try gateway.start()
             // It is needed to the end: what is being withdrawn is not done when the last listener is closed.
             withExtendedLifetime(gateway) { loop.run() }

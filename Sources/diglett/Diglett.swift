@@ -6,6 +6,7 @@ import Journal
 import Logging
 import Reactor
 import Settings
+import Supervision
 
 /// The agent beside the service.
 @main
@@ -123,6 +124,9 @@ struct Diglett: ParsableCommand {
     }
 
     mutating func run() throws {
+        // Before anything is started that could inherit it.
+        let environment = ServiceEnvironment.take()
+        let sockets = InheritedSockets(names: environment.socketNames)
         self.hideSecrets()
         var options = AgentOptions()
         options.gateway = self.gateway
@@ -150,13 +154,19 @@ struct Diglett: ParsableCommand {
             let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
             let question: Question? = hasTerminal ? { Self.ask($0) } : nil
             let agent: AgentProgram
-            do { agent = try AgentProgram(loop: loop, settings: settings, logger: logger, ask: question) } catch {
+            let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
+            do {
+                agent = try AgentProgram(
+                    loop: loop, settings: settings, logger: logger, ask: question, manager: manager)
+            } catch {
+                manager.close()
                 loop.close()
                 throw error
             }
             agent.start()
             loop.run()
             exit = agent.exit
+            manager.close()
             loop.close()
             loop.endProcess(exit.rawValue)
         } catch let error as SettingsError {
