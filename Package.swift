@@ -79,8 +79,8 @@ let package = Package(
         driver(
             "Agent",
             [
-                "AgentCore", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision", "Timing",
-                "Tunnel", "Wire", logging,
+                "AgentCore", "Control", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision",
+                "Timing", "Tunnel", "Wire", logging,
             ]),
 
         .executableTarget(
@@ -92,7 +92,8 @@ let package = Package(
         .executableTarget(
             name: "diglett",
             dependencies: [
-                "Agent", "AgentCore", "Console", "Explain", "Journal", "Settings", "Supervision", arguments, logging,
+                "Agent", "AgentCore", "Console", "Control", "Explain", "Journal", "Settings", "Supervision", arguments,
+                logging,
             ],
             swiftSettings: strict),
 
