@@ -111,12 +111,10 @@ package struct GatewaySettings: Sendable {
     package static func controlPlaces(_ options: GatewayOptions) throws(SettingsErrors) -> [String] {
         let problems = Problems()
         let reader = Reader(options, problems)
-        var places: [String] = []
-        problems.attempt { () throws(SettingsError) in
-            let directory = try StateDirectory.path(
-                options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
-            places = ControlSettings.places(options.control ?? reader.text("control"), stateDirectory: directory)
-        }
+        // Who asks may be a user that has no directory of its own.
+        let directory = try? StateDirectory.path(
+            options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
+        let places = ControlSettings.places(options.control ?? reader.text("control"), stateDirectory: directory)
         try problems.throwIfAny()
         return places
     }
