@@ -115,6 +115,14 @@ package final class LinkConnection {
         }
     }
 
+    /// Why it ends or has ended; nil while it is open.
+    package var ending: LinkEnd? {
+        switch self.phase {
+        case .silent, .open, .closed: nil
+        case .lingering(_, let end), .closing(let end), .emptying(let end): end
+        }
+    }
+
     /// Whether it only waits for its last words to be read.
     package var isLingering: Bool {
         if case .lingering = self.phase { true } else { false }
