@@ -402,21 +402,24 @@ extension AgentSession: LinkConnectionDelegate {
     }
 
     func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd) {
+        // Not by the visitor's address, which nobody knows behind a unix socket.
+        guard let visit = self.visits[edge.key] else { return self.probeEnded(edge) }
+        self.gateway.control?.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))
+        self.visits[edge.key] = nil
+        self.gateway.visitors.left(visit.visitor.source)
+        self.streamEnded(edge, end, visit)
+        self.roomAppeared()
+    }
+
+    private func probeEnded(_ edge: Edge) {
         switch self.probes.ended(edge) {
-        case .notProbe: break
-        case .forgotten: return
-        case .answered(let exposure): return self.gateway.exposures.publish(exposure)
+        case .forgotten: break
+        case .answered(let exposure): self.gateway.exposures.publish(exposure)
         case .silent(let exposure):
-            return self.gateway.noisy(
+            self.gateway.noisy(
                 "\(self.label): '\(exposure.name)' waits for its backend, which does not answer",
                 self.about([.name: exposure.name]))
         }
-        self.gateway.control?.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))
-        if let visit = self.visits.removeValue(forKey: edge.key) {
-            self.gateway.visitors.left(visit.visitor.source)
-            self.streamEnded(edge, end, visit)
-        }
-        self.roomAppeared()
     }
 
     func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd) {
