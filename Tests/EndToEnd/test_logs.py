@@ -16,7 +16,7 @@ import backends
 import version1
 from administration import AgentsFile, run
 from backends import Listener
-from harness import REPOSITORY, EndToEndTest, Failure, Program, free_port, program_path, wait_until
+from harness import REPOSITORY, EndToEndTest, free_port, program_path, wait_until
 from visitors import read_exactly
 
 JSON = ("--log-format", "json")
@@ -225,6 +225,20 @@ class Lines(LogTest):
             if not has_colour:
                 self.parse(output.strip())
 
+    def test_in_the_journal_the_priority_comes_before_the_object(self):
+        ours, theirs = os.pipe()
+        status = os.fstat(theirs)
+        environment = {**self.stage.environment(), "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        try:
+            subprocess.run([program_path("diglett-server"), *JSON, "--expose-ports", "many"], stderr=theirs,
+                           stdin=subprocess.DEVNULL, env=environment, timeout=30, check=False)
+            output = os.read(ours, 65_536).decode()
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        self.assertEqual(output[:3], "<3>")
+        self.assertEqual(self.parse(output[3:])["level"], "error")
+
 
 class Streams(LogTest):
     def start(self, backend, *options, gateway=STREAMS, agent=STREAMS):
@@ -391,6 +405,24 @@ class Streams(LogTest):
         self.check_counts(record, len(REQUEST), received)
         self.assertEqual((record["visitor"], record["proxy"]), ("203.0.113.7:4711", source))
         self.assertEqual(self.wait_record(tunnel.agent)["visitor"], "203.0.113.7:4711")
+
+    def test_through_a_unix_socket(self):
+        """Nobody knows who comes there."""
+        sockets = self.stage.directory / "names"
+        backend = self.stage.use(Listener(backends.answering(b"here"))).address
+        tunnel = self.start(backend, "--expose-sockets", sockets, "--expose-ports", "none")
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(10)
+            visitor.connect(str(sockets / "example.sock"))
+            visitor.sendall(REQUEST)
+            received = len(backends.read_all(visitor))
+        for program in (tunnel.gateway, tunnel.agent):
+            record = self.wait_record(program)
+            self.check_counts(record, len(REQUEST), received)
+            self.assertNotIn("visitor", record)
+        self.assertEqual(self.wait_record(tunnel.gateway)["proxy"], "the unix socket")
+        status = run(self.stage, "diglett-server", "--state-dir", tunnel.gateway.state, "ctl", "status", "--output", "json")
+        self.assertEqual(json.loads(status.stdout)["visitors"], 0, "a place was not given back")
 
     def test_proxy_header_to_the_backend_does_not_count(self):
         def serve(connection):

@@ -133,4 +133,17 @@ struct JSONLineTests {
             #expect(isWhole || message.unicodeScalars.starts(with: kept.unicodeScalars.dropLast()), "\(text)")
         }
     }
+
+    @Test("has fields that docs/operations.md describes, and no others")
+    func documented() throws {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("docs/operations.md")
+        let parts = try String(contentsOf: file, encoding: .utf8).components(separatedBy: "<!-- fields -->\n")
+        let rows = try #require(parts.last).split(separator: "\n").prefix { $0.hasPrefix("|") }.dropFirst(2)
+        let names = rows.flatMap { row in
+            let cell = row.split(separator: "|")[0].split(separator: "`")
+            return cell.map(String.init).filter { $0.contains { $0.isLetter } }
+        }
+        #expect(names.sorted() == (LogKey.allCases.map(\.rawValue) + ["time", "level", "message", "lost"]).sorted())
+    }
 }
