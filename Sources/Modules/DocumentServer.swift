@@ -1,3 +1,4 @@
+internal import Journal
 internal import Logging
 internal import Reactor
 internal import Settings
@@ -28,7 +29,9 @@ final class DocumentServer {
             throw RegistrarError(reason: "cannot listen on \(socket): \(error)")
         }
         self.listener.delegate = self
-        logger.info("serving Traefik's HTTP provider at http://\(self.listener.place)/")
+        logger.info(
+            "serving Traefik's HTTP provider at http://\(self.listener.place)/",
+            metadata: .about([.registrar: "traefik", .address: self.listener.place]))
     }
 
     func close() {
@@ -111,6 +114,7 @@ extension DocumentServer: SocketListenerDelegate {
     }
 
     func listener(_ listener: SocketListener, didFail error: UVError) {
-        self.logger.error("Traefik's HTTP provider: \(error)")
+        self.logger.error(
+            "Traefik's HTTP provider: \(error)", metadata: .about([.registrar: "traefik", .error: error]))
     }
 }

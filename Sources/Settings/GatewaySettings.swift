@@ -6,6 +6,8 @@ package struct GatewayOptions: Sendable {
     package var listenVersion1: [String] = []
     package var allowsInsecureVersion1 = false
     package var debug = 0
+    package var logFormat: String?
+    package var logsStreams = false
     package var configuration: String?
     package var stateDirectory: String?
     package var exposeBind: String?
@@ -54,6 +56,9 @@ package struct GatewaySettings: Sendable {
     /// Whether the operator wrote that out.
     package let allowsInsecureVersion1: Bool
     package let debug: Int
+    package let logFormat: LogFormat
+    /// Write a line to the log for each stream that is over.
+    package let logsStreams: Bool
     package let stateDirectory: String
     package let exposeBind: String
     package let exposePorts: PublicPorts
@@ -85,6 +90,8 @@ package struct GatewaySettings: Sendable {
         self.allowsInsecureVersion1 = reader.boolean("v1-insecure-ok") ?? false || options.allowsInsecureVersion1
         self.listenVersion1 = reader.version1Addresses(isAllowed: self.allowsInsecureVersion1)
         self.debug = reader.debug()
+        self.logFormat = reader.logFormat()
+        self.logsStreams = reader.boolean("log-streams") ?? false || options.logsStreams
         var stateDirectory = ""
         problems.attempt { () throws(SettingsError) in
             stateDirectory = try StateDirectory.path(
@@ -210,6 +217,16 @@ private struct Reader {
         }
         if !(0...9).contains(debug) { self.problems.add(self.place("debug", false), "'debug' is 0, 1 or 2") }
         return debug
+    }
+
+    func logFormat() -> LogFormat {
+        let given = self.text("log-format", or: self.options.logFormat)
+        var format = LogFormat.text
+        self.problems.attempt { () throws(SettingsError) in
+            guard let text = given else { return }
+            format = try LogFormat(text, place: self.place("log-format", self.options.logFormat != nil))
+        }
+        return format
     }
 
     func exposePorts() -> PublicPorts {
