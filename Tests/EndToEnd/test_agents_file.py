@@ -9,6 +9,7 @@ import subprocess
 import time
 import unittest
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import backends
 from administration import WITHDRAWN_SECONDS, AgentsFile, SteadyDownload, agent_key, run
@@ -78,7 +79,7 @@ class Tokens(AgentsTest):
         for token in (made.token, made.version1_token, rotated.token, rotated.version1_token):
             secret = token.split("_", 2)[2]
             self.assertGreaterEqual(len(secret), 43, "256 bits")
-            for file in self.gateway.state.iterdir():
+            for file in filter(Path.is_file, self.gateway.state.iterdir()):
                 self.assertNotIn(secret.encode(), file.read_bytes(), f"the token stands in {file}")
             self.assertNotIn(secret, self.gateway.output)
         self.assertEqual(agents.path.stat().st_mode & 0o777, 0o600)
