@@ -51,6 +51,7 @@ let package = Package(
         pure("Bytes"),
         pure("Wire", ["Bytes"]),
         pure("Timing"),
+        pure("Metrics"),
         pure("Tunnel", ["Bytes", "Timing", "Wire"]),
         pure("Version1", ["Bytes", "Timing", "Tunnel", "Wire"]),
         pure("Registry", ["Timing", "Wire"]),
@@ -62,7 +63,7 @@ let package = Package(
         driver("Reactor", ["CUV", "Bytes"]),
         driver("Secure", ["COpenSSL", "Bytes"]),
         driver("Web", ["CCurl", "Reactor"]),
-        driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
+        driver("Relay", ["Bytes", "Metrics", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Console"),
         driver("Control", ["Reactor"]),
         driver("Journal", ["Reactor", logging]),
@@ -71,7 +72,8 @@ let package = Package(
         driver(
             "Gateway",
             [
-                "Admission", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure", "Settings", "Timing",
+                "Admission", "Control", "Metrics", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure",
+                "Settings", "Timing",
                 "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
@@ -93,6 +95,7 @@ let package = Package(
         tests("WireTests", ["Bytes", "Wire"]),
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
+        tests("MetricsTests", ["Metrics"]),
         tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Wire"]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
