@@ -69,6 +69,9 @@ package final class EventLoop {
     /// Milliseconds of the monotonic clock, as of the start of this turn.
     package var now: UInt64 { uv_now(self.raw) }
 
+    /// Nanoseconds of the same clock, at this moment.
+    package static var nanoseconds: UInt64 { uv_hrtime() }
+
     /// Milliseconds that the machine has slept since it booted: CLOCK_BOOTTIME less CLOCK_MONOTONIC.
     package static var suspendedMilliseconds: Int64 {
         func read(_ clock: clockid_t) -> Int64 {
