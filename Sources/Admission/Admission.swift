@@ -120,6 +120,9 @@ package struct Admission: Sendable {
         self.penalties[source] = min(served + offence.milliseconds, now + self.limits.mostPenalty)
     }
 
+    /// Sources that have a penalty to serve, also one that is too short to be enforced.
+    package func penaltyCount(now: Milliseconds) -> Int { self.penalties.values.count { $0 > now } }
+
     /// Milliseconds that a source still has to serve.
     package func penalty(of source: Source, now: Milliseconds) -> Milliseconds {
         guard let until = self.penalties[source], until > now else { return 0 }

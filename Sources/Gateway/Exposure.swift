@@ -2,6 +2,7 @@ internal import Admission
 internal import Modules
 internal import Reactor
 internal import Registry
+internal import Relay
 internal import Wire
 
 /// A registered name with its public listeners.
@@ -19,6 +20,7 @@ final class Exposure {
     /// Nil until somebody comes from a trusted proxy.
     private var entrance: ProxyEntrance?
     private(set) var isPublished = false
+    let meter = NameMeter()
 
     init(
         name: Name, identity: AgentIdentity, listeners: NameListeners, number: UInt16, session: AgentSession,
@@ -76,7 +78,10 @@ final class Exposure {
 
 extension Exposure: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        guard let session = self.session, let origin = Origin(stream, at: listener) else { return stream.reset() }
+        guard let session = self.session, let origin = Origin(stream, at: listener) else {
+            self.gateway.metrics.visitor(.gone)
+            return stream.reset()
+        }
         if self.gateway.visitors.isProxy(origin) {
             let entrance = self.entrance ?? ProxyEntrance(exposure: self, gateway: self.gateway)
             self.entrance = entrance
@@ -84,6 +89,7 @@ extension Exposure: SocketListenerDelegate {
         } else {
             let visitor = Visitor(origin, local: stream.localAddress)
             if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
+                self.gateway.metrics.visitor(.refused(refusal))
                 self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)")
                 stream.reset()
             } else {

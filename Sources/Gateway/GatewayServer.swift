@@ -8,6 +8,7 @@ internal import Secure
 package import Settings
 internal import Timing
 internal import Tunnel
+internal import Web
 internal import Wire
 
 /// The gateway: listeners for agents, their sessions, admission, drain. Names are kept by its ``ExposureBook``.
@@ -29,24 +30,27 @@ package final class GatewayServer {
     private static let mostLinksPerRun = 2
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
+    private static let tickMilliseconds: UInt64 = 1_000
 
     package let loop: EventLoop
     let logger: Logger
     let exposures: ExposureBook
     let visitors: VisitorBook
+    let metrics = GatewayMetrics()
     private let settings: GatewaySettings
     private let state: StateDirectory
     private let identity: Identity
     private let context: TLSContext
     private let buffers = RelayBuffers()
-    private let budget: ByteBudget
-    private let plan: ResourcePlan
+    let budget: ByteBudget
+    let plan: ResourcePlan
     private let authenticator: any Authenticator
-    private var admission: Admission
+    private(set) var admission: Admission
     private let doors: Doors
-    private var sessions: [UInt64: AgentSession] = [:]
+    private(set) var sessions: [UInt64: AgentSession] = [:]
     private var nextID: UInt64 = 1
     private var phase = Phase.running
+    private var metricsServer: DocumentServer?
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
     private var suspended = EventLoop.suspendedMilliseconds
@@ -131,7 +135,10 @@ package final class GatewayServer {
                     self.authenticator.reload()
                 })
         } catch { self.logger.error("signals are not handled: \(error)") }
-        do throws(GatewayError) { try self.doors.open(self) } catch {
+        do throws(GatewayError) {
+            if let metrics = self.settings.metrics { self.metricsServer = try MetricsDoor.open(metrics, self) }
+            try self.doors.open(self)
+        } catch {
             self.tearDown()
             throw error
         }
@@ -153,13 +160,14 @@ package final class GatewayServer {
         case .open:
             self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
         }
+        if let place = self.metricsServer?.place { self.logger.info("metrics are shown on \(place)") }
         self.exposures.start()
         if !self.settings.proxies.isEmpty {
             let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
             self.logger.info("visitors from \(networks) must begin with a PROXY header, which is believed")
         }
         let housekeeping = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
-        housekeeping.start(after: 1_000, repeating: 1_000)
+        housekeeping.start(after: Self.tickMilliseconds, repeating: Self.tickMilliseconds)
         self.housekeeping = housekeeping
         self.authenticator.onChange { [weak self] in
             guard let self else { return }
@@ -206,14 +214,16 @@ package final class GatewayServer {
         DeadlinedOperation(
             loop: self.loop, milliseconds: Self.moduleDeadline,
             late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
-            start: { self.authenticator.authenticate(request, completion: $0) }, completion: completion)
+            start: { self.authenticator.authenticate(request, completion: $0) },
+            completion: self.metrics.timing(.login, completion))
     }
 
     func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> any Cancellable {
         DeadlinedOperation(
             loop: self.loop, milliseconds: Self.moduleDeadline,
             late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
-            start: { self.authenticator.authorize(request, completion: $0) }, completion: completion)
+            start: { self.authenticator.authorize(request, completion: $0) },
+            completion: self.metrics.timing(.name, completion))
     }
 
     func session(_ id: UInt64) -> AgentSession? { self.sessions[id] }
@@ -266,6 +276,7 @@ package final class GatewayServer {
     // MARK: - Time and the end
 
     private func tick() {
+        self.metrics.ticked(now: self.loop.now, period: Self.tickMilliseconds)
         for session in self.sessions.values { session.tick() }
         self.exposures.tick()
         self.visitors.tick()
@@ -325,6 +336,8 @@ package final class GatewayServer {
 
     private func tearDown() {
         self.doors.close()
+        self.metricsServer?.close()
+        self.metricsServer = nil
         self.housekeeping?.close()
         self.housekeeping = nil
         for signal in self.signals { signal.close() }
@@ -337,7 +350,10 @@ package final class GatewayServer {
 
 extension GatewayServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        guard let peer = stream.peerAddress, self.hasRoomForSession() else { return stream.reset() }
+        guard let peer = stream.peerAddress, self.hasRoomForSession() else {
+            self.metrics.arrived(.noRoom)
+            return stream.reset()
+        }
         let id = self.nextID
         self.nextID += 1
         let source = Source(key: peer.source, isLoopback: peer.isLoopback)
@@ -347,14 +363,16 @@ extension GatewayServer: SocketListenerDelegate {
             // No offence: whoever is slow in a crowd has done nothing.
             self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
+            self.metrics.arrived(.penalty)
             self.noisy("\(peer) is kept out for \(milliseconds / 1_000) s after what it did before")
             return stream.reset()
         }
+        self.metrics.arrived(.admitted)
         let version = self.doors.isVersion1(listener) ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
         do throws(SecurityError) {
             let connection = try LinkConnection(
                 socket: stream, version: version, role: .gateway, budget: self.budget, buffers: self.buffers,
-                software: GatewayServer.software)
+                software: GatewayServer.software, meter: self.metrics.relay)
             self.sessions[id] = AgentSession(id: id, connection: connection, peer: peer, gateway: self)
             connection.start()
         } catch {
@@ -379,5 +397,7 @@ extension GatewayServer: SocketListenerDelegate {
 
 extension GatewayServer {
     /// What HELLO tells of this program.
-    package static let software = "diglett-server/2.0.0"
+    package static let software = "diglett-server/\(version)"
+
+    static let version = "2.0.0"
 }

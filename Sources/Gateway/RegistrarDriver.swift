@@ -1,4 +1,5 @@
 internal import Logging
+internal import Metrics
 internal import Modules
 internal import Reactor
 internal import Wire
@@ -22,6 +23,8 @@ final class RegistrarDriver {
     private final class Job {
         let wish: Wish
         var attempts = 0
+        /// When the present attempt began, in nanoseconds of the monotonic clock.
+        var began: UInt64 = 0
         var operation: (any Cancellable)?
         var timer: LoopTimer?
         /// What is wanted as soon as this is over.
@@ -47,6 +50,7 @@ final class RegistrarDriver {
     private let loop: EventLoop
     private let registrar: any Registrar
     private let logger: Logger
+    private(set) var figures = RegistrarFigures()
     private var jobs: [Name: Job] = [:]
     /// Wishes that came before the registrar was reset.
     private var early: [Wish]? = []
@@ -60,6 +64,11 @@ final class RegistrarDriver {
         self.registrar = registrar
         self.logger = logger
     }
+
+    var label: String { self.registrar.label }
+
+    /// Whether the last action failed.
+    var isFailing: Bool { self.lastFailure != nil }
 
     func start() {
         var hasAnswer = false
@@ -119,6 +128,7 @@ final class RegistrarDriver {
 
     private func attempt(_ job: Job) {
         job.attempts += 1
+        job.began = EventLoop.nanoseconds
         job.timer?.close()
         job.timer = nil
         var hasAnswer = false
@@ -140,6 +150,7 @@ final class RegistrarDriver {
 
     private func answered(_ job: Job, _ result: Result<Void, RegistrarError>) {
         let name = Self.name(of: job.wish)
+        self.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- job.began)
         self.note(result, "\(Self.verb(job.wish)) '\(name)'")
         if let next = job.next {
             self.jobs[name] = nil
@@ -184,6 +195,7 @@ final class RegistrarDriver {
             if self.lastFailure != nil { self.logger.notice("the registrar \(self.registrar.label) works again") }
             self.lastFailure = nil
         case .failure(let error):
+            self.figures.failures.add()
             let text = "the registrar \(self.registrar.label) cannot \(what): \(error.reason)"
             // What fails again and again in the same way is said once.
             if text == self.lastFailure { self.logger.debug("\(text)") } else { self.logger.error("\(text)") }

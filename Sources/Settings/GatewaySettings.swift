@@ -17,6 +17,9 @@ package struct GatewayOptions: Sendable {
     package var tlsCertificate: String?
     package var tlsKey: String?
     package var acceptProxyProtocol: [String] = []
+    package var metrics: String?
+    package var metricsPerName = false
+    package var allowsInsecureMetrics = false
 
     package init() {}
 }
@@ -57,6 +60,8 @@ package struct GatewaySettings: Sendable {
     package let proxies: [Network]
     /// The same for connections to the unix sockets of names.
     package let socketsAreProxied: Bool
+    /// Nil: they are shown nowhere.
+    package let metrics: MetricsSettings?
 
     /// Finds everything that is wrong, not only the first of it.
     package init(_ options: GatewayOptions) throws(SettingsErrors) {
@@ -85,6 +90,7 @@ package struct GatewaySettings: Sendable {
         self.probesBackends = reader.boolean("probe") ?? false
         self.tlsFiles = reader.tlsFiles()
         (self.proxies, self.socketsAreProxied) = reader.proxies(sockets)
+        self.metrics = reader.metrics()
         problems.attempt { () throws(SettingsError) in try reader.section?.finish() }
         try problems.throwIfAny()
     }
@@ -301,6 +307,25 @@ private struct Reader {
             }
         }
         return (networks, haveSockets)
+    }
+
+    func metrics() -> MetricsSettings? {
+        let isPerName = self.boolean("metrics-per-name") ?? false || self.options.metricsPerName
+        let isOpen = self.boolean("metrics-insecure-ok") ?? false || self.options.allowsInsecureMetrics
+        guard let text = self.text("metrics", or: self.options.metrics) else {
+            if isPerName {
+                self.problems.add(
+                    self.place("metrics-per-name", self.options.metricsPerName), "has no meaning without metrics")
+            }
+            return nil
+        }
+        var metrics: MetricsSettings?
+        self.problems.attempt { () throws(SettingsError) in
+            metrics = try MetricsSettings(
+                text, isPerName: isPerName, isOpen: isOpen,
+                place: self.place("metrics", self.options.metrics != nil))
+        }
+        return metrics
     }
 
     func tlsFiles() -> (certificate: String, key: String)? {

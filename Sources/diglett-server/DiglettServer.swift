@@ -98,6 +98,20 @@ struct DiglettServer: ParsableCommand {
             valueName: "network|unix"))
     var acceptProxyProtocol: [String] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "Where to show metrics to Prometheus, http://HOST:PORT/metrics. (default: nowhere)",
+            valueName: "host:port|unix:path"))
+    var metrics: String?
+
+    @Flag(name: .customLong("metrics-per-name"), help: "Show metrics of each name, too.")
+    var metricsPerName = false
+
+    @Flag(
+        name: .customLong("metrics-insecure-ok"),
+        help: "Let --metrics listen on more than loopback addresses, though everybody can read what is shown there.")
+    var allowsInsecureMetrics = false
+
     /// What the command line says, for the gateway and for its subcommands.
     var options: GatewayOptions {
         var options = GatewayOptions()
@@ -116,6 +130,9 @@ struct DiglettServer: ParsableCommand {
         options.tlsCertificate = self.tlsCert
         options.tlsKey = self.tlsKey
         options.acceptProxyProtocol = self.acceptProxyProtocol
+        options.metrics = self.metrics
+        options.metricsPerName = self.metricsPerName
+        options.allowsInsecureMetrics = self.allowsInsecureMetrics
         return options
     }
 

@@ -1,0 +1,57 @@
+import Glibc
+internal import Settings
+
+/// What the process costs, as Prometheus' client libraries name it
+/// (https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics).
+struct ProcessFigures {
+    let cpuSeconds: Double
+    let residentBytes: Int
+    let virtualBytes: Int
+    let openDescriptors: Int
+    let mostDescriptors: Int
+    /// Since 1970.
+    let startSeconds: Double
+
+    /// Looks now.
+    init() {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        self.cpuSeconds = [usage.ru_utime, usage.ru_stime].reduce(0) {
+            $0 + Double($1.tv_sec) + Double($1.tv_usec) / 1e6
+        }
+        // proc(5), /proc/pid/statm: pages, the size first and then what is resident.
+        let pages = Self.words("/proc/self/statm").prefix(2).compactMap { Int($0) }
+        let pageSize = max(sysconf(CInt(_SC_PAGESIZE)), 1)
+        (self.virtualBytes, self.residentBytes) = pages.count == 2 ? (pages[0] * pageSize, pages[1] * pageSize) : (0, 0)
+        // One of them is that of the directory itself.
+        self.openDescriptors = max(((try? FileAccess.list("/proc/self/fd")) ?? []).count - 1, 0)
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        self.mostDescriptors = Int(clamping: limit.rlim_cur)
+        self.startSeconds = Self.start
+    }
+
+    /// The same as long as the process runs: whoever collects it takes a change for a restart.
+    private static let start: Double = {
+        // proc(5), /proc/pid/stat: the 22nd word, in ticks since the machine booted. The second, the program's name,
+        // may hold anything, but ends with the last parenthesis.
+        let words = Self.words("/proc/self/stat", after: ")")
+        let boot = Self.text("/proc/stat").split(separator: "\n").first { $0.hasPrefix("btime ") }
+        let ticks = Double(max(sysconf(CInt(_SC_CLK_TCK)), 1))
+        guard words.count > 19, let started = Double(words[19]), let boot, let seconds = Double(boot.dropFirst(6))
+        else {
+            return Double(time(nil))
+        }
+        return seconds + started / ticks
+    }()
+
+    private static func text(_ path: String) -> String {
+        String(decoding: (try? FileAccess.read(path, most: 1 << 20)) ?? [], as: UTF8.self)
+    }
+
+    private static func words(_ path: String, after mark: Character? = nil) -> [Substring] {
+        let text = Self.text(path)
+        let start = mark.flatMap { text.lastIndex(of: $0) }.map { text.index(after: $0) } ?? text.startIndex
+        return text[start...].split { $0 == " " || $0 == "\n" }
+    }
+}
