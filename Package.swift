@@ -107,8 +107,8 @@ let package = Package(
         tests(
             "ProgramTests",
             [
-                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings", "Web",
-                "Wire", logging,
+                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Relay", "Settings",
+                "Tunnel", "Web", "Wire", logging,
             ]),
     ],
     swiftLanguageModes: [.v6],

@@ -26,7 +26,7 @@ struct GatewayFigures {
     var granted = (used: 0, limit: 0)
     var plan: ResourcePlan
     var registrars: [RegistrarState] = []
-    /// Of the names that are held now.
+    /// Of the names that are held now, in no order.
     var traffic: [(name: Name, traffic: Traffic)] = []
 }
 
@@ -48,7 +48,6 @@ extension GatewayServer {
             }
         }
         figures.agents = identities.count
-        figures.traffic.sort { $0.name.text < $1.name.text }
         figures.strangers = self.admission.strangerCount
         figures.visitors = self.visitors.count
         figures.penalties = self.admission.penaltyCount(now: self.loop.now)

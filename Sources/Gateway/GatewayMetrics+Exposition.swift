@@ -91,11 +91,12 @@ extension GatewayMetrics {
     }
 
     private static func writeTraffic(_ text: inout Exposition, _ figures: GatewayFigures) {
+        let all = figures.traffic.sorted { $0.name.text < $1.name.text }
         text.begin("diglett_name_streams", .gauge, "Streams of visitors of a name.")
-        for (name, traffic) in figures.traffic { text.sample(traffic.streams, ["name": name.text]) }
+        for (name, traffic) in all { text.sample(traffic.streams, ["name": name.text]) }
         text.begin(
             "diglett_name_bytes_total", .counter, "Bytes that were carried for a name since it was registered.")
-        for (name, traffic) in figures.traffic { Self.write(&text, traffic, name: name.text) }
+        for (name, traffic) in all { Self.write(&text, traffic, name: name.text) }
     }
 
     private static func writeLimits(_ text: inout Exposition, _ figures: GatewayFigures) {

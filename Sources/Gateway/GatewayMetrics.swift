@@ -1,6 +1,6 @@
 internal import Metrics
 internal import Reactor
-internal import Relay
+package import Relay
 internal import Tunnel
 internal import Wire
 
@@ -47,8 +47,8 @@ enum VisitorResult: Hashable, CaseIterable {
 }
 
 /// How a stream or a link ended: by whom, and why.
-struct Ending: Hashable {
-    enum Side: String {
+package struct Ending: Hashable, Sendable {
+    package enum Side: String, Sendable {
         case agent, gateway, visitor
         /// The connection between agent and gateway.
         case network
@@ -56,20 +56,20 @@ struct Ending: Hashable {
         case both
     }
 
-    let side: Side
+    package let side: Side
     /// A slug of ``ErrorCode`` or one of ours.
-    let reason: String
+    package let reason: String
 
     private static let other = "other"
 
-    init(_ side: Side, _ reason: String) {
+    package init(_ side: Side, _ reason: String) {
         self.side = side
         self.reason = reason
     }
 
     private init(_ side: Side, _ code: ErrorCode) { self.init(side, code.description) }
 
-    init(_ end: StreamEnd) {
+    package init(_ end: StreamEnd) {
         switch end {
         case .finished: self.init(.both, "finished")
         case .failed: self.init(.visitor, "socket-error")
@@ -78,7 +78,7 @@ struct Ending: Hashable {
         }
     }
 
-    init(_ end: LinkEnd) {
+    package init(_ end: LinkEnd) {
         switch end {
         case .closedByPeer: self.init(.agent, "closed")
         case .failed: self.init(.network, "socket-error")
@@ -91,16 +91,16 @@ struct Ending: Hashable {
     }
 
     /// What is counted instead of a code that a peer has made up.
-    var other: Ending { Ending(self.side, Self.other) }
+    package var other: Ending { Ending(self.side, Self.other) }
 
-    static let ofStreams: [Ending] = {
+    package static let ofStreams: [Ending] = {
         let codes = ErrorCode.all.filter { (1...31).contains($0.rawValue) }
         return [Ending(.both, "finished"), Ending(.visitor, "socket-error")]
             + (codes.map { Ending(.agent, $0) } + [Ending(.agent, Self.other)])
             + ((codes + [.dead, .revoked]).map { Ending(.gateway, $0) } + [Ending(.gateway, Self.other)])
     }()
 
-    static let ofLinks: [Ending] = {
+    package static let ofLinks: [Ending] = {
         let codes = ErrorCode.all.filter { $0 == .none || (32...63).contains($0.rawValue) }
         let own = codes + [.loginRefused, .notLoopback, .overloaded, .internalError]
         return [Ending(.network, "socket-error"), Ending(.agent, "closed")]
