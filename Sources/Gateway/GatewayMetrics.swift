@@ -10,6 +10,7 @@ enum ArrivalResult: String, CaseIterable {
     /// Its source is kept out for what it did.
     case penalty
     case noRoom = "no-room"
+    case gone
 }
 
 /// What became of a visitor's connection.

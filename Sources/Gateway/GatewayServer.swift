@@ -350,7 +350,11 @@ package final class GatewayServer {
 
 extension GatewayServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        guard let peer = stream.peerAddress, self.hasRoomForSession() else {
+        guard let peer = stream.peerAddress else {
+            self.metrics.arrived(.gone)
+            return stream.reset()
+        }
+        guard self.hasRoomForSession() else {
             self.metrics.arrived(.noRoom)
             return stream.reset()
         }

@@ -532,6 +532,7 @@ class Shipped(MetricsTest):
             documented[name] = (kind, set(re.findall("`([a-z]+)`", words)))
         self.assertEqual(documented, {name: (kind, labels.get(name, set())) for name, kind in scrape.types.items()})
         # Values of labels that are spelt out there are those that are shown.
-        for name, label in (("diglett_visitors_total", "result"), ("diglett_logins_total", "result")):
-            for (_, value), in scrape.all(name):
-                self.assertIn(f"`{value}`", section, f"{name}: {label}")
+        for name in ("visitors_total", "logins_total", "agent_connections_total", "names", "limit", "links"):
+            row = re.search(rf"^\| `diglett_{name}` .*$", section, re.MULTILINE).group()
+            for (_, value), in scrape.all(f"diglett_{name}"):
+                self.assertIn(f"`{value}`", row)
