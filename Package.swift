@@ -44,6 +44,7 @@ let package = Package(
             name: "COpenSSL", path: "Shims/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(
             name: "CCurl", path: "Shims/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CNotify", path: "Shims/CNotify"),
 
         // Header-only C++: needs Debian's libtomlplusplus-dev.
         .target(name: "CTOML", path: "Shims/CTOML"),
@@ -63,6 +64,7 @@ let package = Package(
         driver("Reactor", ["CUV", "Bytes"]),
         driver("Secure", ["COpenSSL", "Bytes"]),
         driver("Web", ["CCurl", "Reactor"]),
+        driver("Supervision", ["CNotify", "Reactor", logging]),
         driver("Relay", ["Bytes", "Metrics", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Console"),
         driver("Control", ["Reactor"]),
@@ -73,23 +75,26 @@ let package = Package(
             "Gateway",
             [
                 "Admission", "Control", "Metrics", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure",
-                "Settings", "Timing",
-                "Tunnel", "Web", "Wire", logging,
+                "Settings", "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
             "Agent",
             [
-                "AgentCore", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Timing", "Tunnel", "Wire",
-                logging,
+                "AgentCore", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision", "Timing",
+                "Tunnel", "Wire", logging,
             ]),
 
         .executableTarget(
             name: "diglett-server",
-            dependencies: ["Console", "Explain", "Gateway", "Journal", "Settings", arguments, logging],
+            dependencies: [
+                "Console", "Control", "Explain", "Gateway", "Journal", "Settings", "Supervision", arguments, logging,
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "diglett",
-            dependencies: ["Agent", "AgentCore", "Console", "Explain", "Journal", "Settings", arguments, logging],
+            dependencies: [
+                "Agent", "AgentCore", "Console", "Explain", "Journal", "Settings", "Supervision", arguments, logging,
+            ],
             swiftSettings: strict),
 
         tests("WireTests", ["Bytes", "Wire"]),
@@ -98,9 +103,11 @@ let package = Package(
         tests("MetricsTests", ["Metrics"]),
         tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Wire"]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
+        tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         .testTarget(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
+        tests("SupervisionTests", ["Reactor", "Supervision", logging]),
         tests("SecureTests", ["Bytes", "Secure"]),
         tests("ModuleTests", ["Modules", "Reactor", "Settings", "Web", "Wire", logging]),
         tests("SettingsTests", ["ProxyProtocol", "Settings", "Wire"]),
@@ -108,7 +115,7 @@ let package = Package(
             "ProgramTests",
             [
                 "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Relay", "Settings",
-                "Tunnel", "Web", "Wire", logging,
+                "Supervision", "Tunnel", "Web", "Wire", logging,
             ]),
     ],
     swiftLanguageModes: [.v6],

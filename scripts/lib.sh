@@ -1,5 +1,5 @@
 # Shared by the scripts of this directory: where the project is, and what it needs on a Debian machine.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -56,3 +56,8 @@ need_build() {
     need libcurl4-openssl-dev libtomlplusplus-dev libuv1-dev libssl-dev pkg-config
     need_swift
 }
+
+# How the programs are built that are shipped, and tested end to end: they need no Swift where they run, look for no
+# library beside themselves, all that the loader fills in is read-only once they run, and they have no build ID, which
+# would be another with each build.
+shipped=(-c release --static-swift-stdlib --disable-local-rpath -Xlinker -z -Xlinker now -Xlinker --build-id=none)

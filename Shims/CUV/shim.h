@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -60,6 +61,21 @@ static inline int cuv_peer_credentials(int fd, int *process, unsigned *user) {
 
 /* SOCK_STREAM is an enum in glibc, which Swift gives another type than getsockopt(2) does. */
 static inline int cuv_stream_type(void) { return SOCK_STREAM; }
+
+/* A unix socket with a name: its descriptor, or a libuv code. uv_pipe_bind would do the same, but then the file is
+   removed with the handle, also when another process goes on listening. */
+static inline int cuv_unix_socket(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length >= sizeof address.sun_path) return UV_ENAMETOOLONG;
+    memcpy(address.sun_path, path, length);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -errno;
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
 
 /* Whether close() sends RST and drops what is queued (socket(7), SO_LINGER with a zero time) or ends in order. */
 static inline int cuv_reset_on_close(int fd, int on) {

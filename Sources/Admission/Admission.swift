@@ -123,6 +123,18 @@ package struct Admission: Sendable {
     /// Sources that have a penalty to serve, also one that is too short to be enforced.
     package func penaltyCount(now: Milliseconds) -> Int { self.penalties.values.count { $0 > now } }
 
+    /// Penalties that are enforced, with what is left of each.
+    package func penalties(now: Milliseconds) -> [(Source, Milliseconds)] {
+        self.penalties.filter { $0.value >= now + self.limits.enforcedFrom }.map { ($0.key, $0.value - now) }
+    }
+
+    /// Forgets the penalties of the sources for which it holds; false when there are none.
+    package mutating func forgive(_ holds: (Source) -> Bool) -> Bool {
+        let count = self.penalties.count
+        self.penalties = self.penalties.filter { !holds($0.key) }
+        return self.penalties.count < count
+    }
+
     /// Milliseconds that a source still has to serve.
     package func penalty(of source: Source, now: Milliseconds) -> Milliseconds {
         guard let until = self.penalties[source], until > now else { return 0 }

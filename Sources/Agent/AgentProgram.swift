@@ -4,6 +4,7 @@ package import Reactor
 internal import Relay
 internal import Secure
 package import Settings
+package import Supervision
 internal import Timing
 internal import Tunnel
 internal import Wire
@@ -25,11 +26,15 @@ package final class AgentProgram {
     private static let dialMilliseconds: UInt64 = 15_000
     private static let drainMilliseconds: UInt64 = 30_000
     private static let sleepThreshold: Int64 = 2_000
+    /// What has to be done each second is late by so much only when something hangs.
+    private static let mostTickPause: UInt64 = 10_000
 
     private let loop: EventLoop
     private let settings: AgentSettings
     private let logger: Logger
     private let printer: EventPrinter
+    private let ready: ReadyActions
+    private let manager: ServiceManager
     private let ask: Question?
     private let version: LinkProtocol
     private let buffers = RelayBuffers()
@@ -46,6 +51,7 @@ package final class AgentProgram {
     private var retryTimer: LoopTimer?
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
+    private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
     private var noise: TokenBucket
     private var ending = Ending.running
@@ -55,53 +61,31 @@ package final class AgentProgram {
     /// Why the program ended.
     package private(set) var exit = ExitReason.stopped
 
-    /// - Parameter ask: how to ask about an unknown key; nil without a terminal.
+    /// - Parameters:
+    ///   - ask: how to ask about an unknown key; nil without a terminal.
+    ///   - manager: nil: nobody started us who wants to hear of it.
     package init(
-        loop: EventLoop, settings: AgentSettings, logger: Logger, ask: Question?
+        loop: EventLoop, settings: AgentSettings, logger: Logger, ask: Question?, manager: ServiceManager? = nil
     ) throws(SettingsError) {
         self.loop = loop
+        self.tickedAt = loop.now
         self.settings = settings
         self.logger = logger
+        self.manager = manager ?? .absent(loop: loop, logger: logger)
         self.ask = ask
         self.printer = EventPrinter(format: settings.output)
+        self.ready = ReadyActions(loop: loop, settings: settings, logger: logger)
         self.state = try StateDirectory(path: settings.stateDirectory)
-        let key = try Self.instanceKey(self.state)
+        let credentials = try AgentCredentials(settings: settings, state: self.state)
+        self.version = credentials.version
+        self.login = credentials.login
         // Each stream is a connection to a backend.
         _ = DescriptorLimit.raise()
-        for pin in settings.pins where Pin(pin) == nil {
-            throw SettingsError("pin", "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
-        }
-        let identity = try AgentKey.load(self.state)
-        if settings.version1 {
-            self.version = .version1
-        } else {
-            do throws(SecurityError) {
-                let context = try TLSContext.client(
-                    identity: identity, trustsSystemRoots: settings.pins.isEmpty,
-                    applicationProtocol: WireConstant.applicationProtocol)
-                self.version = .version2(context, serverName: settings.gateway.host)
-            } catch { throw SettingsError("TLS", error.description) }
-        }
-        self.login = Login(
-            method: !settings.token.isEmpty ? .token : identity == nil ? .instance : .certificate, instanceKey: key,
-            run: SecureRandom.integer(),
-            token: settings.token)
         self.backends = settings.exposes.map { Backend($0) }
         self.machine = AgentMachine(
             wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
         self.budget = ByteBudget(limit: 256 * 1024 * 1024)
         self.noise = TokenBucket(burst: 20, perSecond: 5, now: loop.now)
-    }
-
-    private static func instanceKey(_ state: StateDirectory) throws(SettingsError) -> [UInt8] {
-        let key = try state.readOrMake("instance.key", most: 1_024) { SecureRandom.bytes(Login.instanceKeySize) }
-        guard key.count == Login.instanceKeySize else {
-            throw SettingsError(
-                state.file("instance.key"),
-                "has \(key.count) bytes instead of \(Login.instanceKeySize); without it a new one is made, "
-                    + "and an open gateway will take this for another agent")
-        }
-        return key
     }
 
     /// Starts dialling. Afterwards run the loop.
@@ -123,7 +107,18 @@ package final class AgentProgram {
                 """)
         }
         self.perform(self.machine.started())
+        // Whatever waits for this service at the boot must not wait for a gateway that is away.
+        self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
     }
+
+    private var status: String {
+        let streams = self.hasStopped || self.isDraining ? self.streamCount : nil
+        return AgentStatus(gateway: self.settings.gateway, progress: self.machine.progress, draining: streams)
+            .description
+    }
+
+    /// Whether the work is done that must be done each second.
+    private var isWell: Bool { self.hasStopped || self.loop.now - self.tickedAt < Self.mostTickPause }
 
     // MARK: - Performing what the machine asks for
 
@@ -203,6 +198,7 @@ package final class AgentProgram {
             self.logger.info(
                 "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)")
             self.printer.print(.registered(name: wish.name.text, address: nil, port: nil, backend: backend.description))
+            self.ready.registered(wish.name, at: "")
             return
         }
         let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
@@ -210,6 +206,7 @@ package final class AgentProgram {
         self.printer.print(
             .registered(
                 name: wish.name.text, address: shown, port: port == 0 ? nil : port, backend: backend.description))
+        self.ready.registered(wish.name, at: shown)
     }
 
     /// A gateway that listens on all of its addresses is reached at the one that we have dialled.
@@ -225,6 +222,9 @@ package final class AgentProgram {
     // MARK: - Time and the end
 
     private func tick() {
+        self.tickedAt = self.loop.now
+        self.manager.setStatus(self.status)
+        self.manager.tick()
         let suspended = EventLoop.suspendedMilliseconds
         let slept = suspended - self.suspended > Self.sleepThreshold
         self.suspended = suspended
@@ -256,6 +256,7 @@ package final class AgentProgram {
         guard streams > 0 else { return self.perform(self.machine.stopRequested()) }
         self.logger.info("stopping when \(streams) streams are done; a second signal cuts them")
         self.ending = .draining(until: self.loop.now + Self.drainMilliseconds)
+        self.manager.stopping(status: self.status)
         // No next link: the streams of a former one are all that is waited for.
         self.connector?.cancel()
         self.connector = nil
@@ -288,8 +289,11 @@ package final class AgentProgram {
 
     private func stop(_ reason: ExitReason, _ text: String) {
         guard !self.hasStopped else { return }
+        let isNews = !self.isDraining
         self.ending = .stopped
+        if isNews { self.manager.stopping(status: reason == .stopped ? "stopping" : text) }
         self.exit = reason
+        self.ready.close()
         if reason != .stopped {
             self.logger.error("\(text) (diglett explain \(reason.rawValue))")
             self.printer.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))

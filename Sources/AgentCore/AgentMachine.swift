@@ -53,6 +53,14 @@ package struct AgentMachine: Sendable {
         case stop(ExitReason, String)
     }
 
+    /// How far it has come, for people.
+    package enum Progress: Equatable, Sendable {
+        case connecting
+        /// Until the next attempt.
+        case waiting
+        case connected(names: Int)
+    }
+
     private static let firstWait: Milliseconds = 1_000
     private static let mostWait: Milliseconds = 60_000
     private static let steadyAfter: Milliseconds = 60_000
@@ -66,6 +74,8 @@ package struct AgentMachine: Sendable {
     private var failures = 0
     /// Exposures that were registered at least once: a name that was ours and is taken now may come back.
     private var wasRegistered: Set<UInt16> = []
+    /// Exposures that are reachable now.
+    private var reachable: Set<UInt16> = []
     /// When to ask again for names that are missing.
     private var askAgain: [UInt16: Milliseconds] = [:]
     /// The gateway's word on when to come back, in seconds.
@@ -79,6 +89,14 @@ package struct AgentMachine: Sendable {
 
     package func wish(of exposure: UInt16) -> Wish? {
         Int(exposure) < self.wishes.count ? self.wishes[Int(exposure)] : nil
+    }
+
+    package var progress: Progress {
+        switch self.state {
+        case .idle, .dialling, .linked, .stopped: .connecting
+        case .up: .connected(names: self.reachable.count)
+        case .waiting: .waiting
+        }
     }
 
     package mutating func started() -> Action {
@@ -117,6 +135,7 @@ package struct AgentMachine: Sendable {
                     + "start another agent for the rest")
         }
         self.state = .up(since: now)
+        self.reachable = []
         self.askAgain = [:]
         return .register(self.wishes.indices.map { self.request(UInt16($0)) })
     }
@@ -126,8 +145,10 @@ package struct AgentMachine: Sendable {
         guard let wish = self.wish(of: answer.exposure) else { return .none }
         guard answer.code != .none else {
             self.wasRegistered.insert(answer.exposure)
+            self.reachable.insert(answer.exposure)
             return .announce(wish, port: answer.port, address: PeerText.escaped(answer.text))
         }
+        self.reachable.remove(answer.exposure)
         let text = answer.text.isEmpty ? "\(answer.code)" : PeerText.escaped(answer.text)
         switch answer.code {
         case .drain:
@@ -183,6 +204,7 @@ package struct AgentMachine: Sendable {
         if case .stopped = self.state { return .none }
         if self.once { return self.stop(.unavailable, text) }
         self.state = .waiting
+        self.reachable = []
         let ceiling = min(Self.mostWait, Self.firstWait << Milliseconds(min(self.failures, 6)))
         self.failures += 1
         let wait = random % (ceiling + 1) + Milliseconds(self.retryAfterSeconds) * 1_000

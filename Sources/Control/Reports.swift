@@ -1,4 +1,4 @@
-/// What a gateway tells of itself. Times are RFC 3339 in UTC, durations seconds.
+/// What a gateway tells of itself.
 package struct GatewayReport: Codable, Equatable, Sendable {
     package struct Registrar: Codable, Equatable, Sendable {
         package let name: String
@@ -18,7 +18,8 @@ package struct GatewayReport: Codable, Equatable, Sendable {
     package let process: Int32
     /// `running` or `draining`.
     package let state: String
-    package let since: String
+    /// How long it has been so.
+    package let seconds: Int
     package let listening: [String]
     package let pin: String
     /// How agents are known.
@@ -32,14 +33,14 @@ package struct GatewayReport: Codable, Equatable, Sendable {
     package let registrars: [Registrar]
 
     package init(
-        version: String, process: Int32, state: String, since: String, listening: [String], pin: String,
+        version: String, process: Int32, state: String, seconds: Int, listening: [String], pin: String,
         authentication: String, agents: Int, links: Int, names: Int, streams: Int, visitors: Int, logLevel: String,
         registrars: [Registrar]
     ) {
         self.version = version
         self.process = process
         self.state = state
-        self.since = since
+        self.seconds = seconds
         self.listening = listening
         self.pin = pin
         self.authentication = authentication
@@ -53,7 +54,7 @@ package struct GatewayReport: Codable, Equatable, Sendable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case version, process, state, since, listening, pin, authentication, agents, links, names, streams, visitors
+        case version, process, state, seconds, listening, pin, authentication, agents, links, names, streams, visitors
         case logLevel = "log-level"
         case registrars
     }
@@ -66,18 +67,19 @@ package struct LinkReport: Codable, Equatable, Sendable {
     package let peer: String
     /// 1 or 2.
     package let `protocol`: Int
-    package let since: String
+    /// How long it has been so.
+    package let seconds: Int
     package let names: [String]
     package let streams: Int
 
     package init(
-        link: UInt64, agent: String, peer: String, protocol: Int, since: String, names: [String], streams: Int
+        link: UInt64, agent: String, peer: String, protocol: Int, seconds: Int, names: [String], streams: Int
     ) {
         self.link = link
         self.agent = agent
         self.peer = peer
         self.protocol = `protocol`
-        self.since = since
+        self.seconds = seconds
         self.names = names
         self.streams = streams
     }
@@ -92,11 +94,12 @@ package struct ExposureReport: Codable, Equatable, Sendable {
     package let socket: String?
     /// False while the registrars publish it or its backend is waited for.
     package let published: Bool
-    package let since: String
+    /// How long it has been so.
+    package let seconds: Int
     package let streams: Int
 
     package init(
-        name: String, agent: String, link: UInt64, address: String?, socket: String?, published: Bool, since: String,
+        name: String, agent: String, link: UInt64, address: String?, socket: String?, published: Bool, seconds: Int,
         streams: Int
     ) {
         self.name = name
@@ -105,7 +108,7 @@ package struct ExposureReport: Codable, Equatable, Sendable {
         self.address = address
         self.socket = socket
         self.published = published
-        self.since = since
+        self.seconds = seconds
         self.streams = streams
     }
 }
@@ -119,5 +122,56 @@ package struct BarReport: Codable, Equatable, Sendable {
     package init(network: String, seconds: Int?) {
         self.network = network
         self.seconds = seconds
+    }
+}
+
+/// A visitor's connection.
+package struct StreamReport: Codable, Equatable, Sendable {
+    package let name: String
+    package let agent: String
+    package let link: UInt64
+    /// Nil where nobody knows it: behind a unix socket.
+    package let visitor: String?
+    package let seconds: Double
+    package let bytesToBackend: UInt64
+    package let bytesToVisitor: UInt64
+
+    package init(
+        name: String, agent: String, link: UInt64, visitor: String?, seconds: Double, bytesToBackend: UInt64,
+        bytesToVisitor: UInt64
+    ) {
+        self.name = name
+        self.agent = agent
+        self.link = link
+        self.visitor = visitor
+        self.seconds = seconds
+        self.bytesToBackend = bytesToBackend
+        self.bytesToVisitor = bytesToVisitor
+    }
+
+    private enum CodingKeys: String, CodingKey {
+        case name, agent, link, visitor, seconds
+        case bytesToBackend = "bytes-to-backend"
+        case bytesToVisitor = "bytes-to-visitor"
+    }
+}
+
+/// What somebody who watches streams hears.
+package struct StreamNews: Codable, Equatable, Sendable {
+    package enum Event: String, Codable, Sendable {
+        /// It was there when the watch began.
+        case running
+        case opened, closed
+    }
+
+    package let event: Event
+    package let stream: StreamReport
+    /// Why it was closed.
+    package let reason: String?
+
+    package init(_ event: Event, _ stream: StreamReport, reason: String? = nil) {
+        self.event = event
+        self.stream = stream
+        self.reason = reason
     }
 }

@@ -36,7 +36,7 @@ extension Explanations {
                 "the gateway does not know the agent, or no longer",
                 "at the login, and later when the right is withdrawn",
                 "Check the token; the first of these counts: -t, --token-file, the configuration file, the line of "
-                    + "-g, DIGLETT_TOKEN. Only the gateway's log has the reason: 'login from ADDRESS refused: REASON'. "
+                    + "-g, the credential 'token', DIGLETT_TOKEN. Only the gateway's log has the reason: 'login from ADDRESS refused: REASON'. "
                     + "There, 'diglett-server agent list' shows who is expired or disabled, and 'agent rotate NAME' "
                     + "makes a new token."
             )

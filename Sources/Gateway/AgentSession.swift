@@ -1,4 +1,5 @@
 internal import Admission
+internal import Control
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -28,7 +29,7 @@ final class AgentSession {
     let id: UInt64
     let source: Source
     let connection: LinkConnection
-    private let peer: SocketAddress
+    let peer: SocketAddress
     private let probes: BackendProbes
     private unowned let gateway: GatewayServer
     private var state = State.stranger
@@ -278,6 +279,7 @@ final class AgentSession {
         self.connection.measure(key, for: exposure.meter, arrival: visitor.arrival)
         let edge = self.connection.attach(key, exposure: exposure.number, visitor: address, socket: stream)
         if let first { edge.send(first: first) }
+        self.gateway.control?.tell(StreamNews(.opened, self.report(of: edge)))
     }
 
     private func name(of number: UInt16) -> String {
@@ -286,6 +288,22 @@ final class AgentSession {
 
     private func roomAppeared() {
         for exposure in self.exposures { exposure.resume() }
+    }
+
+    // MARK: - What the operator asks for
+
+    func report(of edge: Edge) -> StreamReport {
+        StreamReport(
+            name: self.name(of: edge.exposure), agent: self.identity?.id ?? "", link: self.id,
+            visitor: edge.visitor.family == 0 ? nil : edge.visitor.description,
+            seconds: Double(self.connection.loop.now - edge.openedAt) / 1_000, bytesToBackend: 0, bytesToVisitor: 0)
+    }
+
+    /// Ends the link; the agent may come back.
+    func kick() {
+        let exposures = self.exposures
+        for exposure in exposures { self.drop(exposure) }
+        self.connection.end(.drain, retryAfterSeconds: 1, text: "the gateway's operator ended the link")
     }
 
     // MARK: - The end
@@ -393,6 +411,7 @@ extension AgentSession: LinkConnectionDelegate {
         self.gateway.metrics.streamClosed(end)
         if let source = self.visitors.removeValue(forKey: edge.key) { self.gateway.visitors.left(source) }
         let name = self.name(of: edge.exposure)
+        self.gateway.control?.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))
         switch end {
         case .finished: self.gateway.logger.debug("visitor \(edge.visitor) of '\(name)' done")
         case .failed(let error): self.gateway.logger.debug("visitor \(edge.visitor) of '\(name)': \(error)")

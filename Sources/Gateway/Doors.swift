@@ -1,13 +1,19 @@
 internal import Logging
 internal import Reactor
 internal import Settings
+internal import Supervision
 
 /// The listeners for agents.
 final class Doors {
     private struct Door {
         let listener: SocketListener
         let isVersion1: Bool
+        var isInherited = false
     }
+
+    /// What sockets for agents are called that the service manager hands over (FileDescriptorName=).
+    static let socketName = "agents"
+    static let version1SocketName = "agents-v1"
 
     private let loop: EventLoop
     private let logger: Logger
@@ -20,23 +26,63 @@ final class Doors {
         self.settings = settings
     }
 
-    /// Listens where the settings say; agents come to `delegate`.
-    func open(_ delegate: any SocketListenerDelegate) throws(GatewayError) {
-        for hostPort in self.settings.listen {
+    /// Listens on what was handed over, and where the settings say; agents come to `delegate`.
+    ///
+    /// Sockets that were handed over take the place of the addresses by default. Where the operator has written out
+    /// addresses, those that no such socket has are listened on as well: one that was left alone would let agents wait
+    /// in its backlog for ever.
+    func open(
+        _ delegate: any SocketListenerDelegate, inherited: InheritedSockets
+    ) throws(GatewayError) {
+        for (name, isVersion1) in [(Self.socketName, false), (Self.version1SocketName, true)] {
+            for socket in inherited.take(name) { try self.adopt(socket, isVersion1: isVersion1, delegate) }
+        }
+        let isReplaced = self.settings.listensByDefault && self.doors.contains { !$0.isVersion1 }
+        for hostPort in isReplaced ? [] : self.settings.listen {
             try self.open(hostPort, isVersion1: false, option: "listen", delegate)
         }
         for hostPort in self.settings.listenVersion1 {
             try self.open(hostPort, isVersion1: true, option: "listen-v1", delegate)
         }
         for door in self.doors {
-            self.logger.info("listening for agents\(door.isVersion1 ? " of version 1" : "") on \(door.listener.place)")
+            self.logger.info(
+                """
+                listening for agents\(door.isVersion1 ? " of version 1" : "") on \(door.listener.place)\
+                \(door.isInherited ? " (inherited)" : "")
+                """)
         }
-        guard !self.settings.listenVersion1.isEmpty else { return }
+        guard self.doors.contains(where: \.isVersion1) else { return }
         self.logger.warning(
             """
             version 1 is on: whoever is between an agent and this gateway can read and change everything and take the \
             agent's place, and its tokens are as good as public; move agents to version 2 (docs/version-1.md)
             """)
+    }
+
+    private func adopt(
+        _ socket: InheritedSockets.Socket, isVersion1: Bool, _ delegate: any SocketListenerDelegate
+    ) throws(GatewayError) {
+        let listener: SocketListener
+        do throws(UVError) { listener = try SocketListener(loop: self.loop, adopting: socket.descriptor) } catch {
+            throw GatewayError(.listen, "the inherited socket '\(socket.name)' cannot be used: \(error)")
+        }
+        listener.delegate = delegate
+        self.doors.append(Door(listener: listener, isVersion1: isVersion1, isInherited: true))
+        guard let address = listener.address else {
+            throw GatewayError(
+                .configuration, "the inherited socket '\(socket.name)', \(listener.place), is none of TCP")
+        }
+        guard !isVersion1 || self.settings.allowsInsecureVersion1 || address.isLoopback else {
+            throw GatewayError(
+                .configuration,
+                "the inherited socket '\(socket.name)', \(address), is on no loopback address, and version 1 is not safe "
+                    + "on a network: let agents come through a tunnel of their own, or write out v1-insecure-ok")
+        }
+    }
+
+    /// Whether a socket that was handed over has an address.
+    private func isInherited(_ address: SocketAddress, isVersion1: Bool) -> Bool {
+        self.doors.contains { $0.isInherited && $0.isVersion1 == isVersion1 && $0.listener.address == address }
     }
 
     private func open(
@@ -48,11 +94,16 @@ final class Doors {
                 throw GatewayError(
                     .configuration, "\(option): '\(hostPort.host)' is no address: write 0.0.0.0, [::] or localhost")
             }
+            if self.isInherited(address, isVersion1: isVersion1) { continue }
             do throws(UVError) {
                 let listener = try SocketListener(loop: self.loop, address: address)
                 listener.delegate = delegate
                 self.doors.append(Door(listener: listener, isVersion1: isVersion1))
             } catch {
+                // An inherited [::] may take IPv4 too (ipv6(7), IPV6_V6ONLY).
+                var other = SocketAddress.any6
+                other.port = address.port
+                if error == .addressInUse, address.isAny4, self.isInherited(other, isVersion1: isVersion1) { continue }
                 // A machine without IPv6 is no reason not to start with the defaults.
                 let canLack = hosts.count > 1 || (self.settings.listensByDefault && !isVersion1)
                 let isOptional = canLack && address.family == .ip6
@@ -74,6 +125,11 @@ final class Doors {
     func addresses(isVersion1: Bool) -> [SocketAddress] {
         self.doors.filter { $0.isVersion1 == isVersion1 }.compactMap(\.listener.address)
     }
+
+    /// Whether the kernel takes connections of agents.
+    var areOpen: Bool { !self.doors.isEmpty && self.doors.allSatisfy(\.listener.isListening) }
+
+    var places: [String] { self.doors.map { "\($0.listener.place)" + ($0.isVersion1 ? " (version 1)" : "") } }
 
     /// Whether agents of version 1 come to the listener.
     func isVersion1(_ listener: SocketListener) -> Bool {

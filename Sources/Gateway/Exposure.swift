@@ -12,7 +12,7 @@ internal import Wire
 final class Exposure {
     let name: Name
     let identity: AgentIdentity
-    private let listeners: NameListeners
+    let listeners: NameListeners
     /// The agent's number for it on its present link.
     private(set) var number: UInt16
     private(set) weak var session: AgentSession?
@@ -21,6 +21,7 @@ final class Exposure {
     private var entrance: ProxyEntrance?
     private(set) var isPublished = false
     let meter = NameMeter()
+    let since: UInt64
 
     init(
         name: Name, identity: AgentIdentity, listeners: NameListeners, number: UInt16, session: AgentSession,
@@ -32,6 +33,7 @@ final class Exposure {
         self.number = number
         self.session = session
         self.gateway = gateway
+        self.since = gateway.loop.now
         listeners.setDelegate(self)
         // Nobody is let in before the registrars have published the name.
         listeners.pause()
@@ -70,10 +72,8 @@ final class Exposure {
     /// Looks at the deadlines; call it about once a second.
     func tick() { self.entrance?.tick() }
 
-    func close() {
-        self.entrance?.close()
-        self.listeners.close()
-    }
+    /// Ends what waits at the entrance; the listeners are closed by whoever has made them.
+    func close() { self.entrance?.close() }
 }
 
 extension Exposure: SocketListenerDelegate {
@@ -88,7 +88,10 @@ extension Exposure: SocketListenerDelegate {
             entrance.arrived(stream, from: origin)
         } else {
             let visitor = Visitor(origin, local: stream.localAddress)
-            if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
+            if visitor.isBanned(self.gateway.bans) {
+                self.gateway.metrics.visitor(.banned)
+                stream.reset()
+            } else if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
                 self.gateway.metrics.visitor(.refused(refusal))
                 self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)")
                 stream.reset()

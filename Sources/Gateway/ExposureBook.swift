@@ -1,3 +1,4 @@
+internal import Control
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -28,11 +29,14 @@ final class ExposureBook {
     private let mostNames: Int
     private let registrars: [RegistrarDriver]
     private let ports: PortStore
+    private let store: ListenerStore
+    /// The gateway stops: listeners are left to whoever keeps them for the next one.
+    private var isStopping = false
     private var registry = Registry(maximumNamesPerLink: ExposureBook.maximumNamesPerLink)
 
     init(
         loop: EventLoop, logger: Logger, bindAddress: SocketAddress, settings: GatewaySettings, mostNames: Int,
-        registrars: [any Registrar], ports: PortStore
+        registrars: [any Registrar], ports: PortStore, store: ListenerStore
     ) throws(SettingsError) {
         self.loop = loop
         self.logger = logger
@@ -40,24 +44,44 @@ final class ExposureBook {
         self.publicPorts = settings.exposePorts
         self.publicURL = settings.publicURL
         self.sockets = try settings.exposeSockets.map { settings throws(SettingsError) in
-            try NameSockets(loop: loop, settings: settings)
+            try NameSockets(loop: loop, settings: settings, keeping: store.paths)
         }
+        self.store = store
         self.mostNames = mostNames
         self.registrars = registrars.map { RegistrarDriver(loop: loop, registrar: $0, logger: logger) }
         self.ports = ports
     }
 
     /// Call it about once a second.
-    func tick() { self.ports.tick() }
+    func tick() {
+        self.ports.tick()
+        self.store.tick()
+    }
 
     /// Has all registrars take back what a former run has left behind; names are published after that.
     func start() {
+        self.store.retain { key, place in
+            switch place {
+            case .tcp(var address):
+                let isInRange = self.publicPorts.range?.contains(address.port) ?? (self.publicPorts == .any)
+                address.port = 0
+                return key.kind == .tcp && isInRange && address == self.bindAddress
+            case .unix(let path): return key.kind == .unix && self.sockets?.isRight(path, for: key.name) ?? false
+            }
+        }
         for registrar in self.registrars { registrar.start() }
     }
+
+    /// Names of a former run whose agents are not back yet.
+    var waitingNameCount: Int { self.store.heldNameCount }
+
+    /// From here on names are withdrawn because the gateway stops.
+    func willStop() { self.isStopping = true }
 
     /// What is being withdrawn is given a moment.
     func close() {
         self.ports.saveNow()
+        self.store.close()
         for registrar in self.registrars { registrar.close() }
     }
 
@@ -92,6 +116,7 @@ final class ExposureBook {
             self.registry.unregister(name, link: holder.link, exposure: holder.exposure)
             return .failure(refusal)
         case .success(let listeners):
+            self.store.keep(listeners, of: name, holder.identity)
             if let address = listeners.address { self.ports.note(address.port, for: name, holder.identity) }
             return .success(
                 Exposure(
@@ -137,6 +162,10 @@ final class ExposureBook {
         return nil
     }
 
+    var nameCount: Int { self.registry.nameCount }
+
+    var registrarReports: [GatewayReport.Registrar] { self.registrars.map(\.report) }
+
     /// How many names an agent has over all its links, one left out.
     func nameCount(of identity: AgentIdentity, except name: Name) -> Int {
         self.registry.nameCount(of: identity, except: name)
@@ -145,6 +174,7 @@ final class ExposureBook {
     private func openListeners(
         _ name: Name, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
     ) -> Result<NameListeners, Refusal> {
+        self.store.makeWay(for: name, identity, port: wanted)
         var tcp: SocketListener?
         if self.publicPorts != .none {
             switch self.openListener(name, identity, wanted: wanted, allowed: allowed) {
@@ -154,9 +184,12 @@ final class ExposureBook {
         }
         guard let sockets = self.sockets else { return .success(NameListeners(tcp: tcp, unix: nil)) }
         do throws(UVError) {
+            if let held = self.store.take(.unix, name, identity) {
+                return .success(NameListeners(tcp: tcp, unix: held))
+            }
             return .success(NameListeners(tcp: tcp, unix: try sockets.listen(name)))
         } catch {
-            tcp?.close()
+            self.store.end(NameListeners(tcp: tcp, unix: nil), of: name, identity)
             self.logger.error("'\(name)' cannot have its socket \(sockets.path(of: name)): \(error)")
             return .failure(Refusal(code: .registrarFailed, text: "the name cannot be made reachable now"))
         }
@@ -173,14 +206,16 @@ final class ExposureBook {
             address.port = port
             return try SocketListener(loop: self.loop, address: address)
         }
+        let range = self.publicPorts.range
+        func isAllowed(_ port: UInt16) -> Bool {
+            (range?.contains(port) ?? true) && (allowed.isEmpty || allowed.contains { $0.contains(port) })
+        }
+        let held = self.store.take(.tcp, name, identity) { wanted == 0 ? isAllowed($0) : wanted == $0 }
+        if let held { return .success(held) }
         if wanted != 0 {
             do throws(UVError) { return .success(try listener(wanted)) } catch {
                 return .failure(Refusal(code: .portTaken, text: "the public port \(wanted) cannot be had: \(error)"))
             }
-        }
-        let range = self.publicPorts.range
-        func isAllowed(_ port: UInt16) -> Bool {
-            (range?.contains(port) ?? true) && (allowed.isEmpty || allowed.contains { $0.contains(port) })
         }
         if let kept = self.ports.port(of: name, for: identity), isAllowed(kept) {
             do throws(UVError) { return .success(try listener(kept)) } catch {
@@ -239,6 +274,11 @@ final class ExposureBook {
     private func takeBack(_ exposure: Exposure) {
         // First: whoever reads that the name is gone finds it so.
         exposure.close()
+        if self.isStopping {
+            self.store.leave(exposure.listeners, of: exposure.name, exposure.identity)
+        } else {
+            self.store.end(exposure.listeners, of: exposure.name, exposure.identity)
+        }
         for registrar in self.registrars { registrar.withdraw(exposure.asPublic) }
     }
 }

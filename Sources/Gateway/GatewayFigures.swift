@@ -22,6 +22,7 @@ struct GatewayFigures {
     var names = (published: 0, waiting: 0)
     var visitors = 0
     var penalties = 0
+    var bans = 0
     /// Receive windows that are granted to agents, in bytes.
     var granted = (used: 0, limit: 0)
     var plan: ResourcePlan
@@ -51,6 +52,7 @@ extension GatewayServer {
         figures.strangers = self.admission.strangerCount
         figures.visitors = self.visitors.count
         figures.penalties = self.admission.penaltyCount(now: self.loop.now)
+        figures.bans = self.bans.bans.count
         figures.granted = (self.budget.used, self.budget.limit)
         figures.registrars = self.exposures.registrarStates
         return figures

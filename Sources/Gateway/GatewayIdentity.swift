@@ -3,10 +3,15 @@ internal import Settings
 
 /// The key by which agents know a gateway.
 enum GatewayIdentity {
-    /// Of the files that the settings name, else the gateway's own, which is made at the first start.
+    /// Of the files that the settings name, else the service's credential, else the gateway's own, which is made at the
+    /// first start.
     static func load(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity {
         if let files = settings.tlsFiles { return try self.load(files) }
         do throws(SettingsError) {
+            if let path = ServiceCredentials.path(of: "identity.pem") {
+                let pem = try FileAccess.read(path, most: 1 << 20, secret: true)
+                return try self.load(pem, pem, place: path)
+            }
             // Key and certificate in one file: there is no moment with only one of them.
             let pem = try state.readOrMake("identity.pem", most: 1 << 20) { () throws(SettingsError) in
                 do throws(SecurityError) {

@@ -16,7 +16,7 @@ extension GatewayMetrics {
         self.writeTimes(&text, figures)
         if isPerName { Self.writeTraffic(&text, figures) }
         Self.writeLimits(&text, figures)
-        Self.write(&text, process)
+        self.write(&text, process)
         return text.text
     }
 
@@ -28,6 +28,7 @@ extension GatewayMetrics {
         text.gauge("diglett_strangers", "Connections to the agent port that have not logged in.", figures.strangers)
         text.gauge(
             "diglett_penalties", "Sources that have a penalty to serve for what strangers did.", figures.penalties)
+        text.gauge("diglett_bans", "Networks that the operator keeps out.", figures.bans)
         text.begin(
             "diglett_agent_connections_total", .counter, "Connections to the agent port, by what became of them.")
         for (result, count) in self.arrivals.all { text.sample(count.value, ["result": result.rawValue]) }
@@ -111,14 +112,14 @@ extension GatewayMetrics {
         }
     }
 
-    private static func write(_ text: inout Exposition, _ process: ProcessFigures) {
+    private func write(_ text: inout Exposition, _ process: ProcessFigures) {
         text.begin("process_cpu_seconds_total", .counter, "Processor time of the program and the kernel for it.")
         text.sample(seconds: process.cpuSeconds)
         text.gauge("process_resident_memory_bytes", "Memory that is resident.", process.residentBytes)
         text.gauge("process_virtual_memory_bytes", "Memory that is mapped.", process.virtualBytes)
         text.gauge("process_open_fds", "Open file descriptors.", process.openDescriptors)
         text.gauge("process_max_fds", "How many file descriptors may be open.", process.mostDescriptors)
-        text.gauge("process_start_time_seconds", "When the program began, since 1970.", seconds: process.startSeconds)
+        text.gauge("process_start_time_seconds", "When the program began, since 1970.", seconds: self.processStart)
     }
 
     private static func labels(_ ending: Ending) -> Exposition.Labels {

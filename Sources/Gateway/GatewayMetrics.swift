@@ -9,6 +9,8 @@ enum ArrivalResult: String, CaseIterable {
     case admitted
     /// Its source is kept out for what it did.
     case penalty
+    /// The operator keeps it out.
+    case banned
     case noRoom = "no-room"
     case gone
 }
@@ -18,6 +20,8 @@ enum VisitorResult: Hashable, CaseIterable {
     /// It became a stream.
     case admitted
     case refused(VisitorRefusal)
+    /// The operator keeps it out.
+    case banned
     case headerLate, headerBad
     /// The agent has as many streams as its entry in the agents file allows, or as a link may have.
     case agentLimit, agentFull
@@ -28,7 +32,7 @@ enum VisitorResult: Hashable, CaseIterable {
 
     static let allCases =
         [.admitted] + VisitorRefusal.allCases.map { Self.refused($0) }
-        + [.headerLate, .headerBad, .agentLimit, .agentFull, .withdrawn, .gone]
+        + [.banned, .headerLate, .headerBad, .agentLimit, .agentFull, .withdrawn, .gone]
 
     var slug: String {
         switch self {
@@ -37,6 +41,7 @@ enum VisitorResult: Hashable, CaseIterable {
         case .refused(.tooManyFromSource): "source-full"
         case .refused(.tooFastFromSource): "source-too-fast"
         case .refused(.tooManyUnnamed): "headers-full"
+        case .banned: "banned"
         case .headerLate: "header-late"
         case .headerBad: "header-bad"
         case .agentLimit: "agent-limit"
@@ -103,7 +108,7 @@ package struct Ending: Hashable, Sendable {
 
     package static let ofLinks: [Ending] = {
         let codes = ErrorCode.all.filter { $0 == .none || (32...63).contains($0.rawValue) }
-        let own = codes + [.loginRefused, .notLoopback, .overloaded, .internalError]
+        let own = codes + [.loginRefused, .notLoopback, .denied, .overloaded, .internalError]
         return [Ending(.network, "socket-error"), Ending(.agent, "closed")]
             + (codes.map { Ending(.agent, $0) } + [Ending(.agent, Self.other)])
             + ["security", "other-protocol"].map { Ending(.gateway, $0) }
@@ -129,6 +134,8 @@ final class GatewayMetrics {
     private static let other = "other"
 
     let relay = RelayMeter()
+    /// When the process began, in seconds since 1970: always the same, as a change would be taken for a restart.
+    let processStart = ProcessFigures.processStart()
     private(set) var arrivals = CounterTable<ArrivalResult>()
     private(set) var logins = CounterTable(
         ["accepted"]

@@ -6,6 +6,7 @@ internal import Registry
 internal import Relay
 internal import Secure
 package import Settings
+package import Supervision
 internal import Timing
 internal import Tunnel
 internal import Web
@@ -31,36 +32,54 @@ package final class GatewayServer {
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
     private static let tickMilliseconds: UInt64 = 1_000
+    /// What has to be done each second is late by so much only when something hangs.
+    private static let mostTickPause: UInt64 = 10_000
 
     package let loop: EventLoop
     let logger: Logger
     let exposures: ExposureBook
     let visitors: VisitorBook
     let metrics = GatewayMetrics()
-    private let settings: GatewaySettings
+    let settings: GatewaySettings
+    private let manager: ServiceManager
     private let state: StateDirectory
-    private let identity: Identity
+    let identity: Identity
     private let context: TLSContext
     private let buffers = RelayBuffers()
     let budget: ByteBudget
     let plan: ResourcePlan
-    private let authenticator: any Authenticator
-    private(set) var admission: Admission
-    private let doors: Doors
+    let authenticator: any Authenticator
+    var admission: Admission
+    private(set) var bans = BanList()
+    let doors: Doors
+    let startedAt: UInt64
+    private(set) var control: GatewayControl?
     private(set) var sessions: [UInt64: AgentSession] = [:]
     private var nextID: UInt64 = 1
     private var phase = Phase.running
     private var metricsServer: DocumentServer?
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
+    private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
     private var noise: TokenBucket
     private var suppressed = 0
 
     /// Prepares everything that can fail without listening yet.
-    package init(loop: EventLoop, settings: GatewaySettings, logger: Logger) throws(GatewayError) {
+    ///
+    /// - Parameters:
+    ///   - manager: nil: nobody started us who wants to hear of it.
+    ///   - holdMilliseconds: how long names of a former run are kept for their agents.
+    package init(
+        loop: EventLoop, settings: GatewaySettings, logger: Logger, manager: ServiceManager? = nil,
+        holdMilliseconds: UInt64 = ListenerStore.holdMilliseconds
+    ) throws(GatewayError) {
         self.loop = loop
+        self.startedAt = loop.now
         self.settings = settings
+        self.tickedAt = loop.now
+        let manager = manager ?? .absent(loop: loop, logger: logger)
+        self.manager = manager
         self.logger = logger
         guard let bind = SocketAddress(settings.exposeBind == "localhost" ? "127.0.0.1" : settings.exposeBind, port: 0)
         else {
@@ -109,7 +128,9 @@ package final class GatewayServer {
             self.exposures = try ExposureBook(
                 loop: loop, logger: logger, bindAddress: bind, settings: settings, mostNames: self.plan.names,
                 registrars: registrars,
-                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger))
+                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger),
+                store: ListenerStore(
+                    loop: loop, manager: manager, holdMilliseconds: holdMilliseconds, logger: logger))
         } catch {
             for registrar in registrars { registrar.close() }
             self.authenticator.close()
@@ -132,12 +153,15 @@ package final class GatewayServer {
             self.signals.append(
                 try SignalSource(loop: self.loop, .hangUp) { [unowned self] in
                     self.logger.info("SIGHUP: reading the agents anew")
-                    self.authenticator.reload()
+                    self.reload()
                 })
         } catch { self.logger.error("signals are not handled: \(error)") }
         do throws(GatewayError) {
             if let metrics = self.settings.metrics { self.metricsServer = try MetricsDoor.open(metrics, self) }
-            try self.doors.open(self)
+            try self.doors.open(self, inherited: self.manager.sockets)
+            let control = GatewayControl(gateway: self)
+            self.control = control
+            try control.open(self.settings.control)
         } catch {
             self.tearDown()
             throw error
@@ -172,6 +196,18 @@ package final class GatewayServer {
         self.authenticator.onChange { [weak self] in
             guard let self else { return }
             for session in self.sessions.values { session.recheckRights(self.authenticator) }
+        }
+        self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
+    }
+
+    // MARK: - What the service manager is told
+
+    /// Whether the work is done that must be done each second, and agents can come.
+    private var isWell: Bool {
+        switch self.phase {
+        case .running: self.loop.now - self.tickedAt < Self.mostTickPause && self.doors.areOpen
+        case .draining: self.loop.now - self.tickedAt < Self.mostTickPause
+        case .stopped: true
         }
     }
 
@@ -261,6 +297,17 @@ package final class GatewayServer {
         return nil
     }
 
+    // MARK: - What the operator asks for
+
+    /// Reads anew who has which rights.
+    func reload() { self.manager.reloading { self.authenticator.reload() } }
+
+    /// False when there are as many bans as there may be.
+    func ban(_ network: Network, until: UInt64?) -> Bool { self.bans.add(network, until: until) }
+
+    /// False when the network is not banned.
+    func unban(_ network: Network) -> Bool { self.bans.remove(network) }
+
     // MARK: - Visitors
 
     /// Logs what strangers and visitors could cause without end, and so not all of it.
@@ -277,9 +324,13 @@ package final class GatewayServer {
 
     private func tick() {
         self.metrics.ticked(now: self.loop.now, period: Self.tickMilliseconds)
+        self.tickedAt = self.loop.now
+        self.manager.setStatus(self.status)
+        self.manager.tick()
         for session in self.sessions.values { session.tick() }
         self.exposures.tick()
         self.visitors.tick()
+        self.bans.forgetExpired(now: self.loop.now)
         let suspended = EventLoop.suspendedMilliseconds
         if suspended - self.suspended > Self.sleepThreshold {
             self.logger.info("the machine slept; asking all agents whether they are still there")
@@ -307,6 +358,8 @@ package final class GatewayServer {
         switch self.phase {
         case .running:
             self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
+            self.exposures.willStop()
+            self.manager.stopping(status: self.status)
             let streams = self.streamCount
             if streams > 0 { self.logger.info("stopping when \(streams) streams are done; a second signal cuts them") }
             self.doors.close()
@@ -338,6 +391,7 @@ package final class GatewayServer {
         self.doors.close()
         self.metricsServer?.close()
         self.metricsServer = nil
+        self.control?.close()
         self.housekeeping?.close()
         self.housekeeping = nil
         for signal in self.signals { signal.close() }
@@ -352,6 +406,10 @@ extension GatewayServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         guard let peer = stream.peerAddress else {
             self.metrics.arrived(.gone)
+            return stream.reset()
+        }
+        guard !self.bans.contains(peer) else {
+            self.metrics.arrived(.banned)
             return stream.reset()
         }
         guard self.hasRoomForSession() else {

@@ -25,7 +25,7 @@ struct NameListeners {
         for listener in self.all { listener.resume() }
     }
 
-    func close() {
-        for listener in self.all { listener.close() }
+    var byKind: [(StoredName.Kind, SocketListener)] {
+        [(.tcp, self.tcp), (.unix, self.unix)].compactMap { kind, listener in listener.map { (kind, $0) } }
     }
 }

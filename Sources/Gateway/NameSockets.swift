@@ -10,7 +10,9 @@ final class NameSockets {
     private let lock: FileLock
 
     /// Makes the directory if it is missing, and removes what a crashed gateway has left in it.
-    init(loop: EventLoop, settings: SocketSettings) throws(SettingsError) {
+    ///
+    /// - Parameter kept: sockets that somebody listens on.
+    init(loop: EventLoop, settings: SocketSettings, keeping kept: Set<String>) throws(SettingsError) {
         self.loop = loop
         self.settings = settings
         let directory = settings.directory
@@ -20,16 +22,23 @@ final class NameSockets {
         }
         self.lock = lock
         for file in try FileAccess.list(directory) where file.hasSuffix(SocketSettings.suffix) {
-            try FileAccess.removeSocket("\(directory)/\(file)")
+            let path = "\(directory)/\(file)"
+            if !kept.contains(path) { try FileAccess.removeSocket(path) }
         }
     }
 
     func path(of name: Name) -> String { "\(self.settings.directory)/\(name)\(SocketSettings.suffix)" }
 
     func listen(_ name: Name) throws(UVError) -> SocketListener {
-        // Without a group, for the gateway's own user only.
-        let access = SocketListener.Access(
-            mode: self.settings.group == nil ? 0o600 : 0o660, group: self.settings.group)
+        let access = SocketListener.Access(mode: self.mode, group: self.settings.group)
         return try SocketListener(loop: self.loop, path: self.path(of: name), access: access)
     }
+
+    /// Whether a socket that is there already is what `listen` would make.
+    func isRight(_ path: String, for name: Name) -> Bool {
+        path == self.path(of: name) && FileAccess.isSocket(path, mode: self.mode, group: self.settings.group)
+    }
+
+    /// Without a group, for the gateway's own user only.
+    private var mode: UInt32 { self.settings.group == nil ? 0o600 : 0o660 }
 }

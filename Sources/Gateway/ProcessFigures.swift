@@ -9,8 +9,6 @@ struct ProcessFigures {
     let virtualBytes: Int
     let openDescriptors: Int
     let mostDescriptors: Int
-    /// Since 1970.
-    let startSeconds: Double
 
     /// Looks now.
     init() {
@@ -28,29 +26,25 @@ struct ProcessFigures {
         var limit = rlimit()
         getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         self.mostDescriptors = Int(clamping: limit.rlim_cur)
-        self.startSeconds = Self.start
     }
 
-    /// The same as long as the process runs: whoever collects it takes a change for a restart.
-    private static let start: Double = {
+    /// By the clock as it stands now, so call it once.
+    static func processStart() -> Double {
+        func read(_ clock: clockid_t) -> Double {
+            var time = timespec()
+            clock_gettime(clock, &time)
+            return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+        }
         // proc(5), /proc/pid/stat: the 22nd word, in ticks since the machine booted. The second, the program's name,
         // may hold anything, but ends with the last parenthesis.
         let words = Self.words("/proc/self/stat", after: ")")
-        let boot = Self.text("/proc/stat").split(separator: "\n").first { $0.hasPrefix("btime ") }
-        let ticks = Double(max(sysconf(CInt(_SC_CLK_TCK)), 1))
-        guard words.count > 19, let started = Double(words[19]), let boot, let seconds = Double(boot.dropFirst(6))
-        else {
-            return Double(time(nil))
-        }
-        return seconds + started / ticks
-    }()
-
-    private static func text(_ path: String) -> String {
-        String(decoding: (try? FileAccess.read(path, most: 1 << 20)) ?? [], as: UTF8.self)
+        let now = read(CLOCK_REALTIME)
+        guard words.count > 19, let ticks = Double(words[19]) else { return now }
+        return now - (read(CLOCK_BOOTTIME) - ticks / Double(max(sysconf(CInt(_SC_CLK_TCK)), 1)))
     }
 
     private static func words(_ path: String, after mark: Character? = nil) -> [Substring] {
-        let text = Self.text(path)
+        let text = String(decoding: (try? FileAccess.read(path, most: 65_536)) ?? [], as: UTF8.self)
         let start = mark.flatMap { text.lastIndex(of: $0) }.map { text.index(after: $0) } ?? text.startIndex
         return text[start...].split { $0 == " " || $0 == "\n" }
     }

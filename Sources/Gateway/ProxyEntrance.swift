@@ -71,6 +71,11 @@ final class ProxyEntrance {
         self.silent[ObjectIdentifier(connection)] = nil
         let stream = connection.stream
         let visitor = Visitor(header, proxy: connection.proxy, local: stream.localAddress)
+        if visitor.isBanned(self.gateway.bans) {
+            self.gateway.metrics.visitor(.banned)
+            self.gateway.visitors.unnamedLeft()
+            return connection.reset()
+        }
         if let refusal = self.gateway.visitors.refusal(ofNamed: visitor.source) {
             self.gateway.metrics.visitor(.refused(refusal))
             self.gateway.noisy("\(visitor) of '\(self.exposure.name)' refused: \(refusal)")

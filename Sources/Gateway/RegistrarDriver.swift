@@ -1,3 +1,4 @@
+internal import Control
 internal import Logging
 internal import Metrics
 internal import Modules
@@ -201,6 +202,11 @@ final class RegistrarDriver {
             if text == self.lastFailure { self.logger.debug("\(text)") } else { self.logger.error("\(text)") }
             self.lastFailure = text
         }
+    }
+
+    var report: GatewayReport.Registrar {
+        GatewayReport.Registrar(
+            name: self.registrar.label, failure: self.lastFailure, pending: self.jobs.count + (self.early?.count ?? 0))
     }
 
     // MARK: - The end

@@ -76,6 +76,8 @@ struct Visitor: CustomStringConvertible {
         Source(key: self.address?.source ?? 0, isLoopback: self.address?.isLoopback ?? true)
     }
 
+    func isBanned(_ bans: BanList) -> Bool { self.address.map { bans.contains($0) } ?? false }
+
     /// How the log calls it.
     var description: String {
         let visitor = self.address.map { "visitor \($0)" } ?? "a visitor"

@@ -32,9 +32,6 @@ final class VisitorBook {
         self.gate = VisitorGate(limits: limits)
     }
 
-    /// Visitors, and connections of proxies that may become some.
-    var count: Int { self.gate.count }
-
     /// Whether what comes from there begins with a PROXY header.
     func isProxy(_ origin: Origin) -> Bool {
         switch origin {
@@ -59,6 +56,8 @@ final class VisitorBook {
     func refusal(ofNamed source: Source) -> VisitorRefusal? {
         Self.refusal(self.gate.named(source, now: self.loop.now))
     }
+
+    var count: Int { self.gate.count }
 
     func left(_ source: Source) { self.gate.left(source) }
 

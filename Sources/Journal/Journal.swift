@@ -8,17 +8,43 @@ import Synchronization
 /// ```
 /// 2026-11-23T09:41:07.310Z INFO  register domain 'example' -> '33605'
 /// ```
+///
+/// To systemd's journal, which notes the time itself, goes the priority instead of it (sd-daemon(3)):
+///
+/// ```
+/// <6>INFO  register domain 'example' -> '33605'
+/// ```
 package struct Journal: LogHandler {
-    package var logLevel: Logger.Level
+    private enum Form { case plain, coloured, journal }
+
+    /// The same for all who write to it: an operator can change it while the program runs.
+    package var logLevel: Logger.Level {
+        get { Logger.Level.allCases[Self.level.load(ordering: .relaxed)] }
+        set { Self.level.store(Logger.Level.allCases.firstIndex(of: newValue) ?? 0, ordering: .relaxed) }
+    }
+    /// By its place among all levels.
+    private static let level = Atomic<Int>(0)
     package var metadata: Logger.Metadata = [:]
-    private let usesColour: Bool
+    private let form: Form
     /// Lines that nobody read; the next one that is read tells.
     private static let dropped = Atomic<Int>(0)
 
     private init(level: Logger.Level) {
+        if Self.isJournal(STDERR_FILENO) {
+            self.form = .journal
+        } else {
+            // The convention of no-color.org: any value of NO_COLOR means none.
+            self.form = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil ? .coloured : .plain
+        }
         self.logLevel = level
-        // The convention of no-color.org: any value of NO_COLOR means none.
-        self.usesColour = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil
+    }
+
+    /// Whether a descriptor leads to the journal: JOURNAL_STREAM says which device and inode do (systemd.exec(5)).
+    /// The variable alone says nothing, as programs inherit it that write elsewhere.
+    private static func isJournal(_ descriptor: CInt) -> Bool {
+        var status = stat()
+        guard let text = getenv("JOURNAL_STREAM"), fstat(descriptor, &status) == 0 else { return false }
+        return String(cString: text) == "\(status.st_dev):\(status.st_ino)"
     }
 
     /// The program's logger.
@@ -35,11 +61,18 @@ package struct Journal: LogHandler {
     }
 
     package func log(event: LogEvent) {
-        var line = self.usesColour ? "\u{1B}[2m\(Self.timestamp())\u{1B}[0m " : "\(Self.timestamp()) "
-        line += self.usesColour ? Self.colour(event.level) : Self.label(event.level)
-        line += " \(event.message)"
+        var line: String
+        switch self.form {
+        case .plain: line = "\(Self.timestamp()) \(Self.label(event.level)) \(event.message)"
+        case .coloured: line = "\u{1B}[2m\(Self.timestamp())\u{1B}[0m \(Self.colour(event.level)) \(event.message)"
+        case .journal: line = "\(Self.priority(event.level))\(Self.label(event.level)) \(event.message)"
+        }
         let lost = Self.dropped.load(ordering: .relaxed)
         if lost > 0 { line += " (\(lost) lines before this one were lost, as nobody read them)" }
+        // A second line would be an entry of its own.
+        if self.form == .journal, line.utf8.contains(0x0A) {
+            line = line.replacing("\n", with: "\n\(Self.priority(event.level))")
+        }
         if PatientWriter.standardError.write(line) {
             Self.dropped.subtract(lost, ordering: .relaxed)
         } else {
@@ -55,6 +88,18 @@ package struct Journal: LogHandler {
         case .warning: "WARN "
         case .error: "ERROR"
         case .critical: "FATAL"
+        }
+    }
+
+    /// syslog(3)
+    private static func priority(_ level: Logger.Level) -> String {
+        switch level {
+        case .trace, .debug: "<7>"
+        case .info: "<6>"
+        case .notice: "<5>"
+        case .warning: "<4>"
+        case .error: "<3>"
+        case .critical: "<2>"
         }
     }
 

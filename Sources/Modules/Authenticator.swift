@@ -1,4 +1,5 @@
 package import Reactor
+package import Settings
 package import Wire
 
 /// Something that is under way and can be called off: its completion will then not be called.
@@ -99,9 +100,16 @@ package protocol Authenticator: AnyObject {
     /// anybody.
     func revocation(of grant: LoginGrant) -> String?
 
+    /// What `reload` would change, a line each; nil when only asking again can tell.
+    func pendingChanges() throws(SettingsErrors) -> [String]?
+
     /// The operator asks to read everything anew (SIGHUP).
     func reload()
 
     /// The gateway stops: close what is open.
     func close()
+}
+
+extension Authenticator {
+    package func pendingChanges() throws(SettingsErrors) -> [String]? { nil }
 }

@@ -74,6 +74,19 @@ package final class FileAuthenticator: Authenticator {
         }
     }
 
+    package func pendingChanges() throws(SettingsErrors) -> [String]? {
+        guard self.hasLoaded || FileAccess.exists(self.path) else { return [] }
+        let agents = try AgentsFile(path: self.path).agents
+        let names = Set(agents.map(\.name))
+        let gone = self.agents.keys.filter { !names.contains($0) }.sorted().map { "agent '\($0)' is removed" }
+        return gone
+            + agents.compactMap { agent in
+                guard let former = self.agents[agent.name] else { return "agent '\(agent.name)' is added" }
+                let what = agent.differences(from: former)
+                return what.isEmpty ? nil : "agent '\(agent.name)': \(what.joined(separator: ", "))"
+            }
+    }
+
     private func take(_ file: AgentsFile) {
         self.hasLoaded = true
         self.agents = [:]

@@ -6,17 +6,23 @@ package struct ChildCommand: Sendable {
     package var environment: [String: String]
     /// What the program reads from its standard input.
     package var input: [UInt8]
-    /// Milliseconds for everything together.
-    package var timeout: UInt64
+    /// Milliseconds for everything together; nil for as long as it takes.
+    package var timeout: UInt64?
     /// Bytes that standard output may have, and standard error too.
     package var mostOutput: Int
+    /// Whether it is the user's own program rather than a question of ours: it gets our whole environment but
+    /// ``secrets`` and our working directory, and what it writes goes to our standard error.
+    package var isUsersOwn = false
 
     /// What a program needs to find others, its files and its language, and nothing else of ours: our environment may
     /// hold secrets (`DIGLETT_TOKEN`).
     package static let inherited = ["PATH", "HOME", "LANG", "TZ"]
 
+    /// Variables of ours that no program is given.
+    static let secrets: Set<String> = ["DIGLETT_TOKEN"]
+
     package init(
-        arguments: [String], environment: [String: String] = [:], input: [UInt8] = [], timeout: UInt64,
+        arguments: [String], environment: [String: String] = [:], input: [UInt8] = [], timeout: UInt64?,
         mostOutput: Int = 64 * 1_024
     ) {
         self.arguments = arguments

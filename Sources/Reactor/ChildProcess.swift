@@ -5,7 +5,7 @@ import Glibc
 ///
 /// ## What the program gets
 /// The arguments as they are, never a shell; the environment of its ``ChildCommand``; `/` as its working directory; a
-/// pipe for each of standard input, output and error, and no other descriptor; a session and process group of its own
+/// pipe for each of standard input, output and error (unless it ``ChildCommand/isUsersOwn``), and no other descriptor; a session and process group of its own
 /// (setsid(2)); every signal with its default effect and none blocked (uv_spawn resets them, else SIGPIPE would stay
 /// ignored across execve(2)). Limits (RLIMIT_NOFILE), user and umask are ours.
 ///
@@ -98,23 +98,29 @@ package final class ChildProcess {
         // Ours belong to their pipes; the child has copies of its own.
         defer { for descriptor in theirs { Glibc.close(descriptor) } }
         do throws(UVError) {
-            for oursReads in [false, true, true] {
+            for oursReads in command.isUsersOwn ? [false] : [false, true, true] {
                 let ends = try ChildPipe.make(oursReads: oursReads)
                 theirs.append(oursReads ? ends.writing : ends.reading)
                 self.pipes.append(
                     try ChildPipe(loop: self.loop, descriptor: oursReads ? ends.reading : ends.writing))
             }
             try check(cuv_close_all_on_exec())
-            try self.spawn(command, theirs)
+            try self.spawn(command, command.isUsersOwn ? [theirs[0], STDERR_FILENO, STDERR_FILENO] : theirs)
         } catch {
             for pipe in self.pipes { pipe.close() }
             self.pipes = []
             throw error
         }
-        let timer = LoopTimer(loop: self.loop) { [unowned self] in self.finish(.failure(.timedOut)) }
-        timer.start(after: command.timeout)
-        self.timer = timer
+        if let timeout = command.timeout {
+            let timer = LoopTimer(loop: self.loop) { [unowned self] in self.finish(.failure(.timedOut)) }
+            timer.start(after: timeout)
+            self.timer = timer
+        }
         self.pipes[0].writeAndClose(command.input)
+        guard !command.isUsersOwn else {
+            self.openOutputs = 0
+            return
+        }
         self.pipes[1].read {
             self.append($0, to: \.standardOutput)
         } didEnd: {
@@ -128,10 +134,10 @@ package final class ChildProcess {
     }
 
     private func spawn(_ command: ChildCommand, _ descriptors: [CInt]) throws(UVError) {
-        var environment = command.environment
-        for name in ChildCommand.inherited where environment[name] == nil {
-            environment[name] = getenv(name).map { String(cString: $0) }
+        let ours = Self.environment.filter {
+            command.isUsersOwn ? !ChildCommand.secrets.contains($0.key) : ChildCommand.inherited.contains($0.key)
         }
+        let environment = ours.merging(command.environment) { $1 }
         var stdio = descriptors.map { descriptor in
             var container = uv_stdio_container_t()
             container.flags = UV_INHERIT_FD
@@ -141,10 +147,11 @@ package final class ChildProcess {
         var options = uv_process_options_t()
         options.exit_cb = onExit
         options.flags = UInt32(UV_PROCESS_DETACHED.rawValue)
+        let directory: String? = command.isUsersOwn ? nil : "/"
         options.stdio_count = CInt(stdio.count)
         let code = withStrings(command.arguments) { arguments in
             withStrings(environment.map { "\($0)=\($1)" }) { variables in
-                "/".withCString { directory in
+                withOptionalString(directory) { directory in
                     stdio.withUnsafeMutableBufferPointer { stdio in
                         options.file = UnsafePointer(arguments[0])
                         options.args = arguments
@@ -162,6 +169,20 @@ package final class ChildProcess {
         guard code != 0 else { return }
         self.closeHandle()
         throw UVError(code: code)
+    }
+
+    /// environ(7)
+    private static var environment: [String: String] {
+        var result: [String: String] = [:]
+        var next = environ
+        while let entry = next.pointee {
+            let text = String(cString: entry)
+            if let equals = text.firstIndex(of: "=") {
+                result[String(text[..<equals])] = String(text[text.index(after: equals)...])
+            }
+            next = next.advanced(by: 1)
+        }
+        return result
     }
 
     // MARK: - Events
@@ -257,6 +278,11 @@ private func withStrings<R>(
     }
     guard let base = array.baseAddress else { preconditionFailure("an allocation has an address") }
     return body(base)
+}
+
+private func withOptionalString<R>(_ string: String?, _ body: (UnsafePointer<CChar>?) -> R) -> R {
+    guard let string else { return body(nil) }
+    return string.withCString { body($0) }
 }
 
 private let onExit: uv_exit_cb = { process, status, signal in

@@ -34,6 +34,10 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         SocketAddress(family: .ip6, high: 0, low: 1, port: port)
     }
 
+    /// All addresses of the machine (RFC 4291, 2.5.2; RFC 1122, 3.2.1.3), without a port.
+    package static let any6 = SocketAddress(family: .ip6, high: 0, low: 0, port: 0)
+    package var isAny4: Bool { self.family == .ip4 && self.high == 0 }
+
     package init(family: Family, high: UInt64, low: UInt64, port: UInt16, scope: UInt32 = 0) {
         self.family = family
         self.high = high

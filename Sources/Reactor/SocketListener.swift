@@ -47,6 +47,8 @@ package final class SocketListener {
     private let isTCP: Bool
     private var phase = Phase.open
     private var isPaused = false
+    /// Whether the file of a unix socket goes with it.
+    private var ownsFile = false
     /// libuv holds one accepted connection for us and waits until it is taken.
     private var holdsConnection = false
     package var delegate: (any SocketListenerDelegate)?
@@ -68,15 +70,15 @@ package final class SocketListener {
     /// Makes a unix socket and listens. The file is removed by `close()`; one of that name that is there already is an
     /// error.
     package convenience init(loop: EventLoop, path: String, access: Access) throws(UVError) {
-        // libuv 1.44 cuts what is longer (uv_pipe_bind), and another file would come of it.
-        guard path.utf8.count <= Self.longestPath else { throw .nameTooLong }
-        try self.init(loop: loop, for: .unix(path: path))
+        let descriptor = try check(cuv_unix_socket(path))
+        do throws(UVError) { try self.init(loop: loop, for: .unix(path: path)) } catch {
+            Glibc.close(descriptor)
+            unlink(path)
+            throw error
+        }
+        self.ownsFile = true
         try self.orClose { () throws(UVError) in
-            let code = uv_pipe_bind(cuv_pipe_of_stream(self.raw), path)
-            // libuv takes a missing directory for a forbidden one, as Windows would.
-            let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "."
-            if code == UV_EACCES.rawValue, Glibc.access(directory, F_OK) != 0, errno == ENOENT { throw .noSuchFile }
-            try check(code)
+            try self.open(descriptor)
             // Nobody can connect before listen(2), so nobody comes before the rights are what they shall be.
             if let group = access.group, chown(path, uid_t.max, group) != 0 { throw UVError(code: -errno) }
             guard chmod(path, access.mode) == 0 else { throw UVError(code: -errno) }
@@ -86,8 +88,10 @@ package final class SocketListener {
 
     /// Takes over a socket that is bound already, an inherited one for instance, and listens on it.
     ///
-    /// - Parameter descriptor: of a stream socket. It belongs to the listener from here on, also when this throws.
-    package convenience init(loop: EventLoop, adopting descriptor: Int32) throws(UVError) {
+    /// - Parameters:
+    ///   - descriptor: of a stream socket. It belongs to the listener from here on, also when this throws.
+    ///   - ownsFile: whether `close()` removes the file of a unix socket.
+    package convenience init(loop: EventLoop, adopting descriptor: Int32, ownsFile: Bool = false) throws(UVError) {
         guard let place = Self.place(of: descriptor) else {
             Glibc.close(descriptor)
             throw .invalidArgument
@@ -96,16 +100,22 @@ package final class SocketListener {
             Glibc.close(descriptor)
             throw error
         }
+        self.ownsFile = ownsFile
         try self.orClose { () throws(UVError) in
-            let code =
-                self.isTCP
-                ? uv_tcp_open(cuv_tcp_of_stream(self.raw), descriptor)
-                : uv_pipe_open(cuv_pipe_of_stream(self.raw), descriptor)
-            guard code == 0 else {
-                Glibc.close(descriptor)
-                throw UVError(code: code)
-            }
+            try self.open(descriptor)
             try check(uv_listen(self.raw, Self.backlog, onConnection))
+        }
+    }
+
+    /// Gives the handle its socket.
+    private func open(_ descriptor: Int32) throws(UVError) {
+        let code =
+            self.isTCP
+            ? uv_tcp_open(cuv_tcp_of_stream(self.raw), descriptor)
+            : uv_pipe_open(cuv_pipe_of_stream(self.raw), descriptor)
+        guard code == 0 else {
+            Glibc.close(descriptor)
+            throw UVError(code: code)
         }
     }
 
@@ -159,9 +169,6 @@ package final class SocketListener {
         body(descriptor)
     }
 
-    /// sockaddr_un holds 107 bytes and a zero (unix(7)).
-    package static let longestPath = 107
-
     /// Where a socket is bound; nil for what is no stream socket of these families.
     package static func place(of descriptor: Int32) -> Place? {
         var kind: CInt = 0
@@ -196,12 +203,35 @@ package final class SocketListener {
         }
     }
 
-    /// Stops listening; connections in the backlog are reset by the system.
+    /// Stops listening; connections in the backlog are reset by the system, unless another process has the socket too.
     package func close() {
         guard self.phase == .open else { return }
+        if self.ownsFile, case .unix(let path) = self.place { unlink(path) }
+        self.leave()
+    }
+
+    /// Stops listening for all who have the socket, and so at once, whoever else has it and closes it later.
+    package func shutDown() {
+        // Of a listening TCP socket it is the end: who waits is reset, and the port is free (Linux, tcp_disconnect).
+        self.withDescriptor { _ = Glibc.shutdown($0, Int32(SHUT_RDWR)) }
+        self.close()
+    }
+
+    /// Closes our copy of a socket that another process keeps: connections go on waiting in its backlog.
+    package func leave() {
+        guard self.phase == .open else { return }
+        // This one is ours alone.
         if self.holdsConnection { self.resetHeldConnection() }
         self.phase = .closing
         uv_close(cuv_handle_of_stream(self.raw), onClose)
+    }
+
+    /// Whether the kernel takes connections for it.
+    package var isListening: Bool {
+        var answer: CInt = 0
+        var size = socklen_t(MemoryLayout<CInt>.size)
+        self.withDescriptor { if getsockopt($0, SOL_SOCKET, SO_ACCEPTCONN, &answer, &size) != 0 { answer = 0 } }
+        return answer != 0
     }
 
     fileprivate func connectionArrived(_ status: CInt) {

@@ -14,6 +14,15 @@ package enum StreamEnd: Equatable {
     case failed(UVError)
     /// We gave it up: a deadline, a refusal, the end of the link.
     case abandoned(ErrorCode)
+
+    /// A short name that stays the same across versions.
+    package var slug: String {
+        switch self {
+        case .finished: "finished"
+        case .resetByPeer(let code), .abandoned(let code): "\(code)"
+        case .failed: "socket-error"
+        }
+    }
 }
 
 /// One end of a stream: the socket of a visitor (at the gateway) or of a backend (at the agent).

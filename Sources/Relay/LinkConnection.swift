@@ -1,7 +1,7 @@
 internal import Bytes
 package import Reactor
 package import Secure
-internal import Timing
+package import Timing
 package import Tunnel
 package import Wire
 
@@ -44,7 +44,7 @@ package final class LinkConnection {
     private let role: Role
     let buffers: RelayBuffers
     private let software: String
-    private let createdAt: Milliseconds
+    package let createdAt: Milliseconds
     private(set) var channel: (any SecureChannel)?
     private var phase: Phase
     /// By slot.
@@ -101,6 +101,8 @@ package final class LinkConnection {
             self.close(.security(error))
         }
     }
+
+    package var openEdges: [Edge] { self.edges.compactMap(\.self) }
 
     package var isOpen: Bool {
         switch self.phase {
@@ -165,7 +167,15 @@ package final class LinkConnection {
 
     /// Resets all streams of an exposure and cuts their edges.
     package func abortStreams(of exposure: UInt16, _ code: ErrorCode) {
-        for case let edge? in self.edges where edge.exposure == exposure { self.abort(edge.key, code) }
+        self.abortStreams(code) { $0.exposure == exposure }
+    }
+
+    /// Resets all streams for which it holds, and returns how many that were.
+    @discardableResult
+    package func abortStreams(_ code: ErrorCode, where holds: (Edge) -> Bool) -> Int {
+        let edges = self.openEdges.filter(holds)
+        for edge in edges { self.abort(edge.key, code) }
+        return edges.count
     }
 
     /// Ends the link after telling the peer why.

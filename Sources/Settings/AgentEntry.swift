@@ -34,6 +34,27 @@ package struct AgentEntry: Equatable, Sendable {
 
     package func isExpired(at seconds: Int64) -> Bool { self.expires.map { $0 <= seconds } ?? false }
 
+    /// What is not as it was, in the words of the file.
+    package func differences(from former: AgentEntry) -> [String] {
+        func limit(_ key: String, _ value: Int?, _ former: Int?) -> String? {
+            value == former ? nil : "\(key) \(value.map(String.init) ?? "not set")"
+        }
+        let changes: [String?] = [
+            self.tokenHash != former.tokenHash ? (self.tokenHash == nil ? "no token" : "another token") : nil,
+            self.version1TokenHash != former.version1TokenHash
+                ? (self.version1TokenHash == nil ? "no v1-token" : "another v1-token") : nil,
+            self.pins != former.pins ? "pins changed" : nil,
+            self.names != former.names ? "names \(self.names.map(\.text).joined(separator: " "))" : nil,
+            self.ports != former.ports ? "ports \(self.ports.map(\.description).joined(separator: " "))" : nil,
+            self.expires != former.expires
+                ? "expires \(self.expires.map { Timestamp.text($0) } ?? "never")" : nil,
+            self.isDisabled != former.isDisabled ? (self.isDisabled ? "disabled" : "enabled") : nil,
+            limit("max-links", self.mostLinks, former.mostLinks), limit("max-names", self.mostNames, former.mostNames),
+            limit("max-streams", self.mostStreams, former.mostStreams),
+        ]
+        return changes.compactMap(\.self)
+    }
+
     /// Letters, digits and inner hyphens, so that it can stand in a token and in a log.
     package static func isValid(name: String) -> Bool {
         (1...63).contains(name.utf8.count)

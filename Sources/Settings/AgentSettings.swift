@@ -19,6 +19,9 @@ package struct AgentOptions: Sendable {
     package var debug = 0
     package var configuration: String?
     package var stateDirectory: String?
+    package var urlFile: String?
+    /// A line for the shell.
+    package var execOnReady: String?
 
     package init() {}
 }
@@ -53,6 +56,10 @@ package struct AgentSettings: Sendable {
     package let version1: Bool
     package let debug: Int
     package let stateDirectory: String
+    /// Where the addresses of the names are told once all are reachable.
+    package let urlFile: String?
+    /// A program with its arguments that is then started; empty for none.
+    package let execOnReady: [String]
 
     package init(_ options: AgentOptions) throws(SettingsError) {
         let file: TOMLFile?
@@ -64,6 +71,7 @@ package struct AgentSettings: Sendable {
             output: section?.string("output"), once: section?.boolean("once"), version1: section?.boolean("v1"),
             debug: section?.integer("debug"), stateDirectory: section?.string("state-dir")
         )
+        let whenReady = try (file: section?.string("url-file"), command: section?.strings("exec-on-ready"))
         let sections = try section?.sections("expose") ?? []
         try section?.finish()
         func place(_ option: String, _ isOption: Bool) -> String {
@@ -107,9 +115,20 @@ package struct AgentSettings: Sendable {
                 throw SettingsError(at, "version 1 does not tell visitors' addresses: leave proxy-protocol out")
             }
         }
+        self.urlFile = options.urlFile ?? whenReady.file
+        self.execOnReady = Self.command(options.execOnReady.map { [$0] } ?? whenReady.command ?? [])
+        if self.version1, self.urlFile != nil {
+            throw SettingsError(
+                place("url-file", options.urlFile != nil), "with version 1 the gateway does not tell where a name is")
+        }
         self.debug = max(options.debug, given.debug ?? 0)
         self.stateDirectory = try StateDirectory.path(
             options.stateDirectory ?? given.stateDirectory, program: "diglett")
+    }
+
+    /// A single text is a line for the shell, a list a program with its arguments.
+    private static func command(_ words: [String]) -> [String] {
+        words.count == 1 ? ["/bin/sh", "-c", words[0]] : words
     }
 
     /// Whether a text looks like a pin: `sha256/` and the base64 of 32 bytes.
@@ -210,7 +229,19 @@ package struct AgentSettings: Sendable {
         return version
     }
 
-    /// The token: from the command line, a file, the configuration, the one-line gateway address, or the environment.
+    /// - Parameter path: of a file, or `-` for standard input.
+    private static func token(in path: String) throws(SettingsError) -> String {
+        let bytes =
+            path == "-"
+            ? try FileAccess.readStandardInput(most: 4_096) : try FileAccess.read(path, most: 4_096, secret: true)
+        var token = String(decoding: bytes, as: UTF8.self).drop { $0.isWhitespace }
+        while token.last?.isWhitespace == true { token.removeLast() }
+        guard !token.isEmpty else { throw SettingsError(path == "-" ? "standard input" : path, "holds no token") }
+        return String(token)
+    }
+
+    /// The token: from the command line, a file, the configuration, the one-line gateway address, the service's
+    /// credentials, or the environment.
     private static func token(
         _ options: AgentOptions,
         file: (
@@ -224,13 +255,7 @@ package struct AgentSettings: Sendable {
             token = given
         } else if let path = options.tokenFile ?? (file.token == nil ? file.tokenFile : nil) {
             place = path == "-" ? "standard input" : path
-            let bytes =
-                path == "-"
-                ? try FileAccess.readStandardInput(most: 4_096) : try FileAccess.read(path, most: 4_096, secret: true)
-            let text = String(decoding: bytes, as: UTF8.self)
-            token = String(text.drop { $0.isWhitespace })
-            while token.last?.isWhitespace == true { token.removeLast() }
-            guard !token.isEmpty else { throw SettingsError(place, "holds no token") }
+            token = try Self.token(in: path)
         } else if let given = file.token, let path {
             // Reading it again tells whether others could have read it.
             _ = try FileAccess.read(path, most: 1 << 20, secret: true)
@@ -239,6 +264,9 @@ package struct AgentSettings: Sendable {
         } else if let given = line {
             place = "option -g"
             token = given
+        } else if let path = ServiceCredentials.path(of: "token") {
+            place = path
+            token = try Self.token(in: path)
         } else if let given = getenv("DIGLETT_TOKEN") {
             place = "DIGLETT_TOKEN"
             token = String(cString: given)

@@ -14,6 +14,10 @@ package struct AgentsFileEditor {
     package init(path: String) throws(SettingsErrors) {
         self.path = path
         do throws(SettingsError) {
+            guard !ServiceCredentials.contains(path) else {
+                throw SettingsError(
+                    path, "is a credential of the service: change the file that it is made of, and restart the service")
+            }
             if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
                 try FileAccess.makeDirectory(String(path[..<slash]))
             }

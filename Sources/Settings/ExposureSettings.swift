@@ -1,5 +1,3 @@
-import Glibc
-
 /// Which public ports names may have.
 package enum PublicPorts: Equatable, Sendable {
     case any
@@ -47,9 +45,7 @@ package struct SocketSettings: Equatable, Sendable {
         }
         self.directory = directory
         self.group = try group.map { text throws(SettingsError) in
-            if let number = UInt32(text) { return number }
-            guard let entry = getgrnam(text) else { throw SettingsError(groupPlace, "there is no group '\(text)'") }
-            return entry.pointee.gr_gid
+            try Group.number(text, place: groupPlace)
         }
     }
 }

@@ -11,7 +11,9 @@ package enum FileAccess {
         defer { Glibc.close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw self.error(path, "cannot be read") }
-        if secret, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0 {
+        if secret, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0,
+            !ServiceCredentials.isPrivate(path, mode: status.st_mode & 0o777)
+        {
             throw SettingsError(path, "holds a secret and others can read it: run chmod 600 \(path)")
         }
         return try self.read(descriptor, path, most: most)
@@ -41,6 +43,14 @@ package enum FileAccess {
     static func isExecutable(_ path: String) -> Bool {
         var status = stat()
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && access(path, X_OK) == 0
+    }
+
+    /// Whether it is a unix socket with these rights.
+    ///
+    /// - Parameter group: nil: any.
+    package static func isSocket(_ path: String, mode: UInt32, group: UInt32?) -> Bool {
+        var status = stat()
+        return lstat(path, &status) == 0 && status.st_mode == S_IFSOCK | mode && status.st_gid == group ?? status.st_gid
     }
 
     package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }

@@ -20,6 +20,8 @@ package struct GatewayOptions: Sendable {
     package var metrics: String?
     package var metricsPerName = false
     package var allowsInsecureMetrics = false
+    package var control: String?
+    package var controlGroup: String?
 
     package init() {}
 }
@@ -34,6 +36,17 @@ package struct GatewaySettings: Sendable {
         /// By the file, which must be there.
         case file(String)
         case hook(HookSettings)
+
+        /// How a status shows it.
+        package var description: String {
+            switch self {
+            case .byDefault(let path): FileAccess.exists(path) ? "file \(path)" : "agents of this machine"
+            case .open: "open to everybody"
+            case .file(let path): "file \(path)"
+            case .hook(.exec(let exec)): "exec \(exec.command[0])"
+            case .hook(.webhook(let webhook)): "webhook \(webhook.url)"
+            }
+        }
     }
 
     /// Where agents connect; the defaults are allowed to lack IPv6.
@@ -41,6 +54,8 @@ package struct GatewaySettings: Sendable {
     package let listensByDefault: Bool
     /// Where agents of protocol version 1 connect; on loopback addresses unless the operator wrote out otherwise.
     package let listenVersion1: [HostPort]
+    /// Whether the operator wrote that out.
+    package let allowsInsecureVersion1: Bool
     package let debug: Int
     package let stateDirectory: String
     package let exposeBind: String
@@ -62,6 +77,7 @@ package struct GatewaySettings: Sendable {
     package let socketsAreProxied: Bool
     /// Nil: they are shown nowhere.
     package let metrics: MetricsSettings?
+    package let control: ControlSettings?
 
     /// Finds everything that is wrong, not only the first of it.
     package init(_ options: GatewayOptions) throws(SettingsErrors) {
@@ -71,7 +87,8 @@ package struct GatewaySettings: Sendable {
         self.listen = reader.addresses(
             reader.listen.isEmpty ? ["0.0.0.0:20000", "[::]:20000"] : reader.listen,
             place: reader.place("listen", !options.listen.isEmpty))
-        self.listenVersion1 = reader.version1Addresses()
+        self.allowsInsecureVersion1 = reader.boolean("v1-insecure-ok") ?? false || options.allowsInsecureVersion1
+        self.listenVersion1 = reader.version1Addresses(isAllowed: self.allowsInsecureVersion1)
         self.debug = reader.debug()
         var stateDirectory = ""
         problems.attempt { () throws(SettingsError) in
@@ -91,8 +108,23 @@ package struct GatewaySettings: Sendable {
         self.tlsFiles = reader.tlsFiles()
         (self.proxies, self.socketsAreProxied) = reader.proxies(sockets)
         self.metrics = reader.metrics()
+        self.control = reader.control(stateDirectory)
         problems.attempt { () throws(SettingsError) in try reader.section?.finish() }
         try problems.throwIfAny()
+    }
+
+    /// Where the control socket of the gateway that these options name may be, the likeliest first.
+    package static func controlPlaces(_ options: GatewayOptions) throws(SettingsErrors) -> [String] {
+        let problems = Problems()
+        let reader = Reader(options, problems)
+        var places: [String] = []
+        problems.attempt { () throws(SettingsError) in
+            let directory = try StateDirectory.path(
+                options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
+            places = ControlSettings.places(options.control ?? reader.text("control"), stateDirectory: directory)
+        }
+        try problems.throwIfAny()
+        return places
     }
 
     /// Which agents file is meant, as far as it can be told although something else is wrong.
@@ -109,7 +141,9 @@ package struct GatewaySettings: Sendable {
     }
 
     /// Where the agents stand unless another file is named.
-    package static func agentsFile(in stateDirectory: String) -> String { "\(stateDirectory)/agents.toml" }
+    package static func agentsFile(in stateDirectory: String) -> String {
+        ServiceCredentials.path(of: "agents.toml") ?? "\(stateDirectory)/agents.toml"
+    }
 }
 
 /// Reads the settings one by one; what is wrong goes to `problems`, and something harmless takes its place.
@@ -160,9 +194,8 @@ private struct Reader {
         }
     }
 
-    func version1Addresses() -> [HostPort] {
+    func version1Addresses(isAllowed: Bool) -> [HostPort] {
         var given: [String] = []
-        let isAllowed = self.boolean("v1-insecure-ok") ?? false || self.options.allowsInsecureVersion1
         self.problems.attempt { () throws(SettingsError) in given = try self.section?.strings("listen-v1") ?? [] }
         let texts = self.options.listenVersion1.isEmpty ? given : self.options.listenVersion1
         let place = self.place("listen-v1", !self.options.listenVersion1.isEmpty)
@@ -326,6 +359,21 @@ private struct Reader {
                 place: self.place("metrics", self.options.metrics != nil))
         }
         return metrics
+    }
+
+    func control(_ stateDirectory: String) -> ControlSettings? {
+        let given = (path: self.text("control"), group: self.text("control-group"))
+        var settings: ControlSettings?
+        self.problems.attempt { () throws(SettingsError) in
+            let place = self.place("control-group", self.options.controlGroup != nil)
+            let group = try (self.options.controlGroup ?? given.group).map { text throws(SettingsError) in
+                try Group.number(text, place: place)
+            }
+            settings = try ControlSettings(
+                self.options.control ?? given.path, group: group, stateDirectory: stateDirectory,
+                place: self.place("control", self.options.control != nil))
+        }
+        return settings
     }
 
     func tlsFiles() -> (certificate: String, key: String)? {

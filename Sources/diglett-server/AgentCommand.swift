@@ -94,7 +94,9 @@ struct AgentCommand: ParsableCommand {
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Lists the agents.")
 
-        @Option(help: ArgumentHelp("How: text, or json for one object.", valueName: "text|json"))
+        @Option(
+            help: ArgumentHelp("How: text, or json for one object.", valueName: "text|json"),
+            completion: .list(["text", "json"]))
         var output = "text"
 
         @ParentCommand var parent: AgentCommand

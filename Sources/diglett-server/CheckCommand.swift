@@ -9,7 +9,9 @@ struct CheckCommand: ParsableCommand {
         abstract: "Says what is wrong with a configuration, all of it, without starting.",
         discussion: "Exit codes: 0 nothing, 78 something is wrong.")
 
-    @Argument(help: "The configuration file; the gateway's other options may be given as well.")
+    @Argument(
+        help: "The configuration file; the gateway's other options may be given as well.",
+        completion: .file(extensions: ["toml"]))
     var file: String?
 
     @ParentCommand var server: DiglettServer

@@ -5,6 +5,7 @@ import Journal
 import Logging
 import Reactor
 import Settings
+import Supervision
 
 /// The public gateway.
 @main
@@ -22,7 +23,7 @@ struct DiglettServer: ParsableCommand {
             cannot be used, 78 bad configuration. 'diglett-server explain 71' says what to do.
             """,
         version: "diglett-server 2.0.0",
-        subcommands: [AgentCommand.self, CheckCommand.self, ExplainCommand.self]
+        subcommands: [AgentCommand.self, CheckCommand.self, ControlCommand.self, ExplainCommand.self]
     )
 
     @Option(
@@ -47,13 +48,16 @@ struct DiglettServer: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
     var debug: Int
 
-    @Option(name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.")
+    @Option(
+        name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.",
+        completion: .file(extensions: ["toml"]))
     var configurationFile: String?
 
     @Option(
         help: ArgumentHelp(
             "Where to keep key and ports. (default: $STATE_DIRECTORY, /var/lib/diglett-server or below ~/.local/state)",
-            valueName: "dir"))
+            valueName: "dir"),
+        completion: .directory)
     var stateDir: String?
 
     @Option(help: ArgumentHelp("On which address names are public. (default: 127.0.0.1)", valueName: "host"))
@@ -78,17 +82,21 @@ struct DiglettServer: ParsableCommand {
         help: ArgumentHelp(
             "How agents are known: 'file' by the agents file, 'open' takes any agent from anywhere. "
                 + "(default: by the agents file once it exists, until then agents of this machine)",
-            valueName: "file|open"))
+            valueName: "file|open"),
+        completion: .list(["file", "open"]))
     var auth: String?
 
     @Option(
-        help: ArgumentHelp("Where the agents stand. (default: agents.toml in the state directory)", valueName: "file"))
+        help: ArgumentHelp("Where the agents stand. (default: agents.toml in the state directory)", valueName: "file"),
+        completion: .file())
     var agentsFile: String?
 
-    @Option(help: ArgumentHelp("A certificate of a public authority (PEM, with its chain).", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("A certificate of a public authority (PEM, with its chain).", valueName: "file"),
+        completion: .file())
     var tlsCert: String?
 
-    @Option(help: ArgumentHelp("The key of that certificate.", valueName: "file"))
+    @Option(help: ArgumentHelp("The key of that certificate.", valueName: "file"), completion: .file())
     var tlsKey: String?
 
     @Option(
@@ -112,6 +120,15 @@ struct DiglettServer: ParsableCommand {
         help: "Let --metrics listen on more than loopback addresses, though everybody can read what is shown there.")
     var allowsInsecureMetrics = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Where 'diglett-server ctl' finds the gateway, a unix socket. (default: control.sock in the runtime "
+                + "directory or the state directory)", valueName: "path|none"))
+    var control: String?
+
+    @Option(help: ArgumentHelp("The group that may use it.", valueName: "group"))
+    var controlGroup: String?
+
     /// What the command line says, for the gateway and for its subcommands.
     var options: GatewayOptions {
         var options = GatewayOptions()
@@ -133,17 +150,24 @@ struct DiglettServer: ParsableCommand {
         options.metrics = self.metrics
         options.metricsPerName = self.metricsPerName
         options.allowsInsecureMetrics = self.allowsInsecureMetrics
+        options.control = self.control
+        options.controlGroup = self.controlGroup
         return options
     }
 
     mutating func run() throws {
+        // Before anything is started that could inherit it.
+        let environment = ServiceEnvironment.take()
+        let sockets = InheritedSockets(names: environment.socketNames)
         var logger = Journal.logger(debug: self.debug)
         do {
             let settings = try GatewaySettings(self.options)
             logger = Journal.logger(debug: settings.debug)
             let loop = try EventLoop()
             defer { loop.close() }
-            let gateway = try GatewayServer(loop: loop, settings: settings, logger: logger)
+            let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
+            defer { manager.close() }
+            let gateway = try GatewayServer(loop: loop, settings: settings, logger: logger, manager: manager)
             try gateway.start()
             // It is needed to the end: what is being withdrawn is not done when the last listener is closed.
             withExtendedLifetime(gateway) { loop.run() }

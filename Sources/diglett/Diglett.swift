@@ -6,6 +6,7 @@ import Journal
 import Logging
 import Reactor
 import Settings
+import Supervision
 
 /// The agent beside the service.
 @main
@@ -49,7 +50,8 @@ struct Diglett: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "A file with the token, '-' for standard input. (or the environment: DIGLETT_TOKEN)", valueName: "file"))
+            "A file with the token, '-' for standard input. (or the environment: DIGLETT_TOKEN)", valueName: "file"),
+        completion: .file())
     var tokenFile: String?
 
     @Option(
@@ -62,11 +64,26 @@ struct Diglett: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Tell the services the visitors' addresses by a PROXY header, which they must expect.", valueName: "v1|v2"))
+            "Tell the services the visitors' addresses by a PROXY header, which they must expect.", valueName: "v1|v2"),
+        completion: .list(["v1", "v2"]))
     var proxyProtocol: String?
 
-    @Option(help: ArgumentHelp("What to print: text, or json for one event a line.", valueName: "text|json"))
+    @Option(
+        help: ArgumentHelp("What to print: text, or json for one event a line.", valueName: "text|json"),
+        completion: .list(["text", "json"]))
     var output: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Write where the names are reachable to a file, a line for each, once all of them are; it is removed at the "
+                + "end.", valueName: "file"), completion: .file())
+    var urlFile: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Have the shell run a command once all names are reachable, with DIGLETT_URL in its environment; it is ended "
+                + "with the agent.", valueName: "command"))
+    var execOnReady: String?
 
     @Flag(help: "End when the link cannot be made or is lost, instead of trying for ever.")
     var once = false
@@ -79,12 +96,15 @@ struct Diglett: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
     var debug: Int
 
-    @Option(name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.")
+    @Option(
+        name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.",
+        completion: .file(extensions: ["toml"]))
     var configurationFile: String?
 
     @Option(
         help: ArgumentHelp(
-            "Where to keep the instance key and known gateways. (default: below ~/.local/state)", valueName: "dir"))
+            "Where to keep the instance key and known gateways. (default: below ~/.local/state)", valueName: "dir"),
+        completion: .directory)
     var stateDir: String?
 
     @Argument(help: "The service: HOST:PORT, PORT or unix:PATH.")
@@ -95,14 +115,18 @@ struct Diglett: ParsableCommand {
         var arguments = Array(CommandLine.arguments.dropFirst())
         let asksForHelp = arguments.first == "help"
         if asksForHelp { arguments = [String](arguments.dropFirst().prefix(1)) + ["--help"] }
-        switch arguments.first {
-        case KeyCommand.configuration.commandName: KeyCommand.main(Array(arguments.dropFirst()))
-        case ExplainCommand.configuration.commandName: ExplainCommand.main(Array(arguments.dropFirst()))
-        default: Self.main(asksForHelp ? ["--help"] : arguments)
+        let command = Self.configuration.subcommands.first { $0.configuration.commandName == arguments.first }
+        if let command {
+            command.main(Array(arguments.dropFirst()))
+        } else {
+            Self.main(asksForHelp ? ["--help"] : arguments)
         }
     }
 
     mutating func run() throws {
+        // Before anything is started that could inherit it.
+        let environment = ServiceEnvironment.take()
+        let sockets = InheritedSockets(names: environment.socketNames)
         self.hideSecrets()
         var options = AgentOptions()
         options.gateway = self.gateway
@@ -119,6 +143,8 @@ struct Diglett: ParsableCommand {
         options.debug = self.debug
         options.configuration = self.configurationFile
         options.stateDirectory = self.stateDir
+        options.urlFile = self.urlFile
+        options.execOnReady = self.execOnReady
         var logger = Journal.logger(debug: self.debug)
         let exit: ExitReason
         do {
@@ -128,13 +154,19 @@ struct Diglett: ParsableCommand {
             let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
             let question: Question? = hasTerminal ? { Self.ask($0) } : nil
             let agent: AgentProgram
-            do { agent = try AgentProgram(loop: loop, settings: settings, logger: logger, ask: question) } catch {
+            let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
+            do {
+                agent = try AgentProgram(
+                    loop: loop, settings: settings, logger: logger, ask: question, manager: manager)
+            } catch {
+                manager.close()
                 loop.close()
                 throw error
             }
             agent.start()
             loop.run()
             exit = agent.exit
+            manager.close()
             loop.close()
             loop.endProcess(exit.rawValue)
         } catch let error as SettingsError {

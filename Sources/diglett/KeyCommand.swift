@@ -14,7 +14,9 @@ struct KeyCommand: ParsableCommand {
             needed. The key stays in the state directory.
             """)
 
-    @Option(help: ArgumentHelp("The agent's state directory. (default: below ~/.local/state)", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp("The agent's state directory. (default: below ~/.local/state)", valueName: "dir"),
+        completion: .directory)
     var stateDir: String?
 
     func run() throws {

@@ -115,6 +115,27 @@ struct AgentMachineTests {
         #expect(returning.tick(now: 60_000) == .none)
     }
 
+    @Test("tells how far it has come, and how many names are reachable")
+    func progress() throws {
+        var machine = try machine(names: ["a", "b"])
+        #expect(machine.progress == .connecting)
+        up(&machine)
+        #expect(machine.progress == .connected(names: 0))
+        for exposure in [0, 1, 1] as [UInt16] {
+            _ = machine.registered(Registered(exposure: exposure, code: .none, port: 7, text: ""), now: 0)
+        }
+        #expect(machine.progress == .connected(names: 2))
+        _ = machine.registered(Registered(exposure: 0, code: .withdrawn, port: 0, text: ""), now: 0)
+        #expect(machine.progress == .connected(names: 1))
+        _ = machine.linkEnded("gone", now: 0, random: 0)
+        #expect(machine.progress == .waiting)
+        _ = machine.timerFired()
+        #expect(machine.progress == .connecting)
+        machine.connected()
+        _ = machine.welcomed(Welcome(linkID: 2, maximumNames: 16), now: 0)
+        #expect(machine.progress == .connected(names: 0))
+    }
+
     @Test("with once, the first failure is the last")
     func once() throws {
         var machine = try machine(once: true)

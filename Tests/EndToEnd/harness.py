@@ -30,6 +30,9 @@ PIN = r"sha256/[A-Za-z0-9+/]{43}="
 LISTENING = r"listening for agents on (\S+):(\d+)"
 LISTENING_V1 = r"listening for agents of version 1 on (\S+:\d+)$"
 
+# What a service manager that runs the tests would tell the programs.
+MANAGER = ("CREDENTIALS_DIRECTORY", "FDSTORE", "JOURNAL_STREAM", "NOTIFY_SOCKET", "STATE_DIRECTORY")
+
 # Long enough for a loaded two-core machine, short enough that a hang is a
 # failure of one test and not of the whole run.
 PATIENCE = 15.0
@@ -91,7 +94,7 @@ def allow_descriptors(count):
 class Program:
     """A started process whose two output streams are read as lines."""
 
-    def __init__(self, label, argv, env=None, cwd=None):
+    def __init__(self, label, argv, env=None, cwd=None, descriptors=()):
         self.label = label
         self.argv = [str(part) for part in argv]
         self.stdout = []
@@ -101,7 +104,7 @@ class Program:
         self._changed = threading.Condition()
         try:
             self.process = subprocess.Popen(
-                self.argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL,
+                self.argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, pass_fds=descriptors,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 text=True, errors="replace")
         except OSError as error:
@@ -305,7 +308,7 @@ class Stage:
     def environment(self):
         """The caller's environment, but with no home or settings of the caller."""
         clean = {name: value for name, value in os.environ.items()
-                 if not name.startswith("DIGLETT_") and name != "STATE_DIRECTORY"}
+                 if not name.startswith(("DIGLETT_", "LISTEN_", "WATCHDOG_")) and name not in MANAGER}
         clean.update(HOME=str(self.directory), XDG_STATE_HOME=str(self.directory / "state-home"))
         return clean
 
@@ -319,8 +322,8 @@ class Stage:
         """Enters a context manager; it is left when the stage closes."""
         return self._fixtures.enter_context(fixture)
 
-    def start(self, label, argv, kind=Program, env=None, cwd=None):
-        program = kind(label, argv, env=env or self.environment(), cwd=cwd or self.directory)
+    def start(self, label, argv, kind=Program, env=None, cwd=None, descriptors=()):
+        program = kind(label, argv, env=env or self.environment(), cwd=cwd or self.directory, descriptors=descriptors)
         self.programs.append(program)
         return program
 

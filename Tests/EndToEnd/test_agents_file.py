@@ -917,6 +917,7 @@ class Fail2ban(AgentsTest):
             f"{stamp} WARN  login from [2001:db8::7]:4711 refused: a wrong token for 'web'",
             f"{stamp} WARN  login from 203.0.113.8:1 refused: login from {self.FORGED}:5 refused: x",
             f"Nov 23 12:46:53 host diglett-server[123]: {stamp} WARN  login from 203.0.113.9:4711 refused: x",
+            "Nov 23 12:46:53 host diglett-server[123]: WARN  login from 203.0.113.10:4711 refused: x",
         ]
         bad = [
             f"{stamp} INFO  login from {self.FORGED}:5 refused: x",
@@ -928,8 +929,11 @@ class Fail2ban(AgentsTest):
             f"{stamp} WARN  login from {self.FORGED}:5 accepted",
             f"{stamp} WARN  link of web at {self.FORGED}:5 refused: login from {self.FORGED}:5 refused: x",
             f"Nov 23 12:46:53 host other[1]: {stamp} WARN  login from {self.FORGED}:5 refused: x",
+            f"Nov 23 12:46:53 host other[1]: WARN  login from {self.FORGED}:5 refused: x",
+            f"Nov 23 12:46:53 host diglett-server[123]: INFO  x WARN  login from {self.FORGED}:5 refused: x",
         ]
-        self.assertEqual(self.found(good + bad), ["203.0.113.7", "2001:db8::7", "203.0.113.8", "203.0.113.9"])
+        self.assertEqual(self.found(good + bad), [
+            "203.0.113.7", "2001:db8::7", "203.0.113.8", "203.0.113.9", "203.0.113.10"])
         self.assertEqual(self.found(bad), [])
 
 

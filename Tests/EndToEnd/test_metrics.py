@@ -8,7 +8,7 @@ import signal
 import socket
 import stat
 
-from administration import AgentsFile
+from administration import AgentsFile, run
 from backends import Listener, read_all, serve_echo, serve_never_reads
 from harness import REPOSITORY, EndToEndTest, wait_until
 from hooks import Hook, configure, registrar
@@ -303,6 +303,32 @@ class Ends(MetricsTest):
             visitor.recv(1)
         after = self.metrics.wait(lambda scrape: scrape.value("diglett_visitors") == 0, "the visitor to go")
         self.assertEqual(after.counted("diglett_visitors_total", "result"), {"header-bad": 1})
+
+    def test_banned(self):
+        backend = self.stage.use(Listener(serve_echo)).address
+        tunnel = self.stage.expose(backend, gateway=self.gateway())
+
+        def ban(network):
+            result = run(self.stage, "diglett-server", "--state-dir", self.server.state, "ctl", "ban", network)
+            self.assertEqual(result.returncode, 0, result.stderr)
+
+        with socket.create_connection(("127.0.0.1", tunnel.port), 15, ("127.0.0.9", 0)) as first:
+            first.sendall(b"x")
+            read_exactly(first, 1)
+            ban("127.0.0.9")
+            with self.assertRaises(ConnectionResetError):
+                read_all(first)
+        with self.assertRaises(ConnectionResetError), \
+                socket.create_connection(("127.0.0.1", tunnel.port), 15, ("127.0.0.9", 0)) as second:
+            read_all(second)
+        after = self.metrics.wait(lambda scrape: scrape.value("diglett_streams") == 0, "the stream to end")
+        self.assertEqual(after.counted("diglett_visitors_total", "result"), {"admitted": 1, "banned": 1})
+        self.assertEqual(after.counted("diglett_streams_closed_total", "side", "reason"), {("gateway", "denied"): 1})
+        self.assertEqual(after.value("diglett_bans"), 1)
+        ban("127.0.0.1")
+        cut = self.metrics.wait(
+            lambda scrape: scrape.all("diglett_agent_connections_total")[(("result", "banned"),)], "the agent's return")
+        self.assertEqual(cut.counted("diglett_links_closed_total", "side", "reason"), {("gateway", "denied"): 1})
 
     def test_registrar_that_fails(self):
         hook = Hook(self.stage, 'answer(ok=not is_on("failing") or request["action"] != "publish")')

@@ -6,6 +6,7 @@ import Logging
 import ProxyProtocol
 import Reactor
 import Settings
+import Supervision
 import Testing
 import Wire
 
@@ -17,8 +18,13 @@ final class World {
     let log: LogLines
     private(set) var agents: [AgentProgram] = []
 
-    /// - Parameter proxies: networks from which visitors come with a PROXY header.
-    init(ports: String? = nil, proxies: [String] = [], configuration: String? = nil) throws {
+    /// - Parameters:
+    ///   - proxies: networks from which visitors come with a PROXY header.
+    ///   - sockets: what a service manager has kept for the gateway, and for how many milliseconds that is held.
+    init(
+        ports: String? = nil, proxies: [String] = [], configuration: String? = nil,
+        sockets: InheritedSockets = InheritedSockets(), hold: UInt64 = ListenerStore.holdMilliseconds
+    ) throws {
         self.loop = try EventLoop()
         self.directory =
             FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
@@ -35,7 +41,11 @@ final class World {
             try configuration.write(toFile: "\(self.directory)/server.toml", atomically: true, encoding: .utf8)
         }
         self.gateway = try GatewayServer(
-            loop: self.loop, settings: try GatewaySettings(options), logger: self.log.logger)
+            loop: self.loop, settings: try GatewaySettings(options), logger: self.log.logger,
+            manager: ServiceManager(
+                loop: self.loop, environment: ServiceEnvironment(processID: 0), sockets: sockets,
+                logger: self.log.logger),
+            holdMilliseconds: hold)
         try self.gateway.start()
     }
 

@@ -238,6 +238,24 @@ extension ReactorTests {
             #expect(variables.sorted() == expected.map { "\($0)=\($1)" }.sorted())
         }
 
+        @Test("of the user's own has our environment but the token, and our directory, and no deadline")
+        func usersOwn() throws {
+            setenv("DIGLETT_TOKEN", "secret", 1)
+            setenv("DIGLETT_TEST", "kept", 1)
+            defer {
+                unsetenv("DIGLETT_TOKEN")
+                unsetenv("DIGLETT_TEST")
+            }
+            var command = shell(
+                "test \"$DIGLETT_TEST/$DIGLETT_TOKEN/$GIVEN\" = kept//x && test \"$PWD\" = \"$HERE\" && ! read line")
+            command.timeout = nil
+            command.isUsersOwn = true
+            command.environment = ["GIVEN": "x", "HERE": FileManager.default.currentDirectoryPath]
+            let outcome = try run(command).get()
+            #expect(outcome.end == .exited(code: 0))
+            #expect(outcome.standardOutput.isEmpty && outcome.standardError.isEmpty)
+        }
+
         @Test("has no descriptor of ours, not even one that was not opened with close-on-exec")
         func descriptors() throws {
             let leaky = dup(0)

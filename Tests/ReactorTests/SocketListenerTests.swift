@@ -58,7 +58,7 @@ struct SocketListenerTests {
     func refusals() throws {
         try withPath { loop, path in
             let access = SocketListener.Access(mode: 0o600, group: nil)
-            let long = path + String(repeating: "x", count: SocketListener.longestPath)
+            let long = path + String(repeating: "x", count: 107)
             #expect(throws: UVError.nameTooLong) { try SocketListener(loop: loop, path: long, access: access) }
             #expect(throws: UVError.noSuchFile) {
                 try SocketListener(loop: loop, path: "\(path)/no/such", access: access)
@@ -109,6 +109,59 @@ struct SocketListenerTests {
             try connects(loop, .unix(path: path), door)
             first.close()
             second.close()
+        }
+    }
+
+    @Test("leave a socket to another process, with what waits in its backlog")
+    func leaving() throws {
+        try withPath { loop, path in
+            let tcp = try SocketListener(loop: loop, address: .loopback4(port: 0))
+            let unix = try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil))
+            for (first, endpoint) in [(tcp, Endpoint.host("127.0.0.1", port: tcp.port)), (unix, .unix(path: path))] {
+                var copy: Int32 = -1
+                first.withDescriptor { copy = dup($0) }
+                first.leave()
+                #expect(!first.isListening)
+                var here: SocketStream?
+                let connector = Connector.connect(loop: loop, to: endpoint, timeout: 5_000) { here = try? $0.get() }
+                #expect(loop.run { here != nil })
+                _ = connector
+                let door = Door()
+                let second = try SocketListener(loop: loop, adopting: copy, ownsFile: true)
+                second.delegate = door
+                #expect(second.isListening)
+                #expect(loop.run { !door.accepted.isEmpty })
+                try #require(here).close()
+                door.close()
+                second.close()
+            }
+            var status = stat()
+            #expect(lstat(path, &status) != 0)
+        }
+    }
+
+    @Test("end a socket for whoever else has it, so that its port is free at once")
+    func shutDown() throws {
+        try withPath { loop, path in
+            let tcp = try SocketListener(loop: loop, address: .loopback4(port: 0))
+            let unix = try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil))
+            let port = tcp.port
+            var copies: [Int32] = []
+            for listener in [tcp, unix] {
+                listener.withDescriptor { copies.append(dup($0)) }
+                listener.shutDown()
+            }
+            defer { for copy in copies { Glibc.close(copy) } }
+            for endpoint in [Endpoint.host("127.0.0.1", port: port), .unix(path: path)] {
+                var result: Result<SocketStream, UVError>?
+                let connector = Connector.connect(loop: loop, to: endpoint, timeout: 5_000) { result = $0 }
+                #expect(loop.run { result != nil })
+                _ = connector
+                #expect(throws: UVError.self) { try result?.get() }
+            }
+            // Whatever others do with their copies: it can be had again.
+            try SocketListener(loop: loop, address: .loopback4(port: port)).close()
+            try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil)).close()
         }
     }
 

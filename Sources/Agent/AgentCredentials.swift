@@ -1,0 +1,42 @@
+internal import Relay
+internal import Secure
+internal import Settings
+internal import Wire
+
+/// By what the gateway knows this agent, and the protocol that carries it.
+struct AgentCredentials {
+    let version: LinkProtocol
+    let login: Login
+
+    init(settings: AgentSettings, state: StateDirectory) throws(SettingsError) {
+        let key = try Self.instanceKey(state)
+        for pin in settings.pins where Pin(pin) == nil {
+            throw SettingsError("pin", "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
+        }
+        let identity = try AgentKey.load(state)
+        if settings.version1 {
+            self.version = .version1
+        } else {
+            do throws(SecurityError) {
+                let context = try TLSContext.client(
+                    identity: identity, trustsSystemRoots: settings.pins.isEmpty,
+                    applicationProtocol: WireConstant.applicationProtocol)
+                self.version = .version2(context, serverName: settings.gateway.host)
+            } catch { throw SettingsError("TLS", error.description) }
+        }
+        self.login = Login(
+            method: !settings.token.isEmpty ? .token : identity == nil ? .instance : .certificate, instanceKey: key,
+            run: SecureRandom.integer(), token: settings.token)
+    }
+
+    private static func instanceKey(_ state: StateDirectory) throws(SettingsError) -> [UInt8] {
+        let key = try state.readOrMake("instance.key", most: 1_024) { SecureRandom.bytes(Login.instanceKeySize) }
+        guard key.count == Login.instanceKeySize else {
+            throw SettingsError(
+                state.file("instance.key"),
+                "has \(key.count) bytes instead of \(Login.instanceKeySize); without it a new one is made, "
+                    + "and an open gateway will take this for another agent")
+        }
+        return key
+    }
+}

@@ -1,0 +1,74 @@
+internal import Logging
+internal import Reactor
+internal import Settings
+internal import Wire
+
+/// What the user wants done when all names are reachable: their addresses in a file, and a program started.
+final class ReadyActions {
+    private let loop: EventLoop
+    private let logger: Logger
+    private let names: [Name]
+    private let urlFile: String?
+    private let command: [String]
+    /// Where each name is reachable.
+    private var addresses: [Name: String] = [:]
+    private var hasWritten = false
+    private var hasStarted = false
+    private var process: ChildProcess?
+
+    init(loop: EventLoop, settings: AgentSettings, logger: Logger) {
+        self.loop = loop
+        self.logger = logger
+        self.names = settings.exposes.map(\.name)
+        self.urlFile = settings.urlFile
+        self.command = settings.execOnReady
+    }
+
+    /// A name is reachable, perhaps at another address than before.
+    func registered(_ name: Name, at address: String) {
+        guard self.addresses[name] != address else { return }
+        self.addresses[name] = address
+        let addresses = self.names.compactMap { self.addresses[$0] }
+        guard addresses.count == self.names.count else { return }
+        self.write(addresses)
+        self.start(addresses)
+    }
+
+    /// A line for each name, in the order in which they were given.
+    private func write(_ addresses: [String]) {
+        guard let file = self.urlFile else { return }
+        do throws(SettingsError) {
+            let text = addresses.map { $0 + "\n" }.joined()
+            try FileAccess.replace(file, with: Array(text.utf8), mode: 0o644, durable: false)
+            self.hasWritten = true
+        } catch { self.logger.error("the addresses cannot be told: \(error)") }
+    }
+
+    private func start(_ addresses: [String]) {
+        guard !self.command.isEmpty, !self.hasStarted else { return }
+        self.hasStarted = true
+        let pairs = zip(self.names, addresses).map { "\($0)=\($1)" }
+        var command = ChildCommand(
+            arguments: self.command,
+            environment: ["DIGLETT_URL": addresses[0], "DIGLETT_URLS": pairs.joined(separator: "\n")], timeout: nil)
+        command.isUsersOwn = true
+        self.process = ChildProcess.run(loop: self.loop, command) { [unowned self] result in
+            self.process = nil
+            switch result {
+            case .success(let outcome) where outcome.end == .exited(code: 0):
+                self.logger.debug("the program of exec-on-ready ended")
+            case .success(let outcome): self.logger.warning("the program of exec-on-ready \(outcome)")
+            case .failure(let failure): self.logger.error("the program of exec-on-ready \(failure)")
+            }
+        }
+    }
+
+    /// The agent ends: the addresses hold no more, and the program goes with it.
+    func close() {
+        self.process?.cancel()
+        self.process = nil
+        guard self.hasWritten, let file = self.urlFile else { return }
+        self.hasWritten = false
+        do throws(SettingsError) { try FileAccess.remove(file) } catch { self.logger.warning("\(error)") }
+    }
+}

@@ -1,0 +1,118 @@
+internal import Admission
+internal import Control
+internal import Glibc
+internal import Logging
+internal import Modules
+internal import Reactor
+internal import Registry
+internal import Relay
+internal import Secure
+internal import Settings
+internal import Tunnel
+internal import Wire
+
+/// What the gateway tells of itself.
+extension GatewayServer {
+    /// Links of agents that have logged in.
+    var openSessions: [AgentSession] {
+        self.sessions.values.filter { $0.identity != nil && $0.connection.isOpen }.sorted { $0.id < $1.id }
+    }
+
+    private func age(since start: UInt64) -> Int { Int((self.loop.now - start) / 1_000) }
+
+    /// What the service manager is told.
+    var status: String {
+        GatewayStatus(
+            isDraining: self.isDraining, agents: self.openSessions.count, names: self.exposures.nameCount,
+            streams: self.streamCount, waiting: self.exposures.waitingNameCount
+        ).description
+    }
+
+    var report: GatewayReport {
+        let sessions = self.openSessions
+        return GatewayReport(
+            version: Self.software, process: getpid(), state: self.isDraining ? "draining" : "running",
+            seconds: self.age(since: self.startedAt), listening: self.doors.places, pin: self.identity.pin.description,
+            authentication: self.settings.authentication.description,
+            agents: Set(sessions.compactMap { $0.identity?.id }).count, links: sessions.count,
+            names: self.exposures.nameCount, streams: self.streamCount, visitors: self.visitors.count,
+            logLevel: "\(self.logger.logLevel)", registrars: self.exposures.registrarReports)
+    }
+
+    var linkReports: [LinkReport] {
+        self.openSessions.map { session in
+            LinkReport(
+                link: session.id, agent: session.identity?.id ?? "", peer: session.peer.description,
+                protocol: session.connection.protocolNumber, seconds: self.age(since: session.connection.createdAt),
+                names: session.exposures.map(\.name.text).sorted(), streams: session.connection.link.streamCount)
+        }
+    }
+
+    var exposureReports: [ExposureReport] {
+        self.openSessions.flatMap { session in
+            let streams = session.connection.openEdges
+            return session.exposures.map { exposure in
+                let listeners = exposure.asPublic
+                return ExposureReport(
+                    name: exposure.name.text, agent: exposure.identity.id, link: session.id,
+                    address: listeners.address?.description, socket: listeners.socket,
+                    published: exposure.isPublished, seconds: self.age(since: exposure.since),
+                    streams: streams.count { $0.exposure == exposure.number })
+            }
+        }.sorted { $0.name < $1.name }
+    }
+
+    var streamReports: [StreamReport] {
+        self.openSessions.flatMap { session in session.connection.openEdges.map { session.report(of: $0) } }
+            .sorted { $0.seconds > $1.seconds }
+    }
+
+    var penaltyReports: [BarReport] {
+        self.admission.penalties(now: self.loop.now).map { source, milliseconds in
+            BarReport(network: Self.text(of: source), seconds: Int((milliseconds + 999) / 1_000))
+        }.sorted { $0.network < $1.network }
+    }
+
+    var banReports: [BarReport] {
+        self.bans.bans.map { ban in
+            BarReport(
+                network: ban.network.description,
+                seconds: ban.until.map { until in Int((max(until, self.loop.now) - self.loop.now + 999) / 1_000) })
+        }
+    }
+
+    /// IPv4 addresses count as such, IPv6 ones by their /64 (`SocketAddress.source`).
+    private static func text(of source: Source) -> String {
+        let isIP4 = source.key <= UInt64(UInt32.max)
+        let address = WireAddress(
+            family: isIP4 ? 4 : 6, bytes: (isIP4 ? source.key << 32 : source.key, 0), port: 0)
+        return isIP4 ? address.host : "\(address.host)/64"
+    }
+
+    /// Forgets the penalties of a network's sources; false when it has none.
+    func forgive(_ network: Network) -> Bool {
+        self.admission.forgive { source in
+            let isIP4 = source.key <= UInt64(UInt32.max)
+            let first = WireAddress(
+                family: isIP4 ? 4 : 6, bytes: (isIP4 ? source.key << 32 : source.key, 0), port: 0)
+            // A single IPv6 address is forgiven with the /64 that it was counted by.
+            return network.contains(first)
+                || (!isIP4 && network.address.family == 6 && network.address.high == first.high)
+        }
+    }
+
+    /// Closes what a network has open.
+    func cut(_ network: Network) -> (links: Int, streams: Int) {
+        var links = 0
+        var streams = 0
+        for session in Array(self.sessions.values) where session.connection.isOpen {
+            if network.contains(WireAddress(session.peer)) {
+                links += 1
+                session.connection.close(.ended(.denied, "its address was banned"))
+            } else {
+                streams += session.connection.abortStreams(.denied) { network.contains($0.visitor) }
+            }
+        }
+        return (links, streams)
+    }
+}

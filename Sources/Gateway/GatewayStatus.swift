@@ -1,0 +1,27 @@
+/// What the gateway is doing, in a line for people.
+package struct GatewayStatus: CustomStringConvertible {
+    package var isDraining: Bool
+    package var agents: Int
+    package var names: Int
+    package var streams: Int
+    /// Names of the former run whose agents are not back yet.
+    package var waiting: Int
+
+    package init(isDraining: Bool = false, agents: Int = 0, names: Int = 0, streams: Int = 0, waiting: Int = 0) {
+        self.isDraining = isDraining
+        self.agents = agents
+        self.names = names
+        self.streams = streams
+        self.waiting = waiting
+    }
+
+    package var description: String {
+        if self.isDraining { return "draining: \(Self.count(self.streams, "stream")) left" }
+        let present = [(self.agents, "agent"), (self.names, "name"), (self.streams, "stream")]
+        let text = present.map { Self.count($0, $1) }.joined(separator: ", ")
+        guard self.waiting > 0 else { return text }
+        return "\(text); \(Self.count(self.waiting, "name")) of the former run not back yet"
+    }
+
+    private static func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+}

@@ -1,0 +1,56 @@
+import Glibc
+
+/// Where a running gateway is seen and steered: `diglett-server ctl`.
+package struct ControlSettings: Equatable, Sendable {
+    /// Of the unix socket; nil: there is none.
+    package let path: String?
+    /// Who may use it besides the gateway's own user.
+    package let group: UInt32?
+    /// Whether the operator named the path, and so wants an error when it cannot be had.
+    package let isExplicit: Bool
+
+    private static let file = "control.sock"
+
+    /// - Parameter given: a path, `none`, or nil for the service's runtime directory, else the state directory.
+    init(_ given: String?, group: UInt32?, stateDirectory: String, place: String) throws(SettingsError) {
+        self.group = group
+        self.isExplicit = given != nil
+        switch given {
+        case "none": self.path = nil
+        case .some(let path):
+            // sockaddr_un holds 107 bytes and a zero (unix(7)).
+            guard path.hasPrefix("/"), path.utf8.count <= 107 else {
+                throw SettingsError(place, "'\(path)': write the whole path, at most 107 characters (unix(7)), or none")
+            }
+            self.path = path
+        case nil: self.path = "\(Self.runtimeDirectory ?? stateDirectory)/\(Self.file)"
+        }
+    }
+
+    /// Where a gateway's socket may be, as far as its own command line and file tell, the likeliest first.
+    package static func places(_ given: String?, stateDirectory: String) -> [String] {
+        if let given { return [given] }
+        // Where its unit puts it.
+        let service = "/run/diglett-server/\(self.file)"
+        let own = "\(stateDirectory)/\(self.file)"
+        guard let directory = self.runtimeDirectory else { return [own, service] }
+        return ["\(directory)/\(self.file)", own, service]
+    }
+
+    /// systemd's RuntimeDirectory= (systemd.exec(5)).
+    private static var runtimeDirectory: String? {
+        guard let value = getenv("RUNTIME_DIRECTORY") else { return nil }
+        let first = String(cString: value).prefix { $0 != ":" }
+        return first.hasPrefix("/") ? String(first) : nil
+    }
+}
+
+/// A group of this machine.
+enum Group {
+    /// - Parameter text: its name or number.
+    static func number(_ text: String, place: String) throws(SettingsError) -> UInt32 {
+        if let number = UInt32(text) { return number }
+        guard let entry = getgrnam(text) else { throw SettingsError(place, "there is no group '\(text)'") }
+        return entry.pointee.gr_gid
+    }
+}

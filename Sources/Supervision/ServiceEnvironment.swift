@@ -1,0 +1,104 @@
+internal import Glibc
+
+/// What a service manager tells a program in its environment (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)).
+///
+/// A variable that makes no sense counts as missing, and is among the problems: a daemon that runs without its manager
+/// is better than none.
+package struct ServiceEnvironment: Equatable, Sendable {
+    /// The variables that are meant for this process alone.
+    static let variables = [
+        "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "FDSTORE",
+    ]
+
+    /// A name of a socket that the manager gave none (sd_listen_fds_with_names(3)).
+    static let nameless = "unknown"
+    /// More than any manager hands over, and few enough that closing them one by one takes no time.
+    package static let mostSockets = 65_536
+
+    /// Where messages go, as the bytes of a sun_path: an abstract name begins with a zero.
+    package private(set) var notifyAddress: [UInt8]?
+    /// Without a sign of life for so long, in microseconds, the manager ends the program.
+    package private(set) var watchdogMicroseconds: UInt64?
+    /// The names of the sockets that were handed over, which are the descriptors from 3 on.
+    package private(set) var socketNames: [String] = []
+    /// How many descriptors the manager keeps; nil where it does not say (systemd before 254).
+    package private(set) var storeSize: Int?
+    /// What was wrong, in words.
+    package private(set) var problems: [String] = []
+
+    /// - Parameter processID: of this process, whom the variables must mean.
+    package init(_ variables: [String: String] = [:], processID: Int32) {
+        if let text = variables["NOTIFY_SOCKET"], !text.isEmpty {
+            self.notifyAddress = Self.address(text)
+            if self.notifyAddress == nil {
+                self.problems.append("NOTIFY_SOCKET is neither a path nor an abstract name of a unix socket")
+            }
+        }
+        self.readWatchdog(variables, processID)
+        self.readSockets(variables, processID)
+        if let text = variables["FDSTORE"], !text.isEmpty {
+            self.storeSize = Self.number(text).flatMap { Int(exactly: $0) }
+            if self.storeSize == nil { self.problems.append("FDSTORE is no number") }
+        }
+    }
+
+    /// Reads the process's environment and removes what was read, so that no child takes it for its own.
+    package static func take() -> ServiceEnvironment {
+        var found: [String: String] = [:]
+        for name in self.variables {
+            found[name] = getenv(name).map { String(cString: $0) }
+            unsetenv(name)
+        }
+        return ServiceEnvironment(found, processID: getpid())
+    }
+
+    private static func address(_ text: String) -> [UInt8]? {
+        var bytes = Array(text.utf8)
+        guard bytes.count > 1, bytes.count <= UnixDatagram.longestName else { return nil }
+        switch bytes[0] {
+        case UInt8(ascii: "/"): return bytes
+        case UInt8(ascii: "@"):
+            bytes[0] = 0
+            return bytes
+        default: return nil
+        }
+    }
+
+    /// Digits only: what `UInt64.init` takes besides is no number of a manager's.
+    private static func number(_ text: String) -> UInt64? {
+        text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? UInt64(text) : nil
+    }
+
+    private mutating func readWatchdog(_ variables: [String: String], _ processID: Int32) {
+        guard let text = variables["WATCHDOG_USEC"], !text.isEmpty else { return }
+        if let owner = variables["WATCHDOG_PID"], !owner.isEmpty {
+            guard let number = Self.number(owner) else { return self.problems.append("WATCHDOG_PID is no number") }
+            // Meant for whoever has started us.
+            guard number == UInt64(processID) else { return }
+        }
+        guard let number = Self.number(text), number > 0 else {
+            return self.problems.append("WATCHDOG_USEC is no number above 0")
+        }
+        self.watchdogMicroseconds = number
+    }
+
+    private mutating func readSockets(_ variables: [String: String], _ processID: Int32) {
+        guard let text = variables["LISTEN_FDS"], !text.isEmpty else { return }
+        guard let owner = variables["LISTEN_PID"].flatMap({ $0.isEmpty ? nil : Self.number($0) }) else {
+            return self.problems.append("LISTEN_FDS comes without a LISTEN_PID that is a number")
+        }
+        guard owner == UInt64(processID) else { return }
+        guard let count = Self.number(text), count <= UInt64(Self.mostSockets) else {
+            return self.problems.append("LISTEN_FDS is no number from 0 to \(Self.mostSockets)")
+        }
+        let names = (variables["LISTEN_FDNAMES"] ?? "").split(separator: ":", omittingEmptySubsequences: false)
+        self.socketNames = Array(repeating: Self.nameless, count: Int(count))
+        guard names.count == Int(count) else {
+            if variables["LISTEN_FDNAMES"] != nil, count > 0 {
+                self.problems.append("LISTEN_FDNAMES has \(names.count) names for \(count) sockets: none is believed")
+            }
+            return
+        }
+        self.socketNames = names.map { $0.isEmpty ? Self.nameless : String($0) }
+    }
+}

@@ -1,0 +1,112 @@
+import Console
+import Control
+import FoundationEssentials
+
+/// Shows a gateway's reports, to people and to programs.
+enum ControlText {
+    static func json(_ report: some Encodable, isPretty: Bool = true) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        if isPretty { encoder.outputFormatting.insert(.prettyPrinted) }
+        return String(decoding: try encoder.encode(report), as: UTF8.self)
+    }
+
+    static func status(_ report: GatewayReport) -> String {
+        var lines = [
+            "\(report.version), process \(report.process), \(report.state) for \(self.span(report.seconds))",
+            "listening for agents on \(report.listening.isEmpty ? "nothing" : report.listening.joined(separator: ", "))",
+            "pin \(report.pin)",
+            "agents: \(report.authentication)",
+            "\(self.count(report.agents, "agent")) with \(self.count(report.links, "link")), "
+                + "\(self.count(report.names, "name")), \(self.count(report.streams, "stream")), "
+                + self.count(report.visitors, "visitor"),
+            "log level \(report.logLevel)",
+        ]
+        for registrar in report.registrars {
+            var line = "registrar \(registrar.name): \(registrar.failure ?? "works")"
+            if registrar.pending > 0 { line += " (\(self.count(registrar.pending, "name")) pending)" }
+            lines.append(line)
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    static func agents(_ reports: [LinkReport]) -> String {
+        guard !reports.isEmpty else { return "no agent is here" }
+        var table = TextTable(["LINK", "AGENT", "ADDRESS", "VERSION", "SINCE", "STREAMS", "NAMES"])
+        for report in reports {
+            table.add([
+                "\(report.link)", report.agent, report.peer, "\(report.protocol)", self.span(report.seconds),
+                "\(report.streams)", report.names.joined(separator: " "),
+            ])
+        }
+        return table.text
+    }
+
+    static func exposures(_ reports: [ExposureReport]) -> String {
+        guard !reports.isEmpty else { return "no name is registered" }
+        var table = TextTable(["NAME", "AGENT", "LINK", "SINCE", "STREAMS", "STATE", "VISITORS COME TO"])
+        for report in reports {
+            let places = [report.address, report.socket.map { "unix:\($0)" }].compactMap(\.self)
+            table.add([
+                report.name, report.agent, "\(report.link)", self.span(report.seconds), "\(report.streams)",
+                report.published ? "published" : "waiting", places.joined(separator: " "),
+            ])
+        }
+        return table.text
+    }
+
+    static func streams(_ reports: [StreamReport]) -> String {
+        guard !reports.isEmpty else { return "no visitor is here" }
+        var table = TextTable(["NAME", "VISITOR", "AGENT", "SINCE", "TO BACKEND", "TO VISITOR"])
+        for report in reports {
+            table.add([
+                report.name, report.visitor ?? "unknown", report.agent, self.span(Int(report.seconds)),
+                self.size(report.bytesToBackend), self.size(report.bytesToVisitor),
+            ])
+        }
+        return table.text
+    }
+
+    /// One line of a watch.
+    static func line(_ news: StreamNews) -> String {
+        let stream = news.stream
+        let who = "\(stream.name) \(stream.visitor ?? "unknown visitor") at \(stream.agent)"
+        switch news.event {
+        case .running: return "= \(who), for \(self.span(Int(stream.seconds)))"
+        case .opened: return "+ \(who)"
+        case .closed:
+            return
+                "- \(who), after \(self.span(Int(stream.seconds))), \(self.size(stream.bytesToBackend)) to the backend, "
+                + "\(self.size(stream.bytesToVisitor)) to the visitor: \(news.reason ?? "")"
+        }
+    }
+
+    static func bars(_ reports: [BarReport], empty: String) -> String {
+        guard !reports.isEmpty else { return empty }
+        var table = TextTable(["NETWORK", "FOR ANOTHER"])
+        for report in reports { table.add([report.network, report.seconds.map { self.span($0) } ?? "for good"]) }
+        return table.text
+    }
+
+    /// `1 agent`, `2 agents`.
+    private static func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
+
+    /// `3d 4h`, `2h 5m`, `7m 10s` or `12s`.
+    static func span(_ seconds: Int) -> String {
+        let parts = [
+            (seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s"),
+        ]
+        guard let first = parts.firstIndex(where: { $0.0 > 0 }) else { return "0s" }
+        return parts[first...].prefix(2).filter { $0.0 > 0 }.map { "\($0.0)\($0.1)" }.joined(separator: " ")
+    }
+
+    /// In powers of 1,024 (IEC 80000-13).
+    static func size(_ bytes: UInt64) -> String {
+        var value = Double(bytes)
+        for unit in ["B", "KiB", "MiB", "GiB"] {
+            if value < 1_024 { return unit == "B" ? "\(bytes) B" : "\((value * 10).rounded() / 10) \(unit)" }
+            value /= 1_024
+        }
+        return "\((value * 10).rounded() / 10) TiB"
+    }
+}

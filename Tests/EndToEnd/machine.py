@@ -1,0 +1,73 @@
+"""A whole Debian with systemd as its first process, in namespaces of its own."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from harness import Failure, wait_until
+from realservers import require
+
+INCLUDED = ("systemd", "systemd-sysv", "dbus", "libnss-systemd", "curl", "libuv1", "libssl3", "libcurl4",
+            "libstdc++6", "procps")
+
+
+class Machine:
+    """Debian 12 from a mirror, booted by systemd-nspawn. Takes a minute and the network."""
+
+    def __init__(self, directory):
+        self.root = Path(directory) / "root"
+        self._container = None
+
+    def __enter__(self):
+        require("systemd-nspawn")
+        subprocess.run([require("mmdebstrap"), "--variant=minbase", "--quiet", f"--include={','.join(INCLUDED)}",
+                        "bookworm", self.root], check=True, capture_output=True)
+        return self
+
+    def boot(self):
+        self._container = subprocess.Popen(
+            ["systemd-nspawn", "--quiet", "--directory", self.root, "--register=no", "--keep-unit",
+             "--private-network", "--boot"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._init = wait_until(lambda: self._children(self._container.pid), "the machine's first process")[0]
+        wait_until(lambda: self.run("systemctl", "is-active", "multi-user.target", check=False).returncode == 0,
+                   "the machine to be up", timeout=60, interval=0.2)
+
+    def __exit__(self, *_):
+        if self._container:
+            # Its stub turns this into an orderly end; see systemd-nspawn(1).
+            self._container.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._container.wait(60)
+            self._container.kill()
+            self._container.wait()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    @staticmethod
+    def _children(pid):
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    def put(self, path, text):
+        """Writes a file, before or after the boot."""
+        target = self.root / path.removeprefix("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+    def run(self, *command, check=True):
+        result = subprocess.run(["nsenter", f"--target={self._init}", "--all", *command], capture_output=True,
+                                text=True, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"})
+        if check and result.returncode != 0:
+            raise Failure(f"{' '.join(command)}: {result.stdout}{result.stderr}")
+        return result
+
+    def output(self, *command, check=True):
+        return self.run(*command, check=check).stdout.strip()
+
+    def active(self, unit):
+        return self.output("systemctl", "is-active", unit, check=False)
+
+    def log(self, unit):
+        return self.output("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")

@@ -1,0 +1,28 @@
+"""Starts a program as a service manager does: its descriptors side by side from 3
+on, and variables that say whom they are for.
+
+    supervised.py COUNT DESCRIPTOR... PROGRAM ARGUMENT...
+"""
+
+import fcntl
+import os
+import sys
+
+count = int(sys.argv[1])
+given = [int(text) for text in sys.argv[2:2 + count]]
+# Out of the way first, so that none is overwritten.
+far = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 500) for descriptor in given]
+for descriptor in given:
+    os.close(descriptor)
+for index, descriptor in enumerate(far):
+    os.dup2(descriptor, 3 + index)
+    os.close(descriptor)
+# A variable that is to name the process itself: only here its number is known.
+for name in ("LISTEN_PID", "WATCHDOG_PID"):
+    if os.environ.get(name) == "self":
+        os.environ[name] = str(os.getpid())
+if os.environ.get("JOURNAL_STREAM") == "stderr":
+    status = os.fstat(2)
+    os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
+program = sys.argv[2 + count:]
+os.execv(program[0], program)

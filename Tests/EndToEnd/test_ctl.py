@@ -1,0 +1,292 @@
+"""Seeing and steering a running gateway: diglett-server ctl."""
+
+import grp
+import json
+import os
+import re
+import socket
+import stat
+import subprocess
+import threading
+
+import backends
+from administration import AgentsFile, run
+from backends import Listener
+from harness import EndToEndTest, program_path, wait_until
+from hooks import configure
+from realservers import is_closed
+from visitors import get
+
+
+class CtlTest(EndToEndTest):
+    def setUp(self):
+        super().setUp()
+        self.backend = self.stage.use(Listener(backends.answering(b"behind the agent"))).address
+
+    def ctl(self, *arguments, code=0, gateway=None):
+        """What `ctl` prints; `code` is how it must end."""
+        result = run(self.stage, "diglett-server", "--state-dir", (gateway or self.gateway).state, "ctl", *arguments)
+        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+        return result.stdout if code == 0 else result.stderr
+
+    def report(self, *arguments):
+        return json.loads(self.ctl(*arguments, "--output", "json"))
+
+    def start(self, *options):
+        self.gateway = self.stage.gateway(*options)
+        self.tunnel = self.stage.expose(self.backend, gateway=self.gateway)
+
+
+class Seeing(CtlTest):
+    def test_status(self):
+        self.start()
+        status = self.report("status")
+        pin = self.gateway.wait_log(r"pin (\S+)").group(1)
+        self.assertEqual(
+            [status[key] for key in ("process", "state", "pin", "agents", "links", "names", "streams", "log-level")],
+            [self.gateway.pid, "running", pin, 1, 1, 1, 0, "info"])
+        self.assertEqual(status["listening"], [self.gateway.address])
+        self.assertEqual(status["registrars"], [{"name": "print", "pending": 0}])
+        text = self.ctl("status")
+        for words in (f"process {self.gateway.pid}, running", f"pin {pin}", "1 agent with 1 link, 1 name, 0 streams",
+                      "registrar print: works"):
+            self.assertIn(words, text)
+
+    def test_registrar_that_fails(self):
+        file = configure(self.stage, '[[registrar]]\nkind = "traefik"\ndomain = "gw.test"\ndirectory = "/nonexistent/x"\n')
+        self.gateway = self.stage.gateway("-c", file)
+        self.stage.agent(self.gateway, "-n", "example", self.backend)
+
+        def failing():
+            registrars = self.report("status")["registrars"]
+            return "cannot" in registrars[1].get("failure", "") and registrars[1]["pending"] == 1
+
+        wait_until(failing, "the registrar's failure in the status")
+        self.assertRegex(self.ctl("status"), r"registrar traefik \(/nonexistent/x\): .*no such file.*\(1 name pending\)")
+
+    def test_agents_exposures_streams(self):
+        self.start()
+        link, = self.report("agents")
+        self.assertEqual((link["link"], link["protocol"], link["names"], link["streams"]), (1, 2, ["example"], 0))
+        exposure, = self.report("exposures")
+        self.assertEqual((exposure["name"], exposure["address"], exposure["published"], exposure["agent"]),
+                         ("example", f"127.0.0.1:{self.tunnel.port}", True, link["agent"]))
+        self.assertEqual(self.report("streams"), [])
+        self.assertEqual(self.ctl("streams"), "no visitor is here\n")
+        with self.tunnel.connect() as visitor:
+            wait_until(lambda: self.report("streams"), "the stream")
+            stream, = self.report("streams")
+            host, port = visitor.getsockname()
+            self.assertEqual((stream["name"], stream["visitor"], stream["link"]), ("example", f"{host}:{port}", 1))
+            self.assertEqual(self.report("exposures")[0]["streams"], 1)
+            self.assertEqual(self.report("status")["visitors"], 1)
+            lines = self.ctl("streams").splitlines()
+            self.assertRegex(lines[0], "^NAME +VISITOR +AGENT +SINCE +TO BACKEND +TO VISITOR$")
+            self.assertIn(f"example  {host}:{port}", lines[1])
+        for command in ("agents", "exposures"):
+            self.assertEqual(len(self.ctl(command).splitlines()), 2)
+
+    def test_version_1(self):
+        gateway = self.stage.gateway("--listen-v1", "127.0.0.1:0")
+        self.gateway = gateway
+        self.stage.agent(gateway.wait_listening_v1(), "--v1", "-n", "old", self.backend)
+        gateway.wait_registered("old")
+        link, = self.report("agents")
+        self.assertEqual((link["protocol"], link["names"]), (1, ["old"]))
+
+    def test_watch(self):
+        self.start()
+        with self.tunnel.connect() as first:
+            wait_until(lambda: self.report("streams"), "the stream")
+            watch = subprocess.Popen(
+                [program_path("diglett-server"), "--state-dir", self.gateway.state, "ctl", "streams", "--watch",
+                 "--output", "json"], env=self.stage.environment(), stdout=subprocess.PIPE, text=True)
+            try:
+                guard = threading.Timer(20, watch.kill)
+                guard.start()
+                news = json.loads(watch.stdout.readline())
+                self.assertEqual((news["event"], news["stream"]["visitor"]),
+                                 ("running", "{}:{}".format(*first.getsockname())))
+                get(self.tunnel.url)
+                opened, closed = (json.loads(watch.stdout.readline()) for _ in range(2))
+                self.assertEqual((opened["event"], closed["event"], closed["reason"]), ("opened", "closed", "finished"))
+                self.assertEqual(opened["stream"]["visitor"], closed["stream"]["visitor"])
+                # The gateway's end is the end of the watch.
+                self.gateway.kill()
+                self.assertEqual(watch.wait(10), 0)
+            finally:
+                guard.cancel()
+                watch.kill()
+                watch.wait()
+                watch.stdout.close()
+
+    def test_no_gateway(self):
+        self.start()
+        self.gateway.kill()
+        self.assertIn(f"{self.gateway.state}/control.sock", self.ctl("status", code=69))
+        self.assertIn("no gateway answers", self.ctl("status", code=69))
+
+    def test_bad_arguments(self):
+        self.start()
+        for arguments in (("dance",), ("kick",), ("ban", "10.0.0.0/8", "--for", "long"), ("log-level", "loud"),
+                          ("status", "--output", "xml")):
+            self.ctl(*arguments, code=64)
+
+
+class Steering(CtlTest):
+    def test_kick(self):
+        self.start()
+        self.assertIn("there is no link of an agent 'nobody'", self.ctl("kick", "nobody", code=1))
+        agent = self.report("agents")[0]["agent"]
+        for target in (agent, "2"):
+            seen = len(self.gateway.stderr)
+            self.assertIn("ended link", self.ctl("kick", target))
+            self.gateway.wait_unregistered("example", since=seen)
+            # It comes back.
+            self.gateway.wait_registered("example", since=seen)
+        self.assertEqual(get(self.tunnel.url), b"behind the agent")
+        self.assertTrue(self.tunnel.agent.running)
+        self.gateway.wait_log(rf"process \d+ of user {os.getuid()} asked for kick '{agent}'")
+
+    def test_ban_of_visitors(self):
+        self.start()
+        visitor = socket.create_connection(("127.0.0.1", self.tunnel.port), 10, ("127.0.0.9", 0))
+        other = socket.create_connection(("127.0.0.1", self.tunnel.port), 10, ("127.0.0.10", 0))
+        wait_until(lambda: len(self.report("streams")) == 2, "both streams")
+        self.assertEqual(self.ctl("ban", "127.0.0.9").splitlines(),
+                         ["banned 127.0.0.9/32", "cut 0 links and 1 streams of it"])
+        with self.assertRaises(ConnectionResetError):
+            visitor.recv(1)
+        self.assertEqual(get(self.tunnel.url, "--interface", "127.0.0.10"), b"behind the agent")
+        with self.assertRaises(Exception):
+            get(self.tunnel.url, "--interface", "127.0.0.9")
+        self.assertEqual(self.report("bans"), [{"network": "127.0.0.9/32"}])
+        self.ctl("unban", "127.0.0.9")
+        self.assertEqual(get(self.tunnel.url, "--interface", "127.0.0.9"), b"behind the agent")
+        self.assertIn("neither banned", self.ctl("unban", "127.0.0.9", code=1))
+        self.assertEqual([stream["visitor"].split(":")[0] for stream in self.report("streams")], ["127.0.0.10"])
+        visitor.close()
+        other.close()
+
+    def test_ban_of_agents(self):
+        self.start()
+        self.assertIn("cut 1 links", self.ctl("ban", "127.0.0.0/8", "--for", "2s"))
+        self.assertLessEqual(self.report("bans")[0]["seconds"], 2)
+        self.gateway.wait_unregistered("example")
+        seen = len(self.gateway.stderr)
+        # It ends by itself, and the agent is back.
+        self.gateway.wait_registered("example", since=seen, timeout=30)
+        self.assertEqual(self.ctl("bans"), "nobody is banned\n")
+
+    def test_bad_networks(self):
+        self.start()
+        for text, words in (("x", "no network"), ("10.1.2.3/8", "has bits behind"), ("", "no network")):
+            self.assertIn(words, self.ctl("ban", text, code=1))
+
+    def test_penalties(self):
+        self.start()
+        self.assertEqual(self.ctl("penalties"), "nobody has a penalty\n")
+
+    def test_drain(self):
+        self.start()
+        with self.tunnel.connect():
+            wait_until(lambda: self.report("streams"), "the stream")
+            self.assertEqual(self.ctl("drain"), "the gateway stops when 1 streams are done\n")
+            self.assertEqual(self.report("status")["state"], "draining")
+            wait_until(lambda: is_closed(self.tunnel.port), "no new visitors")
+        self.assertEqual(self.gateway.wait_exit(), 0)
+        self.assertFalse((self.gateway.state / "control.sock").exists())
+
+    def test_log_level(self):
+        self.start()
+        get(self.tunnel.url)
+        self.assertNotIn("DEBUG", self.gateway.output)
+        self.ctl("log-level", "debug")
+        get(self.tunnel.url)
+        self.gateway.wait_log("DEBUG visitor .* of 'example' done")
+        self.assertEqual(self.report("status")["log-level"], "debug")
+
+    def test_reload(self):
+        self.gateway = self.stage.gateway()
+        agents = AgentsFile(self.stage, self.gateway)
+        token = agents.add("one", "--names", "example").token
+        self.gateway.wait_log("read 1 agents")
+        agent = self.stage.agent(self.gateway, "-t", token, "-n", "example", self.backend)
+        agent.wait_registered()
+        self.assertEqual(self.ctl("reload"), "nothing has changed\n")
+        bad = self.gateway.state / "agents.toml"
+        text = bad.read_text()
+        bad.write_text(text + "colour = 1\n")
+        self.assertIn("unknown key 'colour'", self.ctl("reload", "--dry-run", code=1))
+        bad.write_text(text)
+        # The gateway looks by itself twice a second: what a dry run says may be in force already.
+        changed = re.sub(r'names = .*', 'names = ["other"]\ndisabled = true\nmax-links = 3', text)
+        bad.write_text(changed + '[[agent]]\nname = "two"\n')
+        said = self.ctl("reload")
+        self.assertIn(said, ("nothing has changed\n",
+                             "agent 'one': names other, disabled, max-links 3\nagent 'two' is added\n"))
+        self.assertEqual(agent.wait_exit(), 11)
+
+
+class TheSocket(CtlTest):
+    def test_rights(self):
+        self.start()
+        path = self.gateway.state / "control.sock"
+        self.assertEqual(path.stat().st_mode, stat.S_IFSOCK | 0o600)
+        group = grp.getgrgid(os.getgid()).gr_name
+        self.start("--control-group", group)
+        path = self.gateway.state / "control.sock"
+        self.assertEqual(path.stat().st_mode, stat.S_IFSOCK | 0o660)
+
+    def test_another_place(self):
+        path = self.stage.directory / "c.sock"
+        file = configure(self.stage, f'control = "{path}"\n')
+        self.gateway = self.stage.gateway("-c", file)
+        result = run(self.stage, "diglett-server", "-c", file, "ctl", "status")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        result = run(self.stage, "diglett-server", "ctl", "--control", path, "status")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        # Two gateways cannot have one.
+        second = self.stage.gateway("-c", file, ready=False)
+        self.assertEqual(second.wait_exit(), 73)
+        self.assertIn(f"{path} cannot be had: address already in use", second.output)
+
+    def test_none(self):
+        self.gateway = self.stage.gateway("--control", "none")
+        self.assertFalse((self.gateway.state / "control.sock").exists())
+        self.ctl("status", code=69)
+
+    def test_long_state_directory(self):
+        """A default that cannot be had does not keep the gateway from starting."""
+        state = self.stage.directory / ("x" * 100)
+        self.gateway = self.stage.gateway(state=state)
+        self.gateway.wait_log("WARN .*control.sock cannot be had: name too long; name another place by --control PATH")
+
+    def test_after_a_kill(self):
+        self.start()
+        self.gateway.kill()
+        self.gateway = self.stage.gateway(listen=self.gateway.address, state=self.gateway.state)
+        self.assertEqual(self.report("status")["process"], self.gateway.pid)
+
+    def test_garbage(self):
+        self.start()
+        path = str(self.gateway.state / "control.sock")
+        for data in (b"\x00" * 100_000, b"{}\n", b"GET / HTTP/1.1\r\n\r\n", b"[" * 10_000 + b"\n"):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(path)
+                try:
+                    connection.sendall(data)
+                    self.assertIn(b'"ok":false', connection.recv(4096))
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+        silent = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+        for connection in silent:
+            connection.connect(path)
+        # Those who say nothing are closed, and the next is answered.
+        wait_until(lambda: run(
+            self.stage, "diglett-server", "--state-dir", self.gateway.state, "ctl", "status").returncode == 0,
+            "an answer", 15)
+        for connection in silent:
+            connection.close()
+        self.assertEqual(get(self.tunnel.url), b"behind the agent")

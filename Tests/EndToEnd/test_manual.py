@@ -1,0 +1,215 @@
+"""Man pages and completions: whole, correct for their readers, and the same as `--help`."""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+
+from commandlines import PROGRAMS, commands, options, run
+from harness import PATIENCE, REPOSITORY, EndToEndTest, Failure, program_path
+from realservers import require
+
+SECTIONS = {"diglett": 1, "diglett-server": 8}
+HEADINGS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SUBCOMMANDS", "CONFIGURATION", "FILES", "EXIT STATUS",
+            "SIGNALS", "ENVIRONMENT", "EXAMPLES", "SEE ALSO"]
+
+# Asks bash for completions as readline does: the words, the last of which is being written.
+BASH = r"""
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
+"_$1" "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+class Commands(EndToEndTest):
+    def test_all_are_found(self):
+        """The other tests here look at each of these."""
+        self.assertEqual(
+            set(commands()),
+            {("diglett", ()), ("diglett", ("key",)), ("diglett", ("explain",)), ("diglett-server", ()),
+             *(("diglett-server", (name,)) for name in ("agent", "check", "ctl", "explain")),
+             *(("diglett-server", ("agent", name)) for name in ("add", "list", "rotate", "remove", "pin")),
+             *(("diglett-server", ("ctl", name)) for name in (
+                 "status", "agents", "exposures", "streams", "penalties", "bans", "kick", "ban", "unban", "drain",
+                 "reload", "log-level"))})
+
+    def test_help_of_key_makes_no_key(self):
+        program = self.stage.start("diglett", [program_path("diglett"), "help", "key"])
+        self.assertEqual(program.wait_exit(), 0)
+        self.assertIn("USAGE: diglett key [--state-dir <dir>]", program.output)
+        self.assertFalse((self.stage.directory / "state-home").exists())
+
+
+class ManualPages(EndToEndTest):
+    def setUp(self):
+        super().setUp()
+        self.pages = {}
+        for program in PROGRAMS:
+            path = self.stage.directory / f"{program}.{SECTIONS[program]}"
+            text = subprocess.run(
+                [REPOSITORY / "scripts" / "manual-page", program_path(program), "--date", "2026-11-23"],
+                check=True, capture_output=True, text=True).stdout
+            path.write_text(text)
+            self.pages[program] = path
+
+    def shown(self, program):
+        """The page as it is read, without bold and underlined letters."""
+        text = subprocess.run([require("mandoc"), "-Tutf8", "-Owidth=200", self.pages[program]], check=True,
+                              capture_output=True, text=True).stdout
+        return re.sub(".\x08", "", text)
+
+    def test_no_complaint(self):
+        for program, page in self.pages.items():
+            with self.subTest(program=program):
+                lint = subprocess.run([require("mandoc"), "-Tlint", page], capture_output=True, text=True)
+                # That it knows a page of the same name, as one is installed, or does not know those of systemd.
+                said = [line for line in lint.stdout.splitlines() if "referenced manual not found" not in line]
+                self.assertEqual(said, [])
+                man = subprocess.run([require("man"), "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page],
+                                     capture_output=True, text=True, env={**os.environ, "LC_ALL": "C.UTF-8"})
+                self.assertEqual((man.returncode, man.stderr), (0, ""))
+
+    def test_headings(self):
+        for program in PROGRAMS:
+            with self.subTest(program=program):
+                headings = re.findall(r"^([A-Z][A-Z ]+)$", self.shown(program), re.MULTILINE)
+                self.assertEqual(headings, HEADINGS)
+
+    def test_every_option_and_subcommand(self):
+        for program, path in commands():
+            with self.subTest(command=[program, *path]):
+                text = self.shown(program)
+                if path:
+                    _, _, text = text.partition(f"\n   {' '.join(path)}\n")
+                    text = re.split(r"\n   (?=\S)", text)[0]
+                    self.assertTrue(text, "has no section")
+                else:
+                    text = re.search(r"\nOPTIONS\n(.*?)\n[A-Z]", text, re.DOTALL)[1]
+                # Every subcommand has --version and --help; once is enough for them.
+                wanted = options(program, *path) - ({"--version", "--help", "-h"} if path else set())
+                there = set(re.findall(r"(?:^ +|, )(--?[\w-]+)", text, re.MULTILINE))
+                self.assertEqual(wanted - there, set())
+
+    def test_every_exit_code(self):
+        for program, codes in (("diglett", (0, 10, 18, 64, 69, 78)), ("diglett-server", (0, 64, 71, 73, 78))):
+            with self.subTest(program=program):
+                text = re.search(r"\nEXIT STATUS\n(.*?)\n[A-Z]", self.shown(program), re.DOTALL)[1]
+                for code in codes:
+                    self.assertRegex(text, rf"(?m)^ +{code} +\w")
+
+
+class Completions(EndToEndTest):
+    def script(self, shell, program):
+        """The path of a completion script, named as each shell wants it."""
+        directory = self.stage.directory / shell
+        directory.mkdir(exist_ok=True)
+        path = directory / {"bash": program, "zsh": f"_{program}", "fish": f"{program}.fish"}[shell]
+        path.write_text(run(program, "--generate-completion-script", shell))
+        return path
+
+    def test_shells_understand_them(self):
+        for shell in ("bash", "zsh", "fish"):
+            for program in PROGRAMS:
+                with self.subTest(shell=shell, program=program):
+                    result = subprocess.run([require(shell), "-n", self.script(shell, program)],
+                                            capture_output=True, text=True)
+                    self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
+
+    def bash(self, *words):
+        script = self.script("bash", words[0])
+        result = subprocess.run([require("bash"), "--norc", "-c", BASH, "bash", script, *words], check=True,
+                                capture_output=True, text=True)
+        self.assertEqual(result.stderr, "")
+        return set(result.stdout.split())
+
+    def fish(self, *words):
+        script = self.script("fish", words[0])
+        line = " ".join(words)
+        result = subprocess.run(
+            [require("fish"), "--no-config", "-c", f"source {script}; complete -C '{line}'"], check=True,
+            capture_output=True, text=True, env=self.stage.environment())
+        self.assertEqual(result.stderr, "")
+        return {row.split("\t")[0] for row in result.stdout.splitlines()}
+
+    def test_bash_offers_every_option(self):
+        for program, path in commands():
+            with self.subTest(command=[program, *path]):
+                self.assertEqual(options(program, *path) - self.bash(program, *path, "-"), set())
+
+    def test_fish_offers_every_option(self):
+        for program, path in commands():
+            with self.subTest(command=[program, *path]):
+                wanted = {name for name in options(program, *path) if name.startswith("--")}
+                self.assertEqual(wanted - self.fish(program, *path, "--"), set())
+
+    def test_zsh_has_every_option(self):
+        for program, path in commands():
+            with self.subTest(command=[program, *path]):
+                text = self.script("zsh", program).read_text()
+                name = re.escape("_" + "_".join((program, *path)))
+                function = re.search(rf"^{name}\(\) {{\n(.*?)^}}$", text, re.MULTILINE | re.DOTALL)[1]
+                there = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", function))
+                self.assertEqual(options(program, *path) - there, set())
+
+    def test_subcommands_and_values(self):
+        cases = {("diglett-server", "agent", "ro"): {"rotate"}, ("diglett-server", "che"): {"check"},
+                 ("diglett-server", "--auth", "f"): {"file"}, ("diglett", "--output", "j"): {"json"},
+                 ("diglett-server", "agent", "list", "--output", ""): {"text", "json"},
+                 ("diglett", "--proxy-protocol", "v"): {"v1", "v2"}}
+        for words, wanted in cases.items():
+            for shell in (self.bash, self.fish):
+                with self.subTest(shell=shell.__name__, words=words):
+                    self.assertEqual(shell(*words), wanted)
+
+    def test_files(self):
+        """Where a file belongs, files are offered, and of those for --config only TOML."""
+        for name in ("a.toml", "a.txt"):
+            (self.stage.directory / name).touch()
+        start = f"{self.stage.directory}/a"
+        self.assertEqual(self.bash("diglett-server", "--config", start), {f"{start}.toml"})
+        self.assertEqual(self.bash("diglett", "--token-file", start), {f"{start}.toml", f"{start}.txt"})
+
+    def test_zsh_completes(self):
+        directory = [self.script("zsh", program).parent for program in PROGRAMS][0]
+        with Terminal([require("zsh"), "-f", "-i"], self.stage) as terminal:
+            # The prompt is told apart from its own command by being put together.
+            terminal.write(f"fpath=({directory} $fpath); autoload -Uz compinit; compinit -D -u; PS1='rea'dy\n")
+            terminal.await_text(r"\nready|\rready")
+            terminal.write("diglett-server --expose-b\t")
+            terminal.await_text("diglett-server --expose-bind ")
+            terminal.write("\x15diglett-server agent ro\t")
+            terminal.await_text("diglett-server agent rotate ")
+            terminal.write("\x15diglett --output j\t")
+            terminal.await_text("diglett --output json ")
+
+
+class Terminal:
+    """A program at a terminal of its own, and what it has written there."""
+
+    def __init__(self, argv, stage):
+        self.shown = ""
+        self._pid, self._descriptor = pty.fork()
+        if self._pid == 0:
+            os.execve(argv[0], argv, {**stage.environment(), "TERM": "dumb"})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        # The end of its terminal is the end of a shell.
+        os.close(self._descriptor)
+        os.waitpid(self._pid, 0)
+
+    def write(self, text):
+        self.shown = ""
+        os.write(self._descriptor, text.encode())
+
+    def await_text(self, pattern):
+        deadline = time.monotonic() + PATIENCE
+        while not re.search(pattern, self.shown):
+            if not select.select([self._descriptor], [], [], max(0, deadline - time.monotonic()))[0]:
+                raise Failure(f"waited in vain for {pattern!r} on a terminal that shows {self.shown!r}")
+            self.shown += os.read(self._descriptor, 4096).decode(errors="replace")

@@ -1,0 +1,113 @@
+"""What scripts wait for: --url-file and --exec-on-ready."""
+
+import signal
+import stat
+
+import backends
+from backends import Listener
+from harness import EndToEndTest, wait_until
+from hooks import configure, is_alive, wait_file, wait_gone
+from visitors import get
+
+
+class Ready(EndToEndTest):
+    def setUp(self):
+        super().setUp()
+        self.backend = self.stage.use(Listener(backends.answering(b"here"))).address
+        self.gateway = self.stage.gateway()
+        self.file = self.stage.directory / "urls"
+
+    def agent(self, *arguments, gateway=None, **more):
+        return self.stage.agent(gateway or self.gateway, *arguments, **more)
+
+    def test_url_file(self):
+        agent = self.agent("--url-file", self.file, "-n", "example", self.backend)
+        wait_until(self.file.exists, "the file")
+        self.assertEqual(self.file.read_text(), f"127.0.0.1:{agent.wait_registered()}\n")
+        self.assertEqual(stat.S_IMODE(self.file.stat().st_mode), 0o644)
+        self.assertEqual(get(f"http://{self.file.read_text().strip()}/"), b"here")
+        self.assertEqual(agent.stop(), 0)
+        self.assertFalse(self.file.exists())
+
+    def test_several_names_in_their_order(self):
+        agent = self.agent("--url-file", self.file, "-n", f"b={self.backend}", "-n", f"a={self.backend}")
+        ports = [agent.wait_registered(name) for name in "ba"]
+        wait_until(self.file.exists, "the file")
+        self.assertEqual(self.file.read_text(), "".join(f"127.0.0.1:{port}\n" for port in ports))
+
+    def test_not_before_all_are_there(self):
+        self.stage.expose(self.backend, name="taken", gateway=self.gateway)
+        file = configure(self.stage, f'url-file = "{self.file}"\n[[expose]]\nname = "free"\nbackend = "{self.backend}"\n'
+                         f'[[expose]]\nname = "taken"\nbackend = "{self.backend}"\n')
+        agent = self.agent("-c", file)
+        agent.wait_registered("free")
+        self.assertEqual(agent.wait_exit(), 14)
+        self.assertFalse(self.file.exists())
+
+    def test_public_url(self):
+        gateway = self.stage.gateway(
+            "-c", configure(self.stage, 'public-url = "https://{name}.gateway.test/"\n'))
+        agent = self.agent("--url-file", self.file, "-n", "example", self.backend, gateway=gateway)
+        wait_until(self.file.exists, "the file")
+        self.assertEqual(self.file.read_text(), "https://example.gateway.test/\n")
+        self.assertEqual(agent.wait_event("registered")["address"], "https://example.gateway.test/")
+
+    def test_unwritable(self):
+        """It is an error in the log, and nothing more."""
+        agent = self.agent("--url-file", "/nonexistent/urls", "-n", "example", self.backend)
+        agent.wait_log("ERROR .*addresses cannot be told: /nonexistent/urls")
+        self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered()}/"), b"here")
+
+    def test_exec(self):
+        out = self.stage.directory / "out"
+        script = f'echo to the log; printf "%s|%s|%s|%s" "$DIGLETT_URL" "$DIGLETT_URLS" "$DIGLETT_TOKEN" "$HOME" >{out}.new; ' \
+            f"mv {out}.new {out}"
+        environment = {**self.stage.environment(), "DIGLETT_TOKEN": "secret"}
+        agent = self.agent("--exec-on-ready", script, "-n", f"b={self.backend}", "-n", f"a={self.backend}",
+                           env=environment)
+        ports = [agent.wait_registered(name) for name in "ba"]
+        wait_until(out.exists, "the command")
+        urls = [f"127.0.0.1:{port}" for port in ports]
+        self.assertEqual(out.read_text(), f"{urls[0]}|b={urls[0]}\na={urls[1]}||{environment['HOME']}")
+        agent.wait_log("^to the log$")
+        self.assertTrue(agent.running, "it goes on when the command has ended")
+
+    def test_exec_without_a_shell(self):
+        out = self.stage.directory / "out file"
+        file = configure(self.stage, f'exec-on-ready = ["touch", "{out}"]\n')
+        self.agent("-c", file, "-n", "example", self.backend)
+        wait_until(out.exists, "the command")
+
+    def test_exec_fails(self):
+        agent = self.agent("--exec-on-ready", "exit 3", "-n", "example", self.backend)
+        agent.wait_log("WARN .*exec-on-ready ended with code 3")
+        self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered()}/"), b"here")
+        file = configure(self.stage, 'exec-on-ready = ["/nonexistent/x", "y"]\n')
+        agent = self.agent("-c", file, "-n", "other", self.backend)
+        agent.wait_log("ERROR .*exec-on-ready cannot be started: no such file")
+
+    def test_exec_ends_with_the_agent_and_runs_once(self):
+        pid_file = self.stage.directory / "pid"
+        agent = self.agent("--exec-on-ready", f"echo $$ >>{pid_file}.new; ln -f {pid_file}.new {pid_file}; exec sleep 100",
+                           "-n", "example", self.backend)
+        pid = int(wait_file(pid_file))
+        # It registers again, and the command is not started again.
+        seen = len(agent.stdout)
+        self.gateway.kill()
+        self.stage.gateway(listen=self.gateway.address, state=self.gateway.state)
+        agent.wait_registered(since=seen, timeout=30)
+        self.assertEqual(pid_file.read_text().split(), [str(pid)])
+        self.assertTrue(is_alive(pid))
+        self.assertEqual(agent.stop(signal.SIGINT), 0)
+        wait_gone(pid)
+
+    def test_version_1(self):
+        gateway = self.stage.gateway("--listen-v1", "127.0.0.1:0")
+        out = self.stage.directory / "out"
+        agent = self.agent("--v1", "--exec-on-ready", f"touch {out}", "-n", "old", self.backend,
+                           gateway=gateway.wait_listening_v1())
+        wait_until(out.exists, "the command")
+        self.assertTrue(agent.running)
+        agent = self.agent("--v1", "--url-file", out, "-n", "old", self.backend, gateway="127.0.0.1:9")
+        self.assertEqual(agent.wait_exit(), 64)
+        self.assertIn("does not tell where a name is", agent.output)

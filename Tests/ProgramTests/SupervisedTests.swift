@@ -1,0 +1,101 @@
+import Agent
+import AgentCore
+import Gateway
+import Glibc
+import Reactor
+import Settings
+import Supervision
+import Testing
+import Wire
+
+@Suite("What outlives a gateway", .serialized, .timeLimit(.minutes(1)))
+struct SupervisedTests {
+    /// A listener of a former run, and its port.
+    private func kept(_ name: String, of identity: String) throws -> (sockets: InheritedSockets, port: UInt16) {
+        let loop = try EventLoop()
+        let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+        let port = listener.port
+        var copy: Int32 = -1
+        listener.withDescriptor { copy = dup($0) }
+        listener.leave()
+        loop.close()
+        let stored = StoredName(kind: .tcp, name: try #require(Name(name)), identity: identity)
+        return (InheritedSockets(names: ["\(stored)"], first: copy), port)
+    }
+
+    @Test("a listener that nobody comes back for is held for its time, and its visitors are reset then")
+    func expiry() throws {
+        let kept = try self.kept("example", of: "somebody")
+        let world = try World(sockets: kept.sockets, hold: 500)
+        let began = world.loop.now
+        let visitor = try world.visit(kept.port)
+        #expect(world.loop.run { visitor.error != nil || visitor.hasEnded })
+        #expect(visitor.error == .connectionReset)
+        #expect(world.loop.now - began >= 500)
+        // The port is anybody's again.
+        try SocketListener(loop: world.loop, address: .loopback4(port: kept.port)).close()
+        visitor.stream.close()
+        world.finish()
+    }
+
+    @Test("a listener of one agent's name is not given to another agent, whose name it is now")
+    func otherIdentity() throws {
+        let kept = try self.kept("example", of: "somebody")
+        let world = try World(sockets: kept.sockets)
+        let visitor = try world.visit(kept.port)
+        _ = try world.startAgent(["example=127.0.0.1:9"])
+        #expect(try world.port(of: "example") != kept.port)
+        #expect(world.loop.run { visitor.error != nil || visitor.hasEnded })
+        visitor.stream.close()
+        world.finish()
+    }
+
+    @Test("a stored listener's name says whose it is, and nothing else is taken for one")
+    func storedNames() throws {
+        let hash = "0123456789abcdef0123456789abcdef"
+        for kind in StoredName.Kind.allCases {
+            for text in ["a", "a-b", "tcp-x-1", String(repeating: "z", count: 63)] {
+                let stored = StoredName(kind: kind, name: try #require(Name(text)), identity: "i:\(text)")
+                #expect(StoredName(stored.description) == stored)
+                #expect(stored.description.hasPrefix("expose-\(kind.rawValue)-\(text)-"))
+                #expect(ServiceMessage.store(stored.description) != nil)
+                #expect(StoredName(kind: kind, name: stored.name, identity: "other") != stored)
+            }
+        }
+        #expect(StoredName("expose-tcp-web-\(hash)")?.name.text == "web")
+        for text in [
+            "", "expose-", "expose-tcp-web", "expose-tcp-\(hash)", "expose-udp-web-\(hash)", "expose-tcp--\(hash)",
+            "expose-tcp-web-\(hash.dropLast())", "expose-tcp-web-\(hash)0", "expose-tcp-web-\(hash.dropLast())x",
+            "expose-tcp-a_b-\(hash)", "agents",
+        ] { #expect(StoredName(text) == nil, "\(text)") }
+    }
+
+    @Test(
+        "a status is a line for people",
+        arguments: [
+            (GatewayStatus(), "0 agents, 0 names, 0 streams"),
+            (GatewayStatus(agents: 1, names: 1, streams: 1), "1 agent, 1 name, 1 stream"),
+            (
+                GatewayStatus(agents: 3, names: 5, streams: 12, waiting: 2),
+                "3 agents, 5 names, 12 streams; 2 names of the former run not back yet"
+            ),
+            (GatewayStatus(isDraining: true, agents: 3, streams: 4, waiting: 2), "draining: 4 streams left"),
+            (GatewayStatus(isDraining: true, streams: 1), "draining: 1 stream left"),
+        ])
+    func gatewayStatus(_ status: GatewayStatus, _ text: String) { #expect(status.description == text) }
+
+    @Test(
+        "so is an agent's",
+        arguments: [
+            (.connecting, nil, "connecting to gateway g.example:20000"),
+            (.waiting, nil, "no link to gateway g.example:20000, trying again soon"),
+            (.connected(names: 1), nil, "connected to gateway g.example:20000, 1 name exposed"),
+            (.connected(names: 2), nil, "connected to gateway g.example:20000, 2 names exposed"),
+            (.connected(names: 2), 1, "draining: 1 stream left"),
+            (.waiting, 0, "draining: 0 streams left"),
+        ] as [(AgentMachine.Progress, Int?, String)])
+    func agentStatus(_ progress: AgentMachine.Progress, _ draining: Int?, _ text: String) {
+        let gateway = HostPort(host: "g.example", port: 20_000)
+        #expect(AgentStatus(gateway: gateway, progress: progress, draining: draining).description == text)
+    }
+}
