@@ -14,9 +14,8 @@ struct ProcessFigures {
     init() {
         var usage = rusage()
         getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        self.cpuSeconds = [usage.ru_utime, usage.ru_stime].reduce(0) {
-            $0 + Double($1.tv_sec) + Double($1.tv_usec) / 1e6
-        }
+        let microseconds = [usage.ru_utime, usage.ru_stime].reduce(0) { $0 + $1.tv_sec * 1_000_000 + $1.tv_usec }
+        self.cpuSeconds = Double(microseconds) / 1e6
         // proc(5), /proc/pid/statm: pages, the size first and then what is resident.
         let pages = Self.words("/proc/self/statm").prefix(2).compactMap { Int($0) }
         let pageSize = max(sysconf(CInt(_SC_PAGESIZE)), 1)
