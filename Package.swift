@@ -80,8 +80,8 @@ let package = Package(
         driver(
             "Agent",
             [
-                "AgentCore", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision", "Timing",
-                "Tunnel", "Wire", logging,
+                "AgentCore", "Control", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision",
+                "Timing", "Tunnel", "Wire", logging,
             ]),
 
         .executableTarget(
@@ -93,7 +93,8 @@ let package = Package(
         .executableTarget(
             name: "diglett",
             dependencies: [
-                "Agent", "AgentCore", "Console", "Explain", "Journal", "Settings", "Supervision", arguments, logging,
+                "Agent", "AgentCore", "Console", "Control", "Explain", "Journal", "Settings", "Supervision", arguments,
+                logging,
             ],
             swiftSettings: strict),
 

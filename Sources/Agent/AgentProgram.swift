@@ -34,6 +34,7 @@ package final class AgentProgram {
     private let logger: Logger
     private let printer: EventPrinter
     private let ready: ReadyActions
+    private var control: AgentControl?
     private let manager: ServiceManager
     private let ask: Question?
     private let version: LinkProtocol
@@ -106,6 +107,11 @@ package final class AgentProgram {
                 use it through a tunnel of its own, or move the gateway to version 2
                 """)
         }
+        let control = AgentControl(loop: self.loop, settings: self.settings, logger: self.logger) { [unowned self] in
+            (self.status, self.session?.connection.link.phase == .up, self.streamCount)
+        }
+        control.open()
+        self.control = control
         self.perform(self.machine.started())
         // Whatever waits for this service at the boot must not wait for a gateway that is away.
         self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
@@ -134,6 +140,7 @@ package final class AgentProgram {
         case .announce(let wish, let port, let address): self.announce(wish, port, address)
         case .missing(let wish, let code, let text):
             self.logger.warning("'\(wish.name)' is not reachable: \(text)")
+            self.control?.missing(wish.name, text)
             self.printer.print(.missing(name: wish.name.text, code: code.description, message: text))
         case .stop(let reason, let text): self.stop(reason, text)
         }
@@ -199,6 +206,7 @@ package final class AgentProgram {
                 "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)")
             self.printer.print(.registered(name: wish.name.text, address: nil, port: nil, backend: backend.description))
             self.ready.registered(wish.name, at: "")
+            self.control?.registered(wish.name, at: nil)
             return
         }
         let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
@@ -207,6 +215,7 @@ package final class AgentProgram {
             .registered(
                 name: wish.name.text, address: shown, port: port == 0 ? nil : port, backend: backend.description))
         self.ready.registered(wish.name, at: shown)
+        self.control?.registered(wish.name, at: shown)
     }
 
     /// A gateway that listens on all of its addresses is reached at the one that we have dialled.
@@ -294,6 +303,7 @@ package final class AgentProgram {
         if isNews { self.manager.stopping(status: reason == .stopped ? "stopping" : text) }
         self.exit = reason
         self.ready.close()
+        self.control?.close()
         if reason != .stopped {
             self.logger.error("\(text) (diglett explain \(reason.rawValue))")
             self.printer.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))

@@ -4,6 +4,8 @@ package import Wire
 package enum ExitReason: Int32, CaseIterable, Sendable {
     /// Asked to stop.
     case stopped = 0
+    /// `status`: not all names are reachable.
+    case unreachable = 1
     /// The gateway's key is not the pinned or the known one, or nobody could be asked about it.
     case wrongGatewayKey = 10
     case loginRefused = 11
@@ -43,6 +45,7 @@ package enum ExitReason: Int32, CaseIterable, Sendable {
     package var slug: String {
         switch self {
         case .stopped: "stopped"
+        case .unreachable: "unreachable"
         case .wrongGatewayKey: "wrong-gateway-key"
         case .loginRefused: "login-refused"
         case .notLoopback: "not-loopback"

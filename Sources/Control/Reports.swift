@@ -175,3 +175,48 @@ package struct StreamNews: Codable, Equatable, Sendable {
         self.reason = reason
     }
 }
+
+/// What an agent tells of itself.
+package struct AgentReport: Codable, Equatable, Sendable {
+    package struct Name: Codable, Equatable, Sendable {
+        package let name: String
+        package let backend: String
+        /// Nil until it is known, and with version 1.
+        package let address: String?
+        package let reachable: Bool
+        /// Why it is not.
+        package let reason: String?
+
+        package init(name: String, backend: String, address: String?, reachable: Bool, reason: String?) {
+            self.name = name
+            self.backend = backend
+            self.address = address
+            self.reachable = reachable
+            self.reason = reason
+        }
+    }
+
+    package let version: String
+    package let process: Int32
+    package let gateway: String
+    package let state: String
+    package let connected: Bool
+    /// How long it has been running.
+    package let seconds: Int
+    package let streams: Int
+    package let names: [Name]
+
+    package init(
+        version: String, process: Int32, gateway: String, state: String, connected: Bool, seconds: Int, streams: Int,
+        names: [Name]
+    ) {
+        self.version = version
+        self.process = process
+        self.gateway = gateway
+        self.state = state
+        self.connected = connected
+        self.seconds = seconds
+        self.streams = streams
+        self.names = names
+    }
+}

@@ -22,6 +22,11 @@ extension Explanations {
                 "Nothing. If nobody meant to stop it, look for what sends the signal: a service manager, or a machine "
                     + "that shuts down."
             )
+        case .unreachable:
+            (
+                "not all names of the running agents are reachable", "of 'status' only",
+                "What 'status' prints tells which and why; the agents' logs have the rest."
+            )
         case .wrongGatewayKey:
             (
                 "the gateway's key is not the pinned or the known one, or it is new and nobody could be asked",
@@ -88,18 +93,19 @@ extension Explanations {
             )
         case .usage:
             (
-                "a bad argument", "at the start, also of 'key' and 'explain'",
+                "a bad argument", "at the start, also of 'key', 'status' and 'explain'",
                 "The message names the argument; --help lists them all."
             )
         case .unavailable:
             (
-                "the gateway cannot be reached or the link was lost, with --once", "at the start or later",
+                "the gateway cannot be reached or the link was lost, with --once; of 'status': no agent runs",
+                "at the start or later",
                 "The message has the reason. Look whether the gateway runs, the address and port of -g are right, and "
                     + "no firewall is in the way. Without --once the agent would try again by itself."
             )
         case .configuration:
             (
-                "a file or directory cannot be used", "at the start, also of 'key'",
+                "a file or directory cannot be used", "at the start, also of 'key' and 'status'",
                 "The message names file, line and reason. Secrets must be readable by their owner only: chmod 600."
             )
         }
@@ -112,8 +118,15 @@ extension Explanations {
             "Nothing. If nobody meant to stop it, look for what sends the signal: a service manager, or a machine that "
                 + "shuts down."),
         Self.gateway(
-            64, "usage", "a bad argument", "at the start, also of 'agent', 'check' and 'explain'",
+            1, "refused", "the running gateway says no", "of 'ctl' only",
+            "The message says why."),
+        Self.gateway(
+            64, "usage", "a bad argument", "at the start, also of 'agent', 'check', 'ctl' and 'explain'",
             "The message names the argument; --help lists them all."),
+        Self.gateway(
+            69, "unavailable", "no gateway answers at the control socket", "of 'ctl' only",
+            "Is the gateway running ('systemctl status diglett-server')? The message tells where it was looked for: give "
+                + "the gateway's own --state-dir, --config or --control, and be a user who may use the socket."),
         Self.gateway(
             71, "listen", "an address cannot be listened on", "at the start",
             "Another program has the port ('ss -ltnp' shows which), the address is none of this machine's, or the port "

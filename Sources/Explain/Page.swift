@@ -84,7 +84,7 @@ package enum Page {
 
         ## diglett-server
 
-        Exit codes, of the gateway and of its commands `agent` and `check`.
+        Exit codes, of the gateway and of its commands.
 
         \(Self.table(.gatewayExit))
         Both programs end with 1 when the system lacks something to start with, file descriptors for instance; the message says what. Codes above 128 are a shell's for a program that a signal ended: 137 is SIGKILL (9), as when memory runs out.

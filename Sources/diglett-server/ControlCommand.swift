@@ -45,7 +45,7 @@ struct ControlCommand: ParsableCommand {
                 switch error {
                 case .refused(let reason):
                     Complaint.write(reason)
-                    throw ExitCode(1)
+                    throw ExitCode(GatewayError.Kind.refused.rawValue)
                 case .garbled: Complaint.write("\(error)")
                 case .unreachable where places.count > 1:
                     Complaint.write(
@@ -53,7 +53,7 @@ struct ControlCommand: ParsableCommand {
                             + "socket? (\(error))")
                 case .unreachable: Complaint.write("no gateway answers at \(error)")
                 }
-                throw ExitCode(EX_UNAVAILABLE)
+                throw ExitCode(GatewayError.Kind.unavailable.rawValue)
             }
         }
 

@@ -32,7 +32,7 @@ struct Diglett: ParsableCommand {
             69 unreachable, with --once; 78 bad configuration. 'diglett explain 14' says what to do.
             """,
         version: "diglett 2.0.0",
-        subcommands: [KeyCommand.self, ExplainCommand.self]
+        subcommands: [KeyCommand.self, StatusCommand.self, ExplainCommand.self]
     )
 
     @Option(name: .shortAndLong, help: "The gateway.")

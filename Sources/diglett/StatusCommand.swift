@@ -1,0 +1,67 @@
+import AgentCore
+import ArgumentParser
+import Console
+import Control
+import FoundationEssentials
+import Settings
+
+/// `diglett status`
+struct StatusCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status",
+        _superCommandName: "diglett",
+        abstract: "Says what the running agents do.",
+        discussion: """
+            Those that use the state directory, which is the user's own unless --state-dir names another. Exit codes: 0 \
+            all names are reachable, 1 some are not, 64 bad argument, 69 no agent runs, 78 bad configuration.
+            """)
+
+    enum Output: String, ExpressibleByArgument, CaseIterable { case text, json }
+
+    @Option(
+        help: ArgumentHelp("The agents' state directory. (default: below ~/.local/state)", valueName: "dir"),
+        completion: .directory)
+    var stateDir: String?
+
+    @Option(help: ArgumentHelp("What to print: text, or json for programs.", valueName: "text|json"))
+    var output: Output = .text
+
+    func run() throws {
+        let directory: String
+        do { directory = try StateDirectory.path(self.stateDir, program: "diglett") } catch {
+            Complaint.write("\(error)")
+            throw ExitCode(ExitReason.configuration.rawValue)
+        }
+        // One that ends meanwhile is no error.
+        let reports = ControlPlaces.all(in: directory).compactMap {
+            try? ControlClient(path: $0).ask(ControlRequest(.status), AgentReport.self)
+        }
+        guard !reports.isEmpty else {
+            Complaint.write("no agent runs with the state directory \(directory)")
+            throw ExitCode(ExitReason.unavailable.rawValue)
+        }
+        print(self.output == .json ? try Self.json(reports) : Self.text(reports))
+        guard reports.allSatisfy({ $0.names.allSatisfy(\.reachable) }) else {
+            throw ExitCode(ExitReason.unreachable.rawValue)
+        }
+    }
+
+    private static func json(_ reports: [AgentReport]) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(reports), as: UTF8.self)
+    }
+
+    private static func text(_ reports: [AgentReport]) -> String {
+        reports.map { report in
+            var table = TextTable(["NAME", "REACHABLE AT", "BACKEND"])
+            for name in report.names {
+                let place = name.reachable ? name.address ?? "see the gateway's log" : "not reachable"
+                table.add([name.name, name.reason.map { "\(place): \($0)" } ?? place, name.backend])
+            }
+            return
+                "process \(report.process): \(report.state), \(report.streams) stream\(report.streams == 1 ? "" : "s")\n"
+                + table.text
+        }.joined(separator: "\n\n")
+    }
+}

@@ -1,0 +1,79 @@
+"""What a running agent tells: diglett status."""
+
+import json
+import re
+
+import backends
+from administration import run
+from backends import Listener
+from harness import EndToEndTest, wait_until
+
+
+class Status(EndToEndTest):
+    def setUp(self):
+        super().setUp()
+        self.backend = self.stage.use(Listener(backends.answering(b"here"))).address
+        self.gateway = self.stage.gateway()
+        self.state = self.stage.new_directory("agent-state")
+
+    def status(self, *arguments, code=0):
+        result = run(self.stage, "diglett", "status", "--state-dir", self.state, *arguments)
+        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+        return result.stdout if code != 69 else result.stderr
+
+    def reports(self, code=0):
+        return json.loads(self.status("--output", "json", code=code))
+
+    def test_one(self):
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend, state=self.state)
+        port = agent.wait_registered()
+        report, = self.reports()
+        self.assertEqual(
+            (report["process"], report["gateway"], report["connected"], report["streams"], report["names"]),
+            (agent.pid, self.gateway.address, True, 0,
+             [{"name": "example", "backend": self.backend, "address": f"127.0.0.1:{port}", "reachable": True}]))
+        lines = self.status().splitlines()
+        self.assertEqual(lines[0], f"process {agent.pid}: connected to gateway {self.gateway.address}, 1 name exposed, "
+                         "0 streams")
+        self.assertTrue(re.fullmatch(rf"example  127.0.0.1:{port} +{self.backend}", lines[2]), lines)
+        self.assertEqual(agent.stop(), 0)
+        self.assertEqual(list(self.state.glob("*.sock")), [])
+        self.assertIn(f"no agent runs with the state directory {self.state}", self.status(code=69))
+
+    def test_gateway_is_away(self):
+        agent = self.stage.agent(self.gateway, "-n", "example", self.backend, state=self.state)
+        agent.wait_registered()
+        self.gateway.kill()
+        wait_until(lambda: run(self.stage, "diglett", "status", "--state-dir", self.state).returncode == 1, "code 1")
+        report, = self.reports(code=1)
+        self.assertFalse(report["connected"])
+        self.assertFalse(report["names"][0]["reachable"])
+        self.assertIn("not reachable", self.status(code=1))
+
+    def test_several_and_one_that_was_killed(self):
+        first = self.stage.agent(self.gateway, "-n", "one", self.backend, state=self.state)
+        first.wait_registered("one")
+        second = self.stage.agent(self.gateway, "-n", "two", self.backend, state=self.state)
+        second.wait_registered("two")
+        self.assertEqual({report["process"] for report in self.reports()}, {first.pid, second.pid})
+        first.kill()
+        self.assertEqual([report["process"] for report in self.reports()], [second.pid])
+        # The next agent cleans up.
+        third = self.stage.agent(self.gateway, "-n", "three", self.backend, state=self.state)
+        third.wait_registered("three")
+        self.assertEqual(sorted(path.name for path in self.state.glob("*.sock")),
+                         sorted(f"agent-{agent.pid}.sock" for agent in (second, third)))
+
+    def test_version_1(self):
+        gateway = self.stage.gateway("--listen-v1", "127.0.0.1:0")
+        agent = self.stage.agent(gateway.wait_listening_v1(), "--v1", "-n", "old", self.backend, state=self.state)
+        agent.wait_event("registered", name="old")
+        self.assertRegex(self.status(), "old +see the gateway's log")
+
+    def test_long_state_directory(self):
+        """Without room for the socket's path there is no status, and all else works."""
+        self.state = self.stage.directory / ("x" * 100)
+        agent = self.stage.agent(self.gateway, "-d", "-n", "example", self.backend, state=self.state)
+        agent.wait_registered()
+        agent.wait_log("DEBUG no status for others: .*name too long")
+        self.status(code=69)
