@@ -68,20 +68,21 @@ let package = Package(
         driver("Relay", ["Bytes", "Metrics", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Console"),
         driver("Control", ["Reactor"]),
-        driver("Journal", ["Reactor", logging]),
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
-        driver("Modules", ["Reactor", "Secure", "Settings", "Web", "Wire", logging]),
+        driver("Journal", ["Reactor", "Settings", logging]),
+        driver("Records", ["Journal", "Reactor", "Relay", "Wire", logging]),
+        driver("Modules", ["Journal", "Reactor", "Secure", "Settings", "Web", "Wire", logging]),
         driver(
             "Gateway",
             [
-                "Admission", "Control", "Metrics", "Modules", "ProxyProtocol", "Reactor", "Registry", "Relay", "Secure",
-                "Settings", "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
+                "Admission", "Control", "Journal", "Metrics", "Modules", "ProxyProtocol", "Reactor", "Records",
+                "Registry", "Relay", "Secure", "Settings", "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
             "Agent",
             [
-                "AgentCore", "Control", "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision",
-                "Timing", "Tunnel", "Wire", logging,
+                "AgentCore", "Control", "Journal", "ProxyProtocol", "Reactor", "Records", "Relay", "Secure", "Settings",
+                "Supervision", "Timing", "Tunnel", "Wire", logging,
             ]),
 
         .executableTarget(
@@ -106,6 +107,7 @@ let package = Package(
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
+        tests("JournalTests", ["Journal", "Reactor", "Records", "Relay", "Settings", "Wire", logging]),
         .testTarget(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
         tests("SupervisionTests", ["Reactor", "Supervision", logging]),

@@ -1,4 +1,5 @@
 package import AgentCore
+internal import Journal
 package import Logging
 package import Reactor
 internal import Relay
@@ -54,7 +55,7 @@ package final class AgentProgram {
     private var signals: [SignalSource] = []
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
-    private var noise: TokenBucket
+    private var streamLog: StreamLog
     private var ending = Ending.running
     /// A key that the person at the terminal has just confirmed.
     private var confirmedPin: String?
@@ -86,7 +87,7 @@ package final class AgentProgram {
         self.machine = AgentMachine(
             wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
         self.budget = ByteBudget(limit: 256 * 1024 * 1024)
-        self.noise = TokenBucket(burst: 20, perSecond: 5, now: loop.now)
+        self.streamLog = StreamLog(logger: logger, settings: settings, now: loop.now)
     }
 
     /// Starts dialling. Afterwards run the loop.
@@ -134,12 +135,13 @@ package final class AgentProgram {
         case .dial: self.dial()
         case .wait(let milliseconds):
             self.printer.print(.retrying(seconds: Double(milliseconds) / 1_000))
-            self.logger.info("trying again in \(Self.seconds(milliseconds))")
+            self.logger.info("trying again in \(Self.seconds(milliseconds))", metadata: self.about([:]))
             self.retryTimer?.start(after: milliseconds)
         case .register(let requests): self.session?.register(requests)
         case .announce(let wish, let port, let address): self.announce(wish, port, address)
         case .missing(let wish, let code, let text):
-            self.logger.warning("'\(wish.name)' is not reachable: \(text)")
+            self.logger.warning(
+                "'\(wish.name)' is not reachable: \(text)", metadata: self.about([.name: wish.name, .code: code]))
             self.control?.missing(wish.name, text)
             self.printer.print(.missing(name: wish.name.text, code: code.description, message: text))
         case .stop(let reason, let text): self.stop(reason, text)
@@ -152,7 +154,7 @@ package final class AgentProgram {
 
     private func dial() {
         let gateway = self.settings.gateway
-        self.logger.debug("connecting to \(gateway)")
+        self.logger.debug("connecting to \(gateway)", metadata: self.about([:]))
         self.keyRefusal = nil
         self.connector = Connector.connect(
             loop: self.loop, to: .host(gateway.host, port: gateway.port), timeout: Self.dialMilliseconds
@@ -179,7 +181,7 @@ package final class AgentProgram {
 
     /// Says what went wrong, once: the end of the program says it by itself.
     private func retry(_ action: AgentMachine.Action, after text: String) {
-        if case .wait = action { self.logger.warning("\(text)") }
+        if case .wait = action { self.logger.warning("\(text)", metadata: self.about([:])) }
         self.perform(action)
     }
 
@@ -203,14 +205,19 @@ package final class AgentProgram {
         if self.settings.version1 {
             let gateway = self.settings.gateway
             self.logger.info(
-                "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)")
+                "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)",
+                metadata: self.about([.name: wish.name, .backend: backend.description]))
             self.printer.print(.registered(name: wish.name.text, address: nil, port: nil, backend: backend.description))
             self.ready.registered(wish.name, at: "")
             self.control?.registered(wish.name, at: nil)
             return
         }
         let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
-        self.logger.info("'\(wish.name)' is reachable at \(shown) and leads to \(backend)")
+        self.logger.info(
+            "'\(wish.name)' is reachable at \(shown) and leads to \(backend)",
+            metadata: self.about([
+                .name: wish.name, .address: shown, .port: port == 0 ? nil : port, .backend: backend.description,
+            ]))
         self.printer.print(
             .registered(
                 name: wish.name.text, address: shown, port: port == 0 ? nil : port, backend: backend.description))
@@ -305,7 +312,9 @@ package final class AgentProgram {
         self.ready.close()
         self.control?.close()
         if reason != .stopped {
-            self.logger.error("\(text) (diglett explain \(reason.rawValue))")
+            self.logger.error(
+                "\(text) (diglett explain \(reason.rawValue))",
+                metadata: self.about([.code: reason.slug, .exit: reason.rawValue]))
             self.printer.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
         }
         self.connector?.cancel()
@@ -341,7 +350,7 @@ extension AgentProgram: GatewaySessionOwner {
     func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict {
         let gateway = self.settings.gateway.description
         if self.settings.version1 {
-            self.logger.debug("connected to \(gateway), version 1")
+            self.logger.debug("connected to \(gateway), version 1", metadata: self.about([:]))
             self.printer.print(.connected(gateway: gateway, pin: nil))
             return .proceed(self.login)
         }
@@ -350,7 +359,7 @@ extension AgentProgram: GatewaySessionOwner {
             self.keyRefusal = refusal
             return .refuse(SecurityError(refusal))
         }
-        self.logger.debug("connected to \(gateway), \(pin)")
+        self.logger.debug("connected to \(gateway), \(pin)", metadata: self.about([:]))
         self.printer.print(.connected(gateway: gateway, pin: pin))
         return .proceed(self.login)
     }
@@ -381,7 +390,7 @@ extension AgentProgram: GatewaySessionOwner {
             case .acceptAndRemember: break
             }
             do throws(SettingsError) { try known?.remember(gateway, pin: pin) } catch {
-                self.logger.warning("the key of \(gateway) cannot be remembered: \(error)")
+                self.logger.warning("the key of \(gateway) cannot be remembered: \(error)", metadata: self.about([:]))
             }
             return nil
         } catch {
@@ -426,32 +435,31 @@ extension AgentProgram: GatewaySessionOwner {
         Int(exposure) < self.backends.count ? self.backends[Int(exposure)] : nil
     }
 
+    /// What a line about the gateway is about: the gateway, and what is given here.
+    private func about(_ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>) -> Logger.Metadata {
+        var metadata = Logger.Metadata.about([.gateway: self.settings.gateway])
+        metadata.add(fields)
+        return metadata
+    }
+
     private func name(_ exposure: UInt16) -> String { self.machine.wish(of: exposure)?.name.text ?? "?" }
 
     func session(_ session: GatewaySession, opened open: Open) {
         guard self.settings.debug > 0 else { return }
-        self.logger.debug("visitor \(open.visitor) of '\(self.name(open.exposure))'")
+        self.streamLog.opened(self.name(open.exposure), open.visitor)
         self.printer.print(.stream(name: self.name(open.exposure), visitor: open.visitor.description))
     }
 
-    func session(_ session: GatewaySession, backendOf exposure: UInt16, failed error: UVError) {
-        guard self.noise.take(now: self.loop.now) else { return }
-        let backend = self.backends[Int(exposure)].endpoint
-        self.logger.warning(
-            "the backend \(backend) of '\(self.name(exposure))' cannot be reached: \(error); is it running?")
+    func session(_ session: GatewaySession, backendOf open: Open, failed error: UVError) {
+        self.streamLog.backendFailed(
+            self.name(open.exposure), open.visitor, self.backends[Int(open.exposure)].endpoint, error,
+            now: self.loop.now)
     }
 
-    func session(_ session: GatewaySession, streamOf exposure: UInt16, visitor: WireAddress, ended end: StreamEnd) {
-        switch end {
-        case .finished: self.logger.debug("visitor \(visitor) of '\(self.name(exposure))' done")
-        case .failed(let error):
-            guard self.noise.take(now: self.loop.now) else { break }
-            self.logger.info("visitor \(visitor) of '\(self.name(exposure))': the backend failed: \(error)")
-        case .resetByPeer(let code):
-            self.logger.debug("visitor \(visitor) of '\(self.name(exposure))' was reset: \(code)")
-        case .abandoned(let code):
-            self.logger.debug("visitor \(visitor) of '\(self.name(exposure))' was cut: \(code)")
-        }
+    func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd) {
+        self.streamLog.ended(
+            edge, end, self.name(edge.exposure), self.session(session, backendOf: edge.exposure)?.endpoint,
+            link: session.connection.ending, now: self.loop.now)
         // Not from inside the session's own work.
         if self.isDraining { self.loop.atTurnEnd(self) }
     }

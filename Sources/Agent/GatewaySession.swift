@@ -13,8 +13,8 @@ protocol GatewaySessionOwner: AnyObject {
     func session(_ session: GatewaySession, goAway: GoAway)
     func session(_ session: GatewaySession, backendOf exposure: UInt16) -> Backend?
     func session(_ session: GatewaySession, opened open: Open)
-    func session(_ session: GatewaySession, streamOf exposure: UInt16, visitor: WireAddress, ended end: StreamEnd)
-    func session(_ session: GatewaySession, backendOf exposure: UInt16, failed error: UVError)
+    func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd)
+    func session(_ session: GatewaySession, backendOf open: Open, failed error: UVError)
     func sessionClosed(_ session: GatewaySession, _ end: LinkEnd)
 }
 
@@ -56,7 +56,7 @@ final class GatewaySession {
         switch result {
         case .success(let socket): self.connection.accept(key, backend: socket, preface: backend.preface(of: open))
         case .failure(let error):
-            self.owner.session(self, backendOf: open.exposure, failed: error)
+            self.owner.session(self, backendOf: open, failed: error)
             self.connection.abort(key, Self.code(of: error))
         }
     }
@@ -90,7 +90,7 @@ extension GatewaySession: LinkConnectionDelegate {
 
     func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd) {
         self.connectors.removeValue(forKey: edge.key)?.cancel()
-        self.owner.session(self, streamOf: edge.exposure, visitor: edge.visitor, ended: end)
+        self.owner.session(self, streamEnded: edge, end)
     }
 
     func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd) {

@@ -1,5 +1,6 @@
 internal import Admission
 internal import Control
+internal import Journal
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -31,7 +32,7 @@ final class AgentSession {
     let connection: LinkConnection
     let peer: SocketAddress
     private let probes: BackendProbes
-    private unowned let gateway: GatewayServer
+    unowned let gateway: GatewayServer
     private var state = State.stranger
     private var certificatePin: String?
     private var loginArrivedAt: UInt64 = 0
@@ -43,8 +44,8 @@ final class AgentSession {
     private var questions: [UInt16: any Cancellable] = [:]
     /// The same about names that are held already, after a change of rights.
     private var rechecks: [UInt16: any Cancellable] = [:]
-    /// Where each visitor came from, by stream, to give the place back.
-    private var visitors: [StreamKey: Source] = [:]
+    /// Who visits what, by stream: to give the place back, and to say so at the end.
+    private var visits: [StreamKey: Visit] = [:]
 
     init(id: UInt64, connection: LinkConnection, peer: SocketAddress, gateway: GatewayServer) {
         self.id = id
@@ -102,8 +103,10 @@ final class AgentSession {
             let identity = AgentIdentity(id: grant.identity)
             let most = min(mostLinks, grant.limits.links ?? mostLinks)
             if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: most) {
-                self.gateway.logger.warning("link of \(identity) at \(self.peer) refused: \(refusal.text)")
                 self.gateway.metrics.loginRefused(refusal.code)
+                self.gateway.logger.warning(
+                    "link of \(identity) at \(self.peer) refused: \(refusal.text)",
+                    metadata: self.about([.agent: identity, .code: refusal.code]))
                 self.connection.end(refusal.code, retryAfterSeconds: 5, text: refusal.text)
                 return
             }
@@ -113,14 +116,17 @@ final class AgentSession {
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))
             self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
             self.connection.setNeedsFlush()
-            self.gateway.logger.debug("\(self.label) logged in")
+            self.gateway.logger.debug("\(self.label) logged in", metadata: self.about([:]))
         case .refused(.overloaded, let reason):
             self.gateway.metrics.loginRefused(.overloaded)
-            self.gateway.logger.warning("login from \(self.peer) cannot be judged: \(reason)")
+            self.gateway.logger.warning(
+                "login from \(self.peer) cannot be judged: \(reason)",
+                metadata: self.about([.code: ErrorCode.overloaded]))
             self.connection.end(.overloaded, retryAfterSeconds: 1, text: "the login cannot be judged now")
         case .refused(let code, let reason):
-            self.gateway.logger.warning("login from \(self.peer) refused: \(reason)")
             self.gateway.metrics.loginRefused(code)
+            self.gateway.logger.warning(
+                "login from \(self.peer) refused: \(reason)", metadata: self.about([.code: code]))
             self.gateway.penalize(self, .badLogin)
             let text =
                 code == .notLoopback
@@ -146,7 +152,9 @@ final class AgentSession {
         guard case .up(let grant, let run) = self.state else { return }
         let identity = AgentIdentity(id: grant.identity)
         guard let name = Name(register.name) else {
-            self.gateway.logger.warning("\(self.label): bad name '\(PeerText.escaped(register.name, most: 64))'")
+            self.gateway.logger.warning(
+                "\(self.label): bad name '\(PeerText.escaped(register.name, most: 64))'",
+                metadata: self.about([.code: ErrorCode.nameInvalid]))
             return self.refuseName(register.exposure, .nameInvalid, text: Name.rule)
         }
         guard self.questions[register.exposure] == nil else {
@@ -170,18 +178,17 @@ final class AgentSession {
         switch verdict {
         case .granted(let granted): ports = granted
         case .refused(let code, let reason):
-            self.gateway.logger.warning("\(self.label): name '\(name)' refused: \(reason)")
+            self.warn("name '\(name)' refused: \(reason)", name, code)
             return self.refuseName(
                 register.exposure, code,
                 text: code == .portNotAllowed ? "the port is not allowed" : "the name is not allowed")
         }
         if register.port != 0, !ports.isEmpty, !ports.contains(where: { $0.contains(register.port) }) {
-            self.gateway.logger.warning(
-                "\(self.label): name '\(name)' refused: it may not have the port \(register.port)")
+            self.warn("name '\(name)' refused: it may not have the port \(register.port)", name, .portNotAllowed)
             return self.refuseName(register.exposure, .portNotAllowed, text: "the port is not allowed")
         }
         if let most = self.limits.names, self.gateway.exposures.nameCount(of: identity, except: name) >= most {
-            self.gateway.logger.warning("\(self.label): name '\(name)' refused: it has \(most) names already")
+            self.warn("name '\(name)' refused: it has \(most) names already", name, .tooManyNames)
             return self.refuseName(register.exposure, .tooManyNames, text: "at most \(most) names are allowed")
         }
         let holder = Registry.Holder(identity: identity, link: self.id, run: run, exposure: register.exposure)
@@ -196,7 +203,7 @@ final class AgentSession {
                 self.gateway.exposures.publish(exposure)
             }
         case .failure(let refusal):
-            self.gateway.logger.warning("\(self.label): name '\(name)' refused: \(refusal.text)")
+            self.warn("name '\(name)' refused: \(refusal.text)", name, refusal.code)
             self.refuseName(register.exposure, refusal.code, text: refusal.text)
         }
     }
@@ -229,7 +236,9 @@ final class AgentSession {
         self.exposures.removeAll { $0 === exposure }
         self.probes.forget(exposure)
         guard self.connection.isOpen else { return }
-        self.gateway.logger.info("\(self.label): '\(exposure.name)' went to a newer link of the same agent")
+        self.gateway.logger.info(
+            "\(self.label): '\(exposure.name)' went to a newer link of the same agent",
+            metadata: self.about([.name: exposure.name, .code: code]))
         if self.connection.link.phase != .up {
             // The streams of this link finish, and then it is ended.
             return
@@ -260,7 +269,9 @@ final class AgentSession {
         if let most = self.limits.streams, self.connection.link.streamCount >= most {
             self.gateway.visitors.left(visitor.source)
             self.gateway.metrics.visitor(.agentLimit)
-            self.gateway.noisy("\(visitor) of '\(exposure.name)' refused: the agent has \(most) streams already")
+            self.gateway.noisy(
+                "\(visitor) of '\(exposure.name)' refused: the agent has \(most) streams already",
+                exposure.about(visitor))
             return stream.reset()
         }
         let now = self.connection.loop.now
@@ -271,19 +282,17 @@ final class AgentSession {
         else {
             self.gateway.visitors.left(visitor.source)
             self.gateway.metrics.visitor(.agentFull)
-            self.gateway.noisy("\(visitor) of '\(exposure.name)' refused: the agent has no room for more streams")
+            self.gateway.noisy(
+                "\(visitor) of '\(exposure.name)' refused: the agent has no room for more streams",
+                exposure.about(visitor))
             return stream.reset()
         }
-        self.visitors[key] = visitor.source
+        self.visits[key] = Visit(visitor: visitor, name: exposure.name)
         self.gateway.metrics.visitor(.admitted)
         self.connection.measure(key, for: exposure.meter, arrival: visitor.arrival)
         let edge = self.connection.attach(key, exposure: exposure.number, visitor: address, socket: stream)
         if let first { edge.send(first: first) }
         self.gateway.control?.tell(StreamNews(.opened, self.report(of: edge)))
-    }
-
-    private func name(of number: UInt16) -> String {
-        self.exposures.first { $0.number == number }.map { $0.name.text } ?? "a withdrawn name"
     }
 
     private func roomAppeared() {
@@ -294,9 +303,16 @@ final class AgentSession {
 
     func report(of edge: Edge) -> StreamReport {
         StreamReport(
-            name: self.name(of: edge.exposure), agent: self.identity?.id ?? "", link: self.id,
+            name: self.name(of: edge), agent: self.identity?.id ?? "", link: self.id,
             visitor: edge.visitor.family == 0 ? nil : edge.visitor.description,
-            seconds: Double(self.connection.loop.now - edge.openedAt) / 1_000, bytesToBackend: 0, bytesToVisitor: 0)
+            seconds: Double(self.connection.loop.now - edge.openedAt) / 1_000,
+            bytesToBackend: edge.bytesFromSocket, bytesToVisitor: edge.bytesToSocket)
+    }
+
+    /// A probe is in no list of visits.
+    private func name(of edge: Edge) -> String {
+        let name = self.visits[edge.key]?.name ?? self.exposures.first { $0.number == edge.exposure }?.name
+        return name?.text ?? "a withdrawn name"
     }
 
     /// Ends the link; the agent may come back.
@@ -323,7 +339,8 @@ final class AgentSession {
     func recheckRights(_ authenticator: any Authenticator) {
         guard case .up(let grant, _) = self.state else { return }
         if let reason = authenticator.revocation(of: grant) {
-            self.gateway.logger.warning("\(self.label): the login is withdrawn: it \(reason)")
+            self.gateway.logger.warning(
+                "\(self.label): the login is withdrawn: it \(reason)", metadata: self.about([.code: ErrorCode.revoked]))
             // At once, whether the agent reads its goodbye or not.
             let exposures = self.exposures
             for exposure in exposures { self.drop(exposure) }
@@ -343,9 +360,9 @@ final class AgentSession {
                 else { return }
                 // Nobody has said no.
                 guard code != .overloaded else {
-                    return self.gateway.logger.warning("\(self.label): '\(exposure.name)' stays as it is: \(reason)")
+                    return self.warn("'\(exposure.name)' stays as it is: \(reason)", exposure.name, code)
                 }
-                self.gateway.logger.warning("\(self.label): the right to '\(exposure.name)' is gone: \(reason)")
+                self.warn("the right to '\(exposure.name)' is gone: \(reason)", exposure.name, .revoked)
                 self.answer(number, .revoked, text: "the right to the name was withdrawn")
                 self.drop(exposure)
                 self.connection.abortStreams(of: number, .revoked)
@@ -393,7 +410,8 @@ extension AgentSession: LinkConnectionDelegate {
         case .ready: self.roomAppeared()
         case .accepted(let key): if !self.probes.wasAccepted(key) { self.roomAppeared() }
         case .goAway(let goAway):
-            self.gateway.logger.debug("\(self.label) says goodbye: \(goAway.code)")
+            self.gateway.logger.debug(
+                "\(self.label) says goodbye: \(goAway.code)", metadata: self.about([.code: goAway.code]))
             let exposures = self.exposures
             for exposure in exposures { self.drop(exposure) }
         case .needMore, .welcomed, .registered, .opened, .data, .reset, .violation: break
@@ -401,35 +419,24 @@ extension AgentSession: LinkConnectionDelegate {
     }
 
     func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd) {
-        switch self.probes.ended(edge) {
-        case .notProbe: break
-        case .forgotten: return
-        case .answered(let exposure): return self.gateway.exposures.publish(exposure)
-        case .silent(let exposure):
-            return self.gateway.noisy("\(self.label): '\(exposure.name)' waits for its backend, which does not answer")
-        }
+        // Not by the visitor's address, which nobody knows behind a unix socket.
+        guard let visit = self.visits[edge.key] else { return self.probeEnded(edge) }
         self.gateway.metrics.streamClosed(end)
-        if let source = self.visitors.removeValue(forKey: edge.key) { self.gateway.visitors.left(source) }
-        let name = self.name(of: edge.exposure)
         self.gateway.control?.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))
-        switch end {
-        case .finished: self.gateway.logger.debug("visitor \(edge.visitor) of '\(name)' done")
-        case .failed(let error): self.gateway.logger.debug("visitor \(edge.visitor) of '\(name)': \(error)")
-        case .resetByPeer(let code):
-            self.gateway.noisy("visitor \(edge.visitor) of '\(name)' reset: \(Self.explain(code))")
-        case .abandoned(let code):
-            self.gateway.noisy("visitor \(edge.visitor) of '\(name)' reset by the gateway: \(code)")
-        }
+        self.visits[edge.key] = nil
+        self.gateway.visitors.left(visit.visitor.source)
+        self.streamEnded(edge, end, visit)
         self.roomAppeared()
     }
 
-    private static func explain(_ code: ErrorCode) -> String {
-        switch code {
-        case .refused: "refused: the agent's backend refuses connections"
-        case .timeout: "timeout: the agent's backend does not answer"
-        case .unreachable: "unreachable: the agent cannot find its backend"
-        case .aborted: "aborted: the backend broke the connection off"
-        default: "\(code)"
+    private func probeEnded(_ edge: Edge) {
+        switch self.probes.ended(edge) {
+        case .forgotten: break
+        case .answered(let exposure): self.gateway.exposures.publish(exposure)
+        case .silent(let exposure):
+            self.gateway.noisy(
+                "\(self.label): '\(exposure.name)' waits for its backend, which does not answer",
+                self.about([.name: exposure.name]))
         }
     }
 
@@ -437,7 +444,7 @@ extension AgentSession: LinkConnectionDelegate {
         self.refusalTimer?.close()
         self.refusalTimer = nil
         let label = self.label
-        let wasUp = self.identity != nil
+        let identity = self.identity
         if case .authenticating(let operation) = self.state {
             self.gateway.metrics.loginAbandoned()
             operation.cancel()
@@ -448,9 +455,10 @@ extension AgentSession: LinkConnectionDelegate {
         let exposures = self.exposures
         for exposure in exposures { self.drop(exposure) }
         self.state = .closed
-        self.gateway.metrics.linkClosed(end, wasUp: wasUp)
-        if wasUp {
-            self.gateway.logger.debug("link of \(label) ended: \(end)")
+        self.gateway.metrics.linkClosed(end, wasUp: identity != nil)
+        if identity != nil {
+            self.gateway.logger.debug(
+                "link of \(label) ended: \(end)", metadata: self.about([.agent: identity]))
         } else {
             self.gateway.strangerLeft(self, end)
         }

@@ -52,8 +52,6 @@ final class BackendProbes {
     }
 
     enum End {
-        /// The stream is a visitor's.
-        case notProbe
         case answered(Exposure)
         /// It will be asked again.
         case silent(Exposure)
@@ -61,11 +59,10 @@ final class BackendProbes {
         case forgotten
     }
 
+    /// The stream of a probe is over.
     func ended(_ edge: Edge) -> End {
         let hasAnswered = self.answered.remove(edge.key) != nil
-        guard let exposure = self.running.removeValue(forKey: edge.key) else {
-            return edge.visitor == .none ? .forgotten : .notProbe
-        }
+        guard let exposure = self.running.removeValue(forKey: edge.key) else { return .forgotten }
         if hasAnswered { return .answered(exposure) }
         self.waiting.append((exposure, self.connection.loop.now + Self.pause))
         return .silent(exposure)

@@ -1,3 +1,4 @@
+internal import Journal
 internal import Logging
 internal import Reactor
 internal import Settings
@@ -49,7 +50,7 @@ final class Doors {
                 """
                 listening for agents\(door.isVersion1 ? " of version 1" : "") on \(door.listener.place)\
                 \(door.isInherited ? " (inherited)" : "")
-                """)
+                """, metadata: .about([.address: door.listener.place]))
         }
         guard self.doors.contains(where: \.isVersion1) else { return }
         self.logger.warning(

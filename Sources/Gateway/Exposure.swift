@@ -1,4 +1,6 @@
 internal import Admission
+internal import Journal
+internal import Logging
 internal import Modules
 internal import Reactor
 internal import Registry
@@ -47,6 +49,17 @@ final class Exposure {
             name: self.name, identity: self.identity.id, address: self.address, socket: self.listeners.socket)
     }
 
+    /// What a line about a visitor is about.
+    ///
+    /// - Parameter proxy: that of a visitor who is not known yet.
+    func about(_ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) -> Logger.Metadata {
+        var metadata = self.session?.about([:]) ?? [:]
+        metadata.add([
+            .name: self.name, .visitor: visitor?.address, .proxy: visitor?.proxy ?? proxy, .error: error,
+        ])
+        return metadata
+    }
+
     func move(to session: AgentSession, number: UInt16) {
         self.session = session
         self.number = number
@@ -93,7 +106,7 @@ extension Exposure: SocketListenerDelegate {
                 stream.reset()
             } else if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
                 self.gateway.metrics.visitor(.refused(refusal))
-                self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)")
+                self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)", self.about(visitor))
                 stream.reset()
             } else {
                 session.letIn(visitor, stream, first: nil, at: self)
@@ -104,6 +117,6 @@ extension Exposure: SocketListenerDelegate {
     }
 
     func listener(_ listener: SocketListener, didFail error: UVError) {
-        self.gateway.noisy("a visitor of '\(self.name)' could not be accepted: \(error)")
+        self.gateway.noisy("a visitor of '\(self.name)' could not be accepted: \(error)", self.about(nil, error: error))
     }
 }

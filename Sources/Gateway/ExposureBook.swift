@@ -1,4 +1,5 @@
 internal import Control
+internal import Journal
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -111,7 +112,7 @@ final class ExposureBook {
             }
         case .granted: break
         }
-        switch self.openListeners(name, holder.identity, wanted: port, allowed: allowed) {
+        switch self.openListeners(name, session, holder.identity, wanted: port, allowed: allowed) {
         case .failure(let refusal):
             self.registry.unregister(name, link: holder.link, exposure: holder.exposure)
             return .failure(refusal)
@@ -172,12 +173,12 @@ final class ExposureBook {
     }
 
     private func openListeners(
-        _ name: Name, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
+        _ name: Name, _ session: AgentSession, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
     ) -> Result<NameListeners, Refusal> {
         self.store.makeWay(for: name, identity, port: wanted)
         var tcp: SocketListener?
         if self.publicPorts != .none {
-            switch self.openListener(name, identity, wanted: wanted, allowed: allowed) {
+            switch self.openListener(name, session, identity, wanted: wanted, allowed: allowed) {
             case .failure(let refusal): return .failure(refusal)
             case .success(let listener): tcp = listener
             }
@@ -190,7 +191,9 @@ final class ExposureBook {
             return .success(NameListeners(tcp: tcp, unix: try sockets.listen(name)))
         } catch {
             self.store.end(NameListeners(tcp: tcp, unix: nil), of: name, identity)
-            self.logger.error("'\(name)' cannot have its socket \(sockets.path(of: name)): \(error)")
+            self.logger.error(
+                "\(session.label): '\(name)' cannot have its socket \(sockets.path(of: name)): \(error)",
+                metadata: session.about([.name: name, .socket: sockets.path(of: name), .error: error]))
             return .failure(Refusal(code: .registrarFailed, text: "the name cannot be made reachable now"))
         }
     }
@@ -199,7 +202,7 @@ final class ExposureBook {
     ///
     /// - Parameter allowed: where the agent's ports are; empty for all of the gateway's.
     private func openListener(
-        _ name: Name, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
+        _ name: Name, _ session: AgentSession, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
     ) -> Result<SocketListener, Refusal> {
         func listener(_ port: UInt16) throws(UVError) -> SocketListener {
             var address = self.bindAddress
@@ -219,7 +222,9 @@ final class ExposureBook {
         }
         if let kept = self.ports.port(of: name, for: identity), isAllowed(kept) {
             do throws(UVError) { return .success(try listener(kept)) } catch {
-                self.logger.warning("'\(name)' cannot have its port \(kept) again: \(error)")
+                self.logger.warning(
+                    "\(session.label): '\(name)' cannot have its port \(kept) again: \(error)",
+                    metadata: session.about([.name: name, .port: kept, .error: error]))
             }
         }
         let candidates = allowed.isEmpty ? range.map { [$0.low...$0.high] } ?? [] : allowed

@@ -1,4 +1,5 @@
 internal import Admission
+internal import Journal
 package import Logging
 internal import Modules
 package import Reactor
@@ -184,7 +185,9 @@ package final class GatewayServer {
         case .open:
             self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
         }
-        if let place = self.metricsServer?.place { self.logger.info("metrics are shown on \(place)") }
+        if let place = self.metricsServer?.place {
+            self.logger.info("metrics are shown on \(place)", metadata: .about([.address: place]))
+        }
         self.exposures.start()
         if !self.settings.proxies.isEmpty {
             let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
@@ -241,7 +244,7 @@ package final class GatewayServer {
         case .closedByPeer, .failed: self.penalize(session, .noLogin)
         case .security, .otherProtocol, .violation, .ended, .goAway: self.penalize(session, .protocolError)
         }
-        self.noisy("no login from \(session.label): \(end)")
+        self.noisy("no login from \(session.label): \(end)", session.about([:]))
     }
 
     func authenticate(
@@ -311,13 +314,13 @@ package final class GatewayServer {
     // MARK: - Visitors
 
     /// Logs what strangers and visitors could cause without end, and so not all of it.
-    func noisy(_ message: @autoclosure () -> String) {
+    func noisy(_ message: @autoclosure () -> String, _ metadata: @autoclosure () -> Logger.Metadata) {
         guard self.noise.take(now: self.loop.now) else {
             self.suppressed += 1
             return
         }
         let text = message()
-        self.logger.info("\(text)")
+        self.logger.info("\(text)", metadata: metadata())
     }
 
     // MARK: - Time and the end
@@ -426,7 +429,8 @@ extension GatewayServer: SocketListenerDelegate {
             self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
             self.metrics.arrived(.penalty)
-            self.noisy("\(peer) is kept out for \(milliseconds / 1_000) s after what it did before")
+            self.noisy(
+                "\(peer) is kept out for \(milliseconds / 1_000) s after what it did before", .about([.peer: peer]))
             return stream.reset()
         }
         self.metrics.arrived(.admitted)
@@ -439,7 +443,7 @@ extension GatewayServer: SocketListenerDelegate {
             connection.start()
         } catch {
             self.admission.left(id)
-            self.logger.error("\(peer): \(error)")
+            self.logger.error("\(peer): \(error)", metadata: .about([.peer: peer]))
             stream.close()
         }
     }
@@ -453,7 +457,7 @@ extension GatewayServer: SocketListenerDelegate {
     }
 
     package func listener(_ listener: SocketListener, didFail error: UVError) {
-        self.noisy("an agent could not be accepted: \(error)")
+        self.noisy("an agent could not be accepted: \(error)", .about([.error: error]))
     }
 }
 

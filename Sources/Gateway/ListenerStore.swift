@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Journal
 internal import Logging
 internal import Reactor
 internal import Registry
@@ -101,7 +102,9 @@ package final class ListenerStore {
     /// Ends what does not fit the settings any more.
     func retain(where fits: (StoredName, SocketListener.Place) -> Bool) {
         for (key, held) in self.held where !fits(key, held.place) {
-            self.logger.info("the kept listener of '\(key.name)', \(held.place), does not fit the settings any more")
+            self.logger.info(
+                "the kept listener of '\(key.name)', \(held.place), does not fit the settings any more",
+                metadata: .about([.name: key.name, .address: held.place]))
             self.discard(key)
         }
         guard !self.held.isEmpty else { return }
@@ -125,7 +128,9 @@ package final class ListenerStore {
                 self.kept.insert(key)
                 return listener
             } catch {
-                self.logger.error("the kept listener of '\(name)' cannot be used: \(error)")
+                self.logger.error(
+                    "the kept listener of '\(name)' cannot be used: \(error)",
+                    metadata: .about([.name: name, .error: error]))
                 self.manager.remove(key.description)
                 return nil
             }

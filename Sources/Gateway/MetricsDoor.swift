@@ -1,4 +1,5 @@
 internal import Control
+internal import Journal
 internal import Logging
 internal import Reactor
 internal import Settings
@@ -31,7 +32,10 @@ enum MetricsDoor {
                     Document(contentType: "text/plain; charset=utf-8", body: Array("metrics are at /metrics\n".utf8))
                 default: nil
                 }
-            }, onFailure: { [unowned gateway] in gateway.logger.error("metrics: \($0)") })
+            },
+            onFailure: { [unowned gateway] in
+                gateway.logger.error("metrics: \($0)", metadata: .about([.error: $0]))
+            })
     }
 
     private static func listener(_ path: String, _ loop: EventLoop) throws(GatewayError) -> SocketListener {

@@ -1,4 +1,5 @@
 internal import Control
+internal import Journal
 internal import Logging
 internal import Metrics
 internal import Modules
@@ -115,10 +116,16 @@ final class RegistrarDriver {
         }
     }
 
-    private static func name(of wish: Wish) -> Name {
+    private static func exposure(of wish: Wish) -> PublicExposure {
         switch wish {
-        case .publish(let exposure, _), .withdraw(let exposure): exposure.name
+        case .publish(let exposure, _), .withdraw(let exposure): exposure
         }
+    }
+
+    private static func name(of wish: Wish) -> Name { self.exposure(of: wish).name }
+
+    private func about(_ exposure: PublicExposure? = nil) -> Logger.Metadata {
+        .about([.registrar: self.registrar.label, .name: exposure?.name, .agent: exposure?.identity])
     }
 
     private func begin(_ wish: Wish) {
@@ -152,7 +159,7 @@ final class RegistrarDriver {
     private func answered(_ job: Job, _ result: Result<Void, RegistrarError>) {
         let name = Self.name(of: job.wish)
         self.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- job.began)
-        self.note(result, "\(Self.verb(job.wish)) '\(name)'")
+        self.note(result, "\(Self.verb(job.wish)) '\(name)'", Self.exposure(of: job.wish))
         if let next = job.next {
             self.jobs[name] = nil
             return self.begin(next)
@@ -164,7 +171,8 @@ final class RegistrarDriver {
         case (.withdraw, .success): self.finish(job)
         case (.publish(let exposure, let completion), .failure(let error)) where job.attempts >= Self.publishAttempts:
             self.logger.warning(
-                "'\(name)' cannot be published by the registrar \(self.registrar.label) now: \(error.reason)")
+                "'\(name)' cannot be published by the registrar \(self.registrar.label) now: \(error.reason)",
+                metadata: self.about(exposure))
             self.finish(job)
             completion(error.reason)
             // Half of it may have been done.
@@ -190,16 +198,19 @@ final class RegistrarDriver {
     }
 
     /// Says when it begins to fail and when it works again.
-    private func note(_ result: Result<Void, RegistrarError>, _ what: String) {
+    private func note(_ result: Result<Void, RegistrarError>, _ what: String, _ exposure: PublicExposure? = nil) {
         switch result {
         case .success:
-            if self.lastFailure != nil { self.logger.notice("the registrar \(self.registrar.label) works again") }
+            if self.lastFailure != nil {
+                self.logger.notice("the registrar \(self.registrar.label) works again", metadata: self.about())
+            }
             self.lastFailure = nil
         case .failure(let error):
             self.figures.failures.add()
             let text = "the registrar \(self.registrar.label) cannot \(what): \(error.reason)"
             // What fails again and again in the same way is said once.
-            if text == self.lastFailure { self.logger.debug("\(text)") } else { self.logger.error("\(text)") }
+            let level = text == self.lastFailure ? Logger.Level.debug : .error
+            self.logger.log(level: level, "\(text)", metadata: self.about(exposure))
             self.lastFailure = text
         }
     }
@@ -220,7 +231,8 @@ final class RegistrarDriver {
         self.early = nil
         let timer = LoopTimer(loop: self.loop) { [weak self] in
             guard let self else { return }
-            self.logger.error("the registrar \(self.registrar.label) is left with names that are gone")
+            self.logger.error(
+                "the registrar \(self.registrar.label) is left with names that are gone", metadata: self.about())
             self.jobs.values.forEach { $0.stop() }
             self.jobs = [:]
             self.closeIfDone()

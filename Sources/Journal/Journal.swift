@@ -1,6 +1,7 @@
 import Glibc
 package import Logging
 internal import Reactor
+package import Settings
 import Synchronization
 
 /// Writes log lines to standard error: time, level, message.
@@ -14,6 +15,8 @@ import Synchronization
 /// ```
 /// <6>INFO  register domain 'example' -> '33605'
 /// ```
+///
+/// As JSON they have the metadata as well (``JSONLine``), which the text form leaves to the message.
 package struct Journal: LogHandler {
     private enum Form { case plain, coloured, journal }
 
@@ -26,10 +29,12 @@ package struct Journal: LogHandler {
     private static let level = Atomic<Int>(0)
     package var metadata: Logger.Metadata = [:]
     private let form: Form
+    private let format: LogFormat
     /// Lines that nobody read; the next one that is read tells.
     private static let dropped = Atomic<Int>(0)
 
-    private init(level: Logger.Level) {
+    private init(level: Logger.Level, format: LogFormat) {
+        self.format = format
         if Self.isJournal(STDERR_FILENO) {
             self.form = .journal
         } else {
@@ -50,9 +55,9 @@ package struct Journal: LogHandler {
     /// The program's logger.
     ///
     /// - Parameter debug: how often `-d` was given: 0 for info, 1 for debug, more for trace.
-    package static func logger(debug: Int) -> Logger {
+    package static func logger(debug: Int, format: LogFormat) -> Logger {
         let level: Logger.Level = debug == 0 ? .info : debug == 1 ? .debug : .trace
-        return Logger(label: "diglett", factory: { _ in Journal(level: level) })
+        return Logger(label: "diglett", factory: { _ in Journal(level: level, format: format) })
     }
 
     package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -61,23 +66,39 @@ package struct Journal: LogHandler {
     }
 
     package func log(event: LogEvent) {
+        let lost = Self.dropped.load(ordering: .relaxed)
+        let line = self.format == .json ? self.json(event, lost: lost) : self.text(event, lost: lost)
+        if PatientWriter.standardError.write(line) {
+            Self.dropped.subtract(lost, ordering: .relaxed)
+        } else {
+            Self.dropped.add(1, ordering: .relaxed)
+        }
+    }
+
+    private func text(_ event: LogEvent, lost: Int) -> String {
         var line: String
         switch self.form {
         case .plain: line = "\(Self.timestamp()) \(Self.label(event.level)) \(event.message)"
         case .coloured: line = "\u{1B}[2m\(Self.timestamp())\u{1B}[0m \(Self.colour(event.level)) \(event.message)"
         case .journal: line = "\(Self.priority(event.level))\(Self.label(event.level)) \(event.message)"
         }
-        let lost = Self.dropped.load(ordering: .relaxed)
         if lost > 0 { line += " (\(lost) lines before this one were lost, as nobody read them)" }
         // A second line would be an entry of its own.
         if self.form == .journal, line.utf8.contains(0x0A) {
             line = line.replacing("\n", with: "\n\(Self.priority(event.level))")
         }
-        if PatientWriter.standardError.write(line) {
-            Self.dropped.subtract(lost, ordering: .relaxed)
-        } else {
-            Self.dropped.add(1, ordering: .relaxed)
-        }
+        return line
+    }
+
+    /// The journal takes the priority off, and what it keeps is the object.
+    private func json(_ event: LogEvent, lost: Int) -> String {
+        var metadata = self.metadata
+        if let more = event.metadata { metadata.merge(more) { _, new in new } }
+        let priority = self.form == .journal ? Self.priority(event.level) : ""
+        return priority
+            + JSONLine.text(
+                time: Self.timestamp(), level: event.level, message: "\(event.message)", metadata: metadata, lost: lost,
+                most: PatientWriter.mostBytes - 1 - priority.utf8.count)
     }
 
     private static func label(_ level: Logger.Level) -> String {

@@ -1,3 +1,4 @@
+internal import Journal
 package import Logging
 package import Reactor
 internal import Secure
@@ -51,7 +52,7 @@ package final class FileAuthenticator: Authenticator {
         let expired = Set(self.agents.values.filter { $0.isExpired(at: now) }.map(\.name))
         guard expired != self.expired else { return }
         for name in expired.subtracting(self.expired).sorted() {
-            self.logger.warning("the agent '\(name)' has expired")
+            self.logger.warning("the agent '\(name)' has expired", metadata: .about([.agent: name]))
         }
         self.expired = expired
         self.rightsChanged?()

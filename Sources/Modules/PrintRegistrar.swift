@@ -1,3 +1,4 @@
+internal import Journal
 package import Logging
 internal import Reactor
 internal import Wire
@@ -20,7 +21,7 @@ package final class PrintRegistrar: Registrar {
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
         let place = exposure.address.map { String($0.port) } ?? exposure.socket.map { "unix:\($0)" } ?? ""
-        self.logger.info("register domain '\(exposure.name)' -> '\(place)'")
+        self.logger.info("register domain '\(exposure.name)' -> '\(place)'", metadata: Self.about(exposure))
         completion(.success(()))
         return nil
     }
@@ -28,9 +29,16 @@ package final class PrintRegistrar: Registrar {
     package func withdraw(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
-        self.logger.info("unregister domain '\(exposure.name)'")
+        self.logger.info("unregister domain '\(exposure.name)'", metadata: Self.about(exposure))
         completion(.success(()))
         return nil
+    }
+
+    private static func about(_ exposure: PublicExposure) -> Logger.Metadata {
+        .about([
+            .name: exposure.name, .agent: exposure.identity, .address: exposure.address, .port: exposure.address?.port,
+            .socket: exposure.socket,
+        ])
     }
 
     package func close() {}

@@ -1,4 +1,5 @@
 import FoundationEssentials
+internal import Journal
 package import Logging
 package import Reactor
 package import Settings
@@ -31,8 +32,13 @@ package final class TraefikRegistrar: Registrar {
             listener: listener,
             document: { [unowned self] _ in
                 Document(contentType: "application/json", body: Self.encode(TraefikDocument(self.routes)))
-            }, onFailure: { logger.error("Traefik's HTTP provider: \($0)") })
-        logger.info("serving Traefik's HTTP provider at http://\(listener.place)/")
+            },
+            onFailure: {
+                logger.error("Traefik's HTTP provider: \($0)", metadata: .about([.registrar: "traefik", .error: $0]))
+            })
+        logger.info(
+            "serving Traefik's HTTP provider at http://\(listener.place)/",
+            metadata: .about([.registrar: "traefik", .address: listener.place]))
     }
 
     package var label: String { "traefik (\(self.settings.directory ?? self.settings.listen?.description ?? ""))" }

@@ -69,7 +69,7 @@ package final class EventLoop {
     /// Milliseconds of the monotonic clock, as of the start of this turn.
     package var now: UInt64 { uv_now(self.raw) }
 
-    /// Nanoseconds of the same clock, at this moment.
+    /// Nanoseconds of the same clock, as of now.
     package static var nanoseconds: UInt64 { uv_hrtime() }
 
     /// Milliseconds that the machine has slept since it booted: CLOCK_BOOTTIME less CLOCK_MONOTONIC.

@@ -7,8 +7,8 @@ import Glibc
 /// A pipe that poll(2) calls writable takes PIPE_BUF bytes at once (pipe(7)), so lines are cut to that. The descriptor
 /// itself is not made non-blocking, as that would change it for every program that shares it.
 package struct PatientWriter {
-    /// PIPE_BUF on Linux.
-    private static let mostBytes = 4_096
+    /// The longest line, with its end: PIPE_BUF on Linux.
+    package static let mostBytes = 4_096
 
     private let descriptor: CInt
 

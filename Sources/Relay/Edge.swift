@@ -5,7 +5,7 @@ package import Tunnel
 package import Wire
 
 /// Why a stream ended.
-package enum StreamEnd: Equatable {
+package enum StreamEnd: Equatable, Sendable {
     /// Both directions ended in order.
     case finished
     /// The other end of the link reset it.
@@ -23,6 +23,16 @@ package enum StreamEnd: Equatable {
         case .failed: "socket-error"
         }
     }
+}
+
+/// What began the end of a stream that ended in order.
+package enum EndingSide: Sendable {
+    /// The socket at this edge sent its end.
+    case socket
+    /// The end came over the link.
+    case link
+    /// We ended it: for room, or as a deadline was over.
+    case here
 }
 
 /// One end of a stream: the socket of a visitor (at the gateway) or of a backend (at the agent).
@@ -44,6 +54,16 @@ package final class Edge {
     package let exposure: UInt16
     package let visitor: WireAddress
     package let openedAt: Milliseconds
+    /// The same, finer: what came first is told from here (``EventLoop/nanoseconds``).
+    package let openedNanoseconds: UInt64
+    /// Bytes that the socket has sent, and the link was given.
+    package private(set) var bytesFromSocket: UInt64 = 0
+    /// Bytes of the link that the socket has taken.
+    package private(set) var bytesToSocket: UInt64 = 0
+    /// When the first byte came, from the socket and from the link; 0 before.
+    package private(set) var firstFromSocket: UInt64 = 0
+    package private(set) var firstFromLink: UInt64 = 0
+    package private(set) var endedFirst: EndingSide?
     /// The connection outlives its edges, which tell it when they are closed.
     private let connection: LinkConnection
     /// Nil at the agent until the backend is connected.
@@ -69,6 +89,7 @@ package final class Edge {
         self.visitor = visitor
         self.connection = connection
         self.openedAt = connection.loop.now
+        self.openedNanoseconds = EventLoop.nanoseconds
         self.socket = socket
         if let socket { self.begin(socket) }
     }
@@ -105,8 +126,12 @@ package final class Edge {
 
     /// Takes bytes that lie in the batch; true when the edge was not yet touched in this batch.
     func take(_ bytes: UnsafeRawBufferPointer, fin: Bool) -> Bool {
-        if fin { self.writing = .finishing }
+        if fin {
+            self.writing = .finishing
+            if self.endedFirst == nil { self.endedFirst = .link }
+        }
         guard bytes.count > 0 else { return self.piece == nil }
+        if self.firstFromLink == 0 { self.firstFromLink = EventLoop.nanoseconds }
         guard self.piece != nil else {
             self.piece = bytes
             return true
@@ -133,7 +158,7 @@ package final class Edge {
                     written = socket.write(self.morePieces)
                     self.morePieces.removeAll(keepingCapacity: true)
                 }
-                self.connection.consumed(self.key, written)
+                self.wrote(written)
             } else {
                 self.early.append(first)
                 for more in self.morePieces { self.early.append(more) }
@@ -141,6 +166,11 @@ package final class Edge {
             }
         }
         self.settle()
+    }
+
+    private func wrote(_ count: Int) {
+        self.bytesToSocket &+= UInt64(count)
+        self.connection.consumed(self.key, count)
     }
 
     /// The socket had brought these before the edge had it: they go the way of those that it reads.
@@ -160,13 +190,14 @@ package final class Edge {
             let written = self.early.withReadable { socket.write($0) }
             self.early.removeAll()
             self.early.releaseStorageIfEmpty()
-            self.connection.consumed(self.key, written)
+            self.wrote(written)
         }
         self.settle()
     }
 
     /// Ends both directions in order: what is queued is still delivered, what the socket sends is not waited for.
     func finish() {
+        if self.endedFirst == nil { self.endedFirst = .here }
         self.reading = .ended
         self.writing = .finishing
         self.settle()
@@ -204,6 +235,8 @@ extension Edge: SocketStreamDelegate {
     }
 
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        if self.bytesFromSocket == 0 { self.firstFromSocket = EventLoop.nanoseconds }
+        self.bytesFromSocket &+= UInt64(bytes.count)
         self.connection.send(self.key, bytes)
         // Stop now rather than be asked again in vain by the next readiness.
         if self.connection.sendAllowance(self.key) == 0 { stream.stopReading() }
@@ -211,6 +244,7 @@ extension Edge: SocketStreamDelegate {
 
     package func socketStreamDidReachEnd(_ stream: SocketStream) {
         self.reading = .ended
+        if self.endedFirst == nil { self.endedFirst = .socket }
         if self.connection.finish(self.key) { self.writing = .finishing }
         self.settle()
     }
@@ -219,7 +253,7 @@ extension Edge: SocketStreamDelegate {
         // The preface was queued before all else.
         let own = min(count, self.prefaceLeft)
         self.prefaceLeft -= own
-        self.connection.consumed(self.key, count - own)
+        self.wrote(count - own)
         self.settle()
     }
 

@@ -7,18 +7,6 @@ package import Wire
 
 /// Drives one link: its socket, its encryption, the multiplexer and the edges of the streams.
 package final class LinkConnection {
-    private enum Phase {
-        /// As a server, until the first byte: a parked connection costs no keys.
-        case silent
-        case open
-        /// The last words are on their way; what still comes is thrown away.
-        case lingering(until: Milliseconds, LinkEnd)
-        case closing(LinkEnd)
-        /// The socket is closed, edges are not.
-        case emptying(LinkEnd)
-        case closed
-    }
-
     /// How long the peer may take to read our last words.
     private static let lingerMilliseconds: Milliseconds = 5_000
     /// The same when it does not matter whether the peer reads them, as the end of the connection says enough.
@@ -46,7 +34,7 @@ package final class LinkConnection {
     private let software: String
     package let createdAt: Milliseconds
     private(set) var channel: (any SecureChannel)?
-    private var phase: Phase
+    private(set) var phase: Phase
     /// By slot.
     private var edges: [Edge?] = []
     private var edgeCount = 0
@@ -103,18 +91,6 @@ package final class LinkConnection {
     }
 
     package var openEdges: [Edge] { self.edges.compactMap(\.self) }
-
-    package var isOpen: Bool {
-        switch self.phase {
-        case .silent, .open: true
-        case .lingering, .closing, .emptying, .closed: false
-        }
-    }
-
-    /// Whether it only waits for its last words to be read.
-    package var isLingering: Bool {
-        if case .lingering = self.phase { true } else { false }
-    }
 
     package func edge(_ key: StreamKey) -> Edge? {
         guard key.slot < self.edges.count, let edge = self.edges[key.slot], edge.key == key else { return nil }

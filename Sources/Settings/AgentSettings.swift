@@ -17,6 +17,8 @@ package struct AgentOptions: Sendable {
     package var once = false
     package var version1 = false
     package var debug = 0
+    package var logFormat: String?
+    package var logsStreams = false
     package var configuration: String?
     package var stateDirectory: String?
     package var urlFile: String?
@@ -55,6 +57,9 @@ package struct AgentSettings: Sendable {
     /// Speak protocol version 1, to a gateway of the original diglett.
     package let version1: Bool
     package let debug: Int
+    package let logFormat: LogFormat
+    /// Write a line to the log for each stream that is over.
+    package let logsStreams: Bool
     package let stateDirectory: String
     /// Where the addresses of the names are told once all are reachable.
     package let urlFile: String?
@@ -72,6 +77,7 @@ package struct AgentSettings: Sendable {
             debug: section?.integer("debug"), stateDirectory: section?.string("state-dir")
         )
         let whenReady = try (file: section?.string("url-file"), command: section?.strings("exec-on-ready"))
+        let log = try (format: section?.string("log-format"), streams: section?.boolean("log-streams"))
         let sections = try section?.sections("expose") ?? []
         try section?.finish()
         func place(_ option: String, _ isOption: Bool) -> String {
@@ -122,6 +128,10 @@ package struct AgentSettings: Sendable {
                 place("url-file", options.urlFile != nil), "with version 1 the gateway does not tell where a name is")
         }
         self.debug = max(options.debug, given.debug ?? 0)
+        self.logFormat = try LogFormat(
+            options.logFormat ?? log.format ?? LogFormat.text.rawValue,
+            place: place("log-format", options.logFormat != nil))
+        self.logsStreams = options.logsStreams || log.streams ?? false
         self.stateDirectory = try StateDirectory.path(
             options.stateDirectory ?? given.stateDirectory, program: "diglett")
     }

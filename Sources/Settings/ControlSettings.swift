@@ -28,13 +28,12 @@ package struct ControlSettings: Equatable, Sendable {
     }
 
     /// Where a gateway's socket may be, as far as its own command line and file tell, the likeliest first.
-    package static func places(_ given: String?, stateDirectory: String) -> [String] {
+    package static func places(_ given: String?, stateDirectory: String?) -> [String] {
         if let given { return [given] }
         // Where its unit puts it.
         let service = "/run/diglett-server/\(self.file)"
-        let own = "\(stateDirectory)/\(self.file)"
-        guard let directory = self.runtimeDirectory else { return [own, service] }
-        return ["\(directory)/\(self.file)", own, service]
+        let own = [self.runtimeDirectory, stateDirectory].compactMap { $0.map { "\($0)/\(self.file)" } }
+        return own.filter { $0 != service } + [service]
     }
 
     /// systemd's RuntimeDirectory= (systemd.exec(5)).

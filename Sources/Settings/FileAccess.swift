@@ -39,10 +39,15 @@ package enum FileAccess {
         }
     }
 
+    /// Whether it is a file, and nothing that can be read once only.
+    static func isRegular(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    }
+
     /// Whether it is a file that this process may start.
     static func isExecutable(_ path: String) -> Bool {
-        var status = stat()
-        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && access(path, X_OK) == 0
+        self.isRegular(path) && access(path, X_OK) == 0
     }
 
     /// Whether it is a unix socket with these rights.

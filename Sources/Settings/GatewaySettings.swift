@@ -6,6 +6,8 @@ package struct GatewayOptions: Sendable {
     package var listenVersion1: [String] = []
     package var allowsInsecureVersion1 = false
     package var debug = 0
+    package var logFormat: String?
+    package var logsStreams = false
     package var configuration: String?
     package var stateDirectory: String?
     package var exposeBind: String?
@@ -57,6 +59,9 @@ package struct GatewaySettings: Sendable {
     /// Whether the operator wrote that out.
     package let allowsInsecureVersion1: Bool
     package let debug: Int
+    package let logFormat: LogFormat
+    /// Write a line to the log for each stream that is over.
+    package let logsStreams: Bool
     package let stateDirectory: String
     package let exposeBind: String
     package let exposePorts: PublicPorts
@@ -90,6 +95,8 @@ package struct GatewaySettings: Sendable {
         self.allowsInsecureVersion1 = reader.boolean("v1-insecure-ok") ?? false || options.allowsInsecureVersion1
         self.listenVersion1 = reader.version1Addresses(isAllowed: self.allowsInsecureVersion1)
         self.debug = reader.debug()
+        self.logFormat = reader.logFormat()
+        self.logsStreams = reader.boolean("log-streams") ?? false || options.logsStreams
         var stateDirectory = ""
         problems.attempt { () throws(SettingsError) in
             stateDirectory = try StateDirectory.path(
@@ -117,12 +124,10 @@ package struct GatewaySettings: Sendable {
     package static func controlPlaces(_ options: GatewayOptions) throws(SettingsErrors) -> [String] {
         let problems = Problems()
         let reader = Reader(options, problems)
-        var places: [String] = []
-        problems.attempt { () throws(SettingsError) in
-            let directory = try StateDirectory.path(
-                options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
-            places = ControlSettings.places(options.control ?? reader.text("control"), stateDirectory: directory)
-        }
+        // Who asks may be a user that has no directory of its own.
+        let directory = try? StateDirectory.path(
+            options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
+        let places = ControlSettings.places(options.control ?? reader.text("control"), stateDirectory: directory)
         try problems.throwIfAny()
         return places
     }
@@ -218,6 +223,16 @@ private struct Reader {
         }
         if !(0...9).contains(debug) { self.problems.add(self.place("debug", false), "'debug' is 0, 1 or 2") }
         return debug
+    }
+
+    func logFormat() -> LogFormat {
+        let given = self.text("log-format", or: self.options.logFormat)
+        var format = LogFormat.text
+        self.problems.attempt { () throws(SettingsError) in
+            guard let text = given else { return }
+            format = try LogFormat(text, place: self.place("log-format", self.options.logFormat != nil))
+        }
+        return format
     }
 
     func exposePorts() -> PublicPorts {

@@ -2,6 +2,8 @@ import ArgumentParser
 import Console
 import Gateway
 import Glibc
+import Journal
+import Logging
 import Settings
 
 /// `diglett-server agent ...`
@@ -77,7 +79,7 @@ struct AgentCommand: ParsableCommand {
         @ParentCommand var parent: AgentCommand
 
         func run() throws {
-            try Self.reporting {
+            try Self.reporting(self.parent.server) {
                 var wish = AgentAdministration.Wish()
                 wish.names = self.names.flatMap { $0.split(separator: ",").map(String.init) }
                 wish.ports = self.ports
@@ -108,7 +110,7 @@ struct AgentCommand: ParsableCommand {
         }
 
         func run() throws {
-            try Self.reporting {
+            try Self.reporting(self.parent.server) {
                 let agents = try self.parent.administration().list()
                 print(self.output == "json" ? try AgentTable.json(agents) : AgentTable.text(agents))
             }
@@ -129,7 +131,7 @@ struct AgentCommand: ParsableCommand {
         @ParentCommand var parent: AgentCommand
 
         func run() throws {
-            try Self.reporting {
+            try Self.reporting(self.parent.server) {
                 let made = try self.parent.administration()
                     .rotate(self.name, hasVersion1: self.version1, host: try self.address.hostPort())
                 Self.show(made, example: "example")
@@ -146,7 +148,7 @@ struct AgentCommand: ParsableCommand {
         @ParentCommand var parent: AgentCommand
 
         func run() throws {
-            try Self.reporting {
+            try Self.reporting(self.parent.server) {
                 try self.parent.administration().remove(self.name)
                 print("removed agent '\(self.name)'")
             }
@@ -166,7 +168,7 @@ struct AgentCommand: ParsableCommand {
         @ParentCommand var parent: AgentCommand
 
         func run() throws {
-            try Self.reporting {
+            try Self.reporting(self.parent.server) {
                 try self.parent.administration().pin(self.name, self.pin)
                 print("agent '\(self.name)' is known by \(self.pin) now")
             }
@@ -176,9 +178,16 @@ struct AgentCommand: ParsableCommand {
 
 extension ParsableCommand {
     /// Runs a command that changes or shows files; says what is wrong and ends with the code for it.
-    static func reporting(_ body: () throws -> Void) throws {
+    ///
+    /// - Parameter server: has the options of the gateway, of which `--log-format` says in which form that is told. What
+    ///   the gateway's file says about its log does not matter: whoever runs a command reads the answer.
+    static func reporting(_ server: DiglettServer? = nil, _ body: () throws -> Void) throws {
         func fail(_ errors: [SettingsError]) -> ExitCode {
-            for error in errors { Complaint.write("\(error)") }
+            let format = LogFormat.wanted(option: server?.logFormat, configuration: nil)
+            let logger = Journal.logger(debug: 0, format: format)
+            for error in errors {
+                if format == .json { logger.error("\(error)") } else { Complaint.write("\(error)") }
+            }
             let isArgument = errors.allSatisfy { $0.place.hasPrefix("option ") || $0.place.hasPrefix("argument ") }
             return ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
         }

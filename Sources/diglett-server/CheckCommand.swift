@@ -17,7 +17,7 @@ struct CheckCommand: ParsableCommand {
     @ParentCommand var server: DiglettServer
 
     func run() throws {
-        try Self.reporting {
+        try Self.reporting(self.server) {
             var options = self.server.options
             options.configuration = self.file ?? options.configuration
             let notes = try ConfigurationCheck.run(options)

@@ -49,6 +49,15 @@ struct DiglettServer: ParsableCommand {
     var debug: Int
 
     @Option(
+        help: ArgumentHelp(
+            "How lines of the log are written: text, or json for one object a line. (default: text)",
+            valueName: "text|json"), completion: .list(["text", "json"]))
+    var logFormat: String?
+
+    @Flag(help: "Log each stream when it is over: its bytes, its times and why it ended.")
+    var logStreams = false
+
+    @Option(
         name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.",
         completion: .file(extensions: ["toml"]))
     var configurationFile: String?
@@ -136,6 +145,8 @@ struct DiglettServer: ParsableCommand {
         options.listenVersion1 = self.listenVersion1
         options.allowsInsecureVersion1 = self.allowsInsecureVersion1
         options.debug = self.debug
+        options.logFormat = self.logFormat
+        options.logsStreams = self.logStreams
         options.configuration = self.configurationFile
         options.stateDirectory = self.stateDir
         options.exposeBind = self.exposeBind
@@ -159,10 +170,18 @@ struct DiglettServer: ParsableCommand {
         // Before anything is started that could inherit it.
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)
-        var logger = Journal.logger(debug: self.debug)
+        var known: Logger?
+        /// Of the settings; when they are what is wrong, as far as they can be told.
+        var logger: Logger {
+            known
+                ?? Journal.logger(
+                    debug: self.debug,
+                    format: .wanted(option: self.logFormat, configuration: self.configurationFile))
+        }
         do {
             let settings = try GatewaySettings(self.options)
-            logger = Journal.logger(debug: settings.debug)
+            let logger = Journal.logger(debug: settings.debug, format: settings.logFormat)
+            known = logger
             let loop = try EventLoop()
             defer { loop.close() }
             let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)

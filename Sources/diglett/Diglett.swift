@@ -97,6 +97,15 @@ struct Diglett: ParsableCommand {
     var debug: Int
 
     @Option(
+        help: ArgumentHelp(
+            "How lines of the log are written: text, or json for one object a line. (default: text)",
+            valueName: "text|json"), completion: .list(["text", "json"]))
+    var logFormat: String?
+
+    @Flag(help: "Log each stream when it is over: its bytes, its times and why it ended.")
+    var logStreams = false
+
+    @Option(
         name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.",
         completion: .file(extensions: ["toml"]))
     var configurationFile: String?
@@ -141,15 +150,25 @@ struct Diglett: ParsableCommand {
         options.once = self.once
         options.version1 = self.version1
         options.debug = self.debug
+        options.logFormat = self.logFormat
+        options.logsStreams = self.logStreams
         options.configuration = self.configurationFile
         options.stateDirectory = self.stateDir
         options.urlFile = self.urlFile
         options.execOnReady = self.execOnReady
-        var logger = Journal.logger(debug: self.debug)
+        var known: Logger?
+        /// Of the settings; when they are what is wrong, as far as they can be told.
+        var logger: Logger {
+            known
+                ?? Journal.logger(
+                    debug: self.debug,
+                    format: .wanted(option: self.logFormat, configuration: self.configurationFile))
+        }
         let exit: ExitReason
         do {
             let settings = try AgentSettings(options)
-            logger = Journal.logger(debug: settings.debug)
+            let logger = Journal.logger(debug: settings.debug, format: settings.logFormat)
+            known = logger
             let loop = try EventLoop()
             let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
             let question: Question? = hasTerminal ? { Self.ask($0) } : nil

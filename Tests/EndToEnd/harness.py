@@ -27,8 +27,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 PIN = r"sha256/[A-Za-z0-9+/]{43}="
-LISTENING = r"listening for agents on (\S+):(\d+)"
-LISTENING_V1 = r"listening for agents of version 1 on (\S+:\d+)$"
+LISTENING = r"listening for agents on ([^\s\"]+):(\d+)"
+LISTENING_V1 = r"listening for agents of version 1 on ([^\s\"]+:\d+)(?:$|\")"
 
 # What a service manager that runs the tests would tell the programs.
 MANAGER = ("CREDENTIALS_DIRECTORY", "FDSTORE", "JOURNAL_STREAM", "NOTIFY_SOCKET", "STATE_DIRECTORY")

@@ -17,13 +17,14 @@ INCLUDED = ("systemd", "systemd-sysv", "dbus", "libnss-systemd", "curl", "libuv1
 class Machine:
     """Debian 12 from a mirror, booted by systemd-nspawn. Takes a minute and the network."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, *packages):
         self.root = Path(directory) / "root"
+        self._packages = (*INCLUDED, *packages)
         self._container = None
 
     def __enter__(self):
         require("systemd-nspawn")
-        subprocess.run([require("mmdebstrap"), "--variant=minbase", "--quiet", f"--include={','.join(INCLUDED)}",
+        subprocess.run([require("mmdebstrap"), "--variant=minbase", "--quiet", f"--include={','.join(self._packages)}",
                         "bookworm", self.root], check=True, capture_output=True)
         return self
 
@@ -34,7 +35,7 @@ class Machine:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._init = wait_until(lambda: self._children(self._container.pid), "the machine's first process")[0]
         wait_until(lambda: self.run("systemctl", "is-active", "multi-user.target", check=False).returncode == 0,
-                   "the machine to be up", timeout=60, interval=0.2)
+                   "the machine to be up", timeout=150, interval=0.2)
 
     def __exit__(self, *_):
         if self._container:

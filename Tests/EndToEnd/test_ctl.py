@@ -111,6 +111,9 @@ class Seeing(CtlTest):
                 opened, closed = (json.loads(watch.stdout.readline()) for _ in range(2))
                 self.assertEqual((opened["event"], closed["event"], closed["reason"]), ("opened", "closed", "finished"))
                 self.assertEqual(opened["stream"]["visitor"], closed["stream"]["visitor"])
+                for way in ("bytes-to-backend", "bytes-to-visitor"):
+                    self.assertEqual(opened["stream"][way], 0)
+                    self.assertGreater(closed["stream"][way], 0)
                 # The gateway's end is the end of the watch.
                 self.gateway.kill()
                 self.assertEqual(watch.wait(10), 0)

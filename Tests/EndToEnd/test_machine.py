@@ -5,9 +5,10 @@ import os
 import re
 import shutil
 import unittest
+from typing import NamedTuple
 
 import test_packages
-from harness import PIN, EndToEndTest, wait_until
+from harness import PIN, REPOSITORY, EndToEndTest, wait_until
 from machine import Machine
 from test_packages import PACKAGES, package
 
@@ -22,9 +23,6 @@ token-file = "/run/credentials/diglett@web.service/token"
 name = "web"
 backend = "unix:/run/backend.sock"
 """
-
-# Until the programs tell systemd that they are ready.
-WITHOUT_NOTIFICATIONS = "[Service]\nType=exec\nWatchdogSec=0\n"
 
 # A backend that needs nothing but systemd.
 BACKEND_SOCKET = "[Socket]\nListenStream=/run/backend.sock\nSocketMode=0666\nAccept=yes\n"
@@ -46,8 +44,6 @@ class UnderSystemd(EndToEndTest):
                 shutil.copy(package(name, revision), self.machine.root / "root")
         self.machine.put("/etc/systemd/system/backend.socket", BACKEND_SOCKET)
         self.machine.put("/etc/systemd/system/backend@.service", BACKEND)
-        for unit in ("diglett-server.service", "diglett@.service"):
-            self.machine.put(f"/etc/systemd/system/{unit}.d/start.conf", WITHOUT_NOTIFICATIONS)
         self.machine.boot()
 
     def dpkg(self, *arguments):
@@ -108,3 +104,143 @@ class UnderSystemd(EndToEndTest):
         left = machine.output("sh", "-c", "ls -d /var/lib/*diglett* /var/lib/private/*diglett* "
                               "/etc/systemd/system/*.wants/diglett*", check=False)
         self.assertEqual(left, "")
+
+
+class Step(NamedTuple):
+    """A block of the guide: commands, or a file's content."""
+
+    where: str
+    path: str | None
+    text: str
+
+
+def guide():
+    """The steps of docs/operations.md, `From an empty server`, in their order."""
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    section = page[page.index("## From an empty server"):page.index("\n## ", page.index("## From an empty server") + 1)]
+    steps, end = [], 0
+    for block in re.finditer(r"<!-- guide: (\w+) -->\n```(\w+)\n(.*?)```", section, re.DOTALL):
+        paths = re.findall(r"`(/[^`]+)`", section[end:block.start()])
+        steps.append(Step(block[1], None if block[2] == "sh" else paths[-1], block[3]))
+        end = block.end()
+    return steps
+
+
+# The certificate of step 2, by an authority of the test's own.
+CERTIFICATE = r"""
+d=/etc/letsencrypt/live/gateway.com; mkdir -p $d; cd $d
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=gateway.com -keyout privkey.pem -out leaf.csr
+echo 'subjectAltName=DNS:*.gateway.com,DNS:gateway.com' >san
+openssl x509 -req -days 2 -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile san -out fullchain.pem
+"""
+
+
+class Guide(EndToEndTest):
+    """Server and agent of the guide on one machine, which all names lead to."""
+
+    def setUp(self):
+        super().setUp()
+        self.machine = self.stage.use(Machine(
+            self.stage.new_directory("machine"), "nginx-light", "openssl", "python3-minimal", "python3"))
+        for name in PACKAGES:
+            shutil.copy(package(name), self.machine.root / "root")
+        # What a person answers.
+        self.machine.put("/etc/apt/apt.conf.d/yes", 'APT::Get::Assume-Yes "true";\n')
+        with (self.machine.root / "etc/hosts").open("a") as hosts:
+            hosts.write("127.0.0.1 gateway.com example.gateway.com app-1.gateway.com other.gateway.com\n")
+        self.machine.boot()
+
+    def shell(self, text):
+        return self.machine.output("sh", "-ec", f"cd /root; exec 2>&1\n{text}")
+
+    def status(self, host):
+        """(status, page) of a host, with the certificate checked."""
+        text = self.machine.output(
+            "curl", "--silent", "--max-time", "10", "--cacert", "/etc/letsencrypt/live/gateway.com/ca.pem",
+            "--write-out", "\\n%{http_code}", f"https://{host}/", check=False)
+        page, _, status = text.rpartition("\n")
+        page = page.rstrip()
+        return int(status or 0), page
+
+    def wait_status(self, host, wanted):
+        wait_until(lambda: self.status(host)[0] == wanted, f"status {wanted} of {host}", interval=0.2)
+
+    def test_word_for_word(self):
+        machine = self.machine
+        self.shell(CERTIFICATE)
+        self.shell("mkdir /srv/page; echo from home >/srv/page/index.html; "
+                   "systemd-run --unit=home python3 -m http.server --directory /srv/page --bind 127.0.0.1 9000")
+        said = []
+        for step in guide():
+            if step.where != "server":
+                continue
+            if step.path:
+                machine.put(step.path, step.text)
+            else:
+                said.append(self.shell(step.text))
+        self.assertIn("registrar nginx (/var/lib/diglett-server/nginx.map): works", said[-1])
+        invitation = next(text for text in said if "shown this once" in text)
+        line = re.search(r"^ *(diglett -g '(diglett://(\S+)@gateway.com:20000#(sha256/\S+))') -n", invitation, re.MULTILINE)
+        self.assertEqual(self.status("example.gateway.com")[0], 404, "nobody is there yet")
+
+        # Step 7, by the line.
+        self.shell("apt install ./diglett_*.deb")
+        self.shell(f"systemd-run --unit=by-hand {line[1]} -n example localhost:9000")
+        wait_until(lambda: "example: https://example.gateway.com -> localhost:9000" in machine.log("by-hand"),
+                   "the address")
+        self.wait_status("example.gateway.com", 200)
+        self.assertEqual(self.status("example.gateway.com"), (200, "from home"))
+        self.assertEqual(self.status("other.gateway.com")[0], 404)
+        self.shell("systemctl stop by-hand")
+        self.wait_status("example.gateway.com", 404)
+
+        # And as a service.
+        for step in guide():
+            if step.where == "agent" and step.path:
+                machine.put(step.path, step.text.replace("sha256/PIN", line[4]))
+            elif step.where == "agent":
+                text = re.sub(r"/dev/stdin (\S+).*", rf"/dev/stdin \1 <<END\n{line[3]}\nEND", step.text)
+                self.shell(text)
+        self.wait_status("example.gateway.com", 200)
+        # The gateway is killed: visitors come back to the name.
+        machine.output("systemctl", "kill", "--signal=KILL", GATEWAY)
+        self.wait_status("example.gateway.com", 200)
+
+    def test_unix_sockets(self):
+        """With the drop-in for them, a proxy's group reaches names, and nobody else does."""
+        machine = self.machine
+        self.shell(CERTIFICATE)
+        self.shell("systemd-run --unit=home python3 -m http.server --directory /srv --bind 127.0.0.1 9000")
+        drop_in = re.search(r"makes sockets for a group[^|]*\| (.*?) \|", (
+            REPOSITORY / "docs" / "operations.md").read_text())[1]
+        settings = re.findall(r"`([^`]+)`", drop_in)
+        machine.put("/etc/systemd/system/diglett-server.service.d/sockets.conf", "[Service]\n" + "\n".join(settings))
+        self.shell("apt install ./diglett-server_*.deb ./diglett_*.deb")
+        machine.put("/etc/diglett-server/diglett-server.toml", """
+            expose-ports = "none"
+            expose-sockets = "/run/diglett-server/names"
+            expose-sockets-group = "www-data"
+            control-group = "www-data"
+            [[registrar]]
+            kind = "nginx"
+            domain = "gateway.com"
+            file = "/var/lib/diglett-server/nginx.map"
+            reload = ["/bin/true"]
+        """)
+        for step in guide():
+            if step.path and step.path.startswith(("/etc/nginx", "/etc/systemd")):
+                machine.put(step.path, step.text)
+        self.shell("systemctl daemon-reload; systemctl restart diglett-server; "
+                   "systemctl enable --now diglett-nginx.path; nginx -t && systemctl reload nginx")
+        self.shell("systemd-run --unit=by-hand diglett -g localhost -n example localhost:9000")
+        self.wait_status("example.gateway.com", 200)
+        path = "/run/diglett-server/names/example.sock"
+        self.assertEqual(machine.output("stat", "--format=%a %U %G", path), "660 diglett-server www-data")
+        reach = f"curl --silent --unix-socket {path} http://x/ >/dev/null"
+        self.assertNotEqual(machine.run("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups",
+                                        "sh", "-c", reach, check=False).returncode, 0)
+        self.assertEqual(machine.run("setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups",
+                                     "sh", "-c", reach, check=False).returncode, 0)
+        self.assertIn("1 name", machine.output(
+            "setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "diglett-server", "ctl", "status"))

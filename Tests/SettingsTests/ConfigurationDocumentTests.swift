@@ -76,6 +76,7 @@ struct ConfigurationTable: Sendable, CustomTestStringConvertible {
         guard hasOptions else { return options }
         (options.listen, options.listenVersion1) = (["127.0.0.1:1"], ["127.0.0.1:2"])
         (options.allowsInsecureVersion1, options.debug, options.stateDirectory) = (true, 1, "/x")
+        (options.logFormat, options.logsStreams) = ("json", true)
         (options.exposeBind, options.exposePorts, options.acceptProxyProtocol) = ("::", "1", ["::1"])
         (options.exposeSockets, options.exposeSocketsGroup) = ("/x", "0")
         (options.auth, options.agentsFile, options.tlsCertificate, options.tlsKey) = ("file", "/x", "/x", "/x")
@@ -91,6 +92,7 @@ struct ConfigurationTable: Sendable, CustomTestStringConvertible {
         (options.pins, options.publicPort, options.proxyProtocol) = (["sha256/x"], "1", "v1")
         (options.output, options.once, options.version1, options.debug) = ("json", true, true, 1)
         (options.tokenFile, options.stateDirectory) = ("/x", "/x")
+        (options.logFormat, options.logsStreams) = ("json", true)
         return options
     }
 

@@ -1,0 +1,116 @@
+package import Logging
+
+/// A line of the log as a JSON object (RFC 8259).
+///
+/// ```
+/// {"time":"2026-11-23T09:41:07.310Z","level":"info","message":"...","name":"example","port":33605}
+/// ```
+/// `time`, `level` and `message` come first, then the fields in the order of their names. Numbers are numbers; all
+/// else is text. What is too long is cut inside its quotes and ends with `…`.
+package struct JSONLine {
+    /// Bytes that one field may have between its quotes: there are few, and most are an address or a name.
+    private static let mostValue = 384
+    /// Bytes of the line that fields leave to the message.
+    private static let leastMessage = 512
+    private static let quote = UInt8(ascii: "\"")
+
+    private var bytes: [UInt8] = []
+
+    private init() {}
+
+    /// - Parameters:
+    ///   - time: RFC 3339.
+    ///   - lost: lines before this one that nobody read.
+    ///   - most: bytes that the line may have, without its end; 1,024 at least.
+    package static func text(
+        time: String, level: Logger.Level, message: String, metadata: Logger.Metadata, lost: Int = 0, most: Int
+    ) -> String {
+        precondition(most >= 1_024, "a line of JSON needs room for its fields and some of its message")
+        var line = JSONLine()
+        line.bytes.reserveCapacity(256)
+        line.bytes += #"{"time":""#.utf8
+        line.append(time, most: 64)
+        line.bytes += #"","level":""#.utf8
+        line.bytes += Self.name(of: level).utf8
+        line.bytes += #"","message":""#.utf8
+        let fields = Self.fields(metadata, lost: lost, most: most - line.bytes.count - Self.leastMessage)
+        // The message's closing quote and the brace.
+        line.append(message, most: most - line.bytes.count - fields.count - 2)
+        line.bytes.append(Self.quote)
+        line.bytes += fields
+        line.bytes.append(UInt8(ascii: "}"))
+        return String(decoding: line.bytes, as: UTF8.self)
+    }
+
+    private static func name(of level: Logger.Level) -> String {
+        switch level {
+        case .trace: "trace"
+        case .debug: "debug"
+        case .info, .notice: "info"
+        case .warning: "warning"
+        case .error, .critical: "error"
+        }
+    }
+
+    /// `,"name":value` for each; those that do not fit any more are left out.
+    private static func fields(_ metadata: Logger.Metadata, lost: Int, most: Int) -> [UInt8] {
+        var fields = JSONLine()
+        if lost > 0 { fields.bytes += #","lost":\#(lost)"#.utf8 }
+        for (key, value) in metadata.sorted(by: { $0.key < $1.key }) where !self.isReserved(key) {
+            var field = JSONLine()
+            field.bytes += #",""#.utf8
+            field.append(key, most: 64)
+            field.bytes += #"":"#.utf8
+            field.append(value)
+            if fields.bytes.count + field.bytes.count <= most { fields.bytes += field.bytes }
+        }
+        return fields.bytes
+    }
+
+    /// A name may stand in an object once only (RFC 8259, 4).
+    private static func isReserved(_ key: String) -> Bool { ["time", "level", "message", "lost"].contains(key) }
+
+    private mutating func append(_ value: Logger.MetadataValue) {
+        if case .stringConvertible(let value) = value {
+            if let number = value as? any BinaryInteger { return self.bytes += "\(number)".utf8 }
+            if let number = value as? Double, number.isFinite { return self.bytes += "\(number)".utf8 }
+            if let truth = value as? Bool { return self.bytes += "\(truth)".utf8 }
+        }
+        self.bytes.append(Self.quote)
+        self.append("\(value)", most: Self.mostValue)
+        self.bytes.append(Self.quote)
+    }
+
+    /// Appends the inside of a string: quotes, backslashes and control characters are escaped (RFC 8259, 7), and so
+    /// are those that some readers take for the end of a line, or leave out (U+FEFF).
+    private mutating func append(_ text: String, most: Int) {
+        let mark = Array("…".utf8)
+        guard most >= mark.count else { return }
+        let start = self.bytes.count
+        /// Up to where all can stay when the mark follows.
+        var cut = start
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": self.bytes += #"\""#.utf8
+            case "\\": self.bytes += #"\\"#.utf8
+            case "\n": self.bytes += #"\n"#.utf8
+            case "\r": self.bytes += #"\r"#.utf8
+            case "\t": self.bytes += #"\t"#.utf8
+            case "\0"..<" ", "\u{7F}"..."\u{9F}", "\u{2028}", "\u{2029}", "\u{FEFF}": self.appendEscape(scalar.value)
+            default: if let code = UTF8.encode(scalar) { self.bytes += code }
+            }
+            if self.bytes.count - start > most {
+                self.bytes.removeSubrange(cut...)
+                self.bytes += mark
+                return
+            }
+            if self.bytes.count - start <= most - mark.count { cut = self.bytes.count }
+        }
+    }
+
+    /// `\u` and four digits.
+    private mutating func appendEscape(_ value: UInt32) {
+        let digits = String(value, radix: 16)
+        self.bytes += (#"\u"# + String(repeating: "0", count: 4 - digits.count) + digits).utf8
+    }
+}
