@@ -52,6 +52,7 @@ let package = Package(
         pure("Bytes"),
         pure("Wire", ["Bytes"]),
         pure("Timing"),
+        pure("Metrics"),
         pure("Tunnel", ["Bytes", "Timing", "Wire"]),
         pure("Version1", ["Bytes", "Timing", "Tunnel", "Wire"]),
         pure("Registry", ["Timing", "Wire"]),
@@ -64,7 +65,7 @@ let package = Package(
         driver("Secure", ["COpenSSL", "Bytes"]),
         driver("Web", ["CCurl", "Reactor"]),
         driver("Supervision", ["CNotify", "Reactor", logging]),
-        driver("Relay", ["Bytes", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
+        driver("Relay", ["Bytes", "Metrics", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Console"),
         driver("Control", ["Reactor"]),
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
@@ -74,8 +75,8 @@ let package = Package(
         driver(
             "Gateway",
             [
-                "Admission", "Control", "Journal", "Modules", "ProxyProtocol", "Reactor", "Records", "Registry",
-                "Relay", "Secure", "Settings", "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
+                "Admission", "Control", "Journal", "Metrics", "Modules", "ProxyProtocol", "Reactor", "Records",
+                "Registry", "Relay", "Secure", "Settings", "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
             "Agent",
@@ -101,6 +102,7 @@ let package = Package(
         tests("WireTests", ["Bytes", "Wire"]),
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
+        tests("MetricsTests", ["Metrics"]),
         tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Wire"]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ControlTests", ["Control", "Reactor"]),
@@ -115,8 +117,8 @@ let package = Package(
         tests(
             "ProgramTests",
             [
-                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Settings",
-                "Supervision", "Web", "Wire", logging,
+                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Relay", "Settings",
+                "Supervision", "Tunnel", "Web", "Wire", logging,
             ]),
     ],
     swiftLanguageModes: [.v6],

@@ -28,6 +28,25 @@ need() {
         die "cannot install ${missing[*]}"
 }
 
+# need_tool PACKAGE FILE: takes one program out of a Debian package, to .build/tools, without installing the package: for
+# those that would start a service.
+need_tool() {
+    local package=$1 file=$2 directory tool
+    tool=$root/.build/tools/$(basename "$file")
+    { command -v "$(basename "$file")" >/dev/null || [ -x "$tool" ]; } && return 0
+    say "fetching $(basename "$file")"
+    directory=$(mktemp -d)
+    # apt-get checks the package's signature, and downloads as another user where it can.
+    chmod 755 "$directory"
+    (cd "$directory" && { apt-get download -qq "$package" || { apt-get update -qq && apt-get download -qq "$package"; }; }) \
+        >/dev/null 2>&1 || die "cannot download $package"
+    mkdir -p "$root/.build/tools"
+    dpkg-deb --fsys-tarfile "$directory"/*.deb | tar -xO "./$file" >"$tool.new" || die "no $file in $package"
+    chmod 755 "$tool.new"
+    mv "$tool.new" "$tool"
+    rm -rf "$directory"
+}
+
 need_swift() {
     command -v swift >/dev/null || die "no swift found; install Swift 6.2 or later from https://www.swift.org/install/linux/"
 }

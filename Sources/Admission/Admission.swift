@@ -120,6 +120,9 @@ package struct Admission: Sendable {
         self.penalties[source] = min(served + offence.milliseconds, now + self.limits.mostPenalty)
     }
 
+    /// Sources that have a penalty to serve, also one that is too short to be enforced.
+    package func penaltyCount(now: Milliseconds) -> Int { self.penalties.values.count { $0 > now } }
+
     /// Penalties that are enforced, with what is left of each.
     package func penalties(now: Milliseconds) -> [(Source, Milliseconds)] {
         self.penalties.filter { $0.value >= now + self.limits.enforcedFrom }.map { ($0.key, $0.value - now) }

@@ -16,6 +16,8 @@ final class AgentSession {
         case stranger
         /// The authenticator is at work.
         case authenticating(any Cancellable)
+        /// It is told, and the connection ends.
+        case refused
         case up(LoginGrant, run: UInt64)
         case closed
     }
@@ -95,17 +97,20 @@ final class AgentSession {
 
     private func judged(_ verdict: LoginVerdict, run: UInt64, mostLinks: Int) {
         guard self.connection.isOpen else { return }
+        self.state = .refused
         switch verdict {
         case .granted(let grant):
             let identity = AgentIdentity(id: grant.identity)
             let most = min(mostLinks, grant.limits.links ?? mostLinks)
             if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: most) {
+                self.gateway.metrics.loginRefused(refusal.code)
                 self.gateway.logger.warning(
                     "link of \(identity) at \(self.peer) refused: \(refusal.text)",
                     metadata: self.about([.agent: identity, .code: refusal.code]))
                 self.connection.end(refusal.code, retryAfterSeconds: 5, text: refusal.text)
                 return
             }
+            self.gateway.metrics.loginAccepted()
             self.state = .up(grant, run: run)
             let names = min(ExposureBook.maximumNamesPerLink, grant.limits.names ?? ExposureBook.maximumNamesPerLink)
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))
@@ -113,11 +118,13 @@ final class AgentSession {
             self.connection.setNeedsFlush()
             self.gateway.logger.debug("\(self.label) logged in", metadata: self.about([:]))
         case .refused(.overloaded, let reason):
+            self.gateway.metrics.loginRefused(.overloaded)
             self.gateway.logger.warning(
                 "login from \(self.peer) cannot be judged: \(reason)",
                 metadata: self.about([.code: ErrorCode.overloaded]))
             self.connection.end(.overloaded, retryAfterSeconds: 1, text: "the login cannot be judged now")
         case .refused(let code, let reason):
+            self.gateway.metrics.loginRefused(code)
             self.gateway.logger.warning(
                 "login from \(self.peer) refused: \(reason)", metadata: self.about([.code: code]))
             self.gateway.penalize(self, .badLogin)
@@ -148,10 +155,10 @@ final class AgentSession {
             self.gateway.logger.warning(
                 "\(self.label): bad name '\(PeerText.escaped(register.name, most: 64))'",
                 metadata: self.about([.code: ErrorCode.nameInvalid]))
-            return self.answer(register.exposure, .nameInvalid, text: Name.rule)
+            return self.refuseName(register.exposure, .nameInvalid, text: Name.rule)
         }
         guard self.questions[register.exposure] == nil else {
-            return self.answer(register.exposure, .nameInvalid, text: "this exposure is being registered already")
+            return self.refuseName(register.exposure, .nameInvalid, text: "this exposure is being registered already")
         }
         let request = NameRequest(identity: identity.id, peer: self.peer, name: name, port: register.port)
         var hasAnswer = false
@@ -172,17 +179,17 @@ final class AgentSession {
         case .granted(let granted): ports = granted
         case .refused(let code, let reason):
             self.warn("name '\(name)' refused: \(reason)", name, code)
-            return self.answer(
+            return self.refuseName(
                 register.exposure, code,
                 text: code == .portNotAllowed ? "the port is not allowed" : "the name is not allowed")
         }
         if register.port != 0, !ports.isEmpty, !ports.contains(where: { $0.contains(register.port) }) {
             self.warn("name '\(name)' refused: it may not have the port \(register.port)", name, .portNotAllowed)
-            return self.answer(register.exposure, .portNotAllowed, text: "the port is not allowed")
+            return self.refuseName(register.exposure, .portNotAllowed, text: "the port is not allowed")
         }
         if let most = self.limits.names, self.gateway.exposures.nameCount(of: identity, except: name) >= most {
             self.warn("name '\(name)' refused: it has \(most) names already", name, .tooManyNames)
-            return self.answer(register.exposure, .tooManyNames, text: "at most \(most) names are allowed")
+            return self.refuseName(register.exposure, .tooManyNames, text: "at most \(most) names are allowed")
         }
         let holder = Registry.Holder(identity: identity, link: self.id, run: run, exposure: register.exposure)
         switch self.gateway.exposures.claim(
@@ -197,7 +204,7 @@ final class AgentSession {
             }
         case .failure(let refusal):
             self.warn("name '\(name)' refused: \(refusal.text)", name, refusal.code)
-            self.answer(register.exposure, refusal.code, text: refusal.text)
+            self.refuseName(register.exposure, refusal.code, text: refusal.text)
         }
     }
 
@@ -205,12 +212,18 @@ final class AgentSession {
     func published(_ exposure: Exposure, failure: String?) {
         guard self.exposures.contains(where: { $0 === exposure }) else { return }
         if let failure {
-            self.answer(exposure.number, .registrarFailed, text: failure)
+            self.refuseName(exposure.number, .registrarFailed, text: failure)
             return self.drop(exposure)
         }
         self.answer(
             exposure.number, .none, port: exposure.address?.port ?? 0, text: self.gateway.exposures.shown(exposure))
         exposure.published()
+        self.gateway.metrics.nameRegistered()
+    }
+
+    private func refuseName(_ exposure: UInt16, _ code: ErrorCode, text: String) {
+        self.gateway.metrics.nameRefused(code)
+        self.answer(exposure, code, text: text)
     }
 
     private func answer(_ exposure: UInt16, _ code: ErrorCode, port: UInt16 = 0, text: String) {
@@ -255,6 +268,7 @@ final class AgentSession {
     func letIn(_ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure) {
         if let most = self.limits.streams, self.connection.link.streamCount >= most {
             self.gateway.visitors.left(visitor.source)
+            self.gateway.metrics.visitor(.agentLimit)
             self.gateway.noisy(
                 "\(visitor) of '\(exposure.name)' refused: the agent has \(most) streams already",
                 exposure.about(visitor))
@@ -267,12 +281,15 @@ final class AgentSession {
             let key = self.connection.link.open(exposure: exposure.number, visitor: address, local: local, now: now)
         else {
             self.gateway.visitors.left(visitor.source)
+            self.gateway.metrics.visitor(.agentFull)
             self.gateway.noisy(
                 "\(visitor) of '\(exposure.name)' refused: the agent has no room for more streams",
                 exposure.about(visitor))
             return stream.reset()
         }
         self.visits[key] = Visit(visitor: visitor, name: exposure.name)
+        self.gateway.metrics.visitor(.admitted)
+        self.connection.measure(key, for: exposure.meter, arrival: visitor.arrival)
         let edge = self.connection.attach(key, exposure: exposure.number, visitor: address, socket: stream)
         if let first { edge.send(first: first) }
         self.gateway.control?.tell(StreamNews(.opened, self.report(of: edge)))
@@ -404,6 +421,7 @@ extension AgentSession: LinkConnectionDelegate {
     func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd) {
         // Not by the visitor's address, which nobody knows behind a unix socket.
         guard let visit = self.visits[edge.key] else { return self.probeEnded(edge) }
+        self.gateway.metrics.streamClosed(end)
         self.gateway.control?.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))
         self.visits[edge.key] = nil
         self.gateway.visitors.left(visit.visitor.source)
@@ -427,13 +445,17 @@ extension AgentSession: LinkConnectionDelegate {
         self.refusalTimer = nil
         let label = self.label
         let identity = self.identity
-        if case .authenticating(let operation) = self.state { operation.cancel() }
+        if case .authenticating(let operation) = self.state {
+            self.gateway.metrics.loginAbandoned()
+            operation.cancel()
+        }
         for question in Array(self.questions.values) + Array(self.rechecks.values) { question.cancel() }
         self.questions = [:]
         self.rechecks = [:]
         let exposures = self.exposures
         for exposure in exposures { self.drop(exposure) }
         self.state = .closed
+        self.gateway.metrics.linkClosed(end, wasUp: identity != nil)
         if identity != nil {
             self.gateway.logger.debug(
                 "link of \(label) ended: \(end)", metadata: self.about([.agent: identity]))

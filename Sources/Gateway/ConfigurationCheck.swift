@@ -43,6 +43,9 @@ package enum ConfigurationCheck {
             problems.append(
                 SettingsError("expose-bind", "'\(settings.exposeBind)' is no address: write 0.0.0.0 or ::"))
         }
+        if case .tcp(let hostPort)? = settings.metrics?.place, SocketAddress(numeric: hostPort) == nil {
+            problems.append(SettingsError("metrics", MetricsDoor.advice(hostPort)))
+        }
         guard problems.isEmpty else { throw SettingsErrors(problems) }
         return notes + ["registrars: \((["print"] + settings.registrars.map(\.kind)).joined(separator: ", "))"]
     }

@@ -4,6 +4,7 @@ internal import Logging
 internal import Modules
 internal import Reactor
 internal import Registry
+internal import Relay
 internal import Wire
 
 /// A registered name with its public listeners.
@@ -21,6 +22,7 @@ final class Exposure {
     /// Nil until somebody comes from a trusted proxy.
     private var entrance: ProxyEntrance?
     private(set) var isPublished = false
+    let meter = NameMeter()
     let since: UInt64
 
     init(
@@ -89,7 +91,10 @@ final class Exposure {
 
 extension Exposure: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        guard let session = self.session, let origin = Origin(stream, at: listener) else { return stream.reset() }
+        guard let session = self.session, let origin = Origin(stream, at: listener) else {
+            self.gateway.metrics.visitor(.gone)
+            return stream.reset()
+        }
         if self.gateway.visitors.isProxy(origin) {
             let entrance = self.entrance ?? ProxyEntrance(exposure: self, gateway: self.gateway)
             self.entrance = entrance
@@ -97,8 +102,10 @@ extension Exposure: SocketListenerDelegate {
         } else {
             let visitor = Visitor(origin, local: stream.localAddress)
             if visitor.isBanned(self.gateway.bans) {
+                self.gateway.metrics.visitor(.banned)
                 stream.reset()
             } else if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
+                self.gateway.metrics.visitor(.refused(refusal))
                 self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)", self.about(visitor))
                 stream.reset()
             } else {

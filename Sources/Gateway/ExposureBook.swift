@@ -126,6 +126,20 @@ final class ExposureBook {
         }
     }
 
+    /// In the order of the configuration; several of a kind have numbers.
+    var registrarStates: [GatewayFigures.RegistrarState] {
+        var counts: [Substring: Int] = [:]
+        return self.registrars.map { registrar in
+            // The rest of the label may tell what strangers need not know, a webhook's URL for instance.
+            let kind = registrar.label.prefix { $0 != " " }
+            counts[kind, default: 0] += 1
+            let count = counts[kind] ?? 1
+            return GatewayFigures.RegistrarState(
+                name: count == 1 ? String(kind) : "\(kind)-\(count)", isFailing: registrar.isFailing,
+                figures: registrar.figures)
+        }
+    }
+
     /// What an agent is told of where its name is.
     func shown(_ exposure: Exposure) -> String {
         if let url = self.publicURL { return url.replacing("{name}", with: exposure.name.text) }

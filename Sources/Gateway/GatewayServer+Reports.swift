@@ -43,7 +43,7 @@ extension GatewayServer {
         self.openSessions.map { session in
             LinkReport(
                 link: session.id, agent: session.identity?.id ?? "", peer: session.peer.description,
-                protocol: session.connection.isVersion1 ? 1 : 2, seconds: self.age(since: session.connection.createdAt),
+                protocol: session.connection.protocolNumber, seconds: self.age(since: session.connection.createdAt),
                 names: session.exposures.map(\.name.text).sorted(), streams: session.connection.link.streamCount)
         }
     }

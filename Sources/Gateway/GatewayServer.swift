@@ -10,6 +10,7 @@ package import Settings
 package import Supervision
 internal import Timing
 internal import Tunnel
+internal import Web
 internal import Wire
 
 /// The gateway: listeners for agents, their sessions, admission, drain. Names are kept by its ``ExposureBook``.
@@ -31,6 +32,7 @@ package final class GatewayServer {
     private static let mostLinksPerRun = 2
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
+    private static let tickMilliseconds: UInt64 = 1_000
     /// What has to be done each second is late by so much only when something hangs.
     private static let mostTickPause: UInt64 = 10_000
 
@@ -38,14 +40,15 @@ package final class GatewayServer {
     let logger: Logger
     let exposures: ExposureBook
     let visitors: VisitorBook
+    let metrics = GatewayMetrics()
     let settings: GatewaySettings
     private let manager: ServiceManager
     private let state: StateDirectory
     let identity: Identity
     private let context: TLSContext
     private let buffers = RelayBuffers()
-    private let budget: ByteBudget
-    private let plan: ResourcePlan
+    let budget: ByteBudget
+    let plan: ResourcePlan
     let authenticator: any Authenticator
     var admission: Admission
     private(set) var bans = BanList()
@@ -55,6 +58,7 @@ package final class GatewayServer {
     private(set) var sessions: [UInt64: AgentSession] = [:]
     private var nextID: UInt64 = 1
     private var phase = Phase.running
+    private var metricsServer: DocumentServer?
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
     private var tickedAt: UInt64
@@ -154,6 +158,7 @@ package final class GatewayServer {
                 })
         } catch { self.logger.error("signals are not handled: \(error)") }
         do throws(GatewayError) {
+            if let metrics = self.settings.metrics { self.metricsServer = try MetricsDoor.open(metrics, self) }
             try self.doors.open(self, inherited: self.manager.sockets)
             let control = GatewayControl(gateway: self)
             self.control = control
@@ -180,13 +185,16 @@ package final class GatewayServer {
         case .open:
             self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
         }
+        if let place = self.metricsServer?.place {
+            self.logger.info("metrics are shown on \(place)", metadata: .about([.address: place]))
+        }
         self.exposures.start()
         if !self.settings.proxies.isEmpty {
             let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
             self.logger.info("visitors from \(networks) must begin with a PROXY header, which is believed")
         }
         let housekeeping = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
-        housekeeping.start(after: 1_000, repeating: 1_000)
+        housekeeping.start(after: Self.tickMilliseconds, repeating: Self.tickMilliseconds)
         self.housekeeping = housekeeping
         self.authenticator.onChange { [weak self] in
             guard let self else { return }
@@ -245,14 +253,16 @@ package final class GatewayServer {
         DeadlinedOperation(
             loop: self.loop, milliseconds: Self.moduleDeadline,
             late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
-            start: { self.authenticator.authenticate(request, completion: $0) }, completion: completion)
+            start: { self.authenticator.authenticate(request, completion: $0) },
+            completion: self.metrics.timing(.login, completion))
     }
 
     func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> any Cancellable {
         DeadlinedOperation(
             loop: self.loop, milliseconds: Self.moduleDeadline,
             late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
-            start: { self.authenticator.authorize(request, completion: $0) }, completion: completion)
+            start: { self.authenticator.authorize(request, completion: $0) },
+            completion: self.metrics.timing(.name, completion))
     }
 
     func session(_ id: UInt64) -> AgentSession? { self.sessions[id] }
@@ -316,6 +326,7 @@ package final class GatewayServer {
     // MARK: - Time and the end
 
     private func tick() {
+        self.metrics.ticked(now: self.loop.now, period: Self.tickMilliseconds)
         self.tickedAt = self.loop.now
         self.manager.setStatus(self.status)
         self.manager.tick()
@@ -381,6 +392,8 @@ package final class GatewayServer {
 
     private func tearDown() {
         self.doors.close()
+        self.metricsServer?.close()
+        self.metricsServer = nil
         self.control?.close()
         self.housekeeping?.close()
         self.housekeeping = nil
@@ -394,7 +407,16 @@ package final class GatewayServer {
 
 extension GatewayServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        guard let peer = stream.peerAddress, !self.bans.contains(peer), self.hasRoomForSession() else {
+        guard let peer = stream.peerAddress else {
+            self.metrics.arrived(.gone)
+            return stream.reset()
+        }
+        guard !self.bans.contains(peer) else {
+            self.metrics.arrived(.banned)
+            return stream.reset()
+        }
+        guard self.hasRoomForSession() else {
+            self.metrics.arrived(.noRoom)
             return stream.reset()
         }
         let id = self.nextID
@@ -406,15 +428,17 @@ extension GatewayServer: SocketListenerDelegate {
             // No offence: whoever is slow in a crowd has done nothing.
             self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
+            self.metrics.arrived(.penalty)
             self.noisy(
                 "\(peer) is kept out for \(milliseconds / 1_000) s after what it did before", .about([.peer: peer]))
             return stream.reset()
         }
+        self.metrics.arrived(.admitted)
         let version = self.doors.isVersion1(listener) ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
         do throws(SecurityError) {
             let connection = try LinkConnection(
                 socket: stream, version: version, role: .gateway, budget: self.budget, buffers: self.buffers,
-                software: GatewayServer.software)
+                software: GatewayServer.software, meter: self.metrics.relay)
             self.sessions[id] = AgentSession(id: id, connection: connection, peer: peer, gateway: self)
             connection.start()
         } catch {
@@ -439,5 +463,7 @@ extension GatewayServer: SocketListenerDelegate {
 
 extension GatewayServer {
     /// What HELLO tells of this program.
-    package static let software = "diglett-server/2.0.0"
+    package static let software = "diglett-server/\(version)"
+
+    static let version = "2.0.0"
 }

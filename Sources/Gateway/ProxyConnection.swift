@@ -60,9 +60,9 @@ final class ProxyConnection {
         self.stream.reset()
     }
 
-    private func failed(_ reason: String) {
+    private func failed(_ reason: String, _ result: VisitorResult = .headerBad) {
         if case .done = self.state { return }
-        self.entrance.failed(self, reason)
+        self.entrance.failed(self, reason, result)
     }
 }
 
@@ -85,7 +85,7 @@ extension ProxyConnection: SocketStreamDelegate {
 
     func socketStream(_ stream: SocketStream, didWrite count: Int) {}
 
-    func socketStream(_ stream: SocketStream, didFail error: UVError) { self.failed("\(error)") }
+    func socketStream(_ stream: SocketStream, didFail error: UVError) { self.failed("\(error)", .gone) }
 
     func socketStreamDidClose(_ stream: SocketStream) {}
 }

@@ -27,6 +27,7 @@ final class ProxyEntrance {
 
     func arrived(_ stream: SocketStream, from proxy: Origin) {
         if let refusal = self.gateway.visitors.refusalOfUnnamed() {
+            self.gateway.metrics.visitor(.refused(refusal))
             self.gateway.noisy(
                 "visitor \(proxy) of '\(self.exposure.name)' refused: \(refusal)",
                 self.exposure.about(nil, proxy: proxy))
@@ -50,16 +51,19 @@ final class ProxyEntrance {
     func tick() {
         let now = self.gateway.loop.now
         for connection in Array(self.silent.values) where now >= connection.deadline {
-            self.failed(connection, "no PROXY header within \(Self.headerMilliseconds / 1_000) s")
+            self.failed(connection, "no PROXY header within \(Self.headerMilliseconds / 1_000) s", .headerLate)
         }
         for connection in self.ready where now >= connection.deadline {
-            self.failed(connection, "the agent has no room for more streams")
+            self.failed(connection, "the agent has no room for more streams", .agentFull)
         }
     }
 
     /// Resets all that wait.
     func close() {
-        for connection in Array(self.silent.values) + self.ready { self.remove(connection) }
+        for connection in Array(self.silent.values) + self.ready {
+            self.gateway.metrics.visitor(.withdrawn)
+            self.remove(connection)
+        }
     }
 
     // MARK: - From the connections
@@ -70,10 +74,12 @@ final class ProxyEntrance {
         let stream = connection.stream
         let visitor = Visitor(header, proxy: connection.proxy, local: stream.localAddress)
         if visitor.isBanned(self.gateway.bans) {
+            self.gateway.metrics.visitor(.banned)
             self.gateway.visitors.unnamedLeft()
             return connection.reset()
         }
         if let refusal = self.gateway.visitors.refusal(ofNamed: visitor.source) {
+            self.gateway.metrics.visitor(.refused(refusal))
             self.gateway.noisy(
                 "\(visitor) of '\(self.exposure.name)' refused: \(refusal)", self.exposure.about(visitor))
             return connection.reset()
@@ -89,7 +95,8 @@ final class ProxyEntrance {
         if !(self.exposure.session?.canOpen ?? false) { self.exposure.pause() }
     }
 
-    func failed(_ connection: ProxyConnection, _ reason: String) {
+    func failed(_ connection: ProxyConnection, _ reason: String, _ result: VisitorResult) {
+        self.gateway.metrics.visitor(result)
         let visitor = connection.visitor.map { "\($0)" } ?? "visitor \(connection.proxy)"
         self.gateway.noisy(
             "\(visitor) of '\(self.exposure.name)' refused: \(reason)",

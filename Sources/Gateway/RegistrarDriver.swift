@@ -1,6 +1,7 @@
 internal import Control
 internal import Journal
 internal import Logging
+internal import Metrics
 internal import Modules
 internal import Reactor
 internal import Wire
@@ -24,6 +25,8 @@ final class RegistrarDriver {
     private final class Job {
         let wish: Wish
         var attempts = 0
+        /// When the present attempt began, in nanoseconds of the monotonic clock.
+        var began: UInt64 = 0
         var operation: (any Cancellable)?
         var timer: LoopTimer?
         /// What is wanted as soon as this is over.
@@ -49,6 +52,7 @@ final class RegistrarDriver {
     private let loop: EventLoop
     private let registrar: any Registrar
     private let logger: Logger
+    private(set) var figures = RegistrarFigures()
     private var jobs: [Name: Job] = [:]
     /// Wishes that came before the registrar was reset.
     private var early: [Wish]? = []
@@ -62,6 +66,11 @@ final class RegistrarDriver {
         self.registrar = registrar
         self.logger = logger
     }
+
+    var label: String { self.registrar.label }
+
+    /// Whether the last action failed.
+    var isFailing: Bool { self.lastFailure != nil }
 
     func start() {
         var hasAnswer = false
@@ -127,6 +136,7 @@ final class RegistrarDriver {
 
     private func attempt(_ job: Job) {
         job.attempts += 1
+        job.began = EventLoop.nanoseconds
         job.timer?.close()
         job.timer = nil
         var hasAnswer = false
@@ -148,6 +158,7 @@ final class RegistrarDriver {
 
     private func answered(_ job: Job, _ result: Result<Void, RegistrarError>) {
         let name = Self.name(of: job.wish)
+        self.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- job.began)
         self.note(result, "\(Self.verb(job.wish)) '\(name)'", Self.exposure(of: job.wish))
         if let next = job.next {
             self.jobs[name] = nil
@@ -195,6 +206,7 @@ final class RegistrarDriver {
             }
             self.lastFailure = nil
         case .failure(let error):
+            self.figures.failures.add()
             let text = "the registrar \(self.registrar.label) cannot \(what): \(error.reason)"
             // What fails again and again in the same way is said once.
             let level = text == self.lastFailure ? Logger.Level.debug : .error

@@ -39,6 +39,8 @@ struct Visitor: CustomStringConvertible {
     let local: SocketAddress?
     /// The trusted proxy between it and us.
     let proxy: Origin?
+    /// When it was known who comes, in nanoseconds of the monotonic clock.
+    let arrival = EventLoop.nanoseconds
 
     private init(address: SocketAddress?, local: SocketAddress?, proxy: Origin?) {
         self.address = address

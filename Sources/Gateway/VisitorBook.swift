@@ -3,6 +3,20 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
+/// Why a visitor is not let in.
+enum VisitorRefusal: CaseIterable, CustomStringConvertible {
+    case tooMany, tooManyFromSource, tooFastFromSource, tooManyUnnamed
+
+    var description: String {
+        switch self {
+        case .tooMany: "the gateway has as many visitors as it may have"
+        case .tooManyFromSource: "its address has too many connections"
+        case .tooFastFromSource: "its address connects too often"
+        case .tooManyUnnamed: "too many PROXY headers are waited for"
+        }
+    }
+}
+
 /// Who visits: counts visitors against their limits, and knows which proxies may say who comes.
 final class VisitorBook {
     private let loop: EventLoop
@@ -29,18 +43,18 @@ final class VisitorBook {
     }
 
     /// Why a visitor is not let in, if so; else it counts until `left`.
-    func refusal(of source: Source) -> String? {
-        Self.text(self.gate.arrived(from: source, now: self.loop.now))
+    func refusal(of source: Source) -> VisitorRefusal? {
+        Self.refusal(self.gate.arrived(from: source, now: self.loop.now))
     }
 
     /// Why a proxy's connection is not let in, if so; else it counts until `unnamedLeft` or `refusal(ofNamed:)`.
-    func refusalOfUnnamed() -> String? {
-        Self.text(self.gate.arrivedUnnamed())
+    func refusalOfUnnamed() -> VisitorRefusal? {
+        Self.refusal(self.gate.arrivedUnnamed())
     }
 
     /// Why a visitor that a proxy has named is not let in, if so; else it counts until `left`.
-    func refusal(ofNamed source: Source) -> String? {
-        Self.text(self.gate.named(source, now: self.loop.now))
+    func refusal(ofNamed source: Source) -> VisitorRefusal? {
+        Self.refusal(self.gate.named(source, now: self.loop.now))
     }
 
     var count: Int { self.gate.count }
@@ -52,13 +66,13 @@ final class VisitorBook {
     /// Call it about once a second.
     func tick() { self.gate.forgetIdle(now: self.loop.now) }
 
-    private static func text(_ verdict: VisitorGate.Verdict) -> String? {
+    private static func refusal(_ verdict: VisitorGate.Verdict) -> VisitorRefusal? {
         switch verdict {
         case .admit: nil
-        case .tooMany: "the gateway has as many visitors as it may have"
-        case .tooManyFromSource: "its address has too many connections"
-        case .tooFastFromSource: "its address connects too often"
-        case .tooManyUnnamed: "too many PROXY headers are waited for"
+        case .tooMany: .tooMany
+        case .tooManyFromSource: .tooManyFromSource
+        case .tooFastFromSource: .tooFastFromSource
+        case .tooManyUnnamed: .tooManyUnnamed
         }
     }
 }

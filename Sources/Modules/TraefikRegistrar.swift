@@ -1,7 +1,9 @@
 import FoundationEssentials
+internal import Journal
 package import Logging
 package import Reactor
 package import Settings
+internal import Web
 internal import Wire
 
 /// Writes dynamic configuration for Traefik v3: a file for each name in the directory of its file provider, and all of
@@ -18,10 +20,25 @@ package final class TraefikRegistrar: Registrar {
     package init(loop: EventLoop, settings: TraefikSettings, logger: Logger) throws(RegistrarError) {
         self.settings = settings
         guard let listen = settings.listen else { return }
-        let document = try DocumentServer(loop: loop, address: listen, logger: logger) { [unowned self] in
-            Self.encode(TraefikDocument(self.routes))
+        let host = listen.host == "localhost" ? "127.0.0.1" : listen.host
+        guard let address = SocketAddress(host, port: listen.port) else {
+            throw RegistrarError(reason: "'\(listen.host)' is no address")
         }
-        self.document = document
+        let listener: SocketListener
+        do throws(UVError) { listener = try SocketListener(loop: loop, address: address) } catch {
+            throw RegistrarError(reason: "cannot listen on \(address): \(error)")
+        }
+        self.document = DocumentServer(
+            listener: listener,
+            document: { [unowned self] _ in
+                Document(contentType: "application/json", body: Self.encode(TraefikDocument(self.routes)))
+            },
+            onFailure: {
+                logger.error("Traefik's HTTP provider: \($0)", metadata: .about([.registrar: "traefik", .error: $0]))
+            })
+        logger.info(
+            "serving Traefik's HTTP provider at http://\(listener.place)/",
+            metadata: .about([.registrar: "traefik", .address: listener.place]))
     }
 
     package var label: String { "traefik (\(self.settings.directory ?? self.settings.listen?.description ?? ""))" }

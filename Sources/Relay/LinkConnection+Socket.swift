@@ -13,6 +13,7 @@ extension LinkConnection: SocketStreamDelegate {
     package func socketStreamDidReachEnd(_ stream: SocketStream) { self.close(.closedByPeer) }
 
     package func socketStream(_ stream: SocketStream, didWrite count: Int) {
+        self.meter?.queued(stream.queuedByteCount)
         guard self.isOpen else { return }
         self.link.outputProgressed(now: self.loop.now)
         guard stream.queuedByteCount == 0 else { return }

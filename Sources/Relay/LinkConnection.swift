@@ -20,20 +20,20 @@ package final class LinkConnection {
     /// What may wait unsent in the kernel; more only delays what is urgent.
     private static let notSentBytes: UInt32 = 128 * 1024
     /// What is encrypted and handed to the kernel at once.
-    private static let flushBytes = 64 * 1024
+    static let flushBytes = 64 * 1024
 
     package let loop: EventLoop
     package let peerAddress: SocketAddress?
     /// The multiplexer; call its commands and then `setNeedsFlush`.
     package var link: any Multiplexer & ~Copyable
     package var delegate: (any LinkConnectionDelegate)?
-    private let socket: SocketStream
-    private let version: LinkProtocol
+    let socket: SocketStream
+    let version: LinkProtocol
     private let role: Role
-    private let buffers: RelayBuffers
+    let buffers: RelayBuffers
     private let software: String
     package let createdAt: Milliseconds
-    private var channel: (any SecureChannel)?
+    private(set) var channel: (any SecureChannel)?
     private(set) var phase: Phase
     /// By slot.
     private var edges: [Edge?] = []
@@ -41,7 +41,9 @@ package final class LinkConnection {
     private var touched: [Edge] = []
     /// The beginning of a frame that is not yet whole.
     private var partial = ByteQueue()
-    private var needsFlush = false
+    var needsFlush = false
+    /// Nil at the agent.
+    var meter: LinkMeter?
     /// What the kernel held of our bytes at the last tick.
     private var lastUnacknowledged = 0
     private var expired: [(StreamKey, StreamExpiry)] = []
@@ -50,7 +52,7 @@ package final class LinkConnection {
 
     package init(
         socket: SocketStream, version: LinkProtocol, role: Role, budget: ByteBudget?, buffers: RelayBuffers,
-        software: String
+        software: String, meter: RelayMeter? = nil
     ) throws(SecurityError) {
         self.loop = socket.loop
         self.socket = socket
@@ -58,6 +60,7 @@ package final class LinkConnection {
         self.role = role
         self.buffers = buffers
         self.software = software
+        self.meter = meter.map { LinkMeter($0) }
         self.peerAddress = socket.peerAddress
         self.createdAt = socket.loop.now
         self.link = version.machine(role: role, budget: budget, now: socket.loop.now)
@@ -87,14 +90,7 @@ package final class LinkConnection {
         }
     }
 
-    package var isVersion1: Bool {
-        if case .version1 = self.version { true } else { false }
-    }
-
     package var openEdges: [Edge] { self.edges.compactMap(\.self) }
-
-    /// Whether opening a stream tells whether the backend is there: version 1 has no word for it.
-    package var canProbe: Bool { !self.isVersion1 }
 
     package func edge(_ key: StreamKey) -> Edge? {
         guard key.slot < self.edges.count, let edge = self.edges[key.slot], edge.key == key else { return nil }
@@ -185,6 +181,8 @@ package final class LinkConnection {
         self.inputHold?.close()
         self.inputHold = nil
         self.abortEdges(.dead)
+        // What waited has waited in vain, until now.
+        self.meter?.queued(0)
         self.socket.close()
     }
 
@@ -272,6 +270,7 @@ package final class LinkConnection {
 
     func send(_ key: StreamKey, _ bytes: UnsafeRawBufferPointer) {
         self.link.send(key, bytes.bytes, now: self.loop.now)
+        self.meter?.taken(key, bytes.count)
         // Bulk goes out at once, while it is in the cache; small frames wait for the end of the turn and share a
         // record and a write.
         if self.link.outboxCount >= Self.flushBytes { self.flush() } else { self.setNeedsFlush() }
@@ -285,6 +284,7 @@ package final class LinkConnection {
 
     func consumed(_ key: StreamKey, _ count: Int) {
         self.link.consumed(key, count, now: self.loop.now)
+        self.meter?.delivered(key, count)
         self.setNeedsFlush()
         self.readAgain()
     }
@@ -297,6 +297,7 @@ package final class LinkConnection {
 
     func edgeClosed(_ edge: Edge, _ end: StreamEnd) {
         self.link.release(edge.key)
+        self.meter?.closed(edge.key)
         if self.edge(edge.key) != nil { self.edges[edge.key.slot] = nil }
         self.edgeCount -= 1
         self.setNeedsFlush()
@@ -316,45 +317,6 @@ package final class LinkConnection {
         let delegate = self.delegate
         self.delegate = nil
         delegate?.linkDidClose(self, end)
-    }
-
-    // MARK: - Output
-
-    private func flush() {
-        guard self.isOpen, let channel = self.channel, channel.isEstablished else { return }
-        while true {
-            guard self.socket.queuedByteCount == 0 else {
-                self.link.congestion(true, now: self.loop.now)
-                break
-            }
-            self.link.fill(Self.flushBytes, now: self.loop.now)
-            guard self.link.outboxCount > 0 else { break }
-            guard self.encryptOutbox(channel) else { return }
-            self.writeCipher()
-        }
-        while let key = self.link.nextResumable() { self.edge(key)?.resume() }
-    }
-
-    /// False when that failed and the connection is closed.
-    private func encryptOutbox(_ channel: any SecureChannel) -> Bool {
-        var failure: SecurityError?
-        self.link.drainOutbox { bytes in
-            do throws(SecurityError) { try channel.encrypt(bytes, output: &self.buffers.cipher) } catch {
-                failure = error
-            }
-            return bytes.count
-        }
-        guard let failure else { return true }
-        // The buffer is shared: nothing of this link may reach another.
-        self.buffers.cipher.removeAll()
-        self.close(.security(failure))
-        return false
-    }
-
-    private func writeCipher() {
-        guard !self.buffers.cipher.isEmpty else { return }
-        _ = self.buffers.cipher.withReadable { self.socket.write($0) }
-        self.buffers.cipher.removeAll()
     }
 
     // MARK: - Input
@@ -422,7 +384,10 @@ package final class LinkConnection {
                     self.deliver()
                     return self.close(.goAway(goAway))
                 }
-            case .login, .welcomed, .register, .registered, .unregister, .opened, .ready, .accepted:
+            case .accepted(let key):
+                self.meter?.accepted(key)
+                self.delegate?.link(self, did: event)
+            case .login, .welcomed, .register, .registered, .unregister, .opened, .ready:
                 self.delegate?.link(self, did: event)
             }
             guard self.isOpen else { break frames }
@@ -462,12 +427,5 @@ package final class LinkConnection {
         for edge in self.touched { edge.flushPieces() }
         self.touched.removeAll(keepingCapacity: true)
         self.judgeInput()
-    }
-}
-
-extension LinkConnection: TurnEndHandler {
-    package func turnDidEnd() {
-        self.needsFlush = false
-        self.flush()
     }
 }

@@ -10,6 +10,13 @@ package enum LinkProtocol {
     case version2(TLSContext, serverName: String?)
     case version1
 
+    var number: Int {
+        switch self {
+        case .version1: 1
+        case .version2: 2
+        }
+    }
+
     /// What the handshake of whoever dials begins with.
     var firstByte: UInt8 {
         switch self {
@@ -43,4 +50,12 @@ package enum LinkProtocol {
                 role: role, limits: Version1Limits(readSize: EventLoop.readBufferSize), budget: budget, now: now)
         }
     }
+}
+
+extension LinkConnection {
+    /// 1 or 2.
+    package var protocolNumber: Int { self.version.number }
+
+    /// Whether opening a stream tells whether the backend is there: version 1 has no word for it.
+    package var canProbe: Bool { self.version.number == 2 }
 }

@@ -19,6 +19,9 @@ package struct GatewayOptions: Sendable {
     package var tlsCertificate: String?
     package var tlsKey: String?
     package var acceptProxyProtocol: [String] = []
+    package var metrics: String?
+    package var metricsPerName = false
+    package var allowsInsecureMetrics = false
     package var control: String?
     package var controlGroup: String?
 
@@ -77,6 +80,8 @@ package struct GatewaySettings: Sendable {
     package let proxies: [Network]
     /// The same for connections to the unix sockets of names.
     package let socketsAreProxied: Bool
+    /// Nil: they are shown nowhere.
+    package let metrics: MetricsSettings?
     package let control: ControlSettings?
 
     /// Finds everything that is wrong, not only the first of it.
@@ -109,6 +114,7 @@ package struct GatewaySettings: Sendable {
         self.probesBackends = reader.boolean("probe") ?? false
         self.tlsFiles = reader.tlsFiles()
         (self.proxies, self.socketsAreProxied) = reader.proxies(sockets)
+        self.metrics = reader.metrics()
         self.control = reader.control(stateDirectory)
         problems.attempt { () throws(SettingsError) in try reader.section?.finish() }
         try problems.throwIfAny()
@@ -349,6 +355,25 @@ private struct Reader {
             }
         }
         return (networks, haveSockets)
+    }
+
+    func metrics() -> MetricsSettings? {
+        let isPerName = self.boolean("metrics-per-name") ?? false || self.options.metricsPerName
+        let isOpen = self.boolean("metrics-insecure-ok") ?? false || self.options.allowsInsecureMetrics
+        guard let text = self.text("metrics", or: self.options.metrics) else {
+            if isPerName {
+                self.problems.add(
+                    self.place("metrics-per-name", self.options.metricsPerName), "has no meaning without metrics")
+            }
+            return nil
+        }
+        var metrics: MetricsSettings?
+        self.problems.attempt { () throws(SettingsError) in
+            metrics = try MetricsSettings(
+                text, isPerName: isPerName, isOpen: isOpen,
+                place: self.place("metrics", self.options.metrics != nil))
+        }
+        return metrics
     }
 
     func control(_ stateDirectory: String) -> ControlSettings? {

@@ -117,6 +117,20 @@ struct DiglettServer: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "Where to show metrics to Prometheus, http://HOST:PORT/metrics. (default: nowhere)",
+            valueName: "host:port|unix:path"))
+    var metrics: String?
+
+    @Flag(name: .customLong("metrics-per-name"), help: "Show metrics of each name, too.")
+    var metricsPerName = false
+
+    @Flag(
+        name: .customLong("metrics-insecure-ok"),
+        help: "Let --metrics listen on more than loopback addresses, though everybody can read what is shown there.")
+    var allowsInsecureMetrics = false
+
+    @Option(
+        help: ArgumentHelp(
             "Where 'diglett-server ctl' finds the gateway, a unix socket. (default: control.sock in the runtime "
                 + "directory or the state directory)", valueName: "path|none"))
     var control: String?
@@ -144,6 +158,9 @@ struct DiglettServer: ParsableCommand {
         options.tlsCertificate = self.tlsCert
         options.tlsKey = self.tlsKey
         options.acceptProxyProtocol = self.acceptProxyProtocol
+        options.metrics = self.metrics
+        options.metricsPerName = self.metricsPerName
+        options.allowsInsecureMetrics = self.allowsInsecureMetrics
         options.control = self.control
         options.controlGroup = self.controlGroup
         return options

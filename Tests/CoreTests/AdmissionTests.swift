@@ -32,6 +32,16 @@ struct AdmissionTests {
         #expect(admission.connected(4, from: remote(1), now: 3) == .admitInsteadOf(2))
     }
 
+    @Test("sources with a penalty to serve are counted until it is served")
+    func countedPenalties() {
+        var admission = Admission()
+        admission.penalize(remote(1), .badLogin, now: 0)
+        admission.penalize(remote(1), .badLogin, now: 0)
+        admission.penalize(remote(2), .noLogin, now: 0)
+        admission.penalize(local, .badLogin, now: 0)
+        #expect([0, 999, 1_000, 9_999, 10_000].map { admission.penaltyCount(now: $0) } == [2, 2, 1, 1, 0])
+    }
+
     @Test("hung strangers never keep an honest agent out")
     func hung() {
         var admission = Admission()

@@ -80,6 +80,7 @@ struct ConfigurationTable: Sendable, CustomTestStringConvertible {
         (options.exposeBind, options.exposePorts, options.acceptProxyProtocol) = ("::", "1", ["::1"])
         (options.exposeSockets, options.exposeSocketsGroup) = ("/x", "0")
         (options.auth, options.agentsFile, options.tlsCertificate, options.tlsKey) = ("file", "/x", "/x", "/x")
+        (options.metrics, options.metricsPerName, options.allowsInsecureMetrics) = ("[::]:1", true, true)
         return options
     }
 

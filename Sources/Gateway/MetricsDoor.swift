@@ -1,0 +1,66 @@
+internal import Control
+internal import Journal
+internal import Logging
+internal import Reactor
+internal import Settings
+internal import Web
+
+/// Where the gateway shows its metrics.
+enum MetricsDoor {
+    static func open(_ settings: MetricsSettings, _ gateway: GatewayServer) throws(GatewayError) -> DocumentServer {
+        let listener: SocketListener
+        switch settings.place {
+        case .tcp(let hostPort):
+            guard let address = SocketAddress(numeric: hostPort) else {
+                throw GatewayError(.configuration, "metrics: \(self.advice(hostPort))")
+            }
+            do throws(UVError) { listener = try SocketListener(loop: gateway.loop, address: address) } catch {
+                throw GatewayError(.listen, "metrics: cannot listen on \(address): \(error)")
+            }
+        case .unix(let path): listener = try self.listener(path, gateway.loop)
+        }
+        let isPerName = settings.isPerName
+        return DocumentServer(
+            listener: listener,
+            document: { [unowned gateway] path in
+                switch path {
+                case "/metrics":
+                    Document(
+                        contentType: GatewayMetrics.contentType,
+                        body: gateway.metrics.exposition(gateway.figures, ProcessFigures(), isPerName: isPerName))
+                case "/":
+                    Document(contentType: "text/plain; charset=utf-8", body: Array("metrics are at /metrics\n".utf8))
+                default: nil
+                }
+            },
+            onFailure: { [unowned gateway] in
+                gateway.logger.error("metrics: \($0)", metadata: .about([.error: $0]))
+            })
+    }
+
+    private static func listener(_ path: String, _ loop: EventLoop) throws(GatewayError) -> SocketListener {
+        guard !ControlClient.isAnswered(path) else {
+            throw GatewayError(.listen, "metrics: another program listens on \(path)")
+        }
+        do throws(SettingsError) { try FileAccess.removeSocket(path) } catch {
+            throw GatewayError(.listen, "metrics: \(error)")
+        }
+        do throws(UVError) {
+            // For the gateway's own user and group.
+            return try SocketListener(
+                loop: loop, path: path, access: SocketListener.Access(mode: 0o660, group: nil))
+        } catch { throw GatewayError(.listen, "metrics: cannot listen on \(path): \(error)") }
+    }
+
+    /// Why `SocketAddress(numeric:)` has none.
+    static func advice(_ hostPort: HostPort) -> String {
+        "'\(hostPort.host)' is no address: write 127.0.0.1, [::1] or localhost"
+    }
+}
+
+extension SocketAddress {
+    /// Nil when the host is a name other than `localhost`.
+    init?(numeric hostPort: HostPort) {
+        self.init(hostPort.host == "localhost" ? "127.0.0.1" : hostPort.host, port: hostPort.port)
+    }
+}

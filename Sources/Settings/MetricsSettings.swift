@@ -1,0 +1,52 @@
+internal import Wire
+
+/// Where and how a gateway shows its metrics.
+package struct MetricsSettings: Equatable, Sendable {
+    package enum Place: Equatable, Sendable, CustomStringConvertible {
+        case tcp(HostPort)
+        case unix(path: String)
+
+        package var description: String {
+            switch self {
+            case .tcp(let hostPort): hostPort.description
+            case .unix(let path): "unix:\(path)"
+            }
+        }
+    }
+
+    package let place: Place
+    /// Show series for each name too. Names come and go, and whoever collects the series keeps them all.
+    package let isPerName: Bool
+
+    /// sockaddr_un holds 107 bytes and a zero (unix(7)).
+    private static let longestPath = 107
+
+    /// - Parameter isOpen: more than loopback addresses are allowed.
+    init(_ text: String, isPerName: Bool, isOpen: Bool, place: String) throws(SettingsError) {
+        self.isPerName = isPerName
+        if text.hasPrefix("unix:") {
+            let path = String(text.dropFirst("unix:".count))
+            guard path.hasPrefix("/"), !path.hasSuffix("/"), path.utf8.count <= Self.longestPath,
+                !path.utf8.contains(0)
+            else {
+                throw SettingsError(
+                    place,
+                    "'\(PeerText.escaped(text))': write the whole path of the socket, of \(Self.longestPath) bytes at most"
+                )
+            }
+            self.place = .unix(path: path)
+            return
+        }
+        guard let hostPort = HostPort(text) else {
+            throw SettingsError(
+                place, "'\(PeerText.escaped(text))' is no address: write HOST:PORT, [IPV6]:PORT or unix:PATH")
+        }
+        guard hostPort.isLoopback || isOpen else {
+            throw SettingsError(
+                place,
+                "\(hostPort) is no loopback address, and whoever reaches it could read the metrics: there is neither "
+                    + "password nor encryption; let a proxy that has them fetch them, or write out metrics-insecure-ok")
+        }
+        self.place = .tcp(hostPort)
+    }
+}

@@ -1,0 +1,165 @@
+package import Reactor
+
+/// A document as it is at this moment.
+package struct Document: Equatable, Sendable {
+    /// What the answer's Content-Type says (RFC 9110, 8.3).
+    package let contentType: String
+    package let body: [UInt8]
+
+    package init(contentType: String, body: [UInt8]) {
+        self.contentType = contentType
+        self.body = body
+    }
+}
+
+/// Serves documents to programs of the operator's, over HTTP/1.1 (RFC 9112), a connection for each request: what a
+/// proxy that polls its configuration needs, or somebody who collects figures, and no more.
+///
+/// There is room for a few connections, each of which has some seconds for all that it wants; when it is full, the
+/// oldest makes room, so that those who hang keep nobody out.
+package final class DocumentServer {
+    private static let mostConnections = 32
+    private static let mostHead = 8 * 1024
+    private static let deadline: UInt64 = 5_000
+
+    private let listener: SocketListener
+    private let document: (_ path: String) -> Document?
+    private let onFailure: (UVError) -> Void
+    /// In the order in which they came.
+    private var visits: [Visit] = []
+
+    /// - Parameters:
+    ///   - listener: TCP or unix; it belongs to the server from here on.
+    ///   - document: what is at a path, which has no query any more; nil when nothing is. Nothing of the path may be
+    ///     believed.
+    ///   - onFailure: told of what keeps the listener from accepting.
+    package init(
+        listener: SocketListener, document: @escaping (_ path: String) -> Document?,
+        onFailure: @escaping (UVError) -> Void
+    ) {
+        self.listener = listener
+        self.document = document
+        self.onFailure = onFailure
+        listener.delegate = self
+    }
+
+    package var place: SocketListener.Place { self.listener.place }
+
+    package func close() {
+        self.listener.close()
+        for visit in self.visits { visit.end() }
+    }
+
+    private func ended(_ visit: Visit) { self.visits.removeAll { $0 === visit } }
+
+    /// One request and its answer.
+    private final class Visit: SocketStreamDelegate {
+        private let server: DocumentServer
+        private let stream: SocketStream
+        private let timer: LoopTimer
+        private var head: [UInt8] = []
+        private var isAnswered = false
+        /// The other side sends no more, and is still sent something.
+        private var isEnding = false
+
+        init(_ stream: SocketStream, _ server: DocumentServer) {
+            self.stream = stream
+            self.server = server
+            self.timer = LoopTimer(loop: stream.loop) { stream.reset() }
+            self.timer.start(after: DocumentServer.deadline)
+            stream.delegate = self
+            stream.startReading()
+        }
+
+        func end() { self.stream.reset() }
+
+        func readAllowance(_ stream: SocketStream) -> Int { DocumentServer.mostHead }
+
+        func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+            // What comes after the request is of no interest.
+            guard !self.isAnswered else { return }
+            // The end of the head may have come in pieces.
+            let seen = max(0, self.head.count - 3)
+            self.head += bytes
+            if RequestLine.hasWholeHead(self.head[seen...]) {
+                self.answer(RequestLine(self.head))
+            } else if self.head.count >= DocumentServer.mostHead {
+                self.answer(nil)
+            }
+        }
+
+        private func answer(_ request: RequestLine?) {
+            self.isAnswered = true
+            self.head = []
+            var status = "400 Bad Request"
+            var document: Document?
+            switch request?.method {
+            case "GET", "HEAD":
+                document = request.flatMap { self.server.document($0.path) }
+                status = document == nil ? "404 Not Found" : "200 OK"
+            case .some: status = "405 Method Not Allowed\r\nAllow: GET, HEAD"
+            case nil: break
+            }
+            let answer =
+                "HTTP/1.1 \(status)\r\n" + (document.map { "Content-Type: \($0.contentType)\r\n" } ?? "")
+                + "Content-Length: \(document?.body.count ?? 0)\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+            let body = request?.method == "HEAD" ? [] : document?.body ?? []
+            _ = (Array(answer.utf8) + body).withUnsafeBytes { self.stream.write($0) }
+            self.stream.shutdownWriting()
+        }
+
+        func socketStreamDidReachEnd(_ stream: SocketStream) {
+            // Whoever ends its own direction after the request still wants the answer.
+            if stream.queuedByteCount == 0 { stream.close() } else { self.isEnding = true }
+        }
+
+        func socketStream(_ stream: SocketStream, didWrite count: Int) {
+            if self.isEnding, stream.queuedByteCount == 0 { stream.close() }
+        }
+
+        func socketStream(_ stream: SocketStream, didFail error: UVError) { stream.close() }
+
+        func socketStreamDidClose(_ stream: SocketStream) {
+            self.timer.close()
+            self.server.ended(self)
+        }
+    }
+}
+
+extension DocumentServer: SocketListenerDelegate {
+    package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        // Those that are closing already are gone in this turn.
+        if self.visits.count >= Self.mostConnections { self.visits[self.visits.count - Self.mostConnections].end() }
+        self.visits.append(Visit(stream, self))
+    }
+
+    package func listener(_ listener: SocketListener, didFail error: UVError) { self.onFailure(error) }
+}
+
+/// The first line of a request (RFC 9112, 3).
+struct RequestLine: Equatable {
+    let method: String
+    /// Without the query.
+    let path: String
+
+    /// Nil when it is no such line.
+    init?(_ head: [UInt8]) {
+        let line = String(decoding: head.prefix { $0 != 0x0D && $0 != 0x0A }, as: UTF8.self)
+        let words = line.split(separator: " ", omittingEmptySubsequences: false)
+        guard words.count == 3, words[2].hasPrefix("HTTP/1."), !words[0].isEmpty else { return nil }
+        self.method = String(words[0])
+        var target = words[1]
+        // To a server, too, the whole URL may be said (RFC 9112, 3.2.2).
+        for scheme in ["http://", "https://"] where target.hasPrefix(scheme) {
+            let rest = target.dropFirst(scheme.count)
+            target = rest.firstIndex(of: "/").map { rest[$0...] } ?? "/"
+        }
+        guard target.hasPrefix("/") else { return nil }
+        self.path = String(target.prefix { $0 != "?" })
+    }
+
+    /// Whether the empty line is there that ends a head.
+    static func hasWholeHead(_ bytes: ArraySlice<UInt8>) -> Bool {
+        bytes.indices.contains { index in bytes[index...].starts(with: [0x0D, 0x0A, 0x0D, 0x0A]) }
+    }
+}

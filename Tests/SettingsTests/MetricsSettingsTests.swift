@@ -1,0 +1,70 @@
+import Settings
+import Testing
+
+@Suite("Settings of metrics")
+struct MetricsSettingsTests {
+    /// What is wrong with a command line, nothing if it is right.
+    private func problem(_ metrics: String?, isPerName: Bool = false, isOpen: Bool = false) -> String {
+        var options = GatewayOptions()
+        options.stateDirectory = "/x"
+        (options.metrics, options.metricsPerName, options.allowsInsecureMetrics) = (metrics, isPerName, isOpen)
+        return message { try GatewaySettings(options) }
+    }
+
+    @Test(
+        "take loopback addresses and unix sockets",
+        arguments: [
+            "127.0.0.1:9464", "127.9.8.7:0", "[::1]:9464", "localhost:9464", "unix:/run/x.sock",
+            "unix:/" + String(repeating: "x", count: 106),
+        ])
+    func good(_ text: String) { #expect(self.problem(text) == "") }
+
+    @Test(
+        "take other addresses when the operator writes that out",
+        arguments: ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.example.com:1", "128.0.0.1:1"])
+    func open(_ text: String) {
+        #expect(self.problem(text).hasPrefix("option --metrics: \(text) is no loopback address"))
+        #expect(self.problem(text, isOpen: true) == "")
+    }
+
+    @Test(
+        "take nothing else",
+        arguments: [
+            "", "9464", "127.0.0.1", "::1:9464", "unix:", "unix:x.sock", "unix:/run/", "http://127.0.0.1:9464",
+            "unix:/" + String(repeating: "x", count: 107), "unix:/a\0b",
+        ])
+    func bad(_ text: String) {
+        #expect(self.problem(text).hasPrefix("option --metrics: '"))
+        #expect(self.problem(text, isOpen: true).hasPrefix("option --metrics: '"))
+    }
+
+    @Test("are none unless asked for, and then names have no meaning")
+    func none() throws {
+        var options = GatewayOptions()
+        options.stateDirectory = "/x"
+        #expect(try GatewaySettings(options).metrics == nil)
+        #expect(self.problem(nil, isPerName: true) == "option --metrics-per-name: has no meaning without metrics")
+        #expect(self.problem("[::1]:1", isPerName: true) == "")
+    }
+
+    @Test("are read from a file, and the command line wins")
+    func file() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/server.toml"
+            try write("metrics = \"unix:/x\"\nmetrics-per-name = true\n", path)
+            var options = GatewayOptions()
+            options.stateDirectory = directory
+            options.configuration = path
+            let settings = try GatewaySettings(options)
+            #expect(settings.metrics?.place == .unix(path: "/x"))
+            #expect(settings.metrics?.isPerName == true)
+            options.metrics = "[::1]:2"
+            #expect(try GatewaySettings(options).metrics?.place.description == "[::1]:2")
+            options.metrics = nil
+            try write("debug = 1\nmetrics = \"[::]:1\"\n", path)
+            #expect(message { try GatewaySettings(options) }.hasPrefix("\(path):2: [::]:1 is no loopback"))
+            try write("metrics = \"[::]:1\"\nmetrics-insecure-ok = true\n", path)
+            #expect(try GatewaySettings(options).metrics?.isPerName == false)
+        }
+    }
+}
