@@ -31,6 +31,8 @@ struct TOMLDocument {
     let root: Table
 
     init(_ text: String) throws(ParseError) {
+        var scanner = TOMLScanner(text)
+        try scanner.scan()
         let builder = Builder()
         var error = ctoml_error()
         var text = text

@@ -66,7 +66,11 @@ struct TOMLTests {
         "with a mistake names its line",
         arguments: [
             ("a = 1\nb = \n", "f:2"), ("a = 1\na = 2\n", "f:2"), ("[x\n", "f:1"), ("\n\n\"", "f:3"),
-            ("a = 99999999999999999999\n", "f:1"), ("a = \"\u{1}\"", "f:1"),
+            ("a = 99999999999999999999\n", "f:1"), ("a = \"\u{1}\"", "f:1"), ("a = 1\n[\n", "f:2"),
+            ("[[[agent]]]", "f:1"),
+            ("[*]", "f:1"), ("[.a]", "f:1"), ("x=[}", "f:1"), ("[é]", "f:1"), ("\nä = 1", "f:2"), ("[[", "f:1"),
+            ("[a", "f:1"), ("a = \"\\\n", "f:1"), ("a = '", "f:1"), (".", "f:1"), ("=", "f:1"), ("a =", "f:1"),
+            ("a = {b = 1, b = 2}", "f:1"), ("a.b = 1\na = 2", "f:2"), ("[a]\n[a]", "f:2"), ("a = 1 b = 2", "f:1"),
         ])
     func mistakes(_ text: String, _ place: String) {
         #expect(message { _ = try root(text) }.hasPrefix("\(place): "), "\(message { _ = try root(text) })")
@@ -86,5 +90,40 @@ struct TOMLTests {
     func depth() {
         let text = "a = " + String(repeating: "[", count: 100_000)
         #expect(message { _ = try root(text) }.hasPrefix("f:1: "))
+        for text in [
+            "[" + Array(repeating: "a", count: 60_000).joined(separator: ".") + "]",
+            Array(repeating: "'a'", count: 60_000).joined(separator: " . ") + " = 1",
+            "a = {" + Array(repeating: "a", count: 60_000).joined(separator: ".") + " = 1}",
+        ] { #expect(message { _ = try root(text) } == "f:1: a key has more than 64 parts") }
+        #expect(message { _ = try root("a = " + String(repeating: "{a = ", count: 50_000)) }.hasPrefix("f:1: "))
+    }
+
+    @Test("takes dots and letters where they mean nothing")
+    func harmless() throws {
+        let dots = String(repeating: ".", count: 100)
+        let lines = [
+            "# \(dots) ä", "a = \"\(dots) ä \\\" \(dots)\" # ü \(dots)", "b = '\(dots) \\'", "c = \"\"\"",
+            "\(dots) \"\" ä\"\"\"\"", "d = [\(Array(repeating: "0.5", count: 100).joined(separator: ", "))]", "e = 1",
+        ]
+        let root = try root(lines.joined(separator: "\n"))
+        #expect(try root.string("a") == "\(dots) ä \" \(dots)")
+        #expect(try root.string("b") == "\(dots) \\")
+        #expect(try root.string("c") == "\(dots) \"\" ä\"")
+        #expect(root.place(of: "e") == "f:7")
+    }
+
+    @Test("of random pieces is a document or a mistake, and never the end")
+    func random() {
+        var generator = SeededGenerator(state: 5)
+        let pieces = [
+            "[", "]", "{", "}", "=", ".", ",", "\"", "'", "\"\"\"", "'''", "\n", "#", "a", "1", "é", "-", "+", " ",
+            "\\",
+            "true", "inf", "2026-11-23", "0x", "\u{0}", "\r", "[[", "]]", "\t", "e", "_", ":",
+        ]
+        for _ in 0..<20_000 {
+            let count = Int.random(in: 1...12, using: &generator)
+            let text = (0..<count).map { _ in pieces.randomElement(using: &generator) ?? "" }.joined()
+            _ = message { _ = try root(text) }
+        }
     }
 }

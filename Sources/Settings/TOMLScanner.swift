@@ -1,0 +1,85 @@
+/// Looks through a text before toml++ (3.3.0) reads it, for what that does not survive: keys of so many parts that the
+/// stack ends, and letters beyond ASCII where no text is, which TOML does not have (toml.io, 1.0, Keys) and which lead
+/// toml++ to where its code says it cannot come.
+struct TOMLScanner {
+    /// Parts of one key, `a.b.c`. Tables lie within each other as deep.
+    static let mostParts = 64
+
+    private enum State {
+        case plain
+        case comment
+        /// In quotes of this kind, one or three of them.
+        case text(quote: UInt8, isLong: Bool)
+    }
+
+    private let bytes: [UInt8]
+    private var index = 0
+    private var line = 1
+    private var dots = 0
+    private var state = State.plain
+
+    init(_ text: String) { self.bytes = Array(text.utf8) }
+
+    mutating func scan() throws(TOMLDocument.ParseError) {
+        while self.index < self.bytes.count {
+            let byte = self.bytes[self.index]
+            if byte == UInt8(ascii: "\n") { self.line += 1 }
+            switch self.state {
+            case .plain: try self.plain(byte)
+            case .comment: if byte == UInt8(ascii: "\n") { self.state = .plain }
+            case .text(let quote, let isLong): self.text(byte, quote, isLong)
+            }
+            self.index += 1
+        }
+    }
+
+    private mutating func plain(_ byte: UInt8) throws(TOMLDocument.ParseError) {
+        switch byte {
+        case UInt8(ascii: "\""), UInt8(ascii: "'"):
+            let isLong = self.isTriple(byte)
+            if isLong { self.index += 2 }
+            self.state = .text(quote: byte, isLong: isLong)
+        case UInt8(ascii: "#"):
+            self.state = .comment
+            self.dots = 0
+        case UInt8(ascii: "."):
+            self.dots += 1
+            guard self.dots < Self.mostParts else {
+                throw TOMLDocument.ParseError(line: self.line, reason: "a key has more than \(Self.mostParts) parts")
+            }
+        case UInt8(ascii: "="), UInt8(ascii: ","), UInt8(ascii: "["), UInt8(ascii: "]"), UInt8(ascii: "{"),
+            UInt8(ascii: "}"), UInt8(ascii: "\n"):
+            self.dots = 0
+        case 0x80...:
+            throw TOMLDocument.ParseError(
+                line: self.line, reason: "a letter that is not a-z stands outside of quotes")
+        default: break
+        }
+    }
+
+    private mutating func text(_ byte: UInt8, _ quote: UInt8, _ isLong: Bool) {
+        if byte == UInt8(ascii: "\\"), quote == UInt8(ascii: "\"") {
+            // Whatever is escaped does not end it. A newline that is counts all the same.
+            self.index += 1
+            if self.index < self.bytes.count, self.bytes[self.index] == UInt8(ascii: "\n") { self.line += 1 }
+        } else if byte == quote, !isLong || self.isTriple(quote) {
+            if isLong {
+                self.index += 2
+                // Up to two more belong to the text (toml.io, 1.0, String).
+                var more = 0
+                while more < 2, self.index + 1 < self.bytes.count, self.bytes[self.index + 1] == quote {
+                    self.index += 1
+                    more += 1
+                }
+            }
+            self.state = .plain
+        } else if byte == UInt8(ascii: "\n"), !isLong {
+            // It lacks its end: toml++ says so, and reads nothing behind it.
+            self.state = .plain
+        }
+    }
+
+    private func isTriple(_ quote: UInt8) -> Bool {
+        self.index + 2 < self.bytes.count && self.bytes[self.index + 1] == quote && self.bytes[self.index + 2] == quote
+    }
+}
