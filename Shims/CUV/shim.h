@@ -45,6 +45,19 @@ static inline struct sockaddr *cuv_sockaddr_mutable(struct sockaddr_storage *s) 
 static inline struct sockaddr_in *cuv_in4(struct sockaddr_storage *s) { return (struct sockaddr_in *)s; }
 static inline struct sockaddr_in6 *cuv_in6(struct sockaddr_storage *s) { return (struct sockaddr_in6 *)s; }
 
+/* Whether somebody listens at a path: 0 or a libuv code, without waiting. */
+static inline int cuv_unix_connect(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length >= sizeof address.sun_path) return UV_ENAMETOOLONG;
+    memcpy(address.sun_path, path, length);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    int code = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0 ? 0 : -errno;
+    close(fd);
+    return code;
+}
+
 /* Who is at the other end (unix(7), SO_PEERCRED). Its struct is a GNU extension, which Swift does not ask for. */
 static inline int cuv_peer_credentials(int fd, int *process, unsigned *user) {
     struct {

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Glibc
+internal import Reactor
 
 /// Why a control command was not carried out.
 package enum ControlError: Error, Equatable, CustomStringConvertible {
@@ -62,6 +63,7 @@ package struct ControlClient {
             throw .unreachable(path: self.path, reason: String(cString: strerror(errno)).lowercased())
         }
         var received: [UInt8] = []
+        var hasAnswer = false
         var buffer = [UInt8](repeating: 0, count: 64 * 1024)
         while true {
             let count = read(descriptor, &buffer, buffer.count)
@@ -72,11 +74,15 @@ package struct ControlClient {
                     reason: errno == EAGAIN
                         ? "no answer within \(timeoutSeconds) s" : String(cString: strerror(errno)).lowercased())
             }
-            guard count > 0 else { return }
+            guard count > 0 else {
+                guard !hasAnswer else { return }
+                throw .unreachable(path: self.path, reason: "it ended the conversation without an answer; is it busy?")
+            }
             received += buffer[..<count]
             while let end = received.firstIndex(of: 0x0A) {
                 let line = Data(received[..<end])
                 received.removeSubrange(...end)
+                hasAnswer = true
                 guard try each(Self.decode(line, type)) else { return }
             }
         }
@@ -93,19 +99,8 @@ package struct ControlClient {
 
     // MARK: - The socket
 
-    /// Whether a program listens there.
-    package static func isAnswered(_ path: String) -> Bool {
-        let descriptor = self.connect(path)
-        guard descriptor >= 0 else { return false }
-        Glibc.close(descriptor)
-        return true
-    }
-
-    /// Removes a socket on which nobody listens; any other file stays.
-    static func removeLeftover(_ path: String) {
-        var status = stat()
-        if lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK { unlink(path) }
-    }
+    /// Whether a program may listen there.
+    package static func isThere(_ path: String) -> Bool { UnixSocketFile.isAlive(path) }
 
     private static func send(_ descriptor: CInt, _ bytes: [UInt8]) -> Bool {
         var rest = bytes[...]

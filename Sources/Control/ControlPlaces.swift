@@ -1,4 +1,5 @@
 import Glibc
+internal import Reactor
 
 /// Where agents are asked: a socket for each process, as several may share a state directory.
 package enum ControlPlaces {
@@ -25,8 +26,6 @@ package enum ControlPlaces {
 
     /// Removes what killed agents have left.
     package static func removeLeftovers(in directory: String) {
-        for path in self.all(in: directory) where !ControlClient.isAnswered(path) {
-            ControlClient.removeLeftover(path)
-        }
+        for path in self.all(in: directory) { _ = UnixSocketFile.removeDead(path) }
     }
 }

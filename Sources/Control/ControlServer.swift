@@ -29,8 +29,7 @@ package final class ControlServer {
     package init(
         loop: EventLoop, path: String, access: SocketListener.Access, handler: any ControlHandler
     ) throws(UVError) {
-        guard !ControlClient.isAnswered(path) else { throw .addressInUse }
-        ControlClient.removeLeftover(path)
+        guard UnixSocketFile.removeDead(path) else { throw .addressInUse }
         self.path = path
         self.handler = handler
         self.listener = try SocketListener(loop: loop, path: path, access: access)
@@ -80,6 +79,7 @@ package final class ControlConversation {
     private let timer: LoopTimer
     private var received: [UInt8] = []
     private var isAsked = false
+    private var isFinished = false
     /// Called once when nobody listens any more.
     package var onEnd: (() -> Void)?
 
@@ -97,7 +97,7 @@ package final class ControlConversation {
     }
 
     package func succeed(_ result: some Codable) {
-        self.say(result)
+        self.send(ControlReply(result))
         self.finish()
     }
 
@@ -107,19 +107,29 @@ package final class ControlConversation {
         self.finish()
     }
 
-    /// One of many answers.
-    package func say(_ result: some Codable) { self.send(ControlReply(result)) }
+    /// One of many answers. Who reads them too slowly is told so, and hears no more.
+    package func say(_ result: some Codable) {
+        guard self.stream.queuedByteCount <= Self.mostQueued else {
+            return self.fail("news came faster than they were read: some are lost")
+        }
+        self.send(ControlReply(result))
+    }
+
+    /// Answers that are there at once, however many they are.
+    package func say(all results: [some Codable]) {
+        for result in results { self.send(ControlReply(result)) }
+    }
 
     private func send(_ value: some Encodable) {
-        guard self.stream.isOpen else { return }
+        guard self.stream.isOpen, !self.isFinished else { return }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let data = try? encoder.encode(value) else { preconditionFailure("a report is always encodable") }
         _ = (Array(data) + [0x0A]).withUnsafeBytes { self.stream.write($0) }
-        if self.stream.queuedByteCount > Self.mostQueued { self.stream.close() }
     }
 
     private func finish() {
+        self.isFinished = true
         // What is queued goes out; the client ends when it sees the end.
         self.stream.shutdownWriting()
         self.timer.start(after: Self.deadline)

@@ -9,6 +9,9 @@ internal import Wire
 
 /// What `diglett-server ctl` asks of a running gateway.
 final class GatewayControl {
+    /// A hundred years, in seconds.
+    private static let longestBan = 36_500 * 86_400
+
     private unowned let gateway: GatewayServer
     private var server: ControlServer?
     private var watchers: [ObjectIdentifier: ControlConversation] = [:]
@@ -47,7 +50,7 @@ final class GatewayControl {
         let id = ObjectIdentifier(conversation)
         self.watchers[id] = conversation
         conversation.onEnd = { [weak self] in self?.watchers[id] = nil }
-        for stream in self.gateway.streamReports { conversation.say(StreamNews(.running, stream)) }
+        conversation.say(all: self.gateway.streamReports.map { StreamNews(.running, $0) })
     }
 }
 
@@ -119,6 +122,9 @@ extension GatewayControl: ControlHandler {
     }
 
     private func ban(_ network: Network, seconds: Int?) throws(Refused) -> [String] {
+        if let seconds, !(1...Self.longestBan).contains(seconds) {
+            throw Refused(text: "\(seconds) s is no time for a ban: write 1 to \(Self.longestBan), or none for good")
+        }
         let until = seconds.map { self.gateway.loop.now + UInt64($0) * 1_000 }
         guard self.gateway.ban(network, until: until) else {
             throw Refused(text: "\(BanList.most) networks are banned already: a firewall can do more")

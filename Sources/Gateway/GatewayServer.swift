@@ -97,8 +97,9 @@ package final class GatewayServer {
                 identity: self.identity, applicationProtocol: WireConstant.applicationProtocol)
         } catch { throw GatewayError(.configuration, "TLS: \(error)") }
         let descriptors = DescriptorLimit.raise()
-        self.plan = ResourcePlan(descriptors: descriptors)
-        if self.plan != ResourcePlan(descriptors: .max) {
+        let listeners = settings.listenersPerName
+        self.plan = ResourcePlan(descriptors: descriptors, listenersPerName: listeners)
+        if self.plan != ResourcePlan(descriptors: .max, listenersPerName: listeners) {
             let plan = self.plan
             logger.warning(
                 """

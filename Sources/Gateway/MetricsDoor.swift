@@ -1,4 +1,3 @@
-internal import Control
 internal import Journal
 internal import Logging
 internal import Reactor
@@ -39,11 +38,11 @@ enum MetricsDoor {
     }
 
     private static func listener(_ path: String, _ loop: EventLoop) throws(GatewayError) -> SocketListener {
-        guard !ControlClient.isAnswered(path) else {
+        guard !UnixSocketFile.isAlive(path) else {
             throw GatewayError(.listen, "metrics: another program listens on \(path)")
         }
-        do throws(SettingsError) { try FileAccess.removeSocket(path) } catch {
-            throw GatewayError(.listen, "metrics: \(error)")
+        guard UnixSocketFile.removeDead(path) else {
+            throw GatewayError(.listen, "metrics: \(path) is in the way: it is no socket")
         }
         do throws(UVError) {
             // For the gateway's own user and group.

@@ -17,13 +17,16 @@ final class NameSockets {
         self.settings = settings
         let directory = settings.directory
         try FileAccess.makeDirectory(directory, mode: 0o750, group: settings.group)
+        try FileAccess.checkOwnDirectory(directory)
         guard let lock = try FileLock(tryPath: "\(directory)/.lock") else {
             throw SettingsError(directory, "another gateway has its sockets here: choose another directory")
         }
         self.lock = lock
         for file in try FileAccess.list(directory) where file.hasSuffix(SocketSettings.suffix) {
             let path = "\(directory)/\(file)"
-            if !kept.contains(path) { try FileAccess.removeSocket(path) }
+            guard kept.contains(path) || UnixSocketFile.removeDead(path) else {
+                throw SettingsError(path, "is in the way: it is another program's socket, or no socket")
+            }
         }
     }
 

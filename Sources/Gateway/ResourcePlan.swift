@@ -6,19 +6,20 @@ internal import Settings
 struct ResourcePlan: Equatable {
     let agents: Int
     let strangers: Int
-    /// Names, each of which has a listener.
+    /// Names, each of which has a listener, or two.
     let names: Int
     let visitors: Int
 
     /// Files, the loop's own descriptors, modules.
     private static let reserve = 64
 
-    init(descriptors: Int) {
+    /// - Parameter listenersPerName: 2 where a name has a public port and a unix socket.
+    init(descriptors: Int, listenersPerName: Int = 1) {
         let available = max(descriptors - Self.reserve, 64)
         self.agents = min(1_024, available / 8)
         self.strangers = min(256, available / 16)
-        self.names = min(4_096, available / 4)
-        self.visitors = min(8_192, available - self.agents - self.strangers - self.names)
+        self.names = min(4_096, available / 4 / listenersPerName)
+        self.visitors = min(8_192, available - self.agents - self.strangers - self.names * listenersPerName)
     }
 
     /// The least of the machine's memory, RLIMIT_AS and the memory limit of the control group, in bytes.

@@ -70,7 +70,12 @@ package final class SocketListener {
     /// Makes a unix socket and listens. The file is removed by `close()`; one of that name that is there already is an
     /// error.
     package convenience init(loop: EventLoop, path: String, access: Access) throws(UVError) {
-        let descriptor = try check(cuv_unix_socket(path))
+        // The file has its rights from its first moment: whoever may write to the directory could put another file into
+        // its place before they are changed by name.
+        let mask = umask(~access.mode & 0o777)
+        let made = cuv_unix_socket(path)
+        umask(mask)
+        let descriptor = try check(made)
         do throws(UVError) { try self.init(loop: loop, for: .unix(path: path)) } catch {
             Glibc.close(descriptor)
             unlink(path)
@@ -79,9 +84,8 @@ package final class SocketListener {
         self.ownsFile = true
         try self.orClose { () throws(UVError) in
             try self.open(descriptor)
-            // Nobody can connect before listen(2), so nobody comes before the rights are what they shall be.
-            if let group = access.group, chown(path, uid_t.max, group) != 0 { throw UVError(code: -errno) }
-            guard chmod(path, access.mode) == 0 else { throw UVError(code: -errno) }
+            // Nobody can connect before listen(2).
+            if let group = access.group, lchown(path, uid_t.max, group) != 0 { throw UVError(code: -errno) }
             try check(uv_listen(self.raw, Self.backlog, onConnection))
         }
     }

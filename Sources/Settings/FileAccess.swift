@@ -117,16 +117,6 @@ package enum FileAccess {
         guard unlink(path) == 0 || errno == ENOENT else { throw self.error(path, "cannot be removed") }
     }
 
-    /// Removes a unix socket that nobody listens on any more; another kind of file stays and is an error.
-    package static func removeSocket(_ path: String) throws(SettingsError) {
-        var status = stat()
-        guard lstat(path, &status) == 0 else { return }
-        guard status.st_mode & S_IFMT == S_IFSOCK else {
-            throw SettingsError(path, "is in the way: it is no socket")
-        }
-        try self.remove(path)
-    }
-
     /// Makes a directory for its owner only, and those above it. One that is there stays as it is.
     package static func makeDirectory(_ path: String) throws(SettingsError) {
         guard mkdir(path, 0o700) != 0 else { return }
@@ -141,9 +131,23 @@ package enum FileAccess {
         }
     }
 
-    /// Makes a directory for its owner and a group. One that is there stays as it is.
+    /// Makes sure that nobody but this process's user and root puts files into a directory.
+    package static func checkOwnDirectory(_ path: String) throws(SettingsError) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw self.error(path, "cannot be used") }
+        guard status.st_uid == geteuid() || status.st_uid == 0, status.st_mode & 0o022 == 0 else {
+            throw SettingsError(
+                path, "others can put files into it: it must belong to the gateway's user, and be writable by it alone")
+        }
+    }
+
+    /// Makes a directory for its owner and a group, and those above it for all. One that is there stays as it is.
     package static func makeDirectory(_ path: String, mode: UInt32, group: UInt32?) throws(SettingsError) {
         guard !self.exists(path) else { return try self.makeDirectory(path) }
+        // Whoever is to come to it has to come through those above it.
+        if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+            try self.makeDirectory(String(path[..<slash]), mode: 0o755, group: nil)
+        }
         try self.makeDirectory(path)
         if let group, chown(path, uid_t.max, group) != 0 {
             let error = self.error(

@@ -84,6 +84,9 @@ package struct GatewaySettings: Sendable {
     package let metrics: MetricsSettings?
     package let control: ControlSettings?
 
+    /// Public port and unix socket, or one of them.
+    package var listenersPerName: Int { self.exposeSockets != nil && self.exposePorts != .none ? 2 : 1 }
+
     /// Finds everything that is wrong, not only the first of it.
     package init(_ options: GatewayOptions) throws(SettingsErrors) {
         let problems = Problems()

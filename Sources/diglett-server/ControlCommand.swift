@@ -40,7 +40,7 @@ struct ControlCommand: ParsableCommand {
                 for error in error.all { Complaint.write("\(error)") }
                 throw ExitCode(GatewayError.Kind.configuration.rawValue)
             }
-            let path = places.first { ControlClient.isAnswered($0) } ?? places[0]
+            let path = places.first { ControlClient.isThere($0) } ?? places[0]
             do { try body(ControlClient(path: path)) } catch let error as ControlError {
                 switch error {
                 case .refused(let reason):

@@ -12,7 +12,7 @@ import threading
 import backends
 from administration import AgentsFile, run
 from backends import Listener
-from harness import EndToEndTest, program_path, wait_until
+from harness import EndToEndTest, allow_descriptors, fast, program_path, wait_until
 from hooks import configure
 from realservers import is_closed
 from visitors import get
@@ -123,6 +123,33 @@ class Seeing(CtlTest):
                 watch.wait()
                 watch.stdout.close()
 
+    def test_many_streams(self):
+        """More than what may wait for one who watches."""
+        count = 300 if fast() else 3_000
+        allow_descriptors(2 * count + 200)
+        self.gateway = self.stage.gateway()
+        tunnels = [self.stage.expose(self.backend, name=f"n{number}", gateway=self.gateway) for number in range(20)]
+        visitors = [tunnels[number % len(tunnels)].connect() for number in range(count)]
+        wait_until(lambda: len(self.report("streams")) == count, f"{count} streams", 30)
+        self.assertEqual(len(self.ctl("streams").splitlines()), count + 1)
+        watch = subprocess.Popen(
+            [program_path("diglett-server"), "--state-dir", self.gateway.state, "ctl", "streams", "--watch"],
+            env=self.stage.environment(), stdout=subprocess.PIPE, text=True)
+        guard = threading.Timer(30, watch.kill)
+        guard.start()
+        try:
+            for _ in range(count):
+                self.assertEqual(watch.stdout.readline()[0], "=")
+            for visitor in visitors:
+                visitor.close()
+            for _ in range(count):
+                self.assertEqual(watch.stdout.readline()[0], "-")
+        finally:
+            guard.cancel()
+            watch.kill()
+            watch.wait()
+            watch.stdout.close()
+
     def test_no_gateway(self):
         self.start()
         self.gateway.kill()
@@ -180,6 +207,17 @@ class Steering(CtlTest):
         # It ends by itself, and the agent is back.
         self.gateway.wait_registered("example", since=seen, timeout=30)
         self.assertEqual(self.ctl("bans"), "nobody is banned\n")
+
+    def test_bad_times(self):
+        self.start()
+        for seconds in (-1, 0, 1 << 62, (1 << 63) - 1, 36_500 * 86_400 + 1, 1 << 64, 1.5):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(str(self.gateway.state / "control.sock"))
+                request = {"version": 1, "command": "ban", "target": "203.0.113.1", "seconds": seconds}
+                connection.sendall(json.dumps(request).encode() + b"\n")
+                self.assertIn(b'"ok":false', connection.recv(4096), seconds)
+        self.assertEqual(self.report("bans"), [])
 
     def test_bad_networks(self):
         self.start()

@@ -1,12 +1,14 @@
 """A unix socket for each name: how a proxy reaches names that nobody else on the machine may reach."""
 
 import grp
+import json
 import os
 import signal
 import socket
 import stat
 import subprocess
 
+from administration import run
 from backends import Listener, answering, read_all
 from harness import EndToEndTest, wait_until
 from hooks import Hook, configure, registrar
@@ -122,6 +124,36 @@ class Sockets(EndToEndTest):
         self.assertEqual(second.wait_exit(), 73)
         self.assertIn(f"{self.directory}: another gateway has its sockets here", second.output)
 
+    def test_sockets_of_others_stay(self):
+        """One that is alive is somebody's, whatever its name is."""
+        self.directory.mkdir()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(self.path))
+            other.listen()
+            gateway = self.stage.gateway(*self.options, ready=False)
+            self.assertEqual(gateway.wait_exit(), 73)
+            self.assertIn(f"{self.path}: is in the way", gateway.output)
+            self.assertTrue(self.path.exists())
+        # Its owner is dead now.
+        self.stage.expose(self.backend, gateway=self.stage.gateway(*self.options))
+        self.assertEqual(self.page(), b"here")
+
+    def test_directory_that_others_write_to(self):
+        self.directory.mkdir()
+        self.directory.chmod(0o770)
+        gateway = self.stage.gateway(*self.options, ready=False)
+        self.assertEqual(gateway.wait_exit(), 73)
+        self.assertIn(f"{self.directory}: others can put files into it", gateway.output)
+
+    def test_missing_parents(self):
+        """Whoever may use the sockets can come to them."""
+        directory = self.stage.directory / "a" / "b" / "names"
+        gateway = self.stage.gateway("--expose-sockets", directory, "--expose-sockets-group", group())
+        self.stage.expose(self.backend, gateway=gateway)
+        for parent in (directory.parent, directory.parent.parent):
+            self.assertEqual(stat.S_IMODE(parent.stat().st_mode), 0o755)
+        self.assertEqual(stat.S_IMODE(directory.stat().st_mode), 0o750)
+
     def test_file_in_the_way(self):
         self.directory.mkdir()
         self.path.write_text("mine")
@@ -143,7 +175,15 @@ class Sockets(EndToEndTest):
     def test_many_visitors(self):
         self.stage.expose(self.backend, gateway=self.stage.gateway(*self.options))
         # More from one place than an address may have at once.
+        gateway = self.stage.programs[0]
         self.assertEqual(at_once(300, lambda _: self.page()), [b"here"] * 300)
+
+        def visitors():
+            return json.loads(run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "status",
+                                  "--output", "json").stdout)["visitors"]
+
+        # Each has given its place back.
+        wait_until(lambda: visitors() == 0, "no visitor to be left")
 
     def test_agent_moves_with_visitors_waiting(self):
         """A killed agent's successor serves them by the same path."""
