@@ -37,7 +37,7 @@ package final class AgentProgram {
     private let ready: ReadyActions
     private var control: AgentControl?
     private let manager: ServiceManager
-    private let ask: Question?
+    private let keys: GatewayKeys
     private let version: LinkProtocol
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
@@ -57,8 +57,6 @@ package final class AgentProgram {
     private var suspended = EventLoop.suspendedMilliseconds
     private var streamLog: StreamLog
     private var ending = Ending.running
-    /// A key that the person at the terminal has just confirmed.
-    private var confirmedPin: String?
     private var keyRefusal: String?
     /// Why the program ended.
     package private(set) var exit = ExitReason.stopped
@@ -74,10 +72,10 @@ package final class AgentProgram {
         self.settings = settings
         self.logger = logger
         self.manager = manager ?? .absent(loop: loop, logger: logger)
-        self.ask = ask
         self.printer = EventPrinter(format: settings.output)
         self.ready = ReadyActions(loop: loop, settings: settings, logger: logger)
         self.state = try StateDirectory(path: settings.stateDirectory)
+        self.keys = GatewayKeys(settings: settings, state: self.state, logger: logger, ask: ask)
         let credentials = try AgentCredentials(settings: settings, state: self.state)
         self.version = credentials.version
         self.login = credentials.login
@@ -355,47 +353,14 @@ extension AgentProgram: GatewaySessionOwner {
             return .proceed(self.login)
         }
         guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
-        if let refusal = self.judge(pin, peer, gateway, session) {
+        let isLoopback = session.connection.peerAddress?.isLoopback ?? false
+        if let refusal = self.keys.refusal(of: pin, isTrustedBySystem: peer.isTrustedBySystem, isLoopback: isLoopback) {
             self.keyRefusal = refusal
             return .refuse(SecurityError(refusal))
         }
         self.logger.debug("connected to \(gateway), \(pin)", metadata: self.about([:]))
         self.printer.print(.connected(gateway: gateway, pin: pin))
         return .proceed(self.login)
-    }
-
-    /// Why the gateway's key is not taken, if so.
-    private func judge(_ pin: String, _ peer: ChannelPeer, _ gateway: String, _ session: GatewaySession) -> String? {
-        // The file is looked at only if it matters: a broken one is no reason to refuse a pinned key.
-        let isSettled = !self.settings.pins.isEmpty || peer.isTrustedBySystem || self.confirmedPin == pin
-        do throws(SettingsError) {
-            let path = self.state.file("known_gateways")
-            var known: KnownGateways?
-            if !isSettled { known = try KnownGateways(path: path) }
-            let entry = known?.pin(of: gateway)
-            let verdict = GatewayTrust.judge(
-                gateway: gateway, pins: self.settings.pins, shown: pin, isTrustedBySystem: peer.isTrustedBySystem,
-                known: entry?.pin ?? self.confirmedPin, knownAt: "\(path):\(entry?.line ?? 0)",
-                isLoopback: session.connection.peerAddress?.isLoopback ?? false, hasTerminal: self.ask != nil)
-            switch verdict {
-            case .accept: return nil
-            case .refuse(let text): return text
-            case .ask:
-                let text =
-                    "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
-                    + "Is that the pin that the gateway prints at its start?"
-                guard self.ask?(text) ?? false else { return "the key \(pin) of \(gateway) was not confirmed" }
-                // The gateway may have lost patience meanwhile; the next link will not ask.
-                self.confirmedPin = pin
-            case .acceptAndRemember: break
-            }
-            do throws(SettingsError) { try known?.remember(gateway, pin: pin) } catch {
-                self.logger.warning("the key of \(gateway) cannot be remembered: \(error)", metadata: self.about([:]))
-            }
-            return nil
-        } catch {
-            return error.description
-        }
     }
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {
