@@ -351,6 +351,8 @@ final class AgentSession {
                 identity: grant.identity, peer: self.peer, name: exposure.name,
                 port: exposure.address?.port ?? 0)
             let number = exposure.number
+            // What was asked before the change may be answered as things were.
+            self.rechecks.removeValue(forKey: number)?.cancel()
             var hasAnswer = false
             let question = self.gateway.authorize(request) { [weak self, weak exposure] verdict in
                 hasAnswer = true
