@@ -302,8 +302,13 @@ package final class GatewayServer {
 
     // MARK: - What the operator asks for
 
-    /// Reads anew who has which rights.
-    func reload() { self.manager.reloading { self.authenticator.reload() } }
+    /// Reads anew who has which rights, and has the registrars look after their names.
+    func reload() {
+        self.manager.reloading {
+            self.authenticator.reload()
+            self.exposures.reconcile()
+        }
+    }
 
     /// False when there are as many bans as there may be.
     func ban(_ network: Network, until: UInt64?) -> Bool { self.bans.add(network, until: until) }

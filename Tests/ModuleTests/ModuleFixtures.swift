@@ -40,10 +40,10 @@ final class Bench {
     }
 
     /// Runs an action to its end.
-    func wait(
-        _ start: (@escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?
-    ) throws -> Result<Void, RegistrarError> {
-        var result: Result<Void, RegistrarError>?
+    func wait<Answer>(
+        _ start: (@escaping (Result<Answer, RegistrarError>) -> Void) -> (any Cancellable)?
+    ) throws -> Result<Answer, RegistrarError> {
+        var result: Result<Answer, RegistrarError>?
         let operation = start { result = $0 }
         #expect(self.loop.run { result != nil })
         _ = operation

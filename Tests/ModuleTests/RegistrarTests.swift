@@ -31,7 +31,7 @@ struct RegistrarTests {
         try bench.wait { registrar.withdraw(seventh, completion: $0) }.get()
         #expect(!bench.text("map").contains("app-7."))
         #expect(bench.text("map").split(separator: "\n").count == 19)
-        try bench.wait { registrar.reset(completion: $0) }.get()
+        #expect(try bench.wait { registrar.reset(keeping: [], completion: $0) }.get().isEmpty)
         #expect(bench.text("map") == "")
     }
 
@@ -75,7 +75,7 @@ struct RegistrarTests {
         else { return _ = Issue.record("no traefik") }
         let registrar = try TraefikRegistrar(loop: bench.loop, settings: settings, logger: quiet)
         defer { registrar.close() }
-        try bench.wait { registrar.reset(completion: $0) }.get()
+        #expect(try bench.wait { registrar.reset(keeping: [], completion: $0) }.get().isEmpty)
         #expect(!FileAccess.exists(old) && FileAccess.exists(foreign))
         let one = try exposure("one", port: 4711)
         try bench.wait { registrar.publish(one, completion: $0) }.get()
@@ -88,6 +88,68 @@ struct RegistrarTests {
         try bench.wait { registrar.withdraw(one, completion: $0) }.get()
         try bench.wait { registrar.withdraw(one, completion: $0) }.get()
         #expect(bench.text("diglett-one.yml") == "")
+    }
+
+    @Test(
+        "two registrars cannot have one target",
+        arguments: [
+            ("kind = \"caddy\"\ndomain = \"a.test\"", "kind = \"caddy\"\ndomain = \"b.test\"\nserver = \"srv1\"", 6),
+            (
+                "kind = \"caddy\"\ndomain = \"a.test\"",
+                "kind = \"caddy\"\ndomain = \"b.test\"\nadmin = \"http://127.0.0.1:2019\"", 8
+            ),
+            (
+                "kind = \"traefik\"\ndomain = \"a.test\"\ndirectory = \"/x/y\"",
+                "kind = \"traefik\"\ndomain = \"b.test\"\ndirectory = \"/x//./y/\"", 9
+            ),
+            (
+                "kind = \"nginx\"\ndomain = \"a.test\"\nfile = \"/x\"\nreload = [\"/bin/true\"]",
+                "kind = \"haproxy\"\ndomain = \"b.test\"\nfile = \"/x\"\nreload = [\"/bin/true\"]", 10
+            ),
+        ])
+    func targets(first: String, second: String, line: Int) throws {
+        let bench = try Bench()
+        defer { bench.close() }
+        do {
+            _ = try bench.settings("\(first)\n\n[[registrar]]\n\(second)")
+            Issue.record("accepted")
+        } catch let error as SettingsErrors {
+            #expect(error.all.count == 1)
+            #expect("\(error)".contains("server.toml:\(line): the registrar at "), "\(error)")
+        }
+        let other = second.replacing("/x", with: "/z").replacing(":2019", with: ":2020")
+            .replacing("server = \"srv1\"", with: "admin = \"http://localhost:2020\"")
+        _ = try bench.settings("\(first)\n\n[[registrar]]\n\(other)")
+    }
+
+    @Test("a late reset keeps what is wanted")
+    func lateReset() throws {
+        let bench = try Bench()
+        defer { bench.close() }
+        let program = try bench.program("true")
+        guard
+            case .traefik(let traefik) = try bench.settings(
+                "kind = \"traefik\"\ndomain = \"gw.test\"\ndirectory = \"\(bench.directory)\""),
+            case .mapFile(let map) = try bench.settings(
+                "kind = \"nginx\"\ndomain = \"gw.test\"\nfile = \"\(bench.directory)/map\"\nreload = [\"\(program)\"]")
+        else { return _ = Issue.record("no registrars") }
+        let old = "\(bench.directory)/diglett-old.yml"
+        try "{}".write(toFile: old, atomically: true, encoding: .utf8)
+        let files = try TraefikRegistrar(loop: bench.loop, settings: traefik, logger: quiet)
+        let lines = MapFileRegistrar(loop: bench.loop, settings: map)
+        let exposures = [try exposure("one", port: 1), try exposure("two", port: 2), try exposure("three", port: 3)]
+        for registrar in [files as any Registrar, lines] {
+            for exposure in exposures { try bench.wait { registrar.publish(exposure, completion: $0) }.get() }
+        }
+        try FileAccess.remove("\(bench.directory)/diglett-two.yml")
+        let keeping = Array(exposures.dropLast())
+        let missing = try bench.wait { files.reset(keeping: keeping, completion: $0) }.get()
+        #expect(missing.map(\.name.text) == ["two"])
+        #expect(!FileAccess.exists(old) && !FileAccess.exists("\(bench.directory)/diglett-three.yml"))
+        #expect(FileAccess.exists("\(bench.directory)/diglett-one.yml"))
+        #expect(try bench.wait { lines.reset(keeping: keeping, completion: $0) }.get().isEmpty)
+        #expect(bench.text("map") == "one.gw.test 127.0.0.1:1;\ntwo.gw.test 127.0.0.1:2;\n")
+        for registrar in [files as any Registrar, lines] { registrar.close() }
     }
 
     @Test("what is wrong with a registrar's table is named with its line")
