@@ -197,10 +197,18 @@ package final class GatewayServer {
         housekeeping.start(after: Self.tickMilliseconds, repeating: Self.tickMilliseconds)
         self.housekeeping = housekeeping
         self.authenticator.onChange { [weak self] in
-            guard let self else { return }
-            for session in self.sessions.values { session.recheckRights(self.authenticator) }
+            self?.recheckRights()
         }
         self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
+    }
+
+    private func recheckRights() {
+        for session in self.sessions.values { session.recheckRights(self.authenticator) }
+        let open = self.sessions.values.filter { $0.connection.isOpen && $0.grant != nil }
+        for sessions in Dictionary(grouping: open, by: { $0.grant?.identity }).values {
+            guard let limits = sessions[0].grant.flatMap({ self.authenticator.limits(of: $0) }) else { continue }
+            AgentSession.enforce(limits, on: sessions)
+        }
     }
 
     // MARK: - What the service manager is told
