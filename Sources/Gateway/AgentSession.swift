@@ -43,7 +43,7 @@ final class AgentSession {
     /// Questions to the authenticator about names.
     private var questions: [UInt16: any Cancellable] = [:]
     /// The same about names that are held already, after a change of rights.
-    private var rechecks: [UInt16: any Cancellable] = [:]
+    var rechecks: [UInt16: any Cancellable] = [:]
     /// Who visits what, by stream: to give the place back, and to say so at the end.
     private var visits: [StreamKey: Visit] = [:]
 
@@ -61,8 +61,18 @@ final class AgentSession {
         if case .up(let grant, _) = self.state { AgentIdentity(id: grant.identity) } else { nil }
     }
 
-    private var limits: AgentLimits {
-        if case .up(let grant, _) = self.state { grant.limits } else { AgentLimits() }
+    /// What its login is good for; nil before it, and after the end.
+    var grant: LoginGrant? {
+        if case .up(let grant, _) = self.state { grant } else { nil }
+    }
+
+    private var limits: AgentLimits { self.grant?.limits ?? AgentLimits() }
+
+    /// From now on these hold instead of those of the login.
+    func setLimits(_ limits: AgentLimits) {
+        guard case .up(let grant, let run) = self.state else { return }
+        self.state = .up(
+            LoginGrant(identity: grant.identity, credential: grant.credential, limits: limits), run: run)
     }
 
     var run: UInt64? {
@@ -226,7 +236,7 @@ final class AgentSession {
         self.answer(exposure, code, text: text)
     }
 
-    private func answer(_ exposure: UInt16, _ code: ErrorCode, port: UInt16 = 0, text: String) {
+    func answer(_ exposure: UInt16, _ code: ErrorCode, port: UInt16 = 0, text: String) {
         self.connection.link.answerRegister(Registered(exposure: exposure, code: code, port: port, text: text))
         self.connection.setNeedsFlush()
     }
@@ -254,7 +264,7 @@ final class AgentSession {
         }
     }
 
-    private func drop(_ exposure: Exposure) {
+    func drop(_ exposure: Exposure) {
         self.exposures.removeAll { $0 === exposure }
         self.probes.forget(exposure)
         self.gateway.exposures.withdraw(exposure, from: self)
@@ -333,42 +343,6 @@ final class AgentSession {
         self.connection.drain(retryAfterSeconds: 1, text: "the gateway stops when the streams are done")
         let exposures = self.exposures
         for exposure in exposures { self.drop(exposure) }
-    }
-
-    /// Asks again whether the agent still has the right to be here and to its names.
-    func recheckRights(_ authenticator: any Authenticator) {
-        guard case .up(let grant, _) = self.state else { return }
-        if let reason = authenticator.revocation(of: grant) {
-            self.gateway.logger.warning(
-                "\(self.label): the login is withdrawn: it \(reason)", metadata: self.about([.code: ErrorCode.revoked]))
-            // At once, whether the agent reads its goodbye or not.
-            let exposures = self.exposures
-            for exposure in exposures { self.drop(exposure) }
-            return self.connection.end(.revoked, text: "the right to be here was withdrawn")
-        }
-        for exposure in self.exposures {
-            let request = NameRequest(
-                identity: grant.identity, peer: self.peer, name: exposure.name,
-                port: exposure.address?.port ?? 0)
-            let number = exposure.number
-            var hasAnswer = false
-            let question = self.gateway.authorize(request) { [weak self, weak exposure] verdict in
-                hasAnswer = true
-                self?.rechecks[number] = nil
-                guard let self, let exposure, self.exposures.contains(where: { $0 === exposure }),
-                    case .refused(let code, let reason) = verdict
-                else { return }
-                // Nobody has said no.
-                guard code != .overloaded else {
-                    return self.warn("'\(exposure.name)' stays as it is: \(reason)", exposure.name, code)
-                }
-                self.warn("the right to '\(exposure.name)' is gone: \(reason)", exposure.name, .revoked)
-                self.answer(number, .revoked, text: "the right to the name was withdrawn")
-                self.drop(exposure)
-                self.connection.abortStreams(of: number, .revoked)
-            }
-            if !hasAnswer { self.rechecks[number] = question }
-        }
     }
 
     /// Looks at the deadlines; the gateway calls it once a second.

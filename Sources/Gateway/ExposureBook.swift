@@ -73,6 +73,11 @@ final class ExposureBook {
         for registrar in self.registrars { registrar.start() }
     }
 
+    /// Has the registrars look after what they have published.
+    func reconcile() {
+        for registrar in self.registrars { registrar.reconcile() }
+    }
+
     /// Names of a former run whose agents are not back yet.
     var waitingNameCount: Int { self.store.heldNameCount }
 

@@ -198,10 +198,18 @@ package final class GatewayServer {
         housekeeping.start(after: Self.tickMilliseconds, repeating: Self.tickMilliseconds)
         self.housekeeping = housekeeping
         self.authenticator.onChange { [weak self] in
-            guard let self else { return }
-            for session in self.sessions.values { session.recheckRights(self.authenticator) }
+            self?.recheckRights()
         }
         self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
+    }
+
+    private func recheckRights() {
+        for session in self.sessions.values { session.recheckRights(self.authenticator) }
+        let open = self.sessions.values.filter { $0.connection.isOpen && $0.grant != nil }
+        for sessions in Dictionary(grouping: open, by: { $0.grant?.identity }).values {
+            guard let limits = sessions[0].grant.flatMap({ self.authenticator.limits(of: $0) }) else { continue }
+            AgentSession.enforce(limits, on: sessions)
+        }
     }
 
     // MARK: - What the service manager is told
@@ -303,8 +311,13 @@ package final class GatewayServer {
 
     // MARK: - What the operator asks for
 
-    /// Reads anew who has which rights.
-    func reload() { self.manager.reloading { self.authenticator.reload() } }
+    /// Reads anew who has which rights, and has the registrars look after their names.
+    func reload() {
+        self.manager.reloading {
+            self.authenticator.reload()
+            self.exposures.reconcile()
+        }
+    }
 
     /// False when there are as many bans as there may be.
     func ban(_ network: Network, until: UInt64?) -> Bool { self.bans.add(network, until: until) }

@@ -1,9 +1,9 @@
 internal import Control
 internal import Journal
-internal import Logging
+package import Logging
 internal import Metrics
-internal import Modules
-internal import Reactor
+package import Modules
+package import Reactor
 internal import Wire
 
 /// Has one registrar do what is wanted, name by name and in order, and tries again what fails.
@@ -16,10 +16,23 @@ internal import Wire
 /// ```
 /// A wish that comes while the other is under way takes its place: a publication is called off at once, a withdrawal
 /// is waited for.
-final class RegistrarDriver {
+///
+/// A reset bears nothing beside it: it waits until nothing is under way, and what is wanted meanwhile is held until it
+/// is over. One that fails is tried again, as what a former run has left behind may lead to somebody else's port.
+package final class RegistrarDriver {
     private enum Wish {
-        case publish(PublicExposure, completion: (_ failure: String?) -> Void)
+        /// Without a completion the name was published before: it is tried until it is done.
+        case publish(PublicExposure, completion: ((_ failure: String?) -> Void)?)
         case withdraw(PublicExposure)
+    }
+
+    private enum Phase { case working, resetDue, resetting }
+
+    /// What can fail, and is mended by the same and nothing else.
+    private enum Action: Hashable {
+        case reset
+        case publish(Name)
+        case withdraw(Name)
     }
 
     private final class Job {
@@ -45,6 +58,7 @@ final class RegistrarDriver {
     /// Attempts to publish a name before its agent is told that it cannot be had now; it asks again by itself.
     private static let publishAttempts = 4
     private static let firstPause: UInt64 = 250
+    private static let firstResetPause: UInt64 = 1_000
     private static let mostPause: UInt64 = 30_000
     /// How long the end of the gateway waits for withdrawals.
     private static let lastMilliseconds: UInt64 = 5_000
@@ -54,14 +68,24 @@ final class RegistrarDriver {
     private let logger: Logger
     private(set) var figures = RegistrarFigures()
     private var jobs: [Name: Job] = [:]
-    /// Wishes that came before the registrar was reset.
-    private var early: [Wish]? = []
+    private var phase = Phase.working
+    /// Wishes that came while a reset was due or under way.
+    private var held: [Wish] = []
     private var resetting: (any Cancellable)?
-    private var lastFailure: String?
+    private var resetTimer: LoopTimer?
+    /// In a row.
+    private var failedResets = 0
+    /// Names are let through as soon as the first reset has an answer, whichever.
+    private var hasBegun = false
+    /// What shall be published now.
+    private var wanted: [Name: PublicExposure] = [:]
+    /// What has failed and was not done since, with the order in which it was said.
+    private var failures: [Action: (text: String, order: Int)] = [:]
+    private var failureCount = 0
     private var lastTimer: LoopTimer?
     private var isClosing = false
 
-    init(loop: EventLoop, registrar: any Registrar, logger: Logger) {
+    package init(loop: EventLoop, registrar: any Registrar, logger: Logger) {
         self.loop = loop
         self.registrar = registrar
         self.logger = logger
@@ -69,14 +93,37 @@ final class RegistrarDriver {
 
     var label: String { self.registrar.label }
 
-    /// Whether the last action failed.
-    var isFailing: Bool { self.lastFailure != nil }
+    var isFailing: Bool { !self.failures.isEmpty }
 
-    func start() {
+    /// The latest of what has failed and was not done since.
+    package var failure: String? { self.failures.values.max { $0.order < $1.order }?.text }
+
+    // MARK: - Resets
+
+    package func start() { self.reset() }
+
+    /// Puts right what others have undone, where that can happen, and what a former reset could not do.
+    package func reconcile() {
+        guard self.hasBegun, self.failedResets > 0 || self.registrar.resetPeriod != nil else { return }
+        self.reset()
+    }
+
+    private func reset() {
+        guard self.phase == .working, !self.isClosing else { return }
+        self.resetTimer?.close()
+        self.resetTimer = nil
+        self.phase = .resetDue
+        self.resetIfIdle()
+    }
+
+    private func resetIfIdle() {
+        guard self.phase == .resetDue, self.jobs.values.allSatisfy({ $0.operation == nil }) else { return }
+        self.phase = .resetting
+        let keeping = self.wanted.values.sorted { $0.name.text < $1.name.text }
         var hasAnswer = false
         let operation = DeadlinedOperation(
             loop: self.loop, milliseconds: GatewayServer.moduleDeadline, late: .failure(Self.late),
-            start: { self.registrar.reset(completion: $0) },
+            start: { self.registrar.reset(keeping: keeping, completion: $0) },
             completion: { [weak self] result in
                 hasAnswer = true
                 self?.wasReset(result)
@@ -86,26 +133,64 @@ final class RegistrarDriver {
 
     private static let late = RegistrarError(reason: "did not answer in time")
 
-    private func wasReset(_ result: Result<Void, RegistrarError>) {
+    private func wasReset(_ result: Result<[PublicExposure], RegistrarError>) {
         self.resetting = nil
-        self.note(result, "clean up after a former run")
-        let wishes = self.early ?? []
-        self.early = nil
-        for wish in wishes { self.want(wish) }
+        self.phase = .working
+        self.note(
+            result.map { _ in () }, .reset, self.hasBegun ? "look after its names" : "clean up after a former run")
+        self.hasBegun = true
+        let held = self.held
+        self.held = []
+        self.resumeJobs()
+        switch result {
+        case .success(let missing):
+            self.failedResets = 0
+            self.publishAgain(missing, except: Set(held.map { Self.name(of: $0) }))
+            if let period = self.registrar.resetPeriod { self.resetLater(period) }
+        case .failure:
+            self.resetLater(min(Self.firstResetPause << UInt64(min(self.failedResets, 10)), Self.mostPause))
+            self.failedResets += 1
+        }
+        for wish in held { self.want(wish) }
     }
 
+    private func resetLater(_ pause: UInt64) {
+        let timer = LoopTimer(loop: self.loop) { [weak self] in self?.reset() }
+        timer.start(after: pause)
+        self.resetTimer = timer
+    }
+
+    /// Those that came to their next attempt while a reset was due.
+    private func resumeJobs() {
+        for job in self.jobs.values.filter({ $0.operation == nil && $0.timer == nil }) { self.attempt(job) }
+    }
+
+    private func publishAgain(_ missing: [PublicExposure], except held: Set<Name>) {
+        let lost = missing.filter {
+            self.wanted[$0.name] != nil && self.jobs[$0.name] == nil && !held.contains($0.name)
+        }
+        guard !lost.isEmpty else { return }
+        self.logger.notice(
+            "publishing again by the registrar \(self.registrar.label): \(lost.map(\.name.text).joined(separator: ", "))",
+            metadata: self.about())
+        for exposure in lost { self.begin(.publish(exposure, completion: nil)) }
+    }
+
+    // MARK: - Names
+
     /// `completion` is called once, unless the name is withdrawn before.
-    func publish(_ exposure: PublicExposure, completion: @escaping (_ failure: String?) -> Void) {
+    package func publish(_ exposure: PublicExposure, completion: @escaping (_ failure: String?) -> Void) {
+        self.wanted[exposure.name] = exposure
         self.want(.publish(exposure, completion: completion))
     }
 
-    func withdraw(_ exposure: PublicExposure) { self.want(.withdraw(exposure)) }
+    package func withdraw(_ exposure: PublicExposure) {
+        self.wanted[exposure.name] = nil
+        self.want(.withdraw(exposure))
+    }
 
     private func want(_ wish: Wish) {
-        guard self.early == nil else {
-            self.early?.append(wish)
-            return
-        }
+        guard self.hasBegun, self.phase == .working else { return self.held.append(wish) }
         let name = Self.name(of: wish)
         guard let job = self.jobs[name] else { return self.begin(wish) }
         switch job.wish {
@@ -135,10 +220,11 @@ final class RegistrarDriver {
     }
 
     private func attempt(_ job: Job) {
-        job.attempts += 1
-        job.began = EventLoop.nanoseconds
         job.timer?.close()
         job.timer = nil
+        guard self.phase == .working else { return }
+        job.attempts += 1
+        job.began = EventLoop.nanoseconds
         var hasAnswer = false
         let operation = DeadlinedOperation(
             loop: self.loop, milliseconds: GatewayServer.moduleDeadline, late: .failure(Self.late),
@@ -152,6 +238,7 @@ final class RegistrarDriver {
                 hasAnswer = true
                 job.operation = nil
                 self?.answered(job, result)
+                self?.resetIfIdle()
             })
         if !hasAnswer { job.operation = operation }
     }
@@ -159,7 +246,8 @@ final class RegistrarDriver {
     private func answered(_ job: Job, _ result: Result<Void, RegistrarError>) {
         let name = Self.name(of: job.wish)
         self.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- job.began)
-        self.note(result, "\(Self.verb(job.wish)) '\(name)'", Self.exposure(of: job.wish))
+        self.note(
+            result, Self.action(of: job.wish), "\(Self.verb(job.wish)) '\(name)'", Self.exposure(of: job.wish))
         if let next = job.next {
             self.jobs[name] = nil
             return self.begin(next)
@@ -167,12 +255,14 @@ final class RegistrarDriver {
         switch (job.wish, result) {
         case (.publish(_, let completion), .success):
             self.finish(job)
-            completion(nil)
+            completion?(nil)
         case (.withdraw, .success): self.finish(job)
-        case (.publish(let exposure, let completion), .failure(let error)) where job.attempts >= Self.publishAttempts:
+        case (.publish(let exposure, .some(let completion)), .failure(let error))
+        where job.attempts >= Self.publishAttempts:
             self.logger.warning(
                 "'\(name)' cannot be published by the registrar \(self.registrar.label) now: \(error.reason)",
                 metadata: self.about(exposure))
+            self.wanted[name] = nil
             self.finish(job)
             completion(error.reason)
             // Half of it may have been done.
@@ -192,43 +282,83 @@ final class RegistrarDriver {
         }
     }
 
+    private static func action(of wish: Wish) -> Action {
+        switch wish {
+        case .publish(let exposure, _): .publish(exposure.name)
+        case .withdraw(let exposure): .withdraw(exposure.name)
+        }
+    }
+
     private func finish(_ job: Job) {
         self.jobs[Self.name(of: job.wish)] = nil
         self.closeIfDone()
     }
 
+    // MARK: - What fails
+
     /// Says when it begins to fail and when it works again.
-    private func note(_ result: Result<Void, RegistrarError>, _ what: String, _ exposure: PublicExposure? = nil) {
+    private func note(
+        _ result: Result<Void, RegistrarError>, _ action: Action, _ what: String, _ exposure: PublicExposure? = nil
+    ) {
         switch result {
         case .success:
-            if self.lastFailure != nil {
+            let wasFailing = self.isFailing
+            self.failures[action] = nil
+            switch action {
+            case .publish(let name):
+                self.failures[.withdraw(name)] = nil
+                self.forgetUnwanted()
+            case .reset: self.forgetUnwanted()
+            // That a name can be taken back does not tell whether one can be published.
+            case .withdraw: break
+            }
+            if wasFailing, !self.isFailing {
                 self.logger.notice("the registrar \(self.registrar.label) works again", metadata: self.about())
             }
-            self.lastFailure = nil
         case .failure(let error):
             self.figures.failures.add()
+            self.forgetUnwanted(but: action)
             let text = "the registrar \(self.registrar.label) cannot \(what): \(error.reason)"
             // What fails again and again in the same way is said once.
-            let level = text == self.lastFailure ? Logger.Level.debug : .error
+            let level = text == self.failures[action]?.text ? Logger.Level.debug : .error
             self.logger.log(level: level, "\(text)", metadata: self.about(exposure))
-            self.lastFailure = text
+            self.failureCount += 1
+            self.failures[action] = (text, self.failureCount)
         }
     }
 
+    /// Forgets failures to publish what nobody wants published any more; the latest is kept until a newer attempt.
+    private func forgetUnwanted(but latest: Action? = nil) {
+        for case .publish(let name) in self.failures.keys where self.wanted[name] == nil {
+            if .publish(name) != latest { self.failures[.publish(name)] = nil }
+        }
+    }
+
+    /// Of wishes.
+    package var pendingCount: Int { self.jobs.count + self.held.count }
+
     var report: GatewayReport.Registrar {
-        GatewayReport.Registrar(
-            name: self.registrar.label, failure: self.lastFailure, pending: self.jobs.count + (self.early?.count ?? 0))
+        GatewayReport.Registrar(name: self.registrar.label, failure: self.failure, pending: self.pendingCount)
     }
 
     // MARK: - The end
 
     /// Closes the registrar when the last withdrawal is done, or after a while.
-    func close() {
+    package func close() {
         guard !self.isClosing else { return }
         self.isClosing = true
+        self.resetTimer?.close()
+        self.resetTimer = nil
         self.resetting?.cancel()
         self.resetting = nil
-        self.early = nil
+        self.phase = .working
+        let held = self.held
+        self.held = []
+        // Before the first reset has ended nothing was published that could be taken back.
+        if self.hasBegun {
+            self.resumeJobs()
+            for wish in held { self.want(wish) }
+        }
         let timer = LoopTimer(loop: self.loop) { [weak self] in
             guard let self else { return }
             self.logger.error(

@@ -93,12 +93,15 @@ package protocol Authenticator: AnyObject {
     func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> (any Cancellable)?
 
     /// Called by the gateway once, with what is to be called when rights may have changed: the gateway then asks
-    /// `revocation` for every link, and `authorize` again for every name that is held.
+    /// `revocation` and `limits` for every link, and `authorize` again for every name that is held.
     func onChange(_ rightsChanged: @escaping () -> Void)
 
     /// Why a login does not hold any more, for the log; nil when it does, as far as this can be told without asking
     /// anybody.
     func revocation(of grant: LoginGrant) -> String?
+
+    /// The limits that hold now for whoever logged in so; nil for those of the login.
+    func limits(of grant: LoginGrant) -> AgentLimits?
 
     /// What `reload` would change, a line each; nil when only asking again can tell.
     func pendingChanges() throws(SettingsErrors) -> [String]?
@@ -111,5 +114,7 @@ package protocol Authenticator: AnyObject {
 }
 
 extension Authenticator {
+    package func limits(of grant: LoginGrant) -> AgentLimits? { nil }
+
     package func pendingChanges() throws(SettingsErrors) -> [String]? { nil }
 }

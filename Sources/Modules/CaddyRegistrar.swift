@@ -12,6 +12,8 @@ package final class CaddyRegistrar: Registrar {
     private static let timeout: UInt64 = 4_000
     /// Of Caddy's list of routes.
     private static let mostAnswer = 4 << 20
+    /// A reload of Caddy's own configuration, and a start without `--resume`, drop all that the admin API has added.
+    package let resetPeriod: UInt64? = 30_000
 
     private let client: HTTPClient
     private let settings: CaddySettings
@@ -51,8 +53,34 @@ package final class CaddyRegistrar: Registrar {
     /// Some route of Caddy's configuration, as far as it matters here.
     private struct Found: Decodable {
         let id: String?
+        let hosts: [String]
+        let dials: [String]
 
-        private enum CodingKeys: String, CodingKey { case id = "@id" }
+        private struct Match: Decodable { let host: [String]? }
+        private struct Handler: Decodable {
+            struct Upstream: Decodable { let dial: String? }
+            let upstreams: [Upstream]?
+        }
+
+        private enum CodingKeys: String, CodingKey {
+            case id = "@id"
+            case match, handle
+        }
+
+        /// Others' routes may have any form.
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.container(keyedBy: CodingKeys.self)
+            self.id = try? container.decode(String.self, forKey: .id)
+            let matches = (try? container.decode([Match].self, forKey: .match)) ?? []
+            self.hosts = matches.flatMap { $0.host ?? [] }
+            let handlers = (try? container.decode([Handler].self, forKey: .handle)) ?? []
+            self.dials = handlers.flatMap { $0.upstreams ?? [] }.compactMap(\.dial)
+        }
+
+        func leads(like route: Route) -> Bool {
+            self.hosts == route.match.flatMap(\.host)
+                && self.dials == route.handle.flatMap { $0.upstreams.map(\.dial) }
+        }
     }
 
     /// One action as requests that follow each other.
@@ -93,17 +121,37 @@ package final class CaddyRegistrar: Registrar {
 
     private var routesPath: String { "/config/apps/http/servers/\(self.settings.server)/routes" }
 
-    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
-        self.begin(
-            Request(method: .get, path: self.routesPath) { [unowned self] response in
-                guard response.status == 200 else {
-                    return .failed(
-                        Self.text(response, "Caddy has no server '\(self.settings.server)'; name one of its servers"))
-                }
-                let routes = try? JSONDecoder().decode([Found]?.self, from: Data(response.body))
-                return self.delete((routes ?? nil ?? []).compactMap(\.id).filter { $0.hasPrefix(Self.prefix) })
-            }, completion)
+    package func reset(
+        keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        var missing: [PublicExposure] = []
+        let list = Request(method: .get, path: self.routesPath) { [unowned self] response in
+            guard response.status == 200 else {
+                return .failed(
+                    Self.text(response, "Caddy has no server '\(self.settings.server)'; name one of its servers"))
+            }
+            // A server without routes answers null.
+            guard let routes = try? JSONDecoder().decode([Found]?.self, from: Data(response.body)) ?? [] else {
+                return .failed(Self.text(response, "that is no list of routes"))
+            }
+            missing = self.missing(keeping, routes)
+            let ids = Set(keeping.map { Self.id(of: $0.name) })
+            return self.delete(routes.compactMap(\.id).filter { $0.hasPrefix(Self.prefix) && !ids.contains($0) })
+        }
+        return self.begin(list) { result in completion(result.map { missing }) }
     }
+
+    /// Those of `exposures` that are not among `routes`, or lead elsewhere.
+    private func missing(_ exposures: [PublicExposure], _ routes: [Found]) -> [PublicExposure] {
+        let own = Dictionary(routes.compactMap { route in route.id.map { ($0, route) } }) { $1 }
+        return exposures.filter { exposure in
+            // One that can have no route is said at its publication.
+            guard let route = try? self.route(of: exposure) else { return false }
+            return !(own[route.id]?.leads(like: route) ?? false)
+        }
+    }
+
+    private static func id(of name: Name) -> String { self.prefix + name.text }
 
     private func delete(_ ids: [String]) -> Next {
         guard let id = ids.first else { return .done }
@@ -113,29 +161,30 @@ package final class CaddyRegistrar: Registrar {
             })
     }
 
-    package func publish(
-        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
-    ) -> (any Cancellable)? {
-        let dial: String
-        do throws(RegistrarError) {
+    private func route(of exposure: PublicExposure) throws(RegistrarError) -> Route {
+        let dial =
             switch try self.settings.route.upstream(exposure) {
-            case .tcp(let hostPort): dial = hostPort.description
-            case .unix(let path): dial = "unix/\(path)"
+            case .tcp(let hostPort): hostPort.description
+            case .unix(let path): "unix/\(path)"
             }
-        } catch {
-            completion(.failure(error))
-            return nil
-        }
-        let route = Route(
-            id: Self.prefix + exposure.name.text,
-            match: [Route.Match(host: [self.settings.route.host(of: exposure.name)])],
+        return Route(
+            id: Self.id(of: exposure.name), match: [Route.Match(host: [self.settings.route.host(of: exposure.name)])],
             handle: [
                 Route.Handler(
-                    handler: "reverse_proxy",
-                    upstreams: [Route.Handler.Upstream(dial: dial)],
+                    handler: "reverse_proxy", upstreams: [Route.Handler.Upstream(dial: dial)],
                     transport: self.settings.scheme == .h2c
                         ? Route.Handler.Transport(protocol: "http", versions: ["h2c"]) : nil)
             ], terminal: true)
+    }
+
+    package func publish(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        let route: Route
+        do throws(RegistrarError) { route = try self.route(of: exposure) } catch {
+            completion(.failure(error))
+            return nil
+        }
         let insert = Request(method: .put, path: "\(self.routesPath)/0", body: Self.encode(route)) { [unowned self] in
             if $0.status == 200 { return .done }
             // A server that has no routes yet has no list of them either.
@@ -154,7 +203,7 @@ package final class CaddyRegistrar: Registrar {
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
         self.begin(
-            Request(method: .delete, path: "/id/\(Self.prefix)\(exposure.name)") {
+            Request(method: .delete, path: "/id/\(Self.id(of: exposure.name))") {
                 Self.isGone($0) ? .done : .failed(Self.text($0))
             }, completion)
     }

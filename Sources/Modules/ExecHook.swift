@@ -14,6 +14,8 @@ package final class ExecHook: HookTransport {
     private let settings: ExecSettings
     private var running = 0
     private var waiting: [Question] = []
+    /// Those that made way for others, until they are told at the end of the turn.
+    private var evicted: [Question] = []
 
     package init(loop: EventLoop, settings: ExecSettings) {
         self.loop = loop
@@ -49,11 +51,17 @@ package final class ExecHook: HookTransport {
         if self.running < Self.mostRunning {
             self.start(question)
         } else {
-            // The eldest has waited longest already; its asker is told at its own deadline.
-            if self.waiting.count >= Self.mostWaiting { self.waiting.removeFirst() }
+            if self.waiting.count >= Self.mostWaiting { self.makeRoom() }
             self.waiting.append(question)
         }
         return question
+    }
+
+    /// The eldest has waited longest already, and a login makes way before all else: any stranger can ask that.
+    private func makeRoom() {
+        let index = self.waiting.firstIndex { $0.request.action == .authenticate } ?? self.waiting.startIndex
+        if self.evicted.isEmpty { self.loop.atTurnEnd(self) }
+        self.evicted.append(self.waiting.remove(at: index))
     }
 
     private func start(_ question: Question) {
@@ -99,5 +107,20 @@ package final class ExecHook: HookTransport {
         self.start(self.waiting.removeFirst())
     }
 
-    package func close() { self.waiting = [] }
+    package func close() {
+        self.waiting = []
+        self.evicted = []
+    }
+}
+
+extension ExecHook: TurnEndHandler {
+    package func turnDidEnd() {
+        let evicted = self.evicted
+        self.evicted = []
+        for question in evicted {
+            let completion = question.completion
+            question.completion = nil
+            completion?(.failure(HookFailure("too many questions wait")))
+        }
+    }
 }

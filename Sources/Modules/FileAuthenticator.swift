@@ -115,11 +115,11 @@ package final class FileAuthenticator: Authenticator {
             if let reason = self.refusal(found.agent) {
                 completion(.refused(.loginRefused, reason: "agent '\(found.agent.name)': \(reason)"))
             } else {
-                let limits = AgentLimits(
-                    links: found.agent.mostLinks, names: found.agent.mostNames, streams: found.agent.mostStreams)
                 completion(
                     .granted(
-                        LoginGrant(identity: found.agent.name, credential: found.credential, limits: limits)))
+                        LoginGrant(
+                            identity: found.agent.name, credential: found.credential,
+                            limits: Self.limits(found.agent))))
             }
         case .failure(let reason): completion(.refused(.loginRefused, reason: reason.text))
         }
@@ -185,6 +185,14 @@ package final class FileAuthenticator: Authenticator {
         if let hash = agent.tokenHash { credentials.append("token:\(Self.short(hash))") }
         if let hash = agent.version1TokenHash { credentials.append("v1-token:\(Self.short(hash))") }
         return credentials.contains(grant.credential) ? nil : "was known by a token or key that is gone"
+    }
+
+    private static func limits(_ agent: AgentEntry) -> AgentLimits {
+        AgentLimits(links: agent.mostLinks, names: agent.mostNames, streams: agent.mostStreams)
+    }
+
+    package func limits(of grant: LoginGrant) -> AgentLimits? {
+        self.hasLoaded ? self.agents[grant.identity].map(Self.limits) : nil
     }
 
     // MARK: - Names

@@ -31,17 +31,25 @@ package final class HookAuthenticator: Authenticator {
 
     private final class Waiter: Cancellable {
         var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
+        /// Called when it is cancelled.
+        var left: (() -> Void)?
+
         init(_ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void) { self.completion = completion }
-        func cancel() { self.completion = nil }
+
+        func cancel() {
+            guard self.completion != nil else { return }
+            self.completion = nil
+            self.left?()
+        }
     }
 
-    /// Joins a flight of the same question, or begins one. It goes on when nobody waits any more: its deadline is its
-    /// own, and the answer may serve the next.
+    /// Joins a flight of the same question, or begins one. It is called off when nobody waits for it any more.
     private func ask(
         _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
     ) -> Waiter {
         let key = SHA256.hash(request.line())
         let waiter = Waiter(completion)
+        waiter.left = { [weak self] in self?.waiterLeft(key) }
         if let flight = self.flights[key] {
             flight.waiting.append(waiter)
             return waiter
@@ -51,9 +59,19 @@ package final class HookAuthenticator: Authenticator {
         self.flights[key] = flight
         flight.operation = self.hook.ask(request) { [weak self] result in
             self?.flights[key] = nil
-            for waiter in flight.waiting { waiter.completion?(result) }
+            for waiter in flight.waiting {
+                let completion = waiter.completion
+                waiter.completion = nil
+                completion?(result)
+            }
         }
         return waiter
+    }
+
+    private func waiterLeft(_ key: [UInt8]) {
+        guard let flight = self.flights[key], flight.waiting.allSatisfy({ $0.completion == nil }) else { return }
+        self.flights[key] = nil
+        flight.operation?.cancel()
     }
 
     package func authenticate(

@@ -8,8 +8,11 @@ package final class HookRegistrar: Registrar {
 
     package init(hook: any HookTransport) { self.hook = hook }
 
-    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
-        self.tell(.reset, completion)
+    /// To a hook it means all, so whatever is to be kept is published again.
+    package func reset(
+        keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        self.tell(.reset) { result in completion(result.map { keeping }) }
     }
 
     package func publish(

@@ -29,10 +29,13 @@ package final class MapFileRegistrar: Registrar {
         func cancel() { self.completion = nil }
     }
 
-    /// An empty file: of a former run nothing is left, as each has its own listeners.
-    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
-        self.lines = [:]
-        return self.apply(completion)
+    /// The file is written as a whole, so nothing of a former run is left in it.
+    package func reset(
+        keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        let hosts = Set(keeping.map { self.settings.route.host(of: $0.name) })
+        self.lines = self.lines.filter { hosts.contains($0.key) }
+        return self.apply { result in completion(result.map { [] }) }
     }
 
     package func publish(

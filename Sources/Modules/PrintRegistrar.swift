@@ -12,8 +12,10 @@ package final class PrintRegistrar: Registrar {
     package let label = "print"
 
     /// A log cannot be taken back.
-    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
-        completion(.success(()))
+    package func reset(
+        keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        completion(.success([]))
         return nil
     }
 

@@ -31,14 +31,26 @@ package struct RegistrarError: Error, Equatable {
 ///
 /// Work is done on the loop or handed elsewhere; `completion` is called on the loop exactly once, at once or later.
 /// The gateway gives each action ten seconds, then cancels it and counts it as failed. What failed is tried again, so
-/// every action must bear being repeated; for one name there is never more than one under way.
+/// every action must bear being repeated; for one name there is never more than one under way, and none beside a reset.
 package protocol Registrar: AnyObject {
     /// How logs call it.
     var label: String { get }
 
-    /// The gateway has just started: take back what a former run has left behind. Nil when `completion` was called
-    /// already.
-    func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?
+    /// How often `reset` is asked for again, in milliseconds, where others can undo what was done; nil for never.
+    var resetPeriod: UInt64? { get }
+
+    /// Take back whatever is ours but not in `keeping`. When the gateway has just started nothing is to be kept, and
+    /// what a former run has left behind goes. Later it is asked again when that had failed, after each `resetPeriod`,
+    /// and, with a period, when the operator asks for a reload.
+    ///
+    /// - Parameters:
+    ///   - keeping: what is published, or about to be.
+    ///   - completion: gets those of `keeping` that are not published as they should be; the gateway publishes them
+    ///     again.
+    /// - Returns: nil when `completion` was called already.
+    func reset(
+        keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
+    ) -> (any Cancellable)?
 
     /// Visitors can come from now on. Nil when `completion` was called already.
     func publish(
@@ -52,4 +64,8 @@ package protocol Registrar: AnyObject {
 
     /// The gateway stops: close what is open.
     func close()
+}
+
+extension Registrar {
+    package var resetPeriod: UInt64? { nil }
 }

@@ -43,14 +43,27 @@ package final class TraefikRegistrar: Registrar {
 
     package var label: String { "traefik (\(self.settings.directory ?? self.settings.listen?.description ?? ""))" }
 
-    package func reset(completion: @escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)? {
+    package func reset(
+        keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        let names = Set(keeping.map(\.name.text))
+        self.routes = self.routes.filter { names.contains($0.key) }
+        var files: Set<String> = []
+        let result = self.result { directory throws(SettingsError) in
+            files = Set(try FileAccess.list(directory))
+            let kept = Set(keeping.map { Self.file(of: $0.name) })
+            for file in files
+            where file.hasPrefix(Self.prefix) && !kept.contains(file)
+                && (file.hasSuffix(Self.suffix) || file.hasSuffix("\(Self.suffix).new"))
+            {
+                try FileAccess.remove("\(directory)/\(file)")
+            }
+        }
         completion(
-            self.result { directory throws(SettingsError) in
-                for file in try FileAccess.list(directory)
-                where file.hasPrefix(Self.prefix)
-                    && (file.hasSuffix(Self.suffix) || file.hasSuffix("\(Self.suffix).new"))
-                {
-                    try FileAccess.remove("\(directory)/\(file)")
+            result.map {
+                keeping.filter { exposure in
+                    self.routes[exposure.name.text] == nil
+                        || self.settings.directory != nil && !files.contains(Self.file(of: exposure.name))
                 }
             })
         return nil
@@ -92,9 +105,9 @@ package final class TraefikRegistrar: Registrar {
     }
 
     /// A name has letters, digits and hyphens only.
-    private static func path(_ directory: String, _ name: Name) -> String {
-        "\(directory)/\(self.prefix)\(name)\(self.suffix)"
-    }
+    private static func file(of name: Name) -> String { "\(self.prefix)\(name)\(self.suffix)" }
+
+    private static func path(_ directory: String, _ name: Name) -> String { "\(directory)/\(self.file(of: name))" }
 
     private func result(_ body: (String) throws(SettingsError) -> Void) -> Result<Void, RegistrarError> {
         guard let directory = self.settings.directory else { return .success(()) }

@@ -329,9 +329,24 @@ private struct Reader {
         var sections: [TOMLFile.Section] = []
         self.problems.attempt { () throws(SettingsError) in sections = try self.section?.sections("registrar") ?? [] }
         var result: [RegistrarSettings] = []
+        // Where each target was named first.
+        var places: [String: String] = [:]
         for section in sections {
             self.problems.attempt { () throws(SettingsError) in
-                if let registrar = try RegistrarSettings(section, paths) { result.append(registrar) }
+                if let registrar = try RegistrarSettings(section, paths) {
+                    result.append(registrar)
+                    for (key, value) in registrar.targets {
+                        // A default stands nowhere.
+                        let place = section.place(of: try section.string(key) == nil ? "kind" : key)
+                        if let first = places["\(key) \(value)"] {
+                            throw SettingsError(
+                                place,
+                                "the registrar at \(first) has this '\(key)' already (\(PeerText.escaped(value))), "
+                                    + "and each would take back what the other publishes")
+                        }
+                        places["\(key) \(value)"] = place
+                    }
+                }
                 try section.finish()
             }
         }

@@ -18,6 +18,25 @@ package enum RegistrarSettings: Equatable, Sendable {
         }
     }
 
+    /// What this one writes to, as key and value. Another that does the same would take back what this one publishes:
+    /// a proxy knows a name's route by the name alone.
+    var targets: [(key: String, value: String)] {
+        switch self {
+        case .traefik(let settings):
+            let listen = settings.listen.map { ("listen", "\($0)") }
+            return [settings.directory.map { ("directory", Self.plain(path: $0)) }, listen].compactMap(\.self)
+        case .caddy(let settings):
+            return [("admin", settings.admin.replacing("//localhost:", with: "//127.0.0.1:", maxReplacements: 1))]
+        case .mapFile(let settings): return [("file", Self.plain(path: settings.file))]
+        case .hook: return []
+        }
+    }
+
+    /// Without what makes no difference.
+    private static func plain(path: String) -> String {
+        (path.hasPrefix("/") ? "/" : "") + path.split(separator: "/").filter { $0 != "." }.joined(separator: "/")
+    }
+
     /// Nil for `print`, which is always there.
     init?(_ section: TOMLFile.Section, _ paths: ExposurePaths) throws(SettingsError) {
         let kind = try section.string("kind") ?? ""

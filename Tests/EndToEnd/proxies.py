@@ -291,7 +291,8 @@ class CaddyProxy(Proxy):
         self.admin_port = getattr(self, "admin_port", None) or free_port()
         super().__init__(stage)
 
-    def start(self):
+    def start(self, *routes):
+        """With these routes before the last."""
         program = require("caddy")
         configuration = self.directory / "caddy.json"
         configuration.write_text(json.dumps({
@@ -303,7 +304,7 @@ class CaddyProxy(Proxy):
                     "listen": [f"127.0.0.1:{self.http_port}", f"127.0.0.1:{self.https_port}"],
                     "tls_connection_policies": [{}],
                     "automatic_https": {"disable": True},
-                    "routes": [self.MISSING],
+                    "routes": [*routes, self.MISSING],
                 }}},
                 "tls": {"certificates": {"load_files": [
                     {"certificate": str(self.authority.certificate), "key": str(self.authority.key)}]}},

@@ -184,6 +184,43 @@ class Tokens(AgentsTest):
 
         wait_until(admitted, "room for a visitor after one has left")
 
+    def test_lowered_limits(self):
+        """What is above a limit that was lowered goes, the newest first; running streams stay."""
+        agents = self.start()
+        token = agents.add("web", "--names", "app-*").token
+        other = agents.add("other", "--names", "other").token
+        agents.set("web", "max-links = 2\nmax-names = 4\nmax-streams = 3")
+        agents.read_now()
+        echo = self.stage.use(Listener(backends.serve_echo))
+        neighbour = self.connect(other, "-n", "other", echo.address)
+        neighbour.wait_registered("other")
+        first = self.connect(token, "-n", f"app-1={echo.address}")
+        port = first.wait_registered("app-1")
+        second = self.connect(token, "-n", f"app-2={echo.address}")
+        second.wait_registered("app-2")
+        visitors = [self.use_visitor(port) for _ in range(2)]
+
+        def check_visitors():
+            for visitor in visitors:
+                visitor.sendall(b"x")
+                self.assertEqual(read_exactly(visitor, 1), b"x")
+
+        check_visitors()
+        text = agents.text()
+        agents.write(text.replace("max-names = 4", "max-names = 1"))
+        self.assertEqual(second.wait_event("missing", name="app-2")["code"], "too-many-names")
+        self.gateway.wait_log("the right to 'app-2' is gone: its agent may have at most 1 names now")
+        agents.write(text.replace("max-links = 2", "max-links = 1").replace("max-streams = 3", "max-streams = 1"))
+        self.assertIn("too-many-links", second.wait_event("lost")["reason"])
+        check_visitors()
+        with self.assertRaises((ConnectionResetError, BrokenPipeError)):
+            one_too_many = self.use_visitor(port)
+            one_too_many.sendall(b"x")
+            one_too_many.recv(1)
+        check_visitors()
+        self.assertEqual(first.events("missing") + first.events("lost"), [])
+        self.assertEqual(neighbour.events("missing") + neighbour.events("lost"), [])
+
     def use_visitor(self, port):
         return self.stage.use(socket.create_connection(("127.0.0.1", port), 10))
 
@@ -570,7 +607,7 @@ class Withdrawal(AgentsTest):
         visitor = self.visit(low)
         since = time.monotonic()
         self.agents.edit(f'ports = ["{low}"]', f'ports = ["{low + 1}"]')
-        self.assertEqual(agent.wait_event("missing", name="app-1")["code"], "revoked")
+        self.assertEqual(agent.wait_event("missing", name="app-1")["code"], "port-not-allowed")
         self.measure(since)
         self.assertTrue(is_closed(low))
         self.check_others_are_unharmed()

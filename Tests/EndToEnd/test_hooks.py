@@ -350,6 +350,34 @@ answer(identity="alice")
         self.assertTrue(self.gateway.running)
 
 
+class NarrowedPorts(HookTest):
+    """SIGHUP asks again about ports, too."""
+
+    BODY = '''
+if request["action"] == "authorize":
+    answer(ports=[open(os.path.dirname(os.path.abspath(__file__)) + "/ports-" + request["name"]).read()])
+answer(identity="alice")
+'''
+
+    def test_port_that_is_not_allowed_any_more(self):
+        hook = Hook(self.stage, self.BODY)
+        files = {name: hook.path.parent / f"ports-{name}" for name in ("one", "two")}
+        ports = {name: free_port() for name in files}
+        for name, file in files.items():
+            file.write_text(str(ports[name]))
+        self.start(authenticator([hook.path]))
+        agent = self.connect("any", "-n", f"one={self.backend}", "-n", f"two={self.backend}")
+        for name, port in ports.items():
+            self.assertEqual(self.check_reachable(agent, name), port)
+        files["one"].write_text(str(free_port()))
+        self.gateway.send_signal(signal.SIGHUP)
+        self.assertEqual(agent.wait_event("missing", name="one")["code"], "port-not-allowed")
+        self.gateway.wait_log(f"the right to 'one' is gone: it may not have the port {ports['one']} any more")
+        self.assertTrue(is_closed(ports["one"]))
+        self.assertEqual(get(f"http://127.0.0.1:{ports['two']}/"), b"judged")
+        self.assertEqual(agent.events("lost"), [])
+
+
 class SecondThoughts(HookTest):
     """SIGHUP asks again about what agents have."""
 

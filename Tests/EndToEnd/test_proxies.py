@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import time
 
@@ -47,11 +48,7 @@ class ProxyTests:
         self.state = self.stage.new_directory("agent-state")
 
     def start_gateway(self, **more):
-        gateway = self.stage.gateway("-c", self.file, ready=False, **more)
-        wait_until(lambda: not gateway.running or "listening for agents" in gateway.output, "the gateway")
-        if not gateway.running and self.proxy.kind == "caddy":
-            self.skipTest(f"this gateway cannot tell Caddy yet: {gateway.stderr[-1]}")
-        return gateway.wait_listening()
+        return self.stage.gateway("-c", self.file, ready=False, **more).wait_listening()
 
     def start_agent(self, gateway=None):
         agent = self.stage.agent(gateway or self.gateway, "-n", "example", self.backend, state=self.state)
@@ -205,6 +202,38 @@ class Caddy(ProxyTests, EndToEndTest):
         self.start_agent()
         self.wait_served()
         self.gateway.wait_log("the registrar caddy .* works again")
+
+
+    def test_reset_is_tried_again(self):
+        """Caddy is away when the gateway starts: what a former run has left goes when Caddy is back, and no more."""
+        old = {"@id": "diglett-old", "match": [{"host": [f"old.{DOMAIN}"]}],
+               "handle": [{"handler": "reverse_proxy", "upstreams": [{"dial": "127.0.0.1:9"}]}], "terminal": True}
+        self.gateway.kill()
+        self.proxy.program.stop()
+        gateway = self.start_gateway(listen=self.gateway.address, state=self.gateway.state)
+        gateway.wait_log("the registrar caddy .*cannot clean up after a former run")
+        self.proxy.start(old)
+        wait_until(lambda: not self.proxy.leftovers(), "the former run's route to be taken back", 40)
+        gateway.wait_log("the registrar caddy .* works again")
+        self.start_agent(gateway)
+        self.wait_served()
+
+    def test_routes_that_others_drop(self):
+        """`caddy reload` drops all routes; the gateway puts them back when it is asked to, and by itself."""
+        self.start_agent()
+        self.wait_served()
+        for ask in (lambda: self.gateway.send_signal(signal.SIGHUP), None):
+            if ask is None and fast():
+                break  # Half a minute.
+            routes = [{"@id": "diglett-old", "match": [{"host": [f"old.{DOMAIN}"]}]}, self.proxy.MISSING]
+            status, text = self.proxy.api("PATCH", "/config/apps/http/servers/srv0/routes", routes)
+            self.assertEqual(status, 200, text)
+            self.assertEqual(self.proxy.status()[0], 404)
+            if ask:
+                ask()
+            self.proxy.wait_steady(
+                lambda answer: answer == (200, b"behind " + HOST.encode()), "the route", 5 if ask else 40)
+            wait_until(lambda: len(self.proxy.routes()) == 2, "the route that nobody wants to go", 5)
 
 
 class BrokenProxy(EndToEndTest):

@@ -6,63 +6,6 @@ import Settings
 import Testing
 import Wire
 
-/// A directory and a loop for one registrar.
-private final class Bench {
-    let loop: EventLoop
-    let directory: String
-
-    init() throws {
-        self.loop = try EventLoop()
-        self.directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
-        try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
-    }
-
-    /// The registrar that a configuration file would make.
-    func settings(_ toml: String) throws -> RegistrarSettings {
-        let path = "\(self.directory)/server.toml"
-        try "[[registrar]]\n\(toml)\n".write(toFile: path, atomically: true, encoding: .utf8)
-        var options = GatewayOptions()
-        options.configuration = path
-        options.stateDirectory = self.directory
-        return try #require(try GatewaySettings(options).registrars.first)
-    }
-
-    func program(_ text: String) throws -> String {
-        let path = "\(self.directory)/program-\(UUID().uuidString)"
-        try "#!/bin/sh\n\(text)\n".write(toFile: path, atomically: true, encoding: .utf8)
-        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
-        return path
-    }
-
-    /// Empty when there is no such file.
-    func text(_ name: String) -> String {
-        String(decoding: (try? FileAccess.read("\(self.directory)/\(name)", most: 1 << 20)) ?? [], as: UTF8.self)
-    }
-
-    /// Runs an action to its end.
-    func wait(
-        _ start: (@escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?
-    ) throws -> Result<Void, RegistrarError> {
-        var result: Result<Void, RegistrarError>?
-        let operation = start { result = $0 }
-        #expect(self.loop.run { result != nil })
-        _ = operation
-        return try #require(result)
-    }
-
-    func close() {
-        self.loop.close()
-        try? FileManager.default.removeItem(atPath: self.directory)
-    }
-}
-
-private func exposure(_ name: String, port: UInt16, bind: String = "127.0.0.1") throws -> PublicExposure {
-    PublicExposure(
-        name: try #require(Name(name)), identity: "one", address: SocketAddress(bind, port: port))
-}
-
-private let quiet = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
-
 @Suite("Registrars", .serialized, .timeLimit(.minutes(1)))
 struct RegistrarTests {
     @Test("a map file has a line for each name, and one command serves many changes")
@@ -88,7 +31,7 @@ struct RegistrarTests {
         try bench.wait { registrar.withdraw(seventh, completion: $0) }.get()
         #expect(!bench.text("map").contains("app-7."))
         #expect(bench.text("map").split(separator: "\n").count == 19)
-        try bench.wait { registrar.reset(completion: $0) }.get()
+        #expect(try bench.wait { registrar.reset(keeping: [], completion: $0) }.get().isEmpty)
         #expect(bench.text("map") == "")
     }
 
@@ -132,7 +75,7 @@ struct RegistrarTests {
         else { return _ = Issue.record("no traefik") }
         let registrar = try TraefikRegistrar(loop: bench.loop, settings: settings, logger: quiet)
         defer { registrar.close() }
-        try bench.wait { registrar.reset(completion: $0) }.get()
+        #expect(try bench.wait { registrar.reset(keeping: [], completion: $0) }.get().isEmpty)
         #expect(!FileAccess.exists(old) && FileAccess.exists(foreign))
         let one = try exposure("one", port: 4711)
         try bench.wait { registrar.publish(one, completion: $0) }.get()
@@ -145,6 +88,68 @@ struct RegistrarTests {
         try bench.wait { registrar.withdraw(one, completion: $0) }.get()
         try bench.wait { registrar.withdraw(one, completion: $0) }.get()
         #expect(bench.text("diglett-one.yml") == "")
+    }
+
+    @Test(
+        "two registrars cannot have one target",
+        arguments: [
+            ("kind = \"caddy\"\ndomain = \"a.test\"", "kind = \"caddy\"\ndomain = \"b.test\"\nserver = \"srv1\"", 6),
+            (
+                "kind = \"caddy\"\ndomain = \"a.test\"",
+                "kind = \"caddy\"\ndomain = \"b.test\"\nadmin = \"http://127.0.0.1:2019\"", 8
+            ),
+            (
+                "kind = \"traefik\"\ndomain = \"a.test\"\ndirectory = \"/x/y\"",
+                "kind = \"traefik\"\ndomain = \"b.test\"\ndirectory = \"/x//./y/\"", 9
+            ),
+            (
+                "kind = \"nginx\"\ndomain = \"a.test\"\nfile = \"/x\"\nreload = [\"/bin/true\"]",
+                "kind = \"haproxy\"\ndomain = \"b.test\"\nfile = \"/x\"\nreload = [\"/bin/true\"]", 10
+            ),
+        ])
+    func targets(first: String, second: String, line: Int) throws {
+        let bench = try Bench()
+        defer { bench.close() }
+        do {
+            _ = try bench.settings("\(first)\n\n[[registrar]]\n\(second)")
+            Issue.record("accepted")
+        } catch let error as SettingsErrors {
+            #expect(error.all.count == 1)
+            #expect("\(error)".contains("server.toml:\(line): the registrar at "), "\(error)")
+        }
+        let other = second.replacing("/x", with: "/z").replacing(":2019", with: ":2020")
+            .replacing("server = \"srv1\"", with: "admin = \"http://localhost:2020\"")
+        _ = try bench.settings("\(first)\n\n[[registrar]]\n\(other)")
+    }
+
+    @Test("a late reset keeps what is wanted")
+    func lateReset() throws {
+        let bench = try Bench()
+        defer { bench.close() }
+        let program = try bench.program("true")
+        guard
+            case .traefik(let traefik) = try bench.settings(
+                "kind = \"traefik\"\ndomain = \"gw.test\"\ndirectory = \"\(bench.directory)\""),
+            case .mapFile(let map) = try bench.settings(
+                "kind = \"nginx\"\ndomain = \"gw.test\"\nfile = \"\(bench.directory)/map\"\nreload = [\"\(program)\"]")
+        else { return _ = Issue.record("no registrars") }
+        let old = "\(bench.directory)/diglett-old.yml"
+        try "{}".write(toFile: old, atomically: true, encoding: .utf8)
+        let files = try TraefikRegistrar(loop: bench.loop, settings: traefik, logger: quiet)
+        let lines = MapFileRegistrar(loop: bench.loop, settings: map)
+        let exposures = [try exposure("one", port: 1), try exposure("two", port: 2), try exposure("three", port: 3)]
+        for registrar in [files as any Registrar, lines] {
+            for exposure in exposures { try bench.wait { registrar.publish(exposure, completion: $0) }.get() }
+        }
+        try FileAccess.remove("\(bench.directory)/diglett-two.yml")
+        let keeping = Array(exposures.dropLast())
+        let missing = try bench.wait { files.reset(keeping: keeping, completion: $0) }.get()
+        #expect(missing.map(\.name.text) == ["two"])
+        #expect(!FileAccess.exists(old) && !FileAccess.exists("\(bench.directory)/diglett-three.yml"))
+        #expect(FileAccess.exists("\(bench.directory)/diglett-one.yml"))
+        #expect(try bench.wait { lines.reset(keeping: keeping, completion: $0) }.get().isEmpty)
+        #expect(bench.text("map") == "one.gw.test 127.0.0.1:1;\ntwo.gw.test 127.0.0.1:2;\n")
+        for registrar in [files as any Registrar, lines] { registrar.close() }
     }
 
     @Test("what is wrong with a registrar's table is named with its line")
@@ -168,60 +173,5 @@ struct RegistrarTests {
         #expect(error("kind = \"traefik\"\ndomain = \"a.test\"").contains("needs a 'directory'"))
         #expect(error("kind = \"webhook\"\nurl = \"http://example.com/\"").contains("write https://"))
         #expect(error("kind = \"webhook\"\nurl = \"http://localhost.evil.example/\"").contains("write https://"))
-    }
-}
-
-@Suite("Hooks", .serialized, .timeLimit(.minutes(1)))
-struct HookTests {
-    private func ask(_ script: String, timeout: String = "5", count: Int = 1) throws -> [Result<
-        HookAnswer, HookFailure
-    >] {
-        let bench = try Bench()
-        defer { bench.close() }
-        let program = try bench.program(script.replacing("$DIR", with: bench.directory))
-        guard
-            case .hook(.exec(let settings)) = try bench.settings(
-                "kind = \"exec\"\ncommand = [\"\(program)\"]\ntimeout = \(timeout)")
-        else { return [] }
-        let hook = ExecHook(loop: bench.loop, settings: settings)
-        var answers: [Result<HookAnswer, HookFailure>] = []
-        let questions = (0..<count).map { _ in hook.ask(.reset) { answers.append($0) } }
-        #expect(bench.loop.run { answers.count == count })
-        _ = questions
-        hook.close()
-        return answers
-    }
-
-    @Test("answer in JSON, and with nothing else")
-    func answers() throws {
-        let good = try ask("cat >/dev/null; echo '{\"ok\":true,\"identity\":\"x\",\"more\":1}'")
-        #expect(try good.first?.get().ok == true && good.first?.get().identity == "x")
-        for (script, words) in [
-            ("echo yes", "did not answer in its JSON: 'yes"), ("true", "answered nothing"),
-            ("echo '{\"ok\":true,\"version\":2}'", "in version 2"), ("echo '{\"ok\":true}{}'", "JSON"),
-            ("echo sorry >&2; exit 4", "ended with code 4: sorry"), ("kill -9 $$", "was ended by signal 9"),
-            ("head -c 100000 /dev/zero", "wrote more than it may"),
-        ] {
-            #expect(throws: (HookFailure).self) { try ask(script).first?.get() }
-            let failure = try ask(script).first
-            guard case .failure(let error) = failure else { continue }
-            #expect(error.description.contains(words), "\(script): \(error)")
-        }
-        guard case .failure(let late) = try ask("sleep 60 & sleep 60", timeout: "0.2").first else {
-            return _ = Issue.record("no timeout")
-        }
-        #expect(late.description.contains("in time"))
-    }
-
-    @Test("run four at once")
-    func crowd() throws {
-        // Each counts those that run beside it.
-        let script =
-            "mkdir -p $DIR/r; touch $DIR/r/$$; sleep 0.05; n=$(ls $DIR/r | wc -l); rm $DIR/r/$$; "
-            + "echo \"{\\\"ok\\\":true,\\\"identity\\\":\\\"$n\\\"}\""
-        let answers = try ask(script, count: 24)
-        let most = try answers.compactMap { try $0.get().identity.flatMap { Int($0) } }
-        #expect(most.count == 24)
-        #expect(most.allSatisfy { (1...4).contains($0) })
     }
 }

@@ -1,0 +1,104 @@
+internal import Journal
+internal import Logging
+internal import Modules
+internal import Reactor
+internal import Registry
+internal import Relay
+internal import Wire
+
+// MARK: - What an agent may still have after a change of rights
+
+extension AgentSession {
+    /// Asks again whether the agent still has the right to be here and to its names.
+    func recheckRights(_ authenticator: any Authenticator) {
+        guard let grant = self.grant else { return }
+        if let reason = authenticator.revocation(of: grant) {
+            self.gateway.logger.warning(
+                "\(self.label): the login is withdrawn: it \(reason)", metadata: self.about([.code: ErrorCode.revoked]))
+            // At once, whether the agent reads its goodbye or not.
+            self.dropAll()
+            return self.connection.end(.revoked, text: "the right to be here was withdrawn")
+        }
+        if let limits = authenticator.limits(of: grant) { self.setLimits(limits) }
+        for exposure in self.exposures { self.recheckName(exposure, grant) }
+    }
+
+    private func recheckName(_ exposure: Exposure, _ grant: LoginGrant) {
+        let port = exposure.address?.port ?? 0
+        let request = NameRequest(identity: grant.identity, peer: self.peer, name: exposure.name, port: port)
+        let number = exposure.number
+        // What was asked before the change may be answered as things were.
+        self.rechecks.removeValue(forKey: number)?.cancel()
+        var hasAnswer = false
+        let question = self.gateway.authorize(request) { [weak self, weak exposure] verdict in
+            hasAnswer = true
+            self?.rechecks[number] = nil
+            guard let self, let exposure, self.exposures.contains(where: { $0 === exposure }) else { return }
+            switch verdict {
+            case .granted(let ports):
+                guard port != 0, !ports.isEmpty, !ports.contains(where: { $0.contains(port) }) else { return }
+                self.lose(exposure, .portNotAllowed, "it may not have the port \(port) any more")
+            // Nobody has said no.
+            case .refused(.overloaded, let reason):
+                self.warn("'\(exposure.name)' stays as it is: \(reason)", exposure.name, .overloaded)
+            case .refused(let code, let reason):
+                self.lose(exposure, code == .portNotAllowed ? code : .revoked, reason)
+            }
+        }
+        if !hasAnswer { self.rechecks[number] = question }
+    }
+
+    /// Takes a name and its streams from the agent.
+    ///
+    /// - Parameters:
+    ///   - code: what the agent hears.
+    ///   - reason: for the log.
+    private func lose(_ exposure: Exposure, _ code: ErrorCode, _ reason: String) {
+        self.warn("the right to '\(exposure.name)' is gone: \(reason)", exposure.name, code)
+        let text =
+            switch code {
+            case .portNotAllowed: "the right to the port was withdrawn"
+            case .tooManyNames: "the agent may have fewer names now"
+            default: "the right to the name was withdrawn"
+            }
+        let number = exposure.number
+        self.answer(number, code, text: text)
+        self.drop(exposure)
+        self.connection.abortStreams(of: number, .revoked)
+    }
+
+    private func dropAll() {
+        let exposures = self.exposures
+        for exposure in exposures { self.drop(exposure) }
+    }
+
+    /// Ends what the agents of one identity have above its limits, the newest first. Streams that run are left: there
+    /// will be no new ones above the limit.
+    static func enforce(_ limits: AgentLimits, on sessions: [AgentSession]) {
+        var sessions = sessions.sorted { $0.id < $1.id }
+        if let most = limits.links {
+            // A program's present link and its former one count as one (`refusalForLink`).
+            var runs: Set<UInt64?> = []
+            for session in sessions where runs.count < most { runs.insert(session.run) }
+            for session in sessions where !runs.contains(session.run) {
+                session.gateway.logger.warning(
+                    "\(session.label): the link is ended, as its agent may have at most \(most) now",
+                    metadata: session.about([.code: ErrorCode.tooManyLinks]))
+                session.dropAll()
+                session.connection.end(
+                    .tooManyLinks, retryAfterSeconds: 5, text: "the agent may have fewer links now")
+            }
+            sessions.removeAll { !runs.contains($0.run) }
+        }
+        guard let most = limits.names else { return }
+        let names = sessions.flatMap { session in session.exposures.map { (session: session, exposure: $0) } }
+            .sorted {
+                ($0.exposure.since, $0.session.id, $0.exposure.number) < (
+                    $1.exposure.since, $1.session.id, $1.exposure.number
+                )
+            }
+        for (session, exposure) in names.dropFirst(most) {
+            session.lose(exposure, .tooManyNames, "its agent may have at most \(most) names now")
+        }
+    }
+}

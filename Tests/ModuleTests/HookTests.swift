@@ -1,0 +1,166 @@
+import Foundation
+import Logging
+import Modules
+import Reactor
+import Settings
+import Testing
+import Wire
+
+@Suite("Hooks", .serialized, .timeLimit(.minutes(1)))
+struct HookTests {
+    private func ask(_ script: String, timeout: String = "5", count: Int = 1) throws -> [Result<
+        HookAnswer, HookFailure
+    >] {
+        let bench = try Bench()
+        defer { bench.close() }
+        let program = try bench.program(script.replacing("$DIR", with: bench.directory))
+        guard
+            case .hook(.exec(let settings)) = try bench.settings(
+                "kind = \"exec\"\ncommand = [\"\(program)\"]\ntimeout = \(timeout)")
+        else { return [] }
+        let hook = ExecHook(loop: bench.loop, settings: settings)
+        var answers: [Result<HookAnswer, HookFailure>] = []
+        let questions = (0..<count).map { _ in hook.ask(.reset) { answers.append($0) } }
+        #expect(bench.loop.run { answers.count == count })
+        _ = questions
+        hook.close()
+        return answers
+    }
+
+    @Test("answer in JSON, and with nothing else")
+    func answers() throws {
+        let good = try ask("cat >/dev/null; echo '{\"ok\":true,\"identity\":\"x\",\"more\":1}'")
+        #expect(try good.first?.get().ok == true && good.first?.get().identity == "x")
+        for (script, words) in [
+            ("echo yes", "did not answer in its JSON: 'yes"), ("true", "answered nothing"),
+            ("echo '{\"ok\":true,\"version\":2}'", "in version 2"), ("echo '{\"ok\":true}{}'", "JSON"),
+            ("echo sorry >&2; exit 4", "ended with code 4: sorry"), ("kill -9 $$", "was ended by signal 9"),
+            ("head -c 100000 /dev/zero", "wrote more than it may"),
+        ] {
+            #expect(throws: (HookFailure).self) { try ask(script).first?.get() }
+            let failure = try ask(script).first
+            guard case .failure(let error) = failure else { continue }
+            #expect(error.description.contains(words), "\(script): \(error)")
+        }
+        guard case .failure(let late) = try ask("sleep 60 & sleep 60", timeout: "0.2").first else {
+            return _ = Issue.record("no timeout")
+        }
+        #expect(late.description.contains("in time"))
+    }
+
+    @Test("run four at once")
+    func crowd() throws {
+        // Each counts those that run beside it.
+        let script =
+            "mkdir -p $DIR/r; touch $DIR/r/$$; sleep 0.05; n=$(ls $DIR/r | wc -l); rm $DIR/r/$$; "
+            + "echo \"{\\\"ok\\\":true,\\\"identity\\\":\\\"$n\\\"}\""
+        let answers = try ask(script, count: 24)
+        let most = try answers.compactMap { try $0.get().identity.flatMap { Int($0) } }
+        #expect(most.count == 24)
+        #expect(most.allSatisfy { (1...4).contains($0) })
+    }
+
+    @Test("questions beyond those that may wait are answered, and logins make way for questions about names")
+    func overflow() throws {
+        let bench = try Bench()
+        defer { bench.close() }
+        let gate = "\(bench.directory)/gate"
+        let program = try bench.program(
+            "until [ -e \(gate) ]; do sleep 0.01; done; echo '{\"ok\":true,\"identity\":\"x\"}'")
+        guard
+            case .hook(.exec(let settings)) = try bench.settings(
+                "kind = \"exec\"\ncommand = [\"\(program)\"]\ntimeout = 9")
+        else { return _ = Issue.record("no hook") }
+        let authenticator = HookAuthenticator(
+            loop: bench.loop, hook: ExecHook(loop: bench.loop, settings: settings))
+        defer { authenticator.close() }
+        let peer = try #require(SocketAddress("127.0.0.1", port: 1))
+        var logins: [LoginVerdict] = []
+        var operations: [any Cancellable] = []
+        func login(_ number: Int) {
+            let request = LoginRequest(peer: peer, credentials: .version1(token: "t\(number)"), certificatePin: nil)
+            if let operation = authenticator.authenticate(request, completion: { logins.append($0) }) {
+                operations.append(operation)
+            }
+        }
+        for number in 0..<4 { login(number) }
+        let name = NameRequest(identity: "x", peer: peer, name: try #require(Name("first")), port: 0)
+        var names: [NameVerdict] = []
+        operations += [try #require(authenticator.authorize(name) { names.append($0) })]
+        // 255 have room beside the question about the name.
+        for number in 4..<300 { login(number) }
+        let evicted = 296 - 255
+        #expect(bench.loop.run { logins.count == evicted })
+        #expect(
+            logins.allSatisfy {
+                if case .refused(.overloaded, let reason) = $0 {
+                    reason.contains("too many questions wait")
+                } else {
+                    false
+                }
+            })
+        #expect(names.isEmpty)
+        // Nobody waits for these any more: they need not be asked.
+        for operation in operations.dropFirst(5) { operation.cancel() }
+        try "".write(toFile: gate, atomically: true, encoding: .utf8)
+        #expect(bench.loop.run { logins.count == evicted + 4 && !names.isEmpty })
+        #expect(names == [.granted(ports: [])])
+        // The same question once more: nothing of the former is in its way.
+        operations += [try #require(authenticator.authorize(name) { names.append($0) })]
+        #expect(bench.loop.run { names.count == 2 })
+        #expect(names.last == .granted(ports: []))
+    }
+
+    @Test("a question is called off when the last who asked it has left, and can be asked anew")
+    func leaving() throws {
+        let bench = try Bench()
+        defer { bench.close() }
+        let hook = SilentHook()
+        let authenticator = HookAuthenticator(loop: bench.loop, hook: hook)
+        defer { authenticator.close() }
+        let peer = try #require(SocketAddress("127.0.0.1", port: 1))
+        let request = NameRequest(identity: "x", peer: peer, name: try #require(Name("first")), port: 0)
+        var verdicts: [NameVerdict] = []
+        func ask() throws -> any Cancellable {
+            try #require(authenticator.authorize(request) { verdicts.append($0) })
+        }
+        let (first, second) = (try ask(), try ask())
+        #expect(hook.questions.count == 1)
+        first.cancel()
+        first.cancel()
+        #expect(!hook.questions[0].isCancelled)
+        second.cancel()
+        #expect(hook.questions[0].isCancelled)
+        let third = try ask()
+        #expect(hook.questions.count == 2)
+        hook.questions[1].completion(.failure(HookFailure("is gone")))
+        #expect(verdicts.count == 1)
+        third.cancel()
+        #expect(!hook.questions[1].isCancelled)
+    }
+}
+
+/// Answers when it is told to.
+private final class SilentHook: HookTransport {
+    final class Question: Cancellable {
+        let completion: (Result<HookAnswer, HookFailure>) -> Void
+        var isCancelled = false
+
+        init(_ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void) { self.completion = completion }
+
+        func cancel() { self.isCancelled = true }
+    }
+
+    var questions: [Question] = []
+    var label: String { "silent" }
+
+    func ask(
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+    ) -> any Cancellable {
+        let question = Question(completion)
+        self.questions.append(question)
+        return question
+    }
+
+    func close() {}
+}

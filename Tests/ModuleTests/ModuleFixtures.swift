@@ -1,0 +1,64 @@
+import Foundation
+import Logging
+import Modules
+import Reactor
+import Settings
+import Testing
+import Wire
+
+/// A directory and a loop for one registrar.
+final class Bench {
+    let loop: EventLoop
+    let directory: String
+
+    init() throws {
+        self.loop = try EventLoop()
+        self.directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+        try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
+    }
+
+    /// The registrar that a configuration file would make.
+    func settings(_ toml: String) throws -> RegistrarSettings {
+        let path = "\(self.directory)/server.toml"
+        try "[[registrar]]\n\(toml)\n".write(toFile: path, atomically: true, encoding: .utf8)
+        var options = GatewayOptions()
+        options.configuration = path
+        options.stateDirectory = self.directory
+        return try #require(try GatewaySettings(options).registrars.first)
+    }
+
+    func program(_ text: String) throws -> String {
+        let path = "\(self.directory)/program-\(UUID().uuidString)"
+        try "#!/bin/sh\n\(text)\n".write(toFile: path, atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+        return path
+    }
+
+    /// Empty when there is no such file.
+    func text(_ name: String) -> String {
+        String(decoding: (try? FileAccess.read("\(self.directory)/\(name)", most: 1 << 20)) ?? [], as: UTF8.self)
+    }
+
+    /// Runs an action to its end.
+    func wait<Answer>(
+        _ start: (@escaping (Result<Answer, RegistrarError>) -> Void) -> (any Cancellable)?
+    ) throws -> Result<Answer, RegistrarError> {
+        var result: Result<Answer, RegistrarError>?
+        let operation = start { result = $0 }
+        #expect(self.loop.run { result != nil })
+        _ = operation
+        return try #require(result)
+    }
+
+    func close() {
+        self.loop.close()
+        try? FileManager.default.removeItem(atPath: self.directory)
+    }
+}
+
+func exposure(_ name: String, port: UInt16, bind: String = "127.0.0.1") throws -> PublicExposure {
+    PublicExposure(
+        name: try #require(Name(name)), identity: "one", address: SocketAddress(bind, port: port))
+}
+
+let quiet = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })

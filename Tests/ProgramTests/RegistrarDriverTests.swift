@@ -1,0 +1,192 @@
+import Gateway
+import Modules
+import Reactor
+import Testing
+import Wire
+
+/// Does as it is told, and keeps what it was asked.
+private final class FakeRegistrar: Registrar {
+    let label = "fake"
+    var resetPeriod: UInt64?
+    var calls: [String] = []
+    /// What fails, by how it is called in `calls`.
+    var failing: Set<String> = []
+    /// Names that a reset finds missing.
+    var missing: Set<String> = []
+    /// Answers that wait until they are let go.
+    var waiting: [() -> Void] = []
+    var answersLater = false
+
+    private func answer(_ call: String, _ completion: @escaping (Result<Void, RegistrarError>) -> Void) {
+        self.calls.append(call)
+        let result: Result<Void, RegistrarError> =
+            self.failing.contains(call) ? .failure(RegistrarError(reason: "is broken")) : .success(())
+        if self.answersLater { self.waiting.append { completion(result) } } else { completion(result) }
+    }
+
+    func letGo() {
+        let waiting = self.waiting
+        self.waiting = []
+        for answer in waiting { answer() }
+    }
+
+    func count(_ call: String) -> Int { self.calls.count { $0 == call } }
+
+    func reset(
+        keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        let names = keeping.map(\.name.text)
+        let missing = keeping.filter { self.missing.contains($0.name.text) }
+        self.answer((["reset"] + names).joined(separator: " ")) { completion($0.map { missing }) }
+        return nil
+    }
+
+    func publish(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        self.answer("publish \(exposure.name)", completion)
+        return nil
+    }
+
+    func withdraw(
+        _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
+    ) -> (any Cancellable)? {
+        self.answer("withdraw \(exposure.name)", completion)
+        return nil
+    }
+
+    func close() {}
+}
+
+@Suite("How registrars are driven", .serialized, .timeLimit(.minutes(1)))
+struct RegistrarDriverTests {
+    private final class Stand {
+        let loop: EventLoop
+        let registrar = FakeRegistrar()
+        let driver: RegistrarDriver
+        let log = LogLines()
+
+        init() throws {
+            self.loop = try EventLoop()
+            self.driver = RegistrarDriver(loop: self.loop, registrar: self.registrar, logger: self.log.logger)
+        }
+
+        func close() {
+            self.driver.close()
+            self.loop.run()
+            self.loop.close()
+        }
+    }
+
+    private func exposure(_ name: String) throws -> PublicExposure {
+        PublicExposure(
+            name: try #require(Name(name)), identity: "x", address: SocketAddress("127.0.0.1", port: 4711))
+    }
+
+    @Test("a reset that fails is tried again and keeps what was published meanwhile")
+    func resetRecovers() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        registrar.failing = ["reset", "reset one"]
+        driver.start()
+        var failures: [String?] = []
+        driver.publish(try exposure("one")) { failures.append($0) }
+        #expect(failures == [nil])
+        #expect(driver.failure?.contains("clean up after a former run") == true)
+        registrar.failing = ["reset"]
+        #expect(stand.loop.run { driver.failure == nil })
+        #expect(registrar.calls == ["reset", "publish one", "reset one"])
+        #expect(stand.log.lines.contains("the registrar fake works again"))
+    }
+
+    @Test("what a reset finds missing is published again until it is done")
+    func publishedAgain() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        registrar.resetPeriod = 10
+        driver.start()
+        for name in ["one", "two"] { driver.publish(try exposure(name)) { #expect($0 == nil) } }
+        registrar.missing = ["two"]
+        registrar.failing = ["publish two"]
+        #expect(stand.loop.run { registrar.count("publish two") >= 3 })
+        #expect(driver.failure?.contains("cannot publish 'two'") == true)
+        registrar.failing = []
+        #expect(stand.loop.run { driver.failure == nil })
+        #expect(registrar.count("publish one") == 1)
+        #expect(registrar.count("withdraw two") == 0)
+        registrar.missing = []
+        driver.withdraw(try exposure("one"))
+        #expect(registrar.calls.last == "withdraw one")
+        #expect(stand.loop.run { registrar.calls.last == "reset two" })
+    }
+
+    @Test("a reset that the operator asks for has nothing beside it")
+    func alone() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        driver.start()
+        driver.reconcile()
+        #expect(registrar.calls == ["reset"], "nobody undoes what this one has done")
+        registrar.resetPeriod = 60_000
+        registrar.answersLater = true
+        driver.publish(try exposure("one")) { _ in }
+        driver.reconcile()
+        driver.withdraw(try exposure("one"))
+        driver.publish(try exposure("two")) { _ in }
+        #expect(registrar.calls == ["reset", "publish one"])
+        registrar.letGo()
+        #expect(registrar.calls.last == "reset two")
+        registrar.missing = ["two"]
+        #expect(driver.pendingCount == 2)
+        registrar.letGo()
+        #expect(registrar.calls.suffix(2).sorted() == ["publish two", "withdraw one"])
+        registrar.answersLater = false
+        registrar.letGo()
+        #expect(driver.pendingCount == 0)
+    }
+
+    @Test("what is withdrawn during a reset is taken back at the end")
+    func endDuringReset() throws {
+        let stand = try Stand()
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        registrar.resetPeriod = 60_000
+        driver.start()
+        driver.publish(try exposure("one")) { _ in }
+        registrar.answersLater = true
+        driver.reconcile()
+        driver.withdraw(try exposure("one"))
+        #expect(registrar.calls.last == "reset one")
+        registrar.answersLater = false
+        stand.close()
+        #expect(registrar.calls.last == "withdraw one")
+    }
+
+    @Test("a failure stays until the same is done, whatever else succeeds")
+    func failures() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        driver.start()
+        registrar.failing = ["publish one"]
+        var told: [String?] = []
+        driver.publish(try exposure("one")) { told.append($0) }
+        #expect(stand.loop.run { !told.isEmpty })
+        #expect(told == ["is broken"])
+        #expect(registrar.calls.last == "withdraw one")
+        #expect(driver.failure?.contains("cannot publish 'one'") == true)
+        // A name that nobody wants any more says nothing about the present.
+        driver.publish(try exposure("two")) { #expect($0 == nil) }
+        #expect(driver.failure == nil)
+        // One that is wanted does.
+        driver.publish(try exposure("one")) { _ in }
+        driver.publish(try exposure("three")) { #expect($0 == nil) }
+        driver.withdraw(try exposure("two"))
+        #expect(driver.failure?.contains("cannot publish 'one'") == true)
+        registrar.failing = []
+        driver.publish(try exposure("one")) { #expect($0 == nil) }
+        #expect(driver.failure == nil)
+    }
+}
