@@ -27,7 +27,7 @@ package enum ConfigurationCheck {
             } catch { problems += error.all }
         case .open: notes.append("agents: open to everybody")
         case .hook(.exec(let exec)): notes.append("agents: judged by \(exec.command[0])")
-        case .hook(.webhook(let webhook)): notes.append("agents: judged by \(webhook.url)")
+        case .hook(.webhook(let webhook)): notes.append("agents: judged by \(webhook.shownURL)")
         }
         if let files = settings.tlsFiles {
             do throws(GatewayError) {

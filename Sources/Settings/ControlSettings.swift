@@ -48,7 +48,11 @@ package struct ControlSettings: Equatable, Sendable {
 enum Group {
     /// - Parameter text: its name or number.
     static func number(_ text: String, place: String) throws(SettingsError) -> UInt32 {
-        if let number = UInt32(text) { return number }
+        if let number = UInt32(text) {
+            // chown(2) takes it for "no change".
+            guard number != UInt32.max else { throw SettingsError(place, "\(number) is no group's number") }
+            return number
+        }
         guard let entry = getgrnam(text) else { throw SettingsError(place, "there is no group '\(text)'") }
         return entry.pointee.gr_gid
     }

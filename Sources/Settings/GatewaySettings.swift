@@ -46,7 +46,7 @@ package struct GatewaySettings: Sendable {
             case .open: "open to everybody"
             case .file(let path): "file \(path)"
             case .hook(.exec(let exec)): "exec \(exec.command[0])"
-            case .hook(.webhook(let webhook)): "webhook \(webhook.url)"
+            case .hook(.webhook(let webhook)): "webhook \(webhook.shownURL)"
             }
         }
     }

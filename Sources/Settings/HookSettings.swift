@@ -19,6 +19,8 @@ package struct ExecSettings: Equatable, Sendable {
 /// A web service that is asked by HTTP POST.
 package struct WebhookSettings: Equatable, Sendable {
     package let url: String
+    /// The URL as it may be shown: what stands before `@`, behind `?` or behind `#` may be a secret.
+    package var shownURL: String { Self.shown(self.url) }
     /// Sent as `Authorization: Bearer`; empty for none.
     package let secret: String
     package let caFile: String?
@@ -37,7 +39,8 @@ package struct WebhookSettings: Equatable, Sendable {
         }
         guard url.hasPrefix("https://") || isLocal else {
             throw SettingsError(
-                section.place(of: "url"), "'\(url)': write https://..., or http:// for an address of this machine")
+                section.place(of: "url"),
+                "'\(Self.shown(url))': write https://..., or http:// for an address of this machine")
         }
         self.url = url
         var secret = ""
@@ -58,6 +61,15 @@ package struct WebhookSettings: Equatable, Sendable {
         guard (0...10).contains(self.retries) else {
             throw SettingsError(section.place(of: "retries"), "'retries' is a number from 0 to 10")
         }
+    }
+
+    /// Scheme, host, port and path (RFC 3986, 3).
+    private static func shown(_ url: String) -> String {
+        let scheme = url.firstRange(of: "://").map { url[..<$0.upperBound] } ?? ""
+        let rest = url.dropFirst(scheme.count).prefix { $0 != "?" && $0 != "#" }
+        let authority = rest.prefix { $0 != "/" }
+        let host = authority.lastIndex(of: "@").map { authority[authority.index(after: $0)...] } ?? authority
+        return "\(scheme)\(host)\(rest[authority.endIndex...])"
     }
 }
 

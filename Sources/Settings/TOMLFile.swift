@@ -7,7 +7,8 @@ package struct TOMLFile {
     private let document: TOMLDocument
 
     package init(path: String) throws(SettingsError) {
-        let bytes = try FileAccess.read(path, most: 1 << 20)
+        // Read once, before anything runs.
+        let bytes = try FileAccess.read(path, most: 1 << 20, orPipe: true)
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw SettingsError(path, "is not a text in UTF-8")
         }
