@@ -125,6 +125,35 @@ package enum FileAccess {
         return names.filter { $0 != "." && $0 != ".." }.sorted()
     }
 
+    package enum Writability: Equatable, Sendable {
+        case yes
+        case no(String)
+        /// Root may write everywhere, and does not tell what the user may whose directory it is to be.
+        case unknown
+    }
+
+    /// Whether this process may make files in a directory, without making one.
+    package static func writability(_ directory: String) -> Writability {
+        var status = stat()
+        guard stat(directory, &status) == 0 else { return .no(String(cString: strerror(errno)).lowercased()) }
+        guard status.st_mode & S_IFMT == S_IFDIR else { return .no("it is not a directory") }
+        guard access(directory, W_OK | X_OK) == 0 else { return .no(String(cString: strerror(errno)).lowercased()) }
+        return geteuid() == 0 ? .unknown : .yes
+    }
+
+    /// The path itself, or the nearest above it that is there.
+    package static func nearestExisting(_ path: String) -> String {
+        var path = path
+        var status = stat()
+        // lstat(2): a link that leads nowhere is in the way of whoever makes the directory.
+        while lstat(path, &status) != 0, errno == ENOENT {
+            guard let slash = path.lastIndex(of: "/") else { return "." }
+            guard slash != path.startIndex else { return "/" }
+            path = String(path[..<slash])
+        }
+        return path
+    }
+
     /// Removes a file; one that is not there is no error.
     package static func remove(_ path: String) throws(SettingsError) {
         guard unlink(path) == 0 || errno == ENOENT else { throw self.error(path, "cannot be removed") }

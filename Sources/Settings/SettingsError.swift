@@ -46,11 +46,30 @@ package struct SettingsErrors: Error, Equatable, Sendable, CustomStringConvertib
 /// Collects what is wrong, so that a user hears of all of it at once.
 final class Problems {
     private(set) var found: [SettingsError] = []
+    /// What a start needs besides good settings, for ``GatewaySettings/examine(_:)``.
+    private(set) var needs: [StartNeed] = []
+
+    /// Of a file that cannot be read nothing is known, and what would be needed without it is of no interest.
+    var takesNeeds = true
+
+    func need(_ kind: StartNeed.Kind, at place: String) {
+        if self.takesNeeds { self.needs.append(StartNeed(kind: kind, place: place)) }
+    }
 
     func add(_ place: String, _ reason: String) { self.found.append(SettingsError(place, reason)) }
 
+    func add(_ error: SettingsError) { self.found.append(error) }
+
     func attempt(_ body: () throws(SettingsError) -> Void) {
         do throws(SettingsError) { try body() } catch { self.found.append(error) }
+    }
+
+    /// What `body` returns, or something harmless in its place when that is wrong.
+    func value<Value>(_ harmless: Value, _ body: () throws(SettingsError) -> Value) -> Value {
+        do throws(SettingsError) { return try body() } catch {
+            self.found.append(error)
+            return harmless
+        }
     }
 
     func throwIfAny() throws(SettingsErrors) {

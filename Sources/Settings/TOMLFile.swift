@@ -44,6 +44,8 @@ package struct TOMLFile {
             return "\(self.path):\(line)"
         }
 
+        func has(_ key: String) -> Bool { self.table.members[key] != nil }
+
         package func string(_ key: String) throws(SettingsError) -> String? {
             guard let value = self.value(key) else { return nil }
             guard case .string(let string) = value else { throw self.wrongType(key, "a text in quotes") }
@@ -108,14 +110,25 @@ package struct TOMLFile {
             return result
         }
 
-        /// Complains about keys that nobody has asked for.
+        /// Complains about the first of the keys that nobody has asked for.
         package func finish() throws(SettingsError) {
+            if let error = self.unknownKeys.first { throw error }
+        }
+
+        /// Complains about every key that nobody has asked for.
+        func finish(_ problems: Problems) {
+            for error in self.unknownKeys { problems.add(error) }
+        }
+
+        private var unknownKeys: [SettingsError] {
             let known = self.known.sorted()
-            for key in self.table.members.keys.sorted() where !self.known.contains(key) {
-                throw SettingsError(
-                    self.place(of: key), "unknown key '\(key)'; known here are \(known.joined(separator: ", "))",
-                    knownKeys: known)
-            }
+            return self.table.members.filter { !self.known.contains($0.key) }
+                .sorted { ($0.value.line, $0.key) < ($1.value.line, $1.key) }
+                .map { key, _ in
+                    SettingsError(
+                        self.place(of: key), "unknown key '\(key)'; known here are \(known.joined(separator: ", "))",
+                        knownKeys: known)
+                }
         }
 
         private func value(_ key: String) -> TOMLDocument.Value? {

@@ -30,7 +30,8 @@ struct FileAccessTests {
             #expect(message { try AgentsFile(path: path) }.contains("no regular file"))
             #expect(message { try FileAccess.read(directory, most: 1) }.contains("is a directory"))
             #expect(message { try FileAccess.read("/dev/null", most: 1) }.contains("no regular file"))
-            #expect(try FileAccess.read("/dev/null", most: 1, orPipe: true) == [])
+            let nothing = try FileAccess.read("/dev/null", most: 1, orPipe: true)
+            #expect(nothing.isEmpty)
         }
     }
 
