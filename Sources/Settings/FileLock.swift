@@ -35,17 +35,15 @@ package final class FileLock {
     private static func open(_ path: String, of file: String) throws(SettingsError) -> CInt {
         let flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK
         var descriptor = Glibc.open(path, flags | O_CREAT | O_EXCL, 0o600)
-        if descriptor >= 0 {
-            FileAccess.keepOwner(descriptor, file)
-        } else if errno == EEXIST {
-            descriptor = Glibc.open(path, flags)
-        }
+        if descriptor < 0, errno == EEXIST { descriptor = Glibc.open(path, flags) }
         guard descriptor >= 0 else { throw FileAccess.error(path, "cannot be written") }
         var status = stat()
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             Glibc.close(descriptor)
             throw SettingsError(path, "cannot be locked: it is no regular file")
         }
+        // Also one that root has left before. An empty file without a second name is nothing that could be stolen so.
+        if status.st_uid == 0, status.st_nlink == 1, status.st_size == 0 { FileAccess.keepOwner(descriptor, file) }
         return descriptor
     }
 }

@@ -76,6 +76,7 @@ struct FileAccessTests {
             #expect(chown("\(directory)/other.toml", 54_321, 54_321) == 0)
             do { _ = try AgentsFileEditor(path: "\(directory)/other.toml") }
             #expect(stat("\(directory)/other.toml.lock", &status) == 0 && status.st_uid == 54_321)
+            try write("", "\(directory)/lock")
             do { _ = try FileLock(tryPath: "\(directory)/lock") }
             #expect(stat("\(directory)/lock", &status) == 0 && status.st_uid == 12_345)
         }
