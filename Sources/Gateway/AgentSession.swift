@@ -189,9 +189,13 @@ final class AgentSession {
         case .granted(let granted): ports = granted
         case .refused(let code, let reason):
             self.warn("name '\(name)' refused: \(reason)", name, code)
-            return self.refuseName(
-                register.exposure, code,
-                text: code == .portNotAllowed ? "the port is not allowed" : "the name is not allowed")
+            let text =
+                switch code {
+                case .portNotAllowed: "the port is not allowed"
+                case .overloaded: "the name cannot be judged now"
+                default: "the name is not allowed"
+                }
+            return self.refuseName(register.exposure, code, text: text)
         }
         if register.port != 0, !ports.isEmpty, !ports.contains(where: { $0.contains(register.port) }) {
             self.warn("name '\(name)' refused: it may not have the port \(register.port)", name, .portNotAllowed)

@@ -64,7 +64,9 @@ final class ExposureBook {
         self.store.retain { key, place in
             switch place {
             case .tcp(var address):
-                let isInRange = self.publicPorts.range?.contains(address.port) ?? (self.publicPorts == .any)
+                let isInRange =
+                    self.publicPorts.range?.contains(address.port)
+                    ?? (self.publicPorts == .any && address.port >= Self.firstUserPort)
                 address.port = 0
                 return key.kind == .tcp && isInRange && address == self.bindAddress
             case .unix(let path): return key.kind == .unix && self.sockets?.isRight(path, for: key.name) ?? false
@@ -216,7 +218,8 @@ final class ExposureBook {
         }
         let range = self.publicPorts.range
         func isAllowed(_ port: UInt16) -> Bool {
-            (range?.contains(port) ?? true) && (allowed.isEmpty || allowed.contains { $0.contains(port) })
+            (range?.contains(port) ?? (port >= Self.firstUserPort))
+                && (allowed.isEmpty || allowed.contains { $0.contains(port) })
         }
         let held = self.store.take(.tcp, name, identity) { wanted == 0 ? isAllowed($0) : wanted == $0 }
         if let held { return .success(held) }
@@ -247,6 +250,9 @@ final class ExposureBook {
                     }
                 }
             }
+        }
+        guard candidates.contains(where: { $0.contains(where: isAllowed) }) else {
+            return .failure(Refusal(code: .portNotAllowed, text: "the gateway has none of the agent's ports"))
         }
         return .failure(
             Refusal(

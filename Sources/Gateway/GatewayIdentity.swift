@@ -23,6 +23,12 @@ enum GatewayIdentity {
         } catch { throw GatewayError(.configuration, error.description) }
     }
 
+    /// Looks at the key that is there already, if there is one.
+    static func check(in stateDirectory: String) throws(GatewayError) {
+        let path = ServiceCredentials.path(of: "identity.pem") ?? "\(stateDirectory)/identity.pem"
+        if FileAccess.exists(path) { _ = try self.load((path, path)) }
+    }
+
     /// A certificate of a public authority and its key.
     static func load(_ files: (certificate: String, key: String)) throws(GatewayError) -> Identity {
         do throws(SettingsError) {

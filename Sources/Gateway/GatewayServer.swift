@@ -182,7 +182,7 @@ package final class GatewayServer {
             }
         case .file(let path): self.logger.info("agents are those of \(path)")
         case .hook(.exec(let exec)): self.logger.info("agents are judged by \(exec.command[0])")
-        case .hook(.webhook(let webhook)): self.logger.info("agents are judged by \(webhook.url)")
+        case .hook(.webhook(let webhook)): self.logger.info("agents are judged by \(webhook.shownURL)")
         case .open:
             self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
         }

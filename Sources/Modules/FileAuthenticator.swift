@@ -20,6 +20,8 @@ package final class FileAuthenticator: Authenticator {
     private var byPin: [String: String] = [:]
     private var byVersion1Token: [[UInt8]: String] = [:]
     private var stamp: FileStamp?
+    /// What was read to tell the changes, for the reload that often follows at once; gone at the next look.
+    private var foreseen: (file: AgentsFile, stamp: FileStamp?)?
     private var hasLoaded = false
     /// Those that have expired, as of the last look.
     private var expired: Set<String> = []
@@ -43,6 +45,7 @@ package final class FileAuthenticator: Authenticator {
     // MARK: - The file
 
     private func look() {
+        self.foreseen = nil
         let stamp = FileStamp(path: self.path)
         if stamp != self.stamp {
             self.stamp = stamp
@@ -66,7 +69,9 @@ package final class FileAuthenticator: Authenticator {
 
     private func read() {
         do throws(SettingsErrors) {
-            self.take(try AgentsFile(path: self.path))
+            let foreseen = self.foreseen.flatMap { $0.stamp == self.stamp ? $0.file : nil }
+            self.foreseen = nil
+            if let foreseen { self.take(foreseen) } else { self.take(try AgentsFile(path: self.path)) }
             self.logger.notice("read \(self.agents.count) agents from \(self.path)")
             self.rightsChanged?()
         } catch {
@@ -77,7 +82,11 @@ package final class FileAuthenticator: Authenticator {
 
     package func pendingChanges() throws(SettingsErrors) -> [String]? {
         guard self.hasLoaded || FileAccess.exists(self.path) else { return [] }
-        let agents = try AgentsFile(path: self.path).agents
+        // Before the file is read: one that changes meanwhile is read again.
+        let stamp = FileStamp(path: self.path)
+        let file = try AgentsFile(path: self.path)
+        if stamp != nil { self.foreseen = (file, stamp) }
+        let agents = file.agents
         let names = Set(agents.map(\.name))
         let gone = self.agents.keys.filter { !names.contains($0) }.sorted().map { "agent '\($0)' is removed" }
         return gone

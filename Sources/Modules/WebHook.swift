@@ -18,7 +18,7 @@ package final class WebHook: HookTransport {
         self.settings = settings
     }
 
-    package var label: String { "webhook \(self.settings.url)" }
+    package var label: String { "webhook \(self.settings.shownURL)" }
 
     private final class Question: Cancellable {
         let body: [UInt8]

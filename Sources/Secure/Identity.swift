@@ -66,6 +66,20 @@ package final class Identity {
         return identity
     }
 
+    /// How many certificates a file of authorities holds.
+    package static func certificateCount(inPEM pem: [UInt8]) -> Int {
+        let count = withBIO(pem) { bio in
+            var count = 0
+            while let certificate = PEM_read_bio_X509(bio, nil, nil, nil) {
+                X509_free(certificate)
+                count += 1
+            }
+            return count
+        }
+        ERR_clear_error()
+        return count
+    }
+
     package var keyPEM: [UInt8] {
         written { PEM_write_bio_PrivateKey($0, self.key, nil, nil, 0, nil, nil) }
     }

@@ -59,38 +59,3 @@ struct AgentEntries {
         }
     }
 }
-
-/// Finds among many patterns one that has a name in common with another.
-///
-/// Two patterns can meet only if what the one has before its first `*` begins with what the other has there.
-private struct PatternIndex {
-    private struct Entry {
-        let pattern: NamePattern
-        let owner: Int
-    }
-
-    /// By all that stands before the first `*`.
-    private var byPrefix: [Substring: [Entry]] = [:]
-    /// By each beginning of that, the whole of it included.
-    private var byBeginning: [Substring: [Entry]] = [:]
-
-    mutating func insert(_ pattern: NamePattern, of owner: Int) {
-        let entry = Entry(pattern: pattern, owner: owner)
-        let prefix = pattern.literalPrefix
-        self.byPrefix[prefix, default: []].append(entry)
-        for length in 0...prefix.utf8.count { self.byBeginning[prefix.prefix(length), default: []].append(entry) }
-    }
-
-    func overlap(with pattern: NamePattern) -> (NamePattern, owner: Int)? {
-        let prefix = pattern.literalPrefix
-        for length in 0..<prefix.utf8.count {
-            if let found = Self.first(self.byPrefix[prefix.prefix(length)], pattern) { return found }
-        }
-        return Self.first(self.byBeginning[prefix], pattern)
-    }
-
-    private static func first(_ entries: [Entry]?, _ pattern: NamePattern) -> (NamePattern, owner: Int)? {
-        guard let entry = entries?.first(where: { $0.pattern.overlaps(pattern) }) else { return nil }
-        return (entry.pattern, entry.owner)
-    }
-}

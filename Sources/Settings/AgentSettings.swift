@@ -243,7 +243,9 @@ package struct AgentSettings: Sendable {
     private static func token(in path: String) throws(SettingsError) -> String {
         let bytes =
             path == "-"
-            ? try FileAccess.readStandardInput(most: 4_096) : try FileAccess.read(path, most: 4_096, secret: true)
+            ? try FileAccess.readStandardInput(most: 4_096)
+            // A shell hands over the output of a command as a pipe, /dev/fd/63.
+            : try FileAccess.read(path, most: 4_096, secret: true, orPipe: true)
         var token = String(decoding: bytes, as: UTF8.self).drop { $0.isWhitespace }
         while token.last?.isWhitespace == true { token.removeLast() }
         guard !token.isEmpty else { throw SettingsError(path == "-" ? "standard input" : path, "holds no token") }
@@ -268,7 +270,7 @@ package struct AgentSettings: Sendable {
             token = try Self.token(in: path)
         } else if let given = file.token, let path {
             // Reading it again tells whether others could have read it.
-            _ = try FileAccess.read(path, most: 1 << 20, secret: true)
+            _ = try FileAccess.read(path, most: 1 << 20, secret: true, orPipe: true)
             place = path
             token = given
         } else if let given = line {

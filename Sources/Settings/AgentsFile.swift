@@ -27,7 +27,7 @@ package struct AgentsFile {
             for section in try root.sections("agent") {
                 if let agent = Self.agent(section, problems) { entries.insert(agent, section, problems) }
             }
-            try root.finish()
+            root.finish(problems)
         }
         try problems.throwIfAny()
         self.agents = entries.agents
@@ -52,21 +52,23 @@ package struct AgentsFile {
         problems.attempt { () throws(SettingsError) in
             agent.pins = try section.strings("pins") ?? []
             for pin in agent.pins where !AgentSettings.isPin(pin) {
-                throw SettingsError(
-                    section.place(of: "pins"), "'\(pin)' is no pin: 'diglett key' prints it as sha256/BASE64")
+                problems.add(section.place(of: "pins"), "'\(pin)' is no pin: 'diglett key' prints it as sha256/BASE64")
             }
         }
         problems.attempt { () throws(SettingsError) in
             for text in try section.strings("names") ?? [] {
                 guard let pattern = NamePattern(text) else {
-                    throw SettingsError(section.place(of: "names"), "'\(text)': \(NamePattern.rule)")
+                    problems.add(section.place(of: "names"), "'\(text)': \(NamePattern.rule)")
+                    continue
                 }
                 agent.names.append(pattern)
             }
         }
         problems.attempt { () throws(SettingsError) in
             for text in try section.strings("ports") ?? [] {
-                agent.ports.append(try PortRange(text, place: section.place(of: "ports")))
+                problems.attempt { () throws(SettingsError) in
+                    agent.ports.append(try PortRange(text, place: section.place(of: "ports")))
+                }
             }
         }
         problems.attempt { () throws(SettingsError) in
@@ -81,7 +83,7 @@ package struct AgentsFile {
         problems.attempt { () throws(SettingsError) in agent.mostLinks = try self.limit(section, "max-links") }
         problems.attempt { () throws(SettingsError) in agent.mostNames = try self.limit(section, "max-names") }
         problems.attempt { () throws(SettingsError) in agent.mostStreams = try self.limit(section, "max-streams") }
-        problems.attempt { () throws(SettingsError) in try section.finish() }
+        section.finish(problems)
         return name == nil ? nil : agent
     }
 

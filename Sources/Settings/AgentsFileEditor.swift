@@ -21,7 +21,7 @@ package struct AgentsFileEditor {
             if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
                 try FileAccess.makeDirectory(String(path[..<slash]))
             }
-            self.lock = try FileLock(path: "\(path).lock")
+            self.lock = try FileLock(path: "\(path).lock", of: path)
             let text =
                 FileAccess.exists(path)
                 ? String(decoding: try FileAccess.read(path, most: 4 << 20, secret: true), as: UTF8.self) : ""
@@ -88,6 +88,11 @@ package struct AgentsFileEditor {
         let before = Dictionary(uniqueKeysWithValues: Self.values(of: old))
         let after = Dictionary(uniqueKeysWithValues: Self.values(of: agent))
         for key in Set(before.keys).union(after.keys).sorted() where before[key] != after[key] {
+            if key == "pins", agent.pins.starts(with: old.pins), !old.pins.isEmpty,
+                try self.append(agent.pins[old.pins.count...].map(Self.quoted), to: key, of: name)
+            {
+                continue
+            }
             try self.set(key, of: name, to: after[key])
         }
         try self.save { $0.contains(agent) }
@@ -144,11 +149,14 @@ package struct AgentsFileEditor {
 
     private static func key(of line: String) -> String? {
         guard let equals = line.firstIndex(of: "=") else { return nil }
-        return line[..<equals].filter { !$0.isWhitespace && $0 != "\"" }
+        return line[..<equals].filter { !$0.isWhitespace && $0 != "\"" && $0 != "'" }
     }
 
     private static func value(of line: String) -> String? {
-        let parts = line.split(separator: "\"", omittingEmptySubsequences: false)
+        guard let equals = line.firstIndex(of: "=") else { return nil }
+        let text = line[line.index(after: equals)...].drop(while: \.isWhitespace)
+        guard let quote = text.first, quote == "\"" || quote == "'" else { return nil }
+        let parts = text.split(separator: quote, omittingEmptySubsequences: false)
         return parts.count >= 3 ? String(parts[1]) : nil
     }
 
@@ -159,35 +167,84 @@ package struct AgentsFileEditor {
             let last = block.last { !self.isCommentOrEmpty($0) } ?? block.lowerBound
             return self.lines.insert("\(key) = \(value)", at: last + 1)
         }
-        // A list may go on over several lines.
-        var end = line
-        var (depth, comment) = Self.scan(self.lines[line], depth: 0)
-        while depth > 0, end + 1 < block.upperBound {
-            end += 1
-            (depth, comment) = Self.scan(self.lines[end], depth: depth)
-        }
-        let replacement = value.map { ["\(key) = \($0)" + (comment.isEmpty ? "" : " \(comment)")] } ?? []
-        self.lines.replaceSubrange(line...end, with: replacement)
+        let list = self.list(from: line, before: block.upperBound)
+        let replacement = value.map { ["\(key) = \($0)" + (list.comment.isEmpty ? "" : " \(list.comment)")] } ?? []
+        self.lines.replaceSubrange(line...list.end, with: replacement)
     }
 
-    /// How many brackets are open after a line, and the comment at its end.
-    private static func scan(_ line: String, depth: Int) -> (depth: Int, comment: String) {
-        var depth = depth
-        var isText = false
-        for index in line.indices {
-            switch line[index] {
-            case "\"": isText.toggle()
-            case "[" where !isText: depth += 1
-            case "]" where !isText: depth -= 1
-            case "#" where !isText: return (depth, String(line[index...]))
-            default: break
-            }
+    /// Writes further elements at the end of a list, whose other lines and comments stay.
+    ///
+    /// - Returns: false where the value is no list in brackets.
+    private mutating func append(_ values: [String], to key: String, of name: String) throws(SettingsErrors) -> Bool {
+        let block = try self.block(of: name)
+        guard let line = block.first(where: { Self.key(of: self.lines[$0]) == key }) else { return false }
+        let list = self.list(from: line, before: block.upperBound)
+        guard let bracket = list.bracket, let (last, index) = list.last else { return false }
+        let isOpen = ["[", ","].contains(self.lines[last][index])
+        if last < list.end {
+            // The bracket has a line of its own, and so gets each element, as far to the right as the one before it.
+            let indent = last == line ? "    " : String(self.lines[last].prefix(while: \.isWhitespace))
+            self.lines.insert(contentsOf: values.map { "\(indent)\($0)," }, at: list.end)
+            if !isOpen { self.lines[last].insert(",", at: self.lines[last].index(after: index)) }
+        } else {
+            let start = isOpen ? (self.lines[last][..<bracket].last == "," ? " " : "") : ", "
+            let place = isOpen ? bracket : self.lines[last].index(after: index)
+            self.lines[last].insert(contentsOf: start + values.joined(separator: ", "), at: place)
         }
-        return (depth, "")
+        return true
+    }
+
+    /// Where a value ends that begins in a line; a list may go on over several.
+    private struct List {
+        /// Its last line.
+        var end: Int
+        /// What is behind it there, from `#` on.
+        var comment = ""
+        /// Its closing bracket, in its last line.
+        var bracket: String.Index?
+        /// What stands before that, blanks and comments apart.
+        var last: (line: Int, index: String.Index)?
+    }
+
+    private func list(from first: Int, before limit: Int) -> List {
+        var list = List(end: first)
+        var depth = 0
+        for line in first..<limit {
+            list.end = line
+            let text = self.lines[line]
+            var quote: Character?
+            var isEscaped = false
+            for index in text.indices {
+                let character = text[index]
+                if let open = quote {
+                    // Only texts in double quotes have escapes (TOML 1.0).
+                    if character == open, !isEscaped { quote = nil }
+                    isEscaped = open == "\"" && character == "\\" && !isEscaped
+                } else if character == "#" {
+                    list.comment = depth == 0 ? String(text[index...]) : ""
+                    break
+                } else if character == "\"" || character == "'" {
+                    quote = character
+                } else if character == "[" {
+                    depth += 1
+                } else if character == "]" {
+                    depth -= 1
+                    if depth == 0 { list.bracket = index }
+                }
+                if depth > 0, !character.isWhitespace { list.last = (line, index) }
+            }
+            if depth <= 0 { break }
+        }
+        return list
     }
 
     private mutating func save(_ isRight: ([AgentEntry]) -> Bool) throws(SettingsErrors) {
-        guard isRight(try self.content()) else {
+        let agents: [AgentEntry]
+        do throws(SettingsErrors) { agents = try self.content() } catch {
+            // Nobody has yet seen the lines of what is not saved.
+            throw SettingsErrors(error.all.map { SettingsError(self.path, $0.reason) })
+        }
+        guard isRight(agents) else {
             throw SettingsErrors([
                 SettingsError(self.path, "is written in a way that cannot be changed here: edit it by hand")
             ])

@@ -10,6 +10,12 @@ package struct ControlSettings: Equatable, Sendable {
     package let isExplicit: Bool
 
     private static let file = "control.sock"
+    /// Where the gateway's unit puts it.
+    private static let serviceDirectory = "/run/diglett-server"
+
+    static func isOfService(_ path: String) -> Bool {
+        StartNeed.directory(of: path) == .directory(self.serviceDirectory)
+    }
 
     /// - Parameter given: a path, `none`, or nil for the service's runtime directory, else the state directory.
     init(_ given: String?, group: UInt32?, stateDirectory: String, place: String) throws(SettingsError) {
@@ -30,8 +36,7 @@ package struct ControlSettings: Equatable, Sendable {
     /// Where a gateway's socket may be, as far as its own command line and file tell, the likeliest first.
     package static func places(_ given: String?, stateDirectory: String?) -> [String] {
         if let given { return [given] }
-        // Where its unit puts it.
-        let service = "/run/diglett-server/\(self.file)"
+        let service = "\(self.serviceDirectory)/\(self.file)"
         let own = [self.runtimeDirectory, stateDirectory].compactMap { $0.map { "\($0)/\(self.file)" } }
         return own.filter { $0 != service } + [service]
     }
@@ -48,7 +53,11 @@ package struct ControlSettings: Equatable, Sendable {
 enum Group {
     /// - Parameter text: its name or number.
     static func number(_ text: String, place: String) throws(SettingsError) -> UInt32 {
-        if let number = UInt32(text) { return number }
+        if let number = UInt32(text) {
+            // chown(2) takes it for "no change".
+            guard number != UInt32.max else { throw SettingsError(place, "\(number) is no group's number") }
+            return number
+        }
         guard let entry = getgrnam(text) else { throw SettingsError(place, "there is no group '\(text)'") }
         return entry.pointee.gr_gid
     }

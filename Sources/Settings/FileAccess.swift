@@ -5,12 +5,22 @@ package enum FileAccess {
     /// Reads a file of at most `most` bytes.
     ///
     /// - Parameter secret: refuse a file that others than its owner can read.
-    package static func read(_ path: String, most: Int, secret: Bool = false) throws(SettingsError) -> [UInt8] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    /// - Parameter orPipe: take a pipe or a device too, and wait for whoever writes into it. Never on the event loop:
+    ///   a pipe that somebody put in the place of a file would stop it for ever.
+    package static func read(
+        _ path: String, most: Int, secret: Bool = false, orPipe: Bool = false
+    ) throws(SettingsError) -> [UInt8] {
+        // Without O_NONBLOCK, opening a pipe waits for its writer (fifo(7)); with a file it has no effect.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (orPipe ? 0 : O_NONBLOCK))
         guard descriptor >= 0 else { throw self.error(path, "cannot be read") }
         defer { Glibc.close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw self.error(path, "cannot be read") }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: break
+        case S_IFDIR: throw SettingsError(path, "cannot be read: is a directory")
+        default: guard orPipe else { throw SettingsError(path, "cannot be read: it is no regular file") }
+        }
         if secret, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0,
             !ServiceCredentials.isPrivate(path, mode: status.st_mode & 0o777)
         {
@@ -67,7 +77,10 @@ package enum FileAccess {
         _ path: String, with bytes: [UInt8], mode: UInt32 = 0o600, durable: Bool
     ) throws(SettingsError) {
         let beside = "\(path).new"
-        let descriptor = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode)
+        // What a crash, or somebody else, left there: nothing of it is written to, least of all a pipe, which would wait
+        // for its reader.
+        unlink(beside)
+        let descriptor = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode)
         guard descriptor >= 0 else { throw self.error(beside, "cannot be written") }
         // Whatever the umask takes away.
         _ = fchmod(descriptor, mode)
@@ -91,7 +104,7 @@ package enum FileAccess {
 
     /// As root, gives a new file to whoever has the old one or the directory: a daemon must be able to read what its
     /// administrator writes.
-    private static func keepOwner(_ descriptor: CInt, _ path: String) {
+    static func keepOwner(_ descriptor: CInt, _ path: String) {
         guard geteuid() == 0 else { return }
         var status = stat()
         let directory = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
@@ -110,6 +123,35 @@ package enum FileAccess {
                 withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
         }
         return names.filter { $0 != "." && $0 != ".." }.sorted()
+    }
+
+    package enum Writability: Equatable, Sendable {
+        case yes
+        case no(String)
+        /// Root may write everywhere, and does not tell what the user may whose directory it is to be.
+        case unknown
+    }
+
+    /// Whether this process may make files in a directory, without making one.
+    package static func writability(_ directory: String) -> Writability {
+        var status = stat()
+        guard stat(directory, &status) == 0 else { return .no(String(cString: strerror(errno)).lowercased()) }
+        guard status.st_mode & S_IFMT == S_IFDIR else { return .no("it is not a directory") }
+        guard access(directory, W_OK | X_OK) == 0 else { return .no(String(cString: strerror(errno)).lowercased()) }
+        return geteuid() == 0 ? .unknown : .yes
+    }
+
+    /// The path itself, or the nearest above it that is there.
+    package static func nearestExisting(_ path: String) -> String {
+        var path = path
+        var status = stat()
+        // lstat(2): a link that leads nowhere is in the way of whoever makes the directory.
+        while lstat(path, &status) != 0, errno == ENOENT {
+            guard let slash = path.lastIndex(of: "/") else { return "." }
+            guard slash != path.startIndex else { return "/" }
+            path = String(path[..<slash])
+        }
+        return path
     }
 
     /// Removes a file; one that is not there is no error.

@@ -46,7 +46,7 @@ package struct GatewaySettings: Sendable {
             case .open: "open to everybody"
             case .file(let path): "file \(path)"
             case .hook(.exec(let exec)): "exec \(exec.command[0])"
-            case .hook(.webhook(let webhook)): "webhook \(webhook.url)"
+            case .hook(.webhook(let webhook)): "webhook \(webhook.shownURL)"
             }
         }
     }
@@ -90,6 +90,22 @@ package struct GatewaySettings: Sendable {
     /// Finds everything that is wrong, not only the first of it.
     package init(_ options: GatewayOptions) throws(SettingsErrors) {
         let problems = Problems()
+        self.init(options, problems)
+        try problems.throwIfAny()
+    }
+
+    /// Reads the settings also where something is wrong with them, and tells what a start would need besides.
+    ///
+    /// What could not be read is something harmless in the settings.
+    package static func examine(
+        _ options: GatewayOptions
+    ) -> (settings: GatewaySettings, problems: [SettingsError], needs: [StartNeed]) {
+        let problems = Problems()
+        let settings = GatewaySettings(options, problems)
+        return (settings, problems.found, problems.needs)
+    }
+
+    private init(_ options: GatewayOptions, _ problems: Problems) {
         let reader = Reader(options, problems)
         self.listensByDefault = reader.listen.isEmpty
         self.listen = reader.addresses(
@@ -104,9 +120,12 @@ package struct GatewaySettings: Sendable {
         problems.attempt { () throws(SettingsError) in
             stateDirectory = try StateDirectory.path(
                 reader.text("state-dir", or: options.stateDirectory), program: "diglett-server")
+            problems.need(
+                .newDirectory(stateDirectory), at: reader.place("state-dir", options.stateDirectory != nil))
         }
         self.stateDirectory = stateDirectory
         self.exposeBind = reader.text("expose-bind", or: options.exposeBind) ?? "127.0.0.1"
+        problems.need(.address(self.exposeBind), at: reader.place("expose-bind", options.exposeBind != nil))
         let ports = reader.exposePorts()
         let sockets = reader.exposeSockets(ports)
         self.exposePorts = ports
@@ -119,8 +138,7 @@ package struct GatewaySettings: Sendable {
         (self.proxies, self.socketsAreProxied) = reader.proxies(sockets)
         self.metrics = reader.metrics()
         self.control = reader.control(stateDirectory)
-        problems.attempt { () throws(SettingsError) in try reader.section?.finish() }
-        try problems.throwIfAny()
+        reader.section?.finish(problems)
     }
 
     /// Where the control socket of the gateway that these options name may be, the likeliest first.
@@ -133,19 +151,6 @@ package struct GatewaySettings: Sendable {
         let places = ControlSettings.places(options.control ?? reader.text("control"), stateDirectory: directory)
         try problems.throwIfAny()
         return places
-    }
-
-    /// Which agents file is meant, as far as it can be told although something else is wrong.
-    package static func agentsFile(_ options: GatewayOptions) -> String? {
-        let reader = Reader(options, Problems())
-        guard
-            let directory = try? StateDirectory.path(
-                reader.text("state-dir", or: options.stateDirectory), program: "diglett-server")
-        else { return nil }
-        switch reader.authentication(directory) {
-        case .byDefault(let path), .file(let path): return path
-        case .open, .hook, nil: return nil
-        }
     }
 
     /// Where the agents stand unless another file is named.
@@ -169,6 +174,7 @@ private struct Reader {
         problems.attempt { () throws(SettingsError) in
             if let path = options.configuration { section = try TOMLFile(path: path).root }
         }
+        problems.takesNeeds = section != nil || options.configuration == nil
         problems.attempt { () throws(SettingsError) in
             let given = try section?.strings("listen") ?? []
             if listen.isEmpty { listen = given }
@@ -196,7 +202,10 @@ private struct Reader {
 
     func addresses(_ texts: [String], place: String) -> [HostPort] {
         texts.compactMap { text in
-            if let address = HostPort(text) { return address }
+            if let address = HostPort(text) {
+                self.problems.need(.address(address.host), at: place)
+                return address
+            }
             self.problems.add(place, "'\(text)' is no address: write HOST:PORT or [IPV6]:PORT")
             return nil
         }
@@ -265,6 +274,7 @@ private struct Reader {
         var sockets: SocketSettings?
         self.problems.attempt { () throws(SettingsError) in
             sockets = try SocketSettings(directory: directory, group: group, place: place, groupPlace: groupPlace)
+            self.problems.need(.newDirectory(directory), at: place)
         }
         return sockets
     }
@@ -308,7 +318,7 @@ private struct Reader {
                 self.problems.add(place, "needs a table [auth-\(kind)] in the configuration file")
                 return nil
             }
-            return self.hook(kind, section).map { .hook($0) }
+            return .hook(self.hook(kind, section))
         case .some(let other):
             self.problems.add(
                 place, "'\(other)' is no way to know agents: there are file, exec, webhook and open")
@@ -316,38 +326,36 @@ private struct Reader {
         }
     }
 
-    private func hook(_ kind: String, _ section: TOMLFile.Section) -> HookSettings? {
-        var hook: HookSettings?
-        self.problems.attempt { () throws(SettingsError) in
-            hook = kind == "exec" ? .exec(try ExecSettings(section)) : .webhook(try WebhookSettings(section))
-            try section.finish()
-        }
+    private func hook(_ kind: String, _ section: TOMLFile.Section) -> HookSettings {
+        let hook: HookSettings =
+            kind == "exec"
+            ? .exec(ExecSettings(section, self.problems)) : .webhook(WebhookSettings(section, self.problems))
+        section.finish(self.problems)
         return hook
     }
 
     func registrars(_ paths: ExposurePaths) -> [RegistrarSettings] {
-        var sections: [TOMLFile.Section] = []
-        self.problems.attempt { () throws(SettingsError) in sections = try self.section?.sections("registrar") ?? [] }
+        let sections = self.problems.value([]) { () throws(SettingsError) in
+            try self.section?.sections("registrar") ?? []
+        }
         var result: [RegistrarSettings] = []
         // Where each target was named first.
         var places: [String: String] = [:]
         for section in sections {
-            self.problems.attempt { () throws(SettingsError) in
-                if let registrar = try RegistrarSettings(section, paths) {
-                    result.append(registrar)
-                    for (key, value) in registrar.targets {
-                        // A default stands nowhere.
-                        let place = section.place(of: try section.string(key) == nil ? "kind" : key)
-                        if let first = places["\(key) \(value)"] {
-                            throw SettingsError(
-                                place,
-                                "the registrar at \(first) has this '\(key)' already (\(PeerText.escaped(value))), "
-                                    + "and each would take back what the other publishes")
-                        }
-                        places["\(key) \(value)"] = place
-                    }
+            guard let registrar = RegistrarSettings(section, paths, self.problems) else { continue }
+            result.append(registrar)
+            for (key, value) in registrar.targets {
+                // A default stands nowhere.
+                let isGiven = self.problems.value(false) { () throws(SettingsError) in try section.string(key) != nil }
+                let place = section.place(of: isGiven ? key : "kind")
+                if let first = places["\(key) \(value)"] {
+                    self.problems.add(
+                        place,
+                        "the registrar at \(first) has this '\(key)' already (\(PeerText.escaped(value))), "
+                            + "and each would take back what the other publishes")
+                } else {
+                    places["\(key) \(value)"] = place
                 }
-                try section.finish()
             }
         }
         return result
@@ -391,6 +399,10 @@ private struct Reader {
                 text, isPerName: isPerName, isOpen: isOpen,
                 place: self.place("metrics", self.options.metrics != nil))
         }
+        if case .unix(let path)? = metrics?.place {
+            self.problems.need(
+                StartNeed.directory(of: path), at: self.place("metrics", self.options.metrics != nil))
+        }
         return metrics
     }
 
@@ -406,6 +418,10 @@ private struct Reader {
                 self.options.control ?? given.path, group: group, stateDirectory: stateDirectory,
                 place: self.place("control", self.options.control != nil))
         }
+        // The service's own directory is there only while it runs (systemd.exec(5), RuntimeDirectory=).
+        if let settings, settings.isExplicit, let path = settings.path, !ControlSettings.isOfService(path) {
+            self.problems.need(StartNeed.directory(of: path), at: self.place("control", self.options.control != nil))
+        }
         return settings
     }
 
@@ -413,7 +429,11 @@ private struct Reader {
         let given = (certificate: self.text("tls-cert"), key: self.text("tls-key"))
         switch (self.options.tlsCertificate ?? given.certificate, self.options.tlsKey ?? given.key) {
         case (nil, nil): return nil
-        case (.some(let certificate), .some(let key)): return (certificate, key)
+        case (.some(let certificate), .some(let key)):
+            self.problems.need(
+                .identity(certificate: certificate, key: key),
+                at: self.place("tls-cert", self.options.tlsCertificate != nil))
+            return (certificate, key)
         case (.some, nil):
             self.problems.add(self.place("tls-cert", self.options.tlsCertificate != nil), "needs tls-key as well")
         case (nil, .some):

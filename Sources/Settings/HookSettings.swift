@@ -10,15 +10,17 @@ package struct ExecSettings: Equatable, Sendable {
     package let command: [String]
     package let timeout: UInt64
 
-    init(_ section: TOMLFile.Section) throws(SettingsError) {
-        self.command = try section.command("command")
-        self.timeout = try section.milliseconds("timeout", default: HookDefaults.timeout)
+    init(_ section: TOMLFile.Section, _ problems: Problems) {
+        self.command = problems.value([""]) { () throws(SettingsError) in try section.command("command") }
+        self.timeout = problems.milliseconds(section)
     }
 }
 
 /// A web service that is asked by HTTP POST.
 package struct WebhookSettings: Equatable, Sendable {
     package let url: String
+    /// The URL as it may be shown: what stands before `@`, behind `?` or behind `#` may be a secret.
+    package var shownURL: String { Self.shown(self.url) }
     /// Sent as `Authorization: Bearer`; empty for none.
     package let secret: String
     package let caFile: String?
@@ -28,7 +30,36 @@ package struct WebhookSettings: Equatable, Sendable {
     /// Further attempts after one that failed without an answer, or with 5xx.
     package let retries: Int
 
-    init(_ section: TOMLFile.Section) throws(SettingsError) {
+    init(_ section: TOMLFile.Section, _ problems: Problems) {
+        self.url = problems.value("") { () throws(SettingsError) in try Self.url(section) }
+        self.secret = problems.value("") { () throws(SettingsError) in
+            guard let path = try section.string("secret-file") else { return "" }
+            let bytes = try FileAccess.read(path, most: 4_096, secret: true)
+            let secret = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
+            guard !secret.isEmpty else { throw SettingsError(path, "holds no secret") }
+            return secret
+        }
+        self.caFile = problems.value(nil) { () throws(SettingsError) in try section.readableFile("ca") }
+        self.certificateFile = problems.value(nil) { () throws(SettingsError) in try section.readableFile("cert") }
+        self.keyFile = problems.value(nil) { () throws(SettingsError) in try section.readableFile("key", secret: true) }
+        if section.has("cert") != section.has("key") {
+            problems.add(section.place(of: section.has("key") ? "key" : "cert"), "'cert' and 'key' belong together")
+        }
+        if let file = self.caFile { problems.need(.authorities(file), at: section.place(of: "ca")) }
+        if let certificate = self.certificateFile, let key = self.keyFile {
+            problems.need(.identity(certificate: certificate, key: key), at: section.place(of: "cert"))
+        }
+        self.timeout = problems.milliseconds(section)
+        self.retries = problems.value(0) { () throws(SettingsError) in
+            let retries = try section.integer("retries") ?? 2
+            guard (0...10).contains(retries) else {
+                throw SettingsError(section.place(of: "retries"), "'retries' is a number from 0 to 10")
+            }
+            return retries
+        }
+    }
+
+    private static func url(_ section: TOMLFile.Section) throws(SettingsError) -> String {
         guard let url = try section.string("url") else {
             throw SettingsError(section.place(of: "url"), "a webhook needs a url")
         }
@@ -37,32 +68,30 @@ package struct WebhookSettings: Equatable, Sendable {
         }
         guard url.hasPrefix("https://") || isLocal else {
             throw SettingsError(
-                section.place(of: "url"), "'\(url)': write https://..., or http:// for an address of this machine")
+                section.place(of: "url"),
+                "'\(Self.shown(url))': write https://..., or http:// for an address of this machine")
         }
-        self.url = url
-        var secret = ""
-        if let path = try section.string("secret-file") {
-            let bytes = try FileAccess.read(path, most: 4_096, secret: true)
-            secret = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
-            guard !secret.isEmpty else { throw SettingsError(path, "holds no secret") }
-        }
-        self.secret = secret
-        self.caFile = try section.readableFile("ca")
-        self.certificateFile = try section.readableFile("cert")
-        self.keyFile = try section.readableFile("key")
-        guard (self.certificateFile == nil) == (self.keyFile == nil) else {
-            throw SettingsError(section.place(of: "cert"), "'cert' and 'key' belong together")
-        }
-        self.timeout = try section.milliseconds("timeout", default: HookDefaults.timeout)
-        self.retries = try section.integer("retries") ?? 2
-        guard (0...10).contains(self.retries) else {
-            throw SettingsError(section.place(of: "retries"), "'retries' is a number from 0 to 10")
-        }
+        return url
+    }
+
+    /// Scheme, host, port and path (RFC 3986, 3).
+    private static func shown(_ url: String) -> String {
+        let scheme = url.firstRange(of: "://").map { url[..<$0.upperBound] } ?? ""
+        let rest = url.dropFirst(scheme.count).prefix { $0 != "?" && $0 != "#" }
+        let authority = rest.prefix { $0 != "/" }
+        let host = authority.lastIndex(of: "@").map { authority[authority.index(after: $0)...] } ?? authority
+        return "\(scheme)\(host)\(rest[authority.endIndex...])"
     }
 }
 
-private enum HookDefaults {
-    static let timeout: UInt64 = 5_000
+extension Problems {
+    /// How long a program or a service may take.
+    func milliseconds(_ section: TOMLFile.Section) -> UInt64 {
+        let standard: UInt64 = 5_000
+        return self.value(standard) { () throws(SettingsError) in
+            try section.milliseconds("timeout", default: standard)
+        }
+    }
 }
 
 extension TOMLFile.Section {
@@ -90,9 +119,9 @@ extension TOMLFile.Section {
         return UInt64(seconds * 1_000)
     }
 
-    func readableFile(_ key: String) throws(SettingsError) -> String? {
+    func readableFile(_ key: String, secret: Bool = false) throws(SettingsError) -> String? {
         guard let path = try self.string(key) else { return nil }
-        _ = try FileAccess.read(path, most: 1 << 20)
+        _ = try FileAccess.read(path, most: 1 << 20, secret: secret)
         return path
     }
 }

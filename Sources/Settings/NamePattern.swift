@@ -36,40 +36,44 @@ package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
     package var description: String { self.text }
 
     /// What all matching names begin with.
-    var literalPrefix: Substring { self.text.prefix { $0 != "*" } }
+    var literalPrefix: ArraySlice<UInt8> { self.bytes.prefix { $0 != Self.star } }
+
+    /// What all matching names end with.
+    var literalSuffix: ArraySlice<UInt8> {
+        self.bytes[(self.bytes.lastIndex(of: Self.star).map { $0 + 1 } ?? self.bytes.startIndex)...]
+    }
 
     package func matches(_ name: Name) -> Bool {
-        Self.meet(self.bytes[...], Array(name.text.utf8)[...])
+        self.matches(Array(name.text.utf8))
     }
 
     /// Whether some text matches both.
     package func overlaps(_ other: NamePattern) -> Bool {
-        // Most that do not meet differ in their last characters.
-        for (a, b) in zip(self.bytes.reversed(), other.bytes.reversed()) {
-            if a == Self.star || b == Self.star { break }
-            if a != b { return false }
-        }
-        return Self.meet(self.bytes[...], other.bytes[...])
+        if !self.bytes.contains(Self.star) { return other.matches(self.bytes) }
+        if !other.bytes.contains(Self.star) { return self.matches(other.bytes) }
+        // What stands between the stars can always be put one behind the other: only the ends can be at odds.
+        return zip(self.literalPrefix, other.literalPrefix).allSatisfy { $0 == $1 }
+            && zip(self.literalSuffix.reversed(), other.literalSuffix.reversed()).allSatisfy { $0 == $1 }
     }
 
-    /// Whether a text matches both patterns. Row by row: `reached[j]` says whether the first i and j characters can
-    /// stand for the same text.
-    private static func meet(_ left: ArraySlice<UInt8>, _ right: ArraySlice<UInt8>) -> Bool {
-        let left = Array(left)
-        let right = Array(right)
-        var reached = [Bool](repeating: false, count: right.count + 1)
-        for i in 0...left.count {
-            var next = [Bool](repeating: false, count: right.count + 1)
-            for j in 0...right.count {
-                let a = i > 0 ? left[i - 1] : nil
-                let b = j > 0 ? right[j - 1] : nil
-                let hasStar = a == self.star || b == self.star
-                next[j] =
-                    (i == 0 && j == 0) || (i > 0 && hasStar && reached[j]) || (j > 0 && hasStar && next[j - 1])
-                    || (i > 0 && j > 0 && a == b && reached[j - 1])
+    /// Goes back to the last star only: an earlier one could not take more than that one can.
+    private func matches(_ text: [UInt8]) -> Bool {
+        var (position, place) = (0, 0)
+        var retry: (position: Int, place: Int)?
+        while place < text.count {
+            if position < self.bytes.count, self.bytes[position] == Self.star {
+                retry = (position + 1, place)
+                position += 1
+            } else if position < self.bytes.count, self.bytes[position] == text[place] {
+                position += 1
+                place += 1
+            } else if let last = retry {
+                retry = (last.position, last.place + 1)
+                (position, place) = (last.position, last.place + 1)
+            } else {
+                return false
             }
-            reached = next
         }
-        return reached[right.count]
+        return self.bytes[position...].allSatisfy { $0 == Self.star }
     }
 }

@@ -1,5 +1,3 @@
-internal import Wire
-
 /// A registrar of a gateway's configuration, a table `[[registrar]]` (`docs/modules.md`).
 package enum RegistrarSettings: Equatable, Sendable {
     case traefik(TraefikSettings)
@@ -37,22 +35,28 @@ package enum RegistrarSettings: Equatable, Sendable {
         (path.hasPrefix("/") ? "/" : "") + path.split(separator: "/").filter { $0 != "." }.joined(separator: "/")
     }
 
-    /// Nil for `print`, which is always there.
-    init?(_ section: TOMLFile.Section, _ paths: ExposurePaths) throws(SettingsError) {
-        let kind = try section.string("kind") ?? ""
+    /// Nil for `print`, which is always there, and where the kind is unknown.
+    init?(_ section: TOMLFile.Section, _ paths: ExposurePaths, _ problems: Problems) {
+        let kind = problems.value(nil) { () throws(SettingsError) in try section.string("kind") ?? "" }
         switch kind {
-        case "print": return nil
-        case "traefik": self = .traefik(try TraefikSettings(section, paths))
-        case "caddy": self = .caddy(try CaddySettings(section, paths))
-        case "nginx": self = .mapFile(try MapFileSettings(section, paths, style: .nginx))
-        case "haproxy": self = .mapFile(try MapFileSettings(section, paths, style: .haproxy))
-        case "exec": self = .hook(.exec(try ExecSettings(section)))
-        case "webhook": self = .hook(.webhook(try WebhookSettings(section)))
-        default:
-            throw SettingsError(
+        // Another type than a text.
+        case nil: return nil
+        case "print":
+            section.finish(problems)
+            return nil
+        case "traefik": self = .traefik(TraefikSettings(section, paths, problems))
+        case "caddy": self = .caddy(CaddySettings(section, paths, problems))
+        case "nginx": self = .mapFile(MapFileSettings(section, paths, problems, style: .nginx))
+        case "haproxy": self = .mapFile(MapFileSettings(section, paths, problems, style: .haproxy))
+        case "exec": self = .hook(.exec(ExecSettings(section, problems)))
+        case "webhook": self = .hook(.webhook(WebhookSettings(section, problems)))
+        case .some(let other):
+            problems.add(
                 section.place(of: "kind"),
-                "'\(kind)' is no registrar: there are print, traefik, caddy, nginx, haproxy, exec and webhook")
+                "'\(other)' is no registrar: there are print, traefik, caddy, nginx, haproxy, exec and webhook")
+            return nil
         }
+        section.finish(problems)
     }
 }
 
@@ -68,17 +72,30 @@ package struct RouteSettings: Equatable, Sendable {
     package let via: Via
 
     /// - Parameter takesSockets: whether this kind of proxy can find a unix socket by a name.
-    init(_ section: TOMLFile.Section, _ paths: ExposurePaths, takesSockets: Bool) throws(SettingsError) {
-        guard let domain = try section.string("domain") else {
-            throw SettingsError(section.place(of: "domain"), "'domain' is missing: names are served as NAME.DOMAIN")
+    init(_ section: TOMLFile.Section, _ paths: ExposurePaths, _ problems: Problems, takesSockets: Bool) {
+        self.domain = problems.value("") { () throws(SettingsError) in
+            guard let domain = try section.string("domain") else {
+                throw SettingsError(section.place(of: "domain"), "'domain' is missing: names are served as NAME.DOMAIN")
+            }
+            let labels = domain.split(separator: ".", omittingEmptySubsequences: false)
+            guard domain.utf8.count <= 189, labels.allSatisfy({ AgentEntry.isValid(name: String($0)) }) else {
+                throw SettingsError(section.place(of: "domain"), "'\(domain)' is no domain in lower case")
+            }
+            return domain
         }
-        let labels = domain.split(separator: ".", omittingEmptySubsequences: false)
-        guard domain.utf8.count <= 189, labels.allSatisfy({ AgentEntry.isValid(name: String($0)) }) else {
-            throw SettingsError(section.place(of: "domain"), "'\(domain)' is no domain in lower case")
+        self.gatewayHost = problems.value(nil) { () throws(SettingsError) in
+            guard let host = try section.string("gateway-host") else { return nil }
+            // It stands in proxies' own files.
+            guard HostPort.isHost(host) else {
+                throw SettingsError(
+                    section.place(of: "gateway-host"), "'\(host)' is neither a host's name nor its address")
+            }
+            return host
         }
-        self.domain = domain
-        self.gatewayHost = try section.string("gateway-host")
-        self.via = try Self.via(section, paths, takesSockets: takesSockets, isElsewhere: self.gatewayHost != nil)
+        let isElsewhere = section.has("gateway-host")
+        self.via = problems.value(.tcp) { () throws(SettingsError) in
+            try Self.via(section, paths, takesSockets: takesSockets, isElsewhere: isElsewhere)
+        }
     }
 
     private static func via(
@@ -101,7 +118,7 @@ package struct RouteSettings: Equatable, Sendable {
         case "unix":
             if let refusal { throw SettingsError(place, refusal) }
             return .unix
-        case .some(let other): throw SettingsError(place, "'\(PeerText.escaped(other))' is neither tcp nor unix")
+        case .some(let other): throw SettingsError(place, "'\(other)' is neither tcp nor unix")
         }
     }
 }
@@ -122,34 +139,41 @@ package struct TraefikSettings: Equatable, Sendable {
     package let tls: Bool
     package let certResolver: String?
 
-    init(_ section: TOMLFile.Section, _ paths: ExposurePaths) throws(SettingsError) {
-        self.route = try RouteSettings(section, paths, takesSockets: false)
-        self.directory = try section.string("directory")
-        if let text = try section.string("listen") {
+    init(_ section: TOMLFile.Section, _ paths: ExposurePaths, _ problems: Problems) {
+        self.route = RouteSettings(section, paths, problems, takesSockets: false)
+        self.directory = problems.value(nil) { () throws(SettingsError) in try section.string("directory") }
+        self.listen = problems.value(nil) { () throws(SettingsError) in
+            guard let text = try section.string("listen") else { return nil }
             guard let address = HostPort(text), address.isLoopback else {
                 throw SettingsError(section.place(of: "listen"), "'\(text)' is no loopback address with a port")
             }
-            self.listen = address
-        } else {
-            self.listen = nil
+            return address
         }
-        guard self.directory != nil || self.listen != nil else {
-            throw SettingsError(
+        if let directory = self.directory { problems.need(.directory(directory), at: section.place(of: "directory")) }
+        if !section.has("directory"), !section.has("listen") {
+            problems.add(
                 section.place(of: "kind"),
                 "traefik needs a 'directory' for its file provider or 'listen' for its HTTP provider")
         }
-        let scheme = try section.string("scheme") ?? "http"
-        guard let known = Scheme(rawValue: scheme) else {
-            throw SettingsError(section.place(of: "scheme"), "'\(scheme)' is neither http nor h2c nor tcp")
+        let scheme = problems.value(Scheme.http) { () throws(SettingsError) in
+            let text = try section.string("scheme") ?? "http"
+            guard let known = Scheme(rawValue: text) else {
+                throw SettingsError(section.place(of: "scheme"), "'\(text)' is neither http nor h2c nor tcp")
+            }
+            return known
         }
-        self.scheme = known
-        self.entryPoints = try section.strings("entry-points") ?? []
-        self.middlewares = try section.strings("middlewares") ?? []
-        self.certResolver = try section.string("cert-resolver")
-        self.tls = try section.boolean("tls") ?? (self.certResolver != nil || known == .tcp)
-        guard known != .tcp || self.tls else {
-            throw SettingsError(
-                section.place(of: "tls"), "with tcp, Traefik tells names apart by TLS (SNI): 'tls' cannot be false")
+        self.scheme = scheme
+        self.entryPoints = problems.value([]) { () throws(SettingsError) in try section.strings("entry-points") ?? [] }
+        self.middlewares = problems.value([]) { () throws(SettingsError) in try section.strings("middlewares") ?? [] }
+        let resolver = problems.value(nil) { () throws(SettingsError) in try section.string("cert-resolver") }
+        self.certResolver = resolver
+        self.tls = problems.value(true) { () throws(SettingsError) in
+            let tls = try section.boolean("tls") ?? (resolver != nil || scheme == .tcp)
+            guard scheme != .tcp || tls else {
+                throw SettingsError(
+                    section.place(of: "tls"), "with tcp, Traefik tells names apart by TLS (SNI): 'tls' cannot be false")
+            }
+            return tls
         }
     }
 }
@@ -164,22 +188,38 @@ package struct CaddySettings: Equatable, Sendable {
 
     package enum Scheme: String, Sendable { case http, h2c }
 
-    init(_ section: TOMLFile.Section, _ paths: ExposurePaths) throws(SettingsError) {
-        self.route = try RouteSettings(section, paths, takesSockets: true)
-        let scheme = try section.string("scheme") ?? "http"
-        guard let known = Scheme(rawValue: scheme) else {
-            throw SettingsError(section.place(of: "scheme"), "'\(PeerText.escaped(scheme))' is neither http nor h2c")
+    init(_ section: TOMLFile.Section, _ paths: ExposurePaths, _ problems: Problems) {
+        self.route = RouteSettings(section, paths, problems, takesSockets: true)
+        self.scheme = problems.value(.http) { () throws(SettingsError) in
+            let text = try section.string("scheme") ?? "http"
+            guard let known = Scheme(rawValue: text) else {
+                throw SettingsError(section.place(of: "scheme"), "'\(text)' is neither http nor h2c")
+            }
+            return known
         }
-        self.scheme = known
-        self.admin = try section.string("admin") ?? "http://localhost:2019"
-        guard self.admin.hasPrefix("http://"), !self.admin.hasSuffix("/") else {
-            throw SettingsError(
-                section.place(of: "admin"), "'\(self.admin)' is no admin address: http://localhost:2019 for instance")
+        self.admin = problems.value("") { () throws(SettingsError) in
+            let text = try section.string("admin") ?? "http://localhost:2019"
+            let prefix = "http://"
+            let place = HostPort(String(text.dropFirst(prefix.count)), defaultPort: 80)
+            guard text.hasPrefix(prefix), let place, HostPort.isHost(place.host) else {
+                throw SettingsError(
+                    section.place(of: "admin"), "'\(text)' is no admin address: http://localhost:2019 for instance")
+            }
+            return text
         }
-        self.server = try section.string("server") ?? "srv0"
-        guard self.server.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "/") }), !self.server.isEmpty
-        else {
-            throw SettingsError(section.place(of: "server"), "'\(self.server)' is no name of a server")
+        self.server = problems.value("") { () throws(SettingsError) in
+            let text = try section.string("server") ?? "srv0"
+            // It is a part of a URL's path; these need no escapes there (RFC 3986, 2.3).
+            let isPlain = text.utf8.allSatisfy { byte in
+                (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+                    || "-._~".utf8.contains(byte)
+            }
+            guard isPlain, !text.isEmpty, text != ".", text != ".." else {
+                throw SettingsError(
+                    section.place(of: "server"),
+                    "'\(text)' is no name of a server: it is written with letters, digits and - . _ ~ here")
+            }
+            return text
         }
     }
 }
@@ -199,15 +239,18 @@ package struct MapFileSettings: Equatable, Sendable {
     package let reload: [String]
     package let timeout: UInt64
 
-    init(_ section: TOMLFile.Section, _ paths: ExposurePaths, style: Style) throws(SettingsError) {
+    init(_ section: TOMLFile.Section, _ paths: ExposurePaths, _ problems: Problems, style: Style) {
         self.style = style
-        self.route = try RouteSettings(section, paths, takesSockets: style == .nginx)
-        guard let file = try section.string("file"), file.hasPrefix("/") else {
-            throw SettingsError(
-                section.place(of: "file"), "'file' is missing: the whole path, from /, of the file to write")
+        self.route = RouteSettings(section, paths, problems, takesSockets: style == .nginx)
+        self.file = problems.value("") { () throws(SettingsError) in
+            guard let file = try section.string("file"), file.hasPrefix("/") else {
+                throw SettingsError(
+                    section.place(of: "file"), "'file' is missing: the whole path, from /, of the file to write")
+            }
+            return file
         }
-        self.file = file
-        self.reload = try section.command("reload")
-        self.timeout = try section.milliseconds("timeout", default: 5_000)
+        if !self.file.isEmpty { problems.need(StartNeed.directory(of: self.file), at: section.place(of: "file")) }
+        self.reload = problems.value([""]) { () throws(SettingsError) in try section.command("reload") }
+        self.timeout = problems.milliseconds(section)
     }
 }

@@ -1,3 +1,5 @@
+internal import Wire
+
 /// What is wrong with an argument, a file or a directory: where it is, why, and where possible what to do.
 package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertible {
     /// `option -g`, `diglett.toml:12`, `/var/lib/diglett/ports.json`, ...
@@ -7,12 +9,25 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
     package let knownKeys: [String]
 
     package init(_ place: String, _ reason: String, knownKeys: [String] = []) {
-        self.place = place
-        self.reason = reason
+        self.place = Self.withoutControls(place)
+        self.reason = Self.withoutControls(reason)
         self.knownKeys = knownKeys
     }
 
     package var description: String { "\(self.place): \(self.reason)" }
+
+    /// Writes what could move a cursor, end a line or turn the reading direction as `\u{XX}`. Files and arguments are
+    /// quoted in errors, and may be wrong in any way.
+    private static func withoutControls(_ text: String) -> String {
+        func isPlain(_ scalar: Unicode.Scalar) -> Bool {
+            switch scalar.properties.generalCategory {
+            case .control, .format, .lineSeparator, .paragraphSeparator: false
+            default: true
+            }
+        }
+        guard !text.unicodeScalars.allSatisfy(isPlain) else { return text }
+        return text.unicodeScalars.map { isPlain($0) ? String($0) : PeerText.escaped(String($0)) }.joined()
+    }
 }
 
 /// Everything that was found wrong, in the order of its place; never empty.
@@ -31,11 +46,30 @@ package struct SettingsErrors: Error, Equatable, Sendable, CustomStringConvertib
 /// Collects what is wrong, so that a user hears of all of it at once.
 final class Problems {
     private(set) var found: [SettingsError] = []
+    /// What a start needs besides good settings, for ``GatewaySettings/examine(_:)``.
+    private(set) var needs: [StartNeed] = []
+
+    /// Of a file that cannot be read nothing is known, and what would be needed without it is of no interest.
+    var takesNeeds = true
+
+    func need(_ kind: StartNeed.Kind, at place: String) {
+        if self.takesNeeds { self.needs.append(StartNeed(kind: kind, place: place)) }
+    }
 
     func add(_ place: String, _ reason: String) { self.found.append(SettingsError(place, reason)) }
 
+    func add(_ error: SettingsError) { self.found.append(error) }
+
     func attempt(_ body: () throws(SettingsError) -> Void) {
         do throws(SettingsError) { try body() } catch { self.found.append(error) }
+    }
+
+    /// What `body` returns, or something harmless in its place when that is wrong.
+    func value<Value>(_ harmless: Value, _ body: () throws(SettingsError) -> Value) -> Value {
+        do throws(SettingsError) { return try body() } catch {
+            self.found.append(error)
+            return harmless
+        }
     }
 
     func throwIfAny() throws(SettingsErrors) {

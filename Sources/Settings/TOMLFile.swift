@@ -7,7 +7,8 @@ package struct TOMLFile {
     private let document: TOMLDocument
 
     package init(path: String) throws(SettingsError) {
-        let bytes = try FileAccess.read(path, most: 1 << 20)
+        // Read once, before anything runs.
+        let bytes = try FileAccess.read(path, most: 1 << 20, orPipe: true)
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw SettingsError(path, "is not a text in UTF-8")
         }
@@ -42,6 +43,8 @@ package struct TOMLFile {
             guard let line = self.table.members[key]?.line ?? self.line else { return self.path }
             return "\(self.path):\(line)"
         }
+
+        func has(_ key: String) -> Bool { self.table.members[key] != nil }
 
         package func string(_ key: String) throws(SettingsError) -> String? {
             guard let value = self.value(key) else { return nil }
@@ -107,14 +110,25 @@ package struct TOMLFile {
             return result
         }
 
-        /// Complains about keys that nobody has asked for.
+        /// Complains about the first of the keys that nobody has asked for.
         package func finish() throws(SettingsError) {
+            if let error = self.unknownKeys.first { throw error }
+        }
+
+        /// Complains about every key that nobody has asked for.
+        func finish(_ problems: Problems) {
+            for error in self.unknownKeys { problems.add(error) }
+        }
+
+        private var unknownKeys: [SettingsError] {
             let known = self.known.sorted()
-            for key in self.table.members.keys.sorted() where !self.known.contains(key) {
-                throw SettingsError(
-                    self.place(of: key), "unknown key '\(key)'; known here are \(known.joined(separator: ", "))",
-                    knownKeys: known)
-            }
+            return self.table.members.filter { !self.known.contains($0.key) }
+                .sorted { ($0.value.line, $0.key) < ($1.value.line, $1.key) }
+                .map { key, _ in
+                    SettingsError(
+                        self.place(of: key), "unknown key '\(key)'; known here are \(known.joined(separator: ", "))",
+                        knownKeys: known)
+                }
         }
 
         private func value(_ key: String) -> TOMLDocument.Value? {

@@ -150,6 +150,14 @@ class Tokens(AgentsTest):
         given = self.connect(token, "-n", "app-3", self.backend)
         self.assertIn(self.check_reachable(given, "app-3"), range(low, low + 4))
 
+    def test_ports_of_the_system_are_not_given_unasked(self):
+        agents = self.start()
+        token = agents.add("web", "--names", "app-*", "--ports", "85-86").token
+        agents.read_now()
+        for wish in ((), ("--public-port", "85")):
+            agent = self.connect(token, *wish, "-n", "app-1", self.backend)
+            self.check_refused(agent, "port-refused", 18, "port")
+
     def test_limits(self):
         agents = self.start()
         token = agents.add("web", "--names", "app-*").token
@@ -877,10 +885,11 @@ class Check(AgentsTest):
     def test_good_file_listens_nowhere_and_creates_nothing(self):
         taken = self.stage.use(Listener(backends.serve_echo))
         state = self.stage.directory / "not-there"
+        dynamic = self.stage.new_directory("dynamic")
         code, output = self.check(
             f'state-dir = "{state}"\nlisten = "127.0.0.1:{taken.port}"\n'
             '[[registrar]]\nkind = "traefik"\ndomain = "gateway.test"\n'
-            f'directory = "{self.stage.directory}/dynamic"\n')
+            f'directory = "{dynamic}"\n')
         self.assertEqual(code, 0, output)
         self.assertIn("nothing is wrong", output)
         self.assertFalse(state.exists())

@@ -50,14 +50,19 @@ class Examples(EndToEndTest):
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
              "-days", "30", "-subj", "/CN=gateway.example.com", "-keyout", self.directory / "gateway.key",
              "-out", self.directory / "gateway.pem"], check=True, capture_output=True, timeout=30)
-        for name in ("ca.pem", "client.pem", "client.key", "webhook", "token"):
+        for name, source in (("ca.pem", "gateway.pem"), ("client.pem", "gateway.pem"), ("client.key", "gateway.key")):
+            self.write(name, (self.directory / source).read_text())
+        for name in ("webhook", "token"):
             self.write(name, "something\n")
+        for name in ("nginx", "haproxy", "traefik/dynamic", "diglett-server"):
+            (self.directory / name).mkdir(parents=True)
         self.write(AGENTS, self.here(examples(AGENTS)[0]))
 
     def here(self, example):
         """An example whose files are in the test's directory, and whose programs are there."""
         example = re.sub(r'"/usr/(local/)?s?bin/[a-z-]+"', '"/bin/true"', example)
         example = example.replace("/etc/diglett/", f"{self.directory}/")
+        example = re.sub(r'"/etc/(nginx|haproxy|traefik)/', rf'"{self.directory}/\1/', example)
         return example.replace("/var/lib/", f"{self.directory}/")
 
     def write(self, name, content):

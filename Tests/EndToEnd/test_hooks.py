@@ -253,6 +253,14 @@ answer(identity="alice")
                 self.check_refused(self.connect("any", "-n", "app", "9"), "login-refused", 11)
                 self.gateway.wait_log(r"login from .* refused: .*identity")
 
+    def test_a_name_that_nobody_judges_is_not_called_forbidden(self):
+        hook = Hook(self.stage, 'answer(identity="alice") if request["action"] == "authenticate" else sys.exit(1)')
+        self.start(authenticator([hook.path]))
+        agent = self.connect("any", "-n", "app", "9")
+        event = agent.wait_event("missing")
+        self.assertEqual(event["code"], "overloaded")
+        self.assertIn("the name cannot be judged now", event["message"])
+
     def test_fails_with_words(self):
         hook = Hook(self.stage, 'sys.stderr.write("the directory\\nis down\\x1b[31m\\n"); sys.exit(1)')
         self.check_login_fails(hook, "ended with code 1: is down")

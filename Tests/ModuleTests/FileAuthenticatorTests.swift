@@ -185,6 +185,23 @@ struct FileAuthenticatorTests {
         #expect(desk.authenticator.revocation(of: grant) == nil)
     }
 
+    @Test("a reload takes what was read to tell the changes, unless the file is another by then")
+    func foreseen() throws {
+        let desk = try Desk(entry())
+        defer { desk.close() }
+        let grant = try desk.grant(token: made.token)
+        try FileAccess.replace(desk.path, with: Array(entry("disabled = true").utf8), durable: false)
+        #expect(try desk.authenticator.pendingChanges() == ["agent 'web': disabled"])
+        #expect(desk.authenticator.revocation(of: grant) == nil)
+        desk.authenticator.reload()
+        #expect(desk.authenticator.revocation(of: grant) == "is disabled")
+        try FileAccess.replace(desk.path, with: Array(entry("max-links = 1").utf8), durable: false)
+        #expect(try desk.authenticator.pendingChanges()?.first?.contains("enabled") == true)
+        try FileAccess.replace(desk.path, with: Array("# nobody\n".utf8), durable: false)
+        desk.authenticator.reload()
+        #expect(desk.authenticator.revocation(of: grant)?.hasPrefix("is not in") == true)
+    }
+
     @Test("until there is a file, whoever is here is let in")
     func fallback() throws {
         let desk = try Desk(nil, fallback: true)

@@ -204,6 +204,91 @@ struct AgentsFileTests {
         }
     }
 
+    @Test(
+        "gets another pin beside those that are there, whose lines stay",
+        arguments: [
+            (
+                "pins = [\n    \"A\", # desk\n    # old\n    'B' # lap\n  ] # all",
+                "pins = [\n    \"A\", # desk\n    # old\n    'B', # lap\n    \"C\",\n  ] # all"
+            ),
+            ("pins = [ # all\n\t\"A\",\n\t\"B\",\n]", "pins = [ # all\n\t\"A\",\n\t\"B\",\n\t\"C\",\n]"),
+            ("pins = [\"A\",\n  \"B\" ] # all", "pins = [\"A\",\n  \"B\", \"C\" ] # all"),
+            ("pins = ['A', \"B\",] # ]", "pins = ['A', \"B\", \"C\"] # ]"),
+            ("pins = [\"A\", \"B\"\n]", "pins = [\"A\", \"B\",\n    \"C\",\n]"),
+            ("pins = 'A' # all", "pins = [\"A\", \"C\"] # all"),
+        ])
+    func pins(_ before: String, _ after: String) throws {
+        func pinned(_ text: String) -> String {
+            ["A", "B", "C"].reduce(text) { text, letter in
+                ["\"", "'"].reduce(text) { text, quote in
+                    text.replacing(
+                        quote + letter + quote, with: quote + self.pin.replacing("/A", with: "/\(letter)") + quote)
+                }
+            }
+        }
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            try write("[[agent]]\nname = 'bob'\n\(pinned(before))\nnames = ['x']\n", path)
+            var editor = try AgentsFileEditor(path: path)
+            try editor.update("bob") { $0.pins.append(pinned("'C'").filter { $0 != "'" }) }
+            #expect(
+                try String(contentsOfFile: path, encoding: .utf8)
+                    == "[[agent]]\nname = 'bob'\n\(pinned(after))\nnames = ['x']\n")
+        }
+    }
+
+    @Test("with names in single quotes is changed like any other")
+    func singleQuotes() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            try write("[[agent]]\nname = 'bob'\n'token' = '\(hash)' # May\n[[agent]]\nname = 'eve'\n", path)
+            var editor = try AgentsFileEditor(path: path)
+            try editor.update("bob") { $0.tokenHash = [UInt8](repeating: 0xFF, count: 32) }
+            #expect(
+                try String(contentsOfFile: path, encoding: .utf8).contains(
+                    "token = \"sha256:\(String(repeating: "ff", count: 32))\" # May\n"))
+            try editor.remove("bob")
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == "[[agent]]\nname = 'eve'\n")
+        }
+    }
+
+    @Test("what cannot be added is explained without lines that the file does not have")
+    func overlapOfAnAddition() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            try write("[[agent]]\nname = \"one\"\nnames = [\"web\"]\n", path)
+            var editor = try AgentsFileEditor(path: path)
+            var agent = AgentEntry(name: "two")
+            agent.names = [try #require(NamePattern("w*"))]
+            let text = message { try editor.add(agent) }
+            #expect(text.hasPrefix("\(path): 'w*' of 'two' overlaps with 'web' of 'one' (\(path):3)"), "\(text)")
+        }
+    }
+
+    @Test("thousands of patterns that begin with a star are compared with few others")
+    func stars() throws {
+        var text = ""
+        for number in 0..<5_000 {
+            let names = (0..<4).map { "\"*a*b*c*-\(number)z\($0)\"" }.joined(separator: ", ")
+            text += "[[agent]]\nname = \"a\(number)\"\nnames = [\(names)]\n"
+        }
+        let clock = ContinuousClock()
+        var count = 0
+        let time = try clock.measure { count = try read(text).count }
+        #expect(count == 5_000)
+        // A debug build takes a second or two; comparing each with each, 200 million times, takes minutes.
+        #expect(time < .seconds(20))
+        text += "[[agent]]\nname = \"last\"\nnames = [\"*-4321z2\"]\n"
+        #expect(message { try read(text) }.contains("'*-4321z2' of 'last' overlaps with '*a*b*c*-4321z2' of 'a4321'"))
+    }
+
+    @Test("what is found is never written raw into an error")
+    func controls() {
+        let text = message { try read("[[agent]]\nname = \"a\\u001B[2J\\u0000\\u202Eb\"\n") }
+        #expect(text.contains("'a\\u{1B}[2J\\u{0}\\u{202E}b'"), "\(text)")
+        #expect(SettingsError("a\nb", "c\\u{1B}é…").description == "a\\u{A}b: c\\u{1B}é…")
+    }
+
     @Test("that cannot be changed safely is left as it is")
     func inlineTables() throws {
         try withDirectory { directory in

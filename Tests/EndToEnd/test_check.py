@@ -1,0 +1,141 @@
+"""`diglett-server check` finds what a start would find, and names file and line of each of it."""
+
+import os
+import subprocess
+
+from administration import run
+from harness import EndToEndTest, program_path
+
+NOBODY = 65534
+
+
+class CheckTest(EndToEndTest):
+    def setUp(self):
+        super().setUp()
+        self.file = self.stage.directory / "gateway.toml"
+        self.directory = self.stage.new_directory("etc")
+        self.state = self.stage.directory / "state"
+
+    def certificate(self, name):
+        key, certificate = self.directory / f"{name}.key", self.directory / f"{name}.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+             "-days", "30", "-subj", f"/CN={name}", "-keyout", key, "-out", certificate],
+            check=True, capture_output=True, timeout=30)
+        key.chmod(0o600)
+        return key, certificate
+
+    def check(self, *lines):
+        """(exit code, what it said, of this file `line: text`)"""
+        self.file.write_text("".join(f"{line}\n" for line in lines))
+        result = run(self.stage, "diglett-server", "check", self.file, "--state-dir", self.state)
+        return result.returncode, (result.stdout + result.stderr).replace(f"{self.file}:", "line ")
+
+    def check_finds(self, lines, *expected):
+        code, output = self.check(*lines)
+        self.assertEqual(code, 78, output)
+        for text in expected:
+            self.assertIn(text, output)
+
+
+class Places(CheckTest):
+    def test_directories_that_are_not_there(self):
+        missing = self.directory / "missing"
+        note = self.directory / "note"
+        note.write_text("")
+        self.check_finds(
+            [f'control = "{missing}/c.sock"', 'expose-sockets = "/etc/passwd/names"',
+             "[[registrar]]", 'kind = "traefik"', 'domain = "a.test"', f'directory = "{missing}"',
+             "[[registrar]]", 'kind = "haproxy"', 'domain = "b.test"', f'file = "{missing}/map"',
+             'reload = "/bin/true"',
+             "[[registrar]]", 'kind = "traefik"', 'domain = "c.test"', f'directory = "{note}"'],
+            f"line 1: the directory {missing} cannot be used: no such file",
+            "line 2: the directory /etc/passwd/names cannot be used: not a directory",
+            f"line 6: the directory {missing} cannot be used: no such file",
+            f"line 10: the directory {missing} cannot be used: no such file",
+            f"line 15: the directory {note} cannot be used: it is not a directory")
+        self.assertFalse(missing.exists())
+
+    def test_directory_of_another_user(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can become another user")
+        place = self.stage.new_directory("dynamic")
+        lines = ("[[registrar]]", 'kind = "traefik"', 'domain = "a.test"', f'directory = "{place}"')
+        code, output = self.check(*lines)
+        self.assertEqual(code, 0, output)
+        self.assertIn("not looked at, as this is root: whether the gateway's own user may write into", output)
+        self.assertIn(str(place), output)
+        for directory in (self.stage.directory, place):
+            directory.chmod(0o755)
+        self.file.chmod(0o644)
+        result = subprocess.run(
+            [program_path("diglett-server"), "check", self.file, "--state-dir", self.state],
+            capture_output=True, text=True, timeout=30, check=False, user=NOBODY, group=NOBODY, extra_groups=[],
+            env=self.stage.environment())
+        self.assertEqual(result.returncode, 78, result.stderr)
+        self.assertIn(f"{self.file}:4: the directory {place} cannot be used: permission denied", result.stderr)
+        self.assertIn(f"option --state-dir: the directory {self.stage.directory} cannot be used", result.stderr)
+
+    def test_addresses_although_something_else_is_wrong(self):
+        self.check_finds(
+            ["colour = 1", 'listen = ["gateway.test:20000", "127.0.0.1:1"]', 'expose-bind = "everywhere"'],
+            "line 1: unknown key 'colour'", "line 2: 'gateway.test' is no address",
+            "line 3: 'everywhere' is no address")
+
+
+class Certificates(CheckTest):
+    def test_of_the_gateway_although_something_else_is_wrong(self):
+        key, certificate = self.certificate("gateway")
+        other, _ = self.certificate("other")
+        for files, words in (((certificate, other), "the key is not the certificate's"),
+                             ((self.directory / "none", key), "no such file")):
+            with self.subTest(words=words):
+                self.check_finds(["colour = 1", f'tls-cert = "{files[0]}"', f'tls-key = "{files[1]}"'],
+                                 "line 1: unknown key", "line 2: ", words)
+        code, output = self.check(f'tls-cert = "{certificate}"', f'tls-key = "{key}"')
+        self.assertEqual(code, 0, output)
+        self.assertIn("TLS: sha256/", output)
+
+    def test_of_a_webhook(self):
+        key, certificate = self.certificate("client")
+        other, _ = self.certificate("other")
+        garbage = self.directory / "garbage"
+        garbage.write_text("something\n")
+        garbage.chmod(0o600)
+        head = ["[[registrar]]", 'kind = "webhook"', 'url = "https://u:S3CRET@hook.test/x?t=S3CRET"']
+
+        def files(authority, certificate, key):
+            return [*head, f'ca = "{authority}"', f'cert = "{certificate}"', f'key = "{key}"']
+
+        code, output = self.check(*files(certificate, certificate, key))
+        self.assertEqual(code, 0, output)
+        self.check_finds(files(garbage, garbage, garbage), f"line 4: {garbage}: no certificate", "line 5: ",
+                         "no private key")
+        self.check_finds(files(certificate, certificate, other), "line 5: ", "the key is not the certificate's")
+        key.chmod(0o644)
+        self.check_finds(files(garbage, certificate, key), "line 4: ", f"{key}: holds a secret and others can read it")
+
+    def test_secrets_of_a_url_are_not_shown(self):
+        code, output = self.check('auth = "webhook"', "[auth-webhook]",
+                                  'url = "https://u:S3CRET@hook.test/x?t=S3CRET"')
+        self.assertEqual(code, 0, output)
+        self.assertIn("agents: judged by https://hook.test/x\n", output)
+        self.assertNotIn("S3CRET", output)
+
+
+class Pipes(CheckTest):
+    """What somebody has put in the place of a file is not waited for."""
+
+    def test_agents_file(self):
+        pipe = self.directory / "agents.toml"
+        os.mkfifo(pipe, 0o600)
+        self.check_finds([f'agents-file = "{pipe}"'], f"{pipe}: cannot be read: it is no regular file")
+
+    def test_configuration_from_a_pipe(self):
+        """That one the operator names, and it is read once."""
+        result = subprocess.run(
+            [program_path("diglett-server"), "check", "/dev/stdin", "--state-dir", self.state],
+            input='expose-bind = "nowhere"\n', capture_output=True, text=True, timeout=30, check=False,
+            env=self.stage.environment())
+        self.assertEqual(result.returncode, 78)
+        self.assertIn("/dev/stdin:1: 'nowhere' is no address", result.stderr)

@@ -1,0 +1,84 @@
+import Foundation
+import Glibc
+import Testing
+
+@testable import Settings
+
+@Suite("Files that others may have put there", .timeLimit(.minutes(1)))
+struct FileAccessTests {
+    @Test("a pipe beside a file that is to be written is taken away, and a link there is not followed")
+    func replace() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/x"
+            #expect(mkfifo("\(path).new", 0o666) == 0)
+            try FileAccess.replace(path, with: [1], durable: false)
+            #expect(try FileAccess.read(path, most: 1) == [1])
+            try write("precious", "\(directory)/victim")
+            #expect(symlink("\(directory)/victim", "\(path).new") == 0)
+            try FileAccess.replace(path, with: [2], durable: false)
+            #expect(try FileAccess.read(path, most: 1) == [2])
+            #expect(try String(contentsOfFile: "\(directory)/victim", encoding: .utf8) == "precious")
+        }
+    }
+
+    @Test("a pipe in the place of a file is not waited for, nor is a directory read")
+    func read() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/pipe"
+            #expect(mkfifo(path, 0o600) == 0)
+            #expect(message { try FileAccess.read(path, most: 1) }.contains("no regular file"))
+            #expect(message { try AgentsFile(path: path) }.contains("no regular file"))
+            #expect(message { try FileAccess.read(directory, most: 1) }.contains("is a directory"))
+            #expect(message { try FileAccess.read("/dev/null", most: 1) }.contains("no regular file"))
+            let nothing = try FileAccess.read("/dev/null", most: 1, orPipe: true)
+            #expect(nothing.isEmpty)
+        }
+    }
+
+    @Test("an agent's token may come through a pipe, as a shell hands over a command's output")
+    func pipe() throws {
+        var ends: [CInt] = [0, 0]
+        #expect(Glibc.pipe(&ends) == 0)
+        defer { close(ends[0]) }
+        #expect(Glibc.write(ends[1], "secret\n", 7) == 7)
+        close(ends[1])
+        var options = AgentOptions()
+        (options.gateway, options.tokenFile, options.names) = ("gw", "/dev/fd/\(ends[0])", ["a=1"])
+        #expect(try AgentSettings(options).token == "secret")
+    }
+
+    @Test("a lock is neither made through a link nor taken on a pipe")
+    func lock() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/lock"
+            #expect(symlink("\(directory)/victim", path) == 0)
+            #expect(message { try FileLock(path: path, of: directory) }.contains("cannot be written"))
+            #expect(!FileAccess.exists("\(directory)/victim"))
+            unlink(path)
+            #expect(mkfifo(path, 0o600) == 0)
+            #expect(message { try FileLock(tryPath: path) }.contains("no regular file"))
+            unlink(path)
+            let lock = try FileLock(path: path, of: directory)
+            #expect(try FileLock(tryPath: path) == nil)
+            withExtendedLifetime(lock) {}
+        }
+    }
+
+    @Test("a lock that root makes belongs to whoever has the file", .enabled(if: geteuid() == 0))
+    func lockOwner() throws {
+        try withDirectory { directory in
+            #expect(chown(directory, 12_345, 12_346) == 0)
+            var status = stat()
+            do { _ = try AgentsFileEditor(path: "\(directory)/agents.toml") }
+            #expect(stat("\(directory)/agents.toml.lock", &status) == 0)
+            #expect(status.st_uid == 12_345 && status.st_gid == 12_346)
+            try write("", "\(directory)/other.toml")
+            #expect(chown("\(directory)/other.toml", 54_321, 54_321) == 0)
+            do { _ = try AgentsFileEditor(path: "\(directory)/other.toml") }
+            #expect(stat("\(directory)/other.toml.lock", &status) == 0 && status.st_uid == 54_321)
+            try write("", "\(directory)/lock")
+            do { _ = try FileLock(tryPath: "\(directory)/lock") }
+            #expect(stat("\(directory)/lock", &status) == 0 && status.st_uid == 12_345)
+        }
+    }
+}

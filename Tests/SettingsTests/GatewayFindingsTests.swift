@@ -1,0 +1,129 @@
+import Foundation
+import Testing
+
+@testable import Settings
+
+@Suite("What is wrong with a gateway's file")
+struct GatewayFindingsTests {
+    private func examine(_ text: String) throws -> (found: [String], settings: GatewaySettings, needs: [StartNeed]) {
+        try withDirectory { directory in
+            let path = "\(directory)/f"
+            try write(text, path)
+            var options = GatewayOptions()
+            (options.configuration, options.stateDirectory) = (path, "\(directory)/state")
+            let result = GatewaySettings.examine(options)
+            let found = result.problems.map { $0.description.replacing("\(directory)/", with: "") }
+            return (found, result.settings, result.needs)
+        }
+    }
+
+    @Test("is told completely, also of one table")
+    func everything() throws {
+        let found = try examine(
+            """
+            foo = 1
+            bar = 2
+            listen = ["nonsense:x", "127.0.0.1:1"]
+            [[registrar]]
+            kind = "nginx"
+            domain = "Bad.Test"
+            gateway-host = "1.2.3.4; } evil \\n x"
+            file = "map"
+            reload = ["true"]
+            timeout = 99
+            one = 1
+            two = 2
+            [[registrar]]
+            kind = "caddy"
+            domain = "a.test"
+            admin = "http://u:p@localhost:2019"
+            server = "srv0?x"
+            [auth-webhook]
+            url = "http://192.0.2.1/"
+            """
+        ).found
+        for start in [
+            "f:1: unknown key 'foo'", "f:2: unknown key 'bar'", "f:3: 'nonsense:x' is no address",
+            "f:6: 'Bad.Test' is no domain", "f:7: '1.2.3.4; } evil \\u{A} x' is neither", "f:8: 'file' is missing",
+            "f:9: 'true': write", "f:10: 'timeout' is", "f:11: unknown key 'one'", "f:12: unknown key 'two'",
+            "f:16: 'http://u:p@localhost:2019' is no admin", "f:17: 'srv0?x' is no name", "f:18: has no meaning",
+        ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
+        #expect(found.count == 13, "\(found)")
+    }
+
+    @Test("every pattern, port and pin of an agent that is wrong is told")
+    func lists() {
+        let text = message {
+            try AgentsFile(
+                path: "f",
+                text: """
+                    [[agent]]
+                    name = "a"
+                    names = ["!", "x", "?"]
+                    ports = ["9-1", "5", "x"]
+                    pins = ["p", "q"]
+                    foo = 1
+                    bar = 2
+                    """)
+        }
+        for (line, value) in [(3, "!"), (3, "?"), (4, "9-1"), (4, "x"), (5, "p"), (5, "q")] {
+            #expect(text.contains("f:\(line): '\(value)'"), "\(text)")
+        }
+        #expect(text.contains("f:6: unknown key 'foo'") && text.contains("f:7: unknown key 'bar'"))
+    }
+
+    @Test("what a start would need is told with its place, also where something else is wrong")
+    func needs() throws {
+        let needs = try examine(
+            """
+            expose-bind = "nowhere"
+            listen = "x:1"
+            expose-sockets = "/run/x"
+            control = "/run/y/c.sock"
+            colour = 1
+            [[registrar]]
+            kind = "traefik"
+            domain = "a.test"
+            directory = "/etc/t"
+            [[registrar]]
+            kind = "haproxy"
+            domain = "a.test"
+            file = "/etc/h/map"
+            reload = "/bin/true"
+            """
+        ).needs
+        for (line, kind) in [
+            (1, StartNeed.Kind.address("nowhere")), (2, .address("x")), (3, .newDirectory("/run/x")),
+            (4, .directory("/run/y")), (9, .directory("/etc/t")), (13, .directory("/etc/h")),
+        ] { #expect(needs.contains { $0.kind == kind && $0.place.hasSuffix("/f:\(line)") }, "\(line) in \(needs)") }
+        #expect(try examine("listen = \n").needs.isEmpty)
+    }
+
+    @Test(
+        "a webhook's URL is shown without what may be secret",
+        arguments: [
+            ("https://user:S3CRET@host:1/x?token=T#F", "https://host:1/x"), ("https://host/a@b", "https://host/a@b"),
+            ("https://a@b:c@host?x", "https://host"), ("https://host", "https://host"),
+            ("http://localhost:9/hook", "http://localhost:9/hook"),
+        ])
+    func shownURL(_ url: String, _ shown: String) throws {
+        let settings = try examine("auth = \"webhook\"\n[auth-webhook]\nurl = \"\(url)\"\n").settings
+        guard case .hook(.webhook(let webhook)) = settings.authentication else {
+            return _ = Issue.record("no webhook")
+        }
+        #expect(webhook.url == url && webhook.shownURL == shown)
+        #expect(settings.authentication.description == "webhook \(shown)")
+    }
+
+    @Test("a refused URL is shown without what may be secret")
+    func refusedURL() throws {
+        let found = try examine("auth = \"webhook\"\n[auth-webhook]\nurl = \"ftp://u:S3CRET@host/x?t=S3CRET\"\n").found
+        #expect(found.count == 1 && found[0].hasPrefix("f:3: 'ftp://host/x': write"), "\(found)")
+    }
+
+    @Test("the highest number is no group's, as chown(2) takes it for no change")
+    func group() throws {
+        #expect(throws: SettingsError.self) { try Group.number("4294967295", place: "p") }
+        #expect(try Group.number("4294967294", place: "p") == 4_294_967_294)
+    }
+}
