@@ -6,6 +6,8 @@ internal import Reactor
 package enum ControlError: Error, Equatable, CustomStringConvertible {
     /// No program answers at the path.
     case unreachable(path: String, reason: String)
+    /// Nobody is there: what is left of one that was killed.
+    case dead(path: String)
     /// It answered what this program does not understand.
     case garbled
     /// It said no, and why.
@@ -14,6 +16,7 @@ package enum ControlError: Error, Equatable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .unreachable(let path, let reason): "\(path): \(reason)"
+        case .dead(let path): "\(path): nobody listens there"
         case .garbled: "the answer cannot be understood; are both programs of one version?"
         case .refused(let reason): reason
         }
@@ -22,7 +25,10 @@ package enum ControlError: Error, Equatable, CustomStringConvertible {
 
 /// Asks a running program, and waits.
 package struct ControlClient {
+    /// For the whole answer.
     private static let timeoutSeconds = 10
+    /// Bytes of one line.
+    private static let mostAnswer = 64 << 20
 
     private let path: String
 
@@ -45,34 +51,36 @@ package struct ControlClient {
     package func watch<Result: Codable>(
         _ request: ControlRequest, _ type: Result.Type, each: (Result) -> Bool
     ) throws(ControlError) {
-        try self.ask(request, type, timeoutSeconds: 0, each: each)
+        try self.ask(request, type, timeoutSeconds: nil, each: each)
     }
 
     private func ask<Result: Codable>(
-        _ request: ControlRequest, _ type: Result.Type, timeoutSeconds: Int, each: (Result) -> Bool
+        _ request: ControlRequest, _ type: Result.Type, timeoutSeconds: Int?, each: (Result) -> Bool
     ) throws(ControlError) {
         let descriptor = Self.connect(self.path)
         guard descriptor >= 0 else {
-            throw .unreachable(path: self.path, reason: String(cString: strerror(errno)).lowercased())
+            switch errno {
+            case ECONNREFUSED, ENOENT: throw .dead(path: self.path)
+            case EAGAIN: throw .unreachable(path: self.path, reason: "it is too busy to answer")
+            default: throw .unreachable(path: self.path, reason: String(cString: strerror(errno)).lowercased())
+            }
         }
         defer { Glibc.close(descriptor) }
-        // With 0 it waits for ever (socket(7), SO_RCVTIMEO).
-        var timeout = timeval(tv_sec: timeoutSeconds, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
         guard let data = try? JSONEncoder().encode(request), Self.send(descriptor, Array(data) + [0x0A]) else {
             throw .unreachable(path: self.path, reason: String(cString: strerror(errno)).lowercased())
         }
+        let deadline = timeoutSeconds.map { Self.now + $0 * 1_000 }
         var received: [UInt8] = []
         var hasAnswer = false
         var buffer = [UInt8](repeating: 0, count: 64 * 1024)
         while true {
+            guard Self.isReadable(descriptor, by: deadline), received.count <= Self.mostAnswer else {
+                throw .unreachable(path: self.path, reason: "no answer within \(timeoutSeconds ?? 0) s")
+            }
             let count = read(descriptor, &buffer, buffer.count)
             if count < 0 {
-                if errno == EINTR { continue }
-                throw .unreachable(
-                    path: self.path,
-                    reason: errno == EAGAIN
-                        ? "no answer within \(timeoutSeconds) s" : String(cString: strerror(errno)).lowercased())
+                if errno == EINTR || errno == EAGAIN { continue }
+                throw .unreachable(path: self.path, reason: String(cString: strerror(errno)).lowercased())
             }
             guard count > 0 else {
                 guard !hasAnswer else { return }
@@ -95,6 +103,25 @@ package struct ControlClient {
         guard let reply = try? JSONDecoder().decode(ControlReply<Result>.self, from: line), let result = reply.result
         else { throw .garbled }
         return result
+    }
+
+    /// Milliseconds of a clock that nobody sets.
+    private static var now: Int {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+    }
+
+    /// Waits for bytes or the end; false when the time is over.
+    private static func isReadable(_ descriptor: CInt, by deadline: Int?) -> Bool {
+        while true {
+            let left = deadline.map { $0 - self.now }
+            if let left, left <= 0 { return false }
+            var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            let count = poll(&request, 1, left.map { CInt(clamping: $0) } ?? -1)
+            if count > 0 { return true }
+            if count < 0, errno != EINTR { return true }
+        }
     }
 
     // MARK: - The socket
@@ -123,7 +150,9 @@ package struct ControlClient {
             return -1
         }
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-        let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        // Where too many wait already, it is EAGAIN instead of waiting with them.
+        let kind = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue)
+        let descriptor = socket(AF_UNIX, kind, 0)
         guard descriptor >= 0 else { return -1 }
         let size = socklen_t(MemoryLayout<sockaddr_un>.size)
         let code = withUnsafePointer(to: &address) {

@@ -39,7 +39,7 @@ package final class ControlServer {
     /// Ends all conversations and removes the socket.
     package func close() {
         self.listener.close()
-        for conversation in self.conversations.values { conversation.close() }
+        for conversation in self.conversations.values { conversation.closeIfUnfinished() }
     }
 
     fileprivate func asked(_ request: ControlRequest, by peer: ControlPeer, _ conversation: ControlConversation) {
@@ -135,7 +135,10 @@ package final class ControlConversation {
         self.timer.start(after: Self.deadline)
     }
 
-    package func close() { self.stream.close() }
+    /// One whose answer is on its way ends by itself, in five seconds at the latest.
+    fileprivate func closeIfUnfinished() {
+        if !self.isFinished { self.stream.close() }
+    }
 }
 
 extension ControlConversation: SocketStreamDelegate {

@@ -12,6 +12,9 @@ final class GatewayControl {
     /// A hundred years, in seconds.
     private static let longestBan = 36_500 * 86_400
 
+    /// Those who only look must not keep those out who steer.
+    private static let mostWatchers = 8
+
     private unowned let gateway: GatewayServer
     private var server: ControlServer?
     private var watchers: [ObjectIdentifier: ControlConversation] = [:]
@@ -47,6 +50,9 @@ final class GatewayControl {
     }
 
     private func watch(_ conversation: ControlConversation) {
+        guard self.watchers.count < Self.mostWatchers else {
+            return conversation.fail("\(Self.mostWatchers) watch already")
+        }
         let id = ObjectIdentifier(conversation)
         self.watchers[id] = conversation
         conversation.onEnd = { [weak self] in self?.watchers[id] = nil }
@@ -78,6 +84,8 @@ extension GatewayControl: ControlHandler {
                     self.gateway.logger.notice("\(peer) asked for \(request.command.rawValue)\(target)")
                 }
                 conversation.succeed(ControlNotes(notes))
+                // The answer first: the end closes what is open.
+                if request.command == .drain, !self.gateway.isDraining { self.gateway.stop() }
             case .failure(let refusal): conversation.fail(refusal.text)
             }
         }
@@ -101,9 +109,10 @@ extension GatewayControl: ControlHandler {
 
     /// - Parameter target: an agent, for all of its links, or the number of a link.
     private func kick(_ target: String) throws(Refused) -> [String] {
-        let sessions = self.gateway.openSessions.filter {
-            $0.identity?.id == target || UInt64(target) == $0.id
-        }
+        let all = self.gateway.openSessions
+        var sessions = all.filter { $0.identity?.id == target }
+        // An agent may be called like a number.
+        if sessions.isEmpty { sessions = all.filter { $0.id == UInt64(target) } }
         guard !sessions.isEmpty else {
             throw Refused(text: "there is no link of an agent '\(target)', and none with that number")
         }
@@ -141,9 +150,12 @@ extension GatewayControl: ControlHandler {
     }
 
     private func drain() -> [String] {
-        let streams = self.gateway.streamCount
-        self.gateway.stop()
-        return ["the gateway stops" + (streams > 0 ? " when \(streams) streams are done" : "")]
+        let count = self.gateway.streamCount
+        let streams = count == 1 ? "1 stream is done" : "\(count) streams are done"
+        let isDraining = self.gateway.isDraining
+        return [
+            (isDraining ? "the gateway stops already" : "the gateway stops") + (count > 0 ? ", when \(streams)" : "")
+        ]
     }
 
     private func reload(isDry: Bool) throws(Refused) -> [String] {

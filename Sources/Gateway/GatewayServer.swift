@@ -313,6 +313,8 @@ package final class GatewayServer {
 
     /// Reads anew who has which rights, and has the registrars look after their names.
     func reload() {
+        // A program that ends is not ready any more.
+        guard !self.isDraining else { return self.authenticator.reload() }
         self.manager.reloading {
             self.authenticator.reload()
             self.exposures.reconcile()

@@ -76,7 +76,12 @@ package final class ListenerStore {
         self.heldUntil = loop.now + holdMilliseconds
         for socket in manager.sockets.take(where: { $0.hasPrefix(StoredName.prefix) }) {
             manager.noteStored(socket.name)
-            guard let key = StoredName(socket.name), self.held[key] == nil,
+            if let key = StoredName(socket.name), self.held[key] != nil {
+                // A copy of one and the same, most likely: it must not be ended.
+                Glibc.close(socket.descriptor)
+                continue
+            }
+            guard let key = StoredName(socket.name),
                 let place = SocketListener.place(of: socket.descriptor)
             else {
                 logger.warning("the kept listener '\(socket.name)' is of no use and was closed")

@@ -180,7 +180,7 @@ package final class LinkConnection {
         self.link.shut()
         self.inputHold?.close()
         self.inputHold = nil
-        self.abortEdges(.dead)
+        self.abortEdges(end.streamCode)
         // What waited has waited in vain, until now.
         self.meter?.queued(0)
         self.socket.close()
@@ -254,7 +254,7 @@ package final class LinkConnection {
             if isSilent, self.role == .agent { return self.close(end) }
         }
         self.phase = .lingering(until: self.loop.now + milliseconds, end)
-        self.abortEdges(.withdrawn)
+        self.abortEdges(end.streamCode)
         self.socket.shutdownWriting()
     }
 

@@ -19,6 +19,17 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
     /// The peer ended it.
     case goAway(GoAway)
 
+    /// What becomes of the streams that ran.
+    var streamCode: ErrorCode {
+        switch self {
+        case .ended(.none, _): .withdrawn
+        case .ended(let code, _): code
+        case .goAway(let goAway): goAway.code == .none ? .withdrawn : goAway.code
+        case .violation(let violation): violation.code
+        case .closedByPeer, .failed, .security, .otherProtocol: .dead
+        }
+    }
+
     package var description: String {
         switch self {
         case .closedByPeer: "the peer closed the connection"

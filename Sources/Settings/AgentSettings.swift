@@ -122,6 +122,7 @@ package struct AgentSettings: Sendable {
             }
         }
         self.urlFile = options.urlFile ?? whenReady.file
+        if let file = self.urlFile { try Self.check(urlFile: file, place("url-file", options.urlFile != nil)) }
         self.execOnReady = Self.command(options.execOnReady.map { [$0] } ?? whenReady.command ?? [])
         if self.version1, self.urlFile != nil {
             throw SettingsError(
@@ -134,6 +135,21 @@ package struct AgentSettings: Sendable {
         self.logsStreams = options.logsStreams || log.streams ?? false
         self.stateDirectory = try StateDirectory.path(
             options.stateDirectory ?? given.stateDirectory, program: "diglett")
+    }
+
+    /// What is there already must be such a file, and its directory must be there: whoever waits for it would wait in
+    /// vain, and a device would be replaced.
+    private static func check(urlFile path: String, _ place: String) throws(SettingsError) {
+        var status = stat()
+        if lstat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+            throw SettingsError(
+                place, "'\(path)' is no regular file, which would be replaced by one: choose another path")
+        }
+        let directory = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+        guard !path.isEmpty, access(directory, W_OK | X_OK) == 0 else {
+            throw SettingsError(
+                place, "'\(path)' cannot be written: is there such a directory, and may you write to it?")
+        }
     }
 
     /// A single text is a line for the shell, a list a program with its arguments.

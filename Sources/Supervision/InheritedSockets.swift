@@ -28,11 +28,17 @@ package final class InheritedSockets {
 
     /// Takes over the descriptors and keeps children from having them. What is no listening stream socket is closed.
     package init(names: [String] = [], first: Int32 = InheritedSockets.firstDescriptor) {
+        var missing = 0
+        defer {
+            if missing > 0 {
+                self.problems.append("\(missing) of \(names.count) announced inherited descriptors are not open")
+            }
+        }
         for (index, name) in names.enumerated() {
             let descriptor = first + Int32(index)
             let flags = fcntl(descriptor, F_GETFD)
             guard flags >= 0 else {
-                self.problems.append("the inherited descriptor \(descriptor) ('\(name)') is not open")
+                missing += 1
                 continue
             }
             _ = fcntl(descriptor, F_SETFD, flags | FD_CLOEXEC)

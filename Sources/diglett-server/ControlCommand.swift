@@ -47,11 +47,11 @@ struct ControlCommand: ParsableCommand {
                     Complaint.write(reason)
                     throw ExitCode(GatewayError.Kind.refused.rawValue)
                 case .garbled: Complaint.write("\(error)")
-                case .unreachable where places.count > 1:
+                case .dead where places.count > 1:
                     Complaint.write(
                         "no gateway answers at \(places.joined(separator: " or ")): is it running, and may you use its "
                             + "socket? (\(error))")
-                case .unreachable: Complaint.write("no gateway answers at \(error)")
+                case .unreachable, .dead: Complaint.write("no gateway answers at \(error)")
                 }
                 throw ExitCode(GatewayError.Kind.unavailable.rawValue)
             }

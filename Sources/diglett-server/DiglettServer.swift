@@ -1,4 +1,5 @@
 import ArgumentParser
+import Console
 import Gateway
 import Glibc
 import Journal
@@ -167,6 +168,7 @@ struct DiglettServer: ParsableCommand {
     }
 
     mutating func run() throws {
+        StandardDescriptors.ensureOpen()
         // Before anything is started that could inherit it.
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)

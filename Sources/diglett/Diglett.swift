@@ -1,6 +1,7 @@
 import Agent
 import AgentCore
 import ArgumentParser
+import Console
 import Glibc
 import Journal
 import Logging
@@ -128,11 +129,27 @@ struct Diglett: ParsableCommand {
         if let command {
             command.main(Array(arguments.dropFirst()))
         } else {
-            Self.main(asksForHelp ? ["--help"] : arguments)
+            Self.start(asksForHelp ? ["--help"] : arguments)
+        }
+    }
+
+    private static func start(_ arguments: [String]) {
+        do {
+            var command = try Self.parseAsRoot(arguments)
+            try command.run()
+        } catch {
+            let code = Self.exitCode(for: error)
+            let text = Self.fullMessage(for: error)
+            let hidden = SecretArguments.hidden(in: text)
+            // The parser repeats what it does not understand.
+            guard hidden != text, !code.isSuccess else { Self.exit(withError: error) }
+            Complaint.write(hidden.hasPrefix("Error: ") ? String(hidden.dropFirst("Error: ".count)) : hidden)
+            Self.exit(withError: code)
         }
     }
 
     mutating func run() throws {
+        StandardDescriptors.ensureOpen()
         // Before anything is started that could inherit it.
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)

@@ -32,16 +32,25 @@ struct StatusCommand: ParsableCommand {
             Complaint.write("\(error)")
             throw ExitCode(ExitReason.configuration.rawValue)
         }
-        // One that ends meanwhile is no error.
-        let reports = ControlPlaces.all(in: directory).compactMap {
-            try? ControlClient(path: $0).ask(ControlRequest(.status), AgentReport.self)
+        var reports: [AgentReport] = []
+        var isComplete = true
+        for path in ControlPlaces.all(in: directory) {
+            do throws(ControlError) {
+                reports.append(try ControlClient(path: path).ask(ControlRequest(.status), AgentReport.self))
+            } catch {
+                // One that has ended is no error.
+                if case .dead = error { continue }
+                Complaint.write("an agent does not answer: \(error)")
+                isComplete = false
+            }
         }
         guard !reports.isEmpty else {
+            guard isComplete else { throw ExitCode(ExitReason.unreachable.rawValue) }
             Complaint.write("no agent runs with the state directory \(directory)")
             throw ExitCode(ExitReason.unavailable.rawValue)
         }
         print(self.output == .json ? try Self.json(reports) : Self.text(reports))
-        guard reports.allSatisfy({ $0.names.allSatisfy(\.reachable) }) else {
+        guard isComplete, reports.allSatisfy({ $0.names.allSatisfy(\.reachable) }) else {
             throw ExitCode(ExitReason.unreachable.rawValue)
         }
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import backends
 from backends import Listener
-from harness import REPOSITORY, Agent, EndToEndTest, Gateway, Program, free_port, program_path
+from harness import REPOSITORY, Agent, EndToEndTest, Gateway, Program, free_port, program_path, wait_until
 from visitors import get
 
 
@@ -15,6 +15,33 @@ class CommandLineTest(EndToEndTest):
         """Runs a program that is expected to end by itself: (exit code, Program)."""
         program = self.stage.start(name, [program_path(name), *arguments], kind, **options)
         return program.wait_exit(), program
+
+
+class ClosedDescriptors(EndToEndTest):
+    """Programs that start without a standard input, output or error."""
+
+    def test_gateway_and_agent(self):
+        for redirection in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            with self.subTest(redirection):
+                state = self.stage.new_directory("state")
+                gateway = self.stage.start("sh", [
+                    "sh", "-c", f'exec "$@" {redirection}', "sh", program_path("diglett-server"), "-l", "127.0.0.1:0",
+                    "--state-dir", state])
+                wait_until((state / "control.sock").exists, "the gateway")
+                self.assertEqual(gateway.stop(), 0)
+                agent = self.stage.start("sh", [
+                    "sh", "-c", f'exec "$@" {redirection}', "sh", program_path("diglett"), "-g", "127.0.0.1:9",
+                    "--state-dir", state, "-n", "x", "9"])
+                wait_until(lambda: list(state.glob("agent-*.sock")), "the agent")
+                self.assertEqual(agent.stop(), 0)
+
+
+class Secrets(EndToEndTest):
+    def test_error_of_the_parser(self):
+        for arguments in (["-gdiglett://SECRET@h:1"], ["--nonsense=diglett://SECRET@h:1"], ["x", "diglett://SECRET@h"]):
+            agent = self.stage.start("diglett", [program_path("diglett"), *arguments])
+            self.assertEqual(agent.wait_exit(), 64)
+            self.assertNotIn("SECRET", agent.output)
 
 
 class HelpAndVersion(CommandLineTest):

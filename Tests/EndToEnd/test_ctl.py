@@ -232,11 +232,29 @@ class Steering(CtlTest):
         self.start()
         with self.tunnel.connect():
             wait_until(lambda: self.report("streams"), "the stream")
-            self.assertEqual(self.ctl("drain"), "the gateway stops when 1 streams are done\n")
+            self.assertEqual(self.ctl("drain"), "the gateway stops, when 1 stream is done\n")
             self.assertEqual(self.report("status")["state"], "draining")
+            # Asking again cuts nothing.
+            self.assertEqual(self.ctl("drain"), "the gateway stops already, when 1 stream is done\n")
+            self.assertEqual(self.report("status")["streams"], 1)
             wait_until(lambda: is_closed(self.tunnel.port), "no new visitors")
         self.assertEqual(self.gateway.wait_exit(), 0)
         self.assertFalse((self.gateway.state / "control.sock").exists())
+
+    def test_drain_of_an_idle_gateway(self):
+        """The answer comes before the end."""
+        self.gateway = self.stage.gateway()
+        self.assertEqual(self.ctl("drain"), "the gateway stops\n")
+        self.assertEqual(self.gateway.wait_exit(), 0)
+
+    def test_agent_that_is_called_like_a_link(self):
+        self.gateway = self.stage.gateway()
+        agents = AgentsFile(self.stage, self.gateway)
+        tokens = {name: agents.add(name, "--names", f"n{name}").token for name in ("9", "1")}
+        self.gateway.wait_log("read 2 agents")
+        for name, token in tokens.items():
+            self.stage.agent(self.gateway, "-t", token, "-n", f"n{name}", self.backend).wait_registered(f"n{name}")
+        self.assertRegex(self.ctl("kick", "1"), r"^ended link \d+ of agent 1 at [^\n]*\n$")
 
     def test_log_level(self):
         self.start()

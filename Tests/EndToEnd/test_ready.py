@@ -1,5 +1,6 @@
 """What scripts wait for: --url-file and --exec-on-ready."""
 
+import os
 import signal
 import stat
 
@@ -53,10 +54,30 @@ class Ready(EndToEndTest):
         self.assertEqual(agent.wait_event("registered")["address"], "https://example.gateway.test/")
 
     def test_unwritable(self):
-        """It is an error in the log, and nothing more."""
-        agent = self.agent("--url-file", "/nonexistent/urls", "-n", "example", self.backend)
-        agent.wait_log("ERROR .*addresses cannot be told: /nonexistent/urls")
-        self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered()}/"), b"here")
+        """Whoever waits for it would wait in vain; and what is no file is not replaced by one."""
+        os.mkfifo(self.file)
+        for path in ("/nonexistent/urls", self.file, self.stage.directory, "/dev/null", ""):
+            agent = self.agent("--url-file", path, "-n", "example", self.backend)
+            self.assertEqual(agent.wait_exit(), 64, path)
+            self.assertRegex(agent.output, "--url-file: .*(is no regular file|cannot be written)")
+        self.assertTrue(stat.S_ISCHR(os.stat("/dev/null").st_mode))
+
+    def test_pipe_in_the_way(self):
+        """Another user of the directory cannot make the agent wait for ever."""
+        os.mkfifo(f"{self.file}.new")
+        agent = self.agent("--url-file", self.file, "-n", "example", self.backend)
+        wait_until(self.file.exists, "the file")
+        self.assertEqual(agent.stop(), 0)
+
+    def test_gateway_that_tells_nonsense(self):
+        """Its words are no addresses for scripts."""
+        gateway = self.stage.gateway("-c", configure(self.stage, 'public-url = "@/etc/{name}"\n'))
+        out = self.stage.directory / "out"
+        agent = self.agent("--exec-on-ready", f'printf "<%s>" "$DIGLETT_URL" >{out}.new; mv {out}.new {out}',
+                           "-n", "example", self.backend, gateway=gateway)
+        wait_until(out.exists, "the command")
+        self.assertEqual(out.read_text(), "<>")
+        agent.wait_log("WARN .*does not tell where 'example' is in a way that scripts can use")
 
     def test_exec(self):
         out = self.stage.directory / "out"

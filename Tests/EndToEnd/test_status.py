@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 
 import backends
 from administration import run
@@ -69,6 +70,21 @@ class Status(EndToEndTest):
         agent = self.stage.agent(gateway.wait_listening_v1(), "--v1", "-n", "old", self.backend, state=self.state)
         agent.wait_event("registered", name="old")
         self.assertRegex(self.status(), "old +see the gateway's log")
+
+    def test_agent_that_hangs(self):
+        """It is no agent that is gone."""
+        agents = [self.stage.agent(self.gateway, "-n", name, self.backend, state=self.state) for name in ("a", "b")]
+        for agent, name in zip(agents, "ab"):
+            agent.wait_registered(name)
+        # More than wait for their turn, whoever they are: connect(2) itself would wait.
+        with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+            busy.bind(str(self.state / "agent-1.sock"))
+            busy.listen(0)
+            waiting.connect(str(self.state / "agent-1.sock"))
+            result = run(self.stage, "diglett", "status", "--state-dir", self.state)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("does not answer", result.stderr)
+            self.assertIn("connected to gateway", result.stdout)
 
     def test_long_state_directory(self):
         """Without room for the socket's path there is no status, and all else works."""

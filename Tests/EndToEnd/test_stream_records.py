@@ -173,7 +173,7 @@ class Streams(LogTest):
         tunnel.gateway.send_signal(signal.SIGTERM)
         self.wait_entry(tunnel.gateway, message=re.compile("^stopping when 1 streams"))
         self.assertEqual(tunnel.gateway.stop(), 0)
-        self.check_end(self.wait_record(tunnel.gateway), "dead", "gateway")
+        self.check_end(self.wait_record(tunnel.gateway), "drain", "gateway")
         self.check_end(self.wait_record(tunnel.agent), "dead", "gateway")
 
     def test_through_a_proxy(self):
