@@ -189,7 +189,7 @@ struct ControlTests {
 
     @Test("of nobody is an error that names it")
     func nobody() {
-        #expect(throws: ControlError.unreachable(path: "/nonexistent/x", reason: "no such file or directory")) {
+        #expect(throws: ControlError.dead(path: "/nonexistent/x")) {
             try ControlClient(path: "/nonexistent/x").ask(ControlRequest(.status), ControlNotes.self)
         }
     }
