@@ -59,6 +59,8 @@ package final class HookAuthenticator: Authenticator {
         self.flights[key] = flight
         flight.operation = self.hook.ask(request) { [weak self] result in
             self?.flights[key] = nil
+            // The operation holds what is called here, and that holds the flight.
+            flight.operation = nil
             for waiter in flight.waiting {
                 let completion = waiter.completion
                 waiter.completion = nil
@@ -72,6 +74,7 @@ package final class HookAuthenticator: Authenticator {
         guard let flight = self.flights[key], flight.waiting.allSatisfy({ $0.completion == nil }) else { return }
         self.flights[key] = nil
         flight.operation?.cancel()
+        flight.operation = nil
     }
 
     package func authenticate(
