@@ -1,6 +1,7 @@
 """`diglett-server check` finds what a start would find, and names file and line of each of it."""
 
 import os
+import shutil
 import subprocess
 
 from administration import run
@@ -68,8 +69,10 @@ class Places(CheckTest):
         for directory in (self.stage.directory, place):
             directory.chmod(0o755)
         self.file.chmod(0o644)
+        # Where everybody can start it.
+        program = shutil.copy(program_path("diglett-server"), self.stage.directory)
         result = subprocess.run(
-            [program_path("diglett-server"), "check", self.file, "--state-dir", self.state],
+            [program, "check", self.file, "--state-dir", self.state],
             capture_output=True, text=True, timeout=30, check=False, user=NOBODY, group=NOBODY, extra_groups=[],
             env=self.stage.environment())
         self.assertEqual(result.returncode, 78, result.stderr)

@@ -98,7 +98,8 @@ class FromProxies(EndToEndTest):
         tunnel = self.chain("--accept-proxy-protocol", "127.0.0.0/8", "-d")
         proxy = haproxy_as_proxy(
             self.stage, f"127.0.0.1:{tunnel.port}",
-            "source 127.0.0.8 send-proxy-v2 check inter 100 check-send-proxy")
+            # It waits for the answer: else it could be gone before the gateway has looked who it is.
+            "source 127.0.0.8 send-proxy-v2 check inter 100 check-send-proxy\n    option httpchk GET /who")
         for _ in range(3):
             tunnel.gateway.wait_log(r"visitor 127\.0\.0\.8:\d+ of 'example'", since=len(tunnel.gateway.stderr))
         self.assertEqual(who(proxy.port, "127.0.0.5")[0], "127.0.0.5")
