@@ -45,14 +45,21 @@ static inline struct sockaddr *cuv_sockaddr_mutable(struct sockaddr_storage *s) 
 static inline struct sockaddr_in *cuv_in4(struct sockaddr_storage *s) { return (struct sockaddr_in *)s; }
 static inline struct sockaddr_in6 *cuv_in6(struct sockaddr_storage *s) { return (struct sockaddr_in6 *)s; }
 
+/* A unix socket that waits for nothing, and the address of a path: its descriptor, or a libuv code. */
+static inline int cuv_unix_open(const char *path, struct sockaddr_un *address) {
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length >= sizeof address->sun_path) return UV_ENAMETOOLONG;
+    memcpy(address->sun_path, path, length);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    return fd < 0 ? -errno : fd;
+}
+
 /* Whether somebody listens at a path: 0 or a libuv code, without waiting. */
 static inline int cuv_unix_connect(const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = strlen(path);
-    if (length >= sizeof address.sun_path) return UV_ENAMETOOLONG;
-    memcpy(address.sun_path, path, length);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -errno;
+    struct sockaddr_un address;
+    int fd = cuv_unix_open(path, &address);
+    if (fd < 0) return fd;
     int code = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0 ? 0 : -errno;
     close(fd);
     return code;
@@ -78,13 +85,9 @@ static inline int cuv_stream_type(void) { return SOCK_STREAM; }
 /* A unix socket with a name: its descriptor, or a libuv code. uv_pipe_bind would do the same, but then the file is
    removed with the handle, also when another process goes on listening. */
 static inline int cuv_unix_socket(const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = strlen(path);
-    if (length >= sizeof address.sun_path) return UV_ENAMETOOLONG;
-    memcpy(address.sun_path, path, length);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return -errno;
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
+    struct sockaddr_un address;
+    int fd = cuv_unix_open(path, &address);
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) == 0) return fd;
     int error = errno;
     close(fd);
     return -error;

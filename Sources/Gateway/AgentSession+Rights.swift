@@ -102,3 +102,15 @@ extension AgentSession {
         }
     }
 }
+
+extension GatewayServer {
+    /// Rights may have changed: asks about each link, each name and each agent's limits again.
+    func recheckRights() {
+        for session in self.sessions.values { session.recheckRights(self.authenticator) }
+        let open = self.sessions.values.filter { $0.connection.isOpen && $0.grant != nil }
+        for sessions in Dictionary(grouping: open, by: { $0.grant?.identity }).values {
+            guard let limits = sessions[0].grant.flatMap({ self.authenticator.limits(of: $0) }) else { continue }
+            AgentSession.enforce(limits, on: sessions)
+        }
+    }
+}

@@ -1,6 +1,7 @@
 internal import Admission
 internal import Control
 internal import Glibc
+internal import Journal
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -13,6 +14,35 @@ internal import Wire
 
 /// What the gateway tells of itself.
 extension GatewayServer {
+    /// How it runs, in the log, when it has begun to listen.
+    func announce(metrics place: SocketListener.Place?) {
+        self.logger.info("pin \(self.identity.pin)")
+        switch self.settings.authentication {
+        case .byDefault(let path):
+            if FileAccess.exists(path) {
+                self.logger.info("agents are those of \(path)")
+            } else {
+                self.logger.info(
+                    """
+                    open to agents of this machine only; 'diglett-server agent add NAME' makes the first agent for \
+                    others, --auth open would take any agent from anywhere
+                    """)
+            }
+        case .file(let path): self.logger.info("agents are those of \(path)")
+        case .hook(.exec(let exec)): self.logger.info("agents are judged by \(exec.command[0])")
+        case .hook(.webhook(let webhook)): self.logger.info("agents are judged by \(webhook.shownURL)")
+        case .open:
+            self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
+        }
+        if let place {
+            self.logger.info("metrics are shown on \(place)", metadata: .about([.address: place]))
+        }
+        if !self.settings.proxies.isEmpty {
+            let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
+            self.logger.info("visitors from \(networks) must begin with a PROXY header, which is believed")
+        }
+    }
+
     /// Links of agents that have logged in.
     var openSessions: [AgentSession] {
         self.sessions.values.filter { $0.identity != nil && $0.connection.isOpen }.sorted { $0.id < $1.id }

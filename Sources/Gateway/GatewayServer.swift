@@ -28,8 +28,6 @@ package final class GatewayServer {
     static let mostLinksPerIdentity = 16
     /// A link of version 1 has one name, one of version 2 sixteen.
     static let mostVersion1LinksPerIdentity = 16 * ExposureBook.maximumNamesPerLink
-    /// Links of one program: its present one, and one that does not know yet that it is dead.
-    private static let mostLinksPerRun = 2
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
     private static let tickMilliseconds: UInt64 = 1_000
@@ -45,8 +43,8 @@ package final class GatewayServer {
     private let manager: ServiceManager
     private let state: StateDirectory
     let identity: Identity
-    private let context: TLSContext
-    private let buffers = RelayBuffers()
+    let context: TLSContext
+    let buffers = RelayBuffers()
     let budget: ByteBudget
     let plan: ResourcePlan
     let authenticator: any Authenticator
@@ -55,16 +53,16 @@ package final class GatewayServer {
     let doors: Doors
     let startedAt: UInt64
     private(set) var control: GatewayControl?
-    private(set) var sessions: [UInt64: AgentSession] = [:]
-    private var nextID: UInt64 = 1
+    var sessions: [UInt64: AgentSession] = [:]
+    /// Of the connection that comes next.
+    var nextID: UInt64 = 1
     private var phase = Phase.running
     private var metricsServer: DocumentServer?
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
-    private var noise: TokenBucket
-    private var suppressed = 0
+    private var noise: NoiseLimit
 
     /// Prepares everything that can fail without listening yet.
     ///
@@ -139,7 +137,7 @@ package final class GatewayServer {
             throw GatewayError(.state, error.description)
         }
         self.doors = Doors(loop: loop, logger: logger, settings: settings)
-        self.noise = TokenBucket(burst: 20, perSecond: 5, now: loop.now)
+        self.noise = NoiseLimit(now: loop.now)
     }
 
     // MARK: - Start
@@ -168,32 +166,8 @@ package final class GatewayServer {
             self.tearDown()
             throw error
         }
-        self.logger.info("pin \(self.identity.pin)")
-        switch self.settings.authentication {
-        case .byDefault(let path):
-            if FileAccess.exists(path) {
-                self.logger.info("agents are those of \(path)")
-            } else {
-                self.logger.info(
-                    """
-                    open to agents of this machine only; 'diglett-server agent add NAME' makes the first agent for \
-                    others, --auth open would take any agent from anywhere
-                    """)
-            }
-        case .file(let path): self.logger.info("agents are those of \(path)")
-        case .hook(.exec(let exec)): self.logger.info("agents are judged by \(exec.command[0])")
-        case .hook(.webhook(let webhook)): self.logger.info("agents are judged by \(webhook.shownURL)")
-        case .open:
-            self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
-        }
-        if let place = self.metricsServer?.place {
-            self.logger.info("metrics are shown on \(place)", metadata: .about([.address: place]))
-        }
+        self.announce(metrics: self.metricsServer?.place)
         self.exposures.start()
-        if !self.settings.proxies.isEmpty {
-            let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
-            self.logger.info("visitors from \(networks) must begin with a PROXY header, which is believed")
-        }
         let housekeeping = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
         housekeeping.start(after: Self.tickMilliseconds, repeating: Self.tickMilliseconds)
         self.housekeeping = housekeeping
@@ -201,15 +175,6 @@ package final class GatewayServer {
             self?.recheckRights()
         }
         self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
-    }
-
-    private func recheckRights() {
-        for session in self.sessions.values { session.recheckRights(self.authenticator) }
-        let open = self.sessions.values.filter { $0.connection.isOpen && $0.grant != nil }
-        for sessions in Dictionary(grouping: open, by: { $0.grant?.identity }).values {
-            guard let limits = sessions[0].grant.flatMap({ self.authenticator.limits(of: $0) }) else { continue }
-            AgentSession.enforce(limits, on: sessions)
-        }
     }
 
     // MARK: - What the service manager is told
@@ -228,52 +193,6 @@ package final class GatewayServer {
     /// The same for agents of version 1.
     package var version1Addresses: [SocketAddress] { self.doors.addresses(isVersion1: true) }
 
-    // MARK: - Strangers
-
-    func admissionProgressed(_ session: AgentSession) {
-        self.admission.progressed(session.id, now: self.loop.now)
-    }
-
-    /// It is no stranger any more, but somebody to be judged.
-    func loginArrived(_ session: AgentSession) {
-        self.admission.left(session.id)
-    }
-
-    func penalize(_ session: AgentSession, _ offence: Offence) {
-        self.admission.penalize(session.source, offence, now: self.loop.now)
-    }
-
-    /// A connection ended before its login.
-    func strangerLeft(_ session: AgentSession, _ end: LinkEnd) {
-        switch end {
-        case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.tooManyLinks, _), .ended(.drain, _),
-            .ended(.overloaded, _):
-            return
-        case .ended(.handshakeTimeout, _): self.penalize(session, .tooSlow)
-        case .closedByPeer, .failed: self.penalize(session, .noLogin)
-        case .security, .otherProtocol, .violation, .ended, .goAway: self.penalize(session, .protocolError)
-        }
-        self.noisy("no login from \(session.label): \(end)", session.about([:]))
-    }
-
-    func authenticate(
-        _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
-    ) -> any Cancellable {
-        DeadlinedOperation(
-            loop: self.loop, milliseconds: Self.moduleDeadline,
-            late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
-            start: { self.authenticator.authenticate(request, completion: $0) },
-            completion: self.metrics.timing(.login, completion))
-    }
-
-    func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> any Cancellable {
-        DeadlinedOperation(
-            loop: self.loop, milliseconds: Self.moduleDeadline,
-            late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
-            start: { self.authenticator.authorize(request, completion: $0) },
-            completion: self.metrics.timing(.name, completion))
-    }
-
     func session(_ id: UInt64) -> AgentSession? { self.sessions[id] }
 
     func hasLink(of identity: AgentIdentity) -> Bool {
@@ -287,26 +206,13 @@ package final class GatewayServer {
         if case .running = self.phase { false } else { true }
     }
 
-    /// Why an agent gets no further link, if so. A former link of the same program makes way.
-    ///
-    /// - Parameter most: links that the agent may have.
-    func refusalForLink(of identity: AgentIdentity, run: UInt64, most: Int) -> Refusal? {
-        guard case .running = self.phase else { return Refusal(code: .drain, text: "the gateway stops") }
-        let links = self.sessions.values.filter { $0.identity == identity && $0.connection.isOpen }
-        let own = links.filter { $0.run == run }.sorted { $0.id < $1.id }
-        let former = own.dropLast(Self.mostLinksPerRun - 1)
-        guard links.count - own.count < most else {
-            return Refusal(code: .tooManyLinks, text: "the agent has \(links.count) links already")
-        }
-        let agents = self.sessions.values.count(where: { $0.identity != nil && $0.connection.isOpen })
-        guard agents - former.count < self.plan.agents else {
-            return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
-        }
-        for session in former {
-            // The program knows; words would only keep the connection longer.
-            session.connection.close(.ended(.replaced, "the program has a newer link"))
-        }
-        return nil
+    // MARK: - What others may cause without end
+
+    /// Logs what strangers and visitors could cause without end, and so not all of it.
+    func noisy(_ message: @autoclosure () -> String, _ metadata: @autoclosure () -> Logger.Metadata) {
+        guard self.noise.take(now: self.loop.now) else { return }
+        let text = message()
+        self.logger.info("\(text)", metadata: metadata())
     }
 
     // MARK: - What the operator asks for
@@ -327,18 +233,6 @@ package final class GatewayServer {
     /// False when the network is not banned.
     func unban(_ network: Network) -> Bool { self.bans.remove(network) }
 
-    // MARK: - Visitors
-
-    /// Logs what strangers and visitors could cause without end, and so not all of it.
-    func noisy(_ message: @autoclosure () -> String, _ metadata: @autoclosure () -> Logger.Metadata) {
-        guard self.noise.take(now: self.loop.now) else {
-            self.suppressed += 1
-            return
-        }
-        let text = message()
-        self.logger.info("\(text)", metadata: metadata())
-    }
-
     // MARK: - Time and the end
 
     private func tick() {
@@ -356,9 +250,8 @@ package final class GatewayServer {
             for session in self.sessions.values { session.connection.clockJumped() }
         }
         self.suspended = suspended
-        if self.suppressed > 0, self.noise.take(now: self.loop.now) {
-            self.logger.info("\(self.suppressed) further messages about visitors and strangers were left out")
-            self.suppressed = 0
+        if let count = self.noise.leftOut(now: self.loop.now) {
+            self.logger.info("\(count) further messages about visitors and strangers were left out")
         }
         if case .draining(let until) = self.phase {
             for session in self.sessions.values where session.connection.link.streamCount == 0 { session.drain() }
@@ -418,62 +311,6 @@ package final class GatewayServer {
         SignalSource.ignoreStopSignals()
         self.authenticator.close()
         self.exposures.close()
-    }
-}
-
-extension GatewayServer: SocketListenerDelegate {
-    package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        guard let peer = stream.peerAddress else {
-            self.metrics.arrived(.gone)
-            return stream.reset()
-        }
-        guard !self.bans.contains(peer) else {
-            self.metrics.arrived(.banned)
-            return stream.reset()
-        }
-        guard self.hasRoomForSession() else {
-            self.metrics.arrived(.noRoom)
-            return stream.reset()
-        }
-        let id = self.nextID
-        self.nextID += 1
-        let source = Source(key: peer.source, isLoopback: peer.isLoopback)
-        switch self.admission.connected(id, from: source, now: self.loop.now) {
-        case .admit: break
-        case .admitInsteadOf(let other):
-            // No offence: whoever is slow in a crowd has done nothing.
-            self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
-        case .refuse(let milliseconds):
-            self.metrics.arrived(.penalty)
-            self.noisy(
-                "\(peer) is kept out for \(milliseconds / 1_000) s after what it did before", .about([.peer: peer]))
-            return stream.reset()
-        }
-        self.metrics.arrived(.admitted)
-        let version = self.doors.isVersion1(listener) ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
-        do throws(SecurityError) {
-            let connection = try LinkConnection(
-                socket: stream, version: version, role: .gateway, budget: self.budget, buffers: self.buffers,
-                software: GatewayServer.software, meter: self.metrics.relay)
-            self.sessions[id] = AgentSession(id: id, connection: connection, peer: peer, gateway: self)
-            connection.start()
-        } catch {
-            self.admission.left(id)
-            self.logger.error("\(peer): \(error)", metadata: .about([.peer: peer]))
-            stream.close()
-        }
-    }
-
-    /// Makes room, if need be, by cutting a connection that only waits for its last words to be read.
-    private func hasRoomForSession() -> Bool {
-        guard self.sessions.count >= self.plan.agents + self.plan.strangers else { return true }
-        guard let last = self.sessions.values.first(where: { $0.connection.isLingering }) else { return false }
-        last.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
-        return true
-    }
-
-    package func listener(_ listener: SocketListener, didFail error: UVError) {
-        self.noisy("an agent could not be accepted: \(error)", .about([.error: error]))
     }
 }
 

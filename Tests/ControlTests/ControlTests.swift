@@ -1,6 +1,7 @@
 import Control
 import Foundation
 import Reactor
+import Synchronization
 import Testing
 
 /// Answers with what it was asked.
@@ -75,11 +76,10 @@ private struct Bench {
     }
 }
 
-private final class Box<R: Sendable>: @unchecked Sendable {
-    private let lock = NSLock()
-    private var stored: R?
-    var value: R? { self.lock.withLock { self.stored } }
-    func set(_ value: R) { self.lock.withLock { self.stored = value } }
+private final class Box<R: Sendable>: Sendable {
+    private let stored = Mutex<R?>(nil)
+    var value: R? { self.stored.withLock { $0 } }
+    func set(_ value: R) { self.stored.withLock { $0 = value } }
 }
 
 private final class Recorder: SocketStreamDelegate {

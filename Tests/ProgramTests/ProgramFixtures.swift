@@ -7,6 +7,7 @@ import ProxyProtocol
 import Reactor
 import Settings
 import Supervision
+import Synchronization
 import Testing
 import Wire
 
@@ -89,9 +90,8 @@ final class World {
 
 /// A logger that keeps its lines.
 final class LogLines {
-    final class Store: @unchecked Sendable {
-        // Everything of a world happens on the thread of its loop.
-        var lines: [String] = []
+    private final class Store: Sendable {
+        let lines = Mutex<[String]>([])
     }
 
     private struct Handler: LogHandler {
@@ -104,7 +104,7 @@ final class LogLines {
             set { self.metadata[key] = newValue }
         }
 
-        func log(event: LogEvent) { self.store.lines.append("\(event.message)") }
+        func log(event: LogEvent) { self.store.lines.withLock { $0.append("\(event.message)") } }
     }
 
     private let store = Store()
@@ -115,7 +115,7 @@ final class LogLines {
         self.logger = Logger(label: "test", factory: { _ in Handler(store: store) })
     }
 
-    var lines: [String] { self.store.lines }
+    var lines: [String] { self.store.lines.withLock { $0 } }
 }
 
 /// Answers each connection with what it got.

@@ -3,80 +3,6 @@ import Reactor
 import Testing
 import Web
 
-private typealias Answer = Result<HTTPResponse, HTTPFailure>
-
-/// Runs `body` with a client on a loop, which must have no handle left once the client is closed.
-private func withClient(_ body: (EventLoop, HTTPClient) throws -> Void) throws {
-    let loop = try EventLoop()
-    let client = HTTPClient(loop: loop)
-    defer {
-        client.close()
-        client.close()
-        loop.close()
-    }
-    try body(loop, client)
-}
-
-/// Sends one request and waits for what comes of it.
-private func ask(_ request: HTTPRequest) throws -> Answer {
-    var answer: Answer?
-    try withClient { loop, client in answer = ask(request, loop, client) }
-    return try #require(answer)
-}
-
-private func ask(_ request: HTTPRequest, _ loop: EventLoop, _ client: HTTPClient) -> Answer {
-    var answers: [Answer] = []
-    let task = client.send(request) { answers.append($0) }
-    #expect(answers.isEmpty)
-    // An idle client keeps no loop alive.
-    loop.run()
-    #expect(answers.count == 1)
-    task.cancel()
-    return answers.first ?? .failure(.other("never answered"))
-}
-
-/// Runs the loop until `condition` holds. What is told at a turn's end does not wake a loop that waits, a timer does.
-private func wait(_ loop: EventLoop, until condition: () -> Bool) -> Bool {
-    let ticker = LoopTimer(loop: loop) {}
-    defer { ticker.close() }
-    ticker.start(after: 1, repeating: 1)
-    return loop.run(until: condition)
-}
-
-private func text(_ answer: Answer) throws -> String { String(decoding: try answer.get().body, as: UTF8.self) }
-
-extension Answer {
-    fileprivate var isAnswer: Bool { if case .success(let response) = self { response.status < 300 } else { false } }
-}
-
-private func failure(_ answer: Answer) -> HTTPFailure? {
-    if case .failure(let failure) = answer { failure } else { nil }
-}
-
-private func isCannotConnect(_ failure: HTTPFailure?) -> Bool {
-    if case .cannotConnect = failure { true } else { false }
-}
-
-private func isTLS(_ failure: HTTPFailure?) -> Bool { if case .tls = failure { true } else { false } }
-
-private func isOther(_ failure: HTTPFailure?) -> Bool { if case .other = failure { true } else { false } }
-
-/// What `/echo` of the server has seen.
-private struct Seen: Decodable {
-    let method: String
-    let fields: [[String]]
-    let length: Int
-    let sum: Int
-
-    func values(_ name: String) -> [String] { self.fields.filter { $0[0].lowercased() == name }.map { $0[1] } }
-}
-
-private final class Counter: SocketListenerDelegate {
-    var accepted: [SocketStream] = []
-    func listener(_ listener: SocketListener, didAccept stream: SocketStream) { self.accepted.append(stream) }
-    func listener(_ listener: SocketListener, didFail error: UVError) {}
-}
-
 @Suite("HTTP client", .serialized, .timeLimit(.minutes(1)))
 struct HTTPClientTests {
     private let server: TestServer
@@ -94,7 +20,7 @@ struct HTTPClientTests {
     @Test(
         "the status, the body and the wanted fields arrive", arguments: [200, 201, 204, 400, 401, 403, 404, 500, 503])
     func statuses(_ status: Int) throws {
-        let response = try ask(self.get("status/\(status)")).get()
+        let response = try fetch(self.get("status/\(status)")).get()
         #expect(response.status == status)
         #expect(response.body == (status == 204 ? [] : Array("status \(status)".utf8)))
         #expect(response.fields == ["content-type": "text/plain"])
@@ -105,30 +31,30 @@ struct HTTPClientTests {
     func redirect() throws {
         var request = self.get("redirect")
         request.wantedFields = ["Location", "X-Missing"]
-        let response = try ask(request).get()
+        let response = try fetch(request).get()
         #expect(
             response == HTTPResponse(status: 302, body: Array("elsewhere".utf8), fields: ["location": "/status/200"]))
     }
 
     @Test("a body in chunks")
-    func chunked() throws { #expect(try text(ask(self.get("chunked"))) == "chunked") }
+    func chunked() throws { #expect(try text(fetch(self.get("chunked"))) == "chunked") }
 
     @Test("HEAD brings no body")
     func head() throws {
         var request = self.get("big/1000000")
         request.method = .head
-        #expect(try ask(request).get() == HTTPResponse(status: 200, body: []))
+        #expect(try fetch(request).get() == HTTPResponse(status: 200, body: []))
     }
 
     @Test("ten megabytes arrive when they may, and one byte too many is too large")
     func large() throws {
         var request = self.get("big/10000000")
         request.mostResponse = 10_000_000
-        #expect(try ask(request).get().body.count == 10_000_000)
+        #expect(try fetch(request).get().body.count == 10_000_000)
         request.mostResponse -= 1
-        #expect(failure(try ask(request)) == .tooLarge)
+        #expect(failure(try fetch(request)) == .tooLarge)
         request = self.get("endless")
-        #expect(failure(try ask(request)) == .tooLarge)
+        #expect(failure(try fetch(request)) == .tooLarge)
     }
 
     // MARK: - Requests
@@ -141,7 +67,7 @@ struct HTTPClientTests {
         request.method = method
         request.body = [UInt8](repeating: 1, count: count)
         request.fields = [.init("Authorization", "Bearer s3cret"), .init("X-Empty", ""), .init("X-Odd", "a: \"ü\"\tb")]
-        let seen = try JSONDecoder().decode(Seen.self, from: Data(ask(request).get().body))
+        let seen = try JSONDecoder().decode(Seen.self, from: Data(fetch(request).get().body))
         let isSent = method != .get
         #expect(seen.method == method.rawValue)
         #expect(seen.length == (isSent ? count : 0))
@@ -163,7 +89,7 @@ struct HTTPClientTests {
         request.method = .post
         request.body = Array("{}".utf8)
         request.fields = [.init("content-type", "application/json")]
-        let seen = try JSONDecoder().decode(Seen.self, from: Data(ask(request).get().body))
+        let seen = try JSONDecoder().decode(Seen.self, from: Data(fetch(request).get().body))
         #expect(seen.values("content-type") == ["application/json"])
     }
 
@@ -200,14 +126,14 @@ struct HTTPClientTests {
             "ftp://localhost/", "file:///etc/passwd", "localhost/", "gopher://localhost/", "", "http:/x", "https//x",
             "http://localhost/a b", "http://localhost/\r\nX: y", "http://localhost/\0", "http://", "http://[::1",
         ])
-    func schemes(_ url: String) throws { #expect(isOther(failure(try ask(HTTPRequest(url: url))))) }
+    func schemes(_ url: String) throws { #expect(isOther(failure(try fetch(HTTPRequest(url: url))))) }
 
     @Test("the environment names no proxy, and cookies are neither kept nor sent")
     func environment() throws {
         for name in ["http_proxy", "all_proxy", "ALL_PROXY"] { setenv(name, "http://127.0.0.1:1", 1) }
         defer { for name in ["http_proxy", "all_proxy", "ALL_PROXY"] { unsetenv(name) } }
         try withClient { loop, client in
-            let seen = try (0..<2).map { _ in try text(ask(self.get("cookie"), loop, client)) }
+            let seen = try (0..<2).map { _ in try text(fetch(self.get("cookie"), loop, client)) }
             #expect(seen == ["None", "None"])
         }
     }
@@ -216,45 +142,45 @@ struct HTTPClientTests {
 
     @Test("a server that its authority certifies", arguments: ["localhost", "127.0.0.1"])
     func tls(_ host: String) throws {
-        #expect(try ask(self.get("status/200", kind: "https", host: host)).isAnswer)
+        #expect(try fetch(self.get("status/200", kind: "https", host: host)).isAnswer)
     }
 
     @Test("a server of another name, of an authority that is not ours, or with old TLS only")
     func untrusted() throws {
-        #expect(isTLS(failure(try ask(self.get("status/200", kind: "https", host: "other.localhost")))))
-        #expect(isTLS(failure(try ask(self.get("status/200", kind: "old")))))
+        #expect(isTLS(failure(try fetch(self.get("status/200", kind: "https", host: "other.localhost")))))
+        #expect(isTLS(failure(try fetch(self.get("status/200", kind: "old")))))
         var request = self.get("status/200", kind: "https")
         for file in ["stranger.pem", "missing.pem", "server.key"] {
             request.authorityFile = self.server.file(file)
-            #expect(isTLS(failure(try ask(request))))
+            #expect(isTLS(failure(try fetch(request))))
         }
         request.authorityFile = nil
-        #expect(isTLS(failure(try ask(request))))
+        #expect(isTLS(failure(try fetch(request))))
     }
 
     @Test("one client keeps the connections of different authorities apart")
     func authoritiesApart() throws {
         try withClient { loop, client in
             var request = self.get("status/200", kind: "https")
-            #expect(ask(request, loop, client).isAnswer)
+            #expect(fetch(request, loop, client).isAnswer)
             request.authorityFile = self.server.file("stranger.pem")
-            #expect(isTLS(failure(ask(request, loop, client))))
+            #expect(isTLS(failure(fetch(request, loop, client))))
             request.authorityFile = self.server.file("authority.pem")
-            #expect(ask(request, loop, client).isAnswer)
+            #expect(fetch(request, loop, client).isAnswer)
         }
     }
 
     @Test("a server that wants a certificate of ours gets it, and without it TLS fails")
     func clientCertificate() throws {
         var request = self.get("status/200", kind: "strict")
-        #expect(isTLS(failure(try ask(request))))
+        #expect(isTLS(failure(try fetch(request))))
         request.certificateFile = self.server.file("client.pem")
         request.keyFile = self.server.file("client.key")
-        #expect(try ask(request).isAnswer)
+        #expect(try fetch(request).isAnswer)
         // Nobody is asked for a passphrase.
         for file in ["encrypted.key", "missing.key", "server.key"] {
             request.keyFile = self.server.file(file)
-            #expect(isTLS(failure(try ask(request))))
+            #expect(isTLS(failure(try fetch(request))))
         }
     }
 
@@ -262,21 +188,21 @@ struct HTTPClientTests {
 
     @Test("a name that does not exist, a port and a socket where nobody listens")
     func cannotConnect() throws {
-        #expect(isCannotConnect(failure(try ask(HTTPRequest(url: "http://nonexistent.invalid/", timeout: 20_000)))))
+        #expect(isCannotConnect(failure(try fetch(HTTPRequest(url: "http://nonexistent.invalid/", timeout: 20_000)))))
         let loop = try EventLoop()
         let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
         let port = listener.port
         listener.close()
         loop.close()
-        #expect(isCannotConnect(failure(try ask(HTTPRequest(url: "http://127.0.0.1:\(port)/", timeout: 20_000)))))
+        #expect(isCannotConnect(failure(try fetch(HTTPRequest(url: "http://127.0.0.1:\(port)/", timeout: 20_000)))))
         var request = self.get("status/200")
         request.unixSocket = "/nonexistent/socket"
-        #expect(isCannotConnect(failure(try ask(request))))
+        #expect(isCannotConnect(failure(try fetch(request))))
     }
 
     @Test("an answer that is none", arguments: ["short/", "nothing/", "garbage/", "control/"])
     func broken(_ path: String) throws {
-        let broken = try #require(failure(ask(self.get(path))))
+        let broken = try #require(failure(fetch(self.get(path))))
         #expect(isOther(broken))
         #expect(broken.description.unicodeScalars.allSatisfy { $0.value >= 0x20 })
     }
@@ -285,7 +211,7 @@ struct HTTPClientTests {
     func timeout(_ path: String) throws {
         var request = self.get(path)
         request.timeout = 100
-        #expect(failure(try ask(request)) == .timedOut)
+        #expect(failure(try fetch(request)) == .timedOut)
     }
 
     @Test("a server that takes the connection and is silent in TLS")
@@ -312,16 +238,16 @@ struct HTTPClientTests {
     func unixSocket() throws {
         var request = HTTPRequest(url: "http://admin.example/status/201", timeout: 20_000)
         request.unixSocket = self.server.file("socket")
-        #expect(try ask(request).isAnswer)
+        #expect(try fetch(request).isAnswer)
     }
 
     @Test("a connection is used again, and a new one made when the server has ended it")
     func reuse() throws {
         try withClient { loop, client in
-            let ports = try (0..<5).map { _ in try text(ask(self.get("port"), loop, client)) }
+            let ports = try (0..<5).map { _ in try text(fetch(self.get("port"), loop, client)) }
             #expect(Set(ports).count == 1)
-            for _ in 0..<5 { #expect(ask(self.get("close"), loop, client).isAnswer) }
-            let another = try text(ask(self.get("port"), loop, client))
+            for _ in 0..<5 { #expect(fetch(self.get("close"), loop, client).isAnswer) }
+            let another = try text(fetch(self.get("port"), loop, client))
             #expect(!ports.contains(another))
         }
     }
@@ -348,7 +274,7 @@ struct HTTPClientTests {
             #expect(wait(loop) { answer != nil })
             #expect(answer.flatMap(failure) == .timedOut)
             for task in hanging { task.cancel() }
-            #expect(ask(self.get("status/200"), loop, client).isAnswer)
+            #expect(fetch(self.get("status/200"), loop, client).isAnswer)
         }
     }
 

@@ -1,0 +1,138 @@
+internal import Admission
+internal import Journal
+internal import Logging
+internal import Modules
+package import Reactor
+internal import Registry
+internal import Relay
+internal import Secure
+internal import Tunnel
+internal import Wire
+
+/// Connections of agents: strangers first, then judged, then links.
+extension GatewayServer {
+    /// Links of one program: its present one, and one that does not know yet that it is dead.
+    private static let mostLinksPerRun = 2
+
+    func admissionProgressed(_ session: AgentSession) {
+        self.admission.progressed(session.id, now: self.loop.now)
+    }
+
+    /// It is no stranger any more, but somebody to be judged.
+    func loginArrived(_ session: AgentSession) {
+        self.admission.left(session.id)
+    }
+
+    func penalize(_ session: AgentSession, _ offence: Offence) {
+        self.admission.penalize(session.source, offence, now: self.loop.now)
+    }
+
+    /// A connection ended before its login.
+    func strangerLeft(_ session: AgentSession, _ end: LinkEnd) {
+        switch end {
+        case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.tooManyLinks, _), .ended(.drain, _),
+            .ended(.overloaded, _):
+            return
+        case .ended(.handshakeTimeout, _): self.penalize(session, .tooSlow)
+        case .closedByPeer, .failed: self.penalize(session, .noLogin)
+        case .security, .otherProtocol, .violation, .ended, .goAway: self.penalize(session, .protocolError)
+        }
+        self.noisy("no login from \(session.label): \(end)", session.about([:]))
+    }
+
+    func authenticate(
+        _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
+    ) -> any Cancellable {
+        DeadlinedOperation(
+            loop: self.loop, milliseconds: Self.moduleDeadline,
+            late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
+            start: { self.authenticator.authenticate(request, completion: $0) },
+            completion: self.metrics.timing(.login, completion))
+    }
+
+    func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> any Cancellable {
+        DeadlinedOperation(
+            loop: self.loop, milliseconds: Self.moduleDeadline,
+            late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
+            start: { self.authenticator.authorize(request, completion: $0) },
+            completion: self.metrics.timing(.name, completion))
+    }
+
+    /// Why an agent gets no further link, if so. A former link of the same program makes way.
+    ///
+    /// - Parameter most: links that the agent may have.
+    func refusalForLink(of identity: AgentIdentity, run: UInt64, most: Int) -> Refusal? {
+        guard !self.isDraining else { return Refusal(code: .drain, text: "the gateway stops") }
+        let links = self.sessions.values.filter { $0.identity == identity && $0.connection.isOpen }
+        let own = links.filter { $0.run == run }.sorted { $0.id < $1.id }
+        let former = own.dropLast(Self.mostLinksPerRun - 1)
+        guard links.count - own.count < most else {
+            return Refusal(code: .tooManyLinks, text: "the agent has \(links.count) links already")
+        }
+        let agents = self.sessions.values.count(where: { $0.identity != nil && $0.connection.isOpen })
+        guard agents - former.count < self.plan.agents else {
+            return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
+        }
+        for session in former {
+            // The program knows; words would only keep the connection longer.
+            session.connection.close(.ended(.replaced, "the program has a newer link"))
+        }
+        return nil
+    }
+}
+
+extension GatewayServer: SocketListenerDelegate {
+    package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        guard let peer = stream.peerAddress else {
+            self.metrics.arrived(.gone)
+            return stream.reset()
+        }
+        guard !self.bans.contains(peer) else {
+            self.metrics.arrived(.banned)
+            return stream.reset()
+        }
+        guard self.hasRoomForSession() else {
+            self.metrics.arrived(.noRoom)
+            return stream.reset()
+        }
+        let id = self.nextID
+        self.nextID += 1
+        let source = Source(key: peer.source, isLoopback: peer.isLoopback)
+        switch self.admission.connected(id, from: source, now: self.loop.now) {
+        case .admit: break
+        case .admitInsteadOf(let other):
+            // No offence: whoever is slow in a crowd has done nothing.
+            self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
+        case .refuse(let milliseconds):
+            self.metrics.arrived(.penalty)
+            self.noisy(
+                "\(peer) is kept out for \(milliseconds / 1_000) s after what it did before", .about([.peer: peer]))
+            return stream.reset()
+        }
+        self.metrics.arrived(.admitted)
+        let version = self.doors.isVersion1(listener) ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
+        do throws(SecurityError) {
+            let connection = try LinkConnection(
+                socket: stream, version: version, role: .gateway, budget: self.budget, buffers: self.buffers,
+                software: GatewayServer.software, meter: self.metrics.relay)
+            self.sessions[id] = AgentSession(id: id, connection: connection, peer: peer, gateway: self)
+            connection.start()
+        } catch {
+            self.admission.left(id)
+            self.logger.error("\(peer): \(error)", metadata: .about([.peer: peer]))
+            stream.close()
+        }
+    }
+
+    /// Makes room, if need be, by cutting a connection that only waits for its last words to be read.
+    private func hasRoomForSession() -> Bool {
+        guard self.sessions.count >= self.plan.agents + self.plan.strangers else { return true }
+        guard let last = self.sessions.values.first(where: { $0.connection.isLingering }) else { return false }
+        last.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
+        return true
+    }
+
+    package func listener(_ listener: SocketListener, didFail error: UVError) {
+        self.noisy("an agent could not be accepted: \(error)", .about([.error: error]))
+    }
+}
