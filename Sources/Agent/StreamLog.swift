@@ -13,13 +13,13 @@ struct StreamLog {
     private let gateway: HostPort
     private let writesRecords: Bool
     /// Visitors could cause these lines without end.
-    private var noise: TokenBucket
+    private var noise: NoiseLimit
 
     init(logger: Logger, settings: AgentSettings, now: Milliseconds) {
         self.logger = logger
         self.gateway = settings.gateway
         self.writesRecords = settings.logsStreams
-        self.noise = TokenBucket(burst: 20, perSecond: 5, now: now)
+        self.noise = NoiseLimit(now: now)
     }
 
     func opened(_ name: String, _ visitor: WireAddress) {

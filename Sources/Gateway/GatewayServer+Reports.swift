@@ -111,23 +111,24 @@ extension GatewayServer {
         }
     }
 
-    /// IPv4 addresses count as such, IPv6 ones by their /64 (`SocketAddress.source`).
-    private static func text(of source: Source) -> String {
+    /// The first address of a source: IPv4 addresses count as such, IPv6 ones by their /64 (`SocketAddress.source`).
+    private static func address(of source: Source) -> WireAddress {
         let isIP4 = source.key <= UInt64(UInt32.max)
-        let address = WireAddress(
-            family: isIP4 ? 4 : 6, bytes: (isIP4 ? source.key << 32 : source.key, 0), port: 0)
-        return isIP4 ? address.host : "\(address.host)/64"
+        return WireAddress(family: isIP4 ? 4 : 6, bytes: (isIP4 ? source.key << 32 : source.key, 0), port: 0)
+    }
+
+    private static func text(of source: Source) -> String {
+        let address = self.address(of: source)
+        return address.family == 4 ? address.host : "\(address.host)/64"
     }
 
     /// Forgets the penalties of a network's sources; false when it has none.
     func forgive(_ network: Network) -> Bool {
         self.admission.forgive { source in
-            let isIP4 = source.key <= UInt64(UInt32.max)
-            let first = WireAddress(
-                family: isIP4 ? 4 : 6, bytes: (isIP4 ? source.key << 32 : source.key, 0), port: 0)
+            let first = Self.address(of: source)
             // A single IPv6 address is forgiven with the /64 that it was counted by.
             return network.contains(first)
-                || (!isIP4 && network.address.family == 6 && network.address.high == first.high)
+                || (first.family == 6 && network.address.family == 6 && network.address.high == first.high)
         }
     }
 

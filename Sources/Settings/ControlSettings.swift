@@ -24,9 +24,10 @@ package struct ControlSettings: Equatable, Sendable {
         switch given {
         case "none": self.path = nil
         case .some(let path):
-            // sockaddr_un holds 107 bytes and a zero (unix(7)).
-            guard path.hasPrefix("/"), path.utf8.count <= 107 else {
-                throw SettingsError(place, "'\(path)': write the whole path, at most 107 characters (unix(7)), or none")
+            guard path.hasPrefix("/"), path.utf8.count <= UnixPath.longest else {
+                throw SettingsError(
+                    place,
+                    "'\(path)': write the whole path, at most \(UnixPath.longest) characters (unix(7)), or none")
             }
             self.path = path
         case nil: self.path = "\(Self.runtimeDirectory ?? stateDirectory)/\(Self.file)"

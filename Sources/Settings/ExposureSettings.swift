@@ -22,8 +22,8 @@ package struct SocketSettings: Equatable, Sendable {
     /// Who may connect besides the gateway's own user: the group with this number.
     package let group: UInt32?
 
-    /// sockaddr_un holds 107 bytes and a zero (unix(7)); a name has up to 63.
-    private static let longestDirectory = 107 - "/".utf8.count - 63 - suffix.utf8.count
+    /// A name has up to 63 bytes.
+    private static let longestDirectory = UnixPath.longest - "/".utf8.count - 63 - suffix.utf8.count
     package static let suffix = ".sock"
 
     /// - Parameter group: a name or a number.

@@ -63,6 +63,12 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
+/// What a path of a unix socket may be.
+enum UnixPath {
+    /// Bytes: sockaddr_un holds 107 and a zero (unix(7)).
+    static let longest = 107
+}
+
 /// Where a backend is: `HOST:PORT`, `PORT` (on localhost) or `unix:PATH`.
 package enum BackendAddress: Hashable, Sendable, CustomStringConvertible {
     case tcp(HostPort)
@@ -71,9 +77,8 @@ package enum BackendAddress: Hashable, Sendable, CustomStringConvertible {
     package init(_ text: String, place: String) throws(SettingsError) {
         if text.hasPrefix("unix:") {
             let path = String(text.dropFirst("unix:".count))
-            // sockaddr_un holds 107 bytes and a zero (unix(7)).
-            guard !path.isEmpty, path.utf8.count <= 107, !path.utf8.contains(0) else {
-                throw SettingsError(place, "'\(text)': the path of a unix socket has 1 to 107 bytes")
+            guard !path.isEmpty, path.utf8.count <= UnixPath.longest, !path.utf8.contains(0) else {
+                throw SettingsError(place, "'\(text)': the path of a unix socket has 1 to \(UnixPath.longest) bytes")
             }
             self = .unix(path: path)
         } else if let port = HostPort.port(text), port > 0 {

@@ -18,20 +18,17 @@ package struct MetricsSettings: Equatable, Sendable {
     /// Show series for each name too. Names come and go, and whoever collects the series keeps them all.
     package let isPerName: Bool
 
-    /// sockaddr_un holds 107 bytes and a zero (unix(7)).
-    private static let longestPath = 107
-
     /// - Parameter isOpen: more than loopback addresses are allowed.
     init(_ text: String, isPerName: Bool, isOpen: Bool, place: String) throws(SettingsError) {
         self.isPerName = isPerName
         if text.hasPrefix("unix:") {
             let path = String(text.dropFirst("unix:".count))
-            guard path.hasPrefix("/"), !path.hasSuffix("/"), path.utf8.count <= Self.longestPath,
+            guard path.hasPrefix("/"), !path.hasSuffix("/"), path.utf8.count <= UnixPath.longest,
                 !path.utf8.contains(0)
             else {
                 throw SettingsError(
                     place,
-                    "'\(PeerText.escaped(text))': write the whole path of the socket, of \(Self.longestPath) bytes at most"
+                    "'\(PeerText.escaped(text))': write the whole path of the socket, of \(UnixPath.longest) bytes at most"
                 )
             }
             self.place = .unix(path: path)

@@ -1,21 +1,19 @@
-internal import Timing
-
-/// Which lines are written of those that strangers and visitors could cause without end.
-struct NoiseLimit {
+/// Which lines of a log are written of those that others could cause without end.
+package struct NoiseLimit {
     private var bucket: TokenBucket
     private var suppressed = 0
 
-    init(now: Milliseconds) { self.bucket = TokenBucket(burst: 20, perSecond: 5, now: now) }
+    package init(now: Milliseconds) { self.bucket = TokenBucket(burst: 20, perSecond: 5, now: now) }
 
     /// Whether a line may be written; those that may not are counted.
-    mutating func take(now: Milliseconds) -> Bool {
+    package mutating func take(now: Milliseconds) -> Bool {
         if self.bucket.take(now: now) { return true }
         self.suppressed += 1
         return false
     }
 
     /// How many lines were left out since the last word of it; nil when there is none, or no room to say so.
-    mutating func leftOut(now: Milliseconds) -> Int? {
+    package mutating func leftOut(now: Milliseconds) -> Int? {
         guard self.suppressed > 0, self.bucket.take(now: now) else { return nil }
         defer { self.suppressed = 0 }
         return self.suppressed
