@@ -78,30 +78,21 @@ private let made = AgentToken.make(name: "web", secret: [UInt8](repeating: 1, co
 private let other = AgentToken.make(name: "web", secret: [UInt8](repeating: 2, count: 32))
 private let pin = "sha256/" + String(repeating: "A", count: 43) + "="
 
-/// SHA-256 of the secrets above, made with sha256sum(1).
-private func entry(_ more: String = "", secret: String = made.secret) -> String {
-    "[[agent]]\nname = \"web\"\ntoken = \"sha256:\(hash(secret))\"\nnames = [\"app-*\"]\nports = \"4000-4010\"\n\(more)\n"
-}
+/// SHA-256 of the secrets above, as sha256sum(1) gives it.
+private let madeHash = "56d5fa7333f6d747db42c239407e5da4c32f4c79f35d092b134fd35a402d9c5c"
+private let otherHash = "6c1d63bbdab437c54368cbbd8886a886a79ad977297e265eebf1f5f5f01533b9"
+/// SHA-256 of `old`.
+private let oldHash = "cba06b5736faf67e54b07b561eae94395e774c517a7d910a54369e1263ccfbd4"
 
-private func hash(_ text: String) -> String {
-    let task = Process()
-    task.executableURL = URL(fileURLWithPath: "/usr/bin/sha256sum")
-    let (input, output) = (Pipe(), Pipe())
-    task.standardInput = input
-    task.standardOutput = output
-    try? task.run()
-    input.fileHandleForWriting.write(Data(text.utf8))
-    try? input.fileHandleForWriting.close()
-    let digits = output.fileHandleForReading.readDataToEndOfFile().prefix(64)
-    task.waitUntilExit()
-    return String(decoding: digits, as: UTF8.self)
+private func entry(_ more: String = "", hash: String = madeHash) -> String {
+    "[[agent]]\nname = \"web\"\ntoken = \"sha256:\(hash)\"\nnames = [\"app-*\"]\nports = \"4000-4010\"\n\(more)\n"
 }
 
 @Suite("Agents known by a file", .serialized, .timeLimit(.minutes(1)))
 struct FileAuthenticatorTests {
     @Test("a token, a key or a token of version 1 each open their own door")
     func credentials() throws {
-        let desk = try Desk(entry("pins = \"\(pin)\"\nv1-token = \"sha256:\(hash("old"))\"\nmax-names = 2"))
+        let desk = try Desk(entry("pins = \"\(pin)\"\nv1-token = \"sha256:\(oldHash)\"\nmax-names = 2"))
         defer { desk.close() }
         #expect(try desk.grant(token: made.token).identity == "web")
         #expect(try desk.grant(token: made.token).limits == AgentLimits(names: 2))
@@ -144,7 +135,7 @@ struct FileAuthenticatorTests {
         let byToken = try desk.grant(token: made.token)
         let byPin = try desk.grant(pin: pin)
         #expect(desk.authenticator.revocation(of: byToken) == nil)
-        try desk.change(entry("pins = \"\(pin)\"", secret: other.secret))
+        try desk.change(entry("pins = \"\(pin)\"", hash: otherHash))
         #expect(desk.changes == 1)
         #expect(desk.authenticator.revocation(of: byToken) != nil)
         #expect(desk.authenticator.revocation(of: byPin) == nil)

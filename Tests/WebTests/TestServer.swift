@@ -13,26 +13,43 @@ final class TestServer: Sendable {
     static var shared: TestServer { get throws { try Self.started.get() } }
 
     private let greeting: Greeting
-    /// Its standard input, which ends when this process does.
-    private let input: Pipe
+    /// The other end of its standard input and output; with this process both end.
+    private let connection: CInt
 
     private init() throws {
-        let server = Process()
-        server.executableURL = URL(filePath: "/usr/bin/python3")
-        let script = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "server.py")
-        server.arguments = ["-W", "ignore", script.path]
-        let output = Pipe()
-        self.input = Pipe()
-        server.standardInput = self.input
-        server.standardOutput = output
-        try server.run()
+        // Foundation's Process, when two threads use it at once, hands each other's descriptors to the programs: a test
+        // beside this one would then wait for the server's end. What is opened here no other program inherits.
+        var ends: [CInt] = [0, 0]
+        let kind = CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        guard socketpair(AF_UNIX, kind, 0, &ends) == 0 else { throw POSIXError(.init(rawValue: errno) ?? .EIO) }
+        self.connection = ends[0]
+        defer { Glibc.close(ends[1]) }
+        let script = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "server.py").path
+        try Self.start(["/usr/bin/python3", "-W", "ignore", script], talkingTo: ends[1])
         var line = Data()
         while line.last != 0x0A {
-            let more = output.fileHandleForReading.availableData
-            if more.isEmpty { throw Silent() }
-            line += more
+            var buffer = [UInt8](repeating: 0, count: 4_096)
+            // It makes keys first, which takes seconds on a machine that is busy otherwise.
+            var readiness = pollfd(fd: self.connection, events: Int16(POLLIN), revents: 0)
+            guard poll(&readiness, 1, 60_000) == 1 else { throw Silent() }
+            let count = read(self.connection, &buffer, buffer.count)
+            guard count > 0 else { throw Silent() }
+            line += buffer[..<count]
         }
         self.greeting = try JSONDecoder().decode(Greeting.self, from: line)
+    }
+
+    private static func start(_ arguments: [String], talkingTo connection: CInt) throws {
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_adddup2(&actions, connection, STDIN_FILENO)
+        posix_spawn_file_actions_adddup2(&actions, connection, STDOUT_FILENO)
+        var words = arguments.map { strdup($0) } + [nil]
+        defer { for word in words { free(word) } }
+        var process: pid_t = 0
+        let code = posix_spawn(&process, arguments[0], &actions, nil, &words, environ)
+        guard code == 0 else { throw POSIXError(.init(rawValue: code) ?? .EIO) }
     }
 
     /// - Parameter kind: `http`, `https`, `strict` (wants a client certificate) or `old` (TLS 1.1 at best).
