@@ -59,37 +59,6 @@ package struct HookRequest: Encodable, Equatable {
     }
 }
 
-/// What a hook answers.
-package struct HookAnswer: Decodable, Equatable {
-    struct Limits: Decodable, Equatable {
-        var links: Int?
-        var names: Int?
-        var streams: Int?
-    }
-
-    let version: Int?
-    package let ok: Bool
-    /// Why not, for the log.
-    package var reason: String?
-    package var identity: String?
-    var limits: Limits?
-    /// `30000-30010` or `30000`.
-    var ports: [String]?
-
-    /// Reads exactly one object; anything else is a text that says what is wrong.
-    package static func parse(_ bytes: [UInt8]) -> Result<HookAnswer, HookFailure> {
-        let answer: HookAnswer
-        do { answer = try JSONDecoder().decode(HookAnswer.self, from: Data(bytes)) } catch {
-            let shown = PeerText.escaped(String(decoding: bytes.prefix(80), as: UTF8.self))
-            return .failure(HookFailure(bytes.isEmpty ? "answered nothing" : "did not answer in its JSON: '\(shown)'"))
-        }
-        guard answer.version ?? 1 == 1 else {
-            return .failure(HookFailure("answered in version \(answer.version ?? 0) of the schema, not 1"))
-        }
-        return .success(answer)
-    }
-}
-
 /// Why a hook gave no answer.
 package struct HookFailure: Error, Equatable, CustomStringConvertible {
     package let description: String

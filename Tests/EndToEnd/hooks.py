@@ -1,10 +1,11 @@
 """Programs that a gateway asks: written by a test, and watched."""
 
+import functools
 import json
 import os
 import sys
 
-from harness import wait_until
+from harness import REPOSITORY, wait_until
 
 # Isolated and without site-packages: it starts in a few milliseconds.
 FRAME = '''\
@@ -42,6 +43,13 @@ note(pid=os.getpid(), began=began, request=request, rest=sys.stdin.read(), argum
 '''
 
 
+@functools.cache
+def schema():
+    """A validator of what hooks are asked and answer."""
+    import jsonschema
+    return jsonschema.Draft202012Validator(json.loads((REPOSITORY / "docs/hooks.schema.json").read_text()))
+
+
 class Hook:
     """A hook with `body` as its judgement; by default it says yes to everything.
 
@@ -76,7 +84,10 @@ class Hook:
                 if "request" in note and (not actions or note["request"]["action"] in actions)]
 
     def requests(self, *actions):
-        return [note["request"] for note in self.calls(*actions)]
+        requests = [note["request"] for note in self.calls(*actions)]
+        for request in requests:
+            schema().validate(request)
+        return requests
 
     def answers(self, *actions):
         return [note for note in self.notes() if "ok" in note and (not actions or note["action"] in actions)]

@@ -1,5 +1,6 @@
 """Programs of the operator's that judge agents and tell of names."""
 
+import json
 import re
 import signal
 import socket
@@ -11,7 +12,7 @@ import backends
 from administration import agent_key
 from backends import Listener
 from harness import REPOSITORY, EndToEndTest, fast, free_port, wait_until
-from hooks import Hook, authenticator, configure, registrar, wait_file, wait_gone
+from hooks import Hook, authenticator, configure, registrar, schema, wait_file, wait_gone
 from realservers import is_closed, require
 from visitors import get, read_exactly
 
@@ -40,6 +41,20 @@ class HookTest(EndToEndTest):
         status, event = agent.refusal()
         self.assertEqual((event["code"], event["exit"], status), (code, exit_code, exit_code))
         return event
+
+
+class Schema(unittest.TestCase):
+    def test_its_examples_and_those_of_the_documentation(self):
+        examples = [example for definition in schema().schema["$defs"].values()
+                    for example in definition.get("examples", [])]
+        page = (REPOSITORY / "docs/modules.md").read_text()
+        shown = [json.loads(line) for line in re.findall(r"^    [→←] (\{.*\})$", page, re.MULTILINE)]
+        self.assertGreaterEqual(len(shown), 4)
+        for example in examples + shown:
+            schema().validate(example)
+        for mistake in ({"ok": True, "limit": {}}, {"ok": True, "limits": {"names": 0}}, {"identity": "alice"},
+                        {"version": 1, "action": "publish", "name": "a", "identity": "alice"}):
+            self.assertFalse(schema().is_valid(mistake), mistake)
 
 
 class Judgement(HookTest):

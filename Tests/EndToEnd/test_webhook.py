@@ -11,6 +11,7 @@ import time
 import backends
 from backends import Listener
 from harness import EndToEndTest, wait_until
+from hooks import schema
 from realservers import require
 
 
@@ -60,7 +61,10 @@ class Hook(contextlib.AbstractContextManager):
 
     def bodies(self, action):
         with self._lock:
-            return [body for _, body in self.requests if body["action"] == action]
+            bodies = [body for _, body in self.requests if body["action"] == action]
+        for body in bodies:
+            schema().validate(body)
+        return bodies
 
     def __exit__(self, *_):
         self._server.shutdown()

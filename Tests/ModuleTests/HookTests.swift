@@ -29,11 +29,11 @@ struct HookTests {
 
     @Test("answer in JSON, and with nothing else")
     func answers() throws {
-        let good = try ask("cat >/dev/null; echo '{\"ok\":true,\"identity\":\"x\",\"more\":1}'")
+        let good = try ask("cat >/dev/null; echo '{\"ok\":true,\"identity\":\"x\"}'")
         #expect(try good.first?.get().ok == true && good.first?.get().identity == "x")
         for (script, words) in [
             ("echo yes", "did not answer in its JSON: 'yes"), ("true", "answered nothing"),
-            ("echo '{\"ok\":true,\"version\":2}'", "in version 2"), ("echo '{\"ok\":true}{}'", "JSON"),
+            ("echo '{\"ok\":true,\"version\":2,\"more\":1}'", "in version 2"), ("echo '{\"ok\":true}{}'", "JSON"),
             ("echo sorry >&2; exit 4", "ended with code 4: sorry"), ("kill -9 $$", "was ended by signal 9"),
             ("head -c 100000 /dev/zero", "wrote more than it may"),
         ] {
@@ -46,6 +46,42 @@ struct HookTests {
             return _ = Issue.record("no timeout")
         }
         #expect(late.description.contains("in time"))
+    }
+
+    @Test(
+        "a field that no answer has, or a limit that is none, makes an answer none",
+        arguments: zip(
+            [
+                #"{"ok":true,"limit":{"names":1}}"#, #"{"ok":true,"limits":{"name":1}}"#, #"{"ok":true,"a\u001b":1}"#,
+                #"{"ok":true,"limits":{"names":0}}"#, #"{"ok":true,"limits":{"links":65536}}"#,
+                #"{"ok":true,"limits":{"streams":-1}}"#, #"{"ok":true,"limits":{"streams":"1"}}"#, #"{"ok":1}"#, "{}",
+                "[]",
+            ],
+            [
+                "a field that it does not have: 'limit'", "'limits.name'", #"'a\u{1B}'"#, "'limits.names'",
+                "'limits.links'",
+                "'limits.streams'", "JSON", "JSON", "JSON", "JSON",
+            ]))
+    func strictness(_ text: String, _ words: String) throws {
+        guard case .failure(let failure) = HookAnswer.parse(Array(text.utf8)) else {
+            return _ = Issue.record("\(text) is an answer")
+        }
+        #expect(failure.description.contains(words), "\(failure)")
+    }
+
+    @Test("the examples of docs/hooks.schema.json are answers")
+    func examples() throws {
+        struct Schema: Decodable {
+            struct Definition: Decodable { let examples: [HookAnswer]? }
+            struct Definitions: Decodable { let answer: Definition }
+            let definitions: Definitions
+            private enum CodingKeys: String, CodingKey { case definitions = "$defs" }
+        }
+        let file = URL(filePath: #filePath).deletingLastPathComponent()
+            .appending(path: "../../docs/hooks.schema.json")
+        let schema = try JSONDecoder().decode(Schema.self, from: Data(contentsOf: file))
+        let answers = try #require(schema.definitions.answer.examples)
+        #expect(answers.contains { $0.ok && $0.identity != nil } && answers.contains { !$0.ok && $0.reason != nil })
     }
 
     @Test("run four at once")

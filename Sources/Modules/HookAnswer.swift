@@ -1,0 +1,86 @@
+import FoundationEssentials
+internal import Wire
+
+/// What a hook answers, version 1 of the schema (`docs/hooks.schema.json`).
+///
+/// A field that the schema does not have is a mistake: who writes `limit` for `limits` must not let agents in without
+/// any.
+package struct HookAnswer: Decodable, Equatable {
+    struct Limits: Decodable, Equatable {
+        let links: Int?
+        let names: Int?
+        let streams: Int?
+
+        private enum CodingKeys: String, CodingKey, CaseIterable { case links, names, streams }
+
+        init(from decoder: any Decoder) throws {
+            try HookAnswer.refuseOthers(than: CodingKeys.allCases.map(\.rawValue), in: decoder, "limits.")
+            let fields = try decoder.container(keyedBy: CodingKeys.self)
+            func limit(_ key: CodingKeys) throws -> Int? {
+                guard let number = try fields.decodeIfPresent(Int.self, forKey: key) else { return nil }
+                // As in the agents file.
+                guard (1...65_535).contains(number) else {
+                    throw HookFailure("answered with 'limits.\(key.rawValue)', which is a number from 1 to 65535")
+                }
+                return number
+            }
+            self.links = try limit(.links)
+            self.names = try limit(.names)
+            self.streams = try limit(.streams)
+        }
+    }
+
+    let version: Int?
+    package let ok: Bool
+    /// Why not, for the log.
+    package let reason: String?
+    package let identity: String?
+    let limits: Limits?
+    /// `30000-30010` or `30000`.
+    let ports: [String]?
+
+    private enum CodingKeys: String, CodingKey, CaseIterable { case version, ok, reason, identity, limits, ports }
+
+    package init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        self.version = try fields.decodeIfPresent(Int.self, forKey: .version)
+        // Of another version neither fields nor their meaning are known.
+        guard self.version ?? 1 == 1 else {
+            throw HookFailure("answered in version \(self.version ?? 0) of the schema, not 1")
+        }
+        try Self.refuseOthers(than: CodingKeys.allCases.map(\.rawValue), in: decoder)
+        self.ok = try fields.decode(Bool.self, forKey: .ok)
+        self.reason = try fields.decodeIfPresent(String.self, forKey: .reason)
+        self.identity = try fields.decodeIfPresent(String.self, forKey: .identity)
+        self.limits = try fields.decodeIfPresent(Limits.self, forKey: .limits)
+        self.ports = try fields.decodeIfPresent([String].self, forKey: .ports)
+    }
+
+    private struct Field: CodingKey {
+        let stringValue: String
+        var intValue: Int? { nil }
+        init?(stringValue: String) { self.stringValue = stringValue }
+        init?(intValue: Int) { nil }
+    }
+
+    private static func refuseOthers(than known: [String], in decoder: any Decoder, _ prefix: String = "") throws {
+        let others = try decoder.container(keyedBy: Field.self).allKeys.map(\.stringValue).filter {
+            !known.contains($0)
+        }
+        if let other = others.min() {
+            throw HookFailure("answered with a field that it does not have: '\(prefix)\(PeerText.escaped(other))'")
+        }
+    }
+
+    /// Reads exactly one object; anything else is a text that says what is wrong.
+    package static func parse(_ bytes: [UInt8]) -> Result<HookAnswer, HookFailure> {
+        do { return .success(try JSONDecoder().decode(HookAnswer.self, from: Data(bytes))) } catch let failure
+            as HookFailure
+        {
+            return .failure(failure)
+        } catch {
+            let shown = PeerText.escaped(String(decoding: bytes.prefix(80), as: UTF8.self))
+            return .failure(HookFailure(bytes.isEmpty ? "answered nothing" : "did not answer in its JSON: '\(shown)'"))
+        }
+    }
+}
