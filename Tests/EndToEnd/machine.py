@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import unittest
 from pathlib import Path
 
 from harness import Failure, wait_until
@@ -15,7 +16,7 @@ INCLUDED = ("systemd", "systemd-sysv", "dbus", "libnss-systemd", "curl", "libuv1
 
 
 class Machine:
-    """Debian 12 from a mirror, booted by systemd-nspawn. Takes a minute and the network."""
+    """Debian 12 from a mirror, booted by systemd-nspawn. Where that cannot be had, the test is skipped."""
 
     def __init__(self, directory, *packages):
         self.root = Path(directory) / "root"
@@ -24,8 +25,11 @@ class Machine:
 
     def __enter__(self):
         require("systemd-nspawn")
-        subprocess.run([require("mmdebstrap"), "--variant=minbase", "--quiet", f"--include={','.join(self._packages)}",
-                        "bookworm", self.root], check=True, capture_output=True)
+        made = subprocess.run(
+            [require("mmdebstrap"), "--variant=minbase", "--quiet", f"--include={','.join(self._packages)}", "bookworm",
+             self.root], capture_output=True, text=True)
+        if made.returncode != 0:
+            raise unittest.SkipTest(f"mmdebstrap: {made.stderr.strip()[-200:]}")
         return self
 
     def boot(self):
@@ -33,9 +37,10 @@ class Machine:
             ["systemd-nspawn", "--quiet", "--directory", self.root, "--register=no", "--keep-unit",
              "--private-network", "--boot"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._init = wait_until(lambda: self._children(self._container.pid), "the machine's first process")[0]
-        wait_until(lambda: self.run("systemctl", "is-active", "multi-user.target", check=False).returncode == 0,
-                   "the machine to be up", timeout=150, interval=0.2)
+        try:
+            wait_until(self._find_init, "the machine to be up", timeout=150, interval=0.2)
+        except Failure as failure:
+            raise unittest.SkipTest(str(failure)) from failure
 
     def __exit__(self, *_):
         if self._container:
@@ -47,9 +52,11 @@ class Machine:
             self._container.wait()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    @staticmethod
-    def _children(pid):
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    def _find_init(self):
+        """Whether the machine is up. Before, nspawn's child may be one that only makes the machine's first process."""
+        pid = self._container.pid
+        self._init, = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or [None]
+        return self._init and self.run("systemctl", "is-active", "multi-user.target", check=False).returncode == 0
 
     def put(self, path, text):
         """Writes a file, before or after the boot."""
