@@ -1,4 +1,5 @@
 package import AgentCore
+internal import Journal
 package import Settings
 
 /// What the agent is doing, in a line for people.
@@ -15,12 +16,12 @@ package struct AgentStatus: CustomStringConvertible {
     }
 
     package var description: String {
-        if let streams = self.draining { return "draining: \(streams) stream\(streams == 1 ? "" : "s") left" }
+        if let streams = self.draining { return "draining: \(counted(streams, "stream")) left" }
         switch self.progress {
         case .connecting: return "connecting to gateway \(self.gateway)"
         case .waiting: return "no link to gateway \(self.gateway), trying again soon"
         case .connected(let names):
-            return "connected to gateway \(self.gateway), \(names) name\(names == 1 ? "" : "s") exposed"
+            return "connected to gateway \(self.gateway), \(counted(names, "name")) exposed"
         }
     }
 }

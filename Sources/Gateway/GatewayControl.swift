@@ -1,4 +1,5 @@
 internal import Control
+internal import Journal
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -86,7 +87,10 @@ extension GatewayControl: ControlHandler {
                 conversation.succeed(ControlNotes(notes))
                 // The answer first: the end closes what is open.
                 if request.command == .drain, !self.gateway.isDraining { self.gateway.stop() }
-            case .failure(let refusal): conversation.fail(refusal.text)
+            case .failure(let refusal):
+                self.gateway.logger.notice(
+                    "\(peer) asked in vain for \(request.command.rawValue)\(target): \(PeerText.escaped(refusal.text))")
+                conversation.fail(refusal.text)
             }
         }
     }
@@ -139,7 +143,7 @@ extension GatewayControl: ControlHandler {
             throw Refused(text: "\(BanList.most) networks are banned already: a firewall can do more")
         }
         let cut = self.gateway.cut(network)
-        return ["banned \(network)", "cut \(cut.links) links and \(cut.streams) streams of it"]
+        return ["banned \(network)", "cut \(counted(cut.links, "link")) and \(counted(cut.streams, "stream")) of it"]
     }
 
     private func unban(_ network: Network) throws(Refused) -> [String] {
@@ -151,7 +155,7 @@ extension GatewayControl: ControlHandler {
 
     private func drain() -> [String] {
         let count = self.gateway.streamCount
-        let streams = count == 1 ? "1 stream is done" : "\(count) streams are done"
+        let streams = "\(counted(count, "stream")) \(count == 1 ? "is" : "are") done"
         let isDraining = self.gateway.isDraining
         return [
             (isDraining ? "the gateway stops already" : "the gateway stops") + (count > 0 ? ", when \(streams)" : "")

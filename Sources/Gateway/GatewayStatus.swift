@@ -1,3 +1,5 @@
+internal import Journal
+
 /// What the gateway is doing, in a line for people.
 package struct GatewayStatus: CustomStringConvertible {
     package var isDraining: Bool
@@ -16,12 +18,10 @@ package struct GatewayStatus: CustomStringConvertible {
     }
 
     package var description: String {
-        if self.isDraining { return "draining: \(Self.count(self.streams, "stream")) left" }
+        if self.isDraining { return "draining: \(counted(self.streams, "stream")) left" }
         let present = [(self.agents, "agent"), (self.names, "name"), (self.streams, "stream")]
-        let text = present.map { Self.count($0, $1) }.joined(separator: ", ")
+        let text = present.map { counted($0, $1) }.joined(separator: ", ")
         guard self.waiting > 0 else { return text }
-        return "\(text); \(Self.count(self.waiting, "name")) of the former run not back yet"
+        return "\(text); \(counted(self.waiting, "name")) of the former run not back yet"
     }
-
-    private static func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
 }

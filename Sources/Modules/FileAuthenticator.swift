@@ -72,7 +72,7 @@ package final class FileAuthenticator: Authenticator {
             let foreseen = self.foreseen.flatMap { $0.stamp == self.stamp ? $0.file : nil }
             self.foreseen = nil
             if let foreseen { self.take(foreseen) } else { self.take(try AgentsFile(path: self.path)) }
-            self.logger.notice("read \(self.agents.count) agents from \(self.path)")
+            self.logger.notice("read \(counted(self.agents.count, "agent")) from \(self.path)")
             self.rightsChanged?()
         } catch {
             for problem in error.all { self.logger.error("\(problem)") }

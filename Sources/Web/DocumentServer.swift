@@ -158,8 +158,10 @@ struct RequestLine: Equatable {
         self.path = String(target.prefix { $0 != "?" })
     }
 
-    /// Whether the empty line is there that ends a head.
+    /// Whether the empty line is there that ends a head. A line's end may lack the CR (RFC 9112, 2.2).
     static func hasWholeHead(_ bytes: ArraySlice<UInt8>) -> Bool {
-        bytes.indices.contains { index in bytes[index...].starts(with: [0x0D, 0x0A, 0x0D, 0x0A]) }
+        bytes.indices.contains { index in
+            bytes[index...].starts(with: [0x0A, 0x0D, 0x0A]) || bytes[index...].starts(with: [0x0A, 0x0A])
+        }
     }
 }

@@ -1,6 +1,7 @@
 import Console
 import Control
 import FoundationEssentials
+import Journal
 
 /// Shows a gateway's reports, to people and to programs.
 enum ControlText {
@@ -17,14 +18,14 @@ enum ControlText {
             "listening for agents on \(report.listening.isEmpty ? "nothing" : report.listening.joined(separator: ", "))",
             "pin \(report.pin)",
             "agents: \(report.authentication)",
-            "\(self.count(report.agents, "agent")) with \(self.count(report.links, "link")), "
-                + "\(self.count(report.names, "name")), \(self.count(report.streams, "stream")), "
-                + self.count(report.visitors, "visitor"),
+            "\(counted(report.agents, "agent")) with \(counted(report.links, "link")), "
+                + "\(counted(report.names, "name")), \(counted(report.streams, "stream")), "
+                + counted(report.visitors, "visitor"),
             "log level \(report.logLevel)",
         ]
         for registrar in report.registrars {
             var line = "registrar \(registrar.name): \(registrar.failure ?? "works")"
-            if registrar.pending > 0 { line += " (\(self.count(registrar.pending, "name")) pending)" }
+            if registrar.pending > 0 { line += " (\(counted(registrar.pending, "name")) pending)" }
             lines.append(line)
         }
         return lines.joined(separator: "\n")
@@ -89,7 +90,6 @@ enum ControlText {
     }
 
     /// `1 agent`, `2 agents`.
-    private static func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
 
     /// `3d 4h`, `2h 5m`, `7m 10s` or `12s`.
     static func span(_ seconds: Int) -> String {

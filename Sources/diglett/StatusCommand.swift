@@ -3,6 +3,7 @@ import ArgumentParser
 import Console
 import Control
 import FoundationEssentials
+import Journal
 import Settings
 
 /// `diglett status`
@@ -68,9 +69,7 @@ struct StatusCommand: ParsableCommand {
                 let place = name.reachable ? name.address ?? "see the gateway's log" : "not reachable"
                 table.add([name.name, name.reason.map { "\(place): \($0)" } ?? place, name.backend])
             }
-            return
-                "process \(report.process): \(report.state), \(report.streams) stream\(report.streams == 1 ? "" : "s")\n"
-                + table.text
+            return "process \(report.process): \(report.state), \(counted(report.streams, "stream"))\n" + table.text
         }.joined(separator: "\n\n")
     }
 }

@@ -93,7 +93,7 @@ class AgentsFile:
 
     def wait_read(self, since):
         """Waits until the running gateway has taken the file, after line `since` of its log."""
-        self._gateway.wait_log(r"read \d+ agents from ", since=since)
+        self._gateway.wait_log(r"read \d+ agents? from ", since=since)
 
     def read_now(self):
         """Has the gateway read the file, where its finding the change is not what is tested."""

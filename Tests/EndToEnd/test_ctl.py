@@ -167,6 +167,7 @@ class Steering(CtlTest):
     def test_kick(self):
         self.start()
         self.assertIn("there is no link of an agent 'nobody'", self.ctl("kick", "nobody", code=1))
+        self.gateway.wait_log(rf"of user {os.getuid()} asked in vain for kick 'nobody': there is no link of")
         agent = self.report("agents")[0]["agent"]
         for target in (agent, "2"):
             seen = len(self.gateway.stderr)
@@ -184,7 +185,7 @@ class Steering(CtlTest):
         other = socket.create_connection(("127.0.0.1", self.tunnel.port), 10, ("127.0.0.10", 0))
         wait_until(lambda: len(self.report("streams")) == 2, "both streams")
         self.assertEqual(self.ctl("ban", "127.0.0.9").splitlines(),
-                         ["banned 127.0.0.9/32", "cut 0 links and 1 streams of it"])
+                         ["banned 127.0.0.9/32", "cut 0 links and 1 stream of it"])
         with self.assertRaises(ConnectionResetError):
             visitor.recv(1)
         self.assertEqual(get(self.tunnel.url, "--interface", "127.0.0.10"), b"behind the agent")
@@ -200,7 +201,7 @@ class Steering(CtlTest):
 
     def test_ban_of_agents(self):
         self.start()
-        self.assertIn("cut 1 links", self.ctl("ban", "127.0.0.0/8", "--for", "2s"))
+        self.assertIn("cut 1 link and", self.ctl("ban", "127.0.0.0/8", "--for", "2s"))
         self.assertLessEqual(self.report("bans")[0]["seconds"], 2)
         self.gateway.wait_unregistered("example")
         seen = len(self.gateway.stderr)
@@ -269,7 +270,7 @@ class Steering(CtlTest):
         self.gateway = self.stage.gateway()
         agents = AgentsFile(self.stage, self.gateway)
         token = agents.add("one", "--names", "example").token
-        self.gateway.wait_log("read 1 agents")
+        self.gateway.wait_log("read 1 agent")
         agent = self.stage.agent(self.gateway, "-t", token, "-n", "example", self.backend)
         agent.wait_registered()
         self.assertEqual(self.ctl("reload"), "nothing has changed\n")

@@ -58,7 +58,7 @@ class Lines(LogTest):
     def test_refused_login(self):
         gateway = self.stage.gateway(*JSON)
         AgentsFile(self.stage, gateway).command("add", "web", "--names", "example")
-        gateway.wait_log("read 1 agents")
+        gateway.wait_log("read 1 agent")
         agent = self.stage.agent(gateway, *JSON, "-t", "dgl_web_wrong", "-n", "example", "9")
         self.assertEqual(agent.wait_exit(), 11)
         entry = self.wait_entry(gateway, code="login-refused")
@@ -72,7 +72,7 @@ class Lines(LogTest):
     def test_refused_name(self):
         gateway = self.stage.gateway(*JSON)
         invitation = AgentsFile(self.stage, gateway).add("web", "--names", "example")
-        gateway.wait_log("read 1 agents")
+        gateway.wait_log("read 1 agent")
         agent = self.stage.agent(gateway, *JSON, "-t", invitation.token, "-n", "other", "9")
         self.assertEqual(agent.wait_exit(), 13)
         entry = self.wait_entry(gateway, code="name-not-allowed")

@@ -82,7 +82,7 @@ class UnderSystemd(EndToEndTest):
         machine.put("/etc/credstore/diglett.web.token", token)
         (machine.root / "etc/credstore/diglett.web.token").chmod(0o600)
         machine.put("/etc/diglett/web.toml", AGENT_CONFIGURATION.format(pin=pin))
-        wait_until(lambda: "read 1 agents" in machine.log(GATEWAY), "the gateway to know the agent")
+        wait_until(lambda: "read 1 agent" in machine.log(GATEWAY), "the gateway to know the agent")
         machine.output("systemctl", "enable", "--now", AGENT)
         self.check_reachable()
         self.assertEqual(self.user_of(AGENT), "diglett-web")

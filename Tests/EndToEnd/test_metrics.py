@@ -376,6 +376,10 @@ class Listening(MetricsTest):
                 with contextlib.suppress(ConnectionError):
                     client.sendall(words)
                 self.assertTrue(client.recv(1 << 16).startswith(b"HTTP/1.1 400 "))
+        # Lines may end with LF alone (RFC 9112, 2.2): the answer comes at once.
+        with self.metrics.dial() as client:
+            client.sendall(b"GET /metrics HTTP/1.1\nHost: x\n\n")
+            self.assertTrue(client.recv(1 << 16).startswith(b"HTTP/1.1 200 "))
         # In pieces, and with the end of its direction at once, as some do.
         with self.metrics.dial() as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -17,6 +17,8 @@ from supervisor import Supervisor, listening
 from visitors import get, read_exactly
 
 PAGE = b"the page of this test"
+# What the daemon may take from its start until it says READY.
+MOST_START_SECONDS = 0.05
 TIME = r"^\d{4}-\d\d-\d\dT"
 
 
@@ -106,13 +108,13 @@ class Life(SupervisedTest):
         supervisor = self.supervisor()
         gateway = supervisor.gateway("-l", "127.0.0.1:0", state=self.state)
         AgentsFile(self.stage, gateway).add("web", "--names", "app-*")
-        gateway.wait_log(r"read 1 agents")
+        gateway.wait_log(r"read 1 agent")
         logged, since = len(gateway.stderr), supervisor.count
         read = []
 
         def note(fields):
             if fields.get("READY") == "1":
-                read.append(any("read 1 agents" in line for line in gateway.stderr[logged:]))
+                read.append(any("read 1 agent" in line for line in gateway.stderr[logged:]))
 
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         gateway.send_signal(signal.SIGHUP)
@@ -123,7 +125,7 @@ class Life(SupervisedTest):
         words = [next(iter(message.fields)) for message in supervisor.messages[since:]
                  if "STATUS" not in message.fields]
         self.assertEqual(words, ["RELOADING", "READY"])
-        gateway.wait_log(r"read 1 agents", since=logged)
+        gateway.wait_log(r"read 1 agent", since=logged)
 
     def test_stop(self):
         supervisor = self.supervisor()
@@ -220,7 +222,8 @@ class Life(SupervisedTest):
             gateway.stop()
         self.note(f"start to READY: {statistics.median(times) * 1000:.0f} ms, "
                   f"{min(times) * 1000:.0f} to {max(times) * 1000:.0f}")
-        self.assertLess(statistics.median(times), 1)
+        # The fastest, as a machine that is busy otherwise makes the others slow.
+        self.assertLessEqual(min(times), MOST_START_SECONDS)
 
 
 class Activation(SupervisedTest):
@@ -688,7 +691,7 @@ class Credentials(SupervisedTest):
         gateway = self.stage.gateway()
         file = AgentsFile(self.stage, gateway)
         token = file.add("web", "--names", "app-*").token
-        gateway.wait_log(r"read 1 agents")
+        gateway.wait_log(r"read 1 agent")
         self.put("token", f"{token}\n".encode())
         # It goes before the environment, and behind what is written out.
         env = dict(self.environment(), DIGLETT_TOKEN="wrong")
