@@ -57,6 +57,48 @@ class Schema(unittest.TestCase):
             self.assertFalse(schema().is_valid(mistake), mistake)
 
 
+class Examples(HookTest):
+    """The programs of docs/modules.md, as they stand there."""
+
+    TOKEN = "s3cret-of-alice"
+
+    @staticmethod
+    def example(form):
+        page = (REPOSITORY / "docs/modules.md").read_text()
+        return re.search(rf"<!-- example: {form} -->\n```python\n(.*?)```", page, re.DOTALL)[1]
+
+    def write(self, text):
+        path = self.stage.new_directory("example") / "judge"
+        path.write_text(text)
+        path.chmod(0o700)
+        return path
+
+    def check_judges(self):
+        agent = self.connect(self.TOKEN, "-n", "alice-web", self.backend)
+        self.check_reachable(agent, "alice-web")
+        self.check_refused(self.connect(self.TOKEN, "-n", "bob", self.backend), "name-refused", 13)
+        self.check_refused(self.connect("guessed", "-n", "alice-web", self.backend), "login-refused", 11)
+        self.gateway.wait_log("the token is nobody's")
+        self.gateway.wait_log("the name begins otherwise")
+
+    def test_program(self):
+        path = self.write(self.example("exec"))
+        self.start(authenticator([path]) + registrar([path]))
+        self.check_judges()
+
+    def test_web_service(self):
+        lines = self.example("exec").splitlines()
+        self.assertIn("stdin", lines[-1])
+        port = free_port()
+        text = "\n".join(lines[:-1]) + "\n" + self.example("webhook").replace("8080", str(port))
+        service = subprocess.Popen([self.write(text)], stderr=subprocess.DEVNULL)
+        self.addCleanup(service.wait)
+        self.addCleanup(service.terminate)
+        wait_until(lambda: not is_closed(port), "the web service")
+        self.start(f'auth = "webhook"\n[auth-webhook]\nurl = "http://127.0.0.1:{port}/"\n')
+        self.check_judges()
+
+
 class Judgement(HookTest):
     BODY = '''
 if request["action"] == "authenticate":
