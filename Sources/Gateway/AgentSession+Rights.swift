@@ -9,8 +9,8 @@ internal import Wire
 // MARK: - What an agent may still have after a change of rights
 
 extension AgentSession {
-    /// Asks again whether the agent still has the right to be here and to its names.
-    func recheckRights(_ authenticator: any Authenticator) {
+    /// Asks again whether the agent still has the right to be here, and how much it may have.
+    func recheckLogin(_ authenticator: any Authenticator) {
         guard let grant = self.grant else { return }
         if let reason = authenticator.revocation(of: grant) {
             self.gateway.logger.warning(
@@ -20,32 +20,39 @@ extension AgentSession {
             return self.connection.end(.revoked, text: "the right to be here was withdrawn")
         }
         if let limits = authenticator.limits(of: grant) { self.setLimits(limits) }
-        for exposure in self.exposures { self.recheckName(exposure, grant) }
     }
 
-    private func recheckName(_ exposure: Exposure, _ grant: LoginGrant) {
+    /// Asks again whether the agent still has the right to a name, and does what follows.
+    ///
+    /// - Parameters:
+    ///   - isFirst: whether the log shall tell if there is no answer.
+    ///   - completion: called once; false if there was no answer, which decides nothing.
+    /// - Returns: nil when there is nobody to be asked about; then nothing is called.
+    func recheck(
+        _ exposure: Exposure, isFirst: Bool, completion: @escaping (_ isJudged: Bool) -> Void
+    ) -> (any Cancellable)? {
+        guard let grant = self.grant else { return nil }
         let port = exposure.address?.port ?? 0
         let request = NameRequest(identity: grant.identity, peer: self.peer, name: exposure.name, port: port)
-        let number = exposure.number
-        // What was asked before the change may be answered as things were.
-        self.rechecks.removeValue(forKey: number)?.cancel()
-        var hasAnswer = false
-        let question = self.gateway.authorize(request) { [weak self, weak exposure] verdict in
-            hasAnswer = true
-            self?.rechecks[number] = nil
-            guard let self, let exposure, self.exposures.contains(where: { $0 === exposure }) else { return }
+        return self.gateway.authorize(request) { [weak self, weak exposure] verdict in
+            guard let self, let exposure, self.exposures.contains(where: { $0 === exposure }) else {
+                return completion(true)
+            }
             switch verdict {
             case .granted(let ports):
-                guard port != 0, !ports.isEmpty, !ports.contains(where: { $0.contains(port) }) else { return }
-                self.lose(exposure, .portNotAllowed, "it may not have the port \(port) any more")
-            // Nobody has said no.
+                if port != 0, !ports.isEmpty, !ports.contains(where: { $0.contains(port) }) {
+                    self.lose(exposure, .portNotAllowed, "it may not have the port \(port) any more")
+                }
             case .refused(.overloaded, let reason):
-                self.warn("'\(exposure.name)' stays as it is: \(reason)", exposure.name, .overloaded)
+                if isFirst {
+                    self.warn("'\(exposure.name)' stays until it is judged: \(reason)", exposure.name, .overloaded)
+                }
+                return completion(false)
             case .refused(let code, let reason):
                 self.lose(exposure, code == .portNotAllowed ? code : .revoked, reason)
             }
+            completion(true)
         }
-        if !hasAnswer { self.rechecks[number] = question }
     }
 
     /// Takes a name and its streams from the agent.
@@ -106,11 +113,12 @@ extension AgentSession {
 extension GatewayServer {
     /// Rights may have changed: asks about each link, each name and each agent's limits again.
     func recheckRights() {
-        for session in self.sessions.values { session.recheckRights(self.authenticator) }
+        for session in self.sessions.values { session.recheckLogin(self.authenticator) }
         let open = self.sessions.values.filter { $0.connection.isOpen && $0.grant != nil }
         for sessions in Dictionary(grouping: open, by: { $0.grant?.identity }).values {
             guard let limits = sessions[0].grant.flatMap({ self.authenticator.limits(of: $0) }) else { continue }
             AgentSession.enforce(limits, on: sessions)
         }
+        self.review.begin(self.openSessions.flatMap(\.exposures))
     }
 }

@@ -42,8 +42,6 @@ final class AgentSession {
     private(set) var exposures: [Exposure] = []
     /// Questions to the authenticator about names.
     private var questions: [UInt16: any Cancellable] = [:]
-    /// The same about names that are held already, after a change of rights.
-    var rechecks: [UInt16: any Cancellable] = [:]
     /// Who visits what, by stream: to give the place back, and to say so at the end.
     private var visits: [StreamKey: Visit] = [:]
 
@@ -427,9 +425,8 @@ extension AgentSession: LinkConnectionDelegate {
             self.gateway.metrics.loginAbandoned()
             operation.cancel()
         }
-        for question in Array(self.questions.values) + Array(self.rechecks.values) { question.cancel() }
+        for question in self.questions.values { question.cancel() }
         self.questions = [:]
-        self.rechecks = [:]
         let exposures = self.exposures
         for exposure in exposures { self.drop(exposure) }
         self.state = .closed

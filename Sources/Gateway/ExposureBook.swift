@@ -19,6 +19,8 @@ final class ExposureBook {
     static let maximumNamesPerLink = 16
     /// Ports below this belong to the system (RFC 6335, 6) and are given only where `expose-ports` names them.
     private static let firstUserPort: UInt16 = 1_024
+    /// Ports that the system may give before one is free.
+    private static let mostTries = 16
 
     private let loop: EventLoop
     private let logger: Logger
@@ -31,6 +33,7 @@ final class ExposureBook {
     private let registrars: [RegistrarDriver]
     private let ports: PortStore
     private let store: ListenerStore
+    private var leavingPorts = LeavingPorts()
     /// The gateway stops: listeners are left to whoever keeps them for the next one.
     private var isStopping = false
     private var registry = Registry(maximumNamesPerLink: ExposureBook.maximumNamesPerLink)
@@ -205,6 +208,10 @@ final class ExposureBook {
         }
     }
 
+    /// That passes: the agent asks again.
+    private static let leaving = Refusal(
+        code: .registrarFailed, text: "visitors of another agent's former name may still come to its port")
+
     /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
     ///
     /// - Parameter allowed: where the agent's ports are; empty for all of the gateway's.
@@ -221,14 +228,16 @@ final class ExposureBook {
             (range?.contains(port) ?? (port >= Self.firstUserPort))
                 && (allowed.isEmpty || allowed.contains { $0.contains(port) })
         }
+        func isFree(_ port: UInt16) -> Bool { self.leavingPorts.isFree(port, for: identity) }
         let held = self.store.take(.tcp, name, identity) { wanted == 0 ? isAllowed($0) : wanted == $0 }
         if let held { return .success(held) }
         if wanted != 0 {
+            guard isFree(wanted) else { return .failure(Self.leaving) }
             do throws(UVError) { return .success(try listener(wanted)) } catch {
                 return .failure(Refusal(code: .portTaken, text: "the public port \(wanted) cannot be had: \(error)"))
             }
         }
-        if let kept = self.ports.port(of: name, for: identity), isAllowed(kept) {
+        if let kept = self.ports.port(of: name, for: identity), isAllowed(kept), isFree(kept) {
             do throws(UVError) { return .success(try listener(kept)) } catch {
                 self.logger.warning(
                     "\(session.label): '\(name)' cannot have its port \(kept) again: \(error)",
@@ -237,13 +246,21 @@ final class ExposureBook {
         }
         let candidates = allowed.isEmpty ? range.map { [$0.low...$0.high] } ?? [] : allowed
         guard !candidates.isEmpty else {
-            do throws(UVError) { return .success(try listener(0)) } catch {
-                return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
-            }
+            var others: [SocketListener] = []
+            defer { for other in others { other.close() } }
+            do throws(UVError) {
+                for _ in 0..<Self.mostTries {
+                    let found = try listener(0)
+                    if isFree(found.port) { return .success(found) }
+                    others.append(found)
+                }
+            } catch { return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)")) }
+            return .failure(Self.leaving)
         }
         // Ports that others had come last, so that they find them free when they return.
         for keptOnes in [false, true] {
-            for port in candidates.joined() where isAllowed(port) && self.ports.isKept(port) == keptOnes {
+            for port in candidates.joined() where isAllowed(port) && isFree(port) && self.ports.isKept(port) == keptOnes
+            {
                 do throws(UVError) { return .success(try listener(port)) } catch {
                     guard error == .addressInUse else {
                         return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
@@ -253,6 +270,9 @@ final class ExposureBook {
         }
         guard candidates.contains(where: { $0.contains(where: isAllowed) }) else {
             return .failure(Refusal(code: .portNotAllowed, text: "the gateway has none of the agent's ports"))
+        }
+        guard candidates.allSatisfy({ $0.allSatisfy { isFree($0) || !isAllowed($0) } }) else {
+            return .failure(Self.leaving)
         }
         return .failure(
             Refusal(
@@ -295,6 +315,14 @@ final class ExposureBook {
         } else {
             self.store.end(exposure.listeners, of: exposure.name, exposure.identity)
         }
-        for registrar in self.registrars { registrar.withdraw(exposure.asPublic) }
+        var waiting = self.registrars.count
+        let port = exposure.address?.port
+        if let port { self.leavingPorts.hold(port, exposure.identity) }
+        for registrar in self.registrars {
+            registrar.withdraw(exposure.asPublic) { [weak self] in
+                waiting -= 1
+                if waiting == 0, let port { self?.leavingPorts.release(port, exposure.identity) }
+            }
+        }
     }
 }

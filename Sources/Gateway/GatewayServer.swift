@@ -31,6 +31,8 @@ package final class GatewayServer {
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
     private static let tickMilliseconds: UInt64 = 1_000
+    /// Between two readings of the agents, however many signals come.
+    private static let reloadMilliseconds: UInt64 = 500
     /// What has to be done each second is late by so much only when something hangs.
     private static let mostTickPause: UInt64 = 10_000
 
@@ -63,6 +65,9 @@ package final class GatewayServer {
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
     private var noise: NoiseLimit
+    let review: RightsReview
+    /// A signal costs whoever sends it nothing.
+    private var reloads: Throttle?
 
     /// Prepares everything that can fail without listening yet.
     ///
@@ -138,6 +143,7 @@ package final class GatewayServer {
         }
         self.doors = Doors(loop: loop, logger: logger, settings: settings)
         self.noise = NoiseLimit(now: loop.now)
+        self.review = RightsReview(loop: loop)
     }
 
     // MARK: - Start
@@ -149,12 +155,13 @@ package final class GatewayServer {
             for signal in [SignalSource.Signal.terminate, .interrupt] {
                 self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stop() })
             }
+            let reloads = Throttle(loop: self.loop, milliseconds: Self.reloadMilliseconds) { [unowned self] in
+                self.logger.info("SIGHUP: reading the agents anew")
+                self.reload()
+            }
+            self.reloads = reloads
             // Its default would be the end of the process.
-            self.signals.append(
-                try SignalSource(loop: self.loop, .hangUp) { [unowned self] in
-                    self.logger.info("SIGHUP: reading the agents anew")
-                    self.reload()
-                })
+            self.signals.append(try SignalSource(loop: self.loop, .hangUp) { reloads.request() })
         } catch { self.logger.error("signals are not handled: \(error)") }
         do throws(GatewayError) {
             if let metrics = self.settings.metrics { self.metricsServer = try MetricsDoor.open(metrics, self) }
@@ -308,6 +315,8 @@ package final class GatewayServer {
         self.housekeeping = nil
         for signal in self.signals { signal.close() }
         self.signals = []
+        self.reloads?.close()
+        self.review.close()
         SignalSource.ignoreStopSignals()
         self.authenticator.close()
         self.exposures.close()

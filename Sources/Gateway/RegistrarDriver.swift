@@ -14,8 +14,8 @@ internal import Wire
 ///                         │    ▲ again, a few times    │    ▲ again, until it is done
 ///                         └────┘                       └────┘
 /// ```
-/// A wish that comes while the other is under way takes its place: a publication is called off at once, a withdrawal
-/// is waited for.
+/// A wish that comes while an attempt is under way waits for that attempt: an action that is called off may happen all
+/// the same, and after the one that was wanted later.
 ///
 /// A reset bears nothing beside it: it waits until nothing is under way, and what is wanted meanwhile is held until it
 /// is over. One that fails is tried again, as what a former run has left behind may lead to somebody else's port.
@@ -42,6 +42,8 @@ package final class RegistrarDriver {
         var began: UInt64 = 0
         var operation: (any Cancellable)?
         var timer: LoopTimer?
+        /// Whether it waits for others to be done.
+        var isWaiting = false
         /// What is wanted as soon as this is over.
         var next: Wish?
 
@@ -52,6 +54,7 @@ package final class RegistrarDriver {
             self.operation = nil
             self.timer?.close()
             self.timer = nil
+            self.isWaiting = false
         }
     }
 
@@ -68,6 +71,10 @@ package final class RegistrarDriver {
     private let logger: Logger
     private(set) var figures = RegistrarFigures()
     private var jobs: [Name: Job] = [:]
+    /// Attempts under way.
+    private var runningCount = 0
+    /// In the order in which they came; those that wait no more are passed over.
+    private var waitingJobs: [Job] = []
     private var phase = Phase.working
     /// Wishes that came while a reset was due or under way.
     private var held: [Wish] = []
@@ -79,6 +86,8 @@ package final class RegistrarDriver {
     private var hasBegun = false
     /// What shall be published now.
     private var wanted: [Name: PublicExposure] = [:]
+    /// Who waits until nothing leads any more to where the name was.
+    private var leaving: [Name: [() -> Void]] = [:]
     /// What has failed and was not done since, with the order in which it was said.
     private var failures: [Action: (text: String, order: Int)] = [:]
     private var failureCount = 0
@@ -139,6 +148,9 @@ package final class RegistrarDriver {
         self.note(
             result.map { _ in () }, .reset, self.hasBegun ? "look after its names" : "clean up after a former run")
         self.hasBegun = true
+        if case .success = result {
+            for name in self.leaving.keys where self.wanted[name] == nil { self.hasLeft(name) }
+        }
         let held = self.held
         self.held = []
         self.resumeJobs()
@@ -162,7 +174,10 @@ package final class RegistrarDriver {
 
     /// Those that came to their next attempt while a reset was due.
     private func resumeJobs() {
-        for job in self.jobs.values.filter({ $0.operation == nil && $0.timer == nil }) { self.attempt(job) }
+        for job in self.jobs.values.filter({ $0.operation == nil && $0.timer == nil && !$0.isWaiting }) {
+            self.attempt(job)
+        }
+        self.attemptNext()
     }
 
     private func publishAgain(_ missing: [PublicExposure], except held: Set<Name>) {
@@ -184,21 +199,25 @@ package final class RegistrarDriver {
         self.want(.publish(exposure, completion: completion))
     }
 
-    package func withdraw(_ exposure: PublicExposure) {
+    /// `completion` is called once, when nothing leads any more to where the name was: it is taken back, or leads to
+    /// another place.
+    package func withdraw(_ exposure: PublicExposure, completion: @escaping () -> Void = {}) {
         self.wanted[exposure.name] = nil
+        self.leaving[exposure.name, default: []].append(completion)
         self.want(.withdraw(exposure))
+    }
+
+    private func hasLeft(_ name: Name) {
+        for completion in self.leaving.removeValue(forKey: name) ?? [] { completion() }
     }
 
     private func want(_ wish: Wish) {
         guard self.hasBegun, self.phase == .working else { return self.held.append(wish) }
         let name = Self.name(of: wish)
         guard let job = self.jobs[name] else { return self.begin(wish) }
-        switch job.wish {
-        case .withdraw where job.timer == nil: job.next = wish
-        case .publish, .withdraw:
-            job.stop()
-            self.begin(wish)
-        }
+        guard job.operation == nil else { return job.next = wish }
+        job.stop()
+        self.begin(wish)
     }
 
     private static func exposure(of wish: Wish) -> PublicExposure {
@@ -223,6 +242,11 @@ package final class RegistrarDriver {
         job.timer?.close()
         job.timer = nil
         guard self.phase == .working else { return }
+        guard self.runningCount < self.registrar.mostAtOnce ?? .max else {
+            job.isWaiting = true
+            return self.waitingJobs.append(job)
+        }
+        self.runningCount += 1
         job.attempts += 1
         job.began = EventLoop.nanoseconds
         var hasAnswer = false
@@ -237,10 +261,22 @@ package final class RegistrarDriver {
             completion: { [weak self] result in
                 hasAnswer = true
                 job.operation = nil
+                self?.runningCount -= 1
                 self?.answered(job, result)
                 self?.resetIfIdle()
+                self?.attemptNext()
             })
         if !hasAnswer { job.operation = operation }
+    }
+
+    /// Those that wait for others to be done.
+    private func attemptNext() {
+        while self.phase == .working, self.runningCount < self.registrar.mostAtOnce ?? .max, !self.waitingJobs.isEmpty {
+            let job = self.waitingJobs.removeFirst()
+            guard job.isWaiting else { continue }
+            job.isWaiting = false
+            self.attempt(job)
+        }
     }
 
     private func answered(_ job: Job, _ result: Result<Void, RegistrarError>) {
@@ -248,6 +284,7 @@ package final class RegistrarDriver {
         self.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- job.began)
         self.note(
             result, Self.action(of: job.wish), "\(Self.verb(job.wish)) '\(name)'", Self.exposure(of: job.wish))
+        if case .success = result, self.hasMoved(job.wish) { self.hasLeft(name) }
         if let next = job.next {
             self.jobs[name] = nil
             return self.begin(next)
@@ -272,6 +309,15 @@ package final class RegistrarDriver {
             let timer = LoopTimer(loop: self.loop) { [weak self] in self?.attempt(job) }
             timer.start(after: pause)
             job.timer = timer
+        }
+    }
+
+    /// Whether a wish that was done has the name lead elsewhere than where it was withdrawn from.
+    private func hasMoved(_ wish: Wish) -> Bool {
+        switch wish {
+        case .withdraw: true
+        // One that was under way when the name was withdrawn leads to the old place.
+        case .publish(let exposure, _): self.wanted[exposure.name] == exposure
         }
     }
 
@@ -365,6 +411,7 @@ package final class RegistrarDriver {
                 "the registrar \(self.registrar.label) is left with names that are gone", metadata: self.about())
             self.jobs.values.forEach { $0.stop() }
             self.jobs = [:]
+            self.waitingJobs = []
             self.closeIfDone()
         }
         timer.start(after: Self.lastMilliseconds)

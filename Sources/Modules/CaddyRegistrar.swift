@@ -186,17 +186,30 @@ package final class CaddyRegistrar: Registrar {
             return nil
         }
         let insert = Request(method: .put, path: "\(self.routesPath)/0", body: Self.encode(route)) { [unowned self] in
-            if $0.status == 200 { return .done }
-            // A server that has no routes yet has no list of them either.
-            return .then(
-                Request(method: .post, path: self.routesPath, body: Self.encode([route])) {
-                    $0.status == 200 ? .done : .failed(Self.text($0))
-                })
+            $0.status == 200 ? .done : .then(self.append(route, unless: Self.text($0)))
         }
         return self.begin(
             Request(method: .patch, path: "/id/\(route.id)", body: Self.encode(route)) { response in
                 response.status == 200 ? .done : .then(insert)
             }, completion)
+    }
+
+    /// Makes a route the only one, as it can be put before others only.
+    ///
+    /// - Parameter failure: what is wrong if there are others.
+    private func append(_ route: Route, unless failure: String) -> Request {
+        Request(method: .get, path: self.routesPath) { [unowned self] response in
+            // A server without routes answers null.
+            let isNull = response.body.starts(with: "null".utf8)
+            let routes = isNull ? [] : try? JSONDecoder().decode([Found].self, from: Data(response.body))
+            guard response.status == 200, let routes, routes.isEmpty else { return .failed(failure) }
+            // What is posted to a list is appended to it; where there is none yet, it becomes the list.
+            let body = isNull ? Self.encode([route]) : Self.encode(route)
+            return .then(
+                Request(method: .post, path: self.routesPath, body: body) {
+                    $0.status == 200 ? .done : .failed(Self.text($0))
+                })
+        }
     }
 
     package func withdraw(

@@ -6,14 +6,18 @@ internal import Wire
 package final class ExecHook: HookTransport {
     /// Programs that run at once; further questions wait.
     private static let mostRunning = 4
-    private static let mostWaiting = 256
+    /// Strangers who wait to be judged. The rest is asked about names, of which there are only so many.
+    private static let mostWaitingLogins = 256
     /// Of the answer, and of what the program says on standard error.
     private static let mostOutput = 64 * 1_024
 
     private let loop: EventLoop
     private let settings: ExecSettings
     private var running = 0
-    private var waiting: [Question] = []
+    private var waitingLogins: [Question] = []
+    private var waitingOthers: [Question] = []
+    /// Whether a login comes next if both wait: they take turns, so that neither holds up the other.
+    private var isLoginsTurn = false
     /// Those that made way for others, until they are told at the end of the turn.
     private var evicted: [Question] = []
 
@@ -50,18 +54,19 @@ package final class ExecHook: HookTransport {
         let question = Question(request, self, completion)
         if self.running < Self.mostRunning {
             self.start(question)
+        } else if request.action == .authenticate {
+            if self.waitingLogins.count >= Self.mostWaitingLogins { self.makeRoom() }
+            self.waitingLogins.append(question)
         } else {
-            if self.waiting.count >= Self.mostWaiting { self.makeRoom() }
-            self.waiting.append(question)
+            self.waitingOthers.append(question)
         }
         return question
     }
 
-    /// The eldest has waited longest already, and a login makes way before all else: any stranger can ask that.
+    /// The eldest has waited longest already.
     private func makeRoom() {
-        let index = self.waiting.firstIndex { $0.request.action == .authenticate } ?? self.waiting.startIndex
         if self.evicted.isEmpty { self.loop.atTurnEnd(self) }
-        self.evicted.append(self.waiting.remove(at: index))
+        self.evicted.append(self.waitingLogins.removeFirst())
     }
 
     private func start(_ question: Question) {
@@ -97,18 +102,26 @@ package final class ExecHook: HookTransport {
             process.cancel()
             self.ended()
         } else {
-            self.waiting.removeAll { $0 === question }
+            self.waitingLogins.removeAll { $0 === question }
+            self.waitingOthers.removeAll { $0 === question }
         }
     }
 
     private func ended() {
         self.running -= 1
-        guard !self.waiting.isEmpty else { return }
-        self.start(self.waiting.removeFirst())
+        let isLogin = self.waitingOthers.isEmpty || (self.isLoginsTurn && !self.waitingLogins.isEmpty)
+        self.isLoginsTurn = !isLogin
+        if isLogin {
+            guard !self.waitingLogins.isEmpty else { return }
+            self.start(self.waitingLogins.removeFirst())
+        } else {
+            self.start(self.waitingOthers.removeFirst())
+        }
     }
 
     package func close() {
-        self.waiting = []
+        self.waitingLogins = []
+        self.waitingOthers = []
         self.evicted = []
     }
 }

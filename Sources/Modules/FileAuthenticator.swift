@@ -11,7 +11,7 @@ internal import Wire
 /// log. Where the file may be missing (`fallback`), the other authenticator is asked until it is there.
 package final class FileAuthenticator: Authenticator {
     /// Between two looks at the file and at what has expired: a withdrawn right ends within a second.
-    private static let lookMilliseconds: UInt64 = 500
+    private static let lookMilliseconds: UInt64 = 250
 
     private let path: String
     private let logger: Logger
@@ -20,6 +20,8 @@ package final class FileAuthenticator: Authenticator {
     private var byPin: [String: String] = [:]
     private var byVersion1Token: [[UInt8]: String] = [:]
     private var stamp: FileStamp?
+    /// What was seen at the last look of a file that may be being written.
+    private var unsettled: FileStamp?
     /// What was read to tell the changes, for the reload that often follows at once; gone at the next look.
     private var foreseen: (file: AgentsFile, stamp: FileStamp?)?
     private var hasLoaded = false
@@ -48,8 +50,12 @@ package final class FileAuthenticator: Authenticator {
         self.foreseen = nil
         let stamp = FileStamp(path: self.path)
         if stamp != self.stamp {
-            self.stamp = stamp
-            self.read()
+            if self.isSettled(stamp) {
+                self.stamp = stamp
+                self.read()
+            }
+        } else {
+            self.unsettled = nil
         }
         let now = Timestamp.now
         let expired = Set(self.agents.values.filter { $0.isExpired(at: now) }.map(\.name))
@@ -59,6 +65,17 @@ package final class FileAuthenticator: Authenticator {
         }
         self.expired = expired
         self.rightsChanged?()
+    }
+
+    /// Whether the file is whole: one that was put in the place of another is, one that is written to when it is the same
+    /// for two looks.
+    private func isSettled(_ stamp: FileStamp?) -> Bool {
+        if let stamp, stamp != self.unsettled, self.stamp.map({ $0.isSameFile(as: stamp) }) ?? true {
+            self.unsettled = stamp
+            return false
+        }
+        self.unsettled = nil
+        return true
     }
 
     package func reload() {
@@ -71,7 +88,7 @@ package final class FileAuthenticator: Authenticator {
         do throws(SettingsErrors) {
             let foreseen = self.foreseen.flatMap { $0.stamp == self.stamp ? $0.file : nil }
             self.foreseen = nil
-            if let foreseen { self.take(foreseen) } else { self.take(try AgentsFile(path: self.path)) }
+            if let foreseen { self.take(foreseen) } else { self.take(try self.load(self.stamp)) }
             self.logger.notice("read \(counted(self.agents.count, "agent")) from \(self.path)")
             self.rightsChanged?()
         } catch {
@@ -80,11 +97,21 @@ package final class FileAuthenticator: Authenticator {
         }
     }
 
+    private func load(_ stamp: FileStamp?) throws(SettingsErrors) -> AgentsFile {
+        // A disk that was full, or a slow editor.
+        if stamp?.isEmpty ?? false, !self.agents.isEmpty {
+            throw SettingsErrors([
+                SettingsError(self.path, "is empty; if that is meant, write '# nobody' into it")
+            ])
+        }
+        return try AgentsFile(path: self.path)
+    }
+
     package func pendingChanges() throws(SettingsErrors) -> [String]? {
         guard self.hasLoaded || FileAccess.exists(self.path) else { return [] }
         // Before the file is read: one that changes meanwhile is read again.
         let stamp = FileStamp(path: self.path)
-        let file = try AgentsFile(path: self.path)
+        let file = try self.load(stamp)
         if stamp != nil { self.foreseen = (file, stamp) }
         let agents = file.agents
         let names = Set(agents.map(\.name))

@@ -10,7 +10,7 @@ package struct HookRequest: Encodable, Equatable {
 
     package struct Address: Encodable, Equatable {
         let host: String
-        let port: UInt16
+        var port: UInt16
 
         init(_ address: SocketAddress) {
             self.host = address.host

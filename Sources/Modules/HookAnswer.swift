@@ -1,4 +1,5 @@
 import FoundationEssentials
+internal import Settings
 internal import Wire
 
 /// What a hook answers, version 1 of the schema (`docs/hooks.schema.json`).
@@ -36,8 +37,8 @@ package struct HookAnswer: Decodable, Equatable {
     package let reason: String?
     package let identity: String?
     let limits: Limits?
-    /// `30000-30010` or `30000`.
-    let ports: [String]?
+    /// Written `30000-30010` or `30000`.
+    let ports: [ClosedRange<UInt16>]?
 
     private enum CodingKeys: String, CodingKey, CaseIterable { case version, ok, reason, identity, limits, ports }
 
@@ -53,7 +54,12 @@ package struct HookAnswer: Decodable, Equatable {
         self.reason = try fields.decodeIfPresent(String.self, forKey: .reason)
         self.identity = try fields.decodeIfPresent(String.self, forKey: .identity)
         self.limits = try fields.decodeIfPresent(Limits.self, forKey: .limits)
-        self.ports = try fields.decodeIfPresent([String].self, forKey: .ports)
+        self.ports = try fields.decodeIfPresent([String].self, forKey: .ports)?.map { text in
+            guard let range = try? PortRange(text, place: "ports") else {
+                throw HookFailure("answered with '\(PeerText.escaped(text))' in 'ports', which is no range of ports")
+            }
+            return range.low...range.high
+        }
     }
 
     private struct Field: CodingKey {

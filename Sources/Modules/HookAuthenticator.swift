@@ -1,6 +1,5 @@
 package import Reactor
 internal import Secure
-internal import Settings
 internal import Wire
 
 /// Asks a program or a web service of the operator's.
@@ -47,7 +46,7 @@ package final class HookAuthenticator: Authenticator {
     private func ask(
         _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
     ) -> Waiter {
-        let key = SHA256.hash(request.line())
+        let key = Self.key(request)
         let waiter = Waiter(completion)
         waiter.left = { [weak self] in self?.waiterLeft(key) }
         if let flight = self.flights[key] {
@@ -68,6 +67,13 @@ package final class HookAuthenticator: Authenticator {
             }
         }
         return waiter
+    }
+
+    /// What makes two questions the same. The peer's port does not: it is another at each attempt.
+    private static func key(_ request: HookRequest) -> [UInt8] {
+        var request = request
+        request.peer?.port = 0
+        return SHA256.hash(request.line())
     }
 
     private func waiterLeft(_ key: [UInt8]) {
@@ -92,10 +98,7 @@ package final class HookAuthenticator: Authenticator {
             question.token = login.method == .token ? login.token : nil
             question.instance = Hex.text(SHA256.hash(login.instanceKey).prefix(16))
         }
-        // The address's port changes with each attempt and is nothing to remember a refusal by.
-        var memory = question
-        memory.peer = nil
-        let key = SHA256.hash(memory.line())
+        let key = Self.key(question)
         if let refusal = self.refusals[key], self.loop.now < refusal.until {
             completion(.refused(.loginRefused, reason: "\(refusal.reason) (remembered)"))
             return nil
@@ -149,17 +152,7 @@ package final class HookAuthenticator: Authenticator {
             guard let self else { return }
             switch result {
             case .success(let answer) where answer.ok:
-                var ports: [ClosedRange<UInt16>] = []
-                for text in answer.ports ?? [] {
-                    guard let range = try? PortRange(text, place: "ports") else {
-                        return completion(
-                            .refused(
-                                .nameNotAllowed,
-                                reason: "\(self.hook.label): '\(PeerText.escaped(text))' is no range of ports"))
-                    }
-                    ports.append(range.low...range.high)
-                }
-                completion(.granted(ports: ports))
+                completion(.granted(ports: answer.ports ?? []))
             case .success(let answer):
                 let reason = PeerText.escaped(answer.reason ?? "no reason given")
                 completion(.refused(.nameNotAllowed, reason: "\(self.hook.label): \(reason)"))

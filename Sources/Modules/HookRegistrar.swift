@@ -4,6 +4,8 @@ internal import Wire
 /// Tells a program or a web service of the operator's which names are reachable where.
 package final class HookRegistrar: Registrar {
     package var label: String { self.hook.label }
+    /// As many as programs run at once; a web service is asked by as many connections at least.
+    package let mostAtOnce: Int? = 4
     private let hook: any HookTransport
 
     package init(hook: any HookTransport) { self.hook = hook }

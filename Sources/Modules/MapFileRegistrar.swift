@@ -4,8 +4,12 @@ internal import Wire
 
 /// Keeps a file with a line for each name, for nginx or HAProxy, and has the proxy read it by a command.
 ///
-/// Changes of one turn, and those that come while the command runs, share one file and one command.
+/// Changes of one turn, and those that come while the command runs or shortly after it began, share one file and one
+/// command: a proxy's reload is dear, and agents that come and go cost their owners nothing.
 package final class MapFileRegistrar: Registrar {
+    /// Between two commands; a withdrawal shall reach the proxy within two seconds.
+    private static let pauseMilliseconds: UInt64 = 500
+
     private let loop: EventLoop
     private let settings: MapFileSettings
     /// What is wanted: host to line.
@@ -15,10 +19,12 @@ package final class MapFileRegistrar: Registrar {
     private var served: [Waiter] = []
     private var process: ChildProcess?
     private var isScheduled = false
+    private var throttle: Throttle?
 
     package init(loop: EventLoop, settings: MapFileSettings) {
         self.loop = loop
         self.settings = settings
+        self.throttle = Throttle(loop: loop, milliseconds: Self.pauseMilliseconds) { [unowned self] in self.serve() }
     }
 
     package var label: String { "\(self.settings.style == .nginx ? "nginx" : "haproxy") (\(self.settings.file))" }
@@ -77,6 +83,7 @@ package final class MapFileRegistrar: Registrar {
     }
 
     private func serve() {
+        guard self.process == nil, !self.waiting.isEmpty else { return }
         self.served = self.waiting
         self.waiting = []
         let text = self.lines.values.sorted().map { $0 + "\n" }.joined()
@@ -113,6 +120,8 @@ package final class MapFileRegistrar: Registrar {
     }
 
     package func close() {
+        self.throttle?.close()
+        self.throttle = nil
         self.process?.cancel()
         self.process = nil
         self.waiting = []
@@ -123,7 +132,6 @@ package final class MapFileRegistrar: Registrar {
 extension MapFileRegistrar: TurnEndHandler {
     package func turnDidEnd() {
         self.isScheduled = false
-        guard self.process == nil, !self.waiting.isEmpty else { return }
-        self.serve()
+        self.throttle?.request()
     }
 }

@@ -2,7 +2,7 @@ package import Reactor
 package import Wire
 
 /// A name with its public listeners, as registrars see it. It has one of them at least.
-package struct PublicExposure {
+package struct PublicExposure: Equatable {
     package let name: Name
     package let identity: String
     /// Where the gateway listens for the name's visitors; nil when it has no public port.
@@ -30,14 +30,19 @@ package struct RegistrarError: Error, Equatable {
 /// extended. Several registrars may run side by side.
 ///
 /// Work is done on the loop or handed elsewhere; `completion` is called on the loop exactly once, at once or later.
-/// The gateway gives each action ten seconds, then cancels it and counts it as failed. What failed is tried again, so
-/// every action must bear being repeated; for one name there is never more than one under way, and none beside a reset.
+/// The gateway gives each action ten seconds, then cancels it and counts it as failed; before, it cancels one only when
+/// it stops. What failed is tried again, so every action must bear being repeated; for one name there is never more than
+/// one under way, and none beside a reset.
 package protocol Registrar: AnyObject {
     /// How logs call it.
     var label: String { get }
 
     /// How often `reset` is asked for again, in milliseconds, where others can undo what was done; nil for never.
     var resetPeriod: UInt64? { get }
+
+    /// How many actions may be under way at once; the time of each counts from its beginning. Nil for any number, where
+    /// many at once cost less than one after the other.
+    var mostAtOnce: Int? { get }
 
     /// Take back whatever is ours but not in `keeping`. When the gateway has just started nothing is to be kept, and
     /// what a former run has left behind goes. Later it is asked again when that had failed, after each `resetPeriod`,
@@ -68,4 +73,5 @@ package protocol Registrar: AnyObject {
 
 extension Registrar {
     package var resetPeriod: UInt64? { nil }
+    package var mostAtOnce: Int? { nil }
 }

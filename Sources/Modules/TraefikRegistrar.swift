@@ -8,12 +8,20 @@ internal import Wire
 
 /// Writes dynamic configuration for Traefik v3: a file for each name in the directory of its file provider, and all of
 /// them in one document for its HTTP provider.
+///
+/// The directory is another's too: files that are not as they are written here are left alone, and those that others
+/// remove are written again.
 package final class TraefikRegistrar: Registrar {
     private static let prefix = "diglett-"
     /// Traefik's file provider reads TOML and YAML; JSON is YAML (YAML 1.2, 1.3).
     private static let suffix = ".yml"
 
+    /// Files of the directory may be removed by others.
+    package var resetPeriod: UInt64? { self.settings.directory == nil ? nil : 30_000 }
+
     private let settings: TraefikSettings
+    /// Keeps a second gateway out of the directory, which would take back what this one has written.
+    private var lock: FileLock?
     private var routes: [String: TraefikRoute] = [:]
     private var document: DocumentServer?
 
@@ -52,10 +60,8 @@ package final class TraefikRegistrar: Registrar {
         let result = self.result { directory throws(SettingsError) in
             files = Set(try FileAccess.list(directory))
             let kept = Set(keeping.map { Self.file(of: $0.name) })
-            for file in files
-            where file.hasPrefix(Self.prefix) && !kept.contains(file)
-                && (file.hasSuffix(Self.suffix) || file.hasSuffix("\(Self.suffix).new"))
-            {
+            for file in files where !kept.contains(file) {
+                guard let name = Self.name(of: file), Self.isOurs("\(directory)/\(file)", name) else { continue }
                 try FileAccess.remove("\(directory)/\(file)")
             }
         }
@@ -78,9 +84,13 @@ package final class TraefikRegistrar: Registrar {
             return nil
         }
         let result = self.result { directory throws(SettingsError) in
+            let path = Self.path(directory, exposure.name)
+            guard !FileAccess.exists(path) || Self.isOurs(path, exposure.name) else {
+                throw SettingsError(path, "is none that diglett has written; the names 'diglett-*.yml' are its own")
+            }
             // Others than its owner have to read it: Traefik is another user.
             try FileAccess.replace(
-                Self.path(directory, exposure.name), with: Self.encode(TraefikDocument([exposure.name.text: route])),
+                path, with: Self.encode(TraefikDocument([exposure.name.text: route])),
                 mode: 0o644, durable: false)
         }
         if case .success = result { self.routes[exposure.name.text] = route }
@@ -94,7 +104,8 @@ package final class TraefikRegistrar: Registrar {
         self.routes[exposure.name.text] = nil
         completion(
             self.result { directory throws(SettingsError) in
-                try FileAccess.remove(Self.path(directory, exposure.name))
+                let path = Self.path(directory, exposure.name)
+                if Self.isOurs(path, exposure.name) { try FileAccess.remove(path) }
             })
         return nil
     }
@@ -107,11 +118,33 @@ package final class TraefikRegistrar: Registrar {
     /// A name has letters, digits and hyphens only.
     private static func file(of name: Name) -> String { "\(self.prefix)\(name)\(self.suffix)" }
 
+    /// The name of which a file may be, also of one that was not renamed yet.
+    private static func name(of file: String) -> Name? {
+        let file = file.hasSuffix(".new") ? file.dropLast(4) : file[...]
+        guard file.hasPrefix(self.prefix), file.hasSuffix(self.suffix) else { return nil }
+        return Name(String(file.dropFirst(self.prefix.count).dropLast(self.suffix.count)))
+    }
+
+    /// Whether a file begins as those that are written here do; one that was being written may have no more than that.
+    private static func isOurs(_ path: String, _ name: Name) -> Bool {
+        let beginnings = ["http", "tcp"].map {
+            Array("{\n  \"\($0)\" : {\n    \"routers\" : {\n      \"diglett-\(name)\" : {".utf8)
+        }
+        guard let content = try? FileAccess.read(path, most: 1 << 20) else { return false }
+        return beginnings.contains { content.starts(with: $0) || (path.hasSuffix(".new") && $0.starts(with: content)) }
+    }
+
     private static func path(_ directory: String, _ name: Name) -> String { "\(directory)/\(self.file(of: name))" }
 
     private func result(_ body: (String) throws(SettingsError) -> Void) -> Result<Void, RegistrarError> {
         guard let directory = self.settings.directory else { return .success(()) }
-        do throws(SettingsError) { try body(directory) } catch {
+        do throws(SettingsError) {
+            if self.lock == nil {
+                self.lock = try FileLock(tryPath: "\(directory)/.diglett.lock")
+                guard self.lock != nil else { throw SettingsError(directory, "is another gateway's already") }
+            }
+            try body(directory)
+        } catch {
             return .failure(RegistrarError(reason: error.description))
         }
         return .success(())

@@ -19,4 +19,9 @@ package struct FileStamp: Equatable, Sendable {
         self.changed = Int64(status.st_ctim.tv_sec) * 1_000_000_000 + Int64(status.st_ctim.tv_nsec)
         self.mode = status.st_mode
     }
+
+    package var isEmpty: Bool { self.size == 0 }
+
+    /// Whether it is the same file, in whatever state: another was put in its place if not.
+    package func isSameFile(as other: FileStamp) -> Bool { self.device == other.device && self.inode == other.inode }
 }

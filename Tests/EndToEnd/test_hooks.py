@@ -491,6 +491,67 @@ answer(identity="alice")
             self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"judged")
 
 
+class Reviews(HookTest):
+    """After a reload every name is judged again."""
+
+    BODY = '''
+if request["action"] == "authenticate":
+    answer(identity=request["token"])
+if is_on("broken"):
+    sys.exit(1)
+answer(not is_on("closed"), reason="closed")
+'''
+
+    def expose(self, agents, names):
+        self.hook = Hook(self.stage, self.BODY)
+        self.start(authenticator([self.hook.path]))
+        agents = [self.connect(f"agent{number}", *(
+            word for name in range(names) for word in ("-n", f"n{number}-{name}={self.backend}")))
+            for number in range(agents)]
+        for number, agent in enumerate(agents):
+            for name in range(names):
+                agent.wait_registered(f"n{number}-{name}", timeout=40)
+        return agents
+
+    def check_missing(self, agents, names):
+        for number, agent in enumerate(agents):
+            for name in range(names):
+                event = agent.wait_event("missing", timeout=40, name=f"n{number}-{name}")
+                self.assertEqual(event["code"], "revoked")
+
+    def test_more_names_than_logins_may_wait(self):
+        agents = self.expose(*((2, 4) if fast() else (20, 16)))
+        self.hook.switch("closed")
+        self.gateway.send_signal(signal.SIGHUP)
+        self.check_missing(agents, 4 if fast() else 16)
+        self.assertNotIn("stays until it is judged", self.gateway.output)
+
+    def test_no_answer_is_asked_for_again(self):
+        agent, = self.expose(1, 2)
+        self.hook.switch("broken")
+        self.gateway.send_signal(signal.SIGHUP)
+        self.gateway.wait_log("'n0-1' stays until it is judged: exec .* ended with code 1")
+        self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered('n0-0')}/"), b"judged")
+        self.hook.switch("closed")
+        self.hook.switch("broken", on=False)
+        self.check_missing([agent], 2)
+
+    def test_signals_without_end(self):
+        """They cost no more than two readings a second."""
+        agent, = self.expose(1, 8)
+        before = len(self.hook.requests("authorize"))
+        began = time.monotonic()
+        for _ in range(200):
+            self.gateway.send_signal(signal.SIGHUP)
+            self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered('n0-0')}/"), b"judged")
+        self.hook.switch("closed")
+        self.gateway.send_signal(signal.SIGHUP)
+        self.check_missing([agent], 8)
+        readings = 2 * (time.monotonic() - began) + 2
+        self.assertLessEqual(sum("SIGHUP" in line for line in self.gateway.stderr), readings)
+        self.assertLessEqual(len(self.hook.requests("authorize")) - before, 8 * readings)
+
+
 class Registration(HookTest):
     """Programs that are told which names are reachable where."""
 
@@ -523,6 +584,44 @@ answer()
         withdraw, = self.hook.wait_requests(1, "withdraw")
         self.assertEqual(withdraw, dict(publish, action="withdraw"))
         self.assertEqual([request["action"] for request in self.hook.requests()], ["reset", "publish", "withdraw"])
+
+    def test_many_names_at_once(self):
+        """After a crash all names are published, however long that takes, and nobody has to ask again."""
+        agents, names = (3, 4) if fast() else (24, 16)
+        file = configure(self.stage, self.configuration)
+        self.gateway = self.stage.gateway("-c", file)
+        clients = [self.stage.agent(self.gateway, *(
+            word for name in range(names) for word in ("-n", f"n{number}-{name}=9"))) for number in range(agents)]
+        for number, client in enumerate(clients):
+            client.wait_registered(f"n{number}-{names - 1}", timeout=40)
+        self.gateway.kill()
+        self.gateway = self.stage.gateway("-c", file, listen=self.gateway.address, state=self.gateway.state)
+        for number, client in enumerate(clients):
+            for name in range(names):
+                self.gateway.wait_registered(f"n{number}-{name}", timeout=60)
+        self.assertNotIn("registrar-failed", "".join(client.output for client in clients))
+        self.assertNotIn("ERROR", self.gateway.output)
+
+    def test_a_port_is_kept_until_nothing_leads_there(self):
+        """A name that cannot be withdrawn keeps its port from other agents: a proxy still leads visitors to it."""
+        port = free_port()
+        self.hook.switch("broken-withdraw")
+        self.start(self.configuration, "--expose-ports", f"{port}-{port}")
+        first = self.stage.agent(self.gateway, "-n", "first", self.backend)
+        self.assertEqual(first.wait_registered("first"), port)
+        first.kill()
+        self.gateway.wait_log("cannot withdraw 'first'")
+        second = self.stage.agent(self.gateway, "-n", "second", self.backend)
+        self.assertEqual(second.wait_event("missing")["code"], "registrar-failed")
+        second.stop()
+        # The agent itself may have it again.
+        again = self.stage.agent(self.gateway, "-n", "first", self.backend, state=first.state)
+        self.assertEqual(again.wait_registered("first"), port)
+        again.kill()
+        self.hook.switch("broken-withdraw", on=False)
+        wait_until(lambda: self.hook.answers("withdraw") and self.hook.answers("withdraw")[-1]["ok"], "the withdrawal")
+        second = self.stage.agent(self.gateway, "-n", "second", self.backend)
+        self.assertEqual(second.wait_registered("second"), port)
 
     def test_visitors_wait_for_it(self):
         """The agent hears of its port when the name is published, not before."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -218,6 +219,21 @@ class Caddy(ProxyTests, EndToEndTest):
         self.start_agent(gateway)
         self.wait_served()
 
+    def test_a_server_without_routes(self):
+        """Neither none at all nor an empty list, which the last withdrawal leaves, keeps names away."""
+        path = "/config/apps/http/servers/srv0/routes"
+        status, text = self.proxy.api("DELETE", path)
+        self.assertEqual(status, 200, text)
+        for _ in range(2):
+            agent = self.start_agent()
+            self.wait_served()
+            agent.stop()
+            wait_until(lambda: self.proxy.routes() == [], "the last route to be taken back", WITHDRAWN_SECONDS)
+        agents = self.stage.agent(self.gateway, "-n", f"one={self.backend}", "-n", f"two={self.backend}")
+        for name in ("one", "two"):
+            agents.wait_registered(name)
+        self.assertEqual(len(self.proxy.routes()), 2)
+
     def test_routes_that_others_drop(self):
         """`caddy reload` drops all routes; the gateway puts them back when it is asked to, and by itself."""
         self.start_agent()
@@ -287,6 +303,10 @@ class TraefikTest(EndToEndTest):
         self.port = self.agent.wait_registered(name)
         return self.document(name)
 
+    def files(self):
+        """Those that Traefik could read."""
+        return sorted(path.name for path in self.directory.iterdir() if not path.name.startswith("."))
+
     def document(self, name="example"):
         return json.loads((self.directory / f"diglett-{name}.yml").read_text())
 
@@ -328,7 +348,7 @@ class Traefik(TraefikTest):
                 "servers": [{"url": f"http://127.0.0.1:{self.port}"}]}}}}})
         file = self.directory / "diglett-example.yml"
         self.assertEqual(file.stat().st_mode & 0o777, 0o644, "Traefik is another user")
-        self.assertEqual([path.name for path in self.directory.iterdir()], [file.name])
+        self.assertEqual(self.files(), [file.name])
 
     def test_options(self):
         router = self.publish(*self.OPTIONS["all of http"])["http"]["routers"]["diglett-example"]
@@ -371,6 +391,10 @@ class Traefik(TraefikTest):
         directory.mkdir()
         mine = directory / "mine.yml"
         mine.write_text("http: {}\n")
+        # Called as ours could be, and being written when a gateway was killed.
+        (directory / "diglett-dashboard.yml").write_text("http: {}\n")
+        (directory / "diglett-tls.yml.new").write_text('{"http": {}}')
+        (directory / "diglett-cut.yml.new").write_text('{\n  "http" : {\n    "rou')
         self.publish()
         file = self.directory / "diglett-example.yml"
         self.agent.kill()
@@ -387,7 +411,7 @@ class Traefik(TraefikTest):
         self.stage.agent(gateway, "-n", "example", "9", state=state).wait_registered()
         self.assertTrue(file.exists())
         self.assertEqual(gateway.stop(), 0)
-        self.assertEqual([path.name for path in directory.iterdir()], ["mine.yml"])
+        self.assertEqual(self.files(), ["diglett-dashboard.yml", "diglett-tls.yml.new", "mine.yml"])
         self.assertEqual(mine.read_text(), "http: {}\n")
 
     def test_reader_never_sees_a_part(self):
@@ -406,6 +430,22 @@ class Traefik(TraefikTest):
 
         wait_until(all_read, "sixteen files", interval=0)
         agent.wait_registered("app-15")
+
+    def test_removed_by_others(self):
+        """What somebody has removed is written again, at the operator's word or by itself."""
+        self.publish()
+        (self.directory / "diglett-example.yml").unlink()
+        self.gateway.send_signal(signal.SIGHUP)
+        wait_until(lambda: self.files() == ["diglett-example.yml"], "the file to be there again")
+
+    def test_two_gateways(self):
+        """The second one takes nothing from the first, and says what is wrong."""
+        self.publish()
+        other = self.stage.gateway("-c", self.file, state=self.stage.new_directory("other-state"))
+        other.wait_log(rf"{self.directory}: is another gateway's already")
+        self.assertEqual(self.files(), ["diglett-example.yml"])
+        self.gateway.stop()
+        other.wait_log("the registrar traefik .* works again")
 
     def test_http_provider(self):
         port = free_port()
@@ -486,7 +526,7 @@ class UnwritableDirectory(TraefikTest):
         path = self.stage.directory / "dynamic"
         path.mkdir()
         self.start()
-        path.rmdir()
+        shutil.rmtree(path)
         self.check_told_and_recovers("no such file or directory", path.mkdir)
 
     def test_read_only(self):

@@ -141,7 +141,7 @@ struct FileAuthenticatorTests {
         #expect(desk.authenticator.revocation(of: byPin) == nil)
         try desk.change(entry("disabled = true\npins = \"\(pin)\""))
         #expect(desk.authenticator.revocation(of: byPin) == "is disabled")
-        try desk.change("")
+        try desk.change("# nobody\n")
         #expect(desk.authenticator.revocation(of: byPin) != nil)
         #expect(desk.changes == 3)
     }
@@ -191,6 +191,33 @@ struct FileAuthenticatorTests {
         try FileAccess.replace(desk.path, with: Array("# nobody\n".utf8), durable: false)
         desk.authenticator.reload()
         #expect(desk.authenticator.revocation(of: grant)?.hasPrefix("is not in") == true)
+    }
+
+    @Test("a file that was emptied, or is being written, changes nothing until it is whole")
+    func unsettled() throws {
+        let desk = try Desk(entry())
+        defer { desk.close() }
+        let grant = try desk.grant(token: made.token)
+        let file = try #require(FileHandle(forUpdatingAtPath: desk.path))
+        try file.truncate(atOffset: 0)
+        desk.authenticator.reload()
+        #expect(desk.authenticator.revocation(of: grant) == nil)
+        #expect(throws: SettingsErrors.self) { try desk.authenticator.pendingChanges() }
+        // It grows with every look, and so is not read.
+        let text = entry("disabled = true")
+        var written = text.utf8.startIndex
+        let writer = LoopTimer(loop: desk.loop) {
+            let end = text.utf8.index(written, offsetBy: 1, limitedBy: text.utf8.endIndex) ?? text.utf8.endIndex
+            file.write(Data(text.utf8[written..<end]))
+            written = end
+        }
+        writer.start(after: 1, repeating: 10)
+        #expect(desk.loop.run { written == text.utf8.endIndex })
+        writer.close()
+        #expect(desk.changes == 0)
+        #expect(desk.authenticator.revocation(of: grant) == nil)
+        #expect(desk.loop.run { desk.changes > 0 })
+        #expect(desk.authenticator.revocation(of: grant) == "is disabled")
     }
 
     @Test("until there is a file, whoever is here is let in")

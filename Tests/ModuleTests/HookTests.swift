@@ -54,13 +54,14 @@ struct HookTests {
             [
                 #"{"ok":true,"limit":{"names":1}}"#, #"{"ok":true,"limits":{"name":1}}"#, #"{"ok":true,"a\u001b":1}"#,
                 #"{"ok":true,"limits":{"names":0}}"#, #"{"ok":true,"limits":{"links":65536}}"#,
+                #"{"ok":true,"ports":["abc"]}"#, #"{"ok":true,"ports":["2-1"]}"#,
                 #"{"ok":true,"limits":{"streams":-1}}"#, #"{"ok":true,"limits":{"streams":"1"}}"#, #"{"ok":1}"#, "{}",
                 "[]",
             ],
             [
                 "a field that it does not have: 'limit'", "'limits.name'", #"'a\u{1B}'"#, "'limits.names'",
                 "'limits.links'",
-                "'limits.streams'", "JSON", "JSON", "JSON", "JSON",
+                "'abc' in 'ports'", "'2-1' in 'ports'", "'limits.streams'", "JSON", "JSON", "JSON", "JSON",
             ]))
     func strictness(_ text: String, _ words: String) throws {
         guard case .failure(let failure) = HookAnswer.parse(Array(text.utf8)) else {
@@ -96,7 +97,7 @@ struct HookTests {
         #expect(most.allSatisfy { (1...4).contains($0) })
     }
 
-    @Test("questions beyond those that may wait are answered, and logins make way for questions about names")
+    @Test("logins beyond those that may wait are answered, and questions about names always wait")
     func overflow() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -123,9 +124,8 @@ struct HookTests {
         let name = NameRequest(identity: "x", peer: peer, name: try #require(Name("first")), port: 0)
         var names: [NameVerdict] = []
         operations += [try #require(authenticator.authorize(name) { names.append($0) })]
-        // 255 have room beside the question about the name.
         for number in 4..<300 { login(number) }
-        let evicted = 296 - 255
+        let evicted = 296 - 256
         #expect(bench.loop.run { logins.count == evicted })
         #expect(
             logins.allSatisfy {
@@ -173,6 +173,37 @@ struct HookTests {
         #expect(verdicts.count == 1)
         third.cancel()
         #expect(!hook.questions[1].isCancelled)
+    }
+
+    @Test("a login is the same from every port of a machine, and another from another machine")
+    func sameLogin() throws {
+        let bench = try Bench()
+        defer { bench.close() }
+        let hook = SilentHook()
+        let authenticator = HookAuthenticator(loop: bench.loop, hook: hook)
+        defer { authenticator.close() }
+        var verdicts: [LoginVerdict] = []
+        var operations: [any Cancellable] = []
+        func login(_ host: String, _ port: UInt16) throws {
+            let peer = try #require(SocketAddress(host, port: port))
+            let request = LoginRequest(peer: peer, credentials: .version1(token: "t"), certificatePin: nil)
+            if let operation = authenticator.authenticate(request, completion: { verdicts.append($0) }) {
+                operations.append(operation)
+            }
+        }
+        for port in 1...3 as ClosedRange<UInt16> { try login("192.0.2.1", port) }
+        try login("192.0.2.2", 1)
+        #expect(hook.questions.count == 2)
+        hook.questions[0].completion(HookAnswer.parse(Array(#"{"ok":false,"reason":"not from there"}"#.utf8)))
+        #expect(verdicts.count == 3)
+        hook.questions[1].completion(HookAnswer.parse(Array(#"{"ok":true,"identity":"x"}"#.utf8)))
+        guard case .granted = verdicts.last else { return _ = Issue.record("\(verdicts)") }
+        // The refusal is remembered, for that machine.
+        try login("192.0.2.1", 4)
+        guard case .refused(_, let reason) = verdicts.last else { return _ = Issue.record("\(verdicts)") }
+        #expect(reason.contains("remembered"))
+        try login("192.0.2.2", 4)
+        #expect(hook.questions.count == 3 && verdicts.count == 5)
     }
 }
 

@@ -6,6 +6,9 @@ import Settings
 import Testing
 import Wire
 
+/// The beginning of what a former run has written for the name `old`.
+private let formerFile = "{\n  \"tcp\" : {\n    \"routers\" : {\n      \"diglett-old\" : {}}}}"
+
 @Suite("Registrars", .serialized, .timeLimit(.minutes(1)))
 struct RegistrarTests {
     @Test("a map file has a line for each name, and one command serves many changes")
@@ -35,6 +38,37 @@ struct RegistrarTests {
         #expect(bench.text("map") == "")
     }
 
+    @Test("a proxy has half a second between two reloads, and what changes meanwhile shares one")
+    func mapFilePause() throws {
+        let bench = try Bench()
+        defer { bench.close() }
+        let program = try bench.program("echo run >>\(bench.directory)/runs")
+        guard
+            case .mapFile(let settings) = try bench.settings(
+                "kind = \"nginx\"\ndomain = \"gw.test\"\nfile = \"\(bench.directory)/map\"\nreload = [\"\(program)\"]")
+        else { return _ = Issue.record("no map file") }
+        let registrar = MapFileRegistrar(loop: bench.loop, settings: settings)
+        defer { registrar.close() }
+        let one = try exposure("one", port: 1)
+        let began = EventLoop.nanoseconds
+        try bench.wait { registrar.publish(one, completion: $0) }.get()
+        #expect(EventLoop.nanoseconds - began < 500_000_000 || bench.text("runs") == "run\n")
+        var done = 0
+        for number in 2...9 {
+            let exposure = try exposure("app-\(number)", port: UInt16(number))
+            _ = registrar.publish(exposure) { _ in done += 1 }
+            // Each in a turn of its own.
+            var hasRun = false
+            let timer = LoopTimer(loop: bench.loop) { hasRun = true }
+            timer.start(after: 1)
+            #expect(bench.loop.run { hasRun })
+            timer.close()
+        }
+        #expect(bench.loop.run { done == 8 })
+        #expect(EventLoop.nanoseconds - began >= 500_000_000)
+        #expect(bench.text("runs") == "run\nrun\n")
+    }
+
     @Test("a proxy that does not reload and a file that cannot be written are errors with their reason")
     func mapFileFailures() throws {
         let bench = try Bench()
@@ -61,8 +95,10 @@ struct RegistrarTests {
         let bench = try Bench()
         defer { bench.close() }
         let old = "\(bench.directory)/diglett-old.yml"
-        let foreign = "\(bench.directory)/mine.yml"
-        for path in [old, foreign] { try "{}".write(toFile: path, atomically: true, encoding: .utf8) }
+        let foreign = "\(bench.directory)/diglett-mine.yml"
+        for (path, text) in [(old, formerFile), (foreign, "{}")] {
+            try text.write(toFile: path, atomically: true, encoding: .utf8)
+        }
         guard
             case .traefik(let settings) = try bench.settings(
                 """
@@ -79,6 +115,10 @@ struct RegistrarTests {
         #expect(!FileAccess.exists(old) && FileAccess.exists(foreign))
         let one = try exposure("one", port: 4711)
         try bench.wait { registrar.publish(one, completion: $0) }.get()
+        let mine = try exposure("mine", port: 1)
+        #expect(throws: RegistrarError.self) { try bench.wait { registrar.publish(mine, completion: $0) }.get() }
+        try bench.wait { registrar.withdraw(mine, completion: $0) }.get()
+        #expect(bench.text("diglett-mine.yml") == "{}")
         let text = bench.text("diglett-one.yml").filter { !$0.isWhitespace }
         #expect(
             text
@@ -134,7 +174,7 @@ struct RegistrarTests {
                 "kind = \"nginx\"\ndomain = \"gw.test\"\nfile = \"\(bench.directory)/map\"\nreload = [\"\(program)\"]")
         else { return _ = Issue.record("no registrars") }
         let old = "\(bench.directory)/diglett-old.yml"
-        try "{}".write(toFile: old, atomically: true, encoding: .utf8)
+        try formerFile.write(toFile: old, atomically: true, encoding: .utf8)
         let files = try TraefikRegistrar(loop: bench.loop, settings: traefik, logger: quiet)
         let lines = MapFileRegistrar(loop: bench.loop, settings: map)
         let exposures = [try exposure("one", port: 1), try exposure("two", port: 2), try exposure("three", port: 3)]

@@ -8,6 +8,7 @@ import Wire
 private final class FakeRegistrar: Registrar {
     let label = "fake"
     var resetPeriod: UInt64?
+    var mostAtOnce: Int?
     var calls: [String] = []
     /// What fails, by how it is called in `calls`.
     var failing: Set<String> = []
@@ -78,9 +79,90 @@ struct RegistrarDriverTests {
         }
     }
 
-    private func exposure(_ name: String) throws -> PublicExposure {
+    private func exposure(_ name: String, port: UInt16 = 4_711) throws -> PublicExposure {
         PublicExposure(
-            name: try #require(Name(name)), identity: "x", address: SocketAddress("127.0.0.1", port: 4711))
+            name: try #require(Name(name)), identity: "x", address: SocketAddress("127.0.0.1", port: port))
+    }
+
+    @Test("a withdrawal waits for the publication that is under way, and is not overtaken by it")
+    func order() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        driver.start()
+        registrar.answersLater = true
+        driver.publish(try exposure("one")) { _ in Issue.record("nobody waits for it any more") }
+        driver.withdraw(try exposure("one"))
+        #expect(registrar.calls.suffix(1) == ["publish one"])
+        registrar.letGo()
+        #expect(registrar.calls.suffix(1) == ["withdraw one"])
+        // The last wish counts.
+        var published = 0
+        driver.publish(try exposure("one")) { _ in Issue.record("nobody waits for it any more") }
+        driver.withdraw(try exposure("one"))
+        driver.publish(try exposure("one", port: 1)) { _ in published += 1 }
+        registrar.letGo()
+        #expect(registrar.calls.suffix(2) == ["withdraw one", "publish one"])
+        registrar.letGo()
+        #expect(published == 1 && driver.pendingCount == 0)
+        registrar.answersLater = false
+    }
+
+    @Test("no more are under way than the registrar bears, and the others follow in their order")
+    func atOnce() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        registrar.mostAtOnce = 2
+        registrar.resetPeriod = 60_000
+        driver.start()
+        registrar.answersLater = true
+        for name in ["a", "b", "c", "d", "e"] { driver.publish(try exposure(name)) { _ in } }
+        #expect(registrar.calls.dropFirst() == ["publish a", "publish b"])
+        // One that waits is not begun when nobody wants it any more.
+        driver.withdraw(try exposure("d"))
+        registrar.letGo()
+        #expect(registrar.calls.suffix(2) == ["publish c", "publish e"])
+        driver.reconcile()
+        registrar.letGo()
+        #expect(registrar.calls.last == "reset a b c e")
+        registrar.letGo()
+        #expect(registrar.calls.last == "withdraw d")
+        registrar.letGo()
+        #expect(driver.pendingCount == 0)
+        registrar.answersLater = false
+    }
+
+    @Test("a name's place is free when it is withdrawn everywhere or leads elsewhere, not before")
+    func leaving() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        driver.start()
+        var free = 0
+        driver.publish(try exposure("one")) { _ in }
+        registrar.failing = ["withdraw one"]
+        driver.withdraw(try exposure("one")) { free += 1 }
+        #expect(stand.loop.run { registrar.count("withdraw one") == 2 })
+        #expect(free == 0)
+        registrar.answersLater = true
+        driver.publish(try exposure("one", port: 1)) { _ in }
+        #expect(free == 0)
+        registrar.letGo()
+        #expect(free == 1)
+        registrar.failing = []
+        driver.withdraw(try exposure("one", port: 1)) { free += 1 }
+        #expect(free == 1)
+        registrar.letGo()
+        #expect(free == 2)
+        // Under way when the name was withdrawn: it leads to the old place.
+        driver.publish(try exposure("two")) { _ in }
+        driver.withdraw(try exposure("two")) { free += 1 }
+        registrar.letGo()
+        #expect(free == 2)
+        registrar.letGo()
+        #expect(free == 3)
+        registrar.answersLater = false
     }
 
     @Test("a reset that fails is tried again and keeps what was published meanwhile")

@@ -390,6 +390,29 @@ struct ReactorTests {
         }
     }
 
+    @Test("a throttle lets the first through at once and the others together after its pause")
+    func throttle() throws {
+        try withLoop { loop in
+            var times: [UInt64] = []
+            let throttle = Throttle(loop: loop, milliseconds: 50) { times.append(EventLoop.nanoseconds) }
+            throttle.request()
+            #expect(times.count == 1)
+            for _ in 0..<10 { throttle.request() }
+            #expect(times.count == 1)
+            #expect(loop.run { times.count == 2 })
+            #expect(times[1] - times[0] >= 49_000_000)
+            // The second has a pause of its own, after which nothing is left to do.
+            loop.run()
+            #expect(times.count == 2)
+            throttle.request()
+            throttle.request()
+            throttle.close()
+            throttle.request()
+            loop.run()
+            #expect(times.count == 3)
+        }
+    }
+
     @Test("what is asked for at the end of a turn runs once, in the same turn")
     func turnEnd() throws {
         final class Counter: TurnEndHandler {
