@@ -67,7 +67,7 @@ let package = Package(
         driver("Supervision", ["CNotify", "Reactor", logging]),
         driver("Relay", ["Bytes", "Metrics", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Console"),
-        driver("Control", ["Reactor"]),
+        driver("Control", ["Reactor", "Wire"]),
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
         driver("Journal", ["Reactor", "Settings", logging]),
         driver("Records", ["Journal", "Reactor", "Relay", "Wire", logging]),

@@ -41,7 +41,7 @@ final class AgentControl {
         do throws(UVError) {
             self.server = try ControlServer(
                 loop: self.loop, path: path, access: .init(mode: 0o600, group: nil), handler: self)
-        } catch { self.logger.debug("no status for others: \(path): \(error)") }
+        } catch { self.logger.warning("'diglett status' cannot ask this agent: \(path): \(error)") }
     }
 
     func close() {

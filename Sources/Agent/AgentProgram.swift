@@ -93,6 +93,7 @@ package final class AgentProgram {
         let timer = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
         timer.start(after: 1_000, repeating: 1_000)
         self.housekeeping = timer
+        self.ready.begin()
         self.retryTimer = LoopTimer(loop: self.loop) { [unowned self] in self.perform(self.machine.timerFired()) }
         do throws(UVError) {
             for signal in [SignalSource.Signal.terminate, .interrupt] {
@@ -251,6 +252,7 @@ package final class AgentProgram {
         }
         self.perform(self.machine.tick(now: self.loop.now))
         self.printer.flush()
+        self.ready.tick()
         if case .draining(let until) = self.ending { self.finishIfDone(force: self.loop.now >= until) }
     }
 

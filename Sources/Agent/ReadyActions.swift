@@ -13,6 +13,8 @@ final class ReadyActions {
     /// Where each name is reachable.
     private var addresses: [Name: String] = [:]
     private var hasWritten = false
+    /// What could not be written yet.
+    private var unwritten: [String]?
     private var hasStarted = false
     private var process: ChildProcess?
 
@@ -22,6 +24,17 @@ final class ReadyActions {
         self.names = settings.exposes.map(\.name)
         self.urlFile = settings.urlFile
         self.command = settings.execOnReady
+    }
+
+    /// Takes away what a killed agent has left: its addresses hold no more.
+    func begin() {
+        guard let file = self.urlFile else { return }
+        do throws(SettingsError) { try FileAccess.remove(file) } catch { self.logger.warning("\(error)") }
+    }
+
+    /// Tries again to write what could not be; call it about once a second.
+    func tick() {
+        if let addresses = self.unwritten { self.write(addresses) }
     }
 
     /// A name is reachable, perhaps at another address than before.
@@ -57,7 +70,12 @@ final class ReadyActions {
             let text = addresses.map { $0 + "\n" }.joined()
             try FileAccess.replace(file, with: Array(text.utf8), mode: 0o644, durable: false)
             self.hasWritten = true
-        } catch { self.logger.error("the addresses cannot be told: \(error)") }
+            self.unwritten = nil
+        } catch {
+            // Once, and not with each try.
+            if self.unwritten != addresses { self.logger.error("the addresses cannot be told: \(error)") }
+            self.unwritten = addresses
+        }
     }
 
     private func start(_ addresses: [String]) {
@@ -83,6 +101,7 @@ final class ReadyActions {
     func close() {
         self.process?.cancel()
         self.process = nil
+        self.unwritten = nil
         guard self.hasWritten, let file = self.urlFile else { return }
         self.hasWritten = false
         do throws(SettingsError) { try FileAccess.remove(file) } catch { self.logger.warning("\(error)") }

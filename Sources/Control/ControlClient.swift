@@ -83,7 +83,8 @@ package struct ControlClient {
                 throw .unreachable(path: self.path, reason: String(cString: strerror(errno)).lowercased())
             }
             guard count > 0 else {
-                guard !hasAnswer else { return }
+                // Who watches may have seen nothing until the program ended.
+                guard !hasAnswer, request.watch != true else { return }
                 throw .unreachable(path: self.path, reason: "it ended the conversation without an answer; is it busy?")
             }
             received += buffer[..<count]

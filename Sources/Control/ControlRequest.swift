@@ -1,3 +1,5 @@
+internal import Wire
+
 /// What a running program is asked over its control socket: one JSON object, on one line.
 package struct ControlRequest: Codable, Equatable, Sendable {
     package static let version = 1
@@ -24,9 +26,25 @@ package struct ControlRequest: Codable, Equatable, Sendable {
         self.command = command
     }
 
-    private enum CodingKeys: String, CodingKey {
+    private enum CodingKeys: String, CodingKey, CaseIterable {
         case version, command, target, seconds, watch
         case dryRun = "dry-run"
+    }
+
+    /// A field that is none of a request's: passed over, a misspelt `dry-run` would not be dry.
+    struct UnknownField: Error { let name: String }
+
+    package init(from decoder: any Decoder) throws {
+        if let name = try unknownField(in: decoder, known: CodingKeys.allCases.map(\.rawValue)) {
+            throw UnknownField(name: name)
+        }
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        self.version = try fields.decode(Int.self, forKey: .version)
+        self.command = try fields.decode(Command.self, forKey: .command)
+        self.target = try fields.decodeIfPresent(String.self, forKey: .target)
+        self.seconds = try fields.decodeIfPresent(Int.self, forKey: .seconds)
+        self.watch = try fields.decodeIfPresent(Bool.self, forKey: .watch)
+        self.dryRun = try fields.decodeIfPresent(Bool.self, forKey: .dryRun)
     }
 }
 

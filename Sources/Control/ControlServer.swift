@@ -1,5 +1,6 @@
 import FoundationEssentials
 package import Reactor
+internal import Wire
 
 /// Who asks, by what the kernel says of the other end (unix(7), SO_PEERCRED).
 package struct ControlPeer: Equatable, Sendable, CustomStringConvertible {
@@ -23,6 +24,7 @@ package final class ControlServer {
     package let path: String
     private let listener: SocketListener
     private unowned let handler: any ControlHandler
+    private var nextNumber: UInt64 = 0
     private var conversations: [ObjectIdentifier: ControlConversation] = [:]
 
     /// Removes what a crashed program has left; a socket on which somebody answers is an error.
@@ -53,11 +55,16 @@ package final class ControlServer {
 
 extension ControlServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        guard self.conversations.count < Self.mostConversations, let credentials = stream.peerCredentials else {
+        if self.conversations.count >= Self.mostConversations {
+            // Whoever has waited longest without asking makes room, and is gone after this turn.
+            self.conversations.values.filter { !$0.isAsked }.min { $0.number < $1.number }?.abandon()
+        }
+        guard self.conversations.count < 2 * Self.mostConversations, let credentials = stream.peerCredentials else {
             return stream.close()
         }
         let peer = ControlPeer(process: credentials.process, user: credentials.user)
-        let conversation = ControlConversation(stream, peer, self)
+        self.nextNumber += 1
+        let conversation = ControlConversation(stream, peer, self, number: self.nextNumber)
         self.conversations[ObjectIdentifier(conversation)] = conversation
         conversation.start()
     }
@@ -78,12 +85,15 @@ package final class ControlConversation {
     private var server: ControlServer?
     private let timer: LoopTimer
     private var received: [UInt8] = []
-    private var isAsked = false
+    /// In the order in which they came.
+    fileprivate let number: UInt64
+    fileprivate private(set) var isAsked = false
     private var isFinished = false
     /// Called once when nobody listens any more.
     package var onEnd: (() -> Void)?
 
-    fileprivate init(_ stream: SocketStream, _ peer: ControlPeer, _ server: ControlServer) {
+    fileprivate init(_ stream: SocketStream, _ peer: ControlPeer, _ server: ControlServer, number: UInt64) {
+        self.number = number
         self.stream = stream
         self.peer = peer
         self.server = server
@@ -135,6 +145,11 @@ package final class ControlConversation {
         self.timer.start(after: Self.deadline)
     }
 
+    fileprivate func abandon() {
+        self.isAsked = true
+        self.stream.close()
+    }
+
     /// One whose answer is on its way ends by itself, in five seconds at the latest.
     fileprivate func closeIfUnfinished() {
         if !self.isFinished { self.stream.close() }
@@ -160,10 +175,12 @@ extension ControlConversation: SocketStreamDelegate {
         if let version = try? decoder.decode(Version.self, from: line), version.version != ControlRequest.version {
             return self.fail("version \(version.version) of the control protocol is not known here")
         }
-        guard let request = try? decoder.decode(ControlRequest.self, from: line) else {
-            return self.fail("the request cannot be understood")
-        }
-        self.server?.asked(request, by: self.peer, self)
+        do {
+            let request = try decoder.decode(ControlRequest.self, from: line)
+            self.server?.asked(request, by: self.peer, self)
+        } catch let field as ControlRequest.UnknownField {
+            self.fail("a request has no field '\(PeerText.escaped(field.name))'")
+        } catch { self.fail("the request cannot be understood") }
     }
 
     package func socketStreamDidReachEnd(_ stream: SocketStream) { stream.close() }

@@ -130,12 +130,15 @@ extension Explanations {
         Self.gateway(
             71, "listen", "an address cannot be listened on", "at the start",
             "Another program has the port ('ss -ltnp' shows which), the address is none of this machine's, or the port "
-                + "is below 1024 and the program lacks CAP_NET_BIND_SERVICE. -l HOST:PORT chooses another."),
+                + "is below 1024 and the program lacks CAP_NET_BIND_SERVICE. -l HOST:PORT chooses another for agents, "
+                + "--metrics and 'listen' of a registrar those for themselves."),
         Self.gateway(
-            73, "state", "the directory of state or of the names' sockets cannot be used, or another gateway uses it",
+            73, "state",
+            "the directory of state, that of the names' sockets or the control socket cannot be used, or another gateway "
+                + "uses it",
             "at the start",
-            "The message names the directory. Stop the other gateway, or give this one its own (--state-dir, "
-                + "--expose-sockets); else look at the directory's owner and rights, and whether the disk is full."),
+            "The message names it. Stop the other gateway, or give this one its own (--state-dir, --expose-sockets, "
+                + "--control); else look at the directory's owner and rights, and whether the disk is full."),
         Self.gateway(
             78, "configuration", "bad configuration file, agents file, key or certificate",
             "at the start; 'check': something is wrong; 'agent': nothing was changed",

@@ -124,7 +124,7 @@ final class AgentSession {
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))
             self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
             self.connection.setNeedsFlush()
-            self.gateway.logger.debug("\(self.label) logged in", metadata: self.about([:]))
+            self.gateway.logger.info("\(self.label) logged in", metadata: self.about([:]))
         case .refused(.overloaded, let reason):
             self.gateway.metrics.loginRefused(.overloaded)
             self.gateway.logger.warning(
@@ -432,7 +432,7 @@ extension AgentSession: LinkConnectionDelegate {
         self.state = .closed
         self.gateway.metrics.linkClosed(end, wasUp: identity != nil)
         if identity != nil {
-            self.gateway.logger.debug(
+            self.gateway.logger.info(
                 "link of \(label) ended: \(end)", metadata: self.about([.agent: identity]))
         } else {
             self.gateway.strangerLeft(self, end)

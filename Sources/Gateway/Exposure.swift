@@ -46,7 +46,8 @@ final class Exposure {
 
     var asPublic: PublicExposure {
         PublicExposure(
-            name: self.name, identity: self.identity.id, address: self.address, socket: self.listeners.socket)
+            name: self.name, identity: self.identity.id, peer: self.session?.peer, address: self.address,
+            socket: self.listeners.socket)
     }
 
     /// What a line about a visitor is about.

@@ -62,7 +62,7 @@ extension GatewayServer {
         let sessions = self.openSessions
         return GatewayReport(
             version: Self.software, process: getpid(), state: self.isDraining ? "draining" : "running",
-            seconds: self.age(since: self.startedAt), listening: self.doors.places, pin: self.identity.pin.description,
+            seconds: self.age(since: self.stateBegan), listening: self.doors.places, pin: self.identity.pin.description,
             authentication: self.settings.authentication.description,
             agents: Set(sessions.compactMap { $0.identity?.id }).count, links: sessions.count,
             names: self.exposures.nameCount, streams: self.streamCount, visitors: self.visitors.count,

@@ -54,6 +54,8 @@ package final class GatewayServer {
     private(set) var bans = BanList()
     let doors: Doors
     let startedAt: UInt64
+    /// When it began to run, or to drain.
+    private(set) var stateBegan: UInt64
     private(set) var control: GatewayControl?
     var sessions: [UInt64: AgentSession] = [:]
     /// Of the connection that comes next.
@@ -80,6 +82,7 @@ package final class GatewayServer {
     ) throws(GatewayError) {
         self.loop = loop
         self.startedAt = loop.now
+        self.stateBegan = loop.now
         self.settings = settings
         self.tickedAt = loop.now
         let manager = manager ?? .absent(loop: loop, logger: logger)
@@ -277,10 +280,15 @@ package final class GatewayServer {
         switch self.phase {
         case .running:
             self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
+            self.stateBegan = self.loop.now
             self.exposures.willStop()
             self.manager.stopping(status: self.status)
             let streams = self.streamCount
-            if streams > 0 { self.logger.info("stopping when \(streams) streams are done; a second signal cuts them") }
+            if streams > 0 {
+                self.logger.info(
+                    "stopping when \(counted(streams, "stream")) \(streams == 1 ? "is" : "are") done; a second signal cuts them"
+                )
+            }
             self.doors.close()
             for session in self.sessions.values { session.drain() }
             self.finishIfEmpty()

@@ -62,18 +62,8 @@ package struct HookAnswer: Decodable, Equatable {
         }
     }
 
-    private struct Field: CodingKey {
-        let stringValue: String
-        var intValue: Int? { nil }
-        init?(stringValue: String) { self.stringValue = stringValue }
-        init?(intValue: Int) { nil }
-    }
-
     private static func refuseOthers(than known: [String], in decoder: any Decoder, _ prefix: String = "") throws {
-        let others = try decoder.container(keyedBy: Field.self).allKeys.map(\.stringValue).filter {
-            !known.contains($0)
-        }
-        if let other = others.min() {
+        if let other = try unknownField(in: decoder, known: known) {
             throw HookFailure("answered with a field that it does not have: '\(prefix)\(PeerText.escaped(other))'")
         }
     }

@@ -38,7 +38,8 @@ package final class PrintRegistrar: Registrar {
 
     private static func about(_ exposure: PublicExposure) -> Logger.Metadata {
         .about([
-            .name: exposure.name, .agent: exposure.identity, .address: exposure.address, .port: exposure.address?.port,
+            .name: exposure.name, .agent: exposure.identity, .peer: exposure.peer, .address: exposure.address,
+            .port: exposure.address?.port,
             .socket: exposure.socket,
         ])
     }

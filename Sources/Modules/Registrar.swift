@@ -5,14 +5,19 @@ package import Wire
 package struct PublicExposure: Equatable {
     package let name: Name
     package let identity: String
+    /// The agent's, for logs.
+    package let peer: SocketAddress?
     /// Where the gateway listens for the name's visitors; nil when it has no public port.
     package let address: SocketAddress?
     /// The path of the name's unix socket; nil when names have none.
     package let socket: String?
 
-    package init(name: Name, identity: String, address: SocketAddress?, socket: String? = nil) {
+    package init(
+        name: Name, identity: String, peer: SocketAddress? = nil, address: SocketAddress?, socket: String? = nil
+    ) {
         self.name = name
         self.identity = identity
+        self.peer = peer
         self.address = address
         self.socket = socket
     }

@@ -153,6 +153,7 @@ struct ControlTests {
             ("hello\n", "cannot be understood"), ("{}\n", "cannot be understood"), ("\n", "cannot be understood"),
             ("{\"version\":1,\"command\":\"dance\"}\n", "cannot be understood"),
             ("{\"version\":2,\"command\":\"status\"}\n", "version 2"),
+            ("{\"version\":1,\"command\":\"reload\",\"dryrun\":true}\n", "no field 'dryrun'"),
             (String(repeating: "x", count: 20_000), "too long"), ("\u{0}\u{1}\n", "cannot be understood"),
         ])
     func garbage(_ text: String, _ words: String) throws {

@@ -1,5 +1,6 @@
 """The log for programs, --log-format json."""
 
+import contextlib
 import os
 import pty
 import re
@@ -9,8 +10,9 @@ import subprocess
 import backends
 from administration import AgentsFile, run
 from backends import Listener
-from harness import free_port, program_path
+from harness import free_port, program_path, wait_until
 from logs import ADDRESS, JSON, REQUEST, LogTest, address_of
+from visitors import get
 
 
 class Lines(LogTest):
@@ -154,6 +156,41 @@ class Lines(LogTest):
             self.assertEqual("\x1b" in output, has_colour, output)
             if not has_colour:
                 self.parse(output.strip())
+
+    def test_a_terminal_that_nobody_reads(self):
+        """A stalled session with the log on its terminal stops nothing, and what was lost is said afterwards."""
+        ours, theirs = pty.openpty()
+        self.addCleanup(os.close, ours)
+        address = f"127.0.0.1:{free_port()}"
+        gateway = subprocess.Popen(
+            [program_path("diglett-server"), "-l", address, *JSON, "--log-streams", "--state-dir",
+             self.stage.new_directory("state")], stderr=theirs, stdin=subprocess.DEVNULL, env=self.stage.environment())
+        self.addCleanup(gateway.wait)
+        self.addCleanup(gateway.terminate)
+        os.close(theirs)
+        backend = self.stage.use(Listener(backends.answering(b"here"))).address
+        port = self.stage.agent(address, "-n", "example", backend).wait_registered()
+        # Ten times what the terminal takes.
+        for _ in range(200):
+            self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"here")
+        os.set_blocking(ours, False)
+        text = b""
+
+        def told():
+            nonlocal text
+            with contextlib.suppress(BlockingIOError):
+                while data := os.read(ours, 65_536):
+                    text += data
+            # One that was written after there was room again.
+            get(f"http://127.0.0.1:{port}/")
+            return b'"lost":' in text and text.endswith(b"\n")
+
+        wait_until(told, "a line that tells how many were lost", interval=0.05)
+        lines = [line for line in text.decode().split("\r\n") if line]
+        # At most one is torn, and stands alone.
+        self.assertFalse([line for line in lines if line.count('"time"') > 1])
+        self.assertLessEqual(sum(not line.endswith("}") for line in lines), 1)
+        self.parse(lines[-1])
 
     def test_in_the_journal_the_priority_comes_before_the_object(self):
         ours, theirs = os.pipe()

@@ -474,7 +474,7 @@ class Listening(MetricsTest):
             visitor.sendall(b"x")
             read_exactly(visitor, 1)
             self.server.send_signal(signal.SIGTERM)
-            self.server.wait_log("stopping when 1 streams")
+            self.server.wait_log("stopping when 1 stream is")
             during = self.metrics.scrape()
             self.check(during)
             self.assertEqual(during.value("diglett_streams"), 1)

@@ -6,7 +6,7 @@ import stat
 
 import backends
 from backends import Listener
-from harness import EndToEndTest, wait_until
+from harness import EndToEndTest, free_port, wait_until
 from hooks import configure, is_alive, wait_file, wait_gone
 from visitors import get
 
@@ -61,6 +61,27 @@ class Ready(EndToEndTest):
             self.assertEqual(agent.wait_exit(), 64, path)
             self.assertRegex(agent.output, "--url-file: .*(is no regular file|cannot be written)")
         self.assertTrue(stat.S_ISCHR(os.stat("/dev/null").st_mode))
+
+    def test_what_a_killed_agent_has_left(self):
+        """Whoever waits for the file does not take a dead address."""
+        agent = self.agent("--url-file", self.file, "-n", "example", self.backend)
+        wait_until(self.file.exists, "the file")
+        agent.kill()
+        self.assertTrue(self.file.exists())
+        agent = self.agent("--url-file", self.file, "-n", "example", self.backend, gateway="127.0.0.1:9")
+        wait_until(lambda: not self.file.exists(), "the old address to go")
+        agent.wait_event("retrying")
+
+    def test_written_as_soon_as_it_can_be(self):
+        directory = self.stage.new_directory("run")
+        address = f"127.0.0.1:{free_port()}"
+        agent = self.agent("--url-file", directory / "urls", "-n", "example", self.backend, gateway=address)
+        agent.wait_event("retrying")
+        directory.rmdir()
+        self.stage.gateway(listen=address)
+        agent.wait_log("ERROR .*the addresses cannot be told")
+        directory.mkdir()
+        self.assertEqual(wait_file(directory / "urls"), f"127.0.0.1:{agent.wait_registered()}\n")
 
     def test_pipe_in_the_way(self):
         """Another user of the directory cannot make the agent wait for ever."""

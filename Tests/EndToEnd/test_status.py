@@ -91,5 +91,5 @@ class Status(EndToEndTest):
         self.state = self.stage.directory / ("x" * 100)
         agent = self.stage.agent(self.gateway, "-d", "-n", "example", self.backend, state=self.state)
         agent.wait_registered()
-        agent.wait_log("DEBUG no status for others: .*name too long")
+        agent.wait_log("WARN  'diglett status' cannot ask this agent: .*name too long")
         self.status(code=69)
