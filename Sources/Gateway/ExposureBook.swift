@@ -60,6 +60,7 @@ final class ExposureBook {
     func tick() {
         self.ports.tick()
         self.store.tick()
+        for registrar in self.registrars { registrar.tick(now: self.loop.now) }
     }
 
     /// Has all registrars take back what a former run has left behind; names are published after that.

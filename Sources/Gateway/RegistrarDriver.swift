@@ -28,13 +28,6 @@ package final class RegistrarDriver {
 
     private enum Phase { case working, resetDue, resetting }
 
-    /// What can fail, and is mended by the same and nothing else.
-    private enum Action: Hashable {
-        case reset
-        case publish(Name)
-        case withdraw(Name)
-    }
-
     private final class Job {
         let wish: Wish
         var attempts = 0
@@ -42,8 +35,8 @@ package final class RegistrarDriver {
         var began: UInt64 = 0
         var operation: (any Cancellable)?
         var timer: LoopTimer?
-        /// Whether it waits for others to be done.
-        var isWaiting = false
+        /// Since when it waits for others to be done.
+        var waitingSince: UInt64?
         /// What is wanted as soon as this is over.
         var next: Wish?
 
@@ -54,12 +47,14 @@ package final class RegistrarDriver {
             self.operation = nil
             self.timer?.close()
             self.timer = nil
-            self.isWaiting = false
+            self.waitingSince = nil
         }
     }
 
     /// Attempts to publish a name before its agent is told that it cannot be had now; it asks again by itself.
     private static let publishAttempts = 4
+    /// How long a name waits for others before its agent is told: they may hang.
+    private static let mostWaitMilliseconds: UInt64 = 60_000
     private static let firstPause: UInt64 = 250
     private static let firstResetPause: UInt64 = 1_000
     private static let mostPause: UInt64 = 30_000
@@ -88,9 +83,7 @@ package final class RegistrarDriver {
     private var wanted: [Name: PublicExposure] = [:]
     /// Who waits until nothing leads any more to where the name was.
     private var leaving: [Name: [() -> Void]] = [:]
-    /// What has failed and was not done since, with the order in which it was said.
-    private var failures: [Action: (text: String, order: Int)] = [:]
-    private var failureCount = 0
+    private var failures = RegistrarFailures()
     private var lastTimer: LoopTimer?
     private var isClosing = false
 
@@ -105,7 +98,7 @@ package final class RegistrarDriver {
     var isFailing: Bool { !self.failures.isEmpty }
 
     /// The latest of what has failed and was not done since.
-    package var failure: String? { self.failures.values.max { $0.order < $1.order }?.text }
+    package var failure: String? { self.failures.latest }
 
     // MARK: - Resets
 
@@ -174,7 +167,7 @@ package final class RegistrarDriver {
 
     /// Those that came to their next attempt while a reset was due.
     private func resumeJobs() {
-        for job in self.jobs.values.filter({ $0.operation == nil && $0.timer == nil && !$0.isWaiting }) {
+        for job in self.jobs.values.filter({ $0.operation == nil && $0.timer == nil && $0.waitingSince == nil }) {
             self.attempt(job)
         }
         self.attemptNext()
@@ -243,7 +236,7 @@ package final class RegistrarDriver {
         job.timer = nil
         guard self.phase == .working else { return }
         guard self.runningCount < self.registrar.mostAtOnce ?? .max else {
-            job.isWaiting = true
+            job.waitingSince = self.loop.now
             return self.waitingJobs.append(job)
         }
         self.runningCount += 1
@@ -273,9 +266,34 @@ package final class RegistrarDriver {
     private func attemptNext() {
         while self.phase == .working, self.runningCount < self.registrar.mostAtOnce ?? .max, !self.waitingJobs.isEmpty {
             let job = self.waitingJobs.removeFirst()
-            guard job.isWaiting else { continue }
-            job.isWaiting = false
+            guard job.waitingSince != nil else { continue }
+            job.waitingSince = nil
             self.attempt(job)
+        }
+    }
+
+    /// Tells the agents of names that have waited for long; call it about once a second.
+    package func tick(now: UInt64) {
+        while let job = self.waitingJobs.first {
+            guard let since = job.waitingSince else {
+                self.waitingJobs.removeFirst()
+                continue
+            }
+            guard now - since >= Self.mostWaitMilliseconds else { return }
+            self.waitingJobs.removeFirst()
+            guard case .publish(let exposure, .some(let completion)) = job.wish else {
+                // Nobody is to be told of others: they go on waiting.
+                job.waitingSince = now
+                self.waitingJobs.append(job)
+                continue
+            }
+            self.logger.warning(
+                "'\(exposure.name)' has waited too long for the registrar \(self.registrar.label)",
+                metadata: self.about(exposure))
+            self.wanted[exposure.name] = nil
+            job.waitingSince = nil
+            self.finish(job)
+            completion("others are published first")
         }
     }
 
@@ -328,7 +346,7 @@ package final class RegistrarDriver {
         }
     }
 
-    private static func action(of wish: Wish) -> Action {
+    private static func action(of wish: Wish) -> RegistrarFailures.Action {
         switch wish {
         case .publish(let exposure, _): .publish(exposure.name)
         case .withdraw(let exposure): .withdraw(exposure.name)
@@ -344,39 +362,21 @@ package final class RegistrarDriver {
 
     /// Says when it begins to fail and when it works again.
     private func note(
-        _ result: Result<Void, RegistrarError>, _ action: Action, _ what: String, _ exposure: PublicExposure? = nil
+        _ result: Result<Void, RegistrarError>, _ action: RegistrarFailures.Action, _ what: String,
+        _ exposure: PublicExposure? = nil
     ) {
+        let isWanted = { self.wanted[$0] != nil }
         switch result {
         case .success:
-            let wasFailing = self.isFailing
-            self.failures[action] = nil
-            switch action {
-            case .publish(let name):
-                self.failures[.withdraw(name)] = nil
-                self.forgetUnwanted()
-            case .reset: self.forgetUnwanted()
-            // That a name can be taken back does not tell whether one can be published.
-            case .withdraw: break
-            }
-            if wasFailing, !self.isFailing {
+            if self.failures.succeeded(action, isWanted: isWanted) {
                 self.logger.notice("the registrar \(self.registrar.label) works again", metadata: self.about())
             }
         case .failure(let error):
             self.figures.failures.add()
-            self.forgetUnwanted(but: action)
             let text = "the registrar \(self.registrar.label) cannot \(what): \(error.reason)"
             // What fails again and again in the same way is said once.
-            let level = text == self.failures[action]?.text ? Logger.Level.debug : .error
+            let level = self.failures.failed(action, text, isWanted: isWanted) ? Logger.Level.error : .debug
             self.logger.log(level: level, "\(text)", metadata: self.about(exposure))
-            self.failureCount += 1
-            self.failures[action] = (text, self.failureCount)
-        }
-    }
-
-    /// Forgets failures to publish what nobody wants published any more; the latest is kept until a newer attempt.
-    private func forgetUnwanted(but latest: Action? = nil) {
-        for case .publish(let name) in self.failures.keys where self.wanted[name] == nil {
-            if .publish(name) != latest { self.failures[.publish(name)] = nil }
         }
     }
 

@@ -133,6 +133,28 @@ struct RegistrarDriverTests {
         registrar.answersLater = false
     }
 
+    @Test("a name that has waited for a minute is given up, as others may hang")
+    func patience() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        registrar.mostAtOnce = 1
+        driver.start()
+        registrar.answersLater = true
+        var told: [String] = []
+        for name in ["a", "b", "c"] { driver.publish(try exposure(name)) { told.append("\(name) \($0 ?? "")") } }
+        driver.withdraw(try exposure("c"))
+        driver.tick(now: stand.loop.now + 59_999)
+        #expect(told.isEmpty && driver.pendingCount == 3)
+        driver.tick(now: stand.loop.now + 60_000)
+        #expect(told == ["b others are published first"])
+        registrar.letGo()
+        #expect(registrar.calls.last == "withdraw c")
+        registrar.letGo()
+        #expect(driver.pendingCount == 0 && registrar.calls.count == 3)
+        registrar.answersLater = false
+    }
+
     @Test("a name's place is free when it is withdrawn everywhere or leads elsewhere, not before")
     func leaving() throws {
         let stand = try Stand()
