@@ -35,8 +35,10 @@ extension AgentSession {
         let port = exposure.address?.port ?? 0
         let request = NameRequest(identity: grant.identity, peer: self.peer, name: exposure.name, port: port)
         return self.gateway.authorize(request) { [weak self, weak exposure] verdict in
-            guard let self, let exposure, self.exposures.contains(where: { $0 === exposure }) else {
-                return completion(true)
+            guard let self, let exposure else { return completion(true) }
+            guard self.exposures.contains(where: { $0 === exposure }) else {
+                // One that has moved to another link meanwhile has not been judged there.
+                return completion(exposure.session === self)
             }
             switch verdict {
             case .granted(let ports):
