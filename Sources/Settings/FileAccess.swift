@@ -68,7 +68,14 @@ package enum FileAccess {
         return lstat(path, &status) == 0 && status.st_mode == S_IFSOCK | mode && status.st_gid == group ?? status.st_gid
     }
 
-    package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+    /// Whether something is there, be it a link that leads nowhere, or something of which nothing can be told.
+    ///
+    /// What does without a file when it is missing must not do so because it cannot be reached: only what lstat(2) does
+    /// not find is missing, and all else is for whoever reads it, and fails with the reason.
+    package static func exists(_ path: String) -> Bool {
+        var status = stat()
+        return lstat(path, &status) == 0 || errno != ENOENT
+    }
 
     /// Writes a file beside the old one and renames it: a reader sees the old content or the new, never a part.
     ///

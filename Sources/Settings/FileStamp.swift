@@ -8,11 +8,19 @@ package struct FileStamp: Equatable, Sendable {
     private let size: Int64
     private let changed: Int64
     private let mode: UInt32
+    /// Why it cannot be looked at, errno(3); 0 when it can.
+    private let failure: Int32
 
-    /// Nil when there is no such file.
+    /// Nil when there is no such file, and nothing that leads to one (``FileAccess/exists(_:)``).
     package init?(path: String) {
         var status = stat()
-        guard stat(path, &status) == 0 else { return nil }
+        if stat(path, &status) == 0 {
+            self.failure = 0
+        } else {
+            self.failure = errno
+            guard FileAccess.exists(path) else { return nil }
+            status = stat()
+        }
         self.device = UInt64(status.st_dev)
         self.inode = UInt64(status.st_ino)
         self.size = Int64(status.st_size)
@@ -20,7 +28,8 @@ package struct FileStamp: Equatable, Sendable {
         self.mode = status.st_mode
     }
 
-    package var isEmpty: Bool { self.size == 0 }
+    /// Of a file that cannot be looked at nobody knows.
+    package var isEmpty: Bool { self.failure == 0 && self.size == 0 }
 
     /// Whether it is the same file, in whatever state: another was put in its place if not.
     package func isSameFile(as other: FileStamp) -> Bool { self.device == other.device && self.inode == other.inode }

@@ -455,6 +455,19 @@ class BecomingClosed(AgentsTest):
         self.assertEqual(gateway.wait_exit(), 78)
         self.assertIn("agents.toml", gateway.output)
 
+    def test_file_that_cannot_be_reached_does_not_open_the_gateway(self):
+        """It is not missing: a link may lead to a disk that is not there yet."""
+        state = self.stage.new_directory("gateway-state")
+        path = state / "agents.toml"
+        path.symlink_to("/nonexistent/agents.toml")
+        gateway = self.stage.gateway(state=state, ready=False)
+        self.assertEqual(gateway.wait_exit(), 78)
+        self.assertIn(f"{path}: cannot be read: no such file", gateway.output)
+        for command in (("agent", "list"), ("check",)):
+            result = run(self.stage, "diglett-server", *command, "--state-dir", state)
+            self.assertEqual(result.returncode, 78, result.stdout)
+            self.assertIn(f"{path}: cannot be read: no such file", result.stderr)
+
 
 class ManyAgents(AgentsTest):
     """A gateway with thousands of agents, whose file changes all day."""

@@ -35,6 +35,25 @@ struct FileAccessTests {
         }
     }
 
+    @Test("only what is not there at all is missing, and a file that cannot be reached is not")
+    func missing() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            #expect(!FileAccess.exists(path) && FileStamp(path: path) == nil)
+            #expect(!FileAccess.exists("\(directory)/none/agents.toml"))
+            #expect(symlink("\(directory)/nowhere", path) == 0)
+            let dangling = try #require(FileStamp(path: path))
+            #expect(FileAccess.exists(path) && dangling == FileStamp(path: path) && !dangling.isEmpty)
+            #expect(message { try AgentsFile(path: path) }.hasPrefix("\(path): cannot be read: no such file"))
+            try write("", "\(directory)/nowhere")
+            #expect(FileStamp(path: path) != dangling)
+            // ENOTDIR, and ELOOP.
+            #expect(FileAccess.exists("\(directory)/nowhere/agents.toml"))
+            #expect(FileStamp(path: "\(directory)/nowhere/agents.toml") != nil)
+            #expect(symlink("loop", "\(directory)/loop") == 0 && FileAccess.exists("\(directory)/loop/x"))
+        }
+    }
+
     @Test("an agent's token may come through a pipe, as a shell hands over a command's output")
     func pipe() throws {
         var ends: [CInt] = [0, 0]
