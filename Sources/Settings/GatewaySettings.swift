@@ -288,6 +288,12 @@ private struct Reader {
             )
             return nil
         }
+        // Agents are told it as it is, whatever it is; where it looks like a URL of the web, it must be one.
+        guard text.hasPrefix("http://") || text.hasPrefix("https://") else { return text }
+        do throws(WebURL.Mistake) { _ = try WebURL(text.replacing("{name}", with: "name")) } catch {
+            self.problems.add(self.place("public-url", false), "'\(WebURL.shown(text))': \(error.reason)")
+            return nil
+        }
         return text
     }
 

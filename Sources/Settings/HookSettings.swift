@@ -20,7 +20,7 @@ package struct ExecSettings: Equatable, Sendable {
 package struct WebhookSettings: Equatable, Sendable {
     package let url: String
     /// The URL as it may be shown: what stands before `@`, behind `?` or behind `#` may be a secret.
-    package var shownURL: String { Self.shown(self.url) }
+    package var shownURL: String { WebURL.shown(self.url) }
     /// Sent as `Authorization: Bearer`; empty for none.
     package let secret: String
     package let caFile: String?
@@ -63,24 +63,18 @@ package struct WebhookSettings: Equatable, Sendable {
         guard let url = try section.string("url") else {
             throw SettingsError(section.place(of: "url"), "a webhook needs a url")
         }
-        let isLocal = ["http://127.0.0.1", "http://localhost", "http://[::1]"].contains { prefix in
-            url.hasPrefix(prefix) && [nil, ":", "/"].contains(url.dropFirst(prefix.count).first)
+        let place = section.place(of: "url")
+        func refusal(_ reason: String) -> SettingsError { SettingsError(place, "'\(WebURL.shown(url))': \(reason)") }
+        let known: WebURL
+        do throws(WebURL.Mistake) { known = try WebURL(url) } catch WebURL.userInfo {
+            throw refusal("\(WebURL.userInfo.reason): put the secret into a file, and name that as 'secret-file'")
+        } catch {
+            throw refusal("\(error.reason): write https://..., or http:// for an address of this machine")
         }
-        guard url.hasPrefix("https://") || isLocal else {
-            throw SettingsError(
-                section.place(of: "url"),
-                "'\(Self.shown(url))': write https://..., or http:// for an address of this machine")
+        guard known.scheme == .https || known.isLoopback else {
+            throw refusal("write https://..., or http:// for an address of this machine")
         }
         return url
-    }
-
-    /// Scheme, host, port and path (RFC 3986, 3).
-    private static func shown(_ url: String) -> String {
-        let scheme = url.firstRange(of: "://").map { url[..<$0.upperBound] } ?? ""
-        let rest = url.dropFirst(scheme.count).prefix { $0 != "?" && $0 != "#" }
-        let authority = rest.prefix { $0 != "/" }
-        let host = authority.lastIndex(of: "@").map { authority[authority.index(after: $0)...] } ?? authority
-        return "\(scheme)\(host)\(rest[authority.endIndex...])"
     }
 }
 

@@ -24,7 +24,7 @@ package enum RegistrarSettings: Equatable, Sendable {
             let listen = settings.listen.map { ("listen", "\($0)") }
             return [settings.directory.map { ("directory", Self.plain(path: $0)) }, listen].compactMap(\.self)
         case .caddy(let settings):
-            return [("admin", settings.admin.replacing("//localhost:", with: "//127.0.0.1:", maxReplacements: 1))]
+            return (try? WebURL(settings.admin)).map { [("admin", $0.target)] } ?? []
         case .mapFile(let settings): return [("file", Self.plain(path: settings.file))]
         case .hook: return []
         }
@@ -199,12 +199,16 @@ package struct CaddySettings: Equatable, Sendable {
         }
         self.admin = problems.value("") { () throws(SettingsError) in
             let text = try section.string("admin") ?? "http://localhost:2019"
-            let prefix = "http://"
-            let place = HostPort(String(text.dropFirst(prefix.count)), defaultPort: 80)
-            guard text.hasPrefix(prefix), let place, HostPort.isHost(place.host) else {
-                throw SettingsError(
-                    section.place(of: "admin"), "'\(text)' is no admin address: http://localhost:2019 for instance")
+            func refusal(_ reason: String) -> SettingsError {
+                SettingsError(
+                    section.place(of: "admin"),
+                    "'\(WebURL.shown(text))' is no admin address, \(reason): write http://localhost:2019 for instance")
             }
+            let url: WebURL
+            do throws(WebURL.Mistake) { url = try WebURL(text) } catch { throw refusal(error.reason) }
+            guard url.scheme == .http else { throw refusal("as Caddy has no https there") }
+            // The paths of its API are put behind it.
+            guard !url.hasPath else { throw refusal("as it has a path") }
             return text
         }
         self.server = problems.value("") { () throws(SettingsError) in

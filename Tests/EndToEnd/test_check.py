@@ -105,7 +105,7 @@ class Certificates(CheckTest):
         garbage = self.directory / "garbage"
         garbage.write_text("something\n")
         garbage.chmod(0o600)
-        head = ["[[registrar]]", 'kind = "webhook"', 'url = "https://u:S3CRET@hook.test/x?t=S3CRET"']
+        head = ["[[registrar]]", 'kind = "webhook"', 'url = "https://hook.test/x?t=S3CRET"']
 
         def files(authority, certificate, key):
             return [*head, f'ca = "{authority}"', f'cert = "{certificate}"', f'key = "{key}"']
@@ -119,11 +119,15 @@ class Certificates(CheckTest):
         self.check_finds(files(garbage, certificate, key), "line 4: ", f"{key}: holds a secret and others can read it")
 
     def test_secrets_of_a_url_are_not_shown(self):
-        code, output = self.check('auth = "webhook"', "[auth-webhook]",
-                                  'url = "https://u:S3CRET@hook.test/x?t=S3CRET"')
-        self.assertEqual(code, 0, output)
-        self.assertIn("agents: judged by https://hook.test/x\n", output)
-        self.assertNotIn("S3CRET", output)
+        for url, code, words in (
+                ("https://hook.test/x?t=S3CRET", 0, "agents: judged by https://hook.test/x\n"),
+                ("https://u:S3CRET@hook.test/x?t=S3CRET", 78, "line 3: 'https://hook.test/x': no user or password"),
+                ("http://localhost:S3CRET@192.0.2.1/", 78, "line 3: 'http://192.0.2.1/': no user or password")):
+            with self.subTest(url=url):
+                found, output = self.check('auth = "webhook"', "[auth-webhook]", f'url = "{url}"')
+                self.assertEqual(found, code, output)
+                self.assertIn(words, output)
+                self.assertNotIn("S3CRET", output)
 
 
 class Pipes(CheckTest):

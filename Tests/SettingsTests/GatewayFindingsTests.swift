@@ -46,7 +46,8 @@ struct GatewayFindingsTests {
             "f:1: unknown key 'foo'", "f:2: unknown key 'bar'", "f:3: 'nonsense:x' is no address",
             "f:6: 'Bad.Test' is no domain", "f:7: '1.2.3.4; } evil \\u{A} x' is neither", "f:8: 'file' is missing",
             "f:9: 'true': write", "f:10: 'timeout' is", "f:11: unknown key 'one'", "f:12: unknown key 'two'",
-            "f:16: 'http://u:p@localhost:2019' is no admin", "f:17: 'srv0?x' is no name", "f:18: has no meaning",
+            "f:16: 'http://localhost:2019' is no admin address, no user or password", "f:17: 'srv0?x' is no name",
+            "f:18: has no meaning",
         ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
         #expect(found.count == 13, "\(found)")
     }
@@ -102,8 +103,8 @@ struct GatewayFindingsTests {
     @Test(
         "a webhook's URL is shown without what may be secret",
         arguments: [
-            ("https://user:S3CRET@host:1/x?token=T#F", "https://host:1/x"), ("https://host/a@b", "https://host/a@b"),
-            ("https://a@b:c@host?x", "https://host"), ("https://host", "https://host"),
+            ("https://host:1/x?token=T#F", "https://host:1/x"), ("https://host/a@b", "https://host/a@b"),
+            ("https://host?x", "https://host"), ("https://host", "https://host"),
             ("http://localhost:9/hook", "http://localhost:9/hook"),
         ])
     func shownURL(_ url: String, _ shown: String) throws {
@@ -115,10 +116,38 @@ struct GatewayFindingsTests {
         #expect(settings.authentication.description == "webhook \(shown)")
     }
 
-    @Test("a refused URL is shown without what may be secret")
-    func refusedURL() throws {
-        let found = try examine("auth = \"webhook\"\n[auth-webhook]\nurl = \"ftp://u:S3CRET@host/x?t=S3CRET\"\n").found
-        #expect(found.count == 1 && found[0].hasPrefix("f:3: 'ftp://host/x': write"), "\(found)")
+    @Test(
+        "a refused URL is shown without what may be secret",
+        arguments: [
+            ("ftp://u:S3CRET@host/x?t=S3CRET", "'ftp://host/x': it begins with neither https:// nor http://: write"),
+            ("https://user:S3CRET@host:1/x?token=S3CRET#F", "'https://host:1/x': no user or password"),
+            ("https://S3CRET@b:c@host?x", "'https://host': no user or password"),
+            ("http://localhost:x@127.0.0.2:1/", "'http://127.0.0.2:1/': no user or password"),
+            ("http://127.0.0.1:80@evil/", "'http://evil/': no user or password"),
+            ("http://evil/", "'http://evil/': write https://..., or http:// for an address of this machine"),
+            ("http://127.0.0.1.evil/", "'http://127.0.0.1.evil/': write https://"),
+            ("https://", "'https://': the host is missing"), ("https://a b/", "'https://a b/': blanks"),
+            ("https://x:99999/", "'https://x:99999/': behind the host stands no port"),
+            ("https://[::1", "'https://[::1': the bracket"), ("https://x/\\n", "'https://x/\\u{A}': blanks"),
+        ])
+    func refusedURL(_ url: String, _ reason: String) throws {
+        let found = try examine("auth = \"webhook\"\n[auth-webhook]\nurl = \"\(url)\"\n").found
+        #expect(found.count == 1 && found[0].hasPrefix("f:3: \(reason)"), "\(found)")
+        #expect(!found.contains { $0.contains("S3CRET") })
+    }
+
+    @Test(
+        "a public URL of the web must be one",
+        arguments: [
+            ("https://{name}.a.test:8443/x", ""), ("http://a.test/{name}", ""), ("tcp://u@{name}", ""),
+            ("https://u:p@{name}.a.test", "f:1: 'https://{name}.a.test': no user"),
+            ("https://{name}.a.test:99999", "f:1: 'https://{name}.a.test:99999': behind"),
+            ("https:///{name}", "f:1: 'https:///{name}': the host is missing"),
+        ])
+    func publicURL(_ url: String, _ error: String) throws {
+        let (found, settings, _) = try examine("public-url = \"\(url)\"\n")
+        #expect(settings.publicURL == (error.isEmpty ? url : nil))
+        #expect(error.isEmpty ? found.isEmpty : found.count == 1 && found[0].hasPrefix(error), "\(found)")
     }
 
     @Test("the highest number is no group's, as chown(2) takes it for no change")

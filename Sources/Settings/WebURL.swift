@@ -1,0 +1,88 @@
+internal import Wire
+
+/// An `http` or `https` URL, as far as it says where it leads (RFC 3986, 3).
+///
+/// It is read more strictly than libcurl does: of what two programs may read in two ways, one of them asks another host
+/// than the one that was looked at.
+struct WebURL: Equatable {
+    enum Scheme: String, CaseIterable { case http, https }
+
+    /// What is wrong with a text, for behind the text.
+    struct Mistake: Error, Equatable { let reason: String }
+
+    static let userInfo = Mistake(reason: "no user or password can stand before the host")
+
+    let scheme: Scheme
+    /// In lower case, an IPv6 address without its brackets.
+    let host: String
+    let port: UInt16
+    /// Whether anything follows, be it only a `/`.
+    let hasPath: Bool
+
+    init(_ text: String) throws(Mistake) {
+        guard let scheme = Scheme.allCases.first(where: { text.hasPrefix("\($0.rawValue)://") }) else {
+            throw Mistake(reason: "it begins with neither https:// nor http://")
+        }
+        // As bytes: a letter of Swift may be a sign with an accent upon it, or two line ends.
+        let rest = text.utf8.dropFirst(scheme.rawValue.utf8.count + "://".utf8.count)
+        guard rest.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
+            throw Mistake(
+                reason: "blanks, control characters and letters beyond a-z must be written as %20 and the like")
+        }
+        let authority = rest.prefix { !"/?#".utf8.contains($0) }
+        guard !authority.contains(UInt8(ascii: "@")) else { throw Self.userInfo }
+        let (host, port) = try Self.split(authority)
+        self.scheme = scheme
+        self.host = host
+        self.port = port ?? (scheme == .https ? 443 : 80)
+        self.hasPath = authority.count < rest.count
+    }
+
+    private static func split(_ authority: Substring.UTF8View) throws(Mistake) -> (host: String, port: UInt16?) {
+        var host = authority.prefix { $0 != UInt8(ascii: ":") }
+        var rest = authority.dropFirst(host.count)
+        if authority.first == UInt8(ascii: "[") {
+            host = authority.dropFirst().prefix { $0 != UInt8(ascii: "]") }
+            rest = authority.dropFirst(1 + host.count)
+            guard rest.first == UInt8(ascii: "]") else { throw Mistake(reason: "the bracket [ is not closed") }
+            rest = rest.dropFirst()
+            guard host.contains(UInt8(ascii: ":")), WireAddress(host: host, port: 0) != nil else {
+                throw Mistake(reason: "between the brackets stands no IPv6 address")
+            }
+        } else if host.isEmpty {
+            throw Mistake(reason: "the host is missing")
+        } else if !HostPort.isHost(String(Substring(host))) {
+            throw Mistake(reason: "the host is neither a name nor an address")
+        }
+        let name = Substring(host).lowercased()
+        guard !rest.isEmpty else { return (name, nil) }
+        let digits = Substring(rest.dropFirst())
+        guard rest.first == UInt8(ascii: ":"), let port = HostPort.port(digits), port > 0 else {
+            throw Mistake(reason: "behind the host stands no port, : and a number from 1 to 65535")
+        }
+        return (name, port)
+    }
+
+    /// Whether it leads to this machine, whatever a resolver says.
+    var isLoopback: Bool {
+        if self.host == "localhost" { return true }
+        guard let address = WireAddress(host: self.host.utf8, port: 0) else { return false }
+        return address.family == 4 ? address.high >> 56 == 127 : address.high == 0 && address.low == 1
+    }
+
+    /// Scheme, host and port in one way of writing, `localhost` as what it means.
+    var target: String {
+        let host = self.host == "localhost" ? "127.0.0.1" : self.host
+        return "\(self.scheme.rawValue)://\(HostPort(host: host, port: self.port))"
+    }
+
+    /// A text as it may be shown, be it a URL or not: scheme, host, port and path. What stands before `@`, behind `?` or
+    /// behind `#` may be a secret.
+    static func shown(_ text: String) -> String {
+        let scheme = text.firstRange(of: "://").map { text[..<$0.upperBound] } ?? ""
+        let rest = text.dropFirst(scheme.count).prefix { $0 != "?" && $0 != "#" }
+        let authority = rest.prefix { $0 != "/" }
+        let host = authority.lastIndex(of: "@").map { authority[authority.index(after: $0)...] } ?? authority
+        return "\(scheme)\(host)\(rest[authority.endIndex...])"
+    }
+}

@@ -1,0 +1,66 @@
+import Testing
+
+@testable import Settings
+
+@Suite("A URL of a web service")
+struct WebURLTests {
+    @Test(
+        "is taken apart",
+        arguments: [
+            ("https://host", "https", "host", 443, false, false),
+            ("http://localhost/", "http", "localhost", 80, true, true),
+            ("https://Host.Example.:8443/a@b?c@d#e", "https", "host.example.", 8443, true, false),
+            ("http://LOCALHOST:1?x", "http", "localhost", 1, true, true),
+            ("http://127.0.0.2:65535#x", "http", "127.0.0.2", 65_535, true, true),
+            ("http://[::1]:80", "http", "::1", 80, false, true),
+            ("https://[2001:DB8::1]/", "https", "2001:db8::1", 443, true, false),
+            ("http://192.0.2.1", "http", "192.0.2.1", 80, false, false),
+            ("http://[::ffff:127.0.0.1]", "http", "::ffff:127.0.0.1", 80, false, false),
+            // Names, whatever a resolver makes of them.
+            ("http://127.0.0.1.evil", "http", "127.0.0.1.evil", 80, false, false),
+            ("http://127.1", "http", "127.1", 80, false, false),
+            ("http://127.0.0.01", "http", "127.0.0.01", 80, false, false),
+            ("http://localhost.", "http", "localhost.", 80, false, false),
+            ("http://1277.0.0.1", "http", "1277.0.0.1", 80, false, false),
+        ])
+    func parts(_ text: String, _ scheme: String, _ host: String, _ port: UInt16, _ hasPath: Bool, _ isLoopback: Bool)
+        throws
+    {
+        let url = try WebURL(text)
+        #expect(url.scheme.rawValue == scheme && url.host == host && url.port == port)
+        #expect(url.hasPath == hasPath && url.isLoopback == isLoopback)
+    }
+
+    @Test(
+        "that can be read in two ways, or in none, is refused",
+        arguments: [
+            ("http://localhost:x@127.0.0.2:1/", "user or password"), ("http://127.0.0.1:80@evil/", "user or password"),
+            ("https://u@host", "user or password"), ("https://@host", "user or password"),
+            ("http://localhost\\@evil/", "user or password"), ("http://localhost\\evil/", "neither a name"),
+            ("https://", "host is missing"), ("https:///x", "host is missing"), ("https://?x", "host is missing"),
+            ("https://:80/", "host is missing"), ("https://a b/", "%20"), ("https://a/b c", "%20"),
+            ("https://a\u{0}/", "%20"), ("https://a/\n", "%20"), ("https://a/\r\n", "%20"), ("https://a/\u{7F}", "%20"),
+            ("https://ä/", "%20"), ("https://a/ä", "%20"), ("https://a\u{301}/", "%20"),
+            ("https://x:99999/", "no port"), ("https://x:0/", "no port"), ("https://x:/", "no port"),
+            ("https://x:8a/", "no port"),
+            ("https://x:+1/", "no port"), ("https://x:1:2/", "no port"), ("https://::1/", "host is missing"),
+            ("https://[::1", "not closed"), ("https://[::1/]", "not closed"), ("https://[::1]8/", "no port"),
+            ("https://[::1]x/", "no port"),
+            ("https://[]/", "no IPv6"), ("https://[127.0.0.1]/", "no IPv6"), ("https://[fe80::1%25eth0]/", "no IPv6"),
+            ("https://a%2eb/", "neither a name"), ("https://-a/", "neither a name"), ("https://a]/", "neither a name"),
+            ("ftp://x/", "neither https"), ("HTTPS://x/", "neither https"), ("https:/x", "neither https"),
+            ("", "neither https"),
+        ])
+    func refused(_ text: String, _ reason: String) {
+        let error = #expect(throws: WebURL.Mistake.self) { try WebURL(text) }
+        #expect(error?.reason.contains(reason) == true, "\(String(describing: error))")
+    }
+
+    @Test("has one way of writing where it leads")
+    func target() throws {
+        for text in ["http://LOCALHOST", "http://localhost:80/x", "http://127.0.0.1:80"] {
+            #expect(try WebURL(text).target == "http://127.0.0.1:80")
+        }
+        #expect(try WebURL("https://[2001:DB8::1]/").target == "https://[2001:db8::1]:443")
+    }
+}
