@@ -34,10 +34,9 @@ package struct WebhookSettings: Equatable, Sendable {
         self.url = problems.value("") { () throws(SettingsError) in try Self.url(section) }
         self.secret = problems.value("") { () throws(SettingsError) in
             guard let path = try section.string("secret-file") else { return "" }
-            let bytes = try FileAccess.read(path, most: 4_096, secret: true)
-            let secret = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
-            guard !secret.isEmpty else { throw SettingsError(path, "holds no secret") }
-            return secret
+            do throws(SettingsError) { return try Self.secret(in: path) } catch {
+                throw SettingsError(section.place(of: "secret-file"), error.description)
+            }
         }
         self.caFile = problems.value(nil) { () throws(SettingsError) in try section.readableFile("ca") }
         self.certificateFile = problems.value(nil) { () throws(SettingsError) in try section.readableFile("cert") }
@@ -57,6 +56,27 @@ package struct WebhookSettings: Equatable, Sendable {
             }
             return retries
         }
+    }
+
+    /// What is sent is what stands in the file, but for the blanks and line ends around it.
+    private static func secret(in path: String) throws(SettingsError) -> String {
+        let bytes = try FileAccess.read(path, most: 4_096, secret: true)
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw SettingsError(path, "holds no secret that can be sent: it is not a text in UTF-8")
+        }
+        var secret = text.unicodeScalars[...]
+        while let first = secret.first, first.properties.isWhitespace { secret.removeFirst() }
+        while let last = secret.last, last.properties.isWhitespace { secret.removeLast() }
+        guard !secret.isEmpty else { throw SettingsError(path, "holds no secret") }
+        let isPlain = secret.allSatisfy { scalar in
+            // Format characters too: nobody sees the mark that some editors put at a file's beginning.
+            !scalar.properties.isWhitespace && ![.control, .format].contains(scalar.properties.generalCategory)
+        }
+        guard isPlain else {
+            throw SettingsError(
+                path, "holds no secret that can be sent: blanks, line ends or control characters are inside of it")
+        }
+        return String(secret)
     }
 
     private static func url(_ section: TOMLFile.Section) throws(SettingsError) -> String {

@@ -137,6 +137,35 @@ struct GatewayFindingsTests {
     }
 
     @Test(
+        "a webhook's secret is what stands in its file, but for the blanks around it",
+        arguments: [
+            ("  hush\r\n\n", "hush", ""), ("\u{A0}h\u{FC}sh!\t", "h\u{FC}sh!", ""), ("hu sh", "", "inside of it"),
+            ("hu\nsh", "", "inside of it"), ("hu\u{2028}sh", "", "inside of it"), ("hush\u{0}", "", "inside of it"),
+            ("hu\u{1B}sh", "", "inside of it"), ("\u{FEFF}hush", "", "inside of it"), (" \r\n", "", "holds no secret"),
+            ("\u{7F}", "", "inside of it"),
+        ])
+    func secret(_ text: String, _ secret: String, _ error: String) throws {
+        try withDirectory { directory in
+            let path = "\(directory)/secret"
+            try write(text, path)
+            let file = "auth = \"webhook\"\n[auth-webhook]\nurl = \"https://x\"\nsecret-file = \"\(path)\"\n"
+            let (found, settings, _) = try examine(file)
+            guard case .hook(.webhook(let webhook)) = settings.authentication else {
+                return _ = Issue.record("no webhook")
+            }
+            #expect(webhook.secret == secret)
+            #expect(
+                error.isEmpty
+                    ? found.isEmpty
+                    : found.count == 1 && found[0].hasPrefix("f:4: \(path): ") && found[0].contains(error), "\(found)")
+            try Data([0x68, 0xFC, 0x68]).write(to: URL(fileURLWithPath: path))
+            #expect(try examine(file).found.first?.contains("not a text in UTF-8") == true)
+            try write("hush", path, mode: 0o644)
+            #expect(try examine(file).found.first?.hasPrefix("f:4: \(path): holds a secret and others can") == true)
+        }
+    }
+
+    @Test(
         "a public URL of the web must be one",
         arguments: [
             ("https://{name}.a.test:8443/x", ""), ("http://a.test/{name}", ""), ("tcp://u@{name}", ""),
