@@ -2,19 +2,21 @@ internal import Wire
 
 /// The agents of a gateway, `agents.toml`: a table `[[agent]]` for each (`docs/modules.md`).
 package struct AgentsFile {
+    /// More than this is neither read nor written.
+    static let mostBytes = 4 << 20
+
     package let path: String
     package let agents: [AgentEntry]
 
     /// Reads the file; others than its owner must not be able to.
     package init(path: String) throws(SettingsErrors) {
-        let bytes: [UInt8]
-        do throws(SettingsError) { bytes = try FileAccess.read(path, most: 4 << 20, secret: true) } catch {
-            throw SettingsErrors([error])
-        }
-        guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw SettingsErrors([SettingsError(path, "is not a text in UTF-8")])
-        }
+        let text: String
+        do throws(SettingsError) { text = try Self.text(path: path) } catch { throw SettingsErrors([error]) }
         try self.init(path: path, text: text)
+    }
+
+    static func text(path: String) throws(SettingsError) -> String {
+        try FileAccess.readText(path, most: self.mostBytes, secret: true)
     }
 
     /// Finds everything that is wrong, not only the first of it.

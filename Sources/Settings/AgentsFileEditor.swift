@@ -22,9 +22,7 @@ package struct AgentsFileEditor {
                 try FileAccess.makeDirectory(String(path[..<slash]))
             }
             self.lock = try FileLock(path: "\(path).lock", of: path)
-            let text =
-                FileAccess.exists(path)
-                ? String(decoding: try FileAccess.read(path, most: 4 << 20, secret: true), as: UTF8.self) : ""
+            let text = FileAccess.exists(path) ? try AgentsFile.text(path: path) : ""
             self.lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         } catch { throw SettingsErrors([error]) }
         if self.lines.last == "" { self.lines.removeLast() }

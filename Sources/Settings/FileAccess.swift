@@ -29,6 +29,18 @@ package enum FileAccess {
         return try self.read(descriptor, path, most: most)
     }
 
+    /// Reads a file that must be a text in UTF-8; an error names the first line that is not.
+    static func readText(
+        _ path: String, most: Int, secret: Bool = false, orPipe: Bool = false
+    ) throws(SettingsError) -> String {
+        let bytes = try self.read(path, most: most, secret: secret, orPipe: orPipe)
+        if let text = String(validating: bytes, as: UTF8.self) { return text }
+        // A line feed is never a part of another letter (RFC 3629, 3).
+        let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        let line = 1 + (lines.firstIndex { String(validating: $0, as: UTF8.self) == nil } ?? 0)
+        throw SettingsError("\(path):\(line)", "is not a text in UTF-8: save the file in that encoding")
+    }
+
     /// Reads standard input to its end.
     static func readStandardInput(most: Int) throws(SettingsError) -> [UInt8] {
         try self.read(STDIN_FILENO, "standard input", most: most)

@@ -8,11 +8,7 @@ package struct TOMLFile {
 
     package init(path: String) throws(SettingsError) {
         // Read once, before anything runs.
-        let bytes = try FileAccess.read(path, most: 1 << 20, orPipe: true)
-        guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw SettingsError(path, "is not a text in UTF-8")
-        }
-        try self.init(path: path, text: text)
+        try self.init(path: path, text: try FileAccess.readText(path, most: 1 << 20, orPipe: true))
     }
 
     package init(path: String, text: String) throws(SettingsError) {

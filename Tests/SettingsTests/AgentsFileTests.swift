@@ -311,6 +311,23 @@ struct AgentsFileTests {
         }
     }
 
+    @Test("what is no UTF-8 is refused with its line, by those that read and those that change it")
+    func encoding() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            try write("", path)
+            var bytes = Array("[[agent]]\r\nname = \"one\"\n# M".utf8)
+            bytes.append(0xFC)
+            bytes += Array("ller\n# \u{FC}\n".utf8)
+            try Data(bytes).write(to: URL(fileURLWithPath: path))
+            for text in [message { try AgentsFile(path: path) }, message { _ = try AgentsFileEditor(path: path) }] {
+                #expect(text.hasPrefix("\(path):3: is not a text in UTF-8"), "\(text)")
+            }
+            #expect(message { try TOMLFile(path: path) }.hasPrefix("\(path):3: is not a text in UTF-8"))
+            #expect(try Array(Data(contentsOf: URL(fileURLWithPath: path))) == bytes)
+        }
+    }
+
     @Test("dates and spans")
     func times() {
         #expect(Timestamp.seconds("1970-01-02") == 86_400)
