@@ -248,7 +248,14 @@ package struct AgentsFileEditor {
             ])
         }
         do throws(SettingsError) {
-            try FileAccess.replace(self.path, with: Array(self.text.utf8), durable: true)
+            let bytes = Array(self.text.utf8)
+            guard bytes.count <= AgentsFile.mostBytes else {
+                throw SettingsError(
+                    self.path,
+                    "nothing was changed: it would become larger than \(AgentsFile.mostBytes) bytes, and no gateway reads "
+                        + "more; take out agents that are not needed, or comments")
+            }
+            try FileAccess.replace(self.path, with: bytes, durable: true)
         } catch { throw SettingsErrors([error]) }
     }
 }

@@ -328,6 +328,21 @@ struct AgentsFileTests {
         }
     }
 
+    @Test("is not made larger than what can be read")
+    func size() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            let head = "[[agent]]\nname = \"one\"\n#"
+            let text = head + String(repeating: "x", count: AgentsFile.mostBytes - head.utf8.count - 10) + "\n"
+            try write(text, path)
+            var editor = try AgentsFileEditor(path: path)
+            #expect(message { try editor.add(AgentEntry(name: "two")) }.contains("larger than 4194304 bytes"))
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == text)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == ["agents.toml", "agents.toml.lock"])
+            #expect(try AgentsFile(path: path).agents.map(\.name) == ["one"])
+        }
+    }
+
     @Test("dates and spans")
     func times() {
         #expect(Timestamp.seconds("1970-01-02") == 86_400)
