@@ -3,7 +3,7 @@ internal import Wire
 /// The agents of a gateway, `agents.toml`: a table `[[agent]]` for each (`docs/modules.md`).
 package struct AgentsFile {
     /// More than this is neither read nor written.
-    static let mostBytes = 4 << 20
+    package static let mostBytes = 4 << 20
 
     package let path: String
     package let agents: [AgentEntry]

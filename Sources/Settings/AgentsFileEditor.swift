@@ -18,6 +18,12 @@ package struct AgentsFileEditor {
                 throw SettingsError(
                     path, "is a credential of the service: change the file that it is made of, and restart the service")
             }
+            if let target = FileAccess.linkTarget(path) {
+                throw SettingsError(
+                    path,
+                    "is a link to \(target), and would be replaced by a file of its own: name the file itself, "
+                        + "--agents-file \(target)")
+            }
             if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
                 try FileAccess.makeDirectory(String(path[..<slash]))
             }

@@ -89,6 +89,22 @@ package enum FileAccess {
         return lstat(path, &status) == 0 || errno != ENOENT
     }
 
+    /// Where a symbolic link leads, through further links as far as that can be told; nil for what is none.
+    static func linkTarget(_ path: String) -> String? {
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFLNK else { return nil }
+        if let whole = realpath(path, nil) {
+            defer { free(whole) }
+            return String(cString: whole)
+        }
+        var bytes = [CChar](repeating: 0, count: Int(PATH_MAX))
+        let count = readlink(path, &bytes, bytes.count)
+        guard count > 0 else { return nil }
+        let target = String(decoding: bytes[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        guard !target.hasPrefix("/"), let slash = path.lastIndex(of: "/") else { return target }
+        return "\(path[..<slash])/\(target)"
+    }
+
     /// Writes a file beside the old one and renames it: a reader sees the old content or the new, never a part.
     ///
     /// - Parameter durable: whether the content must be on the disk before this returns.

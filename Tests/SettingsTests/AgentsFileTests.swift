@@ -328,6 +328,28 @@ struct AgentsFileTests {
         }
     }
 
+    @Test("a link is not replaced by a file, and where it leads is named")
+    func links() throws {
+        try withDirectory { given in
+            let directory = URL(fileURLWithPath: given).resolvingSymlinksInPath().path
+            let path = "\(directory)/agents.toml"
+            try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: "real.toml")
+            // Also one that leads nowhere.
+            for _ in 0..<2 {
+                let text = message { _ = try AgentsFileEditor(path: path) }
+                #expect(text.hasPrefix("\(path): is a link to \(directory)/real.toml, "), "\(text)")
+                #expect(text.hasSuffix("--agents-file \(directory)/real.toml"))
+                #expect(try FileManager.default.destinationOfSymbolicLink(atPath: path) == "real.toml")
+                try write("[[agent]]\nname = \"one\"\n", "\(directory)/real.toml")
+            }
+            // What reads it follows it.
+            #expect(try AgentsFile(path: path).agents.map(\.name) == ["one"])
+            var editor = try AgentsFileEditor(path: "\(directory)/real.toml")
+            try editor.remove("one")
+            #expect(try AgentsFile(path: path).agents.isEmpty)
+        }
+    }
+
     @Test("is not made larger than what can be read")
     func size() throws {
         try withDirectory { directory in
