@@ -6,9 +6,19 @@ internal import Wire
 /// Each change is read back before it is saved: what a hand-written file makes impossible is an error, not a damage.
 package struct AgentsFileEditor {
     package let path: String
-    private var lines: [String]
+    private var lines: [Line]
+    /// What new lines end with: what the file's first line does.
+    private let lineEnd: String
+    /// The byte order mark that some editors put at the beginning; or nothing.
+    private let mark: String
     /// Held until the editor is gone, so that of two changes at once none is lost.
     private let lock: FileLock
+
+    /// A line keeps its own end, `\n` or `\r\n` (toml.io, 1.0).
+    private struct Line {
+        var text: String
+        let end: String
+    }
 
     /// Opens the file, also when it does not exist yet.
     package init(path: String) throws(SettingsErrors) {
@@ -29,10 +39,25 @@ package struct AgentsFileEditor {
             }
             self.lock = try FileLock(path: "\(path).lock", of: path)
             let text = FileAccess.exists(path) ? try AgentsFile.text(path: path) : ""
-            self.lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+            (self.mark, self.lines, self.lineEnd) = Self.lines(of: text)
         } catch { throw SettingsErrors([error]) }
-        if self.lines.last == "" { self.lines.removeLast() }
         _ = try self.content()
+    }
+
+    private static func lines(of text: String) -> (mark: String, lines: [Line], end: String) {
+        // By scalars: `\r\n` is one letter to Swift, and no end of a line.
+        var rest = text.unicodeScalars[...]
+        let hasMark = rest.first == TOMLScanner.mark
+        if hasMark { rest.removeFirst() }
+        var parts = rest.split(separator: "\n", omittingEmptySubsequences: false)
+        let end = parts.count > 1 && parts[0].last == "\r" ? "\r\n" : "\n"
+        let last = parts.removeLast()
+        var lines = parts.map { part in
+            part.last == "\r"
+                ? Line(text: String(part.dropLast()), end: "\r\n") : Line(text: String(part), end: "\n")
+        }
+        if !last.isEmpty { lines.append(Line(text: String(last), end: end)) }
+        return (hasMark ? String(TOMLScanner.mark) : "", lines, end)
     }
 
     /// The agents as they stand.
@@ -40,7 +65,9 @@ package struct AgentsFileEditor {
         try AgentsFile(path: self.path, text: self.text).agents
     }
 
-    private var text: String { self.lines.map { $0 + "\n" }.joined() }
+    private var text: String { self.mark + self.lines.map { $0.text + $0.end }.joined() }
+
+    private func line(_ text: String) -> Line { Line(text: text, end: self.lineEnd) }
 
     package func agent(_ name: String) throws(SettingsErrors) -> AgentEntry {
         let known = try self.content()
@@ -62,11 +89,12 @@ package struct AgentsFileEditor {
                 )
             ])
         }
-        if self.lines.isEmpty { self.lines.append("# The agents of this gateway: see 'diglett-server agent --help'.") }
-        self.lines.append("")
-        self.lines.append("[[agent]]")
-        self.lines.append("name = \(Self.quoted(agent.name))")
-        for (key, value) in Self.values(of: agent) { self.lines.append("\(key) = \(value)") }
+        let isNew = self.lines.isEmpty
+        let table =
+            ["", "[[agent]]", "name = \(Self.quoted(agent.name))"]
+            + Self.values(of: agent).map { key, value in "\(key) = \(value)" }
+        self.lines += ((isNew ? ["# The agents of this gateway: see 'diglett-server agent --help'."] : []) + table)
+            .map(self.line)
         try self.save { $0.contains(agent) }
     }
 
@@ -75,12 +103,12 @@ package struct AgentsFileEditor {
         let block = try self.block(of: name)
         self.lines.removeSubrange(block)
         // One empty line between tables is enough.
-        while block.lowerBound > 0, block.lowerBound < self.lines.count, self.lines[block.lowerBound].isEmpty,
-            self.lines[block.lowerBound - 1].isEmpty
+        while block.lowerBound > 0, block.lowerBound < self.lines.count, self.lines[block.lowerBound].text.isEmpty,
+            self.lines[block.lowerBound - 1].text.isEmpty
         {
             self.lines.remove(at: block.lowerBound)
         }
-        while self.lines.last?.isEmpty == true { self.lines.removeLast() }
+        while self.lines.last?.text.isEmpty == true { self.lines.removeLast() }
         try self.save { !$0.contains { $0.name == name } }
     }
 
@@ -129,14 +157,14 @@ package struct AgentsFileEditor {
 
     /// The lines of an agent's table, without the comments that stand right above the next one.
     private func block(of name: String) throws(SettingsErrors) -> Range<Int> {
-        let headers = self.lines.indices.filter { self.lines[$0].drop(while: \.isWhitespace).hasPrefix("[") }
+        let headers = self.lines.indices.filter { self.lines[$0].text.drop(while: \.isWhitespace).hasPrefix("[") }
         for (position, start) in headers.enumerated() {
             var end = position + 1 < headers.count ? headers[position + 1] : self.lines.count
             if end < self.lines.count {
                 while end > start + 1, self.isCommentOrEmpty(end - 1) { end -= 1 }
             }
             let hasName = self.lines[start..<end].contains { line in
-                Self.key(of: line) == "name" && Self.value(of: line) == name
+                Self.key(of: line.text) == "name" && Self.value(of: line.text) == name
             }
             if hasName { return start..<end }
         }
@@ -147,7 +175,7 @@ package struct AgentsFileEditor {
     }
 
     private func isCommentOrEmpty(_ index: Int) -> Bool {
-        let line = self.lines[index].drop(while: \.isWhitespace)
+        let line = self.lines[index].text.drop(while: \.isWhitespace)
         return line.isEmpty || line.hasPrefix("#")
     }
 
@@ -166,14 +194,15 @@ package struct AgentsFileEditor {
 
     private mutating func set(_ key: String, of name: String, to value: String?) throws(SettingsErrors) {
         let block = try self.block(of: name)
-        guard let line = block.first(where: { Self.key(of: self.lines[$0]) == key }) else {
+        guard let line = block.first(where: { Self.key(of: self.lines[$0].text) == key }) else {
             guard let value else { return }
             let last = block.last { !self.isCommentOrEmpty($0) } ?? block.lowerBound
-            return self.lines.insert("\(key) = \(value)", at: last + 1)
+            return self.lines.insert(self.line("\(key) = \(value)"), at: last + 1)
         }
         let list = self.list(from: line, before: block.upperBound)
-        let replacement = value.map { ["\(key) = \($0)" + (list.comment.isEmpty ? "" : " \(list.comment)")] } ?? []
-        self.lines.replaceSubrange(line...list.end, with: replacement)
+        let replacement = value.map { "\(key) = \($0)" + (list.comment.isEmpty ? "" : " \(list.comment)") }
+        let end = self.lines[list.end].end
+        self.lines.replaceSubrange(line...list.end, with: replacement.map { [Line(text: $0, end: end)] } ?? [])
     }
 
     /// Writes further elements at the end of a list, whose other lines and comments stay.
@@ -181,19 +210,19 @@ package struct AgentsFileEditor {
     /// - Returns: false where the value is no list in brackets.
     private mutating func append(_ values: [String], to key: String, of name: String) throws(SettingsErrors) -> Bool {
         let block = try self.block(of: name)
-        guard let line = block.first(where: { Self.key(of: self.lines[$0]) == key }) else { return false }
+        guard let line = block.first(where: { Self.key(of: self.lines[$0].text) == key }) else { return false }
         let list = self.list(from: line, before: block.upperBound)
         guard let bracket = list.bracket, let (last, index) = list.last else { return false }
-        let isOpen = ["[", ","].contains(self.lines[last][index])
+        let isOpen = ["[", ","].contains(self.lines[last].text[index])
         if last < list.end {
             // The bracket has a line of its own, and so gets each element, as far to the right as the one before it.
-            let indent = last == line ? "    " : String(self.lines[last].prefix(while: \.isWhitespace))
-            self.lines.insert(contentsOf: values.map { "\(indent)\($0)," }, at: list.end)
-            if !isOpen { self.lines[last].insert(",", at: self.lines[last].index(after: index)) }
+            let indent = last == line ? "    " : String(self.lines[last].text.prefix(while: \.isWhitespace))
+            self.lines.insert(contentsOf: values.map { self.line("\(indent)\($0),") }, at: list.end)
+            if !isOpen { self.lines[last].text.insert(",", at: self.lines[last].text.index(after: index)) }
         } else {
-            let start = isOpen ? (self.lines[last][..<bracket].last == "," ? " " : "") : ", "
-            let place = isOpen ? bracket : self.lines[last].index(after: index)
-            self.lines[last].insert(contentsOf: start + values.joined(separator: ", "), at: place)
+            let start = isOpen ? (self.lines[last].text[..<bracket].last == "," ? " " : "") : ", "
+            let place = isOpen ? bracket : self.lines[last].text.index(after: index)
+            self.lines[last].text.insert(contentsOf: start + values.joined(separator: ", "), at: place)
         }
         return true
     }
@@ -215,7 +244,7 @@ package struct AgentsFileEditor {
         var depth = 0
         for line in first..<limit {
             list.end = line
-            let text = self.lines[line]
+            let text = self.lines[line].text
             var quote: Character?
             var isEscaped = false
             for index in text.indices {

@@ -5,6 +5,9 @@ struct TOMLScanner {
     /// Parts of one key, `a.b.c`. Tables lie within each other as deep.
     static let mostParts = 64
 
+    /// A byte order mark, which some editors put at the beginning of a text. There toml++ skips it, too.
+    static let mark: Unicode.Scalar = "\u{FEFF}"
+
     private enum State {
         case plain
         case comment
@@ -18,7 +21,10 @@ struct TOMLScanner {
     private var dots = 0
     private var state = State.plain
 
-    init(_ text: String) { self.bytes = Array(text.utf8) }
+    init(_ text: String) {
+        self.bytes = Array(text.utf8)
+        if text.unicodeScalars.first == Self.mark { self.index = UTF8.width(Self.mark) }
+    }
 
     mutating func scan() throws(TOMLDocument.ParseError) {
         while self.index < self.bytes.count {

@@ -328,6 +328,38 @@ struct AgentsFileTests {
         }
     }
 
+    @Test("keeps the ends of its lines and a byte order mark", arguments: ["", "\u{FEFF}"])
+    func lineEnds(_ mark: String) throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            let eve = "[[agent]]\r\nname = \"eve\"\r\n"
+            let pins = "pins = [\r\n  \"\(pin)\" # desk\r\n]\r\n"
+            let bob = "[[agent]]\r\nname = \"bob\"\r\ntoken = \"\(hash)\" # May\r\n\(pins)"
+            // One line of another kind stays so.
+            try write("\(mark)\(bob)\r\n# She\n\(eve)", path)
+            var editor = try AgentsFileEditor(path: path)
+            let other = pin.replacing("/A", with: "/B")
+            try editor.update("bob") {
+                $0.tokenHash = [UInt8](repeating: 0xFF, count: 32)
+                $0.pins.append(other)
+                $0.mostLinks = 2
+            }
+            try editor.add(AgentEntry(name: "joe"))
+            let changed =
+                bob.replacing("0a", with: "ff")
+                .replacing("\" # desk\r\n", with: "\", # desk\r\n  \"\(other)\",\r\n") + "max-links = 2\r\n"
+            let joe = "\r\n[[agent]]\r\nname = \"joe\"\r\n"
+            // As bytes: to Swift, texts with marks of different kinds may be equal.
+            func content() throws -> [UInt8] { Array(try Data(contentsOf: URL(fileURLWithPath: path))) }
+            #expect(try content() == Array("\(mark)\(changed)\r\n# She\n\(eve)\(joe)".utf8))
+            try editor.remove("eve")
+            #expect(try content() == Array("\(mark)\(changed)\r\n# She\n\(joe)".utf8))
+            try editor.remove("bob")
+            #expect(try AgentsFile(path: path).agents.map(\.name) == ["joe"])
+            #expect(try content() == Array("\(mark)\r\n# She\n\(joe)".utf8))
+        }
+    }
+
     @Test("a link is not replaced by a file, and where it leads is named")
     func links() throws {
         try withDirectory { given in
@@ -360,7 +392,10 @@ struct AgentsFileTests {
             var editor = try AgentsFileEditor(path: path)
             #expect(message { try editor.add(AgentEntry(name: "two")) }.contains("larger than 4194304 bytes"))
             #expect(try String(contentsOfFile: path, encoding: .utf8) == text)
-            #expect(try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == ["agents.toml", "agents.toml.lock"])
+            #expect(
+                try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == [
+                    "agents.toml", "agents.toml.lock",
+                ])
             #expect(try AgentsFile(path: path).agents.map(\.name) == ["one"])
         }
     }

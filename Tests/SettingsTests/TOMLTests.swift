@@ -112,6 +112,17 @@ struct TOMLTests {
         #expect(root.place(of: "e") == "f:7")
     }
 
+    @Test("begins with a byte order mark or not, and has the same lines")
+    func mark() throws {
+        let root = try root("\u{FEFF}a = 1\r\nb = 2\r\n")
+        #expect(try root.integer("a") == 1 && root.integer("b") == 2)
+        #expect(root.place(of: "a") == "f:1" && root.place(of: "b") == "f:2")
+        try root.finish()
+        #expect(message { _ = try self.root("\u{FEFF}a = 1\nb = \n") }.hasPrefix("f:2: "))
+        #expect(message { _ = try self.root("a = 1\n\u{FEFF}b = 1\n") }.hasPrefix("f:2: a letter"))
+        #expect(try self.root("\u{FEFF}").string("a") == nil)
+    }
+
     @Test("of random pieces is a document or a mistake, and never the end")
     func random() {
         var generator = SeededGenerator(state: 5)
