@@ -37,6 +37,7 @@ package enum ConfigurationCheck {
                 if let directory = try self.check(need) { unseen.append(directory) }
             } catch { problems.append(error) }
         }
+        problems += self.doubles(needs, found)
         guard problems.isEmpty else { throw SettingsErrors(problems) }
         notes.append("registrars: \((["print"] + settings.registrars.map(\.kind)).joined(separator: ", "))")
         if !unseen.isEmpty {
@@ -44,6 +45,26 @@ package enum ConfigurationCheck {
             notes.append("not looked at, as this is root: whether the gateway's own user may write into \(list)")
         }
         return notes
+    }
+
+    /// Addresses that would be listened on twice.
+    ///
+    /// - Parameter found: what is wrong with the settings; two registrars with one address are among it.
+    private static func doubles(_ needs: [StartNeed], _ found: [SettingsError]) -> [SettingsError] {
+        var listeners: [(address: HostPort, place: String)] = []
+        var result: [SettingsError] = []
+        for need in needs {
+            guard case .listener(let address) = need.kind else { continue }
+            if let first = listeners.first(where: { $0.address.excludes(address) }) {
+                guard !found.contains(where: { $0.place == need.place }) else { continue }
+                result.append(
+                    SettingsError(
+                        need.place, "\(address) is listened on already, as \(first.address) of \(first.place)"))
+            } else {
+                listeners.append((address, need.place))
+            }
+        }
+        return result
     }
 
     /// - Returns: a directory of which nothing more could be told than that it is there.
@@ -55,9 +76,20 @@ package enum ConfigurationCheck {
                     need.place, "'\(host)' is no address: write 0.0.0.0, [::], an address of this machine or localhost")
             }
         case .directory(let path): return try self.told(FileAccess.writability(path), path, need.place)
-        case .newDirectory(let path):
+        case .newDirectory(let path), .ownDirectory(let path):
             let parent = FileAccess.nearestExisting(path)
-            return try self.told(FileAccess.writability(parent), parent, need.place)
+            let unseen = try self.told(FileAccess.writability(parent), parent, need.place)
+            guard case .ownDirectory = need.kind, parent == path else { return unseen }
+            do throws(SettingsError) { try FileAccess.checkOwnDirectory(path, forOther: true) } catch {
+                throw SettingsError(need.place, "the directory \(path) cannot be used: \(error.reason)")
+            }
+            return unseen
+        case .file(let path):
+            guard !FileAccess.isOtherThanRegular(path) else {
+                throw SettingsError(need.place, "'\(path)' cannot be written: it is a directory, or no regular file")
+            }
+        // Of all of them together.
+        case .listener: break
         case .authorities(let path):
             let pem = try FileAccess.read(path, most: 1 << 20)
             guard Identity.certificateCount(inPEM: pem) > 0 else {

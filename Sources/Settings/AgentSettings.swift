@@ -128,6 +128,9 @@ package struct AgentSettings: Sendable {
             throw SettingsError(
                 place("url-file", options.urlFile != nil), "with version 1 the gateway does not tell where a name is")
         }
+        if let debug = given.debug, !(0...9).contains(debug) {
+            throw SettingsError(place("debug", false), "'debug' is 0, 1 or 2")
+        }
         self.debug = max(options.debug, given.debug ?? 0)
         self.logFormat = try LogFormat(
             options.logFormat ?? log.format ?? LogFormat.text.rawValue,

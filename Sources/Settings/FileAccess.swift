@@ -67,6 +67,35 @@ package enum FileAccess {
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
     }
 
+    /// Whether something is there that no file can be put in the place of, or should.
+    package static func isOtherThanRegular(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFREG
+    }
+
+    /// A path in the one way of writing that all ways of writing it share, without links, `.` and `..`. What is not there
+    /// has no links.
+    static func resolved(_ path: String) -> String {
+        if let whole = realpath(path, nil) {
+            defer { free(whole) }
+            return String(cString: whole)
+        }
+        guard let slash = path.lastIndex(of: "/") else { return self.path(in: self.resolved("."), path) }
+        guard slash != path.startIndex else { return path }
+        let directory = self.resolved(String(path[..<slash]))
+        switch path[path.index(after: slash)...] {
+        case "", ".": return directory
+        case "..":
+            return directory.lastIndex(of: "/").map { $0 == directory.startIndex ? "/" : String(directory[..<$0]) }
+                ?? "/"
+        case let last: return self.path(in: directory, String(last))
+        }
+    }
+
+    static func path(in directory: String, _ name: String) -> String {
+        directory.hasSuffix("/") ? directory + name : "\(directory)/\(name)"
+    }
+
     /// Whether it is a file that this process may start.
     static func isExecutable(_ path: String) -> Bool {
         self.isRegular(path) && access(path, X_OK) == 0
@@ -209,10 +238,13 @@ package enum FileAccess {
     }
 
     /// Makes sure that nobody but this process's user and root puts files into a directory.
-    package static func checkOwnDirectory(_ path: String) throws(SettingsError) {
+    ///
+    /// - Parameter forOther: where this is root, it is some other user that is meant, and nobody can tell whom.
+    package static func checkOwnDirectory(_ path: String, forOther: Bool = false) throws(SettingsError) {
         var status = stat()
         guard stat(path, &status) == 0 else { throw self.error(path, "cannot be used") }
-        guard status.st_uid == geteuid() || status.st_uid == 0, status.st_mode & 0o022 == 0 else {
+        let isOwn = status.st_uid == geteuid() || status.st_uid == 0 || forOther && geteuid() == 0
+        guard isOwn, status.st_mode & 0o022 == 0 else {
             throw SettingsError(
                 path, "others can put files into it: it must belong to the gateway's user, and be writable by it alone")
         }

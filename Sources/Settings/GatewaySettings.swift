@@ -203,7 +203,7 @@ private struct Reader {
     func addresses(_ texts: [String], place: String) -> [HostPort] {
         texts.compactMap { text in
             if let address = HostPort(text) {
-                self.problems.need(.address(address.host), at: place)
+                self.problems.listener(address, at: place)
                 return address
             }
             self.problems.add(place, "'\(text)' is no address: write HOST:PORT or [IPV6]:PORT")
@@ -231,9 +231,13 @@ private struct Reader {
     func debug() -> Int {
         var debug = self.options.debug
         self.problems.attempt { () throws(SettingsError) in
-            debug = max(debug, try self.section?.integer("debug") ?? 0)
+            let given = try self.section?.integer("debug") ?? 0
+            guard (0...9).contains(given) else {
+                throw SettingsError(self.place("debug", false), "'debug' is 0, 1 or 2")
+            }
+            debug = max(debug, given)
         }
-        if !(0...9).contains(debug) { self.problems.add(self.place("debug", false), "'debug' is 0, 1 or 2") }
+        if !(0...9).contains(debug) { self.problems.add(self.place("debug", true), "'debug' is 0, 1 or 2") }
         return debug
     }
 
@@ -274,7 +278,7 @@ private struct Reader {
         var sockets: SocketSettings?
         self.problems.attempt { () throws(SettingsError) in
             sockets = try SocketSettings(directory: directory, group: group, place: place, groupPlace: groupPlace)
-            self.problems.need(.newDirectory(directory), at: place)
+            self.problems.need(.ownDirectory(directory), at: place)
         }
         return sockets
     }
@@ -405,9 +409,11 @@ private struct Reader {
                 text, isPerName: isPerName, isOpen: isOpen,
                 place: self.place("metrics", self.options.metrics != nil))
         }
-        if case .unix(let path)? = metrics?.place {
-            self.problems.need(
-                StartNeed.directory(of: path), at: self.place("metrics", self.options.metrics != nil))
+        let place = self.place("metrics", self.options.metrics != nil)
+        switch metrics?.place {
+        case .unix(let path): self.problems.need(StartNeed.directory(of: path), at: place)
+        case .tcp(let address): self.problems.listener(address, at: place)
+        case nil: break
         }
         return metrics
     }

@@ -1,3 +1,5 @@
+internal import Wire
+
 /// A host and a port, as written `host:port`, `192.0.2.1:80` or `[2001:db8::1]:80`.
 package struct HostPort: Hashable, Sendable, CustomStringConvertible {
     package let host: String
@@ -54,6 +56,24 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
         if self.host == "localhost" || self.host == "::1" { return true }
         let parts = self.host.split(separator: ".", omittingEmptySubsequences: false)
         return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
+    }
+
+    /// The same as whoever listens takes it, an address in the one way of writing; a text that is none stays.
+    package var canonical: HostPort {
+        HostPort(host: self.address?.host ?? self.host, port: self.port)
+    }
+
+    private var address: WireAddress? {
+        WireAddress(host: (self.host == "localhost" ? "127.0.0.1" : self.host).utf8, port: self.port)
+    }
+
+    /// Whether only one of the two can be listened on: they are the same, or one is all addresses of the other's kind.
+    package func excludes(_ other: HostPort) -> Bool {
+        // The system gives a port to each that asks for 0.
+        guard self.port == other.port, self.port != 0 else { return false }
+        guard let one = self.address, let two = other.address else { return self.host == other.host }
+        func isAll(_ address: WireAddress) -> Bool { address.high == 0 && address.low == 0 }
+        return one == two || one.family == two.family && (isAll(one) || isAll(two))
     }
 
     /// A port number, 0 included.

@@ -21,18 +21,20 @@ package enum RegistrarSettings: Equatable, Sendable {
     var targets: [(key: String, value: String)] {
         switch self {
         case .traefik(let settings):
-            let listen = settings.listen.map { ("listen", "\($0)") }
-            return [settings.directory.map { ("directory", Self.plain(path: $0)) }, listen].compactMap(\.self)
+            let listen = settings.listen.map { ("listen", "\($0.canonical)") }
+            return [settings.directory.map { ("directory", FileAccess.resolved($0)) }, listen].compactMap(\.self)
         case .caddy(let settings):
             return (try? WebURL(settings.admin)).map { [("admin", $0.target)] } ?? []
-        case .mapFile(let settings): return [("file", Self.plain(path: settings.file))]
+        case .mapFile(let settings):
+            // What could not be read has been told, and is the same for all that could not.
+            guard let slash = settings.file.lastIndex(of: "/") else { return [] }
+            // The file itself is replaced, be it a link.
+            let directory = FileAccess.resolved(String(settings.file[...slash]))
+            return [
+                ("file", FileAccess.path(in: directory, String(settings.file[settings.file.index(after: slash)...])))
+            ]
         case .hook: return []
         }
-    }
-
-    /// Without what makes no difference.
-    private static func plain(path: String) -> String {
-        (path.hasPrefix("/") ? "/" : "") + path.split(separator: "/").filter { $0 != "." }.joined(separator: "/")
     }
 
     /// Nil for `print`, which is always there, and where the kind is unknown.
@@ -147,6 +149,7 @@ package struct TraefikSettings: Equatable, Sendable {
             guard let address = HostPort(text), address.isLoopback else {
                 throw SettingsError(section.place(of: "listen"), "'\(text)' is no loopback address with a port")
             }
+            problems.listener(address, at: section.place(of: "listen"))
             return address
         }
         if let directory = self.directory { problems.need(.directory(directory), at: section.place(of: "directory")) }
@@ -253,7 +256,10 @@ package struct MapFileSettings: Equatable, Sendable {
             }
             return file
         }
-        if !self.file.isEmpty { problems.need(StartNeed.directory(of: self.file), at: section.place(of: "file")) }
+        if !self.file.isEmpty {
+            problems.need(StartNeed.directory(of: self.file), at: section.place(of: "file"))
+            problems.need(.file(self.file), at: section.place(of: "file"))
+        }
         self.reload = problems.value([""]) { () throws(SettingsError) in try section.command("reload") }
         self.timeout = problems.milliseconds(section)
     }

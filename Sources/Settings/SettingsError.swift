@@ -56,6 +56,11 @@ final class Problems {
         if self.takesNeeds { self.needs.append(StartNeed(kind: kind, place: place)) }
     }
 
+    func listener(_ address: HostPort, at place: String) {
+        self.need(.address(address.host), at: place)
+        self.need(.listener(address), at: place)
+    }
+
     func add(_ place: String, _ reason: String) { self.found.append(SettingsError(place, reason)) }
 
     func add(_ error: SettingsError) { self.found.append(error) }

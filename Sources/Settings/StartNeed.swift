@@ -5,8 +5,14 @@ package struct StartNeed: Equatable, Sendable {
         case address(String)
         /// A directory that is there and can be written into.
         case directory(String)
+        /// A file that is there and can be replaced, or nothing.
+        case file(String)
         /// A directory that is there or can be made.
         case newDirectory(String)
+        /// The same, into which nobody else can put files.
+        case ownDirectory(String)
+        /// An address that nobody listens on yet.
+        case listener(HostPort)
         /// Certificates of authorities, in PEM form.
         case authorities(String)
         /// A certificate and its key, which others cannot read, in PEM form.

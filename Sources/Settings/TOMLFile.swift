@@ -45,7 +45,7 @@ package struct TOMLFile {
         package func string(_ key: String) throws(SettingsError) -> String? {
             guard let value = self.value(key) else { return nil }
             guard case .string(let string) = value else { throw self.wrongType(key, "a text in quotes") }
-            return string
+            return try self.whole(string, key)
         }
 
         package func integer(_ key: String) throws(SettingsError) -> Int? {
@@ -73,16 +73,25 @@ package struct TOMLFile {
         /// One text, or several in brackets.
         package func strings(_ key: String) throws(SettingsError) -> [String]? {
             guard let value = self.value(key) else { return nil }
-            if case .string(let one) = value { return [one] }
+            if case .string(let one) = value { return [try self.whole(one, key)] }
             guard case .array(let array) = value else { throw self.wrongType(key, "a text or a list of texts") }
             var result: [String] = []
             for element in array {
                 guard case .string(let text) = element.value else {
                     throw self.wrongType(key, "a text or a list of texts")
                 }
-                result.append(text)
+                result.append(try self.whole(text, key))
             }
             return result
+        }
+
+        /// The system takes a zero for the end of a path, an argument or a host, and what is used would be another one than
+        /// what was looked at.
+        private func whole(_ text: String, _ key: String) throws(SettingsError) -> String {
+            guard !text.utf8.contains(0) else {
+                throw SettingsError(self.place(of: key), "'\(key)' has a zero character in it, \\u0000: leave it out")
+            }
+            return text
         }
 
         /// The table under `[key]`.

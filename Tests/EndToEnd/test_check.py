@@ -57,6 +57,39 @@ class Places(CheckTest):
             f"line 15: the directory {note} cannot be used: it is not a directory")
         self.assertFalse(missing.exists())
 
+    def test_directory_in_the_place_of_a_file(self):
+        lines = []
+        for kind, file in (("nginx", self.directory), ("haproxy", "/dev/null")):
+            lines += ["[[registrar]]", f'kind = "{kind}"', 'domain = "a.test"', f'file = "{file}"', 'reload = "/bin/true"']
+        self.check_finds(lines, f"line 4: '{self.directory}' cannot be written: it is a directory",
+                         "line 9: '/dev/null' cannot be written: it is a directory, or no regular file")
+
+    def test_directory_that_others_write_to(self):
+        shared = self.stage.new_directory("shared")
+        shared.chmod(0o1777)
+        self.check_finds([f'expose-sockets = "{shared}"'],
+                         f"line 1: the directory {shared} cannot be used: others can put files into it")
+        gateway = self.stage.gateway("--expose-sockets", shared, ready=False)
+        self.assertEqual(gateway.wait_exit(), 73)
+        self.assertIn("others can put files into it", gateway.output)
+        shared.chmod(0o755)
+        code, output = self.check(f'expose-sockets = "{shared}"')
+        self.assertEqual(code, 0, output)
+
+    def test_address_that_is_listened_on_twice(self):
+        traefik = ["[[registrar]]", 'kind = "traefik"', 'domain = "a.test"']
+        self.check_finds(
+            ['listen = ["127.0.0.1:7001", "127.0.0.1:7001"]', 'listen-v1 = "127.0.0.1:7001"', 'metrics = "localhost:7001"',
+             *traefik, 'listen = "127.0.0.1:7001"', *traefik, 'listen = "localhost:7001"'],
+            "line 1: 127.0.0.1:7001 is listened on already, as 127.0.0.1:7001 of line 1",
+            "line 2: 127.0.0.1:7001 is listened on already", "line 3: localhost:7001 is listened on already",
+            "line 7: 127.0.0.1:7001 is listened on already", "line 11: the registrar at line 7 has this 'listen' already")
+        self.check_finds(['metrics = "127.0.0.1:20000"'],
+                         "line 1: 127.0.0.1:20000 is listened on already, as 0.0.0.0:20000 of ")
+        code, output = self.check('listen = ["0.0.0.0:7001", "[::]:7001", "127.0.0.1:0"]', 'listen-v1 = "127.0.0.1:0"',
+                                  'metrics = "127.0.0.1:7002"')
+        self.assertEqual(code, 0, output)
+
     def test_directory_of_another_user(self):
         if os.geteuid() != 0:
             self.skipTest("only root can become another user")

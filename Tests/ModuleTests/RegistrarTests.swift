@@ -139,6 +139,14 @@ struct RegistrarTests {
                 "kind = \"caddy\"\ndomain = \"b.test\"\nadmin = \"http://127.0.0.1:2019\"", 8
             ),
             (
+                "kind = \"caddy\"\ndomain = \"a.test\"",
+                "kind = \"caddy\"\ndomain = \"b.test\"\nadmin = \"http://LOCALHOST:2019\"", 8
+            ),
+            (
+                "kind = \"nginx\"\ndomain = \"a.test\"\nfile = \"/x/y\"\nreload = [\"/bin/true\"]",
+                "kind = \"nginx\"\ndomain = \"b.test\"\nfile = \"/x/../x/y\"\nreload = [\"/bin/true\"]", 10
+            ),
+            (
                 "kind = \"traefik\"\ndomain = \"a.test\"\ndirectory = \"/x/y\"",
                 "kind = \"traefik\"\ndomain = \"b.test\"\ndirectory = \"/x//./y/\"", 9
             ),

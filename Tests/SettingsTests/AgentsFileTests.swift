@@ -284,8 +284,8 @@ struct AgentsFileTests {
 
     @Test("what is found is never written raw into an error")
     func controls() {
-        let text = message { try read("[[agent]]\nname = \"a\\u001B[2J\\u0000\\u202Eb\"\n") }
-        #expect(text.contains("'a\\u{1B}[2J\\u{0}\\u{202E}b'"), "\(text)")
+        let text = message { try read("[[agent]]\nname = \"a\\u001B[2J\\u0007\\u202Eb\"\n") }
+        #expect(text.contains("'a\\u{1B}[2J\\u{7}\\u{202E}b'"), "\(text)")
         #expect(SettingsError("a\nb", "c\\u{1B}é…").description == "a\\u{A}b: c\\u{1B}é…")
     }
 

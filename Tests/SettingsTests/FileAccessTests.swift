@@ -54,6 +54,21 @@ struct FileAccessTests {
         }
     }
 
+    @Test("a path has one way of writing, whatever of it is there")
+    func resolved() throws {
+        try withDirectory { given in
+            let directory = FileAccess.resolved(given)
+            #expect(symlink(directory, "\(directory)/link") == 0)
+            for (path, plain) in [
+                ("\(directory)/link/../x", FileAccess.path(in: FileAccess.resolved("\(directory)/.."), "x")),
+                ("\(directory)/link/x/y", "\(directory)/x/y"), ("\(directory)//./x/", "\(directory)/x"),
+                ("\(directory)/x/../y", "\(directory)/y"), ("/none/../x", "/x"), ("/none", "/none"), ("/", "/"),
+                ("/none/..", "/"), ("/../none/a", "/none/a"),
+            ] { #expect(FileAccess.resolved(path) == plain) }
+            #expect(FileAccess.resolved("none") == FileAccess.path(in: FileAccess.resolved("."), "none"))
+        }
+    }
+
     @Test("an agent's token may come through a pipe, as a shell hands over a command's output")
     func pipe() throws {
         var ends: [CInt] = [0, 0]

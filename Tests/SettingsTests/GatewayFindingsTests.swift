@@ -94,8 +94,9 @@ struct GatewayFindingsTests {
             """
         ).needs
         for (line, kind) in [
-            (1, StartNeed.Kind.address("nowhere")), (2, .address("x")), (3, .newDirectory("/run/x")),
-            (4, .directory("/run/y")), (9, .directory("/etc/t")), (13, .directory("/etc/h")),
+            (1, StartNeed.Kind.address("nowhere")), (2, .address("x")), (2, .listener(HostPort(host: "x", port: 1))),
+            (3, .ownDirectory("/run/x")),
+            (4, .directory("/run/y")), (9, .directory("/etc/t")), (13, .directory("/etc/h")), (13, .file("/etc/h/map")),
         ] { #expect(needs.contains { $0.kind == kind && $0.place.hasSuffix("/f:\(line)") }, "\(line) in \(needs)") }
         #expect(try examine("listen = \n").needs.isEmpty)
     }
@@ -177,6 +178,25 @@ struct GatewayFindingsTests {
         let (found, settings, _) = try examine("public-url = \"\(url)\"\n")
         #expect(settings.publicURL == (error.isEmpty ? url : nil))
         #expect(error.isEmpty ? found.isEmpty : found.count == 1 && found[0].hasPrefix(error), "\(found)")
+    }
+
+    @Test("a zero character and a debug level below 0 are found")
+    func further() throws {
+        let found = try examine(
+            """
+            debug = -1
+            state-dir = "/var/lib/x\\u0000y"
+            listen = ["127.0.0.1:1", "127.0.0.1:2\\u0000"]
+            [[registrar]]
+            kind = "exec"
+            command = ["/bin/true", "a\\u0000b"]
+            """
+        ).found
+        for start in [
+            "f:1: 'debug' is 0, 1 or 2", "f:2: 'state-dir' has a zero character", "f:3: 'listen' has a zero character",
+            "f:6: 'command' has a zero character",
+        ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
+        #expect(found.count == 4, "\(found)")
     }
 
     @Test("the highest number is no group's, as chown(2) takes it for no change")

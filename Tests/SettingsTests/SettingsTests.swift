@@ -23,6 +23,20 @@ struct AddressTests {
         #expect(HostPort(text, defaultPort: 20_000) == nil)
     }
 
+    @Test(
+        "tell which two of them cannot be listened on at once",
+        arguments: [
+            ("127.0.0.1:1", "127.0.0.1:1", true), ("localhost:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false), ("0.0.0.0:1", "127.0.0.1:1", true), ("0.0.0.0:1", "[::]:1", false),
+            ("[::]:1", "[2001:db8::1]:1", true), ("[0::1]:1", "[::1]:1", true), ("0.0.0.0:0", "0.0.0.0:0", false),
+            ("x:1", "x:1", true), ("x:1", "0.0.0.0:1", false), ("[fe80::1%a]:1", "[fe80::1%b]:1", false),
+        ])
+    func listeners(_ one: String, _ other: String, _ excludes: Bool) throws {
+        let (one, other) = (try #require(HostPort(one)), try #require(HostPort(other)))
+        #expect(one.excludes(other) == excludes && other.excludes(one) == excludes)
+    }
+
     @Test("a backend is a port, a host with one, or a unix socket")
     func backends() throws {
         #expect(try BackendAddress("9000", place: "x").description == "localhost:9000")
