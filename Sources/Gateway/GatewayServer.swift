@@ -123,15 +123,11 @@ package final class GatewayServer {
         self.admission = Admission(limits: admissionLimits)
         self.budget = ByteBudget(limit: ResourcePlan.memoryLimit() / 10 * 6)
         let factory = ModuleFactory(loop: loop, logger: logger)
-        let registrars: [any Registrar]
-        do throws(SettingsErrors) {
-            registrars = try factory.registrars(settings.registrars)
-            do throws(SettingsErrors) { self.authenticator = try factory.authenticator(settings.authentication) } catch
-            {
-                for registrar in registrars { registrar.close() }
-                throw error
-            }
-        } catch { throw GatewayError(.configuration, error.description) }
+        let registrars = try factory.registrars(settings.registrars)
+        do throws(SettingsErrors) { self.authenticator = try factory.authenticator(settings.authentication) } catch {
+            for registrar in registrars { registrar.close() }
+            throw GatewayError(.configuration, error.description)
+        }
         do throws(SettingsError) {
             self.exposures = try ExposureBook(
                 loop: loop, logger: logger, bindAddress: bind, settings: settings, mostNames: self.plan.names,

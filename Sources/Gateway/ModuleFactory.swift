@@ -23,23 +23,32 @@ struct ModuleFactory {
     }
 
     /// `print` first, so that the log tells of a name before a proxy does.
-    func registrars(_ settings: [RegistrarSettings]) throws(SettingsErrors) -> [any Registrar] {
+    func registrars(_ settings: [RegistrarSettings]) throws(GatewayError) -> [any Registrar] {
         var registrars: [any Registrar] = [PrintRegistrar(logger: self.logger)]
         for settings in settings {
-            do throws(RegistrarError) { registrars.append(try self.registrar(settings)) } catch {
+            do throws(GatewayError) { registrars.append(try self.registrar(settings)) } catch {
                 for registrar in registrars { registrar.close() }
-                throw SettingsErrors([SettingsError("registrar", error.reason)])
+                throw error
             }
         }
         return registrars
     }
 
-    private func registrar(_ settings: RegistrarSettings) throws(RegistrarError) -> any Registrar {
+    private func registrar(_ settings: RegistrarSettings) throws(GatewayError) -> any Registrar {
         switch settings {
-        case .traefik(let settings): try TraefikRegistrar(loop: self.loop, settings: settings, logger: self.logger)
+        case .traefik(let settings): try self.traefik(settings)
         case .caddy(let settings): CaddyRegistrar(client: HTTPClient(loop: self.loop), settings: settings)
         case .mapFile(let settings): MapFileRegistrar(loop: self.loop, settings: settings)
         case .hook(let settings): HookRegistrar(hook: self.hook(settings))
+        }
+    }
+
+    private func traefik(_ settings: TraefikSettings) throws(GatewayError) -> TraefikRegistrar {
+        do throws(RegistrarError) {
+            return try TraefikRegistrar(loop: self.loop, settings: settings, logger: self.logger)
+        } catch {
+            // Nothing else of it can fail.
+            throw GatewayError(.listen, "\(settings.listenPlace): the registrar traefik: \(error.reason)")
         }
     }
 

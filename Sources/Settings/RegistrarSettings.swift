@@ -134,6 +134,8 @@ package struct TraefikSettings: Equatable, Sendable {
     package let directory: String?
     /// Where Traefik's HTTP provider asks.
     package let listen: HostPort?
+    /// `file:line` of that, for errors.
+    package let listenPlace: String
     package let scheme: Scheme
     package let entryPoints: [String]
     package let middlewares: [String]
@@ -144,6 +146,7 @@ package struct TraefikSettings: Equatable, Sendable {
     init(_ section: TOMLFile.Section, _ paths: ExposurePaths, _ problems: Problems) {
         self.route = RouteSettings(section, paths, problems, takesSockets: false)
         self.directory = problems.value(nil) { () throws(SettingsError) in try section.string("directory") }
+        self.listenPlace = section.place(of: "listen")
         self.listen = problems.value(nil) { () throws(SettingsError) in
             guard let text = try section.string("listen") else { return nil }
             guard let address = HostPort(text), address.isLoopback else {

@@ -415,6 +415,14 @@ class GatewayStart(CommandLineTest):
         line = next(line for line in gateway.stderr if other.address in line)
         self.assertRegex(line, r"(?i)in use")
 
+    def test_port_of_a_registrar_in_use(self):
+        other = self.stage.use(Listener(backends.serve_echo))
+        path = self.stage.directory / "server.toml"
+        path.write_text(f'[[registrar]]\nkind = "traefik"\ndomain = "a.test"\nlisten = "{other.address}"\n')
+        gateway = self.stage.gateway("-c", path, ready=False)
+        self.assertEqual(gateway.wait_exit(), 71)
+        self.assertRegex(gateway.output, rf"{path}:4: the registrar traefik: .*{other.address}.*in use")
+
     def test_two_gateways_on_one_state_directory(self):
         first = self.stage.gateway()
         second = self.stage.gateway(state=first.state, ready=False)
