@@ -39,7 +39,7 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
 
     /// Whether a text is written like a host's name (RFC 952) or an address of version 4 or 6, with a zone if need be; `_`
     /// is common in names of containers.
-    static func isHost(_ text: String) -> Bool {
+    package static func isHost(_ text: String) -> Bool {
         (1...253).contains(text.utf8.count) && !text.hasPrefix("-")
             && text.utf8.allSatisfy { byte in
                 (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)

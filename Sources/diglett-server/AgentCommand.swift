@@ -44,8 +44,12 @@ struct AgentCommand: ParsableCommand {
 
         func hostPort() throws -> String {
             let text = self.text ?? Self.machine
-            guard let hostPort = HostPort(text, defaultPort: 20_000) else {
-                throw SettingsError("option --host", "'\(text)' is no address: write HOST or HOST:PORT")
+            // It is a part of a line that a shell reads, and then the agent.
+            guard let hostPort = HostPort(text, defaultPort: 20_000), hostPort.port > 0, HostPort.isHost(hostPort.host)
+            else {
+                let whose = self.text == nil ? ", the name of this machine," : ""
+                throw SettingsError(
+                    "option --host", "'\(text)'\(whose) is no address of a gateway: write HOST, HOST:PORT or [IPV6]:PORT")
             }
             return hostPort.description
         }

@@ -299,6 +299,9 @@ class Tokens(AgentsTest):
             (78, ("remove", "nobody"), "nobody"),
             (78, ("rotate", "nobody"), "nobody"),
             (64, ("pin", "web", "sha256/short"), "diglett key"),
+            *((64, ("add", "new", "--names", "x", f"--host={host}"), "'" + host + "' is no address of a gateway")
+              for host in ("h:0", "x@evil#y", "a'b", "a/b", "-h", "[::1", "::1")),
+            (64, ("rotate", "web", "--host", "h:0"), "'h:0'"),
         ]
         for code, arguments, word in cases:
             with self.subTest(arguments=arguments):
