@@ -74,7 +74,9 @@ package struct AgentsFileEditor {
         guard let agent = known.first(where: { $0.name == name }) else {
             let names = known.map(\.name).joined(separator: ", ")
             throw SettingsErrors([
-                SettingsError(self.path, "there is no agent '\(name)'" + (names.isEmpty ? "" : "; there are \(names)"))
+                SettingsError(
+                    "argument NAME",
+                    "there is no agent '\(name)' in \(self.path)" + (names.isEmpty ? "" : "; there are \(names)"))
             ])
         }
         return agent

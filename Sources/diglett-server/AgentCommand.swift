@@ -13,10 +13,14 @@ struct AgentCommand: ParsableCommand {
         abstract: "Says which agents may use which names.",
         discussion: """
             Agents stand in agents.toml in the gateway's state directory. A running gateway sees a change within a \
-            second, and closes what has lost its right. --agents-file, --state-dir and --config say which gateway's \
-            agents are meant, as for the gateway itself.
+            second, and closes what has lost its right. \(Self.whichGateway)
             """,
         subcommands: [Add.self, List.self, Rotate.self, Remove.self, PinCommand.self])
+
+    /// Its options are known to each of the commands, whose help does not list them.
+    private static let whichGateway = """
+        --agents-file, --state-dir and --config say which gateway's agents are meant, as for the gateway itself.
+        """
 
     /// Its options say which gateway is meant.
     @ParentCommand var server: DiglettServer
@@ -49,14 +53,16 @@ struct AgentCommand: ParsableCommand {
             else {
                 let whose = self.text == nil ? ", the name of this machine," : ""
                 throw SettingsError(
-                    "option --host", "'\(text)'\(whose) is no address of a gateway: write HOST, HOST:PORT or [IPV6]:PORT")
+                    "option --host",
+                    "'\(text)'\(whose) is no address of a gateway: write HOST, HOST:PORT or [IPV6]:PORT")
             }
             return hostPort.description
         }
     }
 
     struct Add: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Adds an agent and prints its token, once.")
+        static let configuration = CommandConfiguration(
+            abstract: "Adds an agent and prints its token, once.", discussion: AgentCommand.whichGateway)
 
         @Argument(help: "The agent's name, in logs and in its token.")
         var name: String
@@ -98,7 +104,8 @@ struct AgentCommand: ParsableCommand {
     }
 
     struct List: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Lists the agents.")
+        static let configuration = CommandConfiguration(
+            abstract: "Lists the agents.", discussion: AgentCommand.whichGateway)
 
         @Option(
             help: ArgumentHelp("How: text, or json for one object.", valueName: "text|json"),
@@ -123,7 +130,8 @@ struct AgentCommand: ParsableCommand {
 
     struct Rotate: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Gives an agent a new token and prints it, once. Links with the old one are closed.")
+            abstract: "Gives an agent a new token and prints it, once. Links with the old one are closed.",
+            discussion: AgentCommand.whichGateway)
 
         @Argument(help: "The agent's name.")
         var name: String
@@ -144,7 +152,8 @@ struct AgentCommand: ParsableCommand {
     }
 
     struct Remove: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Removes an agent; its links are closed.")
+        static let configuration = CommandConfiguration(
+            abstract: "Removes an agent; its links are closed.", discussion: AgentCommand.whichGateway)
 
         @Argument(help: "The agent's name.")
         var name: String
@@ -161,7 +170,8 @@ struct AgentCommand: ParsableCommand {
 
     struct PinCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "pin", abstract: "Lets an agent in by its key, as 'diglett key' prints it.")
+            commandName: "pin", abstract: "Lets an agent in by its key, as 'diglett key' prints it.",
+            discussion: AgentCommand.whichGateway)
 
         @Argument(help: "The agent's name.")
         var name: String

@@ -296,8 +296,8 @@ class Tokens(AgentsTest):
             (64, ("add", "new", "--names", "x", "--pin", "sha256/short"), "sha256/short"),
             (78, ("add", "web", "--names", "x"), "rotate"),
             (78, ("add", "new", "--names", "*-1"), "app-*"),
-            (78, ("remove", "nobody"), "nobody"),
-            (78, ("rotate", "nobody"), "nobody"),
+            *((64, command, "there is no agent 'nobody' in ") for command in (
+                ("remove", "nobody"), ("rotate", "nobody"), ("pin", "nobody", PIN_OF_ZEROS))),
             (64, ("pin", "web", "sha256/short"), "diglett key"),
             *((64, ("add", "new", "--names", "x", f"--host={host}"), "'" + host + "' is no address of a gateway")
               for host in ("h:0", "x@evil#y", "a'b", "a/b", "-h", "[::1", "::1")),

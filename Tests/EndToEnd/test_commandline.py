@@ -58,6 +58,14 @@ class HelpAndVersion(CommandLineTest):
                 for option in options:
                     self.assertIn(option, text)
 
+    def test_commands_of_agents_say_which_gateway_is_meant(self):
+        """By options that are the gateway's, and work behind the command as well."""
+        for command in ((), ("add",), ("list",), ("rotate",), ("remove",), ("pin",)):
+            code, program = self.run_program("diglett-server", "agent", *command, "--help", kind=Program)
+            self.assertEqual(code, 0)
+            text = " ".join("\n".join(program.stdout).split())
+            self.assertIn("--agents-file, --state-dir and --config say which gateway's agents are meant", text)
+
     def test_version(self):
         for name in ("diglett", "diglett-server"):
             with self.subTest(program=name):

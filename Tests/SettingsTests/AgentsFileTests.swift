@@ -196,7 +196,9 @@ struct AgentsFileTests {
             #expect(
                 try String(contentsOfFile: path, encoding: .utf8)
                     == "# ours\n\n# the other one\n[[agent]]\nname = \"two\"\nnames = [\"web\"]\n")
-            #expect(message { try editor.remove("one") }.contains("no agent 'one'; there are two"))
+            #expect(
+                message { try editor.remove("one") }
+                    == "argument NAME: there is no agent 'one' in \(path); there are two")
             #expect(message { try editor.add(AgentEntry(name: "two")) }.contains("exists"))
             var third = AgentEntry(name: "three")
             third.names = [try #require(NamePattern("w*"))]
