@@ -337,8 +337,9 @@ class Traefik(TraefikTest):
     def test_schema(self):
         for case, lines in self.OPTIONS.items():
             with self.subTest(case=case):
-                self.check_schema(self.publish(*lines))
+                document = self.publish(*lines)
                 self.gateway.kill()
+                self.check_schema(document)
 
     def test_http(self):
         document = self.publish()
