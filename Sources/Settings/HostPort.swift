@@ -120,6 +120,10 @@ package struct GatewayAddress: Equatable, Sendable {
                 rest = rest[rest.index(after: at)...]
             }
             if rest.hasSuffix("/") { rest = rest.dropLast() }
+        } else if text.contains("@") {
+            // What stands before it would be looked up as a part of a host's name, for every name server to see.
+            throw SettingsError(
+                place, "with a token the address begins with diglett://: write diglett://TOKEN@HOST:PORT")
         }
         guard let hostPort = HostPort(String(rest), defaultPort: defaultPort), hostPort.port > 0 else {
             // The text may hold a token, so it is not repeated here.
