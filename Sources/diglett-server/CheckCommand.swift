@@ -1,4 +1,5 @@
 import ArgumentParser
+import Console
 import Gateway
 import Settings
 
@@ -21,8 +22,7 @@ struct CheckCommand: ParsableCommand {
             var options = self.server.options
             options.configuration = self.file ?? options.configuration
             let notes = try ConfigurationCheck.run(options)
-            for note in notes { print(note) }
-            print("nothing is wrong")
+            try StandardOutput.write(line: (notes + ["nothing is wrong"]).joined(separator: "\n"))
         }
     }
 }

@@ -2,7 +2,6 @@ import ArgumentParser
 import Console
 import Control
 import Gateway
-import Glibc
 import Settings
 
 /// `diglett-server ctl ...`
@@ -35,6 +34,13 @@ struct ControlCommand: ParsableCommand {
 
         /// Runs `body` with a client, and turns what goes wrong into a message and an exit code.
         func run(_ body: (ControlClient) throws -> Void) throws {
+            if let control = self.options.control, !control.hasPrefix("/") {
+                Complaint.write(
+                    control == "none"
+                        ? "option --control: a gateway with 'none' has no socket and cannot be asked: start it without"
+                        : "option --control: '\(control)' is no path that begins with '/': write the gateway's own")
+                throw ExitCode(GatewayError.Kind.usage.rawValue)
+            }
             let places: [String]
             do { places = try GatewaySettings.controlPlaces(self.options) } catch {
                 for error in error.all { Complaint.write("\(error)") }
@@ -62,14 +68,17 @@ struct ControlCommand: ParsableCommand {
         ) throws {
             try self.run { client in
                 let report = try client.ask(request, Report.self)
-                print(output == .json ? try ControlText.json(report) : text(report))
+                try StandardOutput.write(line: output == .json ? try ControlText.json(report) : text(report))
             }
         }
 
         /// A command that changes something.
-        func tell(_ request: ControlRequest) throws {
+        func tell(_ request: ControlRequest, _ output: Output = .text) throws {
             try self.run { client in
-                for note in try client.ask(request, ControlNotes.self).notes { print(note) }
+                let report = try client.ask(request, ControlNotes.self)
+                try StandardOutput.write(
+                    output == .json
+                        ? try ControlText.json(report) + "\n" : report.notes.map { "\($0)\n" }.joined())
             }
         }
     }
@@ -118,14 +127,15 @@ struct ControlCommand: ParsableCommand {
             }
             request.watch = true
             try self.control.asker.run { client in
+                var failure: OutputError?
                 try client.watch(request, StreamNews.self) { news in
-                    print(
+                    let line =
                         self.output.output == .json
-                            ? (try? ControlText.json(news, isPretty: false)) ?? "" : ControlText.line(news))
-                    // Line by line, also into a pipe.
-                    fflush(nil)
-                    return true
+                        ? (try? ControlText.json(news, isPretty: false)) ?? "" : ControlText.line(news)
+                    do throws(OutputError) { try StandardOutput.write(line: line) } catch { failure = error }
+                    return failure == nil
                 }
+                if let failure { throw failure }
             }
         }
     }
@@ -180,15 +190,16 @@ struct ControlCommand: ParsableCommand {
         var span: String?
         @ParentCommand var control: ControlCommand
 
+        // What is refused here is told with this command's usage, not the program's.
+        func validate() throws {
+            guard let span = self.span, Timestamp.span(span) == nil else { return }
+            throw ValidationError("--for: '\(span)' is no span of time: write 90d, 12h, 30m or 45s")
+        }
+
         func run() throws {
             var request = ControlRequest(.ban)
             request.target = self.network
-            if let span = self.span {
-                guard let seconds = Timestamp.span(span) else {
-                    throw ValidationError("--for: '\(span)' is no span of time: write 90d, 12h, 30m or 45s")
-                }
-                request.seconds = Int(seconds)
-            }
+            request.seconds = self.span.flatMap { Timestamp.span($0) }.map { Int($0) }
             try self.control.asker.tell(request)
         }
     }
@@ -219,12 +230,13 @@ struct ControlCommand: ParsableCommand {
             abstract: "Reads the agents anew, as SIGHUP does, and says what has changed.")
         @Flag(help: "Only say what would change.")
         var dryRun = false
+        @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
 
         func run() throws {
             var request = ControlRequest(.reload)
             request.dryRun = self.dryRun
-            try self.control.asker.tell(request)
+            try self.control.asker.tell(request, self.output.output)
         }
     }
 

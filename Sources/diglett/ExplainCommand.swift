@@ -14,12 +14,12 @@ struct ExplainCommand: ParsableCommand {
     var code: String?
 
     func run() throws {
-        guard let code = self.code else { return print(Page.list, terminator: "") }
+        guard let code = self.code else { return try StandardOutput.write(Page.list) }
         let found = Explanations.find(code)
         guard !found.isEmpty else {
             Complaint.write(Explanations.refusal(of: code))
             throw ExitCode(ExitReason.usage.rawValue)
         }
-        print(Page.detail(found), terminator: "")
+        try StandardOutput.write(Page.detail(found))
     }
 }

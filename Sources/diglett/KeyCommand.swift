@@ -20,12 +20,14 @@ struct KeyCommand: ParsableCommand {
     var stateDir: String?
 
     func run() throws {
+        let pin: String
         do {
             let directory = try StateDirectory.path(self.stateDir, program: "diglett")
-            print(try AgentKey.pin(stateDirectory: directory))
+            pin = try AgentKey.pin(stateDirectory: directory)
         } catch {
             Complaint.write("\(error)")
             throw ExitCode(ExitReason.configuration.rawValue)
         }
+        try StandardOutput.write(line: pin)
     }
 }

@@ -50,7 +50,7 @@ struct StatusCommand: ParsableCommand {
             Complaint.write("no agent runs with the state directory \(directory)")
             throw ExitCode(ExitReason.unavailable.rawValue)
         }
-        print(self.output == .json ? try Self.json(reports) : Self.text(reports))
+        try StandardOutput.write(line: self.output == .json ? try Self.json(reports) : Self.text(reports))
         guard isComplete, reports.allSatisfy({ $0.names.allSatisfy(\.reachable) }) else {
             throw ExitCode(ExitReason.unreachable.rawValue)
         }
