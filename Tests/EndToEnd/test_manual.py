@@ -1,15 +1,13 @@
 """Man pages and completions: whole, correct for their readers, and the same as `--help`."""
 
 import os
-import pty
 import re
-import select
 import subprocess
-import time
 
 from commandlines import PROGRAMS, commands, options, run
-from harness import PATIENCE, REPOSITORY, EndToEndTest, Failure, program_path
+from harness import REPOSITORY, EndToEndTest, program_path
 from realservers import require
+from terminals import Terminal
 
 SECTIONS = {"diglett": 1, "diglett-server": 8}
 HEADINGS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SUBCOMMANDS", "CONFIGURATION", "FILES", "EXIT STATUS",
@@ -184,32 +182,3 @@ class Completions(EndToEndTest):
             terminal.await_text("diglett-server agent rotate ")
             terminal.write("\x15diglett --output j\t")
             terminal.await_text("diglett --output json ")
-
-
-class Terminal:
-    """A program at a terminal of its own, and what it has written there."""
-
-    def __init__(self, argv, stage):
-        self.shown = ""
-        self._pid, self._descriptor = pty.fork()
-        if self._pid == 0:
-            os.execve(argv[0], argv, {**stage.environment(), "TERM": "dumb"})
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        # The end of its terminal is the end of a shell.
-        os.close(self._descriptor)
-        os.waitpid(self._pid, 0)
-
-    def write(self, text):
-        self.shown = ""
-        os.write(self._descriptor, text.encode())
-
-    def await_text(self, pattern):
-        deadline = time.monotonic() + PATIENCE
-        while not re.search(pattern, self.shown):
-            if not select.select([self._descriptor], [], [], max(0, deadline - time.monotonic()))[0]:
-                raise Failure(f"waited in vain for {pattern!r} on a terminal that shows {self.shown!r}")
-            self.shown += os.read(self._descriptor, 4096).decode(errors="replace")
