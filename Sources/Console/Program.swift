@@ -6,11 +6,7 @@ package enum Program {
     private static let outputCode = ExitCode(74)
 
     /// Runs a command or a subcommand, and ends the process if that fails or only shows something.
-    ///
-    /// - Parameter shown: what is printed of what the parser makes: help, the version, a completion.
-    package static func run<Command: ParsableCommand>(
-        _ command: Command.Type, _ arguments: [String], shown: (any Error) -> String = { Command.fullMessage(for: $0) }
-    ) {
+    package static func run<Command: ParsableCommand>(_ command: Command.Type, _ arguments: [String]) {
         do {
             var parsed = try Command.parseAsRoot(arguments)
             // The gateway and the agent have no need of their output.
@@ -20,7 +16,7 @@ package enum Program {
             Command.exit(withError: Self.failed(error))
         } catch {
             let code = Command.exitCode(for: error)
-            guard !code.isSuccess else { Self.end(Command.self, showing: shown(error)) }
+            guard !code.isSuccess else { Self.end(Command.self, arguments, showing: Command.fullMessage(for: error)) }
             let text = Self.named(Command.configuration, in: Command.fullMessage(for: error))
             // The parser repeats what it does not understand.
             if !text.isEmpty { Complaint.write(text.hasPrefix("Error: ") ? String(text.dropFirst(7)) : text) }
@@ -34,8 +30,15 @@ package enum Program {
         return self.outputCode
     }
 
-    private static func end(_ command: (some ParsableCommand).Type, showing text: String) -> Never {
+    /// Prints what the parser makes: help, the version, a completion.
+    private static func end(
+        _ command: (some ParsableCommand).Type, _ arguments: [String], showing text: String
+    ) -> Never {
         StandardDescriptors.ensureOpen(isOutputNeeded: true)
+        var text = text
+        if let option = arguments.first, option.hasPrefix("--generate-completion-script") {
+            text = CompletionScript(of: command.configuration).mended(text)
+        }
         do throws(OutputError) {
             try StandardOutput.write(line: text)
         } catch {

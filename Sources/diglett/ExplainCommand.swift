@@ -8,7 +8,8 @@ struct ExplainCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "explain", _superCommandName: "diglett",
         abstract: "Says what an exit code or a code of a log means, and what to do.",
-        discussion: "CODE is a number or a name: diglett explain 14, diglett explain name-taken.")
+        discussion: "CODE is a number or a name: diglett explain 14, diglett explain name-taken.",
+        version: Diglett.configuration.version)
 
     @Argument(help: "The code. (default: list all)")
     var code: String?

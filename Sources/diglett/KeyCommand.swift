@@ -12,7 +12,8 @@ struct KeyCommand: ParsableCommand {
         discussion: """
             With the pin, the gateway's operator lets the agent in: diglett-server agent pin NAME PIN. Then no token is \
             needed. The key stays in the state directory.
-            """)
+            """,
+        version: Diglett.configuration.version)
 
     @Option(
         help: ArgumentHelp("The agent's state directory. (default: below ~/.local/state)", valueName: "dir"),

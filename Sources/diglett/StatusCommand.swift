@@ -15,7 +15,8 @@ struct StatusCommand: ParsableCommand {
         discussion: """
             Those that use the state directory, which is the user's own unless --state-dir names another. Exit codes: 0 \
             all names are reachable, 1 some are not, 64 bad argument, 69 no agent runs, 78 bad configuration.
-            """)
+            """,
+        version: Diglett.configuration.version)
 
     enum Output: String, ExpressibleByArgument, CaseIterable { case text, json }
 
