@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tomllib
 
 from commandlines import PROGRAMS, commands, options, run
 from harness import REPOSITORY, EndToEndTest, program_path, wait_until
@@ -113,6 +114,48 @@ class ManualPages(EndToEndTest):
                 text = re.search(r"\nEXIT STATUS\n(.*?)\n[A-Z]", self.shown(program), re.DOTALL)[1]
                 for code in codes:
                     self.assertRegex(text, rf"(?m)^ +{code} +\w")
+
+    def flat(self, program, heading):
+        """A section in one line."""
+        return " ".join(re.search(rf"\n{heading}\n(.*?)\n[A-Z]", self.shown(program), re.DOTALL)[1].split())
+
+    def test_exit_codes_are_explained(self):
+        """As in docs/errors.md: name, meaning and what to do."""
+        document = (REPOSITORY / "docs" / "errors.md").read_text()
+        for program in PROGRAMS:
+            section = re.search(rf"(?ms)^## {program}\n(.*?)^## ", document)[1]
+            rows = [line.strip("| ").split(" | ") for line in section.splitlines() if re.match(r"\| \d", line)]
+            self.assertGreater(len(rows), 7)
+            text = self.flat(program, "EXIT STATUS")
+            for code, name, meaning, _, advice in rows:
+                with self.subTest(program=program, code=code):
+                    meaning = meaning[0].upper() + meaning[1:]
+                    self.assertIn(" ".join(f"{code} {name} {meaning}. {advice}".split()), text)
+
+    def test_every_variable(self):
+        """Those that docs/configuration.md has, and no others."""
+        document = (REPOSITORY / "docs" / "configuration.md").read_text().partition("## The environment")[2]
+        rows = re.findall(r"^\| (`[A-Z].*?) \| (\w+) \|", document, re.MULTILINE)
+        handed_on = set(re.findall(r"`(\w+)`", re.search(r"^Programs that a gateway starts get .*", document, re.MULTILINE)[0]))
+        for program, owner in (("diglett", "agent"), ("diglett-server", "gateway")):
+            with self.subTest(program=program):
+                wanted = {name for names, of in rows if of in ("both", owner) for name in re.findall(r"\w+", names)}
+                if owner == "gateway":
+                    wanted |= handed_on
+                section = re.search(r"\nENVIRONMENT\n(.*?)\n[A-Z]", self.shown(program), re.DOTALL)[1]
+                terms = re.findall(r"^ {7}([A-Z_, ]+?)(?: +[A-Z][a-z].*)?$", section, re.MULTILINE)
+                self.assertEqual({name for term in terms for name in term.split(", ")}, wanted)
+
+    def test_examples_can_be_copied(self):
+        """A command that was wrapped would be two."""
+        for program, page in self.pages.items():
+            with self.subTest(program=program):
+                source = tomllib.loads((REPOSITORY / "scripts" / "manual" / f"{program}.toml").read_text())
+                text = subprocess.run([require("man"), "-l", "-E", "UTF-8", page], check=True, capture_output=True,
+                                      text=True, env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"}).stdout
+                lines = [line.strip() for line in text.splitlines()]
+                for example in source["example"]:
+                    self.assertIn(example["command"], lines)
 
 
 class Completions(EndToEndTest):
