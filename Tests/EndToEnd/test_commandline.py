@@ -50,7 +50,7 @@ class Output(EndToEndTest):
     def shell(self, redirection, program, *arguments):
         """Runs a program in a shell, so that its standard output is where `redirection` leads it: (code, errors)."""
         result = subprocess.run(
-            ["bash", "-c", f'set -o pipefail; "$@" {redirection}', "bash", program_path(program), *map(str, arguments)],
+            ["bash", "-c", f'"$@" {redirection}', "bash", program_path(program), *map(str, arguments)],
             env=self.stage.environment(), cwd=self.stage.directory, stdin=subprocess.DEVNULL, capture_output=True,
             text=True, timeout=30, check=False)
         return result.returncode, result.stderr
@@ -78,14 +78,28 @@ class Output(EndToEndTest):
             for redirection, reason in ((">/dev/full", "no space left on device"), (">&-", "it is closed")):
                 with self.subTest(command=command, redirection=redirection):
                     if "remove" in command and redirection == ">&-":
+                        # It was removed the first time.
                         continue
                     self.assertEqual(self.shell(redirection, *command), (74, f"error: standard output: {reason}\n"))
 
+    def without_reader(self, program, *arguments, ignoring=False):
+        """Runs a program that writes into a pipe whose other end is closed: (code, errors)."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            # Python ignores SIGPIPE, and its children do as well if they are not told otherwise.
+            result = subprocess.run(
+                [program_path(program), *map(str, arguments)], env=self.stage.environment(), cwd=self.stage.directory,
+                stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE, restore_signals=not ignoring,
+                text=True, timeout=30, check=False)
+        finally:
+            os.close(writer)
+        return result.returncode, result.stderr
+
     def test_reader_that_is_gone(self):
         """It has what it wanted, as `head` has."""
-        self.assertEqual(self.shell("| true", "diglett-server", "explain")[1], "")
-        # With nothing said also where the signal is ignored.
-        self.assertEqual(self.shell("2>&1 >&3 3> >(true) | cat", "diglett-server", "explain")[1], "")
+        self.assertEqual(self.without_reader("diglett-server", "explain"), (-signal.SIGPIPE, ""))
+        self.assertEqual(self.without_reader("diglett-server", "explain", ignoring=True), (74, ""))
 
     def test_watch(self):
         tunnel = self.stage.expose(self.stage.use(Listener(backends.answering(b"watched"))).address)
@@ -97,12 +111,13 @@ class Output(EndToEndTest):
     def test_token_that_was_not_shown(self):
         agents = AgentsFile(self.stage, state=self.stage.new_directory("state"))
         for number, (redirection, reason) in enumerate(((">/dev/full", "no space left on device"), (">&-", "it is closed"),
-                                                        ("| true", "broken pipe"))):
+                                                        (None, "broken pipe"))):
             name = f"web-{number}"
             for command in (("add", name, "--names", name), ("rotate", name)):
                 with self.subTest(redirection=redirection, command=command):
+                    arguments = ("diglett-server", "agent", *command, "--state-dir", agents.state)
                     self.assertEqual(
-                        self.shell(redirection, "diglett-server", "agent", *command, "--state-dir", agents.state),
+                        self.shell(redirection, *arguments) if redirection else self.without_reader(*arguments),
                         (74, f"error: standard output: {reason}: the token was not shown; 'diglett-server agent rotate "
                          f"{name}' makes another\n"))
             self.assertTrue(agents.rotate(name).token)
@@ -116,7 +131,8 @@ class Secrets(EndToEndTest):
             ended = self.stage.start(program, [program_path(program), *arguments])
             self.assertIn(ended.wait_exit(), codes)
             self.assertTrue(ended.output)
-            self.assertNotIn("SECRET", ended.output.upper().replace("A SECRET", ""))
+            # Some messages speak of a secret.
+            self.assertNotIn("SECRET", ended.output)
             return ended.output
 
     def test_error_of_the_parser(self):

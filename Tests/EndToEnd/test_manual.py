@@ -143,7 +143,7 @@ class ManualPages(EndToEndTest):
                 if owner == "gateway":
                     wanted |= handed_on
                 section = re.search(r"\nENVIRONMENT\n(.*?)\n[A-Z]", self.shown(program), re.DOTALL)[1]
-                terms = re.findall(r"^ {7}([A-Z_, ]+?)(?: +[A-Z][a-z].*)?$", section, re.MULTILINE)
+                terms = re.findall(r"^ {7}([A-Z][A-Z_, ]*?)(?: +[A-Z][a-z].*)?$", section, re.MULTILINE)
                 self.assertEqual({name for term in terms for name in term.split(", ")}, wanted)
 
     def test_examples_can_be_copied(self):
