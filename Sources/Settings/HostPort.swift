@@ -120,8 +120,8 @@ package struct GatewayAddress: Equatable, Sendable {
                 rest = rest[rest.index(after: at)...]
             }
             if rest.hasSuffix("/") { rest = rest.dropLast() }
-        } else if text.contains("@") {
-            // What stands before it would be looked up as a part of a host's name, for every name server to see.
+        } else if text.contains("@") || text.hasPrefix("dgl_") {
+            // The token would be looked up as a host's name, or a part of it, for every name server to see.
             throw SettingsError(
                 place, "with a token the address begins with diglett://: write diglett://TOKEN@HOST:PORT")
         }

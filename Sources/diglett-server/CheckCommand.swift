@@ -8,7 +8,7 @@ struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check",
         abstract: "Says what is wrong with a configuration, all of it, without starting.",
-        discussion: "Exit codes: 0 nothing, 78 something is wrong.")
+        discussion: "Exit codes: 0 nothing, 74 the output cannot be written, 78 something is wrong.")
 
     @Argument(
         help: "The configuration file; the gateway's other options may be given as well.",

@@ -14,7 +14,8 @@ struct ControlCommand: ParsableCommand {
             use the socket may do all of this. The gateway's options (--state-dir, --config, --control) tell which \
             gateway is meant.
 
-            Exit codes: 0 done, 1 the gateway says no, 64 bad argument, 69 no gateway answers, 78 bad configuration.
+            Exit codes: 0 done, 1 the gateway says no, 64 bad argument, 69 no gateway answers, 74 the output \
+            cannot be written, 78 bad configuration.
             """,
         subcommands: [
             Status.self, Agents.self, Exposures.self, Streams.self, Penalties.self, Bans.self, Kick.self, Ban.self,

@@ -199,7 +199,7 @@ struct DiglettServer: ParsableCommand, Daemon {
             let isArgument = errors.all.allSatisfy { $0.place.hasPrefix("option ") }
             throw ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
         } catch let error as GatewayError {
-            logger.error("\(error)")
+            logger.error("\(Secrets.hidden(in: "\(error)"))")
             throw ExitCode(error.kind.rawValue)
         }
     }

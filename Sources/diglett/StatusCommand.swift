@@ -14,7 +14,8 @@ struct StatusCommand: ParsableCommand {
         abstract: "Says what the running agents do.",
         discussion: """
             Those that use the state directory, which is the user's own unless --state-dir names another. Exit codes: 0 \
-            all names are reachable, 1 some are not, 64 bad argument, 69 no agent runs, 78 bad configuration.
+            all names are reachable, 1 some are not, 64 bad argument, 69 no agent runs, 74 the output cannot be \
+            written, 78 bad configuration.
             """,
         version: Diglett.configuration.version)
 

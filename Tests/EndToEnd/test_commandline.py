@@ -131,7 +131,6 @@ class Secrets(EndToEndTest):
             ended = self.stage.start(program, [program_path(program), *arguments])
             self.assertIn(ended.wait_exit(), codes)
             self.assertTrue(ended.output)
-            # Some messages speak of a secret.
             self.assertNotIn("SECRET", ended.output)
             return ended.output
 
@@ -160,6 +159,7 @@ class Secrets(EndToEndTest):
         self.check(token, program="diglett-server")
         self.check("-l", token, program="diglett-server")
         self.check("-c", token, program="diglett-server", codes=(78,))
+        self.check("-l", "127.0.0.1:0", "--state-dir", f"/proc/{token}", program="diglett-server", codes=(73,))
         self.check("agent", "remove", token, *state, program="diglett-server", codes=(64, 78))
         self.check("agent", "add", token, "--names", "x", *state, program="diglett-server")
         self.check("agent", "add", "x", "--names", token, *state, program="diglett-server")
@@ -168,7 +168,7 @@ class Secrets(EndToEndTest):
 
     def test_scheme_that_was_forgotten(self):
         """It would be taken for a host's name, and asked of name servers."""
-        for address in ("dgl_web_SECRET@h", "SECRET@h", "SECRET@h:1"):
+        for address in ("dgl_web_SECRET@h", "dgl_web_SECRET", "SECRET@h", "SECRET@h:1"):
             said = self.check("-g", address, "-n", "x", "9")
             self.assertIn("write diglett://TOKEN@HOST:PORT", said)
 
