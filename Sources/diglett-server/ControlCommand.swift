@@ -35,18 +35,13 @@ struct ControlCommand: ParsableCommand {
 
         /// Runs `body` with a client, and turns what goes wrong into a message and an exit code.
         func run(_ body: (ControlClient) throws -> Void) throws {
-            if let control = self.options.control, !control.hasPrefix("/") {
-                Complaint.write(
-                    control == "none"
-                        ? "option --control: a gateway with 'none' has no socket and cannot be asked: start it without"
-                        : "option --control: '\(control)' is no path that begins with '/': write the gateway's own")
-                throw ExitCode(GatewayError.Kind.usage.rawValue)
-            }
             let places: [String]
             do { places = try GatewaySettings.controlPlaces(self.options) } catch {
                 for error in error.all { Complaint.write("\(error)") }
                 throw ExitCode(GatewayError.Kind.configuration.rawValue)
             }
+            // A single one that is not whole was given: what is looked for by default ends with the service's.
+            if places.count == 1, !places[0].hasPrefix("/") { throw self.unusable(places[0]) }
             let path = places.first { ControlClient.isThere($0) } ?? places[0]
             do { try body(ControlClient(path: path)) } catch let error as ControlError {
                 switch error {
@@ -62,6 +57,17 @@ struct ControlCommand: ParsableCommand {
                 }
                 throw ExitCode(GatewayError.Kind.unavailable.rawValue)
             }
+        }
+
+        /// Says why a `control` leads to no gateway; returns how to end.
+        private func unusable(_ control: String) -> ExitCode {
+            let isOption = self.options.control != nil
+            Complaint.write(
+                (isOption ? "option --control: " : "\(self.options.configuration ?? ""): control: ")
+                    + (control == "none"
+                        ? "a gateway with 'none' has no socket and cannot be asked: start it without"
+                        : "'\(control)' is no path that begins with '/': write the gateway's own"))
+            return ExitCode((isOption ? GatewayError.Kind.usage : .configuration).rawValue)
         }
 
         func ask<Report: Codable>(

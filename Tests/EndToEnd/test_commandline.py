@@ -376,6 +376,12 @@ class BadArguments(CommandLineTest):
             code, ended = self.run_program("diglett-server", "ctl", "status", "--control", text)
             self.assertEqual(code, 64)
             self.assertIn(advice, ended.output)
+            file = self.stage.directory / "diglett-server.toml"
+            file.write_text(f'control = "{text}"\n')
+            code, ended = self.run_program("diglett-server", "ctl", "status", "-c", file)
+            self.assertEqual(code, 78)
+            self.assertIn(f"{file}: control: ", ended.output)
+            self.assertIn(advice, ended.output)
 
 
 class DebugFlag(CommandLineTest):
