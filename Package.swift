@@ -66,7 +66,7 @@ let package = Package(
         driver("Web", ["CCurl", "Reactor"]),
         driver("Supervision", ["CNotify", "Reactor", logging]),
         driver("Relay", ["Bytes", "Metrics", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
-        driver("Console"),
+        driver("Console", [arguments]),
         driver("Control", ["Reactor", "Wire"]),
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
         driver("Journal", ["Reactor", "Settings", logging]),

@@ -23,6 +23,8 @@ package enum ExitReason: Int32, CaseIterable, Sendable {
     case usage = 64
     /// The gateway cannot be reached or the link was lost, with `--once` (EX_UNAVAILABLE).
     case unavailable = 69
+    /// Of commands: standard output takes nothing (EX_IOERR).
+    case output = 74
     /// Bad configuration (EX_CONFIG).
     case configuration = 78
 
@@ -57,6 +59,7 @@ package enum ExitReason: Int32, CaseIterable, Sendable {
         case .portRefused: "port-refused"
         case .usage: "usage"
         case .unavailable: "unavailable"
+        case .output: "output"
         case .configuration: "configuration"
         }
     }

@@ -103,6 +103,10 @@ extension Explanations {
                 "The message has the reason. Look whether the gateway runs, the address and port of -g are right, and "
                     + "no firewall is in the way. Without --once the agent would try again by itself."
             )
+        case .output:
+            (
+                Self.output.meaning, "of 'key', 'status' and 'explain', of --help and --version", Self.output.advice
+            )
         case .configuration:
             (
                 "a file or directory cannot be used", "at the start, also of 'key' and 'status'",
@@ -110,6 +114,11 @@ extension Explanations {
             )
         }
     }
+
+    private static let output = (
+        meaning: "what was asked for cannot be written to standard output",
+        advice: "The message has the system's reason: look whether the disk is full, or what closed the output."
+    )
 
     /// Their numbers are those of `GatewayError.Kind`; a test holds the two together.
     static let gatewayExits = [
@@ -139,6 +148,11 @@ extension Explanations {
             "at the start",
             "The message names it. Stop the other gateway, or give this one its own (--state-dir, --expose-sockets, "
                 + "--control); else look at the directory's owner and rights, and whether the disk is full."),
+        Self.gateway(
+            74, "output", Self.output.meaning,
+            "of 'agent', 'check', 'ctl' and 'explain', of --help and --version; 'agent': the change was made",
+            Self.output.advice + " After 'agent add' and 'agent rotate', 'agent rotate NAME' makes a token that can be "
+                + "shown."),
         Self.gateway(
             78, "configuration", "bad configuration file, agents file, key or certificate",
             "at the start; 'check': something is wrong; 'agent': nothing was changed",

@@ -12,6 +12,8 @@ package struct GatewayError: Error, CustomStringConvertible {
         case listen = 71
         /// The state directory cannot be used (EX_CANTCREAT).
         case state = 73
+        /// Of commands: standard output takes nothing (EX_IOERR).
+        case output = 74
         /// Bad configuration file, key or certificate (EX_CONFIG).
         case configuration = 78
     }

@@ -38,8 +38,10 @@ package struct Journal: LogHandler {
         if Self.isJournal(STDERR_FILENO) {
             self.form = .journal
         } else {
-            // The convention of no-color.org: any value of NO_COLOR means none.
-            self.form = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil ? .coloured : .plain
+            // The convention of no-color.org: any value of NO_COLOR means none. A terminal that is 'dumb' has none
+            // (terminfo(5)).
+            let isDumb = getenv("TERM").map { String(cString: $0) } == "dumb"
+            self.form = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil && !isDumb ? .coloured : .plain
         }
         self.logLevel = level
     }

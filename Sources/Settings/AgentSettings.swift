@@ -123,6 +123,10 @@ package struct AgentSettings: Sendable {
         }
         self.urlFile = options.urlFile ?? whenReady.file
         if let file = self.urlFile { try Self.check(urlFile: file, place("url-file", options.urlFile != nil)) }
+        guard options.execOnReady ?? whenReady.command?.first != "" else {
+            throw SettingsError(
+                place("exec-on-ready", options.execOnReady != nil), "'' is no command: write what the shell is to run")
+        }
         self.execOnReady = Self.command(options.execOnReady.map { [$0] } ?? whenReady.command ?? [])
         if self.version1, self.urlFile != nil {
             throw SettingsError(

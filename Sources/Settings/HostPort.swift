@@ -140,6 +140,10 @@ package struct GatewayAddress: Equatable, Sendable {
                 rest = rest[rest.index(after: at)...]
             }
             if rest.hasSuffix("/") { rest = rest.dropLast() }
+        } else if text.contains("@") || text.hasPrefix("dgl_") {
+            // The token would be looked up as a host's name, or a part of it, for every name server to see.
+            throw SettingsError(
+                place, "with a token the address begins with diglett://: write diglett://TOKEN@HOST:PORT")
         }
         guard let hostPort = HostPort(String(rest), defaultPort: defaultPort), hostPort.port > 0 else {
             // The text may hold a token, so it is not repeated here.

@@ -97,8 +97,9 @@ struct AgentCommand: ParsableCommand {
                 wish.pins = self.pin
                 wish.hasVersion1 = self.version1
                 let made = try self.parent.administration().add(self.name, wish, host: try self.address.hostPort())
-                print("added agent '\(self.name)'")
-                if let made { Self.show(made, example: wish.names.first ?? "example") }
+                let added = "added agent '\(self.name)'"
+                guard let made else { return try StandardOutput.write(line: added) }
+                try Self.show(made, for: self.name, example: wish.names.first ?? "example", after: added + "\n")
             }
         }
     }
@@ -123,7 +124,8 @@ struct AgentCommand: ParsableCommand {
         func run() throws {
             try Self.reporting(self.parent.server) {
                 let agents = try self.parent.administration().list()
-                print(self.output == "json" ? try AgentTable.json(agents) : AgentTable.text(agents))
+                try StandardOutput.write(
+                    line: self.output == "json" ? try AgentTable.json(agents) : AgentTable.text(agents))
             }
         }
     }
@@ -146,7 +148,7 @@ struct AgentCommand: ParsableCommand {
             try Self.reporting(self.parent.server) {
                 let made = try self.parent.administration()
                     .rotate(self.name, hasVersion1: self.version1, host: try self.address.hostPort())
-                Self.show(made, example: "example")
+                try Self.show(made, for: self.name, example: "example")
             }
         }
     }
@@ -163,7 +165,7 @@ struct AgentCommand: ParsableCommand {
         func run() throws {
             try Self.reporting(self.parent.server) {
                 try self.parent.administration().remove(self.name)
-                print("removed agent '\(self.name)'")
+                try StandardOutput.write(line: "removed agent '\(self.name)'")
             }
         }
     }
@@ -184,7 +186,7 @@ struct AgentCommand: ParsableCommand {
         func run() throws {
             try Self.reporting(self.parent.server) {
                 try self.parent.administration().pin(self.name, self.pin)
-                print("agent '\(self.name)' is known by \(self.pin) now")
+                try StandardOutput.write(line: "agent '\(self.name)' is known by \(self.pin) now")
             }
         }
     }
@@ -200,7 +202,11 @@ extension ParsableCommand {
             let format = LogFormat.wanted(option: server?.logFormat, configuration: nil)
             let logger = Journal.logger(debug: 0, format: format)
             for error in errors {
-                if format == .json { logger.error("\(error)") } else { Complaint.write("\(error)") }
+                if format == .json {
+                    logger.error("\(Secrets.hidden(in: "\(error)"))")
+                } else {
+                    Complaint.write("\(error)")
+                }
             }
             let isArgument = errors.allSatisfy { $0.place.hasPrefix("option ") || $0.place.hasPrefix("argument ") }
             return ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
@@ -210,10 +216,22 @@ extension ParsableCommand {
         }
     }
 
-    static func show(_ made: AgentAdministration.Invitation, example: String) {
-        print("token, shown this once: \(made.token)")
-        if let token = made.version1Token { print("token for version 1, shown this once: \(token)") }
-        print(
-            "start the agent with\n  diglett -g '\(made.line)' -n \(example.replacing("*", with: "1")) localhost:9000")
+    /// Shows what cannot be shown a second time. When that fails, the agent is there and nobody has its token.
+    static func show(
+        _ made: AgentAdministration.Invitation, for name: String, example: String, after added: String = ""
+    ) throws {
+        var text = added + "token, shown this once: \(made.token)\n"
+        if let token = made.version1Token { text += "token for version 1, shown this once: \(token)\n" }
+        text += "start the agent with\n"
+        text += "  diglett -g '\(made.line)' -n \(example.replacing("*", with: "1")) localhost:9000\n"
+        // A reader that is gone would else end this program without a word.
+        signal(SIGPIPE, SIG_IGN)
+        do throws(OutputError) {
+            try StandardOutput.write(text)
+        } catch {
+            Complaint.write(
+                "\(error): the token was not shown; 'diglett-server agent rotate \(name)' makes another")
+            throw ExitCode(GatewayError.Kind.output.rawValue)
+        }
     }
 }

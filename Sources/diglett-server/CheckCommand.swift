@@ -1,4 +1,5 @@
 import ArgumentParser
+import Console
 import Gateway
 import Settings
 
@@ -7,7 +8,7 @@ struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check",
         abstract: "Says what is wrong with a configuration, all of it, without starting.",
-        discussion: "Exit codes: 0 nothing, 78 something is wrong.")
+        discussion: "Exit codes: 0 nothing, 74 the output cannot be written, 78 something is wrong.")
 
     @Argument(
         help: "The configuration file; the gateway's other options may be given as well.",
@@ -21,8 +22,7 @@ struct CheckCommand: ParsableCommand {
             var options = self.server.options
             options.configuration = self.file ?? options.configuration
             let notes = try ConfigurationCheck.run(options)
-            for note in notes { print(note) }
-            print("nothing is wrong")
+            try StandardOutput.write(line: (notes + ["nothing is wrong"]).joined(separator: "\n"))
         }
     }
 }

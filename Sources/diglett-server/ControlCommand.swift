@@ -2,7 +2,6 @@ import ArgumentParser
 import Console
 import Control
 import Gateway
-import Glibc
 import Settings
 
 /// `diglett-server ctl ...`
@@ -15,7 +14,8 @@ struct ControlCommand: ParsableCommand {
             use the socket may do all of this. The gateway's options (--state-dir, --config, --control) tell which \
             gateway is meant.
 
-            Exit codes: 0 done, 1 the gateway says no, 64 bad argument, 69 no gateway answers, 78 bad configuration.
+            Exit codes: 0 done, 1 the gateway says no, 64 bad argument, 69 no gateway answers, 74 the output \
+            cannot be written, 78 bad configuration.
             """,
         subcommands: [
             Status.self, Agents.self, Exposures.self, Streams.self, Penalties.self, Bans.self, Kick.self, Ban.self,
@@ -40,6 +40,8 @@ struct ControlCommand: ParsableCommand {
                 for error in error.all { Complaint.write("\(error)") }
                 throw ExitCode(GatewayError.Kind.configuration.rawValue)
             }
+            // A single one that is not whole was given: what is looked for by default ends with the service's.
+            if places.count == 1, !places[0].hasPrefix("/") { throw self.unusable(places[0]) }
             let path = places.first { ControlClient.isThere($0) } ?? places[0]
             do { try body(ControlClient(path: path)) } catch let error as ControlError {
                 switch error {
@@ -57,19 +59,33 @@ struct ControlCommand: ParsableCommand {
             }
         }
 
+        /// Says why a `control` leads to no gateway; returns how to end.
+        private func unusable(_ control: String) -> ExitCode {
+            let isOption = self.options.control != nil
+            Complaint.write(
+                (isOption ? "option --control: " : "\(self.options.configuration ?? ""): control: ")
+                    + (control == "none"
+                        ? "a gateway with 'none' has no socket and cannot be asked: start it without"
+                        : "'\(control)' is no path that begins with '/': write the gateway's own"))
+            return ExitCode((isOption ? GatewayError.Kind.usage : .configuration).rawValue)
+        }
+
         func ask<Report: Codable>(
             _ request: ControlRequest, _ output: Output, text: (Report) -> String
         ) throws {
             try self.run { client in
                 let report = try client.ask(request, Report.self)
-                print(output == .json ? try ControlText.json(report) : text(report))
+                try StandardOutput.write(line: output == .json ? try ControlText.json(report) : text(report))
             }
         }
 
         /// A command that changes something.
-        func tell(_ request: ControlRequest) throws {
+        func tell(_ request: ControlRequest, _ output: Output = .text) throws {
             try self.run { client in
-                for note in try client.ask(request, ControlNotes.self).notes { print(note) }
+                let report = try client.ask(request, ControlNotes.self)
+                try StandardOutput.write(
+                    output == .json
+                        ? try ControlText.json(report) + "\n" : report.notes.map { "\($0)\n" }.joined())
             }
         }
     }
@@ -118,14 +134,15 @@ struct ControlCommand: ParsableCommand {
             }
             request.watch = true
             try self.control.asker.run { client in
+                var failure: OutputError?
                 try client.watch(request, StreamNews.self) { news in
-                    print(
+                    let line =
                         self.output.output == .json
-                            ? (try? ControlText.json(news, isPretty: false)) ?? "" : ControlText.line(news))
-                    // Line by line, also into a pipe.
-                    fflush(nil)
-                    return true
+                        ? (try? ControlText.json(news, isPretty: false)) ?? "" : ControlText.line(news)
+                    do throws(OutputError) { try StandardOutput.write(line: line) } catch { failure = error }
+                    return failure == nil
                 }
+                if let failure { throw failure }
             }
         }
     }
@@ -180,15 +197,16 @@ struct ControlCommand: ParsableCommand {
         var span: String?
         @ParentCommand var control: ControlCommand
 
+        // What is refused here is told with this command's usage, not the program's.
+        func validate() throws {
+            guard let span = self.span, Timestamp.span(span) == nil else { return }
+            throw ValidationError("--for: '\(span)' is no span of time: write 90d, 12h, 30m or 45s")
+        }
+
         func run() throws {
             var request = ControlRequest(.ban)
             request.target = self.network
-            if let span = self.span {
-                guard let seconds = Timestamp.span(span) else {
-                    throw ValidationError("--for: '\(span)' is no span of time: write 90d, 12h, 30m or 45s")
-                }
-                request.seconds = Int(seconds)
-            }
+            request.seconds = self.span.flatMap { Timestamp.span($0) }.map { Int($0) }
             try self.control.asker.tell(request)
         }
     }
@@ -219,12 +237,13 @@ struct ControlCommand: ParsableCommand {
             abstract: "Reads the agents anew, as SIGHUP does, and says what has changed.")
         @Flag(help: "Only say what would change.")
         var dryRun = false
+        @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
 
         func run() throws {
             var request = ControlRequest(.reload)
             request.dryRun = self.dryRun
-            try self.control.asker.tell(request)
+            try self.control.asker.tell(request, self.output.output)
         }
     }
 

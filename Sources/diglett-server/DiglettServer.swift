@@ -10,7 +10,7 @@ import Supervision
 
 /// The public gateway.
 @main
-struct DiglettServer: ParsableCommand {
+struct DiglettServer: ParsableCommand, Daemon {
     static let configuration = CommandConfiguration(
         commandName: "diglett-server",
         abstract: "Makes services behind NAT reachable: the public gateway of diglett.",
@@ -18,7 +18,8 @@ struct DiglettServer: ParsableCommand {
             Agents (the program 'diglett') connect to this gateway and register names; for each name the gateway \
             opens a public port and carries every connection to it through the agent to the service beside it.
 
-            Without --auth the gateway takes agents of its own machine only.
+            Without --auth the gateway knows agents by its agents file, which 'diglett-server agent add' makes; as \
+            long as there is none, it takes agents of its own machine only.
 
             Exit codes: 0 stopped, 64 bad argument, 71 an address cannot be listened on, 73 the state directory \
             cannot be used, 78 bad configuration. 'diglett-server explain 71' says what to do.
@@ -167,8 +168,9 @@ struct DiglettServer: ParsableCommand {
         return options
     }
 
+    static func main() { Program.run(Self.self, Array(CommandLine.arguments.dropFirst())) }
+
     mutating func run() throws {
-        StandardDescriptors.ensureOpen()
         // Before anything is started that could inherit it.
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)
@@ -193,11 +195,11 @@ struct DiglettServer: ParsableCommand {
             // It is needed to the end: what is being withdrawn is not done when the last listener is closed.
             withExtendedLifetime(gateway) { loop.run() }
         } catch let errors as SettingsErrors {
-            for error in errors.all { logger.error("\(error)") }
+            for error in errors.all { logger.error("\(Secrets.hidden(in: "\(error)"))") }
             let isArgument = errors.all.allSatisfy { $0.place.hasPrefix("option ") }
             throw ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
         } catch let error as GatewayError {
-            logger.error("\(error)")
+            logger.error("\(Secrets.hidden(in: "\(error)"))")
             throw ExitCode(error.kind.rawValue)
         }
     }

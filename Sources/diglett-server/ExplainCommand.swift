@@ -17,13 +17,13 @@ struct ExplainCommand: ParsableCommand {
     var markdown = false
 
     func run() throws {
-        if self.markdown { return print(Page.markdown, terminator: "") }
-        guard let code = self.code else { return print(Page.list, terminator: "") }
+        if self.markdown { return try StandardOutput.write(Page.markdown) }
+        guard let code = self.code else { return try StandardOutput.write(Page.list) }
         let found = Explanations.find(code)
         guard !found.isEmpty else {
             Complaint.write(Explanations.refusal(of: code))
             throw ExitCode(GatewayError.Kind.usage.rawValue)
         }
-        print(Page.detail(found), terminator: "")
+        try StandardOutput.write(Page.detail(found))
     }
 }

@@ -11,7 +11,7 @@ import Supervision
 
 /// The agent beside the service.
 @main
-struct Diglett: ParsableCommand {
+struct Diglett: ParsableCommand, Daemon {
     static let configuration = CommandConfiguration(
         commandName: "diglett",
         abstract: "Makes a local service reachable through a public diglett gateway.",
@@ -127,29 +127,13 @@ struct Diglett: ParsableCommand {
         if asksForHelp { arguments = [String](arguments.dropFirst().prefix(1)) + ["--help"] }
         let command = Self.configuration.subcommands.first { $0.configuration.commandName == arguments.first }
         if let command {
-            command.main(Array(arguments.dropFirst()))
+            Program.run(command, Array(arguments.dropFirst()))
         } else {
-            Self.start(asksForHelp ? ["--help"] : arguments)
-        }
-    }
-
-    private static func start(_ arguments: [String]) {
-        do {
-            var command = try Self.parseAsRoot(arguments)
-            try command.run()
-        } catch {
-            let code = Self.exitCode(for: error)
-            let text = Self.fullMessage(for: error)
-            let hidden = SecretArguments.hidden(in: text)
-            // The parser repeats what it does not understand.
-            guard hidden != text, !code.isSuccess else { Self.exit(withError: error) }
-            Complaint.write(hidden.hasPrefix("Error: ") ? String(hidden.dropFirst("Error: ".count)) : hidden)
-            Self.exit(withError: code)
+            Program.run(Self.self, asksForHelp ? ["--help"] : arguments)
         }
     }
 
     mutating func run() throws {
-        StandardDescriptors.ensureOpen()
         // Before anything is started that could inherit it.
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)
@@ -183,12 +167,12 @@ struct Diglett: ParsableCommand {
         }
         let exit: ExitReason
         do {
-            let settings = try AgentSettings(options)
+            let settings = try Self.settings(options)
             let logger = Journal.logger(debug: settings.debug, format: settings.logFormat)
             known = logger
             let loop = try EventLoop()
             let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
-            let question: Question? = hasTerminal ? { Self.ask($0) } : nil
+            let question: Question? = hasTerminal ? { Terminal.ask($0) } : nil
             let agent: AgentProgram
             let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
             do {
@@ -206,11 +190,24 @@ struct Diglett: ParsableCommand {
             loop.close()
             loop.endProcess(exit.rawValue)
         } catch let error as SettingsError {
-            logger.error("\(error)")
+            logger.error("\(Secrets.hidden(in: "\(error)"))")
             let isArgument = error.place.hasPrefix("option ") || error.place == "backend"
             throw ExitCode((isArgument ? ExitReason.usage : .configuration).rawValue)
         }
         guard exit == .stopped else { throw ExitCode(exit.rawValue) }
+    }
+
+    /// They may be read from the terminal, of which only the token is: `token-file` can be `-` in a file, too.
+    private static func settings(_ options: AgentOptions) throws(SettingsError) -> AgentSettings {
+        let canAsk = options.tokenFile == "-" || options.tokenFile == nil && options.configuration != nil
+        guard canAsk, isatty(STDIN_FILENO) == 1 else { return try AgentSettings(options) }
+        if options.tokenFile == "-" { Terminal.show("The token, which is not shown; Ctrl-D in a new line ends it: ") }
+        let result = Result { () throws(SettingsError) in
+            try Terminal.withoutEcho { () throws(SettingsError) in try AgentSettings(options) }
+        }
+        // What ended the line was not shown either.
+        if options.tokenFile == "-" { Terminal.show("\n") }
+        return try result.get()
     }
 
     private func hideSecrets() {
@@ -218,33 +215,5 @@ struct Diglett: ParsableCommand {
         // One that is no address ends the program at once.
         let address = try? self.gateway.map { try GatewayAddress($0, defaultPort: 1, place: "option -g") }
         if let token = address?.token { SecretArguments.hide(token) }
-    }
-
-    /// Asks and waits, with the loop standing still: nothing else happens before the first link.
-    private static func ask(_ text: String) -> Bool {
-        // Meanwhile signals end the program, as the loop could not hear of them.
-        var saved: [(CInt, sigaction)] = []
-        for number in [SIGINT, SIGTERM] {
-            var before = sigaction()
-            var byDefault = sigaction()
-            byDefault.__sigaction_handler.sa_handler = SIG_DFL
-            sigaction(number, &byDefault, &before)
-            saved.append((number, before))
-        }
-        defer {
-            for (number, before) in saved {
-                var action = before
-                sigaction(number, &action, nil)
-            }
-        }
-        print("\(text) [yes/no] ", terminator: "")
-        fflush(nil)
-        while let answer = readLine() {
-            if answer == "yes" { return true }
-            if answer == "no" { return false }
-            print("Please write yes or no: ", terminator: "")
-            fflush(nil)
-        }
-        return false
     }
 }

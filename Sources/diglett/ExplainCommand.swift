@@ -8,18 +8,19 @@ struct ExplainCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "explain", _superCommandName: "diglett",
         abstract: "Says what an exit code or a code of a log means, and what to do.",
-        discussion: "CODE is a number or a name: diglett explain 14, diglett explain name-taken.")
+        discussion: "CODE is a number or a name: diglett explain 14, diglett explain name-taken.",
+        version: Diglett.configuration.version)
 
     @Argument(help: "The code. (default: list all)")
     var code: String?
 
     func run() throws {
-        guard let code = self.code else { return print(Page.list, terminator: "") }
+        guard let code = self.code else { return try StandardOutput.write(Page.list) }
         let found = Explanations.find(code)
         guard !found.isEmpty else {
             Complaint.write(Explanations.refusal(of: code))
             throw ExitCode(ExitReason.usage.rawValue)
         }
-        print(Page.detail(found), terminator: "")
+        try StandardOutput.write(Page.detail(found))
     }
 }

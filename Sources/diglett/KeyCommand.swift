@@ -12,7 +12,8 @@ struct KeyCommand: ParsableCommand {
         discussion: """
             With the pin, the gateway's operator lets the agent in: diglett-server agent pin NAME PIN. Then no token is \
             needed. The key stays in the state directory.
-            """)
+            """,
+        version: Diglett.configuration.version)
 
     @Option(
         help: ArgumentHelp("The agent's state directory. (default: below ~/.local/state)", valueName: "dir"),
@@ -20,12 +21,14 @@ struct KeyCommand: ParsableCommand {
     var stateDir: String?
 
     func run() throws {
+        let pin: String
         do {
             let directory = try StateDirectory.path(self.stateDir, program: "diglett")
-            print(try AgentKey.pin(stateDirectory: directory))
+            pin = try AgentKey.pin(stateDirectory: directory)
         } catch {
             Complaint.write("\(error)")
             throw ExitCode(ExitReason.configuration.rawValue)
         }
+        try StandardOutput.write(line: pin)
     }
 }

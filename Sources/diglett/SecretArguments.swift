@@ -2,22 +2,6 @@ import Glibc
 
 /// Takes secrets of the command line out of the list of processes.
 enum SecretArguments {
-    /// The text without the token of a line `diglett://TOKEN@...`, if there is one in it.
-    static func hidden(in text: String) -> String {
-        var result = ""
-        var rest = text[...]
-        while let scheme = rest.firstRange(of: "diglett://") {
-            result += rest[..<scheme.upperBound]
-            rest = rest[scheme.upperBound...]
-            let word = rest.prefix { !$0.isWhitespace && $0 != "'" }
-            if let at = word.lastIndex(of: "@") {
-                result += "***"
-                rest = rest[at...]
-            }
-        }
-        return result + rest
-    }
-
     /// Overwrites a secret wherever it stands in the arguments, however the option was written.
     ///
     /// A program may change the strings of `argv` (C17, 5.1.2.2.1), and `ps` shows them as they are now (proc(5),

@@ -14,8 +14,10 @@ struct StatusCommand: ParsableCommand {
         abstract: "Says what the running agents do.",
         discussion: """
             Those that use the state directory, which is the user's own unless --state-dir names another. Exit codes: 0 \
-            all names are reachable, 1 some are not, 64 bad argument, 69 no agent runs, 78 bad configuration.
-            """)
+            all names are reachable, 1 some are not, 64 bad argument, 69 no agent runs, 74 the output cannot be \
+            written, 78 bad configuration.
+            """,
+        version: Diglett.configuration.version)
 
     enum Output: String, ExpressibleByArgument, CaseIterable { case text, json }
 
@@ -50,7 +52,7 @@ struct StatusCommand: ParsableCommand {
             Complaint.write("no agent runs with the state directory \(directory)")
             throw ExitCode(ExitReason.unavailable.rawValue)
         }
-        print(self.output == .json ? try Self.json(reports) : Self.text(reports))
+        try StandardOutput.write(line: self.output == .json ? try Self.json(reports) : Self.text(reports))
         guard isComplete, reports.allSatisfy({ $0.names.allSatisfy(\.reachable) }) else {
             throw ExitCode(ExitReason.unreachable.rawValue)
         }

@@ -1,12 +1,20 @@
 """Flags, files, events and exit codes: what scripts and people rely on."""
 
+import json
+import os
 import re
 import signal
+import subprocess
+import termios
 from pathlib import Path
 
 import backends
+from administration import AgentsFile
 from backends import Listener
+from commandlines import PROGRAMS
 from harness import REPOSITORY, Agent, EndToEndTest, Gateway, Program, free_port, program_path, wait_until
+from namespaces import TwoHosts
+from terminals import Terminal
 from visitors import get
 
 
@@ -36,12 +44,204 @@ class ClosedDescriptors(EndToEndTest):
                 self.assertEqual(agent.stop(), 0)
 
 
+class Output(EndToEndTest):
+    """Standard output that takes nothing: whoever waits for what was asked must not be told that all is well."""
+
+    def shell(self, redirection, program, *arguments):
+        """Runs a program in a shell, so that its standard output is where `redirection` leads it: (code, errors)."""
+        result = subprocess.run(
+            ["bash", "-c", f'"$@" {redirection}', "bash", program_path(program), *map(str, arguments)],
+            env=self.stage.environment(), cwd=self.stage.directory, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=30, check=False)
+        return result.returncode, result.stderr
+
+    def commands(self):
+        tunnel = self.stage.expose("9")
+        server = ("diglett-server", "--state-dir", tunnel.gateway.state)
+        agents = AgentsFile(self.stage, state=self.stage.new_directory("agents"))
+        agents.add("web", "--names", "web")
+        other = ("--state-dir", agents.state)
+        return [
+            (*server, "ctl", "status"), (*server, "ctl", "status", "--output", "json"), (*server, "ctl", "reload"),
+            (*server, "ctl", "ban", "192.0.2.1"), (*server, "ctl", "agents"),
+            ("diglett-server", "check", *other), ("diglett-server", "explain"), ("diglett-server", "explain", "71"),
+            ("diglett-server", "explain", "--markdown"), ("diglett-server", "agent", "list", *other),
+            ("diglett-server", "agent", "pin", "web", f"sha256/{'A' * 42}8=", *other),
+            ("diglett-server", "agent", "remove", "web", *other),
+            ("diglett", "status", "--state-dir", tunnel.agent.state), ("diglett", "key"), ("diglett", "explain"),
+            ("diglett", "explain", "14"),
+            *((program, option) for program in PROGRAMS for option in ("--help", "--version")),
+            ("diglett", "status", "--help"), ("diglett", "--generate-completion-script", "bash")]
+
+    def test_full_or_closed(self):
+        for command in self.commands():
+            for redirection, reason in ((">/dev/full", "no space left on device"), (">&-", "it is closed")):
+                with self.subTest(command=command, redirection=redirection):
+                    if "remove" in command and redirection == ">&-":
+                        # It was removed the first time.
+                        continue
+                    self.assertEqual(self.shell(redirection, *command), (74, f"error: standard output: {reason}\n"))
+
+    def without_reader(self, program, *arguments, ignoring=False):
+        """Runs a program that writes into a pipe whose other end is closed: (code, errors)."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            # Python ignores SIGPIPE, and its children do as well if they are not told otherwise.
+            result = subprocess.run(
+                [program_path(program), *map(str, arguments)], env=self.stage.environment(), cwd=self.stage.directory,
+                stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE, restore_signals=not ignoring,
+                text=True, timeout=30, check=False)
+        finally:
+            os.close(writer)
+        return result.returncode, result.stderr
+
+    def test_reader_that_is_gone(self):
+        """It has what it wanted, as `head` has."""
+        self.assertEqual(self.without_reader("diglett-server", "explain"), (-signal.SIGPIPE, ""))
+        self.assertEqual(self.without_reader("diglett-server", "explain", ignoring=True), (74, ""))
+
+    def test_watch(self):
+        tunnel = self.stage.expose(self.stage.use(Listener(backends.answering(b"watched"))).address)
+        with tunnel.connect():
+            self.assertEqual(
+                self.shell(">/dev/full", "diglett-server", "--state-dir", tunnel.gateway.state, "ctl", "streams", "--watch"),
+                (74, "error: standard output: no space left on device\n"))
+
+    def test_token_that_was_not_shown(self):
+        agents = AgentsFile(self.stage, state=self.stage.new_directory("state"))
+        for number, (redirection, reason) in enumerate(((">/dev/full", "no space left on device"), (">&-", "it is closed"),
+                                                        (None, "broken pipe"))):
+            name = f"web-{number}"
+            for command in (("add", name, "--names", name), ("rotate", name)):
+                with self.subTest(redirection=redirection, command=command):
+                    arguments = ("diglett-server", "agent", *command, "--state-dir", agents.state)
+                    self.assertEqual(
+                        self.shell(redirection, *arguments) if redirection else self.without_reader(*arguments),
+                        (74, f"error: standard output: {reason}: the token was not shown; 'diglett-server agent rotate "
+                         f"{name}' makes another\n"))
+            self.assertTrue(agents.rotate(name).token)
+
+
 class Secrets(EndToEndTest):
+    """A secret in the wrong place is not repeated."""
+
+    def check(self, *arguments, codes=(64,), program="diglett"):
+        with self.subTest(arguments=arguments):
+            ended = self.stage.start(program, [program_path(program), *arguments])
+            self.assertIn(ended.wait_exit(), codes)
+            self.assertTrue(ended.output)
+            self.assertNotIn("SECRET", ended.output)
+            return ended.output
+
     def test_error_of_the_parser(self):
-        for arguments in (["-gdiglett://SECRET@h:1"], ["--nonsense=diglett://SECRET@h:1"], ["x", "diglett://SECRET@h"]):
-            agent = self.stage.start("diglett", [program_path("diglett"), *arguments])
-            self.assertEqual(agent.wait_exit(), 64)
-            self.assertNotIn("SECRET", agent.output)
+        for arguments in (["-gdiglett://SECRET@h:1"], ["--nonsense=diglett://SECRET@h:1"], ["x", "diglett://SECRET@h"],
+                          ["--nonsense=dgl_web_SECRET"], ["status", "dgl_web_SECRET"], ["9", "dgl_web_SECRET"]):
+            self.check(*arguments)
+
+    def test_errors_of_settings(self):
+        token = "dgl_web-1_SEC-RET_SECRET"
+        given = ["-g", "127.0.0.1:1", "--once"]
+        self.check(*given, "-n", "x", "--token-file", token, "9", codes=(78,))
+        self.check(*given, "-n", "x", "-c", token, "9", codes=(78,))
+        for arguments in (["--pin", token], ["--output", token], ["--proxy-protocol", token], ["--public-port", token],
+                          ["--log-format", token], ["--url-file", f"/nowhere/{token}"]):
+            self.check(*given, "-n", "x", *arguments, "9")
+        for arguments in (["-n", "diglett://SECRET@h:1", "9"], ["-n", token, "9"], ["-n", f"x={token}"],
+                          ["-n", "x", token], ["-n", "x", "diglett://SECRET@h:1"]):
+            self.check(*given, *arguments)
+        self.check("status", "--state-dir", token, codes=(69,))
+        self.check("explain", token)
+
+    def test_gateway(self):
+        token = "dgl_web_SECRET"
+        state = ("--state-dir", self.stage.new_directory("state"))
+        self.check(token, program="diglett-server")
+        self.check("-l", token, program="diglett-server")
+        self.check("-c", token, program="diglett-server", codes=(78,))
+        self.check("-l", "127.0.0.1:0", "--state-dir", f"/proc/{token}", program="diglett-server", codes=(73,))
+        self.check("agent", "remove", token, *state, program="diglett-server", codes=(64, 78))
+        self.check("agent", "add", token, "--names", "x", *state, program="diglett-server")
+        self.check("agent", "add", "x", "--names", token, *state, program="diglett-server")
+        self.check("agent", "add", token, *state, "--log-format", "json", program="diglett-server")
+        self.check("ctl", "status", "--control", f"/nowhere/{token}", program="diglett-server", codes=(69,))
+
+    def test_scheme_that_was_forgotten(self):
+        """It would be taken for a host's name, and asked of name servers."""
+        for address in ("dgl_web_SECRET@h", "dgl_web_SECRET", "SECRET@h", "SECRET@h:1"):
+            said = self.check("-g", address, "-n", "x", "9")
+            self.assertIn("write diglett://TOKEN@HOST:PORT", said)
+
+
+class AtATerminal(EndToEndTest):
+    """Questions to whoever sits there, while standard output leads elsewhere."""
+
+    def start(self, gateway, *arguments, environment=None, prefix=()):
+        self.events = self.stage.directory / "events"
+        state = self.stage.new_directory("agent-state")
+        return self.stage.use(Terminal(
+            [*prefix, program_path("diglett"), "-g", gateway, "--state-dir", state, "--output", "json", "-n", "example",
+             *arguments, "9"], self.stage, stdout=self.events, environment=environment))
+
+    def test_question_about_the_key(self):
+        """Of a gateway on another machine."""
+        hosts = self.stage.use(TwoHosts())
+        gateway = self.stage.gateway("--auth", "open", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        terminal = self.start(gateway.address, prefix=hosts.far)
+        terminal.await_text(re.escape(gateway.pin) + r"(?s:.*)\[yes/no\] ")
+        terminal.write("maybe\n")
+        terminal.await_text("Please write yes or no: ")
+        terminal.write("yes\n")
+        wait_until(lambda: "registered" in self.events.read_text(), "the name")
+        for line in self.events.read_text().splitlines():
+            json.loads(line)
+        os.kill(terminal.pid, signal.SIGTERM)
+        self.assertEqual(terminal.wait_exit(), 0)
+
+    def echoes(self, terminal):
+        return bool(termios.tcgetattr(terminal.descriptor)[3] & termios.ECHO)
+
+    def test_token_is_not_shown(self):
+        gateway = self.stage.gateway("--auth", "open")
+        terminal = self.start(gateway.address, "--token-file", "-", "--pin", gateway.pin)
+        terminal.await_text("The token, which is not shown; ")
+        wait_until(lambda: not self.echoes(terminal), "silence")
+        os.write(terminal.descriptor, b"dgl_web_SECRET\n\x04")
+        wait_until(lambda: "registered" in self.events.read_text(), "the name")
+        self.assertTrue(self.echoes(terminal))
+        os.kill(terminal.pid, signal.SIGTERM)
+        self.assertEqual(terminal.wait_exit(), 0)
+        self.assertNotIn("SECRET", terminal.shown)
+
+    def test_token_file_of_the_configuration(self):
+        file = self.stage.directory / "diglett.toml"
+        file.write_text('token-file = "-"\n')
+        terminal = self.start("127.0.0.1:9", "-c", file)
+        wait_until(lambda: not self.echoes(terminal), "silence")
+        os.write(terminal.descriptor, b"dgl_web_SECRET\n\x04")
+        wait_until(lambda: self.echoes(terminal), "the end of the silence")
+
+    def test_interrupted(self):
+        for key, number in ((b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT), (None, signal.SIGTERM)):
+            with self.subTest(number):
+                terminal = self.start("127.0.0.1:9", "--token-file", "-")
+                terminal.await_text("The token")
+                wait_until(lambda: not self.echoes(terminal), "silence")
+                if key:
+                    os.write(terminal.descriptor, key)
+                else:
+                    os.kill(terminal.pid, number)
+                self.assertEqual(terminal.wait_exit(), -number)
+                self.assertTrue(self.echoes(terminal))
+
+    def test_colours(self):
+        for environment, coloured in (({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False),
+                                      ({"TERM": "xterm", "NO_COLOR": ""}, False)):
+            with self.subTest(environment):
+                terminal = self.start("127.0.0.1:9", "--once", environment=environment)
+                terminal.wait_exit()
+                self.assertIn("ERROR", terminal.shown)
+                self.assertEqual("\x1b[" in terminal.shown, coloured)
 
 
 class HelpAndVersion(CommandLineTest):
@@ -144,6 +344,7 @@ class BadArguments(CommandLineTest):
             "bad gateway port": ["-g", "127.0.0.1:port", "-n", "example", "9000"],
             "bad pin": ["-g", "127.0.0.1", "-n", "example", "--pin", "sha256/short", "9000"],
             "bad output": ["-g", "127.0.0.1", "-n", "example", "--output", "xml", "9000"],
+            "no command": ["-g", "127.0.0.1", "-n", "example", "--exec-on-ready", "", "9000"],
             "bad public port": ["-g", "127.0.0.1", "-n", "example", "--public-port", "70000", "9000"],
         }
         for case, arguments in cases.items():
@@ -159,6 +360,36 @@ class BadArguments(CommandLineTest):
                 code, program = self.run_program("diglett-server", *arguments, kind=Gateway)
                 self.assertEqual(code, 64)
                 self.assertTrue(program.stderr, "no message")
+
+
+    def test_usage_names_the_whole_command(self):
+        commands = [("diglett", name) for name in ("key", "status", "explain")]
+        commands += [("diglett-server", *names) for names in (
+            ("agent", "add"), ("agent", "list"), ("ctl", "status"), ("ctl", "ban"), ("check",), ("explain",))]
+        for program, *names in commands:
+            with self.subTest(program=program, names=names):
+                code, ended = self.run_program(program, *names, "--frobnicate")
+                self.assertEqual(code, 64)
+                whole = " ".join((program, *names))
+                self.assertIn(f"Usage: {whole}", ended.output)
+                self.assertIn(f"See '{whole} --help' for more information.", ended.output)
+
+    def test_usage_of_a_value_that_is_refused(self):
+        code, ended = self.run_program("diglett-server", "ctl", "ban", "192.0.2.1", "--for", "0s")
+        self.assertEqual(code, 64)
+        self.assertIn("Usage: diglett-server ctl ban ", ended.output)
+
+    def test_control_that_is_no_path(self):
+        for text, advice in (("none", "has no socket"), ("run/control.sock", "begins with '/'")):
+            code, ended = self.run_program("diglett-server", "ctl", "status", "--control", text)
+            self.assertEqual(code, 64)
+            self.assertIn(advice, ended.output)
+            file = self.stage.directory / "diglett-server.toml"
+            file.write_text(f'control = "{text}"\n')
+            code, ended = self.run_program("diglett-server", "ctl", "status", "-c", file)
+            self.assertEqual(code, 78)
+            self.assertIn(f"{file}: control: ", ended.output)
+            self.assertIn(advice, ended.output)
 
 
 class DebugFlag(CommandLineTest):

@@ -275,6 +275,8 @@ class Steering(CtlTest):
         agent = self.stage.agent(self.gateway, "-t", token, "-n", "example", self.backend)
         agent.wait_registered()
         self.assertEqual(self.ctl("reload"), "nothing has changed\n")
+        for arguments in (["reload"], ["reload", "--dry-run"]):
+            self.assertEqual(self.report(*arguments), {"notes": ["nothing has changed"]})
         bad = self.gateway.state / "agents.toml"
         text = bad.read_text()
         bad.write_text(text + "colour = 1\n")

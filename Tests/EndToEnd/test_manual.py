@@ -1,15 +1,14 @@
 """Man pages and completions: whole, correct for their readers, and the same as `--help`."""
 
 import os
-import pty
 import re
-import select
 import subprocess
-import time
+import tomllib
 
 from commandlines import PROGRAMS, commands, options, run
-from harness import PATIENCE, REPOSITORY, EndToEndTest, Failure, program_path
+from harness import REPOSITORY, EndToEndTest, program_path, wait_until
 from realservers import require
+from terminals import Terminal
 
 SECTIONS = {"diglett": 1, "diglett-server": 8}
 HEADINGS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SUBCOMMANDS", "CONFIGURATION", "FILES", "EXIT STATUS",
@@ -21,6 +20,22 @@ source "$1"; shift
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
 "_$1" "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
 printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+# Has zsh write what it offers at each tab into a file, and a line when that is all. Functions of zsh's own ask compadd
+# for words that they do not offer yet (-O, -A, -D; zshcompwid(1)).
+ZSH = r"""
+fpath=(DIRECTORY $fpath); autoload -Uz compinit; compinit -D -u
+compadd() {
+    if [[ ${@[1,(i)(-|--)]} != *-(O|A|D)\ * ]]; then
+        local -a offered; builtin compadd -A offered "$@"; print -rl -- $offered >>FILE
+    fi
+    builtin compadd "$@"
+}
+# A list that is long would be asked about.
+unsetopt autolist
+offer() { zle complete-word; print -r -- '(end)' >>FILE; zle kill-buffer }
+zle -N offer; bindkey '^I' offer; PS1='rea'dy
 """
 
 
@@ -100,6 +115,48 @@ class ManualPages(EndToEndTest):
                 for code in codes:
                     self.assertRegex(text, rf"(?m)^ +{code} +\w")
 
+    def flat(self, program, heading):
+        """A section in one line."""
+        return " ".join(re.search(rf"\n{heading}\n(.*?)\n[A-Z]", self.shown(program), re.DOTALL)[1].split())
+
+    def test_exit_codes_are_explained(self):
+        """As in docs/errors.md: name, meaning and what to do."""
+        document = (REPOSITORY / "docs" / "errors.md").read_text()
+        for program in PROGRAMS:
+            section = re.search(rf"(?ms)^## {program}\n(.*?)^## ", document)[1]
+            rows = [line.strip("| ").split(" | ") for line in section.splitlines() if re.match(r"\| \d", line)]
+            self.assertGreater(len(rows), 7)
+            text = self.flat(program, "EXIT STATUS")
+            for code, name, meaning, _, advice in rows:
+                with self.subTest(program=program, code=code):
+                    meaning = meaning[0].upper() + meaning[1:]
+                    self.assertIn(" ".join(f"{code} {name} {meaning}. {advice}".split()), text)
+
+    def test_every_variable(self):
+        """Those that docs/configuration.md has, and no others."""
+        document = (REPOSITORY / "docs" / "configuration.md").read_text().partition("## The environment")[2]
+        rows = re.findall(r"^\| (`[A-Z].*?) \| (\w+) \|", document, re.MULTILINE)
+        handed_on = set(re.findall(r"`(\w+)`", re.search(r"^Programs that a gateway starts get .*", document, re.MULTILINE)[0]))
+        for program, owner in (("diglett", "agent"), ("diglett-server", "gateway")):
+            with self.subTest(program=program):
+                wanted = {name for names, of in rows if of in ("both", owner) for name in re.findall(r"\w+", names)}
+                if owner == "gateway":
+                    wanted |= handed_on
+                section = re.search(r"\nENVIRONMENT\n(.*?)\n[A-Z]", self.shown(program), re.DOTALL)[1]
+                terms = re.findall(r"^ {7}([A-Z][A-Z_, ]*?)(?: +[A-Z][a-z].*)?$", section, re.MULTILINE)
+                self.assertEqual({name for term in terms for name in term.split(", ")}, wanted)
+
+    def test_examples_can_be_copied(self):
+        """A command that was wrapped would be two."""
+        for program, page in self.pages.items():
+            with self.subTest(program=program):
+                source = tomllib.loads((REPOSITORY / "scripts" / "manual" / f"{program}.toml").read_text())
+                text = subprocess.run([require("man"), "-l", "-E", "UTF-8", page], check=True, capture_output=True,
+                                      text=True, env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"}).stdout
+                lines = [line.strip() for line in text.splitlines()]
+                for example in source["example"]:
+                    self.assertIn(example["command"], lines)
+
 
 class Completions(EndToEndTest):
     def script(self, shell, program):
@@ -120,7 +177,9 @@ class Completions(EndToEndTest):
 
     def bash(self, *words):
         script = self.script("bash", words[0])
-        result = subprocess.run([require("bash"), "--norc", "-c", BASH, "bash", script, *words], check=True,
+        # As readline parts them, each colon and equals sign for itself.
+        parts = [part for word in words for part in re.findall(r"[:=]|[^:=]+", word) or [""]]
+        result = subprocess.run([require("bash"), "--norc", "-c", BASH, "bash", script, *parts], check=True,
                                 capture_output=True, text=True)
         self.assertEqual(result.stderr, "")
         return set(result.stdout.split())
@@ -134,25 +193,79 @@ class Completions(EndToEndTest):
         self.assertEqual(result.stderr, "")
         return {row.split("\t")[0] for row in result.stdout.splitlines()}
 
-    def test_bash_offers_every_option(self):
+    def zsh(self, lines):
+        """What is offered at the end of each of many lines, which all go to one shell."""
+        directory = [self.script("zsh", program).parent for program in PROGRAMS][0]
+        file = self.stage.directory / "offered"
+        setup = self.stage.directory / "setup"
+        setup.write_text(ZSH.replace("DIRECTORY", str(directory)).replace("FILE", str(file)))
+        found = {}
+        with Terminal([require("zsh"), "-f", "-i"], self.stage) as terminal:
+            terminal.write(f". {setup}\n")
+            terminal.await_text(r"\nready|\rready")
+            for words in lines:
+                file.write_text("")
+                terminal.write(" ".join(words) + "\t")
+                wait_until(lambda: file.read_text().endswith("(end)\n"), f"what zsh offers for {words}")
+                found[words] = set(file.read_text().split()) - {"(end)"}
+        return found
+
+    def test_bash_offers_its_options_and_no_others(self):
         for program, path in commands():
             with self.subTest(command=[program, *path]):
-                self.assertEqual(options(program, *path) - self.bash(program, *path, "-"), set())
+                self.assertEqual(self.bash(program, *path, "-"), options(program, *path))
 
-    def test_fish_offers_every_option(self):
+    def test_fish_offers_its_options_and_no_others(self):
         for program, path in commands():
             with self.subTest(command=[program, *path]):
                 wanted = {name for name in options(program, *path) if name.startswith("--")}
-                self.assertEqual(wanted - self.fish(program, *path, "--"), set())
+                self.assertEqual(self.fish(program, *path, "--"), wanted)
 
-    def test_zsh_has_every_option(self):
-        for program, path in commands():
-            with self.subTest(command=[program, *path]):
-                text = self.script("zsh", program).read_text()
-                name = re.escape("_" + "_".join((program, *path)))
-                function = re.search(rf"^{name}\(\) {{\n(.*?)^}}$", text, re.MULTILINE | re.DOTALL)[1]
-                there = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", function))
-                self.assertEqual(options(program, *path) - there, set())
+    def test_zsh_offers_its_options_and_no_others(self):
+        lines = {(program, *path, "-"): options(program, *path) for program, path in commands()}
+        for words, offered in self.zsh(lines).items():
+            with self.subTest(words=words):
+                self.assertEqual(offered, lines[words])
+
+    def test_options_behind_others(self):
+        """Behind the program's options, wherever those may stand, behind its argument, and behind words with colons."""
+        server, agent = "diglett-server", "diglett"
+        streams = {name for name in options(server, "ctl", "streams") if name.startswith("--")}
+        its_own = {name for name in options(agent) if name.startswith("--")}
+        cases = {
+            (server, "--state-dir", "x", "ctl", "streams", "--"): streams,
+            (server, "ctl", "--state-dir", "x", "streams", "--"): streams,
+            (server, "ctl", "--control", "/x", "-d", "streams", "--"): streams,
+            (server, "ctl", "streams", "--state-dir", "x", "--"): streams,
+            (server, "-l", "127.0.0.1:0", "ctl", "streams", "--"): streams,
+            (agent, "localhost:9000", "--"): its_own,
+            (agent, "-n", "x", "localhost:9000", "--"): its_own - {"--name"},
+            (agent, "-g", "h:1", "-n", "x", "--"): its_own - {"--gateway", "--name"},
+            (agent, "status", "--state-dir", "x:y", "--"): {"--output", "--version", "--help"},
+        }
+        by_zsh = self.zsh(cases)
+        for words, wanted in cases.items():
+            # What was given once may be offered again, in one shell and not in the other.
+            given = {"--gateway", "--name", "--state-dir", "--control", "--debug"} & options(*words[:1])
+            for shell, offered in (("bash", self.bash(*words)), ("fish", self.fish(*words)), ("zsh", by_zsh[words])):
+                with self.subTest(shell=shell, words=words):
+                    self.assertLessEqual(wanted - given, offered)
+                    self.assertLessEqual(offered, wanted | (given if wanted is not streams else set()))
+
+    def test_bash_at_a_terminal(self):
+        with Terminal([require("bash"), "--norc", "-i"], self.stage) as terminal:
+            terminal.write("bind 'set show-all-if-ambiguous on'; bind 'set completion-query-items 0'\n")
+            for program in PROGRAMS:
+                terminal.write(f"source {self.script('bash', program)}\n")
+            for line, wanted, unwanted in (
+                    ("diglett status --", "--output", "--gateway"),
+                    ("diglett -g h:1 --", "--once", "status"),
+                    ("diglett-server -l 127.0.0.1:0 ctl --state-dir x streams --", "--watch", "--listen")):
+                with self.subTest(line):
+                    terminal.write("\x15" + line + "\t")
+                    terminal.await_text(rf"\n(?s:.*){wanted}(?s:.*)\n")
+                    terminal.await_text("--help")
+                    self.assertNotIn(unwanted, terminal.shown.split("\n", 1)[1].replace(line, ""))
 
     def test_subcommands_and_values(self):
         cases = {("diglett-server", "agent", "ro"): {"rotate"}, ("diglett-server", "che"): {"check"},
@@ -184,32 +297,3 @@ class Completions(EndToEndTest):
             terminal.await_text("diglett-server agent rotate ")
             terminal.write("\x15diglett --output j\t")
             terminal.await_text("diglett --output json ")
-
-
-class Terminal:
-    """A program at a terminal of its own, and what it has written there."""
-
-    def __init__(self, argv, stage):
-        self.shown = ""
-        self._pid, self._descriptor = pty.fork()
-        if self._pid == 0:
-            os.execve(argv[0], argv, {**stage.environment(), "TERM": "dumb"})
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        # The end of its terminal is the end of a shell.
-        os.close(self._descriptor)
-        os.waitpid(self._pid, 0)
-
-    def write(self, text):
-        self.shown = ""
-        os.write(self._descriptor, text.encode())
-
-    def await_text(self, pattern):
-        deadline = time.monotonic() + PATIENCE
-        while not re.search(pattern, self.shown):
-            if not select.select([self._descriptor], [], [], max(0, deadline - time.monotonic()))[0]:
-                raise Failure(f"waited in vain for {pattern!r} on a terminal that shows {self.shown!r}")
-            self.shown += os.read(self._descriptor, 4096).decode(errors="replace")

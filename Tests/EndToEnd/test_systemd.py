@@ -710,7 +710,8 @@ class Journal(SupervisedTest):
     def test_priorities(self):
         supervisor = self.supervisor(JOURNAL_STREAM="stderr")
         gateway = supervisor.gateway("-l", "127.0.0.1:0", "--auth", "open", "-d", state=self.state)
-        self.expose(gateway)
+        fetch(("127.0.0.1", self.expose(gateway)[1]))
+        gateway.wait_log("visitor .* done")
         gateway.stop()
         lines = [line for line in gateway.stderr if not line.startswith("(end")]
         self.assertTrue(lines)

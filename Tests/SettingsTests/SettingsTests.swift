@@ -54,6 +54,10 @@ struct AddressTests {
         #expect(address.token == "dgl_a_b")
         #expect(address.pins == ["sha256/PIN"])
         #expect(try GatewayAddress("gw", defaultPort: 7, place: "-g").hostPort.port == 7)
+        for text in ["dgl_a_secret@gw", "dgl_a_secret", "secret@gw:1"] {
+            let refusal = message { try GatewayAddress(text, defaultPort: 1, place: "-g") }
+            #expect(refusal.contains("write diglett://TOKEN@HOST:PORT") && !refusal.contains("secret"))
+        }
         #expect(!message { try GatewayAddress("diglett://secret@:", defaultPort: 1, place: "-g") }.contains("secret"))
     }
 

@@ -1,0 +1,119 @@
+import ArgumentParser
+
+/// Completions as the parser makes them, for command lines as these programs take them.
+///
+/// The parser's scripts take `status` in `diglett status` for the program's argument, know no options of the program
+/// behind a subcommand, and in bash not that readline parts words at colons. All this is mended in the text; a passage
+/// that a newer parser writes differently stays as it is, and the tests tell.
+struct CompletionScript {
+    let program: String
+    let subcommands: [String]
+    /// Whether the program's options may stand behind a subcommand. If not, a subcommand is the first word, and other
+    /// words are the program's argument.
+    let isInherited: Bool
+
+    init(of configuration: CommandConfiguration) {
+        var names: [String] = []
+        var isInherited = true
+        for subcommand in configuration.subcommands {
+            let configuration = subcommand.configuration
+            if let name = configuration.commandName { names.append(name) }
+            // One that has the program's name in its configuration is parsed by itself.
+            if configuration._superCommandName != nil { isInherited = false }
+        }
+        self.program = configuration.commandName ?? ""
+        self.subcommands = names + ["help"]
+        self.isInherited = isInherited
+    }
+
+    func mended(_ script: String) -> String {
+        if script.hasPrefix("#!/bin/bash") { return self.bash(script) }
+        if script.hasPrefix("#compdef") { return self.zsh(script) }
+        return self.fish(script)
+    }
+
+    private func bash(_ script: String) -> String {
+        let words = "    local -a unparsed_words=(\"${COMP_WORDS[@]:1:${COMP_CWORD}}\")\n"
+        let joinedWords = """
+                # HOST:PORT and --option=VALUE are several words here.
+                local -a unparsed_words=()
+                local -i word_number
+                for ((word_number = 1; word_number <= COMP_CWORD; word_number++)); do
+                    if [[ word_number -gt 1 && ("${COMP_WORDS[word_number]}" = [:=]* || "${COMP_WORDS[word_number - 1]}" = *[:=]) ]]; then
+                        unparsed_words[${#unparsed_words[@]} - 1]+="${COMP_WORDS[word_number]}"
+                    else
+                        unparsed_words+=("${COMP_WORDS[word_number]}")
+                    fi
+                done
+
+            """
+        var result = script.replacing(words, with: joinedWords)
+        let options = "\"${repeating_options[@]}\" \"${non_repeating_options[@]}\""
+        let offer = "__\(self.program)_offer_flags_options "
+        // The first offers what the program itself has.
+        guard let call = result.firstRange(of: "    \(offer)") else { return result }
+        let count = result[call.upperBound...].prefix { $0.isNumber }
+        let names = self.subcommands.joined(separator: "|")
+        let byFirstWord = """
+                case "${unparsed_words[0]}" in
+                \(names))
+                    \(offer)0
+                    ;;
+                *)
+                    \(offer)\(count)
+                    ;;
+                esac
+            """
+        let keepingOptions = """
+                local -ar program_options=(\(options))
+                \(offer)\(count)
+            """
+        result.replaceSubrange(
+            call.lowerBound..<count.endIndex, with: self.isInherited ? keepingOptions : byFirstWord)
+        guard self.isInherited else { return result }
+        return result.replacing(
+            "for option in \(options);", with: "for option in \(options) \"${program_options[@]}\";")
+    }
+
+    private func zsh(_ script: String) -> String {
+        let call = "    _arguments -w -s -S : \"${arg_specs[@]}\" && ret=0\n"
+        // The first offers what the program itself has.
+        guard let first = script.firstRange(of: call) else { return script }
+        let head = script[..<first.lowerBound]
+        let tail = script[first.upperBound...]
+        if self.isInherited {
+            // With '!' an option is known and not offered. Each has the last three, --version, -h and --help, itself;
+            // what then comes are subcommands.
+            return head + call + "    local -ar program_specs=(\"${(@)arg_specs[1,-6]/#/!}\")\n"
+                + tail.replacing(call, with: call.replacing("\" &&", with: "\" \"${program_specs[@]}\" &&"))
+        }
+        let lines = head.split(separator: "\n", omittingEmptySubsequences: false).filter { !$0.hasPrefix("        ':") }
+        let known = "            \"_\(self.program)_${words[1]}\" && ret=0\n            ;;\n"
+        let other = """
+                    *)
+                        # Behind the program's argument, which is no subcommand.
+                        _arguments -w -s -S : "${(@)arg_specs[1,-3]}" && ret=0
+                        ;;
+
+            """
+        return lines.joined(separator: "\n") + call + tail.replacing(known, with: known + other, maxReplacements: 1)
+    }
+
+    private func fish(_ script: String) -> String {
+        let parse = "__\(self.program)_parse_subcommand "
+        var lines = script.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        // Where it is called: elsewhere 'function' stands before its name. The first is the program's own.
+        let calls = lines.indices.filter { lines[$0].drop { $0 == " " }.hasPrefix(parse) }
+        guard let first = calls.first else { return script }
+        let parts = lines[first].split(separator: " ")
+        if self.isInherited {
+            let specs = parts.dropFirst(2).filter { $0 != "'version'" && $0 != "'h/help'" }
+            for index in calls.dropFirst() { lines[index] += " " + specs.joined(separator: " ") }
+        } else {
+            let names = self.subcommands.joined(separator: " ")
+            let count = "(contains -- \"$unparsed_tokens[2]\" \(names); and echo 0; or echo \(parts[1]))"
+            lines[first].replace("\(parse)\(parts[1]) ", with: "\(parse)\(count) ", maxReplacements: 1)
+        }
+        return lines.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,40 @@
+/// Errors repeat what was given, and a secret may have been given in the wrong place.
+package enum Secrets {
+    /// A text without what looks like a token: the secret of `dgl_NAME_SECRET`, and what stands before the `@` of
+    /// `diglett://TOKEN@HOST`.
+    package static func hidden(in text: String) -> String { self.withoutTokens(self.withoutUsers(text)) }
+
+    private static func withoutUsers(_ text: String) -> String {
+        var result = ""
+        var rest = text[...]
+        while let scheme = rest.firstRange(of: "diglett://") {
+            result += rest[..<scheme.upperBound]
+            rest = rest[scheme.upperBound...]
+            let word = rest.prefix { !$0.isWhitespace && $0 != "'" }
+            // Advice has the word itself.
+            if let at = word.lastIndex(of: "@"), word[..<at] != "TOKEN" {
+                result += "***"
+                rest = rest[at...]
+            }
+        }
+        return result + rest
+    }
+
+    private static func withoutTokens(_ text: String) -> String {
+        var result = ""
+        var rest = text[...]
+        while let prefix = rest.firstRange(of: "dgl_") {
+            result += rest[..<prefix.upperBound]
+            rest = rest[prefix.upperBound...]
+            let name = rest.prefix { $0.isLetter || $0.isNumber || $0 == "-" }
+            guard rest[name.endIndex...].first == "_" else { continue }
+            let secret = rest[name.endIndex...].prefix {
+                // The signs of base64url, of base64, and of escapes.
+                $0.isLetter || $0.isNumber || "_-+/=%~.".contains($0)
+            }
+            result += "\(name)_***"
+            rest = rest[secret.endIndex...]
+        }
+        return result + rest
+    }
+}
