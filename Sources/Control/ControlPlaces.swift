@@ -10,22 +10,41 @@ package enum ControlPlaces {
         "\(directory)/\(self.prefix)\(process)\(self.suffix)"
     }
 
-    /// The sockets in a state directory, in order.
-    package static func all(in directory: String) -> [String] {
-        guard let handle = opendir(directory) else { return [] }
-        defer { closedir(handle) }
-        var paths: [String] = []
-        while let entry = readdir(handle) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name.hasPrefix(self.prefix), name.hasSuffix(self.suffix) { paths.append("\(directory)/\(name)") }
+    /// The sockets in a state directory and in those below it, which instances of a service have; in order. None when
+    /// there is no such directory.
+    package static func all(in directory: String) throws(ControlError) -> [String] {
+        let names: [String]
+        do throws(UVError) { names = try self.names(in: directory) } catch {
+            if error == .noSuchFile { return [] }
+            throw .unreachable(path: directory, reason: error.description)
+        }
+        var paths = self.sockets(names, directory)
+        for name in names where !name.hasPrefix(".") {
+            // Most are files.
+            guard let below = try? self.names(in: "\(directory)/\(name)") else { continue }
+            paths += self.sockets(below, "\(directory)/\(name)")
         }
         return paths.sorted()
     }
 
-    /// Removes what killed agents have left.
+    private static func sockets(_ names: [String], _ directory: String) -> [String] {
+        names.filter { $0.hasPrefix(self.prefix) && $0.hasSuffix(self.suffix) }.map { "\(directory)/\($0)" }
+    }
+
+    private static func names(in directory: String) throws(UVError) -> [String] {
+        guard let handle = opendir(directory) else { throw UVError(code: -errno) }
+        defer { closedir(handle) }
+        var names: [String] = []
+        while let entry = readdir(handle) {
+            names.append(
+                withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+        }
+        return names
+    }
+
+    /// Removes what killed agents have left in a state directory.
     package static func removeLeftovers(in directory: String) {
-        for path in self.all(in: directory) { _ = UnixSocketFile.removeDead(path) }
+        let names = (try? self.names(in: directory)) ?? []
+        for path in self.sockets(names, directory) { _ = UnixSocketFile.removeDead(path) }
     }
 }

@@ -22,7 +22,9 @@ struct StatusCommand: ParsableCommand {
     enum Output: String, ExpressibleByArgument, CaseIterable { case text, json }
 
     @Option(
-        help: ArgumentHelp("The agents' state directory. (default: below ~/.local/state)", valueName: "dir"),
+        help: ArgumentHelp(
+            "The agents' state directory, or the one above those of several. (default: below ~/.local/state, for root /var/lib/diglett)",
+            valueName: "dir"),
         completion: .directory)
     var stateDir: String?
 
@@ -37,7 +39,12 @@ struct StatusCommand: ParsableCommand {
         }
         var reports: [AgentReport] = []
         var isComplete = true
-        for path in ControlPlaces.all(in: directory) {
+        let places: [String]
+        do throws(ControlError) { places = try ControlPlaces.all(in: directory) } catch {
+            Complaint.write("the state directory cannot be looked at: \(error)")
+            throw ExitCode(ExitReason.configuration.rawValue)
+        }
+        for path in places {
             do throws(ControlError) {
                 reports.append(try ControlClient(path: path).ask(ControlRequest(.status), AgentReport.self))
             } catch {

@@ -86,6 +86,21 @@ class Status(EndToEndTest):
             self.assertIn("does not answer", result.stderr)
             self.assertIn("connected to gateway", result.stdout)
 
+    def test_instances_of_a_service(self):
+        """Each has a directory below that of all."""
+        for name in ("a", "b"):
+            state = self.state / name
+            state.mkdir(parents=True)
+            self.stage.agent(self.gateway, "-n", name, self.backend, state=state).wait_registered(name)
+        self.assertEqual(sorted(name["name"] for report in self.reports() for name in report["names"]), ["a", "b"])
+
+    def test_a_directory_that_cannot_be_looked_at(self):
+        path = self.stage.directory / "file"
+        path.touch()
+        result = run(self.stage, "diglett", "status", "--state-dir", path)
+        self.assertEqual(result.returncode, 78)
+        self.assertIn(f"the state directory cannot be looked at: {path}: not a directory", result.stderr)
+
     def test_long_state_directory(self):
         """Without room for the socket's path there is no status, and all else works."""
         self.state = self.stage.directory / ("x" * 100)
