@@ -1,6 +1,6 @@
 /// Errors repeat what was given, and a secret may have been given in the wrong place.
 package enum Secrets {
-    /// A text without what looks like a token: the secret of `dgl_NAME_SECRET`, and what stands before the `@` of
+    /// A text without what looks like a token: the secret of `dgl_NAME_SECRET` and `dgl1_NAME_SECRET`, and what stands before the `@` of
     /// `diglett://TOKEN@HOST`.
     package static func hidden(in text: String) -> String { self.withoutTokens(self.withoutUsers(text)) }
 
@@ -23,7 +23,9 @@ package enum Secrets {
     private static func withoutTokens(_ text: String) -> String {
         var result = ""
         var rest = text[...]
-        while let prefix = rest.firstRange(of: "dgl_") {
+        while let prefix = ["dgl_", "dgl1_"].compactMap({ rest.firstRange(of: $0) }).min(by: {
+            $0.lowerBound < $1.lowerBound
+        }) {
             result += rest[..<prefix.upperBound]
             rest = rest[prefix.upperBound...]
             let name = rest.prefix { $0.isLetter || $0.isNumber || $0 == "-" }

@@ -116,11 +116,12 @@ extension GatewayServer {
     /// Rights may have changed: asks about each link, each name and each agent's limits again.
     func recheckRights() {
         for session in self.sessions.values { session.recheckLogin(self.authenticator) }
+        // Before limits: what goes anyway does not count.
+        self.review.begin(self.openSessions.flatMap(\.exposures))
         let open = self.sessions.values.filter { $0.connection.isOpen && $0.grant != nil }
         for sessions in Dictionary(grouping: open, by: { $0.grant?.identity }).values {
             guard let limits = sessions[0].grant.flatMap({ self.authenticator.limits(of: $0) }) else { continue }
             AgentSession.enforce(limits, on: sessions)
         }
-        self.review.begin(self.openSessions.flatMap(\.exposures))
     }
 }

@@ -318,11 +318,12 @@ final class ExposureBook {
         }
         var waiting = self.registrars.count
         let port = exposure.address?.port
-        if let port { self.leavingPorts.hold(port, exposure.identity) }
+        let identity = exposure.identity
+        if let port { self.leavingPorts.hold(port, identity) }
         for registrar in self.registrars {
             registrar.withdraw(exposure.asPublic) { [weak self] in
                 waiting -= 1
-                if waiting == 0, let port { self?.leavingPorts.release(port, exposure.identity) }
+                if waiting == 0, let port { self?.leavingPorts.release(port, identity) }
             }
         }
     }

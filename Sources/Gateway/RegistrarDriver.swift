@@ -141,16 +141,20 @@ package final class RegistrarDriver {
         self.note(
             result.map { _ in () }, .reset, self.hasBegun ? "look after its names" : "clean up after a former run")
         self.hasBegun = true
-        if case .success = result {
-            for name in self.leaving.keys where self.wanted[name] == nil { self.hasLeft(name) }
-        }
         let held = self.held
+        let heldNames = Set(held.map { Self.name(of: $0) })
         self.held = []
+        if case .success = result {
+            // One that was withdrawn meanwhile was still to be kept.
+            for name in self.leaving.keys where self.wanted[name] == nil && !heldNames.contains(name) {
+                self.hasLeft(name)
+            }
+        }
         self.resumeJobs()
         switch result {
         case .success(let missing):
             self.failedResets = 0
-            self.publishAgain(missing, except: Set(held.map { Self.name(of: $0) }))
+            self.publishAgain(missing, except: heldNames)
             if let period = self.registrar.resetPeriod { self.resetLater(period) }
         case .failure:
             self.resetLater(min(Self.firstResetPause << UInt64(min(self.failedResets, 10)), Self.mostPause))
@@ -193,7 +197,7 @@ package final class RegistrarDriver {
     }
 
     /// `completion` is called once, when nothing leads any more to where the name was: it is taken back, or leads to
-    /// another place.
+    /// another place. It is not when the gateway ends before.
     package func withdraw(_ exposure: PublicExposure, completion: @escaping () -> Void = {}) {
         self.wanted[exposure.name] = nil
         self.leaving[exposure.name, default: []].append(completion)
@@ -231,11 +235,12 @@ package final class RegistrarDriver {
         self.attempt(job)
     }
 
-    private func attempt(_ job: Job) {
+    /// - Parameter isNext: whether it has waited for its turn.
+    private func attempt(_ job: Job, isNext: Bool = false) {
         job.timer?.close()
         job.timer = nil
         guard self.phase == .working else { return }
-        guard self.runningCount < self.registrar.mostAtOnce ?? .max else {
+        guard self.runningCount < self.registrar.mostAtOnce ?? .max, isNext || self.nextWaiting == nil else {
             job.waitingSince = self.loop.now
             return self.waitingJobs.append(job)
         }
@@ -264,22 +269,29 @@ package final class RegistrarDriver {
 
     /// Those that wait for others to be done.
     private func attemptNext() {
-        while self.phase == .working, self.runningCount < self.registrar.mostAtOnce ?? .max, !self.waitingJobs.isEmpty {
-            let job = self.waitingJobs.removeFirst()
-            guard job.waitingSince != nil else { continue }
+        while self.phase == .working, self.runningCount < self.registrar.mostAtOnce ?? .max, let job = self.nextWaiting
+        {
+            self.waitingJobs.removeFirst()
             job.waitingSince = nil
-            self.attempt(job)
+            self.attempt(job, isNext: true)
         }
+    }
+
+    /// The first that waits for others to be done; those that do not any more are forgotten.
+    private var nextWaiting: Job? {
+        if let index = self.waitingJobs.firstIndex(where: { $0.waitingSince != nil }) {
+            self.waitingJobs.removeFirst(index)
+        } else {
+            self.waitingJobs.removeAll()
+        }
+        return self.waitingJobs.first
     }
 
     /// Tells the agents of names that have waited for long; call it about once a second.
     package func tick(now: UInt64) {
-        while let job = self.waitingJobs.first {
-            guard let since = job.waitingSince else {
-                self.waitingJobs.removeFirst()
-                continue
-            }
-            guard now - since >= Self.mostWaitMilliseconds else { return }
+        while let job = self.nextWaiting, let since = job.waitingSince {
+            // What is told here may bring further ones, which are younger than `now`.
+            guard since + Self.mostWaitMilliseconds <= now else { return }
             self.waitingJobs.removeFirst()
             guard case .publish(let exposure, .some(let completion)) = job.wish else {
                 // Nobody is to be told of others: they go on waiting.
@@ -400,6 +412,14 @@ package final class RegistrarDriver {
         self.phase = .working
         let held = self.held
         self.held = []
+        // A publication that hangs would take all the time that is left.
+        for (name, job) in self.jobs {
+            guard case .publish = job.wish, job.operation != nil, let next = job.next else { continue }
+            job.stop()
+            self.runningCount -= 1
+            self.jobs[name] = nil
+            self.begin(next)
+        }
         // Before the first reset has ended nothing was published that could be taken back.
         if self.hasBegun {
             self.resumeJobs()

@@ -67,15 +67,11 @@ package final class FileAuthenticator: Authenticator {
         self.rightsChanged?()
     }
 
-    /// Whether the file is whole: one that was put in the place of another is, one that is written to when it is the same
-    /// for two looks.
+    /// Whether the file is whole: when it is the same for two looks, as it may be being written.
     private func isSettled(_ stamp: FileStamp?) -> Bool {
-        if let stamp, stamp != self.unsettled, self.stamp.map({ $0.isSameFile(as: stamp) }) ?? true {
-            self.unsettled = stamp
-            return false
-        }
-        self.unsettled = nil
-        return true
+        let isSettled = stamp == nil || stamp == self.unsettled
+        self.unsettled = isSettled ? nil : stamp
+        return isSettled
     }
 
     package func reload() {

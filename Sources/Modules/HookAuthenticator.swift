@@ -175,7 +175,10 @@ package final class HookAuthenticator: Authenticator {
 
     package func close() {
         self.rightsChanged = nil
-        for flight in self.flights.values { flight.operation?.cancel() }
+        for flight in self.flights.values {
+            flight.operation?.cancel()
+            flight.operation = nil
+        }
         self.flights = [:]
         self.hook.close()
     }

@@ -61,7 +61,7 @@ package final class TraefikRegistrar: Registrar {
             files = Set(try FileAccess.list(directory))
             let kept = Set(keeping.map { Self.file(of: $0.name) })
             for file in files where !kept.contains(file) {
-                guard let name = Self.name(of: file), Self.isOurs("\(directory)/\(file)", name) else { continue }
+                guard let name = Self.name(of: file), try Self.isOurs("\(directory)/\(file)", name) else { continue }
                 try FileAccess.remove("\(directory)/\(file)")
             }
         }
@@ -85,7 +85,7 @@ package final class TraefikRegistrar: Registrar {
         }
         let result = self.result { directory throws(SettingsError) in
             let path = Self.path(directory, exposure.name)
-            guard !FileAccess.exists(path) || Self.isOurs(path, exposure.name) else {
+            guard try !Self.isForeign(path, exposure.name) else {
                 throw SettingsError(path, "is none that diglett has written; the names 'diglett-*.yml' are its own")
             }
             // Others than its owner have to read it: Traefik is another user.
@@ -105,7 +105,7 @@ package final class TraefikRegistrar: Registrar {
         completion(
             self.result { directory throws(SettingsError) in
                 let path = Self.path(directory, exposure.name)
-                if Self.isOurs(path, exposure.name) { try FileAccess.remove(path) }
+                if try !Self.isForeign(path, exposure.name) { try FileAccess.remove(path) }
             })
         return nil
     }
@@ -125,13 +125,21 @@ package final class TraefikRegistrar: Registrar {
         return Name(String(file.dropFirst(self.prefix.count).dropLast(self.suffix.count)))
     }
 
-    /// Whether a file begins as those that are written here do; one that was being written may have no more than that.
-    private static func isOurs(_ path: String, _ name: Name) -> Bool {
+    /// Whether a file begins as those that are written here do. One that was being written may have no more than that, and
+    /// after a power cut one may be empty.
+    private static func isOurs(_ path: String, _ name: Name) throws(SettingsError) -> Bool {
         let beginnings = ["http", "tcp"].map {
             Array("{\n  \"\($0)\" : {\n    \"routers\" : {\n      \"diglett-\(name)\" : {".utf8)
         }
-        guard let content = try? FileAccess.read(path, most: 1 << 20) else { return false }
-        return beginnings.contains { content.starts(with: $0) || (path.hasSuffix(".new") && $0.starts(with: content)) }
+        let content = try FileAccess.read(path, most: 1 << 20)
+        return content.isEmpty
+            || beginnings.contains { content.starts(with: $0) || (path.hasSuffix(".new") && $0.starts(with: content)) }
+    }
+
+    /// Whether a file is there that others have written.
+    private static func isForeign(_ path: String, _ name: Name) throws(SettingsError) -> Bool {
+        guard FileAccess.exists(path) else { return false }
+        return try !self.isOurs(path, name)
     }
 
     private static func path(_ directory: String, _ name: Name) -> String { "\(directory)/\(self.file(of: name))" }

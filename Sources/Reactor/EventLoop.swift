@@ -94,9 +94,15 @@ package final class EventLoop {
         }
     }
 
-    /// Runs turn by turn until `condition` holds; returns whether it does. For tests.
+    /// Runs turn by turn until `condition` holds; returns whether it does. For tests: one that waits in vain for a minute
+    /// fails, instead of holding all others up.
     package func run(until condition: () -> Bool) -> Bool {
+        var isLate = false
+        let deadline = LoopTimer(loop: self, keepsLoopAlive: false) { isLate = true }
+        deadline.start(after: 60_000)
+        defer { deadline.close() }
         while !condition() {
+            if isLate { return false }
             guard uv_run(self.raw, UV_RUN_ONCE) == 0 else { continue }
             if self.turnEnd.isEmpty { return condition() }
             self.endTurn()

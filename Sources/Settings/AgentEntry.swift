@@ -71,6 +71,11 @@ package enum AgentToken {
     private static let prefix = "dgl_"
     private static let version1Prefix = "dgl1_"
 
+    /// Whether a text in some other place begins as tokens do, those of version 1 too.
+    static func looksLikeOne(_ text: String) -> Bool {
+        [self.prefix, self.version1Prefix].contains { text.hasPrefix($0) }
+    }
+
     /// The agent's name and the secret; nil when the text is no such token.
     package static func parse(_ token: String) -> (name: String, secret: String)? {
         guard token.hasPrefix(self.prefix) else { return nil }

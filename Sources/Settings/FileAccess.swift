@@ -80,7 +80,10 @@ package enum FileAccess {
             defer { free(whole) }
             return String(cString: whole)
         }
-        guard let slash = path.lastIndex(of: "/") else { return self.path(in: self.resolved("."), path) }
+        guard let slash = path.lastIndex(of: "/") else {
+            // The working directory may be gone.
+            return path == "." ? path : self.path(in: self.resolved("."), path)
+        }
         guard slash != path.startIndex else { return path }
         let directory = self.resolved(String(path[..<slash]))
         switch path[path.index(after: slash)...] {

@@ -30,7 +30,4 @@ package struct FileStamp: Equatable, Sendable {
 
     /// Of a file that cannot be looked at nobody knows.
     package var isEmpty: Bool { self.failure == 0 && self.size == 0 }
-
-    /// Whether it is the same file, in whatever state: another was put in its place if not.
-    package func isSameFile(as other: FileStamp) -> Bool { self.device == other.device && self.inode == other.inode }
 }

@@ -140,7 +140,7 @@ package struct GatewayAddress: Equatable, Sendable {
                 rest = rest[rest.index(after: at)...]
             }
             if rest.hasSuffix("/") { rest = rest.dropLast() }
-        } else if text.contains("@") || text.hasPrefix("dgl_") {
+        } else if text.contains("@") || AgentToken.looksLikeOne(text) {
             // The token would be looked up as a host's name, or a part of it, for every name server to see.
             throw SettingsError(
                 place, "with a token the address begins with diglett://: write diglett://TOKEN@HOST:PORT")

@@ -89,8 +89,6 @@ enum ControlText {
         return table.text
     }
 
-    /// `1 agent`, `2 agents`.
-
     /// `3d 4h`, `2h 5m`, `7m 10s` or `12s`.
     static func span(_ seconds: Int) -> String {
         let parts = [

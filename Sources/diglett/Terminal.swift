@@ -16,6 +16,8 @@ enum Terminal {
         let before = self.saved
         var silent = before
         silent.c_lflag &= ~tcflag_t(ECHO)
+        // Nobody would put the terminal right for a shell to which Ctrl-Z gives it back. 0 is for none (termios(3)).
+        withUnsafeMutableBytes(of: &silent.c_cc) { $0[Int(VSUSP)] = 0 }
         let actions = self.signals.map { number in
             var old = sigaction()
             var new = sigaction()

@@ -118,6 +118,34 @@ final class LogLines {
     var lines: [String] { self.store.lines.withLock { $0 } }
 }
 
+/// A port of its own at which connections are refused until it listens: nobody else gets it meanwhile.
+final class SilentBackend {
+    let port: UInt16
+    private let descriptor: CInt
+
+    init() throws {
+        self.descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        try #require(self.descriptor >= 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let descriptor = self.descriptor
+        let isBound = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
+            }
+        }
+        try #require(isBound)
+        self.port = UInt16(bigEndian: address.sin_port)
+    }
+
+    deinit { Glibc.close(self.descriptor) }
+
+    /// The kernel takes connections from here on; nobody accepts them.
+    func listen() { _ = Glibc.listen(self.descriptor, 16) }
+}
+
 /// Answers each connection with what it got.
 final class EchoBackend: SocketListenerDelegate {
     let listener: SocketListener

@@ -68,10 +68,8 @@ struct ProgramTests {
     @Test("give a visitor a reset when the backend refuses, and say so on both sides")
     func refused() throws {
         let world = try World()
-        let gone = try SocketListener(loop: world.loop, address: .loopback4(port: 0))
-        let port = gone.port
-        gone.close()
-        _ = try world.startAgent(["example=127.0.0.1:\(port)"])
+        let backend = try SilentBackend()
+        _ = try world.startAgent(["example=127.0.0.1:\(backend.port)"])
         let visitor = try world.visit(try world.port(of: "example"))
         #expect(world.loop.run { visitor.error != nil || visitor.hasEnded })
         #expect(visitor.error == .connectionReset)
@@ -83,18 +81,15 @@ struct ProgramTests {
     @Test("publish a name only when its backend answers, where that is asked for")
     func probe() throws {
         let world = try World(configuration: "probe = true")
-        let gone = try SocketListener(loop: world.loop, address: .loopback4(port: 0))
-        let address = try #require(gone.address)
-        gone.close()
-        _ = try world.startAgent(["example=\(address)"])
+        let backend = try SilentBackend()
+        _ = try world.startAgent(["example=127.0.0.1:\(backend.port)"])
         #expect(world.loop.run { world.log.lines.contains { $0.contains("'example' waits for its backend") } })
         #expect(!world.log.lines.contains { $0.hasPrefix("register domain") })
-        let backend = try SocketListener(loop: world.loop, address: address)
+        backend.listen()
         _ = try world.port(of: "example")
         // The probe's connection is taken back.
         let visitors = world.gateway.streamCount
         #expect(world.loop.run { world.gateway.streamCount == 0 }, "\(visitors)")
-        backend.close()
         world.finish()
     }
 

@@ -155,6 +155,58 @@ struct RegistrarDriverTests {
         registrar.answersLater = false
     }
 
+    @Test("whoever waits has the turn before one that has just been served")
+    func turns() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        registrar.mostAtOnce = 1
+        driver.start()
+        registrar.answersLater = true
+        driver.publish(try exposure("a")) { _ in }
+        driver.publish(try exposure("b")) { _ in }
+        driver.withdraw(try exposure("a"))
+        registrar.letGo()
+        #expect(registrar.calls.last == "publish b")
+        registrar.letGo()
+        #expect(registrar.calls.last == "withdraw a")
+        registrar.letGo()
+        registrar.answersLater = false
+    }
+
+    @Test("a name that is withdrawn during a reset, which keeps it, is not gone with the reset")
+    func leavingDuringReset() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        registrar.resetPeriod = 60_000
+        driver.start()
+        driver.publish(try exposure("one")) { _ in }
+        registrar.answersLater = true
+        driver.reconcile()
+        var free = 0
+        driver.withdraw(try exposure("one")) { free += 1 }
+        registrar.letGo()
+        #expect(registrar.calls.last == "withdraw one" && free == 0)
+        registrar.letGo()
+        #expect(free == 1)
+        registrar.answersLater = false
+    }
+
+    @Test("at the end a publication that hangs does not keep its name from being withdrawn")
+    func endOfOneThatHangs() throws {
+        let stand = try Stand()
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        driver.start()
+        registrar.answersLater = true
+        driver.publish(try exposure("one")) { _ in }
+        driver.withdraw(try exposure("one"))
+        #expect(registrar.calls.last == "publish one")
+        registrar.answersLater = false
+        stand.close()
+        #expect(registrar.calls.last == "withdraw one")
+    }
+
     @Test("a name's place is free when it is withdrawn everywhere or leads elsewhere, not before")
     func leaving() throws {
         let stand = try Stand()
