@@ -3,7 +3,11 @@ import Glibc
 /// The terminal at standard input, and whoever sits there.
 enum Terminal {
     private static let signals = [SIGINT, SIGTERM, SIGQUIT, SIGHUP]
-    /// How it was, for the handler of signals: nothing else runs while it is set.
+    /// How it was, for the handler of signals, which can be handed nothing.
+    ///
+    /// `nonisolated(unsafe)` as a static variable is anybody's. Proof that it is sound: only `withoutEcho` writes it, which
+    /// the program calls once, while it reads its settings on its only thread, before there is a loop; it is written
+    /// before the handler is there and not again, and the handler, on that same thread, only reads it.
     private nonisolated(unsafe) static var saved = termios()
 
     /// Does what reads a secret from the terminal, which does not show meanwhile what is typed. If a signal ends the

@@ -1,7 +1,6 @@
 import Bytes
 import Foundation
 import Reactor
-import Synchronization
 import Testing
 
 /// Runs `body` with a loop that must have no open handle afterwards: `close` traps with a census if it has.
@@ -342,101 +341,6 @@ struct ReactorTests {
         #expect(Resolver.alternating(six + four) == [six[0], four[0], four[1], four[2]])
         #expect(Resolver.alternating(four + six) == [four[0], six[0], four[1], four[2]])
         #expect(Resolver.alternating([]) == [])
-    }
-
-    @Test("messages from other threads arrive in order, and none after close")
-    func mailbox() throws {
-        try withLoop { loop in
-            var received: [Int] = []
-            let mailbox = try Mailbox<Int>(loop: loop) { received.append($0) }
-            let thread = Thread { for number in 0..<1_000 { mailbox.post(number) } }
-            thread.start()
-            #expect(loop.run { received.count == 1_000 })
-            #expect(received == Array(0..<1_000))
-            mailbox.close()
-            #expect(!mailbox.post(7))
-        }
-    }
-
-    @Test("a signal calls its closure on the loop")
-    func signals() throws {
-        try withLoop { loop in
-            var count = 0
-            let source = try SignalSource(loop: loop, .hangUp) { count += 1 }
-            kill(getpid(), SIGHUP)
-            let keepAlive = LoopTimer(loop: loop) {}
-            keepAlive.start(after: 5_000)
-            #expect(loop.run { count == 1 })
-            source.close()
-            keepAlive.close()
-        }
-    }
-
-    @Test("a timer fires once, or again and again until it is closed from inside itself")
-    func timers() throws {
-        try withLoop { loop in
-            var once = 0
-            var often = 0
-            let single = LoopTimer(loop: loop) { once += 1 }
-            single.start(after: 1)
-            var repeating: LoopTimer?
-            repeating = LoopTimer(loop: loop) {
-                often += 1
-                if often == 3 { repeating?.close() }
-            }
-            repeating?.start(after: 0, repeating: 1)
-            #expect(loop.run { often == 3 && once == 1 })
-            single.close()
-        }
-    }
-
-    @Test("a throttle lets the first through at once and the others together after its pause")
-    func throttle() throws {
-        try withLoop { loop in
-            var times: [UInt64] = []
-            let throttle = Throttle(loop: loop, milliseconds: 50) { times.append(EventLoop.nanoseconds) }
-            throttle.request()
-            #expect(times.count == 1)
-            for _ in 0..<10 { throttle.request() }
-            #expect(times.count == 1)
-            #expect(loop.run { times.count == 2 })
-            #expect(times[1] - times[0] >= 49_000_000)
-            // The second has a pause of its own, after which nothing is left to do.
-            loop.run()
-            #expect(times.count == 2)
-            throttle.request()
-            throttle.request()
-            throttle.close()
-            throttle.request()
-            loop.run()
-            #expect(times.count == 3)
-        }
-    }
-
-    @Test("what is asked for at the end of a turn runs once, in the same turn")
-    func turnEnd() throws {
-        final class Counter: TurnEndHandler {
-            var count = 0
-            func turnDidEnd() { self.count += 1 }
-        }
-        try withLoop { loop in
-            let counter = Counter()
-            let timer = LoopTimer(loop: loop) { loop.atTurnEnd(counter) }
-            timer.start(after: 0)
-            #expect(loop.run { counter.count == 1 })
-            timer.close()
-        }
-    }
-
-    @Test("a handle that is left open is named when the loop closes")
-    func leak() async {
-        await #expect(processExitsWith: .failure) {
-            let loop = try EventLoop()
-            let timer = LoopTimer(loop: loop) {}
-            timer.start(after: 100_000)
-            timer.stop()
-            loop.close()
-        }
     }
 
     @Test(
