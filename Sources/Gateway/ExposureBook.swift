@@ -33,7 +33,6 @@ final class ExposureBook {
     private let registrars: [RegistrarDriver]
     private let ports: PortStore
     private let store: ListenerStore
-    private var leavingPorts = LeavingPorts()
     /// The gateway stops: listeners are left to whoever keeps them for the next one.
     private var isStopping = false
     private var registry = Registry(maximumNamesPerLink: ExposureBook.maximumNamesPerLink)
@@ -229,7 +228,10 @@ final class ExposureBook {
             (range?.contains(port) ?? (port >= Self.firstUserPort))
                 && (allowed.isEmpty || allowed.contains { $0.contains(port) })
         }
-        func isFree(_ port: UInt16) -> Bool { self.leavingPorts.isFree(port, for: identity) }
+        let leaving = self.registrars.reduce(into: Set<UInt16>()) {
+            $0.formUnion($1.leavingPorts(exceptOf: identity.id))
+        }
+        func isFree(_ port: UInt16) -> Bool { !leaving.contains(port) }
         let held = self.store.take(.tcp, name, identity) { wanted == 0 ? isAllowed($0) : wanted == $0 }
         if let held { return .success(held) }
         if wanted != 0 {
@@ -316,15 +318,6 @@ final class ExposureBook {
         } else {
             self.store.end(exposure.listeners, of: exposure.name, exposure.identity)
         }
-        var waiting = self.registrars.count
-        let port = exposure.address?.port
-        let identity = exposure.identity
-        if let port { self.leavingPorts.hold(port, identity) }
-        for registrar in self.registrars {
-            registrar.withdraw(exposure.asPublic) { [weak self] in
-                waiting -= 1
-                if waiting == 0, let port { self?.leavingPorts.release(port, identity) }
-            }
-        }
+        for registrar in self.registrars { registrar.withdraw(exposure.asPublic) }
     }
 }

@@ -26,6 +26,11 @@ package final class RegistrarDriver {
         case withdraw(PublicExposure)
     }
 
+    private struct Place: Hashable {
+        let port: UInt16
+        let identity: String
+    }
+
     private enum Phase { case working, resetDue, resetting }
 
     private final class Job {
@@ -81,8 +86,8 @@ package final class RegistrarDriver {
     private var hasBegun = false
     /// What shall be published now.
     private var wanted: [Name: PublicExposure] = [:]
-    /// Who waits until nothing leads any more to where the name was.
-    private var leaving: [Name: [() -> Void]] = [:]
+    /// Where names were that are withdrawn, as long as something may lead there.
+    private var leaving: [Name: Set<Place>] = [:]
     private var failures = RegistrarFailures()
     private var lastTimer: LoopTimer?
     private var isClosing = false
@@ -147,7 +152,7 @@ package final class RegistrarDriver {
         if case .success = result {
             // One that was withdrawn meanwhile was still to be kept.
             for name in self.leaving.keys where self.wanted[name] == nil && !heldNames.contains(name) {
-                self.hasLeft(name)
+                self.leaving[name] = nil
             }
         }
         self.resumeJobs()
@@ -196,16 +201,20 @@ package final class RegistrarDriver {
         self.want(.publish(exposure, completion: completion))
     }
 
-    /// `completion` is called once, when nothing leads any more to where the name was: it is taken back, or leads to
-    /// another place. It is not when the gateway ends before.
-    package func withdraw(_ exposure: PublicExposure, completion: @escaping () -> Void = {}) {
+    package func withdraw(_ exposure: PublicExposure) {
         self.wanted[exposure.name] = nil
-        self.leaving[exposure.name, default: []].append(completion)
+        if let port = exposure.address?.port {
+            self.leaving[exposure.name, default: []].insert(Place(port: port, identity: exposure.identity))
+        }
         self.want(.withdraw(exposure))
     }
 
-    private func hasLeft(_ name: Name) {
-        for completion in self.leaving.removeValue(forKey: name) ?? [] { completion() }
+    /// Public ports of names that are gone, to which a proxy may lead visitors as long as the name is neither taken back
+    /// nor leads elsewhere: another agent's name there would get them.
+    ///
+    /// - Parameter identity: the agent whose own they may be.
+    package func leavingPorts(exceptOf identity: String) -> Set<UInt16> {
+        Set(self.leaving.values.joined().filter { $0.identity != identity }.map(\.port))
     }
 
     private func want(_ wish: Wish) {
@@ -314,7 +323,7 @@ package final class RegistrarDriver {
         self.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- job.began)
         self.note(
             result, Self.action(of: job.wish), "\(Self.verb(job.wish)) '\(name)'", Self.exposure(of: job.wish))
-        if case .success = result, self.hasMoved(job.wish) { self.hasLeft(name) }
+        if case .success = result, self.hasMoved(job.wish) { self.leaving[name] = nil }
         if let next = job.next {
             self.jobs[name] = nil
             return self.begin(next)

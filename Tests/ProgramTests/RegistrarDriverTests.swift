@@ -79,6 +79,11 @@ struct RegistrarDriverTests {
         }
     }
 
+    private func stand() throws -> (Stand, FakeRegistrar, RegistrarDriver) {
+        let stand = try Stand()
+        return (stand, stand.registrar, stand.driver)
+    }
+
     private func exposure(_ name: String, port: UInt16 = 4_711) throws -> PublicExposure {
         PublicExposure(
             name: try #require(Name(name)), identity: "x", address: SocketAddress("127.0.0.1", port: port))
@@ -86,9 +91,8 @@ struct RegistrarDriverTests {
 
     @Test("a withdrawal waits for the publication that is under way, and is not overtaken by it")
     func order() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         driver.start()
         registrar.answersLater = true
         driver.publish(try exposure("one")) { _ in Issue.record("nobody waits for it any more") }
@@ -110,9 +114,8 @@ struct RegistrarDriverTests {
 
     @Test("no more are under way than the registrar bears, and the others follow in their order")
     func atOnce() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         registrar.mostAtOnce = 2
         registrar.resetPeriod = 60_000
         driver.start()
@@ -135,9 +138,8 @@ struct RegistrarDriverTests {
 
     @Test("a name that has waited for a minute is given up, as others may hang")
     func patience() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         registrar.mostAtOnce = 1
         driver.start()
         registrar.answersLater = true
@@ -157,9 +159,8 @@ struct RegistrarDriverTests {
 
     @Test("whoever waits has the turn before one that has just been served")
     func turns() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         registrar.mostAtOnce = 1
         driver.start()
         registrar.answersLater = true
@@ -176,27 +177,24 @@ struct RegistrarDriverTests {
 
     @Test("a name that is withdrawn during a reset, which keeps it, is not gone with the reset")
     func leavingDuringReset() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         registrar.resetPeriod = 60_000
         driver.start()
         driver.publish(try exposure("one")) { _ in }
         registrar.answersLater = true
         driver.reconcile()
-        var free = 0
-        driver.withdraw(try exposure("one")) { free += 1 }
+        driver.withdraw(try exposure("one"))
         registrar.letGo()
-        #expect(registrar.calls.last == "withdraw one" && free == 0)
+        #expect(registrar.calls.last == "withdraw one" && driver.leavingPorts(exceptOf: "another") == [4_711])
         registrar.letGo()
-        #expect(free == 1)
+        #expect(driver.leavingPorts(exceptOf: "another").isEmpty)
         registrar.answersLater = false
     }
 
     @Test("at the end a publication that hangs does not keep its name from being withdrawn")
     func endOfOneThatHangs() throws {
-        let stand = try Stand()
-        let (registrar, driver) = (stand.registrar, stand.driver)
+        let (stand, registrar, driver) = try self.stand()
         driver.start()
         registrar.answersLater = true
         driver.publish(try exposure("one")) { _ in }
@@ -209,41 +207,41 @@ struct RegistrarDriverTests {
 
     @Test("a name's place is free when it is withdrawn everywhere or leads elsewhere, not before")
     func leaving() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         driver.start()
-        var free = 0
+        var leaving: Set<UInt16> { driver.leavingPorts(exceptOf: "another") }
         driver.publish(try exposure("one")) { _ in }
+        #expect(leaving.isEmpty)
         registrar.failing = ["withdraw one"]
-        driver.withdraw(try exposure("one")) { free += 1 }
+        driver.withdraw(try exposure("one"))
         #expect(stand.loop.run { registrar.count("withdraw one") == 2 })
-        #expect(free == 0)
+        #expect(leaving == [4_711])
+        #expect(driver.leavingPorts(exceptOf: "x").isEmpty, "its own agent may have it")
         registrar.answersLater = true
         driver.publish(try exposure("one", port: 1)) { _ in }
-        #expect(free == 0)
+        #expect(leaving == [4_711])
         registrar.letGo()
-        #expect(free == 1)
+        #expect(leaving.isEmpty)
         registrar.failing = []
-        driver.withdraw(try exposure("one", port: 1)) { free += 1 }
-        #expect(free == 1)
+        driver.withdraw(try exposure("one", port: 1))
+        #expect(leaving == [1])
         registrar.letGo()
-        #expect(free == 2)
+        #expect(leaving.isEmpty)
         // Under way when the name was withdrawn: it leads to the old place.
         driver.publish(try exposure("two")) { _ in }
-        driver.withdraw(try exposure("two")) { free += 1 }
+        driver.withdraw(try exposure("two"))
         registrar.letGo()
-        #expect(free == 2)
+        #expect(leaving == [4_711])
         registrar.letGo()
-        #expect(free == 3)
+        #expect(leaving.isEmpty)
         registrar.answersLater = false
     }
 
     @Test("a reset that fails is tried again and keeps what was published meanwhile")
     func resetRecovers() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         registrar.failing = ["reset", "reset one"]
         driver.start()
         var failures: [String?] = []
@@ -258,9 +256,8 @@ struct RegistrarDriverTests {
 
     @Test("what a reset finds missing is published again until it is done")
     func publishedAgain() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         registrar.resetPeriod = 10
         driver.start()
         for name in ["one", "two"] { driver.publish(try exposure(name)) { #expect($0 == nil) } }
@@ -280,9 +277,8 @@ struct RegistrarDriverTests {
 
     @Test("a reset that the operator asks for has nothing beside it")
     func alone() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         driver.start()
         driver.reconcile()
         #expect(registrar.calls == ["reset"], "nobody undoes what this one has done")
@@ -306,8 +302,7 @@ struct RegistrarDriverTests {
 
     @Test("what is withdrawn during a reset is taken back at the end")
     func endDuringReset() throws {
-        let stand = try Stand()
-        let (registrar, driver) = (stand.registrar, stand.driver)
+        let (stand, registrar, driver) = try self.stand()
         registrar.resetPeriod = 60_000
         driver.start()
         driver.publish(try exposure("one")) { _ in }
@@ -322,9 +317,8 @@ struct RegistrarDriverTests {
 
     @Test("a failure stays until the same is done, whatever else succeeds")
     func failures() throws {
-        let stand = try Stand()
+        let (stand, registrar, driver) = try self.stand()
         defer { stand.close() }
-        let (registrar, driver) = (stand.registrar, stand.driver)
         driver.start()
         registrar.failing = ["publish one"]
         var told: [String?] = []
