@@ -24,8 +24,8 @@ package final class ControlServer {
     package let path: String
     private let listener: SocketListener
     private unowned let handler: any ControlHandler
-    private var nextNumber: UInt64 = 0
-    private var conversations: [ObjectIdentifier: ControlConversation] = [:]
+    /// In the order in which they came.
+    private var conversations: [ControlConversation] = []
 
     /// Removes what a crashed program has left; a socket on which somebody answers is an error.
     package init(
@@ -41,7 +41,7 @@ package final class ControlServer {
     /// Ends all conversations and removes the socket.
     package func close() {
         self.listener.close()
-        for conversation in self.conversations.values { conversation.closeIfUnfinished() }
+        for conversation in self.conversations { conversation.closeIfUnfinished() }
     }
 
     fileprivate func asked(_ request: ControlRequest, by peer: ControlPeer, _ conversation: ControlConversation) {
@@ -49,7 +49,7 @@ package final class ControlServer {
     }
 
     fileprivate func ended(_ conversation: ControlConversation) {
-        self.conversations[ObjectIdentifier(conversation)] = nil
+        self.conversations.removeAll { $0 === conversation }
     }
 }
 
@@ -57,15 +57,14 @@ extension ControlServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         if self.conversations.count >= Self.mostConversations {
             // Whoever has waited longest without asking makes room, and is gone after this turn.
-            self.conversations.values.filter { !$0.isAsked }.min { $0.number < $1.number }?.abandon()
+            self.conversations.first { !$0.isAsked }?.abandon()
         }
         guard self.conversations.count < 2 * Self.mostConversations, let credentials = stream.peerCredentials else {
             return stream.close()
         }
         let peer = ControlPeer(process: credentials.process, user: credentials.user)
-        self.nextNumber += 1
-        let conversation = ControlConversation(stream, peer, self, number: self.nextNumber)
-        self.conversations[ObjectIdentifier(conversation)] = conversation
+        let conversation = ControlConversation(stream, peer, self)
+        self.conversations.append(conversation)
         conversation.start()
     }
 
@@ -85,15 +84,12 @@ package final class ControlConversation {
     private var server: ControlServer?
     private let timer: LoopTimer
     private var received: [UInt8] = []
-    /// In the order in which they came.
-    fileprivate let number: UInt64
     fileprivate private(set) var isAsked = false
     private var isFinished = false
     /// Called once when nobody listens any more.
     package var onEnd: (() -> Void)?
 
-    fileprivate init(_ stream: SocketStream, _ peer: ControlPeer, _ server: ControlServer, number: UInt64) {
-        self.number = number
+    fileprivate init(_ stream: SocketStream, _ peer: ControlPeer, _ server: ControlServer) {
         self.stream = stream
         self.peer = peer
         self.server = server

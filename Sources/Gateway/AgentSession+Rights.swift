@@ -27,11 +27,9 @@ extension AgentSession {
     /// - Parameters:
     ///   - isFirst: whether the log shall tell if there is no answer.
     ///   - completion: called once; false if there was no answer, which decides nothing.
-    /// - Returns: nil when there is nobody to be asked about; then nothing is called.
     func recheck(
-        _ exposure: Exposure, isFirst: Bool, completion: @escaping (_ isJudged: Bool) -> Void
-    ) -> (any Cancellable)? {
-        guard let grant = self.grant else { return nil }
+        _ exposure: Exposure, of grant: LoginGrant, isFirst: Bool, completion: @escaping (_ isJudged: Bool) -> Void
+    ) -> DeadlinedOperation<NameVerdict> {
         let port = exposure.address?.port ?? 0
         let request = NameRequest(identity: grant.identity, peer: self.peer, name: exposure.name, port: port)
         return self.gateway.authorize(request) { [weak self, weak exposure] verdict in

@@ -169,13 +169,11 @@ final class AgentSession {
             return self.refuseName(register.exposure, .nameInvalid, text: "this exposure is being registered already")
         }
         let request = NameRequest(identity: identity.id, peer: self.peer, name: name, port: register.port)
-        var hasAnswer = false
         let question = self.gateway.authorize(request) { [weak self] verdict in
-            hasAnswer = true
             self?.questions[register.exposure] = nil
             self?.authorized(verdict, name, register, identity, run)
         }
-        if !hasAnswer { self.questions[register.exposure] = question }
+        if !question.isOver { self.questions[register.exposure] = question }
     }
 
     private func authorized(

@@ -50,7 +50,9 @@ extension GatewayServer {
             completion: self.metrics.timing(.login, completion))
     }
 
-    func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> any Cancellable {
+    func authorize(
+        _ request: NameRequest, completion: @escaping (NameVerdict) -> Void
+    ) -> DeadlinedOperation<NameVerdict> {
         DeadlinedOperation(
             loop: self.loop, milliseconds: Self.moduleDeadline,
             late: .refused(.overloaded, reason: "the authenticator did not answer in time"),

@@ -127,15 +127,11 @@ package final class RegistrarDriver {
         guard self.phase == .resetDue, self.jobs.values.allSatisfy({ $0.operation == nil }) else { return }
         self.phase = .resetting
         let keeping = self.wanted.values.sorted { $0.name.text < $1.name.text }
-        var hasAnswer = false
         let operation = DeadlinedOperation(
             loop: self.loop, milliseconds: GatewayServer.moduleDeadline, late: .failure(Self.late),
             start: { self.registrar.reset(keeping: keeping, completion: $0) },
-            completion: { [weak self] result in
-                hasAnswer = true
-                self?.wasReset(result)
-            })
-        if !hasAnswer { self.resetting = operation }
+            completion: { [weak self] result in self?.wasReset(result) })
+        if !operation.isOver { self.resetting = operation }
     }
 
     private static let late = RegistrarError(reason: "did not answer in time")
@@ -256,7 +252,6 @@ package final class RegistrarDriver {
         self.runningCount += 1
         job.attempts += 1
         job.began = EventLoop.nanoseconds
-        var hasAnswer = false
         let operation = DeadlinedOperation(
             loop: self.loop, milliseconds: GatewayServer.moduleDeadline, late: .failure(Self.late),
             start: { completion in
@@ -266,14 +261,13 @@ package final class RegistrarDriver {
                 }
             },
             completion: { [weak self] result in
-                hasAnswer = true
                 job.operation = nil
                 self?.runningCount -= 1
                 self?.answered(job, result)
                 self?.resetIfIdle()
                 self?.attemptNext()
             })
-        if !hasAnswer { job.operation = operation }
+        if !operation.isOver { job.operation = operation }
     }
 
     /// Those that wait for others to be done.

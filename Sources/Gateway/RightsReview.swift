@@ -6,8 +6,7 @@ internal import Reactor
 /// A few at a time, so that a hook judges logins in between, and the time of each question counts from when it is asked.
 /// A question without an answer decides nothing, and is asked again after a pause.
 final class RightsReview {
-    /// As many as a hook's programs run at once.
-    private static let mostAtOnce = 4
+    private static let mostAtOnce = ExecHook.mostRunning
     private static let firstPause: UInt64 = 5_000
     private static let mostPause: UInt64 = 60_000
 
@@ -16,7 +15,6 @@ final class RightsReview {
     private var queue: [Weak] = []
     private var unanswered: [Weak] = []
     private var running: [ObjectIdentifier: any Cancellable] = [:]
-    private var runningCount = 0
     private var isAsking = false
     /// Passes since rights may have changed.
     private var passes: UInt64 = 0
@@ -38,7 +36,6 @@ final class RightsReview {
         self.timer = nil
         for question in self.running.values { question.cancel() }
         self.running = [:]
-        self.runningCount = 0
         self.queue = []
         self.unanswered = []
     }
@@ -53,11 +50,14 @@ final class RightsReview {
         // An authenticator may answer at once.
         guard !self.isAsking else { return }
         self.isAsking = true
-        while self.runningCount < Self.mostAtOnce, let next = self.queue.popLast() {
-            if let exposure = next.exposure, let session = exposure.session { self.ask(exposure, session) }
+        while self.running.count < Self.mostAtOnce, let next = self.queue.popLast() {
+            guard let exposure = next.exposure, let session = exposure.session, let grant = session.grant else {
+                continue
+            }
+            self.ask(exposure, session, grant)
         }
         self.isAsking = false
-        guard self.runningCount == 0, !self.unanswered.isEmpty else { return }
+        guard self.running.isEmpty, !self.unanswered.isEmpty else { return }
         let pause = min(Self.firstPause << min(self.passes - 1, 10), Self.mostPause)
         let unanswered = self.unanswered
         self.unanswered = []
@@ -67,23 +67,15 @@ final class RightsReview {
         self.timer = timer
     }
 
-    private func ask(_ exposure: Exposure, _ session: AgentSession) {
+    private func ask(_ exposure: Exposure, _ session: AgentSession, _ grant: LoginGrant) {
         let id = ObjectIdentifier(exposure)
-        let isFirst = self.passes == 1
-        var hasAnswer = false
-        self.runningCount += 1
-        let question = session.recheck(exposure, isFirst: isFirst) { [weak self, weak exposure] isJudged in
-            hasAnswer = true
+        let question = session.recheck(exposure, of: grant, isFirst: self.passes == 1) {
+            [weak self, weak exposure] isJudged in
             guard let self else { return }
             self.running[id] = nil
-            self.runningCount -= 1
             if !isJudged { self.unanswered.append(Weak(exposure: exposure)) }
             self.askNext()
         }
-        guard let question else {
-            self.runningCount -= 1
-            return
-        }
-        if !hasAnswer { self.running[id] = question }
+        if !question.isOver { self.running[id] = question }
     }
 }

@@ -28,6 +28,9 @@ package final class DeadlinedOperation<Answer>: Cancellable {
         self.timer = timer
     }
 
+    /// Whether nothing more comes of it: it may be answered while it is made, before anybody can keep it.
+    package var isOver: Bool { self.completion == nil }
+
     deinit {
         self.timer?.close()
     }

@@ -5,7 +5,7 @@ internal import Wire
 /// Starts a program for each question: one line of JSON to its standard input, one from its standard output.
 package final class ExecHook: HookTransport {
     /// Programs that run at once; further questions wait.
-    private static let mostRunning = 4
+    package static let mostRunning = 4
     /// Strangers who wait to be judged. The rest is asked about names, of which there are only so many.
     private static let mostWaitingLogins = 256
     /// Of the answer, and of what the program says on standard error.

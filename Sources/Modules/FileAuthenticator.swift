@@ -20,8 +20,8 @@ package final class FileAuthenticator: Authenticator {
     private var byPin: [String: String] = [:]
     private var byVersion1Token: [[UInt8]: String] = [:]
     private var stamp: FileStamp?
-    /// What was seen at the last look of a file that may be being written.
-    private var unsettled: FileStamp?
+    /// As of the last look; `stamp` is what was read.
+    private var seen: FileStamp?
     /// What was read to tell the changes, for the reload that often follows at once; gone at the next look.
     private var foreseen: (file: AgentsFile, stamp: FileStamp?)?
     private var hasLoaded = false
@@ -49,13 +49,12 @@ package final class FileAuthenticator: Authenticator {
     private func look() {
         self.foreseen = nil
         let stamp = FileStamp(path: self.path)
-        if stamp != self.stamp {
-            if self.isSettled(stamp) {
-                self.stamp = stamp
-                self.read()
-            }
-        } else {
-            self.unsettled = nil
+        // It may be being written as long as it is another at each look.
+        let isWhole = stamp == nil || stamp == self.seen
+        self.seen = stamp
+        if stamp != self.stamp, isWhole {
+            self.stamp = stamp
+            self.read()
         }
         let now = Timestamp.now
         let expired = Set(self.agents.values.filter { $0.isExpired(at: now) }.map(\.name))
@@ -65,13 +64,6 @@ package final class FileAuthenticator: Authenticator {
         }
         self.expired = expired
         self.rightsChanged?()
-    }
-
-    /// Whether the file is whole: when it is the same for two looks, as it may be being written.
-    private func isSettled(_ stamp: FileStamp?) -> Bool {
-        let isSettled = stamp == nil || stamp == self.unsettled
-        self.unsettled = isSettled ? nil : stamp
-        return isSettled
     }
 
     package func reload() {
