@@ -27,7 +27,9 @@ final class ReadyActions {
     }
 
     /// Takes away what a killed agent has left: its addresses hold no more.
-    func begin() {
+    func begin() { self.removeFile() }
+
+    private func removeFile() {
         guard let file = self.urlFile else { return }
         do throws(SettingsError) { try FileAccess.remove(file) } catch { self.logger.warning("\(error)") }
     }
@@ -102,8 +104,8 @@ final class ReadyActions {
         self.process?.cancel()
         self.process = nil
         self.unwritten = nil
-        guard self.hasWritten, let file = self.urlFile else { return }
+        guard self.hasWritten else { return }
         self.hasWritten = false
-        do throws(SettingsError) { try FileAccess.remove(file) } catch { self.logger.warning("\(error)") }
+        self.removeFile()
     }
 }

@@ -17,8 +17,6 @@ struct Refusal: Error, Equatable {
 /// them.
 final class ExposureBook {
     static let maximumNamesPerLink = 16
-    /// Ports below this belong to the system (RFC 6335, 6) and are given only where `expose-ports` names them.
-    private static let firstUserPort: UInt16 = 1_024
     /// Ports that the system may give before one is free.
     private static let mostTries = 16
 
@@ -69,7 +67,7 @@ final class ExposureBook {
             case .tcp(var address):
                 let isInRange =
                     self.publicPorts.range?.contains(address.port)
-                    ?? (self.publicPorts == .any && address.port >= Self.firstUserPort)
+                    ?? (self.publicPorts == .any && address.port >= PortRules.firstUserPort)
                 address.port = 0
                 return key.kind == .tcp && isInRange && address == self.bindAddress
             case .unix(let path): return key.kind == .unix && self.sockets?.isRight(path, for: key.name) ?? false
@@ -163,7 +161,7 @@ final class ExposureBook {
         case .none: return "the gateway has no public ports"
         case .range(let range) where !range.contains(port):
             return "the port \(port) is not between \(range.low) and \(range.high)"
-        case .any where port < Self.firstUserPort: return "the port \(port) is one of the system's"
+        case .any where port < PortRules.firstUserPort: return "the port \(port) is one of the system's"
         case .range, .any: break
         }
         // Of those who are away, nobody knows whether they come back; who is here keeps what it had.
@@ -218,71 +216,64 @@ final class ExposureBook {
     private func openListener(
         _ name: Name, _ session: AgentSession, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
     ) -> Result<SocketListener, Refusal> {
-        func listener(_ port: UInt16) throws(UVError) -> SocketListener {
-            var address = self.bindAddress
-            address.port = port
-            return try SocketListener(loop: self.loop, address: address)
-        }
-        let range = self.publicPorts.range
-        func isAllowed(_ port: UInt16) -> Bool {
-            (range?.contains(port) ?? (port >= Self.firstUserPort))
-                && (allowed.isEmpty || allowed.contains { $0.contains(port) })
-        }
-        let leaving = self.registrars.reduce(into: Set<UInt16>()) {
-            $0.formUnion($1.leavingPorts(exceptOf: identity.id))
-        }
-        func isFree(_ port: UInt16) -> Bool { !leaving.contains(port) }
-        let held = self.store.take(.tcp, name, identity) { wanted == 0 ? isAllowed($0) : wanted == $0 }
+        let rules = PortRules(
+            range: self.publicPorts.range, allowed: allowed,
+            leaving: self.registrars.reduce(into: []) { $0.formUnion($1.leavingPorts(exceptOf: identity.id)) })
+        let held = self.store.take(.tcp, name, identity) { wanted == 0 ? rules.allows($0) : wanted == $0 }
         if let held { return .success(held) }
         if wanted != 0 {
-            guard isFree(wanted) else { return .failure(Self.leaving) }
-            do throws(UVError) { return .success(try listener(wanted)) } catch {
+            guard rules.isFree(wanted) else { return .failure(Self.leaving) }
+            do throws(UVError) { return .success(try self.listener(wanted)) } catch {
                 return .failure(Refusal(code: .portTaken, text: "the public port \(wanted) cannot be had: \(error)"))
             }
         }
-        if let kept = self.ports.port(of: name, for: identity), isAllowed(kept), isFree(kept) {
-            do throws(UVError) { return .success(try listener(kept)) } catch {
+        if let kept = self.ports.port(of: name, for: identity), rules.allows(kept), rules.isFree(kept) {
+            do throws(UVError) { return .success(try self.listener(kept)) } catch {
                 self.logger.warning(
                     "\(session.label): '\(name)' cannot have its port \(kept) again: \(error)",
                     metadata: session.about([.name: name, .port: kept, .error: error]))
             }
         }
-        let candidates = allowed.isEmpty ? range.map { [$0.low...$0.high] } ?? [] : allowed
-        guard !candidates.isEmpty else {
-            var others: [SocketListener] = []
-            defer { for other in others { other.close() } }
-            do throws(UVError) {
-                for _ in 0..<Self.mostTries {
-                    let found = try listener(0)
-                    if isFree(found.port) { return .success(found) }
-                    others.append(found)
-                }
-            } catch { return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)")) }
-            return .failure(Self.leaving)
+        do throws(UVError) {
+            return rules.candidates.isEmpty ? try self.systemsListener(rules) : try self.listener(among: rules)
+        } catch { return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)")) }
+    }
+
+    private func listener(_ port: UInt16) throws(UVError) -> SocketListener {
+        var address = self.bindAddress
+        address.port = port
+        return try SocketListener(loop: self.loop, address: address)
+    }
+
+    /// At a port that the system chooses.
+    private func systemsListener(_ rules: PortRules) throws(UVError) -> Result<SocketListener, Refusal> {
+        var others: [SocketListener] = []
+        defer { for other in others { other.close() } }
+        for _ in 0..<Self.mostTries {
+            let found = try self.listener(0)
+            if rules.isFree(found.port) { return .success(found) }
+            others.append(found)
         }
+        return .failure(Self.leaving)
+    }
+
+    private func listener(among rules: PortRules) throws(UVError) -> Result<SocketListener, Refusal> {
+        let allowed = rules.candidates.joined().lazy.filter { rules.allows($0) }
+        guard !allowed.isEmpty else {
+            return .failure(Refusal(code: .portNotAllowed, text: "the gateway has none of the agent's ports"))
+        }
+        let free = allowed.filter { rules.isFree($0) }
         // Ports that others had come last, so that they find them free when they return.
         for keptOnes in [false, true] {
-            for port in candidates.joined() where isAllowed(port) && isFree(port) && self.ports.isKept(port) == keptOnes
-            {
-                do throws(UVError) { return .success(try listener(port)) } catch {
-                    guard error == .addressInUse else {
-                        return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)"))
-                    }
+            for port in free where self.ports.isKept(port) == keptOnes {
+                do throws(UVError) { return .success(try self.listener(port)) } catch {
+                    guard error == .addressInUse else { throw error }
                 }
             }
         }
-        guard candidates.contains(where: { $0.contains(where: isAllowed) }) else {
-            return .failure(Refusal(code: .portNotAllowed, text: "the gateway has none of the agent's ports"))
-        }
-        guard candidates.allSatisfy({ $0.allSatisfy { isFree($0) || !isAllowed($0) } }) else {
-            return .failure(Self.leaving)
-        }
-        return .failure(
-            Refusal(
-                code: .portTaken,
-                text:
-                    "all public ports from \(candidates.map { "\($0.lowerBound) to \($0.upperBound)" }.joined(separator: ", "))"
-                    + " are in use"))
+        guard free.count == allowed.count else { return .failure(Self.leaving) }
+        let ranges = rules.candidates.map { "\($0.lowerBound) to \($0.upperBound)" }.joined(separator: ", ")
+        return .failure(Refusal(code: .portTaken, text: "all public ports from \(ranges) are in use"))
     }
 
     /// Has all registrars publish the exposure, then tells its session.

@@ -154,11 +154,10 @@ extension GatewayControl: ControlHandler {
     }
 
     private func drain() -> [String] {
-        let count = self.gateway.streamCount
-        let streams = "\(counted(count, "stream")) \(count == 1 ? "is" : "are") done"
         let isDraining = self.gateway.isDraining
         return [
-            (isDraining ? "the gateway stops already" : "the gateway stops") + (count > 0 ? ", when \(streams)" : "")
+            (isDraining ? "the gateway stops already" : "the gateway stops")
+                + (self.gateway.streamCount > 0 ? ", \(self.gateway.whenStreamsAreDone)" : "")
         ]
     }
 

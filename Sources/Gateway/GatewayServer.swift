@@ -271,6 +271,11 @@ package final class GatewayServer {
     /// Streams of all links.
     package var streamCount: Int { self.sessions.values.reduce(0) { $0 + $1.connection.link.streamCount } }
 
+    var whenStreamsAreDone: String {
+        let count = self.streamCount
+        return "when \(counted(count, "stream")) \(count == 1 ? "is" : "are") done"
+    }
+
     /// Ends in order: no new agents and visitors, what runs may finish. A second call ends at once.
     package func stop() {
         switch self.phase {
@@ -279,11 +284,8 @@ package final class GatewayServer {
             self.stateBegan = self.loop.now
             self.exposures.willStop()
             self.manager.stopping(status: self.status)
-            let streams = self.streamCount
-            if streams > 0 {
-                self.logger.info(
-                    "stopping when \(counted(streams, "stream")) \(streams == 1 ? "is" : "are") done; a second signal cuts them"
-                )
+            if self.streamCount > 0 {
+                self.logger.info("stopping \(self.whenStreamsAreDone); a second signal cuts them")
             }
             self.doors.close()
             for session in self.sessions.values { session.drain() }

@@ -6,7 +6,6 @@ internal import Wire
 
 /// Gives Caddy a route for each name by its admin API. Each has the id `diglett-NAME`, by which it is found again.
 ///
-/// One request at a time: a route is put before the others by its place in a list, which two at once would confuse.
 package final class CaddyRegistrar: Registrar {
     private static let prefix = "diglett-"
     private static let timeout: UInt64 = 4_000
@@ -14,10 +13,11 @@ package final class CaddyRegistrar: Registrar {
     private static let mostAnswer = 4 << 20
     /// A reload of Caddy's own configuration, and a start without `--resume`, drop all that the admin API has added.
     package let resetPeriod: UInt64? = 30_000
+    /// A route is put before the others by its place in a list, which two at once would confuse.
+    package let mostAtOnce: Int? = 1
 
     private let client: HTTPClient
     private let settings: CaddySettings
-    private var steps: [Steps] = []
 
     package init(client: HTTPClient, settings: CaddySettings) {
         self.client = client
@@ -83,25 +83,52 @@ package final class CaddyRegistrar: Registrar {
         }
     }
 
+    /// A server's routes.
+    private struct RouteList {
+        let routes: [Found]
+        /// A server that never had routes answers null.
+        let isThere: Bool
+
+        init?(_ body: [UInt8]) {
+            self.isThere = !body.starts(with: "null".utf8)
+            guard let routes = try? JSONDecoder().decode([Found]?.self, from: Data(body)) ?? [] else { return nil }
+            self.routes = routes
+        }
+    }
+
     /// One action as requests that follow each other.
     private final class Steps: Cancellable {
-        let first: Request
-        var completion: ((Result<Void, RegistrarError>) -> Void)?
-        var task: HTTPTask?
-        private weak var registrar: CaddyRegistrar?
+        private let registrar: CaddyRegistrar
+        private var completion: ((Result<Void, RegistrarError>) -> Void)?
+        private var task: HTTPTask?
 
-        init(
-            _ first: Request, _ registrar: CaddyRegistrar,
-            _ completion: @escaping (Result<Void, RegistrarError>) -> Void
-        ) {
-            self.first = first
+        init(_ registrar: CaddyRegistrar, _ completion: @escaping (Result<Void, RegistrarError>) -> Void) {
             self.registrar = registrar
             self.completion = completion
         }
 
+        func send(_ request: Request) {
+            self.task = self.registrar.send(request) { result in
+                self.task = nil
+                switch result.map({ request.judge($0) }) {
+                case .failure(let failure): self.finish(.failure(RegistrarError(reason: failure.description)))
+                case .success(.done): self.finish(.success(()))
+                case .success(.failed(let reason)): self.finish(.failure(RegistrarError(reason: reason)))
+                case .success(.then(let next)): self.send(next)
+                }
+            }
+        }
+
+        private func finish(_ result: Result<Void, RegistrarError>) {
+            let completion = self.completion
+            self.completion = nil
+            completion?(result)
+        }
+
         func cancel() {
             self.completion = nil
-            self.registrar?.cancelled(self)
+            self.task?.cancel()
+            self.task = nil
         }
     }
 
@@ -130,13 +157,12 @@ package final class CaddyRegistrar: Registrar {
                 return .failed(
                     Self.text(response, "Caddy has no server '\(self.settings.server)'; name one of its servers"))
             }
-            // A server without routes answers null.
-            guard let routes = try? JSONDecoder().decode([Found]?.self, from: Data(response.body)) ?? [] else {
+            guard let list = RouteList(response.body) else {
                 return .failed(Self.text(response, "that is no list of routes"))
             }
-            missing = self.missing(keeping, routes)
+            missing = self.missing(keeping, list.routes)
             let ids = Set(keeping.map { Self.id(of: $0.name) })
-            return self.delete(routes.compactMap(\.id).filter { $0.hasPrefix(Self.prefix) && !ids.contains($0) })
+            return self.delete(list.routes.compactMap(\.id).filter { $0.hasPrefix(Self.prefix) && !ids.contains($0) })
         }
         return self.begin(list) { result in completion(result.map { missing }) }
     }
@@ -199,12 +225,11 @@ package final class CaddyRegistrar: Registrar {
     /// - Parameter failure: what is wrong if there are others.
     private func append(_ route: Route, unless failure: String) -> Request {
         Request(method: .get, path: self.routesPath) { [unowned self] response in
-            // A server without routes answers null.
-            let isNull = response.body.starts(with: "null".utf8)
-            let routes = isNull ? [] : try? JSONDecoder().decode([Found].self, from: Data(response.body))
-            guard response.status == 200, let routes, routes.isEmpty else { return .failed(failure) }
+            guard response.status == 200, let list = RouteList(response.body), list.routes.isEmpty else {
+                return .failed(failure)
+            }
             // What is posted to a list is appended to it; where there is none yet, it becomes the list.
-            let body = isNull ? Self.encode([route]) : Self.encode(route)
+            let body = list.isThere ? Self.encode(route) : Self.encode([route])
             return .then(
                 Request(method: .post, path: self.routesPath, body: body) {
                     $0.status == 200 ? .done : .failed(Self.text($0))
@@ -237,60 +262,24 @@ package final class CaddyRegistrar: Registrar {
         return "Caddy answered \(response.status): \(body)" + (hint.isEmpty ? "" : " (\(hint))")
     }
 
-    // MARK: - One after the other
-
     private func begin(
         _ request: Request, _ completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> any Cancellable {
-        let steps = Steps(request, self, completion)
-        self.steps.append(steps)
-        if self.steps.count == 1 { self.send(steps.first, steps) }
+        let steps = Steps(self, completion)
+        steps.send(request)
         return steps
     }
 
-    private func send(_ request: Request, _ steps: Steps) {
+    private func send(
+        _ request: Request, completion: @escaping (Result<HTTPResponse, HTTPFailure>) -> Void
+    ) -> HTTPTask {
         var call = HTTPRequest(
             method: request.method, url: self.settings.admin + request.path, timeout: Self.timeout)
         call.fields = request.body.isEmpty ? [] : [HTTPRequest.Field("Content-Type", "application/json")]
         call.body = request.body
         call.mostResponse = Self.mostAnswer
-        steps.task = self.client.send(call) { [weak self] result in
-            guard let self else { return }
-            steps.task = nil
-            switch result {
-            case .failure(let failure): self.finish(steps, .failure(RegistrarError(reason: failure.description)))
-            case .success(let response):
-                switch request.judge(response) {
-                case .done: self.finish(steps, .success(()))
-                case .failed(let reason): self.finish(steps, .failure(RegistrarError(reason: reason)))
-                case .then(let next): self.send(next, steps)
-                }
-            }
-        }
+        return self.client.send(call, completion: completion)
     }
 
-    private func finish(_ steps: Steps, _ result: Result<Void, RegistrarError>) {
-        let completion = steps.completion
-        steps.completion = nil
-        self.remove(steps)
-        completion?(result)
-    }
-
-    private func cancelled(_ steps: Steps) {
-        steps.task?.cancel()
-        steps.task = nil
-        self.remove(steps)
-    }
-
-    private func remove(_ steps: Steps) {
-        let wasFirst = self.steps.first === steps
-        self.steps.removeAll { $0 === steps }
-        if wasFirst, let next = self.steps.first { self.send(next.first, next) }
-    }
-
-    package func close() {
-        for steps in self.steps { steps.task?.cancel() }
-        self.steps = []
-        self.client.close()
-    }
+    package func close() { self.client.close() }
 }

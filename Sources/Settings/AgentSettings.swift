@@ -74,7 +74,7 @@ package struct AgentSettings: Sendable {
             gateway: section?.string("gateway"), token: section?.string("token"),
             tokenFile: section?.string("token-file"), pins: section?.strings("pin"),
             output: section?.string("output"), once: section?.boolean("once"), version1: section?.boolean("v1"),
-            debug: section?.integer("debug"), stateDirectory: section?.string("state-dir")
+            debug: section?.debug(), stateDirectory: section?.string("state-dir")
         )
         let whenReady = try (file: section?.string("url-file"), command: section?.strings("exec-on-ready"))
         let log = try (format: section?.string("log-format"), streams: section?.boolean("log-streams"))
@@ -131,9 +131,6 @@ package struct AgentSettings: Sendable {
         if self.version1, self.urlFile != nil {
             throw SettingsError(
                 place("url-file", options.urlFile != nil), "with version 1 the gateway does not tell where a name is")
-        }
-        if let debug = given.debug, !(0...9).contains(debug) {
-            throw SettingsError(place("debug", false), "'debug' is 0, 1 or 2")
         }
         self.debug = max(options.debug, given.debug ?? 0)
         self.logFormat = try LogFormat(

@@ -203,11 +203,7 @@ private struct Reader {
     func debug() -> Int {
         var debug = self.options.debug
         self.problems.attempt { () throws(SettingsError) in
-            let given = try self.section?.integer("debug") ?? 0
-            guard (0...9).contains(given) else {
-                throw SettingsError(self.place("debug", false), "'debug' is 0, 1 or 2")
-            }
-            debug = max(debug, given)
+            debug = max(debug, try self.section?.debug() ?? 0)
         }
         if !(0...9).contains(debug) { self.problems.add(self.place("debug", true), "'debug' is 0, 1 or 2") }
         return debug

@@ -27,3 +27,14 @@ package enum LogFormat: String, Sendable, CaseIterable {
         return Self(rawValue: text) ?? .text
     }
 }
+
+extension TOMLFile.Section {
+    /// How often `-d` would have to be given for the same.
+    func debug() throws(SettingsError) -> Int? {
+        guard let debug = try self.integer("debug") else { return nil }
+        guard (0...9).contains(debug) else {
+            throw SettingsError(self.place(of: "debug"), "'debug' is 0, 1 or 2")
+        }
+        return debug
+    }
+}

@@ -27,6 +27,16 @@ final class Bench {
         return try #require(try GatewaySettings(options).registrars.first)
     }
 
+    /// - Parameters:
+    ///   - kind: `nginx` or `haproxy`, which read the file `map` of the directory.
+    ///   - reload: a program.
+    func mapFileRegistrar(_ kind: String, reload: String) throws -> MapFileRegistrar {
+        let settings = try self.settings(
+            "kind = \"\(kind)\"\ndomain = \"gw.test\"\nfile = \"\(self.directory)/map\"\nreload = [\"\(reload)\"]")
+        guard case .mapFile(let settings) = settings else { throw CancellationError() }
+        return MapFileRegistrar(loop: self.loop, settings: settings)
+    }
+
     func program(_ text: String) throws -> String {
         let path = "\(self.directory)/program-\(UUID().uuidString)"
         try "#!/bin/sh\n\(text)\n".write(toFile: path, atomically: true, encoding: .utf8)

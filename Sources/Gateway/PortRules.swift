@@ -1,0 +1,26 @@
+internal import Settings
+
+/// Which public ports one agent's name may have.
+struct PortRules {
+    /// Ports below this belong to the system (RFC 6335, 6) and are given only where `expose-ports` names them.
+    static let firstUserPort: UInt16 = 1_024
+
+    /// The gateway's; nil for any.
+    let range: PortRange?
+    /// The agent's; empty for all of the gateway's.
+    let allowed: [ClosedRange<UInt16>]
+    /// To which visitors of other agents' former names may still be led.
+    let leaving: Set<UInt16>
+
+    func allows(_ port: UInt16) -> Bool {
+        (self.range?.contains(port) ?? (port >= Self.firstUserPort))
+            && (self.allowed.isEmpty || self.allowed.contains { $0.contains(port) })
+    }
+
+    func isFree(_ port: UInt16) -> Bool { !self.leaving.contains(port) }
+
+    /// Where to look for one; empty where the system may choose.
+    var candidates: [ClosedRange<UInt16>] {
+        self.allowed.isEmpty ? self.range.map { [$0.low...$0.high] } ?? [] : self.allowed
+    }
+}
