@@ -20,41 +20,12 @@ internal import Wire
 /// A reset bears nothing beside it: it waits until nothing is under way, and what is wanted meanwhile is held until it
 /// is over. One that fails is tried again, as what a former run has left behind may lead to somebody else's port.
 package final class RegistrarDriver {
-    private enum Wish {
-        /// Without a completion the name was published before: it is tried until it is done.
-        case publish(PublicExposure, completion: ((_ failure: String?) -> Void)?)
-        case withdraw(PublicExposure)
-    }
-
     private struct Place: Hashable {
         let port: UInt16
         let identity: String
     }
 
     private enum Phase { case working, resetDue, resetting }
-
-    private final class Job {
-        let wish: Wish
-        var attempts = 0
-        /// When the present attempt began, in nanoseconds of the monotonic clock.
-        var began: UInt64 = 0
-        var operation: (any Cancellable)?
-        var timer: LoopTimer?
-        /// Since when it waits for others to be done.
-        var waitingSince: UInt64?
-        /// What is wanted as soon as this is over.
-        var next: Wish?
-
-        init(_ wish: Wish) { self.wish = wish }
-
-        func stop() {
-            self.operation?.cancel()
-            self.operation = nil
-            self.timer?.close()
-            self.timer = nil
-            self.waitingSince = nil
-        }
-    }
 
     /// Attempts to publish a name before its agent is told that it cannot be had now; it asks again by itself.
     private static let publishAttempts = 4
@@ -70,14 +41,14 @@ package final class RegistrarDriver {
     private let registrar: any Registrar
     private let logger: Logger
     private(set) var figures = RegistrarFigures()
-    private var jobs: [Name: Job] = [:]
+    private var jobs: [Name: RegistrarJob] = [:]
     /// Attempts under way.
     private var runningCount = 0
     /// In the order in which they came; those that wait no more are passed over.
-    private var waitingJobs: [Job] = []
+    private var waitingJobs: [RegistrarJob] = []
     private var phase = Phase.working
     /// Wishes that came while a reset was due or under way.
-    private var held: [Wish] = []
+    private var held: [RegistrarWish] = []
     private var resetting: (any Cancellable)?
     private var resetTimer: LoopTimer?
     /// In a row.
@@ -143,7 +114,7 @@ package final class RegistrarDriver {
             result.map { _ in () }, .reset, self.hasBegun ? "look after its names" : "clean up after a former run")
         self.hasBegun = true
         let held = self.held
-        let heldNames = Set(held.map { Self.name(of: $0) })
+        let heldNames = Set(held.map(\.name))
         self.held = []
         if case .success = result {
             // One that was withdrawn meanwhile was still to be kept.
@@ -213,35 +184,27 @@ package final class RegistrarDriver {
         Set(self.leaving.values.joined().filter { $0.identity != identity }.map(\.port))
     }
 
-    private func want(_ wish: Wish) {
+    private func want(_ wish: RegistrarWish) {
         guard self.hasBegun, self.phase == .working else { return self.held.append(wish) }
-        let name = Self.name(of: wish)
+        let name = wish.name
         guard let job = self.jobs[name] else { return self.begin(wish) }
         guard job.operation == nil else { return job.next = wish }
         job.stop()
         self.begin(wish)
     }
 
-    private static func exposure(of wish: Wish) -> PublicExposure {
-        switch wish {
-        case .publish(let exposure, _), .withdraw(let exposure): exposure
-        }
-    }
-
-    private static func name(of wish: Wish) -> Name { self.exposure(of: wish).name }
-
     private func about(_ exposure: PublicExposure? = nil) -> Logger.Metadata {
         .about([.registrar: self.registrar.label, .name: exposure?.name, .agent: exposure?.identity])
     }
 
-    private func begin(_ wish: Wish) {
-        let job = Job(wish)
-        self.jobs[Self.name(of: wish)] = job
+    private func begin(_ wish: RegistrarWish) {
+        let job = RegistrarJob(wish)
+        self.jobs[wish.name] = job
         self.attempt(job)
     }
 
     /// - Parameter isNext: whether it has waited for its turn.
-    private func attempt(_ job: Job, isNext: Bool = false) {
+    private func attempt(_ job: RegistrarJob, isNext: Bool = false) {
         job.timer?.close()
         job.timer = nil
         guard self.phase == .working else { return }
@@ -281,7 +244,7 @@ package final class RegistrarDriver {
     }
 
     /// The first that waits for others to be done; those that do not any more are forgotten.
-    private var nextWaiting: Job? {
+    private var nextWaiting: RegistrarJob? {
         if let index = self.waitingJobs.firstIndex(where: { $0.waitingSince != nil }) {
             self.waitingJobs.removeFirst(index)
         } else {
@@ -312,11 +275,11 @@ package final class RegistrarDriver {
         }
     }
 
-    private func answered(_ job: Job, _ result: Result<Void, RegistrarError>) {
-        let name = Self.name(of: job.wish)
+    private func answered(_ job: RegistrarJob, _ result: Result<Void, RegistrarError>) {
+        let name = job.wish.name
         self.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- job.began)
         self.note(
-            result, Self.action(of: job.wish), "\(Self.verb(job.wish)) '\(name)'", Self.exposure(of: job.wish))
+            result, job.wish.action, "\(job.wish.verb) '\(name)'", job.wish.exposure)
         if case .success = result, self.hasMoved(job.wish) { self.leaving[name] = nil }
         if let next = job.next {
             self.jobs[name] = nil
@@ -346,7 +309,7 @@ package final class RegistrarDriver {
     }
 
     /// Whether a wish that was done has the name lead elsewhere than where it was withdrawn from.
-    private func hasMoved(_ wish: Wish) -> Bool {
+    private func hasMoved(_ wish: RegistrarWish) -> Bool {
         switch wish {
         case .withdraw: true
         // One that was under way when the name was withdrawn leads to the old place.
@@ -354,22 +317,8 @@ package final class RegistrarDriver {
         }
     }
 
-    private static func verb(_ wish: Wish) -> String {
-        switch wish {
-        case .publish: "publish"
-        case .withdraw: "withdraw"
-        }
-    }
-
-    private static func action(of wish: Wish) -> RegistrarFailures.Action {
-        switch wish {
-        case .publish(let exposure, _): .publish(exposure.name)
-        case .withdraw(let exposure): .withdraw(exposure.name)
-        }
-    }
-
-    private func finish(_ job: Job) {
-        self.jobs[Self.name(of: job.wish)] = nil
+    private func finish(_ job: RegistrarJob) {
+        self.jobs[job.wish.name] = nil
         self.closeIfDone()
     }
 
