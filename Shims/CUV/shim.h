@@ -119,6 +119,34 @@ static inline int cuv_pending_error(int fd) {
     return error == EPIPE ? 0 : -error;
 }
 
+/* Whether both directions of a connection are over (poll(2), POLLHUP): what is left to read is finite. */
+static inline int cuv_is_hung_up(int fd) {
+    struct pollfd p = {.fd = fd, .events = 0};
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP);
+}
+
+/* Urgent data is read where it was sent (tcp(7), SO_OOBINLINE). */
+static inline int cuv_urgent_inline(int fd) {
+    int on = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) == 0 ? 0 : -errno;
+}
+
+/* Whether a TCP connection is over for the kernel too (tcp(7), TCP_INFO): reset, timed out, or ended both ways. */
+static inline int cuv_is_closed(int fd) {
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
+}
+
+/* Milliseconds since the last ACK (tcp(7), TCP_INFO). */
+static inline int cuv_since_ack(int fd, uint32_t *milliseconds) {
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return -errno;
+    *milliseconds = info.tcpi_last_ack_recv;
+    return 0;
+}
+
 /* Bytes in the send queue, sent and unacknowledged ones included (tcp(7), SIOCOUTQ). */
 static inline int cuv_unacknowledged(int fd) {
     int count = 0;
@@ -128,6 +156,15 @@ static inline int cuv_unacknowledged(int fd) {
 /* tcp(7): TCP_USER_TIMEOUT in milliseconds, TCP_NOTSENT_LOWAT in bytes. */
 static inline int cuv_user_timeout(int fd, unsigned milliseconds) {
     return setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds) == 0 ? 0 : -errno;
+}
+static inline int cuv_keepalive(int fd, int idle, int interval, int count) {
+    int on = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0 &&
+                   setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle) == 0 &&
+                   setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval) == 0 &&
+                   setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count) == 0
+               ? 0
+               : -errno;
 }
 static inline int cuv_notsent_lowat(int fd, unsigned bytes) {
     return setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes) == 0 ? 0 : -errno;

@@ -50,6 +50,8 @@ package final class AgentProgram {
     private var session: GatewaySession?
     /// Links that only finish their streams.
     private var leaving: [GatewaySession] = []
+    /// Links that are over, whose backends still get what came before.
+    private var delivering: [GatewaySession] = []
     private var retryTimer: LoopTimer?
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
@@ -264,6 +266,7 @@ package final class AgentProgram {
         case .stopped:
             // Whoever asks again does not want to wait for goodbyes either.
             for session in self.sessions { session.connection.close(.ended(.none, "the agent stops")) }
+            for session in self.delivering { session.connection.cutDeliveries() }
         }
     }
 
@@ -288,7 +291,9 @@ package final class AgentProgram {
         if let session = self.session { self.leaving + [session] } else { self.leaving }
     }
 
-    private var streamCount: Int { self.sessions.reduce(0) { $0 + $1.connection.link.streamCount } }
+    private var streamCount: Int {
+        (self.sessions + self.delivering).reduce(0) { $0 + $1.connection.link.streamCount }
+    }
 
     private var isDraining: Bool {
         if case .draining = self.ending { true } else { false }
@@ -320,12 +325,13 @@ package final class AgentProgram {
         self.connector?.cancel()
         self.connector = nil
         for session in self.sessions { session.connection.end(.none, text: "the agent stops") }
+        for session in self.delivering { session.connection.cutDeliveries() }
         self.closeIfQuiet()
     }
 
     /// Closes what keeps the loop alive once the last link is gone; until then ticks end the lingering.
     private func closeIfQuiet() {
-        guard self.hasStopped, self.session == nil, self.leaving.isEmpty else { return }
+        guard self.hasStopped, self.session == nil, self.leaving.isEmpty, self.delivering.isEmpty else { return }
         self.housekeeping?.close()
         self.housekeeping = nil
         self.retryTimer?.close()
@@ -431,7 +437,8 @@ extension AgentProgram: GatewaySessionOwner {
         if self.isDraining { self.loop.atTurnEnd(self) }
     }
 
-    func sessionClosed(_ session: GatewaySession, _ end: LinkEnd) {
+    func sessionEnded(_ session: GatewaySession, _ end: LinkEnd) {
+        self.delivering.append(session)
         if session === self.session {
             self.session = nil
             if let refusal = self.keyRefusal {
@@ -445,6 +452,10 @@ extension AgentProgram: GatewaySessionOwner {
         } else {
             self.leaving.removeAll { $0 === session }
         }
+    }
+
+    func sessionEmptied(_ session: GatewaySession) {
+        self.delivering.removeAll { $0 === session }
         self.closeIfQuiet()
     }
 }

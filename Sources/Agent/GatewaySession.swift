@@ -15,7 +15,10 @@ protocol GatewaySessionOwner: AnyObject {
     func session(_ session: GatewaySession, opened open: Open)
     func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd)
     func session(_ session: GatewaySession, backendOf open: Open, failed error: UVError)
-    func sessionClosed(_ session: GatewaySession, _ end: LinkEnd)
+    /// The link is over; backends may still get what came before.
+    func sessionEnded(_ session: GatewaySession, _ end: LinkEnd)
+    /// After `sessionEnded`: the backends' connections are closed too.
+    func sessionEmptied(_ session: GatewaySession)
 }
 
 /// One link, seen from the agent: connects backends to the streams that the gateway opens.
@@ -93,9 +96,7 @@ extension GatewaySession: LinkConnectionDelegate {
         self.owner.session(self, streamEnded: edge, end)
     }
 
-    func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd) {
-        for connector in self.connectors.values { connector.cancel() }
-        self.connectors = [:]
-        self.owner.sessionClosed(self, end)
-    }
+    func linkDidEnd(_ connection: LinkConnection, _ end: LinkEnd) { self.owner.sessionEnded(self, end) }
+
+    func linkDidEmpty(_ connection: LinkConnection) { self.owner.sessionEmptied(self) }
 }

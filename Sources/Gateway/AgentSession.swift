@@ -40,6 +40,7 @@ final class AgentSession {
     /// When the agent was asked to make another link, as this one's stream ids are used up.
     private var wornOutAt: UInt64?
     private(set) var exposures: [Exposure] = []
+    private var firstToResume = 0
     /// Questions to the authenticator about names.
     private var questions: [UInt16: any Cancellable] = [:]
     /// Who visits what, by stream: to give the place back, and to say so at the end.
@@ -80,7 +81,8 @@ final class AgentSession {
     /// How the log calls this agent.
     var label: String { self.identity.map { "agent \($0) at \(self.peer)" } ?? "\(self.peer)" }
 
-    var canOpen: Bool { self.connection.isOpen && self.connection.link.canOpen }
+    /// Whether the agent can take another visitor of an exposure now.
+    func canOpen(_ exposure: Exposure) -> Bool { self.connection.canOpen(exposure.number) }
 
     // MARK: - Login
 
@@ -305,8 +307,13 @@ final class AgentSession {
         self.gateway.control?.tell(StreamNews(.opened, self.report(of: edge)))
     }
 
+    /// Each time another exposure comes first, so that none takes all the room that others leave.
     private func roomAppeared() {
-        for exposure in self.exposures { exposure.resume() }
+        guard !self.exposures.isEmpty else { return }
+        self.firstToResume = (self.firstToResume + 1) % self.exposures.count
+        for exposure in self.exposures[self.firstToResume...] + self.exposures[..<self.firstToResume] {
+            exposure.resume()
+        }
     }
 
     // MARK: - What the operator asks for
@@ -414,7 +421,7 @@ extension AgentSession: LinkConnectionDelegate {
         }
     }
 
-    func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd) {
+    func linkDidEnd(_ connection: LinkConnection, _ end: LinkEnd) {
         self.refusalTimer?.close()
         self.refusalTimer = nil
         let label = self.label
@@ -435,6 +442,8 @@ extension AgentSession: LinkConnectionDelegate {
         } else {
             self.gateway.strangerLeft(self, end)
         }
-        self.gateway.sessionClosed(self)
+        self.gateway.sessionEnded(self)
     }
+
+    func linkDidEmpty(_ connection: LinkConnection) { self.gateway.sessionEmptied(self) }
 }

@@ -21,6 +21,8 @@ final class Exposure {
     private unowned let gateway: GatewayServer
     /// Nil until somebody comes from a trusted proxy.
     private var entrance: ProxyEntrance?
+    /// Visitors that were accepted when there was no room: one for each listener, as it is paused then.
+    private var waiting: [(SocketListener, SocketStream)] = []
     private(set) var isPublished = false
     let meter = NameMeter()
     let since: UInt64
@@ -79,19 +81,29 @@ final class Exposure {
     func resume() {
         guard self.isPublished else { return }
         self.entrance?.letIn()
-        guard self.session?.canOpen ?? false else { return }
-        self.listeners.resume()
+        while self.hasRoom, !self.waiting.isEmpty {
+            let (listener, stream) = self.waiting.removeFirst()
+            self.arrived(stream, at: listener)
+        }
+        self.listeners.resume { self.hasRoom }
     }
+
+    private var hasRoom: Bool { self.session?.canOpen(self) ?? false }
 
     /// Looks at the deadlines; call it about once a second.
     func tick() { self.entrance?.tick() }
 
     /// Ends what waits at the entrance; the listeners are closed by whoever has made them.
-    func close() { self.entrance?.close() }
-}
+    func close() {
+        self.entrance?.close()
+        for (_, stream) in self.waiting {
+            self.gateway.metrics.visitor(.withdrawn)
+            stream.reset()
+        }
+        self.waiting = []
+    }
 
-extension Exposure: SocketListenerDelegate {
-    func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+    private func arrived(_ stream: SocketStream, at listener: SocketListener) {
         guard let session = self.session, let origin = Origin(stream, at: listener) else {
             self.gateway.metrics.visitor(.gone)
             return stream.reset()
@@ -99,22 +111,28 @@ extension Exposure: SocketListenerDelegate {
         if self.gateway.visitors.isProxy(origin) {
             let entrance = self.entrance ?? ProxyEntrance(exposure: self, gateway: self.gateway)
             self.entrance = entrance
-            entrance.arrived(stream, from: origin)
-        } else {
-            let visitor = Visitor(origin, local: stream.localAddress)
-            if visitor.isBanned(self.gateway.bans) {
-                self.gateway.metrics.visitor(.banned)
-                stream.reset()
-            } else if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
-                self.gateway.metrics.visitor(.refused(refusal))
-                self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)", self.about(visitor))
-                stream.reset()
-            } else {
-                session.letIn(visitor, stream, first: nil, at: self)
-            }
+            return entrance.arrived(stream, from: origin)
         }
+        let visitor = Visitor(origin, local: stream.localAddress)
+        if visitor.isBanned(self.gateway.bans) {
+            self.gateway.metrics.visitor(.banned)
+            stream.reset()
+        } else if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
+            self.gateway.metrics.visitor(.refused(refusal))
+            self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)", self.about(visitor))
+            stream.reset()
+        } else {
+            session.letIn(visitor, stream, first: nil, at: self)
+        }
+    }
+}
+
+extension Exposure: SocketListenerDelegate {
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        // Other names of the link may have taken the room since this one looked.
+        if self.hasRoom { self.arrived(stream, at: listener) } else { self.waiting.append((listener, stream)) }
         // The next ones wait in the backlog until the agent has caught up.
-        if !session.canOpen { self.pause() }
+        if !self.hasRoom { self.pause() }
     }
 
     func listener(_ listener: SocketListener, didFail error: UVError) {

@@ -58,6 +58,8 @@ package final class GatewayServer {
     private(set) var stateBegan: UInt64
     private(set) var control: GatewayControl?
     var sessions: [UInt64: AgentSession] = [:]
+    /// Sessions whose link is over, while visitors still get what came before.
+    private var delivering: [UInt64: AgentSession] = [:]
     /// Of the connection that comes next.
     var nextID: UInt64 = 1
     private var phase = Phase.running
@@ -269,7 +271,10 @@ package final class GatewayServer {
     }
 
     /// Streams of all links.
-    package var streamCount: Int { self.sessions.values.reduce(0) { $0 + $1.connection.link.streamCount } }
+    package var streamCount: Int {
+        let running = self.sessions.values.reduce(0) { $0 + $1.connection.link.streamCount }
+        return self.delivering.values.reduce(running) { $0 + $1.connection.link.streamCount }
+    }
 
     var whenStreamsAreDone: String {
         let count = self.streamCount
@@ -297,17 +302,23 @@ package final class GatewayServer {
 
     private func cutAll() {
         for session in self.sessions.values { session.connection.close(.ended(.drain, "the gateway stops")) }
+        for session in self.delivering.values { session.connection.cutDeliveries() }
     }
 
-    func sessionClosed(_ session: AgentSession) {
+    func sessionEnded(_ session: AgentSession) {
         self.admission.left(session.id)
         self.sessions[session.id] = nil
+        self.delivering[session.id] = session
+    }
+
+    func sessionEmptied(_ session: AgentSession) {
+        self.delivering[session.id] = nil
         self.finishIfEmpty()
     }
 
     /// A stream of a session that drains may have been the last.
     private func finishIfEmpty() {
-        guard case .draining = self.phase, self.sessions.isEmpty else { return }
+        guard case .draining = self.phase, self.sessions.isEmpty, self.delivering.isEmpty else { return }
         self.phase = .stopped
         self.tearDown()
     }

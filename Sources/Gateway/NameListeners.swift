@@ -21,8 +21,9 @@ struct NameListeners {
         for listener in self.all { listener.pause() }
     }
 
-    func resume() {
-        for listener in self.all { listener.resume() }
+    /// - Parameter hasRoom: asked before each: a resumed listener may bring a visitor at once.
+    func resume(while hasRoom: () -> Bool) {
+        for listener in self.all where hasRoom() { listener.resume() }
     }
 
     var byKind: [(StoredName.Kind, SocketListener)] {

@@ -40,7 +40,7 @@ final class ProxyEntrance {
 
     /// Lets those in that wait for room, as far as there is some.
     func letIn() {
-        while !self.ready.isEmpty, let session = self.exposure.session, session.canOpen {
+        while !self.ready.isEmpty, let session = self.exposure.session, session.canOpen(self.exposure) {
             let connection = self.ready.removeFirst()
             guard let (visitor, first) = connection.handOver() else { continue }
             first.withUnsafeBytes { session.letIn(visitor, connection.stream, first: $0, at: self.exposure) }
@@ -84,7 +84,7 @@ final class ProxyEntrance {
                 "\(visitor) of '\(self.exposure.name)' refused: \(refusal)", self.exposure.about(visitor))
             return connection.reset()
         }
-        if self.ready.isEmpty, let session = self.exposure.session, session.canOpen {
+        if self.ready.isEmpty, let session = self.exposure.session, session.canOpen(self.exposure) {
             connection.handedOver()
             session.letIn(visitor, stream, first: rest, at: self.exposure)
         } else {
@@ -92,7 +92,7 @@ final class ProxyEntrance {
             self.ready.append(connection)
         }
         // The next ones wait in the backlog until the agent has caught up.
-        if !(self.exposure.session?.canOpen ?? false) { self.exposure.pause() }
+        if !(self.exposure.session?.canOpen(self.exposure) ?? false) { self.exposure.pause() }
     }
 
     func failed(_ connection: ProxyConnection, _ reason: String, _ result: VisitorResult) {

@@ -9,8 +9,8 @@ extension SocketStream {
         self.withDescriptor { _ = cuv_reset_on_close($0, 1) }
     }
 
-    /// The error that the connection met while nobody read or wrote, if any. It is told once.
-    package var pendingError: UVError? {
+    /// The error that the connection met while nothing was read or written, if any. The kernel reports it once.
+    var pendingError: UVError? {
         var code: CInt = 0
         if self.isTCP { self.withDescriptor { code = cuv_pending_error($0) } }
         return code == 0 ? nil : UVError(code: code)
@@ -22,10 +22,11 @@ extension SocketStream {
         uv_tcp_nodelay(cuv_tcp_of_stream(self.raw), 1)
     }
 
-    /// Probes a silent peer after `seconds` (tcp(7), TCP_KEEPIDLE).
-    package func setKeepAlive(seconds: UInt32) {
-        guard self.isTCP, self.isOpen else { return }
-        uv_tcp_keepalive(cuv_tcp_of_stream(self.raw), 1, seconds)
+    /// Probes a silent peer after `seconds`, and then every `interval` seconds; after `count` probes without an answer
+    /// the connection fails with ETIMEDOUT (tcp(7), TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT).
+    package func setKeepAlive(seconds: Int32, interval: Int32, count: Int32) {
+        guard self.isTCP else { return }
+        self.withDescriptor { _ = cuv_keepalive($0, seconds, interval, count) }
     }
 
     /// Gives up when sent bytes stay unacknowledged this long (tcp(7), TCP_USER_TIMEOUT).
@@ -46,6 +47,16 @@ extension SocketStream {
         var count: CInt = 0
         if self.isTCP { self.withDescriptor { count = cuv_unacknowledged($0) } }
         return Int(count)
+    }
+
+    /// Milliseconds since the peer last acknowledged anything, while it has something to acknowledge (tcp(7),
+    /// TCP_INFO); else nil. A peer that keeps its window shut acknowledges probes, at least every two minutes.
+    package var unansweredMilliseconds: UInt32? {
+        guard self.isTCP, self.unacknowledgedByteCount > 0 else { return nil }
+        var milliseconds: UInt32 = 0
+        var code: CInt = -1
+        self.withDescriptor { code = cuv_since_ack($0, &milliseconds) }
+        return code == 0 ? milliseconds : nil
     }
 
     func withDescriptor(_ body: (CInt) -> Void) {

@@ -4,6 +4,11 @@ internal import CUV
 ///
 /// Nothing but `socketStreamDidClose` arrives after `close()` or `reset()`.
 package protocol SocketStreamDelegate: AnyObject {
+    /// Writing failed and the connection is over, but bytes that the peer sent before may still be unread.
+    ///
+    /// Writes are dropped from here on. Keep reading, or call `startReading()` once there is room: `didFail` follows
+    /// when everything has been read. The default fails at once.
+    func socketStream(_ stream: SocketStream, didBreak error: UVError)
     /// How many bytes the next read may bring; with 0 the stream stops reading until `startReading()`.
     func readAllowance(_ stream: SocketStream) -> Int
     /// Bytes have come. They lie in the loop's shared buffer: use or copy them before returning.
@@ -17,6 +22,12 @@ package protocol SocketStreamDelegate: AnyObject {
     func socketStreamDidClose(_ stream: SocketStream)
 }
 
+extension SocketStreamDelegate {
+    package func socketStream(_ stream: SocketStream, didBreak error: UVError) {
+        self.socketStream(stream, didFail: error)
+    }
+}
+
 /// A connected stream socket, TCP or unix.
 ///
 /// ## Lifetime
@@ -27,6 +38,10 @@ package protocol SocketStreamDelegate: AnyObject {
 /// later phase of the turn. `deinit` traps when the handle is open.
 package final class SocketStream {
     private enum Phase { case open, closing, closed }
+    private enum News {
+        case broken(UVError)
+        case failed(UVError)
+    }
 
     package let loop: EventLoop
     let raw: UnsafeMutablePointer<uv_stream_t>
@@ -34,13 +49,18 @@ package final class SocketStream {
     let isTCP: Bool
     private var phase = Phase.open
     private var isReading = false
+    private var takesUrgentInline = false
     /// The turn of the last read. libuv would read a busy socket up to 32 times before it looks at the next; one read
     /// a turn keeps the others' waiting short.
     private var readTurn: UInt64 = .max
     private var hasEnded = false
-    /// An error that was met while writing and is reported at the end of the turn.
-    private var failure: UVError?
+    /// The error that ended writing: reported as a failure once the peer's last bytes have been read.
+    private var breakage: UVError?
+    /// What the delegate has to be told at the end of the turn.
+    private var news: News?
     private var hasFailed = false
+    /// Set by `resetWhenDelivered`.
+    var delivery: Delivery?
     private var wantsShutdown = false
     /// Set by `setResetOnDeath`.
     var resetsOnDeath = false
@@ -91,14 +111,18 @@ package final class SocketStream {
 
     package func startReading() {
         self.loop.assertOnLoop()
-        guard self.phase == .open, !self.isReading, !self.hasEnded, !self.hasFailed else { return }
+        guard self.phase == .open, !self.isReading, !self.hasEnded, !self.hasFailed, self.delivery == nil else {
+            return
+        }
+        // Urgent data is data: it keeps its place among the other bytes (tcp(7), SO_OOBINLINE).
+        if self.isTCP, !self.takesUrgentInline {
+            self.takesUrgentInline = true
+            self.withDescriptor { _ = cuv_urgent_inline($0) }
+        }
         let code = uv_read_start(self.raw, onAllocate, onRead)
         guard code == 0 else { return self.fail(UVError(code: code)) }
         self.isReading = true
     }
-
-    /// Whether bytes, the end or a failure of the peer would be noticed by reading.
-    package var isListening: Bool { self.isReading || self.hasEnded }
 
     package func stopReading() {
         guard self.phase == .open, self.isReading else { return }
@@ -124,6 +148,8 @@ package final class SocketStream {
             var error: CInt = 0
             self.withDescriptor { error = cuv_end_error($0) }
             if error != 0 { return self.fail(UVError(code: error)) }
+            // The kernel reports an error once. A write met it; what reads as an orderly end is none.
+            if let breakage = self.breakage { return self.fail(breakage) }
             self.delegate?.socketStreamDidReachEnd(self)
         } else if count == Int(UV_ENOBUFS.rawValue) {
             // Our own `room` said that nothing can be taken, or nothing more in this turn.
@@ -141,9 +167,10 @@ package final class SocketStream {
     /// The rest is copied and queued, and reported by `didWrite` when it is gone.
     package func write(_ pieces: [UnsafeRawBufferPointer]) -> Int {
         self.loop.assertOnLoop()
-        guard self.phase == .open, !self.hasFailed, !self.wantsShutdown else { return 0 }
+        guard self.canWrite else { return 0 }
         var taken = 0
         if self.queue.isEmpty { taken = self.tryWrite(pieces) }
+        guard self.canWrite else { return taken }
         var skip = taken
         for piece in pieces {
             if skip >= piece.count {
@@ -159,15 +186,22 @@ package final class SocketStream {
 
     package func write(_ bytes: UnsafeRawBufferPointer) -> Int {
         self.loop.assertOnLoop()
-        guard self.phase == .open, !self.hasFailed, !self.wantsShutdown else { return 0 }
+        guard self.canWrite else { return 0 }
         var taken = 0
         if self.queue.isEmpty { taken = self.tryWriteOne(bytes) }
-        if taken < bytes.count {
+        if taken < bytes.count, self.canWrite {
             self.enqueue(UnsafeRawBufferPointer(rebasing: bytes[taken...]))
             self.submit()
         }
         return taken
     }
+
+    private var canWrite: Bool {
+        self.phase == .open && !self.hasFailed && self.breakage == nil && !self.wantsShutdown && self.delivery == nil
+    }
+
+    /// Whether writing has failed: nothing more reaches the peer.
+    package var isBroken: Bool { self.breakage != nil || self.hasFailed }
 
     private func tryWriteOne(_ bytes: UnsafeRawBufferPointer) -> Int {
         guard bytes.count > 0 else { return 0 }
@@ -186,7 +220,7 @@ package final class SocketStream {
 
     private func judge(_ code: CInt) -> Int {
         if code >= 0 { return Int(code) }
-        if code != UV_EAGAIN.rawValue { self.fail(UVError(code: code)) }
+        if code != UV_EAGAIN.rawValue { self.writingFailed(UVError(code: code)) }
         return 0
     }
 
@@ -211,24 +245,26 @@ package final class SocketStream {
             self.isInFlight = true
         } else {
             Unmanaged.passUnretained(first).release()
-            self.fail(UVError(code: code))
+            self.writingFailed(UVError(code: code))
         }
     }
 
     fileprivate func didWrite(_ chunk: Chunk, _ status: CInt) {
         self.isInFlight = false
         guard self.phase == .open else { return }
-        guard status == 0 else { return self.fail(UVError(code: status)) }
+        guard status == 0 else { return self.writingFailed(UVError(code: status)) }
         var written = self.dequeueFirst()
         // The socket has room again: give it what else waits before asking to be woken.
-        while !self.queue.isEmpty, !self.hasFailed {
+        while !self.queue.isEmpty, !self.isBroken {
             let taken = self.tryWrite(self.queue.prefix(64).map { $0.readable })
             guard taken > 0 else { break }
             written += self.drop(taken)
         }
         self.submit()
         self.delegate?.socketStream(self, didWrite: written)
-        if self.queue.isEmpty, self.wantsShutdown { self.shutDown() }
+        guard self.queue.isEmpty else { return }
+        if self.wantsShutdown { self.shutDown() }
+        self.checkDelivery()
     }
 
     private func dequeueFirst() -> Int {
@@ -255,7 +291,7 @@ package final class SocketStream {
 
     /// Ends our direction once the queue is written: the peer sees the end of the stream and can still answer.
     package func shutdownWriting() {
-        guard self.phase == .open, !self.wantsShutdown, !self.hasFailed else { return }
+        guard self.phase == .open, !self.wantsShutdown, !self.isBroken, self.delivery == nil else { return }
         self.wantsShutdown = true
         if self.queue.isEmpty { self.shutDown() }
     }
@@ -276,12 +312,36 @@ package final class SocketStream {
         self.shutdownRequest = nil
     }
 
-    /// Reports `error` at the end of the turn, so that no delegate is called back from inside its own call.
-    private func fail(_ error: UVError) {
+    /// Nothing more can be written. If the connection is over, what the peer sent before its end is still read.
+    private func writingFailed(_ error: UVError) {
+        guard self.phase == .open, !self.isBroken else { return }
+        for chunk in self.queue { self.loop.chunks.give(chunk) }
+        self.queue.removeAll()
+        self.queuedByteCount = 0
+        var isOver = false
+        self.withDescriptor { isOver = cuv_is_hung_up($0) != 0 }
+        // Without a hang-up the end of what there is to read would never come.
+        guard isOver, !self.hasEnded, self.delivery == nil else { return self.fail(error) }
+        self.breakage = error
+        self.report(.broken(error))
+    }
+
+    /// Looks whether the connection of a stream that does not read is over: nothing else would tell.
+    package func checkPeer() {
+        guard self.phase == .open, !self.isReading, !self.hasEnded, let error = self.pendingError else { return }
+        self.writingFailed(error)
+    }
+
+    func fail(_ error: UVError) {
         guard self.phase == .open, !self.hasFailed else { return }
         self.hasFailed = true
-        self.failure = error
-        self.loop.atTurnEnd(self)
+        self.report(.failed(error))
+    }
+
+    /// At the end of the turn, so that no delegate is called back from inside its own call.
+    private func report(_ news: News) {
+        if self.news == nil { self.loop.atTurnEnd(self) }
+        self.news = news
     }
 
     // MARK: - The end
@@ -295,6 +355,7 @@ package final class SocketStream {
 
     private func tearDown() {
         self.phase = .closing
+        self.delivery?.close()
         uv_close(cuv_handle_of_stream(self.raw), onClose)
     }
 
@@ -323,9 +384,14 @@ package final class SocketStream {
 
 extension SocketStream: TurnEndHandler {
     package func turnDidEnd() {
-        guard let failure = self.failure, self.phase == .open else { return }
-        self.failure = nil
-        self.delegate?.socketStream(self, didFail: failure)
+        guard let news = self.news, self.phase == .open else { return }
+        self.news = nil
+        // Who waits for the delivery only wants the reset, which then has come already.
+        guard self.delivery == nil else { return self.reset() }
+        switch news {
+        case .broken(let error): self.delegate?.socketStream(self, didBreak: error)
+        case .failed(let error): self.delegate?.socketStream(self, didFail: error)
+        }
     }
 }
 

@@ -46,9 +46,28 @@ package final class Edge {
         case finishing
     }
 
-    /// For a peer that vanished. Longer than the machine's own deadline on progress, as the kernel takes a reader who
-    /// keeps its window shut for one that is gone (tcp(7), TCP_USER_TIMEOUT).
-    private static let userTimeout: UInt32 = 300_000
+    private enum Phase {
+        case open
+        /// The link has ended the stream: what came before is still written on, then the socket is reset.
+        case delivering(StreamEnd)
+        /// The socket takes no more: what it had sent is still read, then the link hears of the failure.
+        case broken(UVError, progressAt: Milliseconds)
+        /// The socket is closed, or about to be.
+        case closing(StreamEnd)
+    }
+
+    /// How long a reset waits for bytes before it that do not get ahead.
+    static let resetPatience: Milliseconds = 10_000
+    /// A peer that acknowledges nothing for so long has vanished. TCP_USER_TIMEOUT would not do: the kernel counts the
+    /// time in which a reader keeps its window shut as well (tcp(7)).
+    private static let vanishedMilliseconds: UInt32 = 300_000
+    /// Between two looks for that.
+    private static let lookMilliseconds: Milliseconds = 30_000
+    /// An idle peer that has vanished is found after 60 s + 8 * 30 s.
+    private static let keepAlive: (idle: Int32, interval: Int32, count: Int32) = (60, 30, 8)
+    /// What the kernel holds unsent for a peer that does not read; bytes on their way come on top (tcp(7),
+    /// TCP_NOTSENT_LOWAT). Without a bound its buffer grows to megabytes.
+    private static let notSentBytes: UInt32 = 256 * 1024
 
     package let key: StreamKey
     package let exposure: UInt16
@@ -70,13 +89,15 @@ package final class Edge {
     private var socket: SocketStream?
     private var reading = Reading.active
     private var writing = Writing.open
-    private var end: StreamEnd?
+    private var phase = Phase.open
     /// What came before the backend was connected: what the peer may send before it is known.
     private var early = ByteQueue()
     /// Bytes of ours before the visitor's that the kernel has not taken; no window counts them.
     private var prefaceLeft = 0
     /// What the kernel held of our bytes when it was last looked at.
     private var lastUnacknowledged = 0
+    /// When it was last asked how long the peer has been silent.
+    private var lookedAt: Milliseconds
     /// Bytes of the current batch: the first in place, as there is rarely a second.
     private var piece: UnsafeRawBufferPointer?
     private var morePieces: [UnsafeRawBufferPointer] = []
@@ -90,6 +111,7 @@ package final class Edge {
         self.connection = connection
         self.openedAt = connection.loop.now
         self.openedNanoseconds = EventLoop.nanoseconds
+        self.lookedAt = connection.loop.now
         self.socket = socket
         if let socket { self.begin(socket) }
     }
@@ -98,8 +120,9 @@ package final class Edge {
         socket.delegate = self
         socket.setNoDelay()
         socket.setResetOnDeath()
-        socket.setUserTimeout(milliseconds: Self.userTimeout)
-        socket.setKeepAlive(seconds: 60)
+        socket.setNotSentLowWater(bytes: Self.notSentBytes)
+        let probes = Self.keepAlive
+        socket.setKeepAlive(seconds: probes.idle, interval: probes.interval, count: probes.count)
         socket.startReading()
     }
 
@@ -116,12 +139,21 @@ package final class Edge {
     /// What the kernel holds for the peer.
     var unacknowledgedByteCount: Int { self.socket?.unacknowledgedByteCount ?? 0 }
 
-    /// Looks whether the peer of a socket that is not read has gone: nothing else would tell.
-    func checkPeer() {
-        guard self.end == nil, let socket = self.socket, !socket.isListening, let error = socket.pendingError else {
-            return
+    /// Looks whether the peer of the socket has gone; call it about once a second.
+    func tick(now: Milliseconds) {
+        guard let socket = self.socket else { return }
+        switch self.phase {
+        case .open:
+            socket.checkPeer()
+            guard now - self.lookedAt >= Self.lookMilliseconds else { return }
+            self.lookedAt = now
+            if let silence = socket.unansweredMilliseconds, silence >= Self.vanishedMilliseconds {
+                self.socketStream(socket, didFail: .timedOut)
+            }
+        case .broken(let error, let progressAt):
+            if now - progressAt >= Self.resetPatience { self.socketStream(socket, didFail: error) }
+        case .delivering, .closing: break
         }
-        self.socketStream(socket, didFail: error)
     }
 
     /// Takes bytes that lie in the batch; true when the edge was not yet touched in this batch.
@@ -142,7 +174,7 @@ package final class Edge {
 
     /// Writes what the batch brought, in one call.
     func flushPieces() {
-        guard self.end == nil else {
+        guard self.takesBytes else {
             self.piece = nil
             self.morePieces.removeAll(keepingCapacity: true)
             return
@@ -166,6 +198,13 @@ package final class Edge {
             }
         }
         self.settle()
+    }
+
+    private var takesBytes: Bool {
+        switch self.phase {
+        case .open, .delivering: true
+        case .broken, .closing: false
+        }
     }
 
     private func wrote(_ count: Int) {
@@ -197,6 +236,7 @@ package final class Edge {
 
     /// Ends both directions in order: what is queued is still delivered, what the socket sends is not waited for.
     func finish() {
+        guard case .open = self.phase else { return }
         if self.endedFirst == nil { self.endedFirst = .here }
         self.reading = .ended
         self.writing = .finishing
@@ -205,25 +245,58 @@ package final class Edge {
 
     /// The link can take bytes of this stream again.
     func resume() {
-        guard case .active = self.reading, self.end == nil else { return }
+        switch self.phase {
+        case .open, .broken: break
+        case .delivering, .closing: return
+        }
+        guard case .active = self.reading else { return }
         self.socket?.startReading()
+    }
+
+    /// Resets the socket once it has what came over the link, so that an answer before the reset arrives.
+    func endAfterDelivery(_ end: StreamEnd) {
+        switch self.phase {
+        case .open: break
+        // Nothing more can be delivered, and nobody is left to hear of the failure.
+        case .broken: return self.abort(end)
+        case .delivering, .closing: return
+        }
+        self.phase = .delivering(end)
+        self.socket?.stopReading()
+        // The pieces of this batch are written first.
+        if self.piece == nil { self.settle() }
     }
 
     /// Cuts the socket with a reset, so that a truncated answer never looks complete.
     func abort(_ end: StreamEnd) {
-        guard self.end == nil else { return }
-        self.end = end
+        if case .closing = self.phase { return }
+        self.phase = .closing(end)
         if let socket = self.socket { socket.reset() } else { self.connection.edgeClosed(self, end) }
     }
 
     /// Ends the socket's directions as the link's directions have ended.
     private func settle() {
-        guard self.end == nil, case .finishing = self.writing, let socket = self.socket else { return }
+        switch self.phase {
+        case .open: self.settleInOrder()
+        case .delivering(let end):
+            guard let socket = self.socket else {
+                // What came early waits for the backend; without it there is nothing to deliver.
+                if self.early.isEmpty { self.abort(end) }
+                return
+            }
+            if case .finishing = self.writing { socket.shutdownWriting() }
+            socket.resetWhenDelivered(patience: Self.resetPatience)
+        case .broken, .closing: break
+        }
+    }
+
+    private func settleInOrder() {
+        guard case .finishing = self.writing, let socket = self.socket else { return }
         switch self.reading {
         case .active: socket.shutdownWriting()
         case .ended:
             guard socket.queuedByteCount == 0 else { return }
-            self.end = .finished
+            self.phase = .closing(.finished)
             socket.close()
         }
     }
@@ -237,12 +310,16 @@ extension Edge: SocketStreamDelegate {
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
         if self.bytesFromSocket == 0 { self.firstFromSocket = EventLoop.nanoseconds }
         self.bytesFromSocket &+= UInt64(bytes.count)
+        if case .broken(let error, _) = self.phase {
+            self.phase = .broken(error, progressAt: self.connection.loop.now)
+        }
         self.connection.send(self.key, bytes)
         // Stop now rather than be asked again in vain by the next readiness.
         if self.connection.sendAllowance(self.key) == 0 { stream.stopReading() }
     }
 
     package func socketStreamDidReachEnd(_ stream: SocketStream) {
+        guard case .open = self.phase else { return }
         self.reading = .ended
         if self.endedFirst == nil { self.endedFirst = .socket }
         if self.connection.finish(self.key) { self.writing = .finishing }
@@ -254,16 +331,29 @@ extension Edge: SocketStreamDelegate {
         let own = min(count, self.prefaceLeft)
         self.prefaceLeft -= own
         self.wrote(count - own)
-        self.settle()
+        if case .open = self.phase { self.settleInOrder() }
+    }
+
+    /// What the socket had sent before is still read and sent on.
+    package func socketStream(_ stream: SocketStream, didBreak error: UVError) {
+        guard case .open = self.phase else { return }
+        self.phase = .broken(error, progressAt: self.connection.loop.now)
+        if self.connection.sendAllowance(self.key) > 0 { stream.startReading() }
     }
 
     package func socketStream(_ stream: SocketStream, didFail error: UVError) {
-        guard self.end == nil else { return }
+        switch self.phase {
+        case .open, .broken: break
+        case .delivering, .closing: return
+        }
         self.connection.reset(self.key, .aborted)
         self.abort(.failed(error))
     }
 
     package func socketStreamDidClose(_ stream: SocketStream) {
-        self.connection.edgeClosed(self, self.end ?? .finished)
+        switch self.phase {
+        case .delivering(let end), .closing(let end): self.connection.edgeClosed(self, end)
+        case .open, .broken: preconditionFailure("the socket of a running edge was closed")
+        }
     }
 }

@@ -9,7 +9,7 @@ extension LinkConnection {
     func flush() {
         guard self.isOpen, let channel = self.channel, channel.isEstablished else { return }
         while true {
-            guard self.socket.queuedByteCount == 0 else {
+            guard self.socket.queuedByteCount == 0, !self.socket.isBroken else {
                 self.link.congestion(true, now: self.loop.now)
                 break
             }

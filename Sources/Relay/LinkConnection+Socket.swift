@@ -21,6 +21,11 @@ extension LinkConnection: SocketStreamDelegate {
         self.setNeedsFlush()
     }
 
+    /// The peer's last words may still be unread. Until they are, nothing more is given to the socket.
+    package func socketStream(_ stream: SocketStream, didBreak error: UVError) {
+        self.link.congestion(true, now: self.loop.now)
+    }
+
     package func socketStream(_ stream: SocketStream, didFail error: UVError) { self.close(.failed(error)) }
 
     package func socketStreamDidClose(_ stream: SocketStream) {

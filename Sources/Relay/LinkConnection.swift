@@ -15,8 +15,8 @@ package final class LinkConnection {
     private static let mostLinger: Milliseconds = 30_000
     /// From the connection to the end of the handshake.
     private static let handshakeMilliseconds: Milliseconds = 10_000
-    /// Silence before the kernel asks the peer whether it is there.
-    private static let keepAliveSeconds: UInt32 = 15
+    /// The kernel asks a silent peer whether it is there; one that has vanished is found after 15 s + 3 * 10 s.
+    private static let keepAlive: (idle: Int32, interval: Int32, count: Int32) = (15, 10, 3)
     /// What may wait unsent in the kernel; more only delays what is urgent.
     private static let notSentBytes: UInt32 = 128 * 1024
     /// What is encrypted and handed to the kernel at once.
@@ -79,7 +79,10 @@ package final class LinkConnection {
         self.socket.setNotSentLowWater(bytes: Self.notSentBytes)
         self.socket.startReading()
         // Where the protocol does not ask for signs of life, the kernel does.
-        if case .version1 = self.version { self.socket.setKeepAlive(seconds: Self.keepAliveSeconds) }
+        if case .version1 = self.version {
+            let probes = Self.keepAlive
+            self.socket.setKeepAlive(seconds: probes.idle, interval: probes.interval, count: probes.count)
+        }
         guard let channel = self.channel else { return }
         do throws(SecurityError) {
             try channel.start(output: &self.buffers.cipher)
@@ -106,6 +109,9 @@ package final class LinkConnection {
         self.loop.atTurnEnd(self)
     }
 
+    /// Whether the agent can take another stream of an exposure now.
+    package func canOpen(_ exposure: UInt16) -> Bool { self.isOpen && self.link.canOpen(exposure) }
+
     /// Whether the link has room for another stream, where possible by ending one that can be spared.
     package func makeRoom() -> Bool {
         if let key = self.link.makeRoom() {
@@ -129,15 +135,17 @@ package final class LinkConnection {
 
     /// As the agent: the backend is connected and gets `preface` first. Closes it if the stream is gone meanwhile.
     package func accept(_ key: StreamKey, backend socket: SocketStream, preface: [UInt8] = []) {
-        guard self.isOpen, let edge = self.edge(key) else { return socket.close() }
-        self.link.accept(key, now: self.loop.now)
+        guard let edge = self.edge(key) else { return socket.close() }
+        if self.isOpen { self.link.accept(key, now: self.loop.now) }
         edge.connected(socket, preface: preface)
         self.setNeedsFlush()
     }
 
     /// Resets a stream and cuts its edge.
     package func abort(_ key: StreamKey, _ code: ErrorCode) {
-        self.reset(key, code)
+        self.link.cut(key, code)
+        self.setNeedsFlush()
+        self.readAgain()
         self.edge(key)?.abort(.abandoned(code))
     }
 
@@ -180,8 +188,8 @@ package final class LinkConnection {
         self.link.shut()
         self.inputHold?.close()
         self.inputHold = nil
-        self.abortEdges(end.streamCode)
-        // What waited has waited in vain, until now.
+        self.endEdges(end)
+        // The queue ends with the socket.
         self.meter?.queued(0)
         self.socket.close()
     }
@@ -209,7 +217,7 @@ package final class LinkConnection {
             }
             for case let edge? in self.edges {
                 if edge.isMoving { self.link.progressed(edge.key, now: now) }
-                edge.checkPeer()
+                edge.tick(now: now)
             }
             if self.isOutputMoving() { self.link.outputProgressed(now: now) }
             let verdict = self.link.tick(now: now, expired: &self.expired)
@@ -254,12 +262,24 @@ package final class LinkConnection {
             if isSilent, self.role == .agent { return self.close(end) }
         }
         self.phase = .lingering(until: self.loop.now + milliseconds, end)
-        self.abortEdges(end.streamCode)
+        self.endEdges(end)
         self.socket.shutdownWriting()
     }
 
-    private func abortEdges(_ code: ErrorCode) {
-        for key in self.link.streamKeys { self.edge(key)?.abort(.abandoned(code)) }
+    /// What has come over the link still reaches the edges, unless somebody is to be stopped.
+    private func endEdges(_ end: LinkEnd) {
+        for case let edge? in self.edges {
+            if end.cutsStreams {
+                edge.abort(.abandoned(end.streamCode))
+            } else {
+                edge.endAfterDelivery(.abandoned(end.streamCode))
+            }
+        }
+    }
+
+    /// Cuts the streams that still get what came over the link before its end.
+    package func cutDeliveries() {
+        for case let edge? in self.edges { edge.abort(.abandoned(.withdrawn)) }
     }
 
     // MARK: - For the edges
@@ -308,15 +328,16 @@ package final class LinkConnection {
     func socketClosed() {
         guard case .closing(let end) = self.phase else { return }
         self.phase = .emptying(end)
+        self.delegate?.linkDidEnd(self, end)
         self.finishIfEmpty()
     }
 
     private func finishIfEmpty() {
-        guard case .emptying(let end) = self.phase, self.edgeCount == 0 else { return }
+        guard case .emptying = self.phase, self.edgeCount == 0 else { return }
         self.phase = .closed
         let delegate = self.delegate
         self.delegate = nil
-        delegate?.linkDidClose(self, end)
+        delegate?.linkDidEmpty(self)
     }
 
     // MARK: - Input
@@ -373,7 +394,7 @@ package final class LinkConnection {
                 guard let edge = self.edge(key) else { continue }
                 if edge.take(UnsafeRawBufferPointer(rebasing: batch[range]), fin: fin) { self.touched.append(edge) }
             case .reset(let key, let code):
-                self.edge(key)?.abort(.resetByPeer(code))
+                self.edge(key)?.endAfterDelivery(.resetByPeer(code))
             case .violation(let violation):
                 self.linger(.violation(violation))
                 break frames

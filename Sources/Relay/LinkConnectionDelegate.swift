@@ -30,6 +30,20 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
         }
     }
 
+    /// Whether streams end at once, as the peer broke the protocol or somebody ended its link on purpose; else what came
+    /// before is still delivered.
+    var cutsStreams: Bool {
+        switch self {
+        case .violation, .security, .otherProtocol: true
+        case .ended(let code, _):
+            switch code {
+            case .none, .drain, .denied, .revoked, .protocolViolation, .flowControl, .glitches, .owed: true
+            default: false
+            }
+        case .closedByPeer, .failed, .goAway: false
+        }
+    }
+
     package var description: String {
         switch self {
         case .closedByPeer: "the peer closed the connection"
@@ -60,6 +74,8 @@ package protocol LinkConnectionDelegate: AnyObject {
     func link(_ connection: LinkConnection, did event: LinkEvent)
     /// A stream is over and its slot free.
     func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd)
-    /// The connection is closed and all its edges are.
-    func linkDidClose(_ connection: LinkConnection, _ end: LinkEnd)
+    /// The connection is closed: nothing comes from it any more. What came before may still be on its way to edges.
+    func linkDidEnd(_ connection: LinkConnection, _ end: LinkEnd)
+    /// After `linkDidEnd`: all edges are closed too.
+    func linkDidEmpty(_ connection: LinkConnection)
 }

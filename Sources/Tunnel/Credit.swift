@@ -1,12 +1,15 @@
 internal import Timing
 
-/// Accounts for the bytes that peers may make us hold: granted and not yet written on.
+/// Accounts for the bytes that peers may make us hold: granted and not yet written on, or waiting to be sent.
 ///
 /// One per link, with one per process as its parent. `used` may exceed `limit` by the floor window of each stream,
 /// which is always granted so that no stream starves.
 package final class ByteBudget {
     package let limit: Int
     package private(set) var used = 0
+    /// What streams hold that do not get ahead. It counts in the parent only: what a link's stalled streams hold must
+    /// not make the windows of its others small.
+    package private(set) var parked = 0
     private let parent: ByteBudget?
 
     package init(limit: Int, parent: ByteBudget? = nil) {
@@ -30,6 +33,26 @@ package final class ByteBudget {
         precondition(count <= self.used, "budget given back twice")
         self.used -= count
         self.parent?.give(count)
+    }
+
+    func park(_ count: Int) {
+        precondition(count <= self.used, "more parked than taken")
+        self.used -= count
+        self.parked += count
+    }
+
+    func unpark(_ count: Int) {
+        precondition(count <= self.parked, "more unparked than parked")
+        self.parked -= count
+        self.used += count
+    }
+
+    /// How much of it is left, for those that hold less under pressure.
+    enum Pressure { case none, some, full }
+
+    var pressure: Pressure {
+        let available = self.available
+        return available >= self.limit / 2 ? .none : available > 0 ? .some : .full
     }
 }
 
@@ -65,7 +88,13 @@ struct ReceiveCredit {
     private(set) var received: UInt64 = 0
     private(set) var consumed: UInt64 = 0
     private(set) var window: Int
-    private var lastGrant: Milliseconds
+    /// Since when `measured` bytes were consumed.
+    private var measuredSince: Milliseconds
+    private var measured = 0
+    /// The window, and not the backend, is what slows the stream down.
+    private var isLimiting = false
+    /// What it holds of the budget is parked.
+    private var isParked = false
     /// The limit that the peer was last told.
     private(set) var announced: UInt64
 
@@ -73,9 +102,24 @@ struct ReceiveCredit {
     init(window: Int, budget: ByteBudget, now: Milliseconds) {
         self.limit = UInt64(window)
         self.window = window
-        self.lastGrant = now
+        self.measuredSince = now
         self.announced = UInt64(window)
         budget.take(window)
+    }
+
+    private var held: Int { Int(self.limit - self.consumed) }
+
+    /// The stream does not get ahead: until it does, others may have its part of the link's budget.
+    mutating func park(budget: ByteBudget) {
+        guard !self.isParked else { return }
+        self.isParked = true
+        budget.park(self.held)
+    }
+
+    private mutating func unpark(_ budget: ByteBudget) {
+        guard self.isParked else { return }
+        self.isParked = false
+        budget.unpark(self.held)
     }
 
     /// The window that the budget allows for a new stream.
@@ -89,6 +133,9 @@ struct ReceiveCredit {
     /// Bytes that arrived and were not yet written on.
     var pending: UInt64 { self.received - self.consumed }
 
+    /// Bytes that the peer may still send.
+    var unused: Int { Int(clamping: self.limit - self.received) }
+
     /// False when the peer sent past its limit.
     mutating func receive(_ count: Int) -> Bool {
         guard UInt64(count) <= self.limit - self.received else { return false }
@@ -97,37 +144,52 @@ struct ReceiveCredit {
     }
 
     /// The driver has written `count` bytes on.
-    mutating func consume(_ count: Int, budget: ByteBudget) {
+    mutating func consume(_ count: Int, budget: ByteBudget, roundTrip: Milliseconds, now: Milliseconds) {
         precondition(UInt64(count) <= self.pending, "more written on than had arrived")
+        self.unpark(budget)
         self.consumed += UInt64(count)
         budget.give(count)
+        // By bytes, not by the time between grants: a window that comes and goes in one burst each round trip is used
+        // up as well as one that comes in pieces.
+        if now - self.measuredSince > 2 * max(roundTrip, 1) {
+            self.measuredSince = now
+            self.measured = 0
+        }
+        self.measured += count
+        if self.measured >= self.window / 2 {
+            self.isLimiting = true
+            self.measuredSince = now
+            self.measured = 0
+        }
     }
 
-    /// Raises the limit if that is worth a frame: at least a quarter of the window has come free.
+    /// Raises the limit if that is worth a frame: a quarter of the window has come free, or `grantBytes`, so that of a
+    /// large window little is unused.
     ///
-    /// The window doubles when half of it would be used up in less than two round trips, as then the window and not
-    /// the backend is what slows the stream down; it shrinks when the budget is short.
-    mutating func grant(limits: LinkLimits, budget: ByteBudget, roundTrip: Milliseconds, now: Milliseconds) -> Bool {
-        let outstanding = Int(self.limit - self.consumed)
-        guard self.window - outstanding >= self.window / 4 else { return false }
+    /// The window doubles when half of it was used up within two round trips, as then the window and not the backend
+    /// is what slows the stream down; it shrinks when the budget is short.
+    mutating func grant(limits: LinkLimits, budget: ByteBudget, roundTrip: Milliseconds) -> Bool {
+        self.unpark(budget)
+        let outstanding = self.held
+        guard self.window - outstanding >= min(self.window / 4, limits.grantBytes) else { return false }
         var wanted = self.window
         let most = roundTrip == 0 ? limits.nearWindow : limits.mostWindow
-        // A quarter of the window in one round trip is half of it in two.
-        if now - self.lastGrant < max(roundTrip, 1), self.window < most { wanted = min(self.window * 2, most) }
+        if self.isLimiting, self.window < most { wanted = min(self.window * 2, most) }
         let available = budget.available
         if wanted > self.window, available < wanted - outstanding + budget.limit / 4 { wanted = self.window }
         if available < wanted - outstanding { wanted = min(wanted, limits.pressureWindow) }
         if available < wanted - outstanding { wanted = min(wanted, limits.floorWindow) }
         self.window = wanted
-        self.lastGrant = now
+        self.isLimiting = false
         return self.extend(to: wanted, outstanding: outstanding, budget: budget)
     }
 
     /// Raises a promise made before the stream existed to the window that the budget allows.
     mutating func widen(to window: Int, budget: ByteBudget) {
         guard window > self.window else { return }
+        self.unpark(budget)
         self.window = window
-        _ = self.extend(to: window, outstanding: Int(self.limit - self.consumed), budget: budget)
+        _ = self.extend(to: window, outstanding: self.held, budget: budget)
     }
 
     private mutating func extend(to window: Int, outstanding: Int, budget: ByteBudget) -> Bool {
@@ -135,6 +197,13 @@ struct ReceiveCredit {
         budget.take(window - outstanding)
         self.limit += UInt64(window - outstanding)
         return true
+    }
+
+    /// Grants what has come free since the last grant; for when a frame is sent anyway.
+    mutating func topUp(budget: ByteBudget) {
+        let outstanding = self.held
+        guard budget.available >= self.window - outstanding else { return }
+        _ = self.extend(to: self.window, outstanding: outstanding, budget: budget)
     }
 
     /// The limit to tell the peer: never less than it was told before, though `close` may have taken ours back.
@@ -145,13 +214,15 @@ struct ReceiveCredit {
 
     /// The peer's direction has ended: what it did not use is free again.
     mutating func close(budget: ByteBudget) {
+        self.unpark(budget)
         budget.give(Int(self.limit - self.received))
         self.limit = self.received
     }
 
     /// Nothing that arrived will be written on any more.
     mutating func abandon(budget: ByteBudget) {
-        budget.give(Int(self.limit - self.consumed))
+        self.unpark(budget)
+        budget.give(self.held)
         self.consumed = self.received
         self.limit = self.received
     }

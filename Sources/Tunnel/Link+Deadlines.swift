@@ -23,9 +23,17 @@ extension Link {
         if silence >= self.limits.deadAfter { return self.end(.dead, "nothing was heard for \(silence / 1_000) s") }
         if silence >= self.limits.pingAfter, self.ping == nil { self.sendPing(now: now) }
         for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) {
-            guard let code = self.expiry(slot, now: now) else { continue }
             let key = StreamKey(slot: slot, id: self.streams[slot].id)
-            self.reset(key, code)
+            if case .resetting(let code, _) = self.streams[slot].send {
+                if self.isResetStalled(slot, now: now) { self.cut(key, code) }
+                continue
+            }
+            self.releaseQueue(slot)
+            if let since = self.streams[slot].stalledSince, now - since >= self.limits.parkedAfter {
+                self.streams[slot].receiveCredit.park(budget: self.budget)
+            }
+            guard let code = self.expiry(slot, now: now) else { continue }
+            self.cut(key, code)
             expired.append((key, .reset(code)))
         }
         self.releaseIdleStorage()
@@ -50,18 +58,29 @@ extension Link {
         return .close(code)
     }
 
+    /// Whether what must go out before our RESET has not got ahead for too long.
+    private mutating func isResetStalled(_ slot: Int, now: Milliseconds) -> Bool {
+        guard let since = self.streams[slot].resetStalledSince else {
+            self.streams[slot].resetStalledSince = now
+            return false
+        }
+        return now - since >= self.limits.resetPatience
+    }
+
     private borrowing func expiry(_ slot: Int, now: Milliseconds) -> ErrorCode? {
         guard !self.streams[slot].isReset else { return nil }
         if case .awaitingAccept(let deadline) = self.streams[slot].opening { return now >= deadline ? .timeout : nil }
-        if self.streams[slot].receiveCredit.pending > 0,
+        if self.limits.stalled > 0, self.streams[slot].receiveCredit.pending > 0,
             now - self.streams[slot].lastProgress >= self.limits.stalled
         {
             return .stalled
         }
+        guard self.limits.halfClosedIdle > 0 else { return nil }
         switch (self.streams[slot].send, self.streams[slot].receive) {
         case (.open, .ended), (.finishing, .ended), (.finished, .open):
             return now - self.streams[slot].lastActivity >= self.limits.halfClosedIdle ? .idle : nil
-        case (.open, .open), (.finishing, .open), (.finished, .ended), (.reset, _), (_, .reset): return nil
+        case (.open, .open), (.finishing, .open), (.finished, .ended), (.resetting, _), (.reset, _), (_, .reset):
+            return nil
         }
     }
 

@@ -65,7 +65,11 @@ extension Link {
     private mutating func receivedData(
         _ header: FrameHeader, _ start: Int, now: Milliseconds
     ) throws(PeerViolation) -> LinkEvent? {
-        guard let slot = try self.liveSlot(header.id) else { return nil }
+        guard let slot = try self.liveSlot(header.id, now: now) else { return nil }
+        guard !self.streams[slot].isResetting else {
+            try self.late(now: now)
+            return nil
+        }
         if self.role == .gateway, case .awaitingAccept = self.streams[slot].opening {
             throw .protocol("data on stream \(header.id) before it was accepted")
         }
@@ -87,13 +91,19 @@ extension Link {
     }
 
     /// The slot of a stream that can still receive frames; nil when it is closed or reset, which is a lawful race.
-    private mutating func liveSlot(_ id: UInt32) throws(PeerViolation) -> Int? {
+    private mutating func liveSlot(_ id: UInt32, now: Milliseconds) throws(PeerViolation) -> Int? {
         guard id <= self.lastOpened else { throw .protocol("a frame for stream \(id), which was never opened") }
         guard let slot = self.streams.slot(of: id), !self.streams[slot].isReset else {
-            self.statistics.lateFrames += 1
+            try self.late(now: now)
             return nil
         }
         return slot
+    }
+
+    /// A frame came for a stream that is over here. More of them than can have been on their way are glitches.
+    private mutating func late(now: Milliseconds) throws(PeerViolation) {
+        self.statistics.lateFrames += 1
+        if self.lateAllowance > 0 { self.lateAllowance -= 1 } else { try self.glitch(now: now) }
     }
 
     private mutating func receivedControl(
@@ -109,7 +119,9 @@ extension Link {
             self.sendPing(now: now)
             return .welcomed(welcome)
         case .register(let register): return try self.receivedRegister(register, now: now)
-        case .registered(let answer): return .registered(answer)
+        case .registered(let answer):
+            if self.answersAwaited > 0 { self.answersAwaited -= 1 } else { try self.glitch(now: now) }
+            return .registered(answer)
         case .unregister(let exposure):
             try self.spendRegister(now: now)
             return .unregister(exposure: exposure)
@@ -118,7 +130,7 @@ extension Link {
         case .window(let limit):
             try self.receivedWindow(header.id, limit: limit, now: now)
             return nil
-        case .reset(let code): return try self.receivedReset(header.id, code)
+        case .reset(let code): return try self.receivedReset(header.id, code, now: now)
         case .ping(let opaque):
             try self.receivedPing(opaque, now: now)
             return nil
@@ -130,6 +142,8 @@ extension Link {
                 self.phase = .closed
             } else if self.phase == .up {
                 self.phase = .draining
+            } else {
+                try self.glitch(now: now)
             }
             return .goAway(goAway)
         }
@@ -186,6 +200,7 @@ extension Link {
             let code: ErrorCode = self.phase == .up ? .overloaded : .withdrawn
             NumberFrame.encode(.reset, id: id, code.rawValue, into: &self.control)
             self.statistics.resetsSent += 1
+            self.expectLateFrames(bytes: self.limits.helloWindow)
             return nil
         }
         let stream = Stream(
@@ -194,7 +209,7 @@ extension Link {
             receiveCredit: ReceiveCredit(window: self.limits.helloWindow, budget: self.budget, now: now),
             lastActivity: now, lastProgress: now)
         let slot = self.streams.insert(stream)
-        self.pendingOpens += 1
+        self.beganOpening(open.exposure)
         self.statistics.streamsOpened += 1
         return .opened(StreamKey(slot: slot, id: id), open)
     }
@@ -202,12 +217,11 @@ extension Link {
     private mutating func receivedAccept(
         _ id: UInt32, limit: UInt64, now: Milliseconds
     ) throws(PeerViolation) -> LinkEvent? {
-        guard let slot = try self.liveSlot(id) else { return nil }
+        guard let slot = try self.liveSlot(id, now: now) else { return nil }
         guard case .awaitingAccept = self.streams[slot].opening else {
             throw .protocol("stream \(id) accepted twice")
         }
-        self.streams[slot].opening = .accepted
-        self.pendingOpens -= 1
+        self.endOpening(slot)
         self.streams[slot].lastActivity = now
         try self.raise(slot, id, limit)
         return .accepted(StreamKey(slot: slot, id: id))
@@ -219,7 +233,7 @@ extension Link {
             self.limits.windowFrameAllowance
             &+ self.limits.windowFramesPerData &* self.statistics.dataFramesSent
         if self.statistics.windowFramesReceived > allowed { try self.glitch(now: now) }
-        guard let slot = try self.liveSlot(id) else { return }
+        guard let slot = try self.liveSlot(id, now: now) else { return }
         if limit &- self.streams[slot].sendCredit.limit < 4_096 { try self.glitch(now: now) }
         try self.raise(slot, id, limit)
     }
@@ -231,14 +245,27 @@ extension Link {
         self.creditGrew(slot)
     }
 
-    private mutating func receivedReset(_ id: UInt32, _ code: ErrorCode) throws(PeerViolation) -> LinkEvent? {
+    /// What came before it is still written on. What waits here for the peer is dropped, as it would drop it.
+    private mutating func receivedReset(
+        _ id: UInt32, _ code: ErrorCode, now: Milliseconds
+    ) throws(PeerViolation) -> LinkEvent? {
         self.statistics.resetsReceived += 1
-        guard let slot = try self.liveSlot(id) else { return nil }
-        self.abandon(slot)
+        guard let slot = try self.liveSlot(id, now: now) else { return nil }
+        if self.role == .agent, case .awaitingAccept = self.streams[slot].opening,
+            !self.withdrawnOpens.take(now: now)
+        {
+            try self.glitch(now: now)
+        }
+        let isResetting = self.streams[slot].isResetting
+        self.endSending(slot)
+        self.streams[slot].receiveCredit.close(budget: self.budget)
+        self.streams[slot].receive = .reset
         guard !self.streams[slot].isOrphan else {
             self.remove(slot)
             return nil
         }
+        // The edge has failed already.
+        guard !isResetting else { return nil }
         return .reset(StreamKey(slot: slot, id: id), code)
     }
 

@@ -11,9 +11,18 @@ extension Link {
         guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return 0 }
         let queued = self.streams[key.slot].queue.count
         let credit = self.streams[key.slot].sendCredit.available - queued
-        let allowance = self.isDirect(key.slot) ? credit : min(credit, self.limits.streamQueue - queued)
+        let allowance = self.isDirect(key.slot) ? credit : min(credit, self.queueRoom - queued)
         if allowance <= 0 { self.streams[key.slot].isStarved = true }
         return max(0, allowance)
+    }
+
+    /// Bytes that may wait in a stream's queue: fewer when memory is short.
+    private var queueRoom: Int {
+        switch self.budget.pressure {
+        case .none: self.limits.streamQueue
+        case .some: self.limits.pressureQueue
+        case .full: self.limits.floorQueue
+        }
     }
 
     /// Whether a stream's bytes may pass the queues: the link takes them and nobody waits.
@@ -40,6 +49,7 @@ extension Link {
         }
         guard offset < bytes.byteCount else { return }
         self.streams[key.slot].queue.append(bytes.extracting(offset..<bytes.byteCount))
+        self.streams[key.slot].chargeQueue(self.budget)
         self.schedule(key.slot)
     }
 
@@ -59,14 +69,15 @@ extension Link {
     }
 
     package mutating func consumed(_ key: StreamKey, _ count: Int, now: Milliseconds) {
-        guard count > 0, self.streams.contains(key), !self.streams[key.slot].isReset else { return }
-        self.streams[key.slot].receiveCredit.consume(count, budget: self.budget)
+        guard count > 0, self.streams.contains(key) else { return }
+        self.streams[key.slot].receiveCredit.consume(
+            count, budget: self.budget, roundTrip: self.roundTrip, now: now)
         self.streams[key.slot].lastProgress = now
         self.streams[key.slot].lastActivity = now
         guard case .open = self.streams[key.slot].receive else { return }
         guard
             self.streams[key.slot].receiveCredit.grant(
-                limits: self.limits, budget: self.budget, roundTrip: self.roundTrip, now: now)
+                limits: self.limits, budget: self.budget, roundTrip: self.roundTrip)
         else { return }
         // ACCEPT carries the limit of a stream that is not yet accepted.
         if case .awaitingAccept = self.streams[key.slot].opening, self.role == .agent { return }
@@ -140,29 +151,49 @@ extension Link {
             self.streams[slot].deficit -= size
             self.sent(slot, size)
         }
-        if self.streams[slot].queue.isEmpty, case .finishing = self.streams[slot].send { self.appendFin(slot) }
+        if self.streams[slot].queue.isEmpty {
+            // Memory that is short is not kept for the next burst.
+            if self.budget.pressure != .none { self.releaseQueue(slot) }
+            self.appendEnd(slot)
+        }
         self.resumeIfStarved(slot)
         return !self.streams[slot].queue.isEmpty && self.streams[slot].sendCredit.available > 0
     }
 
     /// Frees the slot of a stream whose edge was closed before its end could be sent.
     private mutating func buryOrphan(_ slot: Int) -> Bool {
-        guard self.streams[slot].isOrphan, self.streams[slot].isComplete else { return false }
+        guard self.streams[slot].isOrphan, self.streams[slot].isComplete || self.streams[slot].isReset else {
+            return false
+        }
         self.remove(slot)
         return true
     }
 
     private mutating func sent(_ slot: Int, _ count: Int) {
         self.streams[slot].sendCredit.send(count)
+        self.streams[slot].resetStalledSince = nil
         self.statistics.dataFramesSent += 1
         self.statistics.bytesSent &+= UInt64(count)
+    }
+
+    /// The queue is empty: what ends our direction follows it.
+    private mutating func appendEnd(_ slot: Int) {
+        switch self.streams[slot].send {
+        case .finishing: self.appendFin(slot)
+        case .resetting(let code, let finFirst):
+            if finFirst { self.appendFin(slot) }
+            NumberFrame.encode(.reset, id: self.streams[slot].id, code.rawValue, into: &self.outbox)
+            self.statistics.resetsSent += 1
+            self.endSending(slot)
+        case .open, .finished, .reset: break
+        }
     }
 
     private mutating func appendFin(_ slot: Int) {
         let header = FrameHeader(id: self.streams[slot].id, type: .data, flags: FrameFlag.fin, length: 0)
         self.outbox.append(header.word)
         self.streams[slot].send = .finished
-        self.streams[slot].queue.releaseStorageIfEmpty()
+        self.releaseQueue(slot)
         self.statistics.dataFramesSent += 1
     }
 
@@ -183,7 +214,7 @@ extension Link {
     private mutating func resumeIfStarved(_ slot: Int) {
         guard self.streams[slot].isStarved, case .open = self.streams[slot].send else { return }
         let queued = self.streams[slot].queue.count
-        guard queued <= self.limits.streamQueue / 2, self.streams[slot].sendCredit.available > queued else { return }
+        guard queued <= self.queueRoom / 2, self.streams[slot].sendCredit.available > queued else { return }
         self.streams[slot].isStarved = false
         self.resumable.append(StreamKey(slot: slot, id: self.streams[slot].id))
     }
@@ -195,6 +226,7 @@ extension Link {
             guard self.streams.contains(key) else { continue }
             self.streams[key.slot].owesWindow = false
             guard case .open = self.streams[key.slot].receive, self.phase != .closed else { continue }
+            self.streams[key.slot].receiveCredit.topUp(budget: self.budget)
             NumberFrame.encode(
                 .window, id: key.id, self.streams[key.slot].receiveCredit.announce(), into: &self.outbox)
         }

@@ -29,10 +29,18 @@ package struct Link: ~Copyable, Multiplexer {
 
     var streams = StreamTable()
     var lastOpened: UInt32 = 0
+    /// Streams that the agent has not accepted yet, in all and by exposure.
     var pendingOpens = 0
+    var pendingByExposure: [UInt16: Int] = [:]
+    /// Frames for ended streams that an honest peer may still send.
+    var lateAllowance = 0
+    /// REGISTER frames without an answer.
+    var answersAwaited = 0
     let budget: ByteBudget
     var registerBucket: TokenBucket
     var glitchBucket: TokenBucket
+    /// At the agent: opens that the gateway takes back before they are accepted.
+    var withdrawnOpens: TokenBucket
 
     /// Frames that are ready to be sent, in order.
     var outbox = ByteQueue()
@@ -67,6 +75,8 @@ package struct Link: ~Copyable, Multiplexer {
         self.budget = ByteBudget(limit: limits.linkBudget, parent: budget)
         self.registerBucket = TokenBucket(burst: limits.registerBurst, perSecond: limits.registersPerSecond, now: now)
         self.glitchBucket = TokenBucket(burst: limits.glitchBurst, perSecond: limits.glitchesPerSecond, now: now)
+        self.withdrawnOpens = TokenBucket(
+            burst: limits.withdrawnOpenBurst, perSecond: limits.withdrawnOpensPerSecond, now: now)
         self.createdAt = now
         self.lastReceived = now
         self.lastOutputProgress = now
@@ -111,22 +121,40 @@ package struct Link: ~Copyable, Multiplexer {
 
     package mutating func shut() {
         self.phase = .closed
+        // What they wait for will not be sent.
+        for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) && self.streams[slot].isOrphan {
+            self.remove(slot)
+        }
     }
 
     package mutating func reset(_ key: StreamKey, _ code: ErrorCode) {
+        guard self.streams.contains(key), !self.streams[key.slot].isReset, !self.streams[key.slot].isResetting else {
+            return
+        }
+        guard !self.streams[key.slot].queue.isEmpty, self.phase.isPastLogin else { return self.cut(key, code) }
+        var hasEnded = false
+        if case .finishing = self.streams[key.slot].send { hasEnded = true }
+        self.streams[key.slot].send = .resetting(code, finFirst: hasEnded)
+        self.endReceiving(key.slot)
+    }
+
+    package mutating func cut(_ key: StreamKey, _ code: ErrorCode) {
         guard self.streams.contains(key), !self.streams[key.slot].isReset else { return }
         let isComplete = self.streams[key.slot].isComplete
-        self.abandon(key.slot)
-        // Nobody would release it any more.
+        if !self.streams[key.slot].isResetting { self.endReceiving(key.slot) }
+        self.endSending(key.slot)
+        // The edge is gone, and so is the call to `release`.
         if self.streams[key.slot].isOrphan { self.remove(key.slot) }
         guard !isComplete, self.phase.isPastLogin else { return }
         NumberFrame.encode(.reset, id: key.id, code.rawValue, into: &self.control)
         self.statistics.resetsSent += 1
     }
 
-    /// A stream whose end is only queued keeps its slot until FIN is sent; one that was still running is reset.
+    /// A stream whose end is only queued keeps its slot until FIN or RESET is sent; one that was still running is reset.
     package mutating func release(_ key: StreamKey) {
         guard self.streams.contains(key) else { return }
+        // On a link that is over nothing that is queued will be sent.
+        guard self.phase != .closed else { return self.remove(key.slot) }
         if case .finishing = self.streams[key.slot].send, case .ended = self.streams[key.slot].receive,
             self.streams[key.slot].receiveCredit.pending == 0
         {
@@ -134,20 +162,22 @@ package struct Link: ~Copyable, Multiplexer {
             return
         }
         if !self.streams[key.slot].isComplete { self.reset(key, .aborted) }
-        self.remove(key.slot)
+        guard self.streams.contains(key) else { return }
+        if self.streams[key.slot].isResetting {
+            self.streams[key.slot].isOrphan = true
+        } else {
+            self.remove(key.slot)
+        }
     }
 
     /// Frees a slot.
     mutating func remove(_ slot: Int) {
-        if !self.streams[slot].isReset { self.abandon(slot) }
+        self.endOpening(slot)
+        self.streams[slot].receiveCredit.abandon(budget: self.budget)
+        self.dropQueue(slot)
         self.streams.remove(slot)
         self.statistics.streamsClosed += 1
-    }
-
-    package var streamKeys: [StreamKey] {
-        (0..<self.streams.slotLimit).filter { self.streams.isLive($0) }.map {
-            StreamKey(slot: $0, id: self.streams[$0].id)
-        }
+        self.expectLateFrames(bytes: 0)
     }
 
     // MARK: - Commands of the gateway
@@ -165,9 +195,12 @@ package struct Link: ~Copyable, Multiplexer {
         answer.encode(into: &self.control)
     }
 
-    package var canOpen: Bool {
-        self.phase == .up && self.pendingOpens < self.limits.pendingOpens
-            && self.control.count < self.limits.owedControl / 2
+    /// An exposure gets as many pending opens as are left over for the others, so that a backend which hangs never
+    /// takes them all, and always `leastPendingOpens`.
+    package func canOpen(_ exposure: UInt16) -> Bool {
+        guard self.phase == .up, self.control.count < self.limits.owedControl / 2 else { return false }
+        let left = self.limits.pendingOpens - self.pendingOpens
+        return self.pendingByExposure[exposure, default: 0] < max(left, self.limits.leastPendingOpens)
     }
 
     package var isFull: Bool {
@@ -180,7 +213,9 @@ package struct Link: ~Copyable, Multiplexer {
     package mutating func open(
         exposure: UInt16, visitor: WireAddress, local: WireAddress, now: Milliseconds
     ) -> StreamKey? {
-        guard self.canOpen, !self.isFull, let peer = self.peer, self.lastOpened < UInt32.max else { return nil }
+        guard self.canOpen(exposure), !self.isFull, let peer = self.peer, self.lastOpened < UInt32.max else {
+            return nil
+        }
         self.lastOpened += 1
         let window = ReceiveCredit.startWindow(self.limits, self.budget)
         let stream = Stream(
@@ -192,7 +227,7 @@ package struct Link: ~Copyable, Multiplexer {
         Open(exposure: exposure, limit: UInt64(window), visitor: visitor, local: local)
             .encode(id: self.lastOpened, into: &self.control)
         let slot = self.streams.insert(stream)
-        self.pendingOpens += 1
+        self.beganOpening(exposure)
         self.statistics.streamsOpened += 1
         return StreamKey(slot: slot, id: self.lastOpened)
     }
@@ -205,14 +240,14 @@ package struct Link: ~Copyable, Multiplexer {
 
     package mutating func register(_ register: Register) {
         guard self.phase == .up else { return }
+        self.answersAwaited += 1
         register.encode(into: &self.control)
     }
 
     package mutating func accept(_ key: StreamKey, now: Milliseconds) {
         guard self.streams.contains(key), !self.streams[key.slot].isReset else { return }
         guard case .awaitingAccept = self.streams[key.slot].opening else { return }
-        self.streams[key.slot].opening = .accepted
-        self.pendingOpens -= 1
+        self.endOpening(key.slot)
         self.streams[key.slot].lastActivity = now
         self.streams[key.slot].lastProgress = now
         let window = ReceiveCredit.startWindow(self.limits, self.budget)
@@ -225,17 +260,51 @@ package struct Link: ~Copyable, Multiplexer {
 
     // MARK: - Shared parts
 
-    /// Makes a stream as good as gone: nothing queued, nothing granted.
-    mutating func abandon(_ slot: Int) {
-        if case .awaitingAccept = self.streams[slot].opening {
-            self.pendingOpens -= 1
-            self.streams[slot].opening = .accepted
-        }
-        self.streams[slot].receiveCredit.abandon(budget: self.budget)
-        self.streams[slot].queue.removeAll()
-        self.streams[slot].queue.releaseStorageIfEmpty()
+    mutating func beganOpening(_ exposure: UInt16) {
+        self.pendingOpens += 1
+        self.pendingByExposure[exposure, default: 0] += 1
+    }
+
+    mutating func endOpening(_ slot: Int) {
+        guard case .awaitingAccept = self.streams[slot].opening else { return }
+        self.streams[slot].opening = .accepted
+        self.pendingOpens -= 1
+        let exposure = self.streams[slot].exposure
+        let left = self.pendingByExposure[exposure, default: 1] - 1
+        self.pendingByExposure[exposure] = left > 0 ? left : nil
+    }
+
+    /// Our direction is over: nothing is sent any more, and what is queued is dropped.
+    mutating func endSending(_ slot: Int) {
+        self.endOpening(slot)
+        self.dropQueue(slot)
         self.streams[slot].send = .reset
+    }
+
+    /// The peer's direction is over, by our RESET: it may not have heard of it yet, so its frames still come.
+    mutating func endReceiving(_ slot: Int) {
+        if case .open = self.streams[slot].receive {
+            self.expectLateFrames(bytes: self.streams[slot].receiveCredit.unused)
+        }
+        self.streams[slot].receiveCredit.close(budget: self.budget)
         self.streams[slot].receive = .reset
+    }
+
+    mutating func dropQueue(_ slot: Int) {
+        self.streams[slot].queue.removeAll()
+        self.releaseQueue(slot)
+    }
+
+    /// Gives the memory of an empty queue back.
+    mutating func releaseQueue(_ slot: Int) {
+        self.streams[slot].queue.releaseStorageIfEmpty()
+        self.streams[slot].chargeQueue(self.budget)
+    }
+
+    /// Frames for a stream that we have ended may come as long as the peer has not heard of it. They are no glitches.
+    mutating func expectLateFrames(bytes: Int) {
+        let frames = self.limits.lateFrames + bytes / self.limits.lateFrameBytes
+        self.lateAllowance = min(self.lateAllowance + frames, self.limits.mostLateFrames)
     }
 
     mutating func sendPing(now: Milliseconds) {

@@ -17,6 +17,8 @@ package struct LinkLimits: Sendable {
     /// Largest receive window where a round trip takes less than a millisecond: there more buys no speed, and what is
     /// on its way only delays what comes after it.
     package var nearWindow = 512 * 1024
+    /// Bytes of a large window that come free before they are granted again: a sixteenth of the largest.
+    package var grantBytes = 256 * 1024
     /// Receive window once half of the budget is granted.
     package var pressureWindow = 64 * 1024
     /// Receive window once the budget is spent: one full frame, so that a stream can always move.
@@ -29,8 +31,16 @@ package struct LinkLimits: Sendable {
     package var lastStream: UInt32 = 4_200_000_000
     /// Opens that were not accepted yet; more wait in the listener's backlog.
     package var pendingOpens = 256
+    /// The same for one exposure when the others have used them up: enough for a backend that answers within 50 ms to
+    /// take 80 visitors a second.
+    package var leastPendingOpens = 4
     /// Bytes waiting in one stream's send queue: four full frames.
     package var streamQueue = 64 * 1024
+    /// The same once half of the budget is used, and once all of it is: what a stream needs to move at all.
+    package var pressureQueue = 16 * 1024
+    package var floorQueue = 4 * 1024
+    /// A stream whose bytes have not got ahead for so long leaves its part of the link's budget to the others.
+    package var parkedAfter: Milliseconds = 1_000
     /// Sum of what is granted and not yet written on, over all streams of the link.
     package var linkBudget = 32 * 1024 * 1024
     /// Control bytes that we owe a peer who does not read.
@@ -47,15 +57,27 @@ package struct LinkLimits: Sendable {
     package var loginDeadline: Milliseconds = 15_000
     /// From OPEN to ACCEPT.
     package var acceptDeadline: Milliseconds = 10_000
-    /// One direction ended, nothing moves in the other.
-    package var halfClosedIdle: Milliseconds = 300_000
-    /// Bytes wait to be written on and none was.
-    package var stalled: Milliseconds = 60_000
+    /// One direction ended, nothing moves in the other; 0 for no limit, as a slow answer is no fault.
+    package var halfClosedIdle: Milliseconds = 0
+    /// Bytes wait to be written on and none was; 0 for no limit, as a pause is no fault.
+    package var stalled: Milliseconds = 0
+    /// Bytes wait to be sent before our RESET and none was: then they are dropped.
+    package var resetPatience: Milliseconds = 10_000
     /// The link's socket has bytes to send and takes none.
     package var outputStalled: Milliseconds = 30_000
     /// Harmless oddities of a peer: a bucket of this size, refilled at `glitchesPerSecond`.
     package var glitchBurst = 1_000
     package var glitchesPerSecond = 33
+    /// Frames that may still come for a stream that we have ended, and one more for each `lateFrameBytes` that were
+    /// granted on it and unused.
+    package var lateFrames = 16
+    package var lateFrameBytes = 1_024
+    /// All of them together: what 1,024 streams of 1 MiB may have on their way.
+    package var mostLateFrames = 1 << 20
+    /// OPENs followed by RESET before the agent has accepted: visitors who come and go, a port scan for instance. The
+    /// gateway lets in 100 a second from a source.
+    package var withdrawnOpenBurst = 5_000
+    package var withdrawnOpensPerSecond = 500
     /// WINDOW frames: at most this many per DATA frame sent, plus `windowFrameAllowance`.
     package var windowFramesPerData: UInt64 = 10
     package var windowFrameAllowance: UInt64 = 100

@@ -23,7 +23,7 @@ package enum LinkEvent: Equatable {
     case accepted(StreamKey)
     /// Write these bytes of the batch to the edge, then, with `fin`, end its sending direction. Report `consumed`.
     case data(StreamKey, Range<Int>, fin: Bool)
-    /// Reset the edge and call `release` when it is closed.
+    /// Reset the edge once it has what came before, and call `release` when it is closed.
     case reset(StreamKey, ErrorCode)
     /// The peer takes no new streams, or ends the link.
     case goAway(GoAway)
@@ -83,20 +83,22 @@ package protocol Multiplexer: ~Copyable {
     mutating func goAway(_ code: ErrorCode, retryAfterSeconds: UInt16, text: String)
     /// The connection is gone: nothing is sent or taken any more.
     mutating func shut()
-    /// Resets both directions of a stream; the driver resets the edge and calls `release` when it is closed.
+    /// The edge has failed: resets both directions after what the edge had sent, within 10 s without progress. The
+    /// driver closes the edge and calls `release`.
     mutating func reset(_ key: StreamKey, _ code: ErrorCode)
+    /// Resets both directions at once and drops what is queued; the driver resets the edge and calls `release`.
+    mutating func cut(_ key: StreamKey, _ code: ErrorCode)
     /// The edge is closed: the slot is free for the next stream.
     mutating func release(_ key: StreamKey)
-    /// Keys of all streams, for tearing them down.
-    var streamKeys: [StreamKey] { get }
 
     // MARK: Commands of the gateway
 
     /// The authenticator said yes.
     mutating func acceptLogin(_ welcome: Welcome, now: Milliseconds)
     mutating func answerRegister(_ answer: Registered)
-    /// Whether the agent can be given another stream now; if not, leave visitors in the listener's backlog.
-    var canOpen: Bool { get }
+    /// Whether the agent can be given another stream of an exposure now; if not, leave visitors in the listener's
+    /// backlog. It changes nothing; Swift 6.3 calls no other methods on a stored existential that cannot be copied.
+    mutating func canOpen(_ exposure: UInt16) -> Bool
     /// Whether the agent has no room for another stream: reset the visitor.
     var isFull: Bool { get }
     /// Whether so many streams were opened that the link should make way for a new one.

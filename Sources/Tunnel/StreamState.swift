@@ -1,5 +1,6 @@
 internal import Bytes
 internal import Timing
+internal import Wire
 
 /// Names a stream of a link.
 ///
@@ -23,7 +24,9 @@ package struct StreamKey: Hashable, Sendable {
 ///   │ open │                                └──────────┘
 ///   └──────┘ ─► finishing (FIN follows the queue) ─► ▲
 ///       │              │
-///       └──── reset ◄──┘   by either side; the queue is dropped
+///       ├──────────────┴─► resetting (RESET follows the queue) ─┐
+///       └─► reset ◄─────────────────────────────────────────────┘
+///           the peer's RESET, a cut, or 10 s without progress: the queue is dropped
 /// ```
 enum SendHalf {
     case open
@@ -31,6 +34,9 @@ enum SendHalf {
     case finishing
     /// FIN was sent.
     case finished
+    /// The edge failed; what it had sent goes out first, with its FIN if it had ended in order, then RESET.
+    case resetting(ErrorCode, finFirst: Bool)
+    /// RESET was sent or received.
     case reset
 }
 
@@ -64,6 +70,8 @@ struct Stream: ~Copyable {
     var receiveCredit: ReceiveCredit
     /// Bytes taken from the edge that wait for credit or for the link.
     var queue = ByteQueue()
+    /// What the budget holds for the memory of `queue`.
+    var chargedForQueue = 0
     /// Bytes of send quantum left in this round (deficit round robin).
     var deficit = 0
     /// In one of the scheduler's rings.
@@ -77,11 +85,37 @@ struct Stream: ~Copyable {
     var lastActivity: Milliseconds
     /// When bytes were last written on, or arrived at an empty edge.
     var lastProgress: Milliseconds
+    /// While our RESET waits: since when nothing of the queue was sent, as of the last tick.
+    var resetStalledSince: Milliseconds?
+
+    /// Has the budget follow the memory of `queue`; to be called after each change of it.
+    mutating func chargeQueue(_ budget: ByteBudget) {
+        let capacity = self.queue.capacity
+        if capacity > self.chargedForQueue {
+            budget.take(capacity - self.chargedForQueue)
+        } else if capacity < self.chargedForQueue {
+            budget.give(self.chargedForQueue - capacity)
+        }
+        self.chargedForQueue = capacity
+    }
+
+    /// Whether bytes wait, of either direction, and since when none of them got ahead.
+    var stalledSince: Milliseconds? {
+        guard self.receiveCredit.pending > 0 || !self.queue.isEmpty else { return nil }
+        return max(self.lastActivity, self.lastProgress)
+    }
 
     var isReset: Bool {
         switch self.send {
         case .reset: true
-        case .open, .finishing, .finished: false
+        case .open, .finishing, .finished, .resetting: false
+        }
+    }
+
+    var isResetting: Bool {
+        switch self.send {
+        case .resetting: true
+        case .open, .finishing, .finished, .reset: false
         }
     }
 

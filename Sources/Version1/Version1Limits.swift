@@ -37,8 +37,8 @@ package struct Version1Limits: Sendable {
     package var closedGrace: Milliseconds = 5_000
     /// What such a socket may still send, to be thrown away.
     package var discardedBytes = 256 * 1024
-    /// Bytes wait to be written on and none was.
-    package var stalled: Milliseconds = 60_000
+    /// Bytes wait to be written on and none was; 0 for no limit, as a pause is no fault.
+    package var stalled: Milliseconds = 0
     /// The link's socket has bytes to send and takes none. Long: without flow control an agent whose backend pauses
     /// does not read its link.
     package var outputStalled: Milliseconds = 120_000

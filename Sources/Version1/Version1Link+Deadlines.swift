@@ -48,6 +48,7 @@ extension Version1Link {
     private func expiry(_ stream: Stream) -> StreamExpiry? {
         if case .free = stream.state { return nil }
         if stream.pending > 0 {
+            guard self.limits.stalled > 0 else { return nil }
             return self.clock - stream.lastProgress >= self.limits.stalled ? .reset(.stalled) : nil
         }
         let quiet = self.clock - stream.lastActivity

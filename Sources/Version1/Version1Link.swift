@@ -172,7 +172,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
 
     // MARK: - Streams
 
-    package var canOpen: Bool {
+    package func canOpen(_ exposure: UInt16) -> Bool {
         if case .open = self.stage { true } else { false }
     }
 
@@ -183,11 +183,13 @@ package struct Version1Link: ~Copyable, Multiplexer {
 
     package mutating func makeRoom() -> StreamKey? {
         guard self.liveCount >= self.limits.maximumStreams else { return nil }
-        // Those that are probably done first, and of them the one that has been quiet for the longest.
+        // Those that are probably done first, then visitors who have sent nothing, of whom the agent does not know;
+        // among equals the one that has been quiet for the longest.
         func rank(_ stream: Stream) -> Int? {
             switch stream.state {
-            case .halfClosed: stream.pending > 0 ? nil : stream.hasAnswer ? 0 : 1
-            case .waiting, .open, .closedByPeer, .over, .free: nil
+            case .halfClosed: stream.pending > 0 ? nil : stream.hasAnswer ? 0 : 2
+            case .waiting: 1
+            case .open, .closedByPeer, .over, .free: nil
             }
         }
         var best: (rank: Int, activity: Milliseconds, key: StreamKey)?
@@ -206,7 +208,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
     package mutating func open(
         exposure: UInt16, visitor: WireAddress, local: WireAddress, now: Milliseconds
     ) -> StreamKey? {
-        guard self.canOpen, !self.isFull, let id = self.ids.take() else { return nil }
+        guard self.canOpen(exposure), !self.isFull, let id = self.ids.take() else { return nil }
         self.clock = now
         return self.insert(id, .waiting)
     }
@@ -230,7 +232,10 @@ package struct Version1Link: ~Copyable, Multiplexer {
         return true
     }
 
-    package mutating func reset(_ key: StreamKey, _ code: ErrorCode) {
+    /// What the edge had sent is in the outbox already, so that `Close` follows it.
+    package mutating func reset(_ key: StreamKey, _ code: ErrorCode) { self.cut(key, code) }
+
+    package mutating func cut(_ key: StreamKey, _ code: ErrorCode) {
         guard self.contains(key) else { return }
         self.end(key.slot)
         self.forgetPending(key.slot)
@@ -246,10 +251,6 @@ package struct Version1Link: ~Copyable, Multiplexer {
         guard self.freeSlots.count == self.streams.count else { return }
         self.streams.removeAll()
         self.freeSlots.removeAll()
-    }
-
-    package var streamKeys: [StreamKey] {
-        self.streams.map(\.key).filter { self.contains($0) }
     }
 
     /// Ends a stream on the wire in both directions; what has come is still written on.

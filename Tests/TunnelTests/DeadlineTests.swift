@@ -52,9 +52,25 @@ struct DeadlineTests {
         #expect(tick(pair.gateway, 10_000).1 == [.reset(.timeout)])
     }
 
-    @Test("bytes that cannot be written on for 60 s end their stream, and no other")
-    func stalled() throws {
+    @Test("a pause is no fault: without a configured limit nothing ends that is merely quiet")
+    func pauses() throws {
         let (pair, here, there) = try withStream()
+        pair.agent.link.send(there, [SimulatedEnd.pattern(here.id, .agent, 0)].span.bytes, now: 0)
+        pair.exchange()
+        pair.gateway.link.finish(here, now: 0)
+        pair.exchange()
+        for now in stride(from: UInt64(30_000), through: 86_400_000, by: 30_000) {
+            pair.gateway.link.heard(now: now)
+            let (verdict, expired) = tick(pair.gateway, now)
+            #expect(verdict == .none && expired.isEmpty)
+        }
+    }
+
+    @Test("with a limit of 60 s bytes that cannot be written on end their stream, and no other")
+    func stalled() throws {
+        var limits = LinkLimits()
+        limits.stalled = 60_000
+        let (pair, here, there) = try withStream(limits)
         let other = try #require(pair.open())
         pair.exchange()
         pair.agent.accept(try #require(pair.agent.awaitingAccept.last), now: 0)
@@ -67,9 +83,11 @@ struct DeadlineTests {
         #expect(pair.gateway.edges[other]?.wasReset == false)
     }
 
-    @Test("a half-closed stream that is silent for 5 minutes ends; a silent open one does not")
+    @Test("with a limit of 5 minutes a half-closed stream that is silent ends; a silent open one does not")
     func halfClosedIdle() throws {
-        let (pair, here, _) = try withStream()
+        var limits = LinkLimits()
+        limits.halfClosedIdle = 300_000
+        let (pair, here, _) = try withStream(limits)
         pair.gateway.link.heard(now: 1_000_000)
         #expect(tick(pair.gateway, 1_000_000).1.isEmpty)
         pair.gateway.link.finish(here, now: 1_000_000)

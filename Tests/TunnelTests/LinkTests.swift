@@ -153,7 +153,7 @@ struct LinkTests {
         #expect(pair.agent.link.roundTrip == 100)
         var limit = LinkLimits().startWindow
         var sent = 0
-        for step in 0..<90 {
+        for step in 0..<140 {
             let now = pair.now + UInt64(step)
             let size = min(16_376, limit - sent)
             pair.agent.feed(
@@ -185,7 +185,7 @@ struct LinkTests {
             let (pair, here) = try withOrphan()
             #expect(pair.gateway.link.streamCount == 1)
             if resetsItself {
-                pair.gateway.link.reset(here, .idle)
+                pair.gateway.link.cut(here, .idle)
             } else {
                 pair.gateway.feed(frame(here.id, 11, [0, 6]), now: 0)
             }

@@ -59,6 +59,21 @@ private struct Simulation {
             let wanted = (self.size(id, .agent), self.size(id, .gateway))
             if sizes != wanted { failures.append("stream \(id): \(sizes) bytes came, \(wanted) were sent") }
         }
+        failures += self.checkResets(of: self.pair.gateway, at: self.pair.agent)
+        failures += self.checkResets(of: self.pair.agent, at: self.pair.gateway)
+        return failures
+    }
+
+    /// A reset keeps its place: all that an edge had sent before it failed has arrived, and the reset after it.
+    private func checkResets(of sender: SimulatedEnd, at receiver: SimulatedEnd) -> [String] {
+        var failures: [String] = []
+        for (id, sent) in sender.sentBeforeFailure where receiver.sentBeforeFailure[id] == nil {
+            guard receiver.added.contains(id), !receiver.cut.contains(id), !sender.resetByPeer.contains(id) else { continue }
+            let received = receiver.receivedInAll[id, default: 0]
+            if received != sent { failures.append("stream \(id): \(received) of \(sent) bytes before the reset") }
+            let isOver = receiver.resetByPeer.contains(id) || receiver.finishedInOrder.contains(id)
+            if !isOver { failures.append("stream \(id): the reset did not arrive") }
+        }
         return failures
     }
 
@@ -86,9 +101,8 @@ private struct Simulation {
                 if isHealing || chance % 3 == 0 {
                     end.consume(edge, most: Int.random(in: 1...50_000, using: &self.generator), now: now)
                 }
-                if self.mayReset, !isHealing, chance == 99 {
-                    end.link.reset(edge.key, .aborted)
-                    edge.wasReset = true
+                if self.mayReset, !isHealing, chance >= 98 {
+                    if chance == 99 { end.fail(edge) } else { end.cut(edge, .aborted) }
                 }
             }
             end.reap()
@@ -102,8 +116,7 @@ private struct Simulation {
             end.awaitingAccept.removeFirst()
             guard let edge = end.edges[key], !edge.wasReset else { continue }
             if self.mayReset, Int.random(in: 0..<6, using: &self.generator) == 0 {
-                end.link.reset(key, .refused)
-                edge.wasReset = true
+                end.cut(edge, .refused)
             } else {
                 end.accept(key, now: self.pair.now)
             }

@@ -29,7 +29,10 @@ final class SimulatedEnd {
         /// Received and not yet written on.
         var pending = 0
         var sawEnd = false
+        /// RESET came over the link: what came before it is still written on.
         var wasReset = false
+        /// The socket here failed: nothing more is read from it or written to it.
+        var hasFailed = false
         var isPaused = false
         /// At the agent: the backend is there.
         var isConnected = false
@@ -39,7 +42,10 @@ final class SimulatedEnd {
             self.toSend = toSend
         }
 
-        var isDone: Bool { self.wasReset || (self.finished && self.sawEnd && self.pending == 0) }
+        var isDone: Bool {
+            self.hasFailed || (self.wasReset && (self.pending == 0 || !self.isConnected))
+                || (self.finished && self.sawEnd && self.pending == 0)
+        }
     }
 
     let role: Role
@@ -48,6 +54,13 @@ final class SimulatedEnd {
     /// By stream id, also after the edge is gone.
     var receivedInAll: [UInt32: Int] = [:]
     var finishedInOrder: Set<UInt32> = []
+    /// Streams that had an edge here; an agent may decline some before.
+    var added: Set<UInt32> = []
+    /// By stream id: bytes that the edge had sent when it failed.
+    var sentBeforeFailure: [UInt32: Int] = [:]
+    /// Streams that were reset at once here, or that the peer has reset.
+    var cut: Set<UInt32> = []
+    var resetByPeer: Set<UInt32> = []
     var failures: [String] = []
     var goodbyes: [GoAway] = []
     var violations: [PeerViolation] = []
@@ -69,6 +82,7 @@ final class SimulatedEnd {
     }
 
     func add(_ key: StreamKey) {
+        self.added.insert(key.id)
         let edge = Edge(key: key, toSend: self.bytesToSend(key.id, self.role))
         edge.isConnected = self.role == .gateway
         self.edges[key] = edge
@@ -94,7 +108,9 @@ final class SimulatedEnd {
                 self.awaitingAccept.append(key)
             case .ready, .accepted: break
             case .data(let key, let range, let fin): self.took(key, batch[range], fin)
-            case .reset(let key, _): self.edges[key]?.wasReset = true
+            case .reset(let key, _):
+                self.edges[key]?.wasReset = true
+                self.resetByPeer.insert(key.id)
             case .goAway(let goAway): self.goodbyes.append(goAway)
             case .violation(let violation): self.violations.append(violation)
             }
@@ -102,8 +118,28 @@ final class SimulatedEnd {
         self.partial = Array(batch[offset...])
     }
 
+    /// Takes bytes from the wire and writes them on at once, whatever they are.
+    func receiveUnchecked(_ bytes: [UInt8], now: UInt64) {
+        let batch = self.partial + bytes
+        var offset = 0
+        loop: while true {
+            switch self.link.nextEvent(batch.span.bytes, at: &offset, now: now) {
+            case .needMore: break loop
+            case .data(let key, let range, _): self.link.consumed(key, range.count, now: now)
+            default: continue
+            }
+        }
+        self.partial = Array(batch[offset...])
+    }
+
+    // `#expect` cannot look at a machine that cannot be copied.
+    var streamCount: Int { self.link.streamCount }
+    var grantedBytes: Int { self.link.grantedBytes }
+    var roundTrip: UInt64 { self.link.roundTrip }
+
     private func took(_ key: StreamKey, _ bytes: ArraySlice<UInt8>, _ fin: Bool) {
         guard let edge = self.edges[key] else { return self.failures.append("data for no edge, \(key)") }
+        if edge.wasReset { self.failures.append("stream \(key.id): data after RESET") }
         let sender: Role = self.role == .gateway ? .agent : .gateway
         for byte in bytes {
             if byte != Self.pattern(key.id, sender, edge.received) {
@@ -119,7 +155,7 @@ final class SimulatedEnd {
 
     /// Lets an edge read from its source, at most `most` bytes.
     func pump(_ edge: Edge, most: Int, now: UInt64) {
-        guard !edge.wasReset, !edge.finished, edge.isConnected else { return }
+        guard !edge.wasReset, !edge.hasFailed, !edge.finished, edge.isConnected else { return }
         let allowance = self.link.sendAllowance(edge.key)
         guard allowance > 0 else {
             edge.isPaused = true
@@ -140,9 +176,24 @@ final class SimulatedEnd {
     /// Writes on what an edge has received, at most `most` bytes.
     func consume(_ edge: Edge, most: Int, now: UInt64) {
         let count = min(edge.pending, most)
-        guard count > 0, !edge.wasReset, edge.isConnected else { return }
+        guard count > 0, !edge.hasFailed, edge.isConnected else { return }
         edge.pending -= count
         self.link.consumed(edge.key, count, now: now)
+    }
+
+    /// The socket of an edge fails after what it has sent.
+    func fail(_ edge: Edge) {
+        guard !edge.wasReset, !edge.hasFailed else { return }
+        edge.hasFailed = true
+        self.sentBeforeFailure[edge.key.id] = edge.sent
+        self.link.reset(edge.key, .aborted)
+    }
+
+    /// Resets a stream without waiting for what its edge has sent.
+    func cut(_ edge: Edge, _ code: ErrorCode) {
+        edge.hasFailed = true
+        self.cut.insert(edge.key.id)
+        self.link.cut(edge.key, code)
     }
 
     /// The backend of a stream is connected.
@@ -154,7 +205,7 @@ final class SimulatedEnd {
     /// Closes edges that are done.
     func reap() {
         for edge in self.edges.values.sorted(by: { $0.key.id < $1.key.id }) where edge.isDone {
-            if !edge.wasReset { self.finishedInOrder.insert(edge.key.id) }
+            if !edge.wasReset, !edge.hasFailed { self.finishedInOrder.insert(edge.key.id) }
             self.link.release(edge.key)
             self.edges[edge.key] = nil
         }

@@ -102,9 +102,18 @@ struct SlowStreamTests {
         #expect(fill(end, 1) == 65_536)
     }
 
-    @Test("bytes that wait for a minute end their stream")
+    @Test("bytes may wait for ever, unless a limit was set")
     func stalled() throws {
-        let end = readyGateway()
+        let patient = readyGateway()
+        patient.consumes = false
+        _ = try #require(patient.open())
+        patient.feed(frame(payload, 1, [1]))
+        patient.now = 3_600_000
+        #expect(patient.tick().expired.isEmpty)
+
+        var limits = Version1Limits()
+        limits.stalled = 60_000
+        let end = readyGateway(limits: limits)
         end.consumes = false
         let key = try #require(end.open())
         end.feed(frame(payload, 1, [1]))
@@ -158,7 +167,7 @@ struct SlowStreamTests {
                 end.link.consumed(key, count, now: end.now)
                 end.data[key] = []
             }
-            for key in end.link.streamKeys { end.link.release(key) }
+            for key in keys { end.link.release(key) }
             #expect(end.waitingBytes == 0)
             #expect(end.streamCount == 0)
         }
