@@ -238,12 +238,22 @@ class Peer:
         self._buffer += data
 
     def expect(self, frame_type, stream=None, timeout=harness.PATIENCE):
-        """The next frame of this type, and of this stream if one is given; drops the frames before it."""
+        """The next frame of this type, of this stream if one is given; drops those before it."""
         deadline = time.monotonic() + timeout
         while True:
             frame = self.recv_frame(deadline - time.monotonic())
             if frame.type == frame_type and stream in (None, frame.stream):
                 return frame
+
+    def read_stream(self, stream, timeout=harness.PATIENCE):
+        """What the other side sends on a stream up to its FIN; grants it no more bytes."""
+        received = b""
+        deadline = time.monotonic() + timeout
+        while True:
+            frame = self.expect(DATA, stream, deadline - time.monotonic())
+            received += frame.payload
+            if frame.flags & FIN:
+                return received
 
     def wait_end(self, timeout=harness.PATIENCE):
         """Reads until the connection is over; the GoAway that ended it, or None."""
@@ -255,7 +265,7 @@ class Peer:
                 return end.goaway
 
     def is_alive(self, timeout=harness.PATIENCE):
-        """Whether the other side answers a PING: all that was sent before it has been read by then."""
+        """Whether the other side answers a PING. It has read all that was sent before it then."""
         opaque = secrets.token_bytes(8)
         self.send_frame(PING, opaque)
         try:
@@ -268,11 +278,12 @@ class Peer:
     # As an agent.
 
     def log_in(self, method=None, token=b"", key=None, run=None, hello=None):
-        """HELLO and LOGIN; returns (link id, names) of WELCOME, or raises Closed with the GOAWAY."""
+        """HELLO and LOGIN; (link id, names) of WELCOME. Raises Closed with the GOAWAY."""
         method = (TOKEN if token else INSTANCE) if method is None else method
         run = secrets.randbits(64) if run is None else run
+        key = key or secrets.token_bytes(32)
         self.send_raw(encode(HELLO, hello or hello_payload())
-                      + encode(LOGIN, login_payload(method, key or secrets.token_bytes(32), run, token)))
+                      + encode(LOGIN, login_payload(method, key, run, token)))
         self.hello = read_hello(self._expect_before_welcome(HELLO).payload)
         return struct.unpack(">QH", self._expect_before_welcome(WELCOME).payload[:10])
 
@@ -339,8 +350,9 @@ class Listener:
     def __init__(self, directory):
         pem = directory / "v2peer.pem"
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-             "-days", "2", "-subj", "/CN=gateway", "-keyout", directory / "v2peer.key", "-out", pem],
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "2", "-subj", "/CN=gateway",
+             "-keyout", directory / "v2peer.key", "-out", pem],
             check=True, capture_output=True, timeout=60)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3

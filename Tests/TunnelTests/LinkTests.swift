@@ -225,7 +225,7 @@ struct LinkTests {
         pair.gateway.link.goAway(.drain, retryAfterSeconds: 0, text: "")
         #expect(pair.open() == nil)
         pair.exchange()
-        #expect(pair.agent.goodbyes.map(\.lastStream) == [2])
+        #expect(pair.agent.goodbyes.map(\.code) == [.drain])
     }
 
     @Test("the last words go out before everything else, and nothing after them")
