@@ -85,6 +85,17 @@ class GatewayTest(EndToEndTest):
         self.assertEqual(refusal.exception.goaway.code, v2peer.METHOD_NOT_SUPPORTED)
         self.assertGreaterEqual(time.monotonic() - began, 0.25)
 
+    def test_agent_that_gives_up_during_its_login(self):
+        """A refusal takes a quarter of a second: the GOAWAY arrives before it."""
+        peer = self.dial()
+        peer.send_raw(
+            v2peer.encode(v2peer.HELLO, v2peer.hello_payload())
+            + v2peer.encode(v2peer.LOGIN, v2peer.login_payload(method=9))
+            + v2peer.encode(v2peer.GOAWAY, v2peer.goaway_payload(0, text="the user stops me")))
+        self.assertIsNone(peer.wait_end())
+        self.gateway.wait_log("no login from .*: none: the user stops me")
+        self.assertNotIn("protocol-violation", self.gateway.output)
+
     # Names.
 
     def test_table_of_names(self):

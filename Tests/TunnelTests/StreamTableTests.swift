@@ -11,10 +11,10 @@ struct StreamTableTests {
 
     /// The end that gets the frame, and the id that the frame names.
     private func receiver(_ role: String, _ state: String) throws -> (SimulatedEnd, StreamKey, UInt32) {
-        if ["never opened", "next id", "id after the next"].contains(state) {
+        if ["never opened", "next id", "later id"].contains(state) {
             let pair = connected()
             let end = role == "gateway" ? pair.gateway : pair.agent
-            return (end, StreamKey(slot: 0, id: 1), state == "id after the next" ? 2 : 1)
+            return (end, StreamKey(slot: 0, id: 1), state == "later id" ? 2 : 1)
         }
         let pair = connected()
         let here = try #require(pair.open())
