@@ -109,8 +109,8 @@ package struct Register: Equatable, Sendable {
 
         /// The kinds that this program knows.
         package static let known: [Kind] = [.tcp]
-        /// The kinds that every gateway knows, also one that lists none.
-        package static let first: [Kind] = [.tcp]
+        /// The kinds of a gateway that lists none in its HELLO.
+        package static let assumed: [Kind] = [.tcp]
     }
 
     /// The agent's own number for the exposure, unique on the link.

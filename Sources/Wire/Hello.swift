@@ -37,7 +37,7 @@ package struct Hello: Equatable, Sendable {
     }
 
     /// The kinds that an agent may register at the gateway that sent this HELLO.
-    package var kinds: [Register.Kind] { self.listedKinds ?? Register.Kind.first }
+    package var kinds: [Register.Kind] { self.listedKinds ?? Register.Kind.assumed }
 
     package init(payload: RawSpan) throws(WireError) {
         var reader = ByteReader(payload)

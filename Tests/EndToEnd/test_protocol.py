@@ -147,9 +147,10 @@ class GatewayTest(EndToEndTest):
 
     def test_agent_that_takes_no_streams(self):
         agent = self.agent(hello=v2peer.hello_payload(streams=0))
-        visitor = self.visitor(agent.register("example").port)
+        port = agent.register("example").port
+        # As early as in the call that connects.
         with self.assertRaises(ConnectionResetError):
-            visitor.recv(1)
+            self.visitor(port).recv(1)
         self.assertTrue(agent.is_alive())
 
     def test_agent_that_takes_no_bytes_before_accept(self):
