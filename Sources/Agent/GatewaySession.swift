@@ -44,7 +44,7 @@ final class GatewaySession {
     private func opened(_ key: StreamKey, _ open: Open) {
         self.connection.attach(key, exposure: open.exposure, visitor: open.visitor, socket: nil)
         guard let backend = self.owner.session(self, backendOf: open.exposure) else {
-            return self.connection.abort(key, .denied)
+            return self.connection.abort(key, .withdrawn)
         }
         self.owner.session(self, opened: open)
         self.connectors[key] = backend.connect(loop: self.connection.loop) { [weak self] result in

@@ -17,6 +17,7 @@ package enum ExitReason: Int32, CaseIterable, Sendable {
     case replaced = 15
     /// Two programs of one installation keep taking the name from each other.
     case conflict = 16
+    /// The gateway is too old or too new for this agent.
     case version = 17
     case portRefused = 18
     /// Bad command line (sysexits.h, EX_USAGE).
@@ -37,7 +38,7 @@ package enum ExitReason: Int32, CaseIterable, Sendable {
         case .nameTaken: self = .nameTaken
         case .replaced: self = .replaced
         case .conflict: self = .conflict
-        case .version: self = .version
+        case .version, .methodNotSupported, .kindNotSupported: self = .version
         case .portNotAllowed, .portTaken: self = .portRefused
         default: return nil
         }

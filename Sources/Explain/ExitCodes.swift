@@ -80,7 +80,8 @@ extension Explanations {
             )
         case .version:
             (
-                "gateway and agent have no protocol version in common", "before the login",
+                "gateway and agent have no protocol version in common, or the gateway lacks a feature that the agent needs",
+                "at the login, or when a name is registered first",
                 "Bring both to the same release: 'diglett --version' and 'diglett-server --version' tell which they are."
             )
         case .portRefused:

@@ -134,6 +134,10 @@ extension Explanations {
             "The gateway's operator can add the agent ('diglett-server agent add'), or take everybody with --auth "
                 + "open."),
         Self.link(
+            .methodNotSupported, "the gateway does not support the login method", Place.login,
+            "The agent is newer than the gateway: bring both to the same release, 'diglett --version' and "
+                + "'diglett-server --version' show which they are."),
+        Self.link(
             .nameInvalid, "the name breaks the rule", Place.name,
             "Choose another: \(Name.rule). Reserved are \(Name.reserved.sorted().joined(separator: ", "))."),
         Self.link(
@@ -159,5 +163,9 @@ extension Explanations {
             .registrarFailed, "the name cannot be made reachable now", Place.name,
             "A registrar (proxy, program or web service) failed, or the name's unix socket: the gateway's log "
                 + "says why. The agent asks again every 30 s by itself."),
+        Self.link(
+            .kindNotSupported, "the gateway does not support this kind of exposure", Place.name,
+            "The agent is newer than the gateway: bring both to the same release, 'diglett --version' and "
+                + "'diglett-server --version' show which they are."),
     ]
 }

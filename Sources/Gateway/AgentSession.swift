@@ -90,6 +90,10 @@ final class AgentSession {
         // Whoever is being judged makes no room for others: it would come back and ask again.
         self.gateway.loginArrived(self)
         self.loginArrivedAt = self.connection.loop.now
+        if case .version2(let login) = credentials, !Login.Method.known.contains(login.method) {
+            let reason = "the login method \(login.method.rawValue) is not supported"
+            return self.judged(.refused(.methodNotSupported, reason: reason), run: login.run, mostLinks: 0)
+        }
         let request = LoginRequest(peer: self.peer, credentials: credentials, certificatePin: self.certificatePin)
         // A program of version 1 does not tell its links from another's: each counts as a run of its own.
         let run: UInt64
@@ -139,9 +143,12 @@ final class AgentSession {
                 "login from \(self.peer) refused: \(reason)", metadata: self.about([.code: code]))
             self.gateway.penalize(self, .badLogin)
             let text =
-                code == .notLoopback
-                ? "this gateway is open and takes agents from its own machine only; its operator can allow others"
-                : "the login was refused"
+                switch code {
+                case .notLoopback:
+                    "this gateway is open and takes agents from its own machine only; its operator can allow others"
+                case .methodNotSupported: "the gateway does not support the login method"
+                default: "the login was refused"
+                }
             self.refuse(code, text)
         }
     }
@@ -161,14 +168,18 @@ final class AgentSession {
     private func registerArrived(_ register: Register) {
         guard case .up(let grant, let run) = self.state else { return }
         let identity = AgentIdentity(id: grant.identity)
+        guard self.questions[register.exposure] == nil,
+            !self.exposures.contains(where: { $0.number == register.exposure })
+        else {
+            // An answer names the exposure by its number only: it could not tell two of them apart.
+            return self.connection.end(.protocolViolation, text: "exposure \(register.exposure) is registered already")
+        }
+        guard Register.Kind.known.contains(register.kind) else { return self.refuseKind(of: register) }
         guard let name = Name(register.name) else {
             self.gateway.logger.warning(
                 "\(self.label): bad name '\(PeerText.escaped(register.name, most: 64))'",
                 metadata: self.about([.code: ErrorCode.nameInvalid]))
             return self.refuseName(register.exposure, .nameInvalid, text: Name.rule)
-        }
-        guard self.questions[register.exposure] == nil else {
-            return self.refuseName(register.exposure, .nameInvalid, text: "this exposure is being registered already")
         }
         let request = NameRequest(identity: identity.id, peer: self.peer, name: name, port: register.port)
         let question = self.gateway.authorize(request) { [weak self] verdict in
@@ -233,7 +244,7 @@ final class AgentSession {
         self.gateway.metrics.nameRegistered()
     }
 
-    private func refuseName(_ exposure: UInt16, _ code: ErrorCode, text: String) {
+    func refuseName(_ exposure: UInt16, _ code: ErrorCode, text: String) {
         self.gateway.metrics.nameRefused(code)
         self.answer(exposure, code, text: text)
     }

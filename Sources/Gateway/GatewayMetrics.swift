@@ -108,7 +108,7 @@ package struct Ending: Hashable, Sendable {
 
     package static let ofLinks: [Ending] = {
         let codes = ErrorCode.all.filter { $0 == .none || (32...63).contains($0.rawValue) }
-        let own = codes + [.loginRefused, .notLoopback, .denied, .overloaded, .internalError]
+        let own = codes + [.loginRefused, .notLoopback, .methodNotSupported, .denied, .overloaded, .internalError]
         return [Ending(.network, "socket-error"), Ending(.agent, "closed")]
             + (codes.map { Ending(.agent, $0) } + [Ending(.agent, Self.other)])
             + ["security", "other-protocol"].map { Ending(.gateway, $0) }
@@ -139,7 +139,8 @@ final class GatewayMetrics {
     private(set) var arrivals = CounterTable<ArrivalResult>()
     private(set) var logins = CounterTable(
         ["accepted"]
-            + [ErrorCode.loginRefused, .notLoopback, .tooManyLinks, .overloaded, .drain].map(\.description)
+            + [ErrorCode.loginRefused, .notLoopback, .methodNotSupported, .tooManyLinks, .overloaded, .drain].map(
+                \.description)
             + ["abandoned", GatewayMetrics.other])
     private(set) var linksClosed = CounterTable(Ending.ofLinks)
     private(set) var strangersClosed = CounterTable(Ending.ofLinks)

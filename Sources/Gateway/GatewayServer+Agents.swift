@@ -30,12 +30,12 @@ extension GatewayServer {
     /// A connection ended before its login.
     func strangerLeft(_ session: AgentSession, _ end: LinkEnd) {
         switch end {
-        case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.tooManyLinks, _), .ended(.drain, _),
-            .ended(.overloaded, _):
+        case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.methodNotSupported, _),
+            .ended(.tooManyLinks, _), .ended(.drain, _), .ended(.overloaded, _):
             return
         case .ended(.handshakeTimeout, _): self.penalize(session, .tooSlow)
-        case .closedByPeer, .failed: self.penalize(session, .noLogin)
-        case .security, .otherProtocol, .violation, .ended, .goAway: self.penalize(session, .protocolError)
+        case .closedByPeer, .failed, .goAway: self.penalize(session, .noLogin)
+        case .security, .otherProtocol, .violation, .ended: self.penalize(session, .protocolError)
         }
         self.noisy("no login from \(session.label): \(end)", session.about([:]))
     }

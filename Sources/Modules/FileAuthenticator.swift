@@ -162,18 +162,15 @@ package final class FileAuthenticator: Authenticator {
             }
             return .success((agent, "v1-token:\(Self.short(hash))"))
         case .version2(let login):
-            switch login.method {
-            case .token: return self.find(token: login.token)
-            case .certificate, .instance:
-                guard let pin = request.certificatePin else {
-                    _ = self.find(token: "")
-                    return .failure(Unknown(text: "neither token nor certificate"))
-                }
-                guard let name = self.byPin[pin], let agent = self.agents[name] else {
-                    return .failure(Unknown(text: "the certificate \(pin) is nobody's"))
-                }
-                return .success((agent, "pin:\(pin)"))
+            if login.method == .token { return self.find(token: login.token) }
+            guard let pin = request.certificatePin else {
+                _ = self.find(token: "")
+                return .failure(Unknown(text: "neither token nor certificate"))
             }
+            guard let name = self.byPin[pin], let agent = self.agents[name] else {
+                return .failure(Unknown(text: "the certificate \(pin) is nobody's"))
+            }
+            return .success((agent, "pin:\(pin)"))
         }
     }
 

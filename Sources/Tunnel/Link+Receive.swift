@@ -270,7 +270,10 @@ extension Link {
     }
 
     private mutating func receivedPing(_ opaque: UInt64, now: Milliseconds) throws(PeerViolation) {
-        if let last = self.lastPingReceived, now - last < 1_000 { try self.glitch(now: now) }
+        self.statistics.pingsReceived += 1
+        // The first ones measure the round trip, and follow each other as fast as it is.
+        let isMeasuring = self.statistics.pingsReceived <= self.limits.roundTripSamples
+        if !isMeasuring, let last = self.lastPingReceived, now - last < 1_000 { try self.glitch(now: now) }
         self.lastPingReceived = now
         NumberFrame.encode(.pong, opaque, into: &self.control)
         try self.checkOwed()

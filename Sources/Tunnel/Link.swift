@@ -108,14 +108,13 @@ package struct Link: ~Copyable, Multiplexer {
     package mutating func start(software: String) {
         Hello(
             streamWindow: UInt32(self.limits.helloWindow), maximumStreams: UInt32(self.limits.maximumStreams),
-            software: software
+            software: software, listedKinds: self.role == .gateway ? Register.Kind.known : nil
         ).encode(into: &self.control)
     }
 
     package mutating func goAway(_ code: ErrorCode, retryAfterSeconds: UInt16, text: String) {
         guard self.phase != .closed else { return }
-        GoAway(code: code, retryAfterSeconds: retryAfterSeconds, lastStream: self.lastOpened, text: text)
-            .encode(into: &self.control)
+        GoAway(code: code, retryAfterSeconds: retryAfterSeconds, text: text).encode(into: &self.control)
         self.phase = code == .drain && self.phase.isPastLogin ? .leaving : .closed
     }
 
@@ -319,6 +318,7 @@ package struct LinkStatistics: Equatable, Sendable {
     package var framesReceived: UInt64 = 0
     package var dataFramesSent: UInt64 = 0
     package var windowFramesReceived: UInt64 = 0
+    package var pingsReceived: UInt64 = 0
     package var bytesSent: UInt64 = 0
     package var bytesReceived: UInt64 = 0
     package var streamsOpened: UInt64 = 0

@@ -29,7 +29,9 @@ package enum LinkPhase: CaseIterable, Sendable {
         switch (self, role) {
         case (.awaitingHello, .gateway): type == .hello
         case (.awaitingHello, .agent): type == .hello || type == .goAway
-        case (.awaitingLogin, .gateway): type == .login
+        // An agent may give up while it waits for the answer to its login.
+        case (.awaitingLogin, .gateway): type == .login || type == .goAway
+        case (.authenticating, .gateway): type == .goAway
         case (.awaitingWelcome, .agent): type == .welcome || type == .goAway
         case (.up, .gateway), (.leaving, .gateway), (.draining, .gateway):
             switch type {
@@ -42,7 +44,7 @@ package enum LinkPhase: CaseIterable, Sendable {
             case .hello, .login, .welcome, .register, .unregister, .accept: false
             }
         case (.draining, .agent): type != .open && LinkPhase.up.allows(type, at: .agent)
-        case (.authenticating, _), (.awaitingLogin, .agent), (.awaitingWelcome, .gateway), (.closed, _): false
+        case (.authenticating, .agent), (.awaitingLogin, .agent), (.awaitingWelcome, .gateway), (.closed, _): false
         }
     }
 

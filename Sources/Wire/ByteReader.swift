@@ -15,7 +15,7 @@ package enum WireError: Error, Equatable, Sendable {
 /// The name of a field in an error.
 package enum StaticField: String, Sendable {
     case magic, versions, window, streams, method, instanceKey, run, token, linkID, names, exposure, kind, port, name
-    case code, text, limit, address, opaque, retryAfter, lastStream, extensionField
+    case code, text, limit, address, opaque, retryAfter, reserved, extensionField
 }
 
 /// Reads big-endian fields one after another, never past the end.

@@ -65,6 +65,8 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
     package static let loginRefused = ErrorCode(64)
     /// An open gateway takes agents from loopback addresses only.
     package static let notLoopback = ErrorCode(65)
+    /// The gateway does not know the method of LOGIN.
+    package static let methodNotSupported = ErrorCode(66)
     package static let nameInvalid = ErrorCode(80)
     package static let nameNotAllowed = ErrorCode(81)
     /// Another identity holds the name.
@@ -73,6 +75,8 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
     package static let portTaken = ErrorCode(84)
     package static let tooManyNames = ErrorCode(85)
     package static let registrarFailed = ErrorCode(86)
+    /// The gateway does not know the kind of REGISTER.
+    package static let kindNotSupported = ErrorCode(87)
 
     private static let slugs: [(ErrorCode, String)] = [
         (.none, "none"), (.refused, "refused"), (.timeout, "timeout"), (.unreachable, "unreachable"),
@@ -82,9 +86,10 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
         (.glitches, "glitches"), (.owed, "owed"), (.dead, "dead"), (.handshakeTimeout, "handshake-timeout"),
         (.drain, "drain"), (.replaced, "replaced"), (.conflict, "conflict"), (.tooManyLinks, "too-many-links"),
         (.revoked, "revoked"), (.loginRefused, "login-refused"), (.notLoopback, "not-loopback"),
-        (.nameInvalid, "name-invalid"), (.nameNotAllowed, "name-not-allowed"), (.nameTaken, "name-taken"),
+        (.methodNotSupported, "method-not-supported"), (.nameInvalid, "name-invalid"),
+        (.nameNotAllowed, "name-not-allowed"), (.nameTaken, "name-taken"),
         (.portNotAllowed, "port-not-allowed"), (.portTaken, "port-taken"), (.tooManyNames, "too-many-names"),
-        (.registrarFailed, "registrar-failed"),
+        (.registrarFailed, "registrar-failed"), (.kindNotSupported, "kind-not-supported"),
     ]
 
     /// Every code of this version of the protocol, in the order of the table in `docs/protocol.md`.

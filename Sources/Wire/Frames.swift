@@ -3,86 +3,26 @@ package import Bytes
 // The payloads of the frames, in the order of their type numbers. Each type says how it is laid out, writes itself
 // with its header (`encode`) and reads itself from exactly one payload (`init(payload:)`).
 
-/// Extension fields (type u16, length u16, value) that this version knows; others are skipped.
-package enum ExtensionType {
-    /// In HELLO: name and version of the program, UTF-8, at most 64 bytes.
-    package static let software: UInt16 = 1
-    /// In HELLO: reserved for resuming the streams of a broken link.
-    package static let resume: UInt16 = 2
-}
-
-/// HELLO, the first frame of both sides.
-///
-/// `magic 4 | lowest u8 | highest u8 | reserved u16 | stream window u32 | streams u32 | extensions`
-package struct Hello: Equatable, Sendable {
-    package var lowest: UInt8
-    package var highest: UInt8
-    /// Bytes that the peer may send on a new stream before it hears of a limit.
-    package var streamWindow: UInt32
-    /// Streams that may be open at once.
-    package var maximumStreams: UInt32
-    package var software: String
-
-    package init(
-        lowest: UInt8 = WireConstant.version, highest: UInt8 = WireConstant.version, streamWindow: UInt32,
-        maximumStreams: UInt32, software: String
-    ) {
-        self.lowest = lowest
-        self.highest = highest
-        self.streamWindow = streamWindow
-        self.maximumStreams = maximumStreams
-        self.software = software
-    }
-
-    package init(payload: RawSpan) throws(WireError) {
-        var reader = ByteReader(payload)
-        guard try reader.array(4, .magic) == WireConstant.magic else { throw .badMagic }
-        self.lowest = try reader.integer(.versions)
-        self.highest = try reader.integer(.versions)
-        let _: UInt16 = try reader.integer(.versions)
-        self.streamWindow = try reader.integer(.window)
-        self.maximumStreams = try reader.integer(.streams)
-        guard self.lowest <= self.highest else { throw .badValue(.versions) }
-        var software = ""
-        try reader.extensions { (type, value) throws(WireError) in
-            guard type == ExtensionType.software else { return }
-            guard value.count <= 64, let text = String(validating: value, as: UTF8.self) else {
-                throw .badText(.extensionField)
-            }
-            software = text
-        }
-        self.software = software
-    }
-
-    package func encode(into out: inout ByteQueue) {
-        encodeFrame(.hello, into: &out) { out in
-            out.append(WireConstant.magic)
-            out.append(self.lowest)
-            out.append(self.highest)
-            out.append(UInt16(0))
-            out.append(self.streamWindow)
-            out.append(self.maximumStreams)
-            let software = Array(self.software.utf8.prefix(64))
-            if !software.isEmpty {
-                out.append(ExtensionType.software)
-                out.append(UInt16(software.count))
-                out.append(software)
-            }
-        }
-    }
-}
-
 /// LOGIN: who the agent is.
 ///
 /// `method u8 | instance key 32 | run u64 | token length u16 | token | extensions`
 package struct Login: Equatable, Sendable {
     /// How the agent proves its identity.
-    package enum Method: UInt8, Sendable {
+    ///
+    /// An open set: a gateway refuses a method that it does not know with `method-not-supported`.
+    package struct Method: RawRepresentable, Hashable, Sendable {
+        package let rawValue: UInt8
+
+        package init(rawValue: UInt8) { self.rawValue = rawValue }
+
         /// By its instance key alone (open gateways).
-        case instance = 0
-        case token = 1
+        package static let instance = Method(rawValue: 0)
+        package static let token = Method(rawValue: 1)
         /// By the client certificate of the TLS handshake.
-        case certificate = 2
+        package static let certificate = Method(rawValue: 2)
+
+        /// The methods that this program knows.
+        package static let known: [Method] = [.instance, .token, .certificate]
     }
 
     package static let instanceKeySize = 32
@@ -106,8 +46,7 @@ package struct Login: Equatable, Sendable {
 
     package init(payload: RawSpan) throws(WireError) {
         var reader = ByteReader(payload)
-        guard let method = Method(rawValue: try reader.integer(.method)) else { throw .badValue(.method) }
-        self.method = method
+        self.method = Method(rawValue: try reader.integer(.method))
         self.instanceKey = try reader.array(Self.instanceKeySize, .instanceKey)
         self.run = try reader.integer(.run)
         let length: UInt16 = try reader.integer(.token)
@@ -159,8 +98,19 @@ package struct Welcome: Equatable, Sendable {
 /// REGISTER: expose a name. `exposure u16 | kind u8 | name length u8 | wanted port u16 | name | extensions`
 package struct Register: Equatable, Sendable {
     /// What is exposed.
-    package enum Kind: UInt8, Sendable {
-        case tcp = 1
+    ///
+    /// An open set: a gateway refuses a kind that it does not know with `kind-not-supported`.
+    package struct Kind: RawRepresentable, Hashable, Sendable {
+        package let rawValue: UInt8
+
+        package init(rawValue: UInt8) { self.rawValue = rawValue }
+
+        package static let tcp = Kind(rawValue: 1)
+
+        /// The kinds that this program knows.
+        package static let known: [Kind] = [.tcp]
+        /// The kinds of a gateway that lists none in its HELLO.
+        package static let assumed: [Kind] = [.tcp]
     }
 
     /// The agent's own number for the exposure, unique on the link.
@@ -180,8 +130,7 @@ package struct Register: Equatable, Sendable {
     package init(payload: RawSpan) throws(WireError) {
         var reader = ByteReader(payload)
         self.exposure = try reader.integer(.exposure)
-        guard let kind = Kind(rawValue: try reader.integer(.kind)) else { throw .badValue(.kind) }
-        self.kind = kind
+        self.kind = Kind(rawValue: try reader.integer(.kind))
         let length: UInt8 = try reader.integer(.name)
         self.port = try reader.integer(.port)
         self.name = try reader.text(Int(length), most: 255, .name)
@@ -344,20 +293,20 @@ package struct Open: Equatable, Sendable {
     }
 }
 
-/// GOAWAY: the link will end. `code u16 | retry after seconds u16 | last stream u32 | text`
+/// GOAWAY: the link will end. `code u16 | retry after seconds u16 | reserved u32 | text`
+///
+/// Earlier releases send the id of their last stream in the reserved field.
 package struct GoAway: Equatable, Sendable {
     /// Longest text in bytes.
     package static let maximumText = 128
 
     package var code: ErrorCode
     package var retryAfterSeconds: UInt16
-    package var lastStream: UInt32
     package var text: String
 
-    package init(code: ErrorCode, retryAfterSeconds: UInt16 = 0, lastStream: UInt32 = 0, text: String = "") {
+    package init(code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
         self.code = code
         self.retryAfterSeconds = retryAfterSeconds
-        self.lastStream = lastStream
         self.text = text
     }
 
@@ -365,7 +314,7 @@ package struct GoAway: Equatable, Sendable {
         var reader = ByteReader(payload)
         self.code = ErrorCode(rawValue: try reader.integer(.code))
         self.retryAfterSeconds = try reader.integer(.retryAfter)
-        self.lastStream = try reader.integer(.lastStream)
+        let _: UInt32 = try reader.integer(.reserved)
         self.text = try reader.text(reader.remaining, most: Self.maximumText, .text)
     }
 
@@ -373,7 +322,7 @@ package struct GoAway: Equatable, Sendable {
         encodeFrame(.goAway, into: &out) { out in
             out.append(self.code.rawValue)
             out.append(self.retryAfterSeconds)
-            out.append(self.lastStream)
+            out.append(UInt32(0))
             out.append(utf8Prefix(self.text, Self.maximumText))
         }
     }
@@ -399,7 +348,7 @@ package enum NumberFrame {
 }
 
 /// Appends a frame whose length is known only after `body` wrote the payload.
-private func encodeFrame(
+func encodeFrame(
     _ type: FrameType, id: UInt32 = 0, into out: inout ByteQueue, _ body: (inout ByteQueue) -> Void
 ) {
     let start = out.count

@@ -70,8 +70,8 @@ struct AgentMachineTests {
     @Test(
         "ends for refusals that waiting cannot mend, each with its own code",
         arguments: zip(
-            [ErrorCode.loginRefused, .notLoopback, .replaced, .conflict, .version, .revoked],
-            [ExitReason.loginRefused, .notLoopback, .replaced, .conflict, .version, .loginRefused]))
+            [ErrorCode.loginRefused, .notLoopback, .replaced, .conflict, .version, .revoked, .methodNotSupported],
+            [ExitReason.loginRefused, .notLoopback, .replaced, .conflict, .version, .loginRefused, .version]))
     func finalGoodbyes(_ code: ErrorCode, _ reason: ExitReason) throws {
         var machine = try machine()
         up(&machine)

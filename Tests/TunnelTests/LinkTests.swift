@@ -15,6 +15,16 @@ struct LinkTests {
         #expect(pair.gateway.link.peer?.software == "test agent")
     }
 
+    @Test("the PINGs that measure the round trip are no glitches, the next one in the same second is")
+    func firstPings() {
+        let pair = connected()
+        #expect(pair.gateway.link.statistics.pingsReceived == 4)
+        #expect(pair.gateway.link.statistics.glitches == 0)
+        #expect(pair.agent.link.statistics.glitches == 0)
+        pair.gateway.feed(frame(0, 12, number(5)), now: 0)
+        #expect(pair.gateway.link.statistics.glitches == 1)
+    }
+
     @Test("carries a registration and its answer")
     func register() {
         let pair = connected()
@@ -225,7 +235,7 @@ struct LinkTests {
         pair.gateway.link.goAway(.drain, retryAfterSeconds: 0, text: "")
         #expect(pair.open() == nil)
         pair.exchange()
-        #expect(pair.agent.goodbyes.map(\.lastStream) == [2])
+        #expect(pair.agent.goodbyes.map(\.code) == [.drain])
     }
 
     @Test("the last words go out before everything else, and nothing after them")

@@ -67,6 +67,8 @@ final class SimulatedEnd {
     var welcomed: Welcome?
     var registered: [Registered] = []
     var awaitingAccept: [StreamKey] = []
+    /// At the gateway: whether a login is accepted at once, or stays unanswered.
+    var admits = true
     private var partial: [UInt8] = []
     let bytesToSend: (UInt32, Role) -> Int
 
@@ -96,7 +98,9 @@ final class SimulatedEnd {
             let event = self.link.nextEvent(batch.span.bytes, at: &offset, now: now)
             switch event {
             case .needMore: break loop
-            case .login: self.link.acceptLogin(Welcome(linkID: 1, maximumNames: 4), now: now)
+            case .login:
+                guard self.admits else { continue }
+                self.link.acceptLogin(Welcome(linkID: 1, maximumNames: 4), now: now)
             case .welcomed(let welcome): self.welcomed = welcome
             case .register(let register):
                 self.link.answerRegister(

@@ -1,0 +1,53 @@
+import Testing
+import Tunnel
+import Wire
+
+/// Holds the tables of deadlines and limits of docs/protocol.md to the code.
+@Suite("Limit tables")
+struct LimitTableTests {
+    private let limits = LinkLimits()
+
+    private func seconds(_ milliseconds: UInt64) -> String { "\(milliseconds / 1_000) s" }
+
+    /// A number with commas between thousands.
+    private func grouped(_ number: Int) -> String {
+        number < 1_000 ? "\(number)" : "\(self.grouped(number / 1_000)),\(String(number % 1_000 + 1_000).dropFirst())"
+    }
+
+    private func rate(_ burst: Int, _ perSecond: Int) -> String {
+        "\(self.grouped(burst)) at once, then \(perSecond) a second"
+    }
+
+    @Test("deadlines")
+    func deadlines() throws {
+        let rows = try Document.rows(after: "<!-- deadline-table -->").map { [$0[0], $0[1], $0[2]] }
+        for row in [
+            ["login, from the TCP connection to WELCOME", seconds(limits.loginDeadline), "GOAWAY(handshake-timeout)"],
+            ["ACCEPT, at the gateway", seconds(limits.acceptDeadline), "RESET(timeout)"],
+            ["silence", seconds(limits.pingAfter), "PING"],
+            ["silence", seconds(limits.deadAfter), "GOAWAY(dead)"],
+            ["silence after a jump of the clock", seconds(limits.deadAfterJump), "GOAWAY(dead)"],
+            ["the link's socket takes no bytes", seconds(limits.outputStalled), "GOAWAY(stalled)"],
+        ] { #expect(rows.contains(row), "\(row)") }
+    }
+
+    @Test("limits")
+    func sizes() throws {
+        let rows = try Document.rows(after: "<!-- limit-table -->").map { [$0[0], $0[1]] }
+        let payload = WireConstant.maximumPayload
+        let beforeLogin = WireConstant.maximumPayloadBeforeLogin
+        for row in [
+            ["payload", "\(grouped(payload)) bytes; \(grouped(beforeLogin)) before WELCOME"],
+            ["token", "\(grouped(Login.maximumToken)) bytes"],
+            ["text of REGISTERED, GOAWAY", "\(Registered.maximumText), \(GoAway.maximumText) bytes"],
+            [
+                "streams of a link",
+                "as in the agent's HELLO; \(grouped(limits.maximumStreams)) in both programs",
+            ],
+            ["streams without ACCEPT", "\(limits.pendingOpens)"],
+            ["REGISTER and UNREGISTER", rate(limits.registerBurst, limits.registersPerSecond)],
+            ["glitches", rate(limits.glitchBurst, limits.glitchesPerSecond)],
+            ["control frames that a peer does not read", "\(limits.owedControl / 1_024) KiB"],
+        ] { #expect(rows.contains(row), "\(row)") }
+    }
+}
