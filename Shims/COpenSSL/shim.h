@@ -50,6 +50,14 @@ static inline long cssl_set_server_name(SSL *s, const char *name) { return SSL_s
 /* On success the context owns the certificate. */
 static inline long cssl_add_chain_certificate(SSL_CTX *c, X509 *x) { return SSL_CTX_add_extra_chain_cert(c, x); }
 
+/* Calls back for each handshake message and record header, received (0) or sent (1). */
+static inline void cssl_watch_messages(SSL *s,
+                                       void (*f)(int, int, int, const void *, size_t, SSL *, void *), void *argument) {
+    SSL_set_msg_callback(s, f);
+    SSL_set_msg_callback_arg(s, argument);
+}
+static inline void cssl_set_max_cert_list(SSL_CTX *c, long bytes) { SSL_CTX_set_max_cert_list(c, bytes); }
+
 static inline void cssl_bio_clear_retry(BIO *b) { BIO_clear_retry_flags(b); }
 static inline void cssl_bio_retry_read(BIO *b) { BIO_set_retry_read(b); }
 

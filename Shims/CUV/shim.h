@@ -166,6 +166,9 @@ static inline int cuv_keepalive(int fd, int idle, int interval, int count) {
                ? 0
                : -errno;
 }
+static inline int cuv_receive_buffer(int fd, unsigned bytes) {
+    return setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) == 0 ? 0 : -errno;
+}
 static inline int cuv_notsent_lowat(int fd, unsigned bytes) {
     return setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes) == 0 ? 0 : -errno;
 }

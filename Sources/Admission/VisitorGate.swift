@@ -31,7 +31,9 @@ package struct VisitorGate: Sendable {
         var lastArrival: Milliseconds
     }
 
-    private let limits: VisitorLimits
+    package let limits: VisitorLimits
+    /// Visitors that are being sent away to make room: they count no more.
+    private var leaving = 0
     private var records: [Source: Record] = [:]
     /// Named and unnamed.
     package private(set) var count = 0
@@ -41,8 +43,13 @@ package struct VisitorGate: Sendable {
         self.limits = limits
     }
 
+    package var isFull: Bool { self.count - self.leaving >= self.limits.total }
+
+    /// One of those who are here is being sent away.
+    package mutating func willLeave() { self.leaving += 1 }
+
     package mutating func arrived(from source: Source, now: Milliseconds) -> Verdict {
-        guard self.count < self.limits.total else { return .tooMany }
+        guard !self.isFull else { return .tooMany }
         if !source.isLoopback {
             var record =
                 self.records[source]
@@ -61,7 +68,7 @@ package struct VisitorGate: Sendable {
 
     /// A connection of a trusted proxy; if it is admitted, `unnamedLeft` or `named` follows.
     package mutating func arrivedUnnamed() -> Verdict {
-        guard self.count < self.limits.total else { return .tooMany }
+        guard !self.isFull else { return .tooMany }
         guard self.unnamed < self.limits.unnamed else { return .tooManyUnnamed }
         self.unnamed += 1
         self.count += 1
@@ -83,6 +90,7 @@ package struct VisitorGate: Sendable {
     /// A visitor that was admitted is gone.
     package mutating func left(_ source: Source) {
         self.count -= 1
+        self.leaving = max(0, self.leaving - 1)
         guard !source.isLoopback else { return }
         self.records[source]?.count -= 1
     }

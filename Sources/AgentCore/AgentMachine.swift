@@ -79,6 +79,9 @@ package struct AgentMachine: Sendable {
     /// When to ask again for names that are missing.
     private var askAgain: [UInt16: Milliseconds] = [:]
     /// The gateway's word on when to come back, in seconds.
+    /// A gateway that is away for longer may be asked again.
+    private static let mostRetryAfterSeconds: UInt16 = 300
+
     private var retryAfterSeconds: UInt16 = 0
 
     /// - Parameter wishes: at most 65,536; the index is the exposure's number.
@@ -185,7 +188,7 @@ package struct AgentMachine: Sendable {
 
     /// The gateway said goodbye; the link ends or is drained.
     package mutating func goAway(_ goAway: GoAway) -> Action {
-        self.retryAfterSeconds = goAway.retryAfterSeconds
+        self.retryAfterSeconds = min(goAway.retryAfterSeconds, Self.mostRetryAfterSeconds)
         guard let reason = ExitReason(final: goAway.code) else { return .none }
         return self.stop(reason, goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
     }

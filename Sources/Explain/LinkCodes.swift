@@ -117,7 +117,7 @@ extension Explanations {
         Self.link(
             .tooManyLinks, "no room for another link", Place.link,
             "The agent has 16 links, or as many as its max-links says, or the gateway has as many agents as its file "
-                + "descriptors allow, which its log told at the start ('only N file descriptors are allowed'). Stop "
+                + "descriptors allow, which its log told at the start ('limited by N file descriptors'). Stop "
                 + "agents that nobody needs, or raise what is too low. The agent tries again by itself."),
         Self.link(
             .revoked, "the right to be here was withdrawn", "the agent's error or its event 'missing'",

@@ -117,7 +117,9 @@ final class Exposure {
         if visitor.isBanned(self.gateway.bans) {
             self.gateway.metrics.visitor(.banned)
             stream.reset()
-        } else if let refusal = self.gateway.visitors.refusal(of: visitor.source) {
+        } else if let refusal = self.gateway.visitors.refusal(
+            of: visitor.source, makeRoom: self.gateway.endStalledStream)
+        {
             self.gateway.metrics.visitor(.refused(refusal))
             self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)", self.about(visitor))
             stream.reset()

@@ -63,6 +63,7 @@ package final class GatewayServer {
     /// Of the connection that comes next.
     var nextID: UInt64 = 1
     private var phase = Phase.running
+    let stalled = StalledStreams()
     private var metricsServer: DocumentServer?
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
@@ -106,12 +107,13 @@ package final class GatewayServer {
         } catch { throw GatewayError(.configuration, "TLS: \(error)") }
         let descriptors = DescriptorLimit.raise()
         let listeners = settings.listenersPerName
-        self.plan = ResourcePlan(descriptors: descriptors, listenersPerName: listeners)
+        let memory = ResourcePlan.memoryLimit()
+        self.plan = ResourcePlan(descriptors: descriptors, memory: memory, listenersPerName: listeners)
         if self.plan != ResourcePlan(descriptors: .max, listenersPerName: listeners) {
             let plan = self.plan
             logger.warning(
                 """
-                only \(descriptors) file descriptors are allowed: at most \(plan.agents) agents, \(plan.names) names \
+                limited by \(descriptors) file descriptors and \(memory >> 20) MiB of memory: at most \(plan.agents) agents, \(plan.names) names \
                 and \(plan.visitors) visitors at once
                 """)
         }
@@ -123,7 +125,7 @@ package final class GatewayServer {
         var admissionLimits = AdmissionLimits()
         admissionLimits.strangers = self.plan.strangers
         self.admission = Admission(limits: admissionLimits)
-        self.budget = ByteBudget(limit: ResourcePlan.memoryLimit() / 10 * 6)
+        self.budget = ByteBudget(limit: memory / 10 * 6)
         let factory = ModuleFactory(loop: loop, logger: logger)
         let registrars = try factory.registrars(settings.registrars)
         do throws(SettingsErrors) { self.authenticator = try factory.authenticator(settings.authentication) } catch {
@@ -210,6 +212,11 @@ package final class GatewayServer {
     /// Whether a name is published only when its backend answers.
     var probesBackends: Bool { self.settings.probesBackends }
 
+    /// Ends the stream that has waited for its peer the longest; false when none has waited for long.
+    func endStalledStream() -> Bool {
+        self.stalled.endOldest(among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
+    }
+
     var isDraining: Bool {
         if case .running = self.phase { false } else { true }
     }
@@ -251,6 +258,12 @@ package final class GatewayServer {
         for session in self.sessions.values { session.tick() }
         self.exposures.tick()
         self.visitors.tick()
+        self.buffers.isCrowded = self.visitors.isCrowded
+        let ended = self.stalled.relieve(
+            self.budget, among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
+        if ended > 0 {
+            self.logger.warning("memory is short: \(counted(ended, "stalled stream")) ended, the longest-stalled first")
+        }
         self.bans.forgetExpired(now: self.loop.now)
         let suspended = EventLoop.suspendedMilliseconds
         if suspended - self.suspended > Self.sleepThreshold {

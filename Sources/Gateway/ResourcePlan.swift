@@ -13,13 +13,21 @@ struct ResourcePlan: Equatable {
     /// Files, the loop's own descriptors, modules.
     private static let reserve = 64
 
-    /// - Parameter listenersPerName: 2 where a name has a public port and a unix socket.
-    init(descriptors: Int, listenersPerName: Int = 1) {
+    /// What a visitor may make the gateway and the kernel hold when memory is short, in bytes: a receive window (16 KiB),
+    /// a send queue (4 KiB) and bookkeeping (4 KiB), and the kernel's buffers of its socket (64 KiB).
+    private static let bytesPerVisitor = 88 * 1024
+
+    /// - Parameters:
+    ///   - memory: what ``memoryLimit()`` tells; three quarters of it are for visitors.
+    ///   - listenersPerName: 2 where a name has a public port and a unix socket.
+    init(descriptors: Int, memory: Int = .max, listenersPerName: Int = 1) {
         let available = max(descriptors - Self.reserve, 64)
         self.agents = min(1_024, available / 8)
         self.strangers = min(256, available / 16)
         self.names = min(4_096, available / 4 / listenersPerName)
-        self.visitors = min(8_192, available - self.agents - self.strangers - self.names * listenersPerName)
+        self.visitors = min(
+            8_192, available - self.agents - self.strangers - self.names * listenersPerName,
+            max(memory / 4 * 3 / Self.bytesPerVisitor, 64))
     }
 
     /// The least of the machine's memory, RLIMIT_AS and the memory limit of the control group, in bytes.
@@ -34,15 +42,28 @@ struct ResourcePlan: Equatable {
         return min(least, self.groupLimit() ?? least)
     }
 
-    /// memory.max of this process's group and of those above it (cgroups(7), version 2).
+    /// The limit of this process's control group and of those above it (cgroups(7)).
     private static func groupLimit() -> Int? {
         guard let bytes = try? FileAccess.read("/proc/self/cgroup", most: 65_536) else { return nil }
-        let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n")
-        guard let own = lines.first(where: { $0.hasPrefix("0::/") }) else { return nil }
-        var path = String(own.dropFirst(3))
+        var limits: [Int] = []
+        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+            let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+            guard fields.count == 3 else { continue }
+            let path = String(fields[2])
+            if fields[1].isEmpty {
+                limits.append(self.limit(below: "/sys/fs/cgroup", path, "memory.max") ?? .max)
+            } else if fields[1].split(separator: ",").contains("memory") {
+                limits.append(self.limit(below: "/sys/fs/cgroup/memory", path, "memory.limit_in_bytes") ?? .max)
+            }
+        }
+        return limits.min()
+    }
+
+    private static func limit(below root: String, _ path: String, _ name: String) -> Int? {
+        var path = path
         var least: Int?
         while true {
-            let file = "/sys/fs/cgroup\(path == "/" ? "" : path)/memory.max"
+            let file = "\(root)\(path == "/" ? "" : path)/\(name)"
             if let text = try? FileAccess.read(file, most: 64),
                 let value = Int(String(decoding: text, as: UTF8.self).prefix { $0.isNumber })
             {

@@ -43,8 +43,11 @@ final class VisitorBook {
     }
 
     /// Why a visitor is not let in, if so; else it counts until `left`.
-    func refusal(of source: Source) -> VisitorRefusal? {
-        Self.refusal(self.gate.arrived(from: source, now: self.loop.now))
+    ///
+    /// - Parameter makeRoom: called when there are as many visitors as there may be; true when one of them goes.
+    func refusal(of source: Source, makeRoom: () -> Bool) -> VisitorRefusal? {
+        if self.gate.isFull, makeRoom() { self.gate.willLeave() }
+        return Self.refusal(self.gate.arrived(from: source, now: self.loop.now))
     }
 
     /// Why a proxy's connection is not let in, if so; else it counts until `unnamedLeft` or `refusal(ofNamed:)`.
@@ -58,6 +61,9 @@ final class VisitorBook {
     }
 
     var count: Int { self.gate.count }
+
+    /// Whether so many are here that each should get little memory.
+    var isCrowded: Bool { self.gate.count * 4 > self.gate.limits.total }
 
     func left(_ source: Source) { self.gate.left(source) }
 

@@ -29,7 +29,7 @@ package final class EventLoop {
     private let prepare: UnsafeMutablePointer<uv_prepare_t>
     private var turnEnd: [any TurnEndHandler] = []
     /// Counts the turns, so that a socket can tell whether it has read in this one.
-    private(set) var turn: UInt64 = 0
+    package private(set) var turn: UInt64 = 0
     private var isClosed = false
     private var isStopped = false
     /// Name resolutions on the thread pool. They cannot be called off once they run (uv_cancel, UV_EBUSY).

@@ -42,6 +42,13 @@ extension SocketStream {
         self.withDescriptor { _ = cuv_notsent_lowat($0, bytes) }
     }
 
+    /// Bounds what the kernel takes of the peer before it is read, in place of its own choice by speed (tcp(7),
+    /// SO_RCVBUF: it doubles the value for its own needs).
+    package func setReceiveBuffer(bytes: UInt32) {
+        guard self.isTCP else { return }
+        self.withDescriptor { _ = cuv_receive_buffer($0, bytes) }
+    }
+
     /// Bytes that the kernel holds because the peer has not taken them (tcp(7), SIOCOUTQ); 0 when it cannot tell.
     package var unacknowledgedByteCount: Int {
         var count: CInt = 0

@@ -130,6 +130,9 @@ package final class SocketStream {
         uv_read_stop(self.raw)
     }
 
+    /// Leaves the next read to a later turn; for `readAllowance`, which returns 0 then.
+    package func waitForNextTurn() { self.readTurn = self.loop.turn }
+
     fileprivate func room() -> Int {
         guard self.phase == .open, self.readTurn != self.loop.turn, let delegate = self.delegate else { return 0 }
         return min(delegate.readAllowance(self), self.loop.readBuffer.count)

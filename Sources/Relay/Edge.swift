@@ -68,6 +68,8 @@ package final class Edge {
     /// What the kernel holds unsent for a peer that does not read; bytes on their way come on top (tcp(7),
     /// TCP_NOTSENT_LOWAT). Without a bound its buffer grows to megabytes.
     private static let notSentBytes: UInt32 = 256 * 1024
+    /// The same, and what it takes of a peer before we read, when many streams run (tcp(7), SO_RCVBUF).
+    private static let crowdedBytes: UInt32 = 32 * 1024
 
     package let key: StreamKey
     package let exposure: UInt16
@@ -120,7 +122,9 @@ package final class Edge {
         socket.delegate = self
         socket.setNoDelay()
         socket.setResetOnDeath()
-        socket.setNotSentLowWater(bytes: Self.notSentBytes)
+        let isCrowded = self.connection.buffers.isCrowded
+        socket.setNotSentLowWater(bytes: isCrowded ? Self.crowdedBytes : Self.notSentBytes)
+        if isCrowded { socket.setReceiveBuffer(bytes: Self.crowdedBytes) }
         let probes = Self.keepAlive
         socket.setKeepAlive(seconds: probes.idle, interval: probes.interval, count: probes.count)
         socket.startReading()

@@ -41,7 +41,7 @@ extension LinkConnection {
         guard !self.buffers.cipher.isEmpty else { return }
         _ = self.buffers.cipher.withReadable { self.socket.write($0) }
         self.buffers.cipher.removeAll()
-        self.meter?.queued(self.socket.queuedByteCount)
+        self.outputQueued(self.socket.queuedByteCount)
     }
 }
 

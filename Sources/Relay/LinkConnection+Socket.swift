@@ -1,10 +1,17 @@
 package import Reactor
+internal import Secure
 internal import Tunnel
 
 // MARK: - From the socket of the link
 
 extension LinkConnection: SocketStreamDelegate {
-    package func readAllowance(_ stream: SocketStream) -> Int { EventLoop.readBufferSize }
+    package func readAllowance(_ stream: SocketStream) -> Int {
+        if self.channel?.isEstablished != true, !self.buffers.takeHandshake(turn: self.loop.turn) {
+            stream.waitForNextTurn()
+            return 0
+        }
+        return self.readBudget.allowance
+    }
 
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
         self.received(bytes)
@@ -13,7 +20,7 @@ extension LinkConnection: SocketStreamDelegate {
     package func socketStreamDidReachEnd(_ stream: SocketStream) { self.close(.closedByPeer) }
 
     package func socketStream(_ stream: SocketStream, didWrite count: Int) {
-        self.meter?.queued(stream.queuedByteCount)
+        self.outputQueued(stream.queuedByteCount)
         guard self.isOpen else { return }
         self.link.outputProgressed(now: self.loop.now)
         guard stream.queuedByteCount == 0 else { return }

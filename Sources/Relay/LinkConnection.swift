@@ -31,24 +31,29 @@ package final class LinkConnection {
     let version: LinkProtocol
     private let role: Role
     let buffers: RelayBuffers
-    private let software: String
+    let software: String
     package let createdAt: Milliseconds
-    private(set) var channel: (any SecureChannel)?
-    private(set) var phase: Phase
+    var channel: (any SecureChannel)?
+    var phase: Phase
     /// By slot.
-    private var edges: [Edge?] = []
+    private(set) var edges: [Edge?] = []
     private var edgeCount = 0
-    private var touched: [Edge] = []
-    /// The beginning of a frame that is not yet whole.
-    private var partial = ByteQueue()
+    /// Edges that the batch which is being handled has bytes for, and how many those of the last one were.
+    var touched: [Edge] = []
+    var edgesTouched = 0
+    /// The beginning of a frame that is not yet whole; before the handshake, of the greeting.
+    var partial = ByteQueue()
+    var readBudget = ReadBudget()
     var needsFlush = false
+    /// What the socket holds of our bytes, in the process's budget.
+    private var outputShare: BudgetShare
     /// Nil at the agent.
     var meter: LinkMeter?
     /// What the kernel held of our bytes at the last tick.
     private var lastUnacknowledged = 0
-    private var expired: [(StreamKey, StreamExpiry)] = []
+    var expired: [(StreamKey, StreamExpiry)] = []
     /// Made when a stream is too slow for what comes for the first time.
-    private var inputHold: InputHold?
+    var inputHold: InputHold?
 
     package init(
         socket: SocketStream, version: LinkProtocol, role: Role, budget: ByteBudget?, buffers: RelayBuffers,
@@ -61,6 +66,7 @@ package final class LinkConnection {
         self.buffers = buffers
         self.software = software
         self.meter = meter.map { LinkMeter($0) }
+        self.outputShare = BudgetShare(budget)
         self.peerAddress = socket.peerAddress
         self.createdAt = socket.loop.now
         self.link = version.machine(role: role, budget: budget, now: socket.loop.now)
@@ -149,6 +155,18 @@ package final class LinkConnection {
         self.edge(key)?.abort(.abandoned(code))
     }
 
+    /// Streams that wait for a peer which has taken or granted nothing since `before`.
+    package func stalledStreams(before: Milliseconds) -> [(StreamKey, since: Milliseconds)] {
+        var stalled: [(StreamKey, since: Milliseconds)] = []
+        if self.isOpen { self.link.stalledStreams(before: before, into: &stalled) }
+        return stalled
+    }
+
+    /// Whether a stream has waited since then without getting ahead.
+    package func isStalled(_ key: StreamKey, since: Milliseconds) -> Bool {
+        self.isOpen && self.edge(key) != nil && self.link.stalledSince(key) == since
+    }
+
     /// Resets all streams of an exposure and cuts their edges.
     package func abortStreams(of exposure: UInt16, _ code: ErrorCode) {
         self.abortStreams(code) { $0.exposure == exposure }
@@ -190,7 +208,7 @@ package final class LinkConnection {
         self.inputHold = nil
         self.endEdges(end)
         // The queue ends with the socket.
-        self.meter?.queued(0)
+        self.outputQueued(0)
         self.socket.close()
     }
 
@@ -220,6 +238,7 @@ package final class LinkConnection {
                 edge.tick(now: now)
             }
             if self.isOutputMoving() { self.link.outputProgressed(now: now) }
+            if self.link.phase.isPastLogin { self.channel?.allowMessage() }
             let verdict = self.link.tick(now: now, expired: &self.expired)
             self.endExpired()
             if case .close(let code) = verdict { return self.linger(.ended(code, "")) }
@@ -228,7 +247,13 @@ package final class LinkConnection {
         }
     }
 
-    private func endExpired() {
+    /// The socket holds so many of our bytes.
+    func outputQueued(_ count: Int) {
+        self.outputShare.set(count)
+        self.meter?.queued(count)
+    }
+
+    func endExpired() {
         for (key, expiry) in self.expired {
             switch expiry {
             case .reset(let code): self.edge(key)?.abort(.abandoned(code))
@@ -247,7 +272,7 @@ package final class LinkConnection {
     }
 
     /// Sends the last words, and closes when the peer has read them or the time for that is over.
-    private func linger(_ end: LinkEnd, for milliseconds: Milliseconds = LinkConnection.lingerMilliseconds) {
+    func linger(_ end: LinkEnd, for milliseconds: Milliseconds = LinkConnection.lingerMilliseconds) {
         guard self.isOpen else { return }
         if self.inputHold?.end() ?? false { self.socket.startReading() }
         if let channel = self.channel, channel.isEstablished {
@@ -338,115 +363,5 @@ package final class LinkConnection {
         let delegate = self.delegate
         self.delegate = nil
         delegate?.linkDidEmpty(self)
-    }
-
-    // MARK: - Input
-
-    func received(_ bytes: UnsafeRawBufferPointer) {
-        if case .silent = self.phase {
-            guard bytes[0] == self.version.firstByte else {
-                return self.close(.otherProtocol(firstByte: bytes[0]))
-            }
-            self.phase = .open
-            do throws(SecurityError) { self.channel = try self.version.channel(isServer: true) } catch {
-                return self.close(.security(error))
-            }
-        }
-        guard case .open = self.phase, let channel = self.channel else { return }
-        let carried = self.partial.count
-        let plain = self.buffers.plain
-        self.partial.withReadable { UnsafeMutableRawBufferPointer(rebasing: plain[0..<$0.count]).copyMemory(from: $0) }
-        self.partial.removeAll()
-        let wasEstablished = channel.isEstablished
-        let count: Int
-        do throws(SecurityError) {
-            count = try channel.receive(
-                bytes, into: UnsafeMutableRawBufferPointer(rebasing: plain[carried...]), output: &self.buffers.cipher)
-        } catch {
-            // The alert that tells the peer why.
-            self.writeCipher()
-            return self.close(.security(error))
-        }
-        self.writeCipher()
-        if !wasEstablished, let peer = channel.peer {
-            switch self.delegate?.link(self, didSecure: peer) {
-            case .refuse(let error): return self.close(.security(error))
-            case nil: return self.close(.ended(.internalError, "nobody owns this link"))
-            case .proceed(let login):
-                self.link.start(software: self.software)
-                if let login { self.link.login(login) }
-                self.setNeedsFlush()
-            }
-        }
-        if count > 0 { self.link.heard(now: self.loop.now) }
-        self.handle(UnsafeRawBufferPointer(rebasing: plain[0..<(carried + count)]))
-        if channel.isClosedByPeer { self.close(.closedByPeer) }
-    }
-
-    private func handle(_ batch: UnsafeRawBufferPointer) {
-        var offset = 0
-        let now = self.loop.now
-        frames: while true {
-            let event = self.link.nextEvent(batch.bytes, at: &offset, now: now)
-            switch event {
-            case .needMore: break frames
-            case .data(let key, let range, let fin):
-                guard let edge = self.edge(key) else { continue }
-                if edge.take(UnsafeRawBufferPointer(rebasing: batch[range]), fin: fin) { self.touched.append(edge) }
-            case .reset(let key, let code):
-                self.edge(key)?.endAfterDelivery(.resetByPeer(code))
-            case .violation(let violation):
-                self.linger(.violation(violation))
-                break frames
-            case .goAway(let goAway):
-                self.delegate?.link(self, did: event)
-                // The bytes before it still count, the link does not.
-                if self.link.phase == .closed {
-                    self.deliver()
-                    return self.close(.goAway(goAway))
-                }
-            case .accepted(let key):
-                self.meter?.accepted(key)
-                self.delegate?.link(self, did: event)
-            case .login, .welcomed, .register, .registered, .unregister, .opened, .ready:
-                self.delegate?.link(self, did: event)
-            }
-            guard self.isOpen else { break frames }
-        }
-        self.deliver()
-        if self.isOpen {
-            self.partial.append(UnsafeRawBufferPointer(rebasing: batch[offset...]))
-            // Frames that ask nothing of us may have been answered by the machine.
-            if self.link.needsFlush { self.setNeedsFlush() }
-        }
-    }
-
-    /// Stops reading as long as a slow stream keeps the link waiting.
-    private func judgeInput() {
-        guard self.isOpen, !self.link.takesInput else { return }
-        let hold =
-            self.inputHold
-            ?? InputHold(loop: self.loop) { [unowned self] in
-                let edges = self.edges
-                self.link.judgeSlowStreams(
-                    now: self.loop.now, unacknowledged: { edges[$0.slot]?.unacknowledgedByteCount ?? 0 },
-                    expired: &self.expired)
-                self.endExpired()
-                self.setNeedsFlush()
-                self.readAgain()
-            }
-        self.inputHold = hold
-        if hold.begin() { self.socket.stopReading() }
-    }
-
-    private func readAgain() {
-        guard let hold = self.inputHold, self.isOpen, self.link.takesInput else { return }
-        if hold.end() { self.socket.startReading() }
-    }
-
-    private func deliver() {
-        for edge in self.touched { edge.flushPieces() }
-        self.touched.removeAll(keepingCapacity: true)
-        self.judgeInput()
     }
 }

@@ -26,6 +26,15 @@ package enum LinkProtocol {
         }
     }
 
+    /// Whether the first message of whoever dials is there: before, nothing is made for it.
+    func greeting(_ bytes: RawSpan) -> ClientHello.State {
+        switch self {
+        case .version2: ClientHello.state(of: bytes)
+        // Its session costs nothing until then.
+        case .version1: .whole
+        }
+    }
+
     /// How long the kernel waits for a peer that takes no bytes (tcp(7), TCP_USER_TIMEOUT), in milliseconds. A peer of
     /// version 1 may do that because one of its sockets is slow.
     var userTimeout: UInt32 {

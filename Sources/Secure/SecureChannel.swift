@@ -16,6 +16,11 @@ package protocol SecureChannel: AnyObject {
     var peer: ChannelPeer? { get }
     /// The peer has said that nothing more will come.
     var isClosedByPeer: Bool { get }
+    /// Pieces that were decrypted, each of which costs the same however small it is.
+    var recordsReceived: Int { get }
+    /// The peer may send one more message that is neither data nor part of the first handshake. Call it once a second
+    /// after the login.
+    func allowMessage()
     /// Says the first words of the handshake, as the dialling side.
     func start(output: inout ByteQueue) throws(SecurityError)
     /// Takes what the socket delivered; what it means is written to `plain`, what must be answered to `output`.

@@ -16,7 +16,10 @@ package final class TLSContext {
     package static func server(identity: Identity, applicationProtocol: String) throws(SecurityError) -> TLSContext {
         let context = try TLSContext(isServer: true, applicationProtocol: applicationProtocol)
         try context.use(identity)
-        SSL_CTX_set_verify(context.raw, SSL_VERIFY_PEER, { _, _ in 1 })
+        SSL_CTX_set_verify(context.raw, SSL_VERIFY_PEER, nil)
+        context.skipVerification()
+        // A key needs less than 1 KiB; what strangers may send is parsed (SSL_CTX_set_max_cert_list(3)).
+        cssl_set_max_cert_list(context.raw, 16 * 1024)
         // RFC 7301, 3.2: a peer that offers other protocols only is refused.
         SSL_CTX_set_alpn_select_cb(
             context.raw,
@@ -51,7 +54,11 @@ package final class TLSContext {
         let context = try TLSContext(isServer: false, applicationProtocol: applicationProtocol)
         if let identity { try context.use(identity) }
         SSL_CTX_set_verify(context.raw, SSL_VERIFY_NONE, nil)
-        if trustsSystemRoots {
+        // Chains of public authorities have 4 to 10 KiB.
+        cssl_set_max_cert_list(context.raw, 32 * 1024)
+        if !trustsSystemRoots {
+            context.skipVerification()
+        } else {
             // The directory is read certificate by certificate when one is needed; the bundle file would cost
             // megabytes at every start.
             SSL_CTX_set_default_verify_dir(context.raw)
@@ -94,6 +101,17 @@ package final class TLSContext {
     deinit {
         SSL_CTX_free(self.raw)
         self.protocolList.deallocate()
+    }
+
+    /// Only the pin counts: OpenSSL builds no chain and looks into no certificate of the peer, whose parser would be
+    /// open to strangers (as in CVE-2022-3602). Possession of the key is still proven by the handshake.
+    private func skipVerification() {
+        SSL_CTX_set_cert_verify_callback(
+            self.raw,
+            { store, _ in
+                X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION)
+                return 1
+            }, nil)
     }
 
     private func use(_ identity: Identity) throws(SecurityError) {

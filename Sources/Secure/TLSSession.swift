@@ -9,6 +9,13 @@ package final class TLSSession: SecureChannel {
     private var recordsSinceKey = 0
     package private(set) var peer: ChannelPeer?
     package private(set) var isClosedByPeer = false
+    package private(set) var recordsReceived = 0
+
+    /// A message after the handshake costs as much as 10 to 20 full records and is answered. So a peer may send few: as
+    /// a client none before it has logged in; servers send tickets, two by default in OpenSSL. Key updates are due
+    /// every 2^23 records.
+    private static let firstMessages: (ofClient: Int, ofServer: Int) = (0, 4)
+    private static let mostMessages = 16
 
     /// - Parameter serverName: as a client, the host that was dialled: sent as SNI (RFC 6066, 3) unless it is an
     ///   address, and compared with the certificate.
@@ -21,12 +28,14 @@ package final class TLSSession: SecureChannel {
         guard let bio = TransportBIO.make(self.port) else { throw .last("cannot make a BIO") }
         // One BIO for both directions; the session frees it.
         SSL_set_bio(raw, bio, bio)
+        // The port lives as long as the session.
+        cssl_watch_messages(raw, onMessage, self.port)
         if context.isServer {
             SSL_set_accept_state(raw)
         } else {
             SSL_set_connect_state(raw)
             if let serverName {
-                SSL_set1_host(raw, serverName)
+                guard SSL_set1_host(raw, serverName) == 1 else { throw .last("cannot check the host's name") }
                 let isAddress = serverName.contains(":") || serverName.allSatisfy { $0.isNumber || $0 == "." }
                 if !isAddress { _ = cssl_set_server_name(raw, serverName) }
             }
@@ -68,8 +77,10 @@ package final class TLSSession: SecureChannel {
             let code = SSL_read_ex(self.raw, plain.baseAddress.map { $0 + total }, plain.count - total, &count)
             if code == 1 {
                 total += count
+                self.recordsReceived += 1
                 continue
             }
+            guard !self.port.pointee.isFlooded else { throw SecurityError("too many TLS messages after the handshake") }
             switch SSL_get_error(self.raw, code) {
             case SSL_ERROR_WANT_READ: return total
             case SSL_ERROR_ZERO_RETURN:
@@ -132,6 +143,13 @@ package final class TLSSession: SecureChannel {
             isTrustedBySystem: certificate != nil && verdict == X509_V_OK,
             systemVerdict: String(cString: X509_verify_cert_error_string(verdict)))
         X509_free(certificate)
+        self.port.pointee.messagesLeft =
+            self.context.isServer ? Self.firstMessages.ofClient : Self.firstMessages.ofServer
+    }
+
+    package func allowMessage() {
+        guard let left = self.port.pointee.messagesLeft else { return }
+        self.port.pointee.messagesLeft = min(left + 1, Self.mostMessages)
     }
 
     /// Lends `input` and `output` to the BIO for the time of `body`.
@@ -151,3 +169,13 @@ package final class TLSSession: SecureChannel {
         }
     }
 }
+
+/// Counts the handshake messages that come after the handshake: key updates and tickets (RFC 8446, 4.6).
+private let onMessage:
+    @convention(c) (CInt, CInt, CInt, UnsafeRawPointer?, Int, OpaquePointer?, UnsafeMutableRawPointer?) -> Void = {
+        isSent, _, contentType, _, _, _, argument in
+        guard isSent == 0, contentType == SSL3_RT_HANDSHAKE, let argument else { return }
+        let port = argument.assumingMemoryBound(to: TransportPort.self)
+        guard let left = port.pointee.messagesLeft else { return }
+        if left > 0 { port.pointee.messagesLeft = left - 1 } else { port.pointee.isFlooded = true }
+    }

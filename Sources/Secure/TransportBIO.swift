@@ -8,6 +8,11 @@ struct TransportPort {
     var inputCount = 0
     /// Set only while a call into OpenSSL is running.
     var output: UnsafeMutablePointer<ByteQueue>?
+    /// Handshake messages that the peer may still send after the handshake; nil during the handshake, which OpenSSL
+    /// bounds by itself.
+    var messagesLeft: Int?
+    /// The peer has sent more of them: nothing more is read.
+    var isFlooded = false
 }
 
 enum TransportBIO {
@@ -37,6 +42,8 @@ private let onRead: @convention(c) (OpaquePointer?, UnsafeMutablePointer<CChar>?
     guard let port = BIO_get_data(bio)?.assumingMemoryBound(to: TransportPort.self), let buffer, count > 0 else {
         return -1
     }
+    // Without the flag to try again this ends the session.
+    guard !port.pointee.isFlooded else { return -1 }
     let taken = min(Int(count), port.pointee.inputCount)
     guard taken > 0, let input = port.pointee.input else {
         cssl_bio_retry_read(bio)

@@ -56,6 +56,20 @@ package final class ByteBudget {
     }
 }
 
+/// The part of a budget that a buffer has, whose size changes.
+package struct BudgetShare {
+    private let budget: ByteBudget?
+    private var held = 0
+
+    package init(_ budget: ByteBudget?) { self.budget = budget }
+
+    /// The buffer holds so many bytes now; 0 at its end.
+    package mutating func set(_ count: Int) {
+        if count > self.held { self.budget?.take(count - self.held) } else { self.budget?.give(self.held - count) }
+        self.held = count
+    }
+}
+
 /// What we may still send on a stream: the peer's absolute limit against what has been sent.
 struct SendCredit {
     private(set) var limit: UInt64

@@ -40,6 +40,22 @@ extension Link {
         return .none
     }
 
+    package mutating func stalledSince(_ key: StreamKey) -> Milliseconds? {
+        guard self.streams.contains(key), !self.streams[key.slot].isReset else { return nil }
+        return self.streams[key.slot].stalledSince
+    }
+
+    package mutating func stalledStreams(
+        before: Milliseconds, into stalled: inout [(StreamKey, since: Milliseconds)]
+    ) {
+        for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) {
+            guard !self.streams[slot].isReset, let since = self.streams[slot].stalledSince, since <= before else {
+                continue
+            }
+            stalled.append((StreamKey(slot: slot, id: self.streams[slot].id), since))
+        }
+    }
+
     package mutating func clockJumped(now: Milliseconds) {
         guard self.phase.isPastLogin else { return }
         self.sendPing(now: now)

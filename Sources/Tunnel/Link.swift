@@ -91,6 +91,7 @@ package struct Link: ~Copyable, Multiplexer {
     package var grantedBytes: Int { self.budget.used }
 
     package var outboxCount: Int { self.outbox.count }
+    package var framesReceived: UInt64 { self.statistics.framesReceived }
 
     /// Always: windows slow the peer down.
     package var takesInput: Bool { true }

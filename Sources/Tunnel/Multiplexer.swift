@@ -72,6 +72,8 @@ package protocol Multiplexer: ~Copyable {
     /// Streams that exist, also those that only wait for their edge to close.
     var streamCount: Int { get }
     var outboxCount: Int { get }
+    /// Frames that were handled since the link began.
+    var framesReceived: UInt64 { get }
     /// Whether a flush would find anything to send, or an edge to wake.
     var needsFlush: Bool { get }
 
@@ -166,6 +168,10 @@ package protocol Multiplexer: ~Copyable {
     /// Streams that are over are appended to `expired`; the machine has ended them already, the driver ends their
     /// edges.
     mutating func tick(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) -> LinkTick
+    /// Since when a stream has waited for a peer that takes or grants nothing; nil when it does not.
+    mutating func stalledSince(_ key: StreamKey) -> Milliseconds?
+    /// Appends the streams that have waited so since `before`, and since when.
+    mutating func stalledStreams(before: Milliseconds, into stalled: inout [(StreamKey, since: Milliseconds)])
     /// The clock of the machine jumped ahead (a laptop that slept): ask the peer whether it is still there.
     mutating func clockJumped(now: Milliseconds)
 }

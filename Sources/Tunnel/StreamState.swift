@@ -101,7 +101,7 @@ struct Stream: ~Copyable {
 
     /// Whether bytes wait, of either direction, and since when none of them got ahead.
     var stalledSince: Milliseconds? {
-        guard self.receiveCredit.pending > 0 || !self.queue.isEmpty else { return nil }
+        guard self.receiveCredit.pending > 0 || !self.queue.isEmpty || self.isStarved else { return nil }
         return max(self.lastActivity, self.lastProgress)
     }
 

@@ -60,6 +60,20 @@ extension Version1Link {
         }
     }
 
+    package mutating func stalledSince(_ key: StreamKey) -> Milliseconds? {
+        guard self.contains(key), self.streams[key.slot].pending > 0 else { return nil }
+        return max(self.streams[key.slot].lastActivity, self.streams[key.slot].lastProgress)
+    }
+
+    package mutating func stalledStreams(
+        before: Milliseconds, into stalled: inout [(StreamKey, since: Milliseconds)]
+    ) {
+        for stream in self.streams {
+            guard let since = self.stalledSince(stream.key), since <= before else { continue }
+            stalled.append((stream.key, since))
+        }
+    }
+
     /// Bytes are no sign that the peer is there, as it need not send any; the kernel's keep-alive probes are.
     package mutating func heard(now: Milliseconds) {}
 

@@ -28,6 +28,7 @@ extension Version1Link {
             guard let header = FrameHeader(batch, at: offset) else { return .needMore }
             do throws(PeerViolation) {
                 let kind = try self.check(header)
+                self.framesReceived += 1
                 if kind == .payload {
                     if let event = self.receivedPayload(header) { return event }
                     offset += FrameHeader.size

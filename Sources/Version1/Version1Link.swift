@@ -89,6 +89,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
 
     package var streamCount: Int { self.streams.count - self.freeSlots.count }
     package var outboxCount: Int { self.outbox.count }
+    package internal(set) var framesReceived: UInt64 = 0
     package var needsFlush: Bool { !self.outbox.isEmpty || (!self.isCongested && !self.starved.isEmpty) }
     package var takesInput: Bool { self.slow.isEmpty }
     /// Ids are used again.

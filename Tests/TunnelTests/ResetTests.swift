@@ -13,7 +13,9 @@ struct ResetTests {
         _ = end.link.tick(now: now, expired: &expired)
     }
 
-    private func reset(_ id: UInt32, _ code: UInt16) -> [UInt8] { frame(id, 11, [UInt8(code >> 8), UInt8(code & 255)]) }
+    private func reset(_ id: UInt32, _ code: UInt16) -> [UInt8] {
+        frame(id, 11, [UInt8(code >> 8), UInt8(code & 255)])
+    }
 
     @Test("what is queued goes out before RESET")
     func afterTheQueue() throws {

@@ -68,7 +68,9 @@ private struct Simulation {
     private func checkResets(of sender: SimulatedEnd, at receiver: SimulatedEnd) -> [String] {
         var failures: [String] = []
         for (id, sent) in sender.sentBeforeFailure where receiver.sentBeforeFailure[id] == nil {
-            guard receiver.added.contains(id), !receiver.cut.contains(id), !sender.resetByPeer.contains(id) else { continue }
+            guard receiver.added.contains(id), !receiver.cut.contains(id), !sender.resetByPeer.contains(id) else {
+                continue
+            }
             let received = receiver.receivedInAll[id, default: 0]
             if received != sent { failures.append("stream \(id): \(received) of \(sent) bytes before the reset") }
             let isOver = receiver.resetByPeer.contains(id) || receiver.finishedInOrder.contains(id)

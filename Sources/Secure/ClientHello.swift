@@ -1,0 +1,65 @@
+/// Tells from a stranger's first bytes whether a whole ClientHello is there, without decoding it.
+///
+/// A TLS session costs 45 to 70 KiB. It is made only when the peer has said all of its first message, so that strangers
+/// who stop half-way cost no more than what they have sent.
+package enum ClientHello {
+    package enum State: Equatable, Sendable {
+        case needMore
+        case whole
+        /// No TLS handshake begins like that, or only one that nobody has reason to send.
+        case invalid
+    }
+
+    /// A ClientHello has 250 to 500 bytes, 2 KiB with hybrid key shares.
+    package static let most = 16 * 1024
+    /// Records that it may be split into.
+    private static let mostRecords = 64
+    private static let recordHeader = 5
+    /// RFC 8446, 5.1.
+    private static let largestRecord = 1 << 14
+
+    /// - Parameter bytes: all that has come so far (RFC 8446, 5.1 and 4).
+    package static func state(of bytes: RawSpan) -> State {
+        var offset = 0
+        var message = 0
+        var wanted: Int?
+        var header: [UInt8] = []
+        for _ in 0..<self.mostRecords {
+            guard bytes.byteCount - offset >= self.recordHeader else {
+                return self.isPlausible(bytes, offset) ? .needMore : .invalid
+            }
+            guard self.isPlausible(bytes, offset) else { return .invalid }
+            let length = Int(self.byte(bytes, offset + 3)) << 8 | Int(self.byte(bytes, offset + 4))
+            guard length > 0, length <= self.largestRecord else { return .invalid }
+            offset += self.recordHeader
+            let present = min(length, bytes.byteCount - offset)
+            // The message's own header: type 1 and a length of three bytes.
+            var index = 0
+            while header.count < 4, index < present {
+                header.append(self.byte(bytes, offset + index))
+                index += 1
+            }
+            if header.count == 4, wanted == nil {
+                guard header[0] == 1 else { return .invalid }
+                let size = 4 + (Int(header[1]) << 16 | Int(header[2]) << 8 | Int(header[3]))
+                guard size <= self.most else { return .invalid }
+                wanted = size
+            }
+            message += present
+            if let wanted, message >= wanted { return .whole }
+            guard present == length else { return .needMore }
+            offset += length
+        }
+        return .invalid
+    }
+
+    /// A record of type 22 of version 3.x, as far as its header is there.
+    private static func isPlausible(_ bytes: RawSpan, _ offset: Int) -> Bool {
+        if bytes.byteCount > offset, self.byte(bytes, offset) != 22 { return false }
+        return bytes.byteCount <= offset + 1 || self.byte(bytes, offset + 1) == 3
+    }
+
+    private static func byte(_ bytes: RawSpan, _ offset: Int) -> UInt8 {
+        bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self)
+    }
+}
