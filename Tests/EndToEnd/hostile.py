@@ -11,6 +11,7 @@ import fcntl
 import re
 import select
 import socket
+import ssl
 import struct
 import sys
 import termios
@@ -133,6 +134,17 @@ class NeighbourTest(EndToEndTest):
             except (OSError, Failure):
                 refusals += 1
                 select.select([], [], [], 0.05)
+
+
+def client_hello():
+    """What an agent sends first."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([v2peer.ALPN])
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname="gateway").do_handshake()
+    return outgoing.read()
 
 
 # The ends of connections.

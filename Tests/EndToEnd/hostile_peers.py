@@ -3,6 +3,7 @@
 
     hostile_peers.py pages                                 answers each connection with a page
     hostile_peers.py visitors PORT COUNT [--read N] [--upload]
+    hostile_peers.py reader PORT
     hostile_peers.py agent HOST:PORT NAME MODE [--streams N]
     hostile_peers.py handshakes HOST:PORT COUNT
     hostile_peers.py key-updates HOST:PORT
@@ -17,7 +18,6 @@ import itertools
 import resource
 import selectors
 import socket
-import ssl
 import struct
 import sys
 import time
@@ -139,6 +139,16 @@ def visitors(arguments):
     Visitors(arguments).run()
 
 
+def reader(arguments):
+    """One visitor, who takes all that comes."""
+    with socket.create_connection(("127.0.0.1", arguments.port)) as visitor:
+        visitor.sendall(b"x")
+        say("ready", 1)
+        while visitor.recv(1 << 20):
+            pass
+    print("closed", flush=True)
+
+
 # Agents that log in and then misbehave.
 
 class HostileAgent:
@@ -154,13 +164,17 @@ class HostileAgent:
         self.sent = {}
 
     def readable(self, timeout):
-        return self.peer.tls.pending() or v2peer_buffered(self.peer) or hostile.readable(self.peer.tls, timeout)
+        return self.peer.tls.pending() or has_frame(self.peer) or hostile.readable(self.peer.tls, timeout)
 
     def frames(self, timeout):
         """What has arrived. Waits for the first so long."""
         while self.readable(timeout):
             timeout = 0
-            yield self.peer.recv_frame(1)
+            try:
+                yield self.peer.recv_frame(0.001)
+            except TimeoutError:
+                # A part of a frame, or a record without one.
+                return
 
     def accept(self, opened, limit):
         granted = struct.unpack(">HQ", opened.payload[:10])[1]
@@ -233,7 +247,8 @@ class HostileAgent:
                     self.spend(stream, 1)
 
 
-def v2peer_buffered(peer):
+def has_frame(peer):
+    """Whether a whole frame was read with an earlier one."""
     return len(peer._buffer) >= 8 and len(peer._buffer) >= 8 + struct.unpack(">H", peer._buffer[6:8])[0]
 
 
@@ -248,20 +263,9 @@ def agent(arguments):
 
 # Strangers.
 
-def client_hello():
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols([v2peer.ALPN])
-    client = context.wrap_bio(incoming, outgoing, server_hostname="gateway")
-    with contextlib.suppress(ssl.SSLWantReadError):
-        client.do_handshake()
-    return outgoing.read()
-
-
 def handshakes(arguments):
     """So many at once make the gateway sign, and leave; again and again."""
-    hello = client_hello()
+    hello = hostile.client_hello()
     gateway = address(arguments.gateway)
     for number in itertools.count(1):
         strangers = []
@@ -315,6 +319,9 @@ def main():
     role.add_argument("--read", type=int, default=0, help="bytes a second that each reads")
     role.add_argument("--upload", action="store_true", help="send until nothing more is taken")
     role.set_defaults(run=visitors)
+    role = roles.add_parser("reader")
+    role.add_argument("port", type=int)
+    role.set_defaults(run=reader)
     role = roles.add_parser("agent")
     role.add_argument("gateway")
     role.add_argument("name")
