@@ -18,8 +18,19 @@ extension GatewayServer {
         self.admission.progressed(session.id, now: self.loop.now)
     }
 
-    /// It is no stranger any more, but somebody to be judged.
-    func loginArrived(_ session: AgentSession) {
+    /// Whether a login may be judged now. It counts for its source until `loginJudged`.
+    func mayBeJudged(_ session: AgentSession) -> Bool {
+        switch self.admission.loginArrived(session.id) {
+        case .judge: return true
+        case .judgeInsteadOf(let other):
+            self.sessions[other]?.makeRoomForLogin()
+            return true
+        case .refuse: return false
+        }
+    }
+
+    /// There is a verdict about a login.
+    func loginJudged(_ session: AgentSession) {
         self.admission.left(session.id)
     }
 
@@ -99,7 +110,7 @@ extension GatewayServer: SocketListenerDelegate {
         }
         let id = self.nextID
         self.nextID += 1
-        let source = Source(key: peer.source, isLoopback: peer.isLoopback)
+        let source = Source(peer)
         switch self.admission.connected(id, from: source, now: self.loop.now) {
         case .admit: break
         case .admitInsteadOf(let other):
