@@ -198,40 +198,39 @@ package final class AgentProgram {
         }
     }
 
-    private func announce(_ wish: Wish, _ port: UInt16, _ address: String) {
+    /// - Parameter text: where the gateway says visitors find the name.
+    private func announce(_ wish: Wish, _ port: UInt16, _ text: String) {
         guard let index = self.settings.exposes.firstIndex(where: { $0.name == wish.name }) else { return }
         let backend = self.settings.exposes[index].backend
+        let gateway = self.settings.gateway
+        let port = port == 0 ? nil : port
+        var address: String?
+        var problem: String?
         if self.settings.version1 {
-            let gateway = self.settings.gateway
             self.logger.info(
                 "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)",
                 metadata: self.about([.name: wish.name, .backend: backend.description]))
-            self.printer.print(.registered(name: wish.name.text, address: nil, port: nil, backend: backend.description))
-            self.ready.registered(wish.name, at: "")
-            self.control?.registered(wish.name, at: nil)
-            return
+        } else if let known = PublicAddress(text) {
+            let shown = known.seen(from: gateway.host)
+            address = shown
+            self.logger.info(
+                "'\(wish.name)' is reachable at \(shown) and leads to \(backend)",
+                metadata: self.about([
+                    .name: wish.name, .address: shown, .port: port, .backend: backend.description,
+                ]))
+        } else {
+            let sent = text.isEmpty ? "no address" : "'\(text)', which is not \(PublicAddress.form)"
+            let reason = "the gateway sent \(sent): no address is passed on; the gateway's operator can set public-url"
+            problem = reason
+            self.logger.warning(
+                "'\(wish.name)' is registered and leads to \(backend), but \(reason)",
+                metadata: self.about([.name: wish.name, .port: port, .backend: backend.description]))
         }
-        let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
-        self.logger.info(
-            "'\(wish.name)' is reachable at \(shown) and leads to \(backend)",
-            metadata: self.about([
-                .name: wish.name, .address: shown, .port: port == 0 ? nil : port, .backend: backend.description,
-            ]))
         self.printer.print(
             .registered(
-                name: wish.name.text, address: shown, port: port == 0 ? nil : port, backend: backend.description))
-        self.ready.registered(wish.name, at: shown)
-        self.control?.registered(wish.name, at: shown)
-    }
-
-    /// A gateway that listens on all of its addresses is reached at the one that we have dialled.
-    private static func publicAddress(_ address: String, gateway: String) -> String {
-        guard let hostPort = HostPort(address), ["0.0.0.0", "::", "127.0.0.1", "::1"].contains(hostPort.host) else {
-            return address
-        }
-        let isLocal = hostPort.host == "127.0.0.1" || hostPort.host == "::1"
-        if isLocal, gateway != "localhost" { return address }
-        return HostPort(host: gateway, port: hostPort.port).description
+                name: wish.name.text, address: address, port: port, backend: backend.description, problem: problem))
+        self.ready.registered(wish.name, at: address)
+        self.control?.registered(wish.name, at: address)
     }
 
     // MARK: - Time and the end

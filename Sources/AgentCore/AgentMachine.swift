@@ -45,7 +45,8 @@ package struct AgentMachine: Sendable {
         case wait(Milliseconds)
         /// Send these.
         case register([Register])
-        /// Tell the user: the name is reachable.
+        /// Tell the user: the name is reachable. The address is the gateway's text: the driver
+        /// validates it.
         case announce(Wish, port: UInt16, address: String)
         /// Tell the user: the name is gone, or not had yet and asked for again later.
         case missing(Wish, ErrorCode, String)
@@ -146,7 +147,9 @@ package struct AgentMachine: Sendable {
         guard answer.code != .none else {
             self.wasRegistered.insert(answer.exposure)
             self.reachable.insert(answer.exposure)
-            return .announce(wish, port: answer.port, address: PeerText.escaped(answer.text))
+            // As long as the frame allows: a cut address would be another address.
+            let address = PeerText.escaped(answer.text, most: Registered.maximumText)
+            return .announce(wish, port: answer.port, address: address)
         }
         self.reachable.remove(answer.exposure)
         let text = answer.text.isEmpty ? "\(answer.code)" : PeerText.escaped(answer.text)
