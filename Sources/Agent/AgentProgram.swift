@@ -57,7 +57,7 @@ package final class AgentProgram {
     private var suspended = EventLoop.suspendedMilliseconds
     private var streamLog: StreamLog
     private var ending = Ending.running
-    private var keyRefusal: String?
+    private var keyRefusal: GatewayKeys.Refusal?
     /// Why the program ended.
     package private(set) var exit = ExitReason.stopped
 
@@ -357,7 +357,7 @@ extension AgentProgram: GatewaySessionOwner {
         let isLoopback = session.connection.peerAddress?.isLoopback ?? false
         if let refusal = self.keys.refusal(of: pin, isTrustedBySystem: peer.isTrustedBySystem, isLoopback: isLoopback) {
             self.keyRefusal = refusal
-            return .refuse(SecurityError(refusal))
+            return .refuse(SecurityError(refusal.text))
         }
         self.logger.debug("connected to \(gateway), \(pin)", metadata: self.about([:]))
         self.printer.print(.connected(gateway: gateway, pin: pin))
@@ -434,7 +434,7 @@ extension AgentProgram: GatewaySessionOwner {
         if session === self.session {
             self.session = nil
             if let refusal = self.keyRefusal {
-                self.perform(self.machine.keyRefused(refusal))
+                self.perform(self.machine.keyRefused(refusal.text, reason: refusal.reason))
             } else {
                 if case .violation(let violation) = end, violation.code == .version {
                     self.perform(self.machine.goAway(GoAway(code: .version, text: violation.detail)))

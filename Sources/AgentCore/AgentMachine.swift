@@ -124,8 +124,10 @@ package struct AgentMachine: Sendable {
     }
 
     /// The gateway is not the one that was meant.
-    package mutating func keyRefused(_ text: String) -> Action {
-        self.stop(.wrongGatewayKey, text)
+    ///
+    /// - Parameter reason: `configuration` when the file of known keys cannot be read.
+    package mutating func keyRefused(_ text: String, reason: ExitReason = .wrongGatewayKey) -> Action {
+        self.stop(reason, text)
     }
 
     package mutating func welcomed(_ welcome: Welcome, now: Milliseconds) -> Action {
