@@ -93,7 +93,7 @@ package struct GatewaySettings: Sendable {
             stateDirectory = try StateDirectory.path(
                 reader.text("state-dir", or: options.stateDirectory), program: "diglett-server")
             problems.need(
-                .newDirectory(stateDirectory), at: reader.place("state-dir", options.stateDirectory != nil))
+                .stateDirectory(stateDirectory), at: reader.place("state-dir", options.stateDirectory != nil))
         }
         self.stateDirectory = stateDirectory
         self.exposeBind = reader.text("expose-bind", or: options.exposeBind) ?? "127.0.0.1"
