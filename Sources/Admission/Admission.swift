@@ -26,17 +26,22 @@ package struct AdmissionLimits: Sendable {
     package var enforcedFrom: Milliseconds = 15_000
     package var mostPenalty: Milliseconds = 600_000
     package var penaltyTable = 65_536
+    /// How long a refused login is remembered for its source, from its last attempt on.
+    package var refusalMemory: Milliseconds = 600_000
+    package var refusalTable = 4_096
 
     package init() {}
 }
 
 /// What a stranger did wrong, and what that costs its source.
 package enum Offence: Sendable {
-    case badLogin, noLogin, protocolError, tooSlow
+    case badLogin, sameBadLogin, noLogin, protocolError, tooSlow
 
     package var milliseconds: Milliseconds {
         switch self {
         case .badLogin: 5_000
+        // Ten a second are no more than an office with a few services that restart.
+        case .sameBadLogin: 100
         case .noLogin: 1_000
         case .protocolError, .tooSlow: 10_000
         }
@@ -74,6 +79,11 @@ package struct Admission: Sendable {
         var progressedAt: Milliseconds
     }
 
+    private struct RefusedLogin: Hashable {
+        let login: UInt64
+        let source: Source
+    }
+
     private struct Count {
         var strangers = 0
         var logins = 0
@@ -86,6 +96,8 @@ package struct Admission: Sendable {
     private var perSource: [Source: Count] = [:]
     /// When the penalty of a source is served.
     private var penalties: [Source: Milliseconds] = [:]
+    /// Until when each is remembered.
+    private var refusedLogins: [RefusedLogin: Milliseconds] = [:]
 
     package init(limits: AdmissionLimits = AdmissionLimits()) {
         self.limits = limits
@@ -153,6 +165,26 @@ package struct Admission: Sendable {
         guard var count = self.perSource[source] else { return }
         change(&count)
         self.perSource[source] = count.strangers > 0 || count.logins > 0 ? count : nil
+    }
+
+    /// A login was refused. One that its source has tried before is no guess, but a program that is restarted again and
+    /// again with a wrong token: it must not keep others of the same address out.
+    ///
+    /// - Parameter login: a hash of what the agent showed of itself.
+    package mutating func loginRefused(_ login: UInt64, from source: Source, now: Milliseconds) {
+        guard !source.isLoopback else { return }
+        let refused = RefusedLogin(login: login, source: source)
+        let isKnown = self.refusedLogins[refused].map { $0 > now } ?? false
+        if !isKnown, self.refusedLogins.count >= self.limits.refusalTable {
+            self.refusedLogins = self.refusedLogins.filter { $0.value > now }
+            if self.refusedLogins.count >= self.limits.refusalTable,
+                let first = self.refusedLogins.min(by: { $0.value < $1.value })
+            {
+                self.refusedLogins[first.key] = nil
+            }
+        }
+        self.refusedLogins[refused] = now + self.limits.refusalMemory
+        self.penalize(source, isKnown ? .sameBadLogin : .badLogin, now: now)
     }
 
     /// A stranger misbehaved.

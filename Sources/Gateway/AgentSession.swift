@@ -96,7 +96,7 @@ final class AgentSession {
         case .version1: (run, mostLinks) = (self.id, GatewayServer.mostVersion1LinksPerIdentity)
         }
         let operation = self.gateway.authenticate(request) { [weak self] verdict in
-            self?.judged(verdict, run: run, mostLinks: mostLinks)
+            self?.judged(verdict, of: credentials, run: run, mostLinks: mostLinks)
         }
         // An answer that came at once has changed the state already.
         if case .stranger = self.state { self.state = .authenticating(operation) }
@@ -120,7 +120,7 @@ final class AgentSession {
             .overloaded, retryAfterSeconds: 1, text: "too many logins of this address wait for the authenticator")
     }
 
-    private func judged(_ verdict: LoginVerdict, run: UInt64, mostLinks: Int) {
+    private func judged(_ verdict: LoginVerdict, of credentials: Credentials, run: UInt64, mostLinks: Int) {
         self.gateway.loginJudged(self)
         guard self.connection.isOpen else { return }
         self.state = .refused
@@ -153,7 +153,7 @@ final class AgentSession {
             self.gateway.metrics.loginRefused(code)
             self.gateway.logger.warning(
                 "login from \(self.peer) refused: \(reason)", metadata: self.about([.code: code]))
-            self.gateway.penalize(self, .badLogin)
+            self.gateway.loginRefused(self, credentials, pin: self.certificatePin)
             let text =
                 code == .notLoopback
                 ? "this gateway is open and takes agents from its own machine only; its operator can allow others"

@@ -38,6 +38,22 @@ extension GatewayServer {
         self.admission.penalize(session.source, offence, now: self.loop.now)
     }
 
+    /// The authenticator refused a login.
+    func loginRefused(_ session: AgentSession, _ credentials: Credentials, pin: String?) {
+        let shown: [UInt8] =
+            switch credentials {
+            case .version1(let token): Array(token.utf8)
+            case .version2(let login):
+                switch login.method {
+                case .token: Array(login.token.utf8)
+                case .certificate: Array((pin ?? "").utf8)
+                case .instance: login.instanceKey
+                }
+            }
+        let hash = SHA256.hash(shown).prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+        self.admission.loginRefused(hash, from: session.source, now: self.loop.now)
+    }
+
     /// A connection ended before its login.
     func strangerLeft(_ session: AgentSession, _ end: LinkEnd) {
         switch end {

@@ -72,6 +72,39 @@ struct AdmissionTests {
         #expect(admission.penalty(of: remote(1), now: 0) == 600_000)
     }
 
+    @Test("a program that is restarted with one wrong token does not keep its neighbours out, guesses do")
+    func restarted() {
+        var admission = Admission()
+        // Four programs, each once in 1.5 s.
+        for attempt in 0..<400 as Range<UInt64> {
+            admission.loginRefused(attempt % 4, from: remote(1), now: 1_500 * (attempt / 4))
+        }
+        #expect(admission.penalty(of: remote(1), now: 1_500 * 99) < 15_000)
+        #expect(admission.connected(1, from: remote(1), now: 1_500 * 99) == .admit)
+        // The same token from another source is a guess there.
+        admission.loginRefused(0, from: remote(2), now: 0)
+        #expect(admission.penalty(of: remote(2), now: 0) == 5_000)
+        for guess in 0..<4 as Range<UInt64> { admission.loginRefused(100 + guess, from: remote(3), now: 0) }
+        #expect(admission.connected(2, from: remote(3), now: 0) == .refuse(20_000))
+        // After the memory it is a first attempt again.
+        admission.loginRefused(0, from: remote(2), now: 600_000)
+        #expect(admission.penalty(of: remote(2), now: 600_000) == 5_000)
+        for _ in 0..<10 { admission.loginRefused(7, from: local, now: 0) }
+        #expect(admission.penaltyCount(now: 0) == 1 + 2, "loopback collects none")
+    }
+
+    @Test("refused logins that are remembered are bounded, and hammering with one is kept out")
+    func refusedTable() {
+        var limits = AdmissionLimits()
+        limits.refusalTable = 2
+        var admission = Admission(limits: limits)
+        for login in 0..<3 as Range<UInt64> { admission.loginRefused(login, from: remote(login), now: login) }
+        admission.loginRefused(0, from: remote(0), now: 3)
+        #expect(admission.penalty(of: remote(0), now: 3) > 5_000, "it was forgotten")
+        for _ in 0..<200 { admission.loginRefused(9, from: remote(9), now: 10) }
+        guard case .refuse = admission.connected(1, from: remote(9), now: 10) else { return _ = Issue.record("let in") }
+    }
+
     @Test("loopback collects none")
     func loopback() {
         var admission = Admission()
