@@ -90,7 +90,8 @@ final class AgentSession {
         self.loginArrivedAt = self.connection.loop.now
         if case .version2(let login) = credentials, !Login.Method.known.contains(login.method) {
             let reason = "the login method \(login.method.rawValue) is not supported"
-            return self.judged(.refused(.methodNotSupported, reason: reason), run: login.run, mostLinks: 0)
+            return self.judged(
+                .refused(.methodNotSupported, reason: reason), of: credentials, run: login.run, mostLinks: 0)
         }
         guard self.gateway.mayBeJudged(self) else { return self.refuseUnjudged() }
         let request = LoginRequest(peer: self.peer, credentials: credentials, certificatePin: self.certificatePin)

@@ -47,7 +47,7 @@ extension GatewayServer {
                 switch login.method {
                 case .token: Array(login.token.utf8)
                 case .certificate: Array((pin ?? "").utf8)
-                case .instance: login.instanceKey
+                default: login.instanceKey
                 }
             }
         let hash = SHA256.hash(shown).prefix(8).reduce(0) { $0 << 8 | UInt64($1) }

@@ -67,6 +67,20 @@ struct AgentMachineTests {
         #expect(wait >= 7_000 && wait <= 8_000)
     }
 
+    @Test("a gateway cannot keep an agent away for more than five minutes")
+    func longAbsence() throws {
+        var machine = try machine()
+        _ = machine.started()
+        machine.connected()
+        _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
+        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: .max))
+        guard case .wait(let wait) = machine.linkEnded("gone", now: 60_000, random: 1_000) else {
+            Issue.record("no wait")
+            return
+        }
+        #expect(wait >= 300_000 && wait <= 301_000)
+    }
+
     @Test(
         "ends for refusals that waiting cannot mend, each with its own code",
         arguments: zip(

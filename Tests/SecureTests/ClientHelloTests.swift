@@ -19,7 +19,9 @@ struct ClientHelloTests {
 
     private func state(_ bytes: [UInt8]) -> ClientHello.State { ClientHello.state(of: bytes.span.bytes) }
 
-    @Test("is whole with its last byte, and not before", arguments: [(0, 1 << 14), (1, 5), (300, 1 << 14), (300, 7), (16_380, 1_000)])
+    @Test(
+        "is whole with its last byte, and not before",
+        arguments: [(0, 1 << 14), (1, 5), (300, 1 << 14), (300, 7), (16_380, 1_000)])
     func whole(_ size: Int, _ pieces: Int) {
         let bytes = hello(size, pieces: pieces)
         for count in 0..<bytes.count {
