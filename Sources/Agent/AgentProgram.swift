@@ -59,7 +59,7 @@ package final class AgentProgram {
     private var suspended = EventLoop.suspendedMilliseconds
     private var streamLog: StreamLog
     private var ending = Ending.running
-    private var keyRefusal: String?
+    private var keyRefusal: GatewayKeys.Refusal?
     /// Why the program ended.
     package private(set) var exit = ExitReason.stopped
 
@@ -200,40 +200,39 @@ package final class AgentProgram {
         }
     }
 
-    private func announce(_ wish: Wish, _ port: UInt16, _ address: String) {
+    /// - Parameter text: where the gateway says visitors find the name.
+    private func announce(_ wish: Wish, _ port: UInt16, _ text: String) {
         guard let index = self.settings.exposes.firstIndex(where: { $0.name == wish.name }) else { return }
         let backend = self.settings.exposes[index].backend
+        let gateway = self.settings.gateway
+        let port = port == 0 ? nil : port
+        var address: String?
+        var problem: String?
         if self.settings.version1 {
-            let gateway = self.settings.gateway
             self.logger.info(
                 "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)",
                 metadata: self.about([.name: wish.name, .backend: backend.description]))
-            self.printer.print(.registered(name: wish.name.text, address: nil, port: nil, backend: backend.description))
-            self.ready.registered(wish.name, at: "")
-            self.control?.registered(wish.name, at: nil)
-            return
+        } else if let known = PublicAddress(text) {
+            let shown = known.seen(from: gateway.host)
+            address = shown
+            self.logger.info(
+                "'\(wish.name)' is reachable at \(shown) and leads to \(backend)",
+                metadata: self.about([
+                    .name: wish.name, .address: shown, .port: port, .backend: backend.description,
+                ]))
+        } else {
+            let sent = text.isEmpty ? "no address" : "'\(text)', which is not \(PublicAddress.form)"
+            let reason = "the gateway sent \(sent): no address is passed on; the gateway's operator can set public-url"
+            problem = reason
+            self.logger.warning(
+                "'\(wish.name)' is registered and leads to \(backend), but \(reason)",
+                metadata: self.about([.name: wish.name, .port: port, .backend: backend.description]))
         }
-        let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
-        self.logger.info(
-            "'\(wish.name)' is reachable at \(shown) and leads to \(backend)",
-            metadata: self.about([
-                .name: wish.name, .address: shown, .port: port == 0 ? nil : port, .backend: backend.description,
-            ]))
         self.printer.print(
             .registered(
-                name: wish.name.text, address: shown, port: port == 0 ? nil : port, backend: backend.description))
-        self.ready.registered(wish.name, at: shown)
-        self.control?.registered(wish.name, at: shown)
-    }
-
-    /// A gateway that listens on all of its addresses is reached at the one that we have dialled.
-    private static func publicAddress(_ address: String, gateway: String) -> String {
-        guard let hostPort = HostPort(address), ["0.0.0.0", "::", "127.0.0.1", "::1"].contains(hostPort.host) else {
-            return address
-        }
-        let isLocal = hostPort.host == "127.0.0.1" || hostPort.host == "::1"
-        if isLocal, gateway != "localhost" { return address }
-        return HostPort(host: gateway, port: hostPort.port).description
+                name: wish.name.text, address: address, port: port, backend: backend.description, problem: problem))
+        self.ready.registered(wish.name, at: address)
+        self.control?.registered(wish.name, at: address)
     }
 
     // MARK: - Time and the end
@@ -364,7 +363,7 @@ extension AgentProgram: GatewaySessionOwner {
         let isLoopback = session.connection.peerAddress?.isLoopback ?? false
         if let refusal = self.keys.refusal(of: pin, isTrustedBySystem: peer.isTrustedBySystem, isLoopback: isLoopback) {
             self.keyRefusal = refusal
-            return .refuse(SecurityError(refusal))
+            return .refuse(SecurityError(refusal.text))
         }
         self.logger.debug("connected to \(gateway), \(pin)", metadata: self.about([:]))
         self.printer.print(.connected(gateway: gateway, pin: pin))
@@ -442,7 +441,7 @@ extension AgentProgram: GatewaySessionOwner {
         if session === self.session {
             self.session = nil
             if let refusal = self.keyRefusal {
-                self.perform(self.machine.keyRefused(refusal))
+                self.perform(self.machine.keyRefused(refusal.text, reason: refusal.reason))
             } else {
                 if case .violation(let violation) = end, violation.code == .version {
                     self.perform(self.machine.goAway(GoAway(code: .version, text: violation.detail)))

@@ -7,9 +7,10 @@ enum AgentEvent {
     /// - Parameter pin: nil with version 1, which has none.
     case connected(gateway: String, pin: String?)
     /// - Parameters:
-    ///   - address: nil with version 1, in which the gateway does not tell it.
-    ///   - port: likewise.
-    case registered(name: String, address: String?, port: UInt16?, backend: String)
+    ///   - address: nil when the gateway did not send a valid one; with version 1 it sends none.
+    ///   - port: nil when the name has no public port, and with version 1.
+    ///   - problem: why the address is missing.
+    case registered(name: String, address: String?, port: UInt16?, backend: String, problem: String?)
     case stream(name: String, visitor: String)
     case missing(name: String, code: String, message: String)
     case lost(reason: String)
@@ -48,7 +49,7 @@ final class EventPrinter {
 
     /// People read the rest in the log.
     private static func text(_ event: AgentEvent) -> String? {
-        guard case .registered(let name, let address, _, let backend) = event else { return nil }
+        guard case .registered(let name, let address, _, let backend, _) = event else { return nil }
         return "\(name): \(address ?? "registered") -> \(backend)"
     }
 
@@ -73,8 +74,9 @@ final class EventPrinter {
         let line =
             switch event {
             case .connected(let gateway, let pin): Line(event: "connected", gateway: gateway, pin: pin)
-            case .registered(let name, let address, let port, let backend):
-                Line(event: "registered", name: name, address: address, port: port, backend: backend)
+            case .registered(let name, let address, let port, let backend, let problem):
+                Line(
+                    event: "registered", name: name, address: address, port: port, backend: backend, message: problem)
             case .stream(let name, let visitor): Line(event: "stream", name: name, visitor: visitor)
             case .missing(let name, let code, let message):
                 Line(event: "missing", name: name, code: code, message: message)

@@ -40,29 +40,17 @@ final class ReadyActions {
     }
 
     /// A name is reachable, perhaps at another address than before.
-    func registered(_ name: Name, at text: String) {
+    ///
+    /// - Parameter address: nil when it is not known; scripts then receive an empty text.
+    func registered(_ name: Name, at address: String?) {
         guard self.urlFile != nil || !self.command.isEmpty else { return }
-        let address = Self.isAddress(text) ? text : ""
-        if address.isEmpty, self.addresses[name] == nil {
-            self.logger.warning(
-                """
-                the gateway does not tell where '\(name)' is in a way that scripts can use: its operator can set \
-                public-url
-                """)
-        }
+        let address = address ?? ""
         guard self.addresses[name] != address else { return }
         self.addresses[name] = address
         let addresses = self.names.compactMap { self.addresses[$0] }
         guard addresses.count == self.names.count else { return }
         self.write(addresses)
         self.start(addresses)
-    }
-
-    /// HOST:PORT, or a URL of the web. It is the gateway's word: scripts shall not take anything else for an address.
-    private static func isAddress(_ text: String) -> Bool {
-        let isURL = ["https://", "http://"].contains { text.hasPrefix($0) }
-        return isURL
-            ? text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != 0x22 && $0 != 0x27 } : HostPort(text) != nil
     }
 
     /// A line for each name, in the order in which they were given.

@@ -52,7 +52,7 @@ final class AgentSession {
         self.probes = BackendProbes(connection: connection)
         self.peer = peer
         self.gateway = gateway
-        self.source = Source(key: peer.source, isLoopback: peer.isLoopback)
+        self.source = Source(peer)
         connection.delegate = self
     }
 
@@ -87,13 +87,13 @@ final class AgentSession {
     // MARK: - Login
 
     private func loginArrived(_ credentials: Credentials) {
-        // Whoever is being judged makes no room for others: it would come back and ask again.
-        self.gateway.loginArrived(self)
         self.loginArrivedAt = self.connection.loop.now
         if case .version2(let login) = credentials, !Login.Method.known.contains(login.method) {
             let reason = "the login method \(login.method.rawValue) is not supported"
-            return self.judged(.refused(.methodNotSupported, reason: reason), run: login.run, mostLinks: 0)
+            return self.judged(
+                .refused(.methodNotSupported, reason: reason), of: credentials, run: login.run, mostLinks: 0)
         }
+        guard self.gateway.mayBeJudged(self) else { return self.refuseUnjudged() }
         let request = LoginRequest(peer: self.peer, credentials: credentials, certificatePin: self.certificatePin)
         // A program of version 1 does not tell its links from another's: each counts as a run of its own.
         let run: UInt64
@@ -103,13 +103,32 @@ final class AgentSession {
         case .version1: (run, mostLinks) = (self.id, GatewayServer.mostVersion1LinksPerIdentity)
         }
         let operation = self.gateway.authenticate(request) { [weak self] verdict in
-            self?.judged(verdict, run: run, mostLinks: mostLinks)
+            self?.judged(verdict, of: credentials, run: run, mostLinks: mostLinks)
         }
         // An answer that came at once has changed the state already.
         if case .stranger = self.state { self.state = .authenticating(operation) }
     }
 
-    private func judged(_ verdict: LoginVerdict, run: UInt64, mostLinks: Int) {
+    /// Gives up its login for that of a source with fewer.
+    func makeRoomForLogin() {
+        guard case .authenticating(let operation) = self.state else { return }
+        operation.cancel()
+        self.refuseUnjudged()
+    }
+
+    /// Answers a login that is not judged, as too many are. No offence: the agent may try again.
+    private func refuseUnjudged() {
+        self.state = .refused
+        self.gateway.metrics.loginRefused(.overloaded)
+        self.gateway.noisy(
+            "login from \(self.peer) refused: too many logins of its address wait for the authenticator",
+            self.about([.code: ErrorCode.overloaded]))
+        self.connection.end(
+            .overloaded, retryAfterSeconds: 1, text: "too many logins of this address wait for the authenticator")
+    }
+
+    private func judged(_ verdict: LoginVerdict, of credentials: Credentials, run: UInt64, mostLinks: Int) {
+        self.gateway.loginJudged(self)
         guard self.connection.isOpen else { return }
         self.state = .refused
         switch verdict {
@@ -141,7 +160,7 @@ final class AgentSession {
             self.gateway.metrics.loginRefused(code)
             self.gateway.logger.warning(
                 "login from \(self.peer) refused: \(reason)", metadata: self.about([.code: code]))
-            self.gateway.penalize(self, .badLogin)
+            self.gateway.loginRefused(self, credentials, pin: self.certificatePin)
             let text =
                 switch code {
                 case .notLoopback:

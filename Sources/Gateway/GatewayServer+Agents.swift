@@ -18,13 +18,40 @@ extension GatewayServer {
         self.admission.progressed(session.id, now: self.loop.now)
     }
 
-    /// It is no stranger any more, but somebody to be judged.
-    func loginArrived(_ session: AgentSession) {
+    /// Whether a login may be judged now. It counts for its source until `loginJudged`.
+    func mayBeJudged(_ session: AgentSession) -> Bool {
+        switch self.admission.loginArrived(session.id) {
+        case .judge: return true
+        case .judgeInsteadOf(let other):
+            self.sessions[other]?.makeRoomForLogin()
+            return true
+        case .refuse: return false
+        }
+    }
+
+    /// There is a verdict about a login.
+    func loginJudged(_ session: AgentSession) {
         self.admission.left(session.id)
     }
 
     func penalize(_ session: AgentSession, _ offence: Offence) {
         self.admission.penalize(session.source, offence, now: self.loop.now)
+    }
+
+    /// The authenticator refused a login.
+    func loginRefused(_ session: AgentSession, _ credentials: Credentials, pin: String?) {
+        let shown: [UInt8] =
+            switch credentials {
+            case .version1(let token): Array(token.utf8)
+            case .version2(let login):
+                switch login.method {
+                case .token: Array(login.token.utf8)
+                case .certificate: Array((pin ?? "").utf8)
+                default: login.instanceKey
+                }
+            }
+        let hash = SHA256.hash(shown).prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+        self.admission.loginRefused(hash, from: session.source, now: self.loop.now)
     }
 
     /// A connection ended before its login.
@@ -99,7 +126,7 @@ extension GatewayServer: SocketListenerDelegate {
         }
         let id = self.nextID
         self.nextID += 1
-        let source = Source(key: peer.source, isLoopback: peer.isLoopback)
+        let source = Source(peer)
         switch self.admission.connected(id, from: source, now: self.loop.now) {
         case .admit: break
         case .admitInsteadOf(let other):

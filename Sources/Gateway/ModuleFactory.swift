@@ -54,9 +54,14 @@ struct ModuleFactory {
 
     private func hook(_ settings: HookSettings) -> any HookTransport {
         switch settings {
-        case .exec(let settings): ExecHook(loop: self.loop, settings: settings)
+        case .exec(let settings):
+            HookQueue(
+                loop: self.loop, hook: ExecHook(loop: self.loop, settings: settings), mostRunning: ExecHook.mostRunning)
         case .webhook(let settings):
-            WebHook(loop: self.loop, client: HTTPClient(loop: self.loop), settings: settings)
+            HookQueue(
+                loop: self.loop,
+                hook: WebHook(loop: self.loop, client: HTTPClient(loop: self.loop), settings: settings),
+                mostRunning: WebHook.mostRunning)
         }
     }
 }
