@@ -41,7 +41,9 @@ def _load():
             (library, "SSL_key_update", _I, [_P, _I]),
             (crypto, "ERR_clear_error", None, []),
             (crypto, "X509_get0_pubkey_bitstr", _P, [_P]), (crypto, "X509_getm_notBefore", _P, [_P]),
-            (crypto, "i2d_re_X509_tbs", _I, [_P, _P])):
+            (crypto, "X509_getm_notAfter", _P, [_P]), (crypto, "X509_gmtime_adj", _P, [_P, ctypes.c_long]),
+            (crypto, "X509_get_ext_count", _I, [_P]), (crypto, "X509_get_ext", _P, [_P, _I]),
+            (crypto, "X509_EXTENSION_get_data", _P, [_P]), (crypto, "i2d_re_X509_tbs", _I, [_P, _P])):
         getattr(owner, function).restype = result
         getattr(owner, function).argtypes = arguments
     return library, crypto
@@ -69,6 +71,18 @@ def break_key(certificate):
     """The public key is no point on its curve."""
     key = _string(_crypto.X509_get0_pubkey_bitstr(certificate))
     ctypes.memset(key.data + 1, 0xFF, key.length - 1)
+
+
+def expire(certificate):
+    """It ended a day ago."""
+    _crypto.X509_gmtime_adj(_crypto.X509_getm_notAfter(certificate), -86_400)
+
+
+def break_extensions(certificate):
+    """The values of all extensions are no DER. Checks see that only if they look into them."""
+    for number in range(_crypto.X509_get_ext_count(certificate)):
+        value = _string(_crypto.X509_EXTENSION_get_data(_crypto.X509_get_ext(certificate, number)))
+        ctypes.memset(value.data, 0xFF, value.length)
 
 
 class Connection:
