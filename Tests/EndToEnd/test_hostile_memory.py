@@ -118,6 +118,7 @@ class MemoryLimit(NeighbourTest):
         "uploads without credit": ("never-grants", "--upload"),
         "uploads to a link that is not read": ("never-reads", "--upload"),
         "downloads that are not read": ("pours",),
+        "downloads that are read slowly": ("pours", "--read", 4),
     }
 
     def check_address_space(self, attack):
@@ -136,19 +137,22 @@ class MemoryLimit(NeighbourTest):
         group = self.stage.use(ControlGroup(mebibytes))
         self.check(mebibytes, *self.ATTACKS[attack], group=group)
 
-    def test_group_of_128_mib_uploads_without_credit(self):
-        self.check_group(128, "uploads without credit")
+    def test_group_of_64_mib_uploads_without_credit(self):
+        self.check_group(64, "uploads without credit")
 
-    def test_group_of_128_mib_uploads_to_a_link_that_is_not_read(self):
-        self.check_group(128, "uploads to a link that is not read")
+    def test_group_of_64_mib_uploads_to_a_link_that_is_not_read(self):
+        self.check_group(64, "uploads to a link that is not read")
 
-    def test_group_of_128_mib_downloads_that_are_not_read(self):
-        self.check_group(128, "downloads that are not read")
+    def test_group_of_64_mib_downloads_that_are_not_read(self):
+        self.check_group(64, "downloads that are not read")
+
+    def test_group_of_64_mib_downloads_that_are_read_slowly(self):
+        self.check_group(64, "downloads that are read slowly")
 
 
 def add_long_tests():
     """The larger control groups."""
-    for mebibytes in (256, 512):
+    for mebibytes in (128, 256, 512):
         for attack in MemoryLimit.ATTACKS:
             def test(self, mebibytes=mebibytes, attack=attack):
                 self.check_group(mebibytes, attack)
