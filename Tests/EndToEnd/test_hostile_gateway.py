@@ -48,7 +48,6 @@ class HostileGateway(EndToEndTest):
         self.check_echo()
         self.assertIn(self.flood(make), codes)
         self.link.cut()
-        self.agent.wait_event("lost")
         self.last_stream = 0
         self.log_in()
         self.check_echo()
@@ -67,7 +66,8 @@ class HostileGateway(EndToEndTest):
         frame = v2peer.encode(
             v2peer.REGISTERED, v2peer.registered_payload(self.exposure, 0, 1, "127.0.0.1:1"))
         self.check_flood(lambda: frame)
-        self.assertLessEqual(len(self.agent.events("registered")), 3, "a repetition is no news")
+        # One for each link. What is printed without need makes the agent leave out other events.
+        self.assertEqual(len(self.agent.events("registered")), 2, "a repetition is not an event")
 
     def test_registered_for_unknown_numbers(self):
         frame = v2peer.encode(v2peer.REGISTERED, v2peer.registered_payload(999, v2peer.WITHDRAWN))

@@ -78,7 +78,8 @@ class MemoryLimit(NeighbourTest):
         number = 0
         while left > 0:
             count = min(left, STREAMS_PER_AGENT)
-            agent = start_peer(self.stage, "agent", self.gateway.address, f"hostile-{number}", mode, "--streams", count)
+            agent = start_peer(
+                self.stage, "agent", self.gateway.address, f"hostile-{number}", mode, "--streams", count)
             attackers.append(start_peer(self.stage, "visitors", agent.wait_ready(), count, *options))
             left -= count
             number += 1
