@@ -117,8 +117,9 @@ let package = Package(
         tests(
             "ProgramTests",
             [
-                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Relay", "Settings",
-                "Supervision", "Tunnel", "Web", "Wire", logging,
+                "Admission", "Agent", "AgentCore", "Explain", "Gateway", "Metrics", "Modules", "ProxyProtocol",
+                "Reactor",
+                "Relay", "Secure", "Settings", "Supervision", "Tunnel", "Version1", "Web", "Wire", logging,
             ]),
     ],
     swiftLanguageModes: [.v6],

@@ -27,6 +27,8 @@ package final class AgentProgram {
     private static let dialMilliseconds: UInt64 = 15_000
     private static let drainMilliseconds: UInt64 = 30_000
     private static let sleepThreshold: Int64 = 2_000
+    /// Bytes that may wait in all links: those of eight links, as one may follow the other before that has emptied.
+    private static let memory = 256 * 1024 * 1024
     /// What has to be done each second is late by so much only when something hangs.
     private static let mostTickPause: UInt64 = 10_000
 
@@ -41,6 +43,7 @@ package final class AgentProgram {
     private let version: LinkProtocol
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
+    private let linkLimits: LinkLimits
     private let login: Login
     private let backends: [Backend]
     private let state: StateDirectory
@@ -86,7 +89,10 @@ package final class AgentProgram {
         self.backends = settings.exposes.map { Backend($0) }
         self.machine = AgentMachine(
             wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
-        self.budget = ByteBudget(limit: 256 * 1024 * 1024)
+        self.budget = ByteBudget(limit: Self.memory)
+        self.linkLimits = LinkLimits(
+            streams: settings.limits.streamsPerLink, stalled: settings.limits.stallTimeout,
+            halfClosedIdle: settings.limits.halfCloseTimeout)
         self.streamLog = StreamLog(logger: logger, settings: settings, now: loop.now)
     }
 
@@ -190,8 +196,8 @@ package final class AgentProgram {
         self.machine.connected()
         do throws(SecurityError) {
             let connection = try LinkConnection(
-                socket: socket, version: self.version, role: .agent, budget: self.budget, buffers: self.buffers,
-                software: Self.software)
+                socket: socket, version: self.version, role: .agent, limits: self.linkLimits, budget: self.budget,
+                buffers: self.buffers, software: Self.software)
             self.session = GatewaySession(connection: connection, owner: self, logger: self.logger)
             connection.start()
         } catch {

@@ -7,6 +7,7 @@ internal import Reactor
 internal import Registry
 internal import Relay
 internal import Secure
+internal import Settings
 internal import Tunnel
 internal import Wire
 
@@ -99,8 +100,8 @@ final class AgentSession {
         let run: UInt64
         let mostLinks: Int
         switch credentials {
-        case .version2(let login): (run, mostLinks) = (login.run, GatewayServer.mostLinksPerIdentity)
-        case .version1: (run, mostLinks) = (self.id, GatewayServer.mostVersion1LinksPerIdentity)
+        case .version2(let login): (run, mostLinks) = (login.run, self.gateway.settings.limits.linksPerAgent)
+        case .version1: (run, mostLinks) = (self.id, self.gateway.settings.limits.version1LinksPerAgent)
         }
         let operation = self.gateway.authenticate(request) { [weak self] verdict in
             self?.judged(verdict, run: run, mostLinks: mostLinks)
@@ -115,8 +116,8 @@ final class AgentSession {
         switch verdict {
         case .granted(let grant):
             let identity = AgentIdentity(id: grant.identity)
-            let most = min(mostLinks, grant.limits.links ?? mostLinks)
-            if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: most) {
+            let links = min(mostLinks, grant.limits.links ?? mostLinks)
+            if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: links) {
                 self.gateway.metrics.loginRefused(refusal.code)
                 self.gateway.logger.warning(
                     "link of \(identity) at \(self.peer) refused: \(refusal.text)",
@@ -126,7 +127,8 @@ final class AgentSession {
             }
             self.gateway.metrics.loginAccepted()
             self.state = .up(grant, run: run)
-            let names = min(ExposureBook.maximumNamesPerLink, grant.limits.names ?? ExposureBook.maximumNamesPerLink)
+            let most = self.gateway.settings.limits.namesPerLink
+            let names = min(most, grant.limits.names ?? most)
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))
             self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
             self.connection.setNeedsFlush()

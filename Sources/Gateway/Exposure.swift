@@ -77,6 +77,13 @@ final class Exposure {
     /// Leaves visitors in the backlog.
     func pause() { self.listeners.pause() }
 
+    /// Leaves visitors in the backlog if the agent has to catch up first.
+    func pauseWithoutRoom() {
+        guard !self.hasRoom else { return }
+        if self.session?.connection.isOpen ?? false { self.gateway.metrics.hit(.pendingOpens) }
+        self.pause()
+    }
+
     /// Lets visitors in again that were left in the backlog.
     func resume() {
         guard self.isPublished else { return }
@@ -133,8 +140,7 @@ extension Exposure: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         // Other names of the link may have taken the room since this one looked.
         if self.hasRoom { self.arrived(stream, at: listener) } else { self.waiting.append((listener, stream)) }
-        // The next ones wait in the backlog until the agent has caught up.
-        if !self.hasRoom { self.pause() }
+        self.pauseWithoutRoom()
     }
 
     func listener(_ listener: SocketListener, didFail error: UVError) {

@@ -16,7 +16,6 @@ struct Refusal: Error, Equatable {
 /// Which names are exposed: gives them to agents, finds their public ports, has the registrars publish and withdraw
 /// them.
 final class ExposureBook {
-    static let maximumNamesPerLink = 16
     /// Ports that the system may give before one is free.
     private static let mostTries = 16
 
@@ -33,7 +32,7 @@ final class ExposureBook {
     private let store: ListenerStore
     /// The gateway stops: listeners are left to whoever keeps them for the next one.
     private var isStopping = false
-    private var registry = Registry(maximumNamesPerLink: ExposureBook.maximumNamesPerLink)
+    private var registry: Registry
 
     init(
         loop: EventLoop, logger: Logger, bindAddress: SocketAddress, settings: GatewaySettings, mostNames: Int,
@@ -49,6 +48,7 @@ final class ExposureBook {
         }
         self.store = store
         self.mostNames = mostNames
+        self.registry = Registry(maximumNamesPerLink: settings.limits.namesPerLink)
         self.registrars = registrars.map { RegistrarDriver(loop: loop, registrar: $0, logger: logger) }
         self.ports = ports
     }

@@ -15,7 +15,7 @@ extension GatewayMetrics {
         self.writeVisitors(&text, figures)
         self.writeTimes(&text, figures)
         if isPerName { Self.writeTraffic(&text, figures) }
-        Self.writeLimits(&text, figures)
+        self.writeLimits(&text, figures)
         self.write(&text, process)
         return text.text
     }
@@ -100,7 +100,7 @@ extension GatewayMetrics {
         for (name, traffic) in all { Self.write(&text, traffic, name: name.text) }
     }
 
-    private static func writeLimits(_ text: inout Exposition, _ figures: GatewayFigures) {
+    private func writeLimits(_ text: inout Exposition, _ figures: GatewayFigures) {
         text.gauge("diglett_granted_bytes", "Receive windows that agents have been granted.", figures.granted.used)
         text.gauge("diglett_granted_limit_bytes", "How much may be granted in all.", figures.granted.limit)
         text.begin("diglett_limit", .gauge, "How many there may be at once.")
@@ -110,6 +110,9 @@ extension GatewayMetrics {
         ] {
             text.sample(most, ["of": what])
         }
+        text.begin(
+            "diglett_limit_hits_total", .counter, "How often limits were reached that no other counter tells of.")
+        for (limit, count) in self.relay.limitHits.all { text.sample(count.value, ["limit": limit.rawValue]) }
     }
 
     private func write(_ text: inout Exposition, _ process: ProcessFigures) {

@@ -108,7 +108,10 @@ package struct Ending: Hashable, Sendable {
 
     package static let ofLinks: [Ending] = {
         let codes = ErrorCode.all.filter { $0 == .none || (32...63).contains($0.rawValue) }
-        let own = codes + [.loginRefused, .notLoopback, .methodNotSupported, .denied, .overloaded, .internalError]
+        let own =
+            codes + [
+                .loginRefused, .notLoopback, .methodNotSupported, .denied, .overloaded, .internalError, .stalled,
+            ]
         return [Ending(.network, "socket-error"), Ending(.agent, "closed")]
             + (codes.map { Ending(.agent, $0) } + [Ending(.agent, Self.other)])
             + ["security", "other-protocol"].map { Ending(.gateway, $0) }
@@ -196,6 +199,9 @@ final class GatewayMetrics {
     // MARK: - Visitors
 
     func visitor(_ result: VisitorResult) { self.visitors.add(result) }
+
+    /// A limit was reached of which no other counter tells.
+    func hit(_ limit: LimitHit, _ count: Int = 1) { self.relay.hit(limit, count) }
 
     func streamClosed(_ end: StreamEnd) {
         let ending = Ending(end)

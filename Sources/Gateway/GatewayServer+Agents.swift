@@ -12,7 +12,7 @@ internal import Wire
 /// Connections of agents: strangers first, then judged, then links.
 extension GatewayServer {
     /// Links of one program: its present one, and one that does not know yet that it is dead.
-    private static let mostLinksPerRun = 2
+    static let mostLinksPerRun = 2
 
     func admissionProgressed(_ session: AgentSession) {
         self.admission.progressed(session.id, now: self.loop.now)
@@ -24,7 +24,7 @@ extension GatewayServer {
     }
 
     func penalize(_ session: AgentSession, _ offence: Offence) {
-        self.admission.penalize(session.source, offence, now: self.loop.now)
+        if self.admission.penalize(session.source, offence, now: self.loop.now) { self.metrics.hit(.penaltyTable) }
     }
 
     /// A connection ended before its login.
@@ -100,9 +100,11 @@ extension GatewayServer: SocketListenerDelegate {
         let id = self.nextID
         self.nextID += 1
         let source = Source(key: peer.source, isLoopback: peer.isLoopback)
+        let isSourceFull = self.admission.isFull(of: source)
         switch self.admission.connected(id, from: source, now: self.loop.now) {
         case .admit: break
         case .admitInsteadOf(let other):
+            self.metrics.hit(isSourceFull ? .strangersPerSource : .strangers)
             // No offence: whoever is slow in a crowd has done nothing.
             self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
@@ -115,8 +117,8 @@ extension GatewayServer: SocketListenerDelegate {
         let version = self.doors.isVersion1(listener) ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
         do throws(SecurityError) {
             let connection = try LinkConnection(
-                socket: stream, version: version, role: .gateway, budget: self.budget, buffers: self.buffers,
-                software: GatewayServer.software, meter: self.metrics.relay)
+                socket: stream, version: version, role: .gateway, limits: self.linkLimits, budget: self.budget,
+                buffers: self.buffers, software: GatewayServer.software, meter: self.metrics.relay)
             self.sessions[id] = AgentSession(id: id, connection: connection, peer: peer, gateway: self)
             connection.start()
         } catch {

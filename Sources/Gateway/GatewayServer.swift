@@ -24,10 +24,6 @@ package final class GatewayServer {
     /// The modules get this long for one question or action.
     static let moduleDeadline: UInt64 = 10_000
     private static let drainMilliseconds: UInt64 = 30_000
-    /// An installation's agents share one identity at an open gateway, so this bounds programs on one machine.
-    static let mostLinksPerIdentity = 16
-    /// A link of version 1 has one name, one of version 2 sixteen.
-    static let mostVersion1LinksPerIdentity = 16 * ExposureBook.maximumNamesPerLink
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
     private static let tickMilliseconds: UInt64 = 1_000
@@ -48,6 +44,8 @@ package final class GatewayServer {
     let context: TLSContext
     let buffers = RelayBuffers()
     let budget: ByteBudget
+    /// Of every link.
+    let linkLimits: LinkLimits
     let plan: ResourcePlan
     let authenticator: any Authenticator
     var admission: Admission
@@ -106,26 +104,18 @@ package final class GatewayServer {
                 identity: self.identity, applicationProtocol: WireConstant.applicationProtocol)
         } catch { throw GatewayError(.configuration, "TLS: \(error)") }
         let descriptors = DescriptorLimit.raise()
-        let listeners = settings.listenersPerName
         let memory = ResourcePlan.memoryLimit()
-        self.plan = ResourcePlan(descriptors: descriptors, memory: memory, listenersPerName: listeners)
-        if self.plan != ResourcePlan(descriptors: .max, listenersPerName: listeners) {
-            let plan = self.plan
-            logger.warning(
-                """
-                limited by \(descriptors) file descriptors and \(memory >> 20) MiB of memory: at most \(plan.agents) agents, \(plan.names) names \
-                and \(plan.visitors) visitors at once
-                """)
-        }
-        var visitorLimits = VisitorLimits()
-        visitorLimits.total = self.plan.visitors
+        self.plan = ResourcePlan(
+            settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
+        if let text = self.plan.loweredText(descriptors: descriptors, memory: memory) { logger.warning("\(text)") }
+        self.linkLimits = LinkLimits(settings.limits)
         self.visitors = VisitorBook(
-            loop: loop, limits: visitorLimits, proxies: settings.proxies,
+            loop: loop, limits: VisitorLimits(settings.limits, total: self.plan.visitors), proxies: settings.proxies,
             socketsAreProxied: settings.socketsAreProxied)
         var admissionLimits = AdmissionLimits()
         admissionLimits.strangers = self.plan.strangers
         self.admission = Admission(limits: admissionLimits)
-        self.budget = ByteBudget(limit: memory / 10 * 6)
+        self.budget = ByteBudget(limit: self.plan.memory)
         let factory = ModuleFactory(loop: loop, logger: logger)
         let registrars = try factory.registrars(settings.registrars)
         do throws(SettingsErrors) { self.authenticator = try factory.authenticator(settings.authentication) } catch {
@@ -214,7 +204,9 @@ package final class GatewayServer {
 
     /// Ends the stream that has waited for its peer the longest; false when none has waited for long.
     func endStalledStream() -> Bool {
-        self.stalled.endOldest(among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
+        let found = self.stalled.endOldest(among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
+        if found { self.metrics.hit(.visitors) }
+        return found
     }
 
     var isDraining: Bool {
@@ -262,6 +254,7 @@ package final class GatewayServer {
         let ended = self.stalled.relieve(
             self.budget, among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
         if ended > 0 {
+            self.metrics.hit(.memory, ended)
             self.logger.warning("memory is short: \(counted(ended, "stalled stream")) ended, the longest-stalled first")
         }
         self.bans.forgetExpired(now: self.loop.now)

@@ -91,8 +91,7 @@ final class ProxyEntrance {
             connection.park(visitor, rest, deadline: self.gateway.loop.now + Self.roomMilliseconds)
             self.ready.append(connection)
         }
-        // The next ones wait in the backlog until the agent has caught up.
-        if !(self.exposure.session?.canOpen(self.exposure) ?? false) { self.exposure.pause() }
+        self.exposure.pauseWithoutRoom()
     }
 
     func failed(_ connection: ProxyConnection, _ reason: String, _ result: VisitorResult) {
