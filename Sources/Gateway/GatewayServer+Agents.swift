@@ -64,7 +64,7 @@ extension GatewayServer {
         case .closedByPeer, .failed, .goAway: self.penalize(session, .noLogin)
         case .security, .otherProtocol, .violation, .ended: self.penalize(session, .protocolError)
         }
-        self.noisy("no login from \(session.label): \(end)", session.about([:]))
+        session.log(.info, .strangers, "no login from \(session.label): \(end)")
     }
 
     func authenticate(
@@ -134,7 +134,8 @@ extension GatewayServer: SocketListenerDelegate {
             self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
             self.metrics.arrived(.penalty)
-            self.noisy(
+            self.peerLog.write(
+                .info, .strangers, of: .stranger(peer),
                 "\(peer) is kept out for \(milliseconds / 1_000) s after what it did before", .about([.peer: peer]))
             return stream.reset()
         }
@@ -148,7 +149,7 @@ extension GatewayServer: SocketListenerDelegate {
             connection.start()
         } catch {
             self.admission.left(id)
-            self.logger.error("\(peer): \(error)", metadata: .about([.peer: peer]))
+            self.peerLog.write(.error, .strangers, of: .stranger(peer), "\(peer): \(error)", .about([.peer: peer]))
             stream.close()
         }
     }
@@ -162,6 +163,8 @@ extension GatewayServer: SocketListenerDelegate {
     }
 
     package func listener(_ listener: SocketListener, didFail error: UVError) {
-        self.noisy("an agent could not be accepted: \(error)", .about([.error: error]))
+        self.peerLog.write(
+            .info, .strangers, of: .unknownStrangers, "an agent could not be accepted: \(error)",
+            .about([.error: error]))
     }
 }
