@@ -89,7 +89,8 @@ final class LinkModel<Machine: Multiplexer & ~Copyable> {
     // MARK: - From the edges
 
     func send(_ edge: Edge, most: Int, now: UInt64) {
-        guard edge.isConnected, !edge.hasFinished, !edge.wasCut else { return }
+        // The driver lets no edge read for a link that is closed.
+        guard self.machine.phase != .closed, edge.isConnected, !edge.hasFinished, !edge.wasCut else { return }
         let allowance = self.machine.sendAllowance(edge.key)
         check(allowance >= 0, "an allowance of \(allowance)")
         let count = min(allowance, most)

@@ -42,7 +42,8 @@ private struct Watch {
             else { return }
             switch frame {
             case .hello(let hello): self.startLimit = UInt64(hello.streamWindow)
-            case .open(let open): self.limits[header.id] = open.limit
+            // A second one for the same stream is a violation, and changes nothing.
+            case .open(let open): self.limits[header.id] = self.limits[header.id] ?? open.limit
             case .accept(let limit), .window(let limit):
                 self.limits[header.id] = max(self.limits[header.id] ?? self.startLimit, limit)
             default: break
