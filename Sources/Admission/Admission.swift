@@ -18,21 +18,30 @@ package struct AdmissionLimits: Sendable {
     package var strangers = 256
     /// The same from one source.
     package var strangersPerSource = 16
+    /// Logins that the authenticator is at work on. It may be slow, and each is a connection with its buffers.
+    package var logins = 1_024
+    /// The same from one source: as many agents as an office may have that all come back at once. Others try again.
+    package var loginsPerSource = 64
     /// Penalties below this are not enforced, so that one slip costs nothing.
     package var enforcedFrom: Milliseconds = 15_000
     package var mostPenalty: Milliseconds = 600_000
     package var penaltyTable = 65_536
+    /// How long a refused login is remembered for its source, from its last attempt on.
+    package var refusalMemory: Milliseconds = 600_000
+    package var refusalTable = 4_096
 
     package init() {}
 }
 
 /// What a stranger did wrong, and what that costs its source.
 package enum Offence: Sendable {
-    case badLogin, noLogin, protocolError, tooSlow
+    case badLogin, sameBadLogin, noLogin, protocolError, tooSlow
 
     package var milliseconds: Milliseconds {
         switch self {
         case .badLogin: 5_000
+        // Ten a second are no more than an office with a few services that restart.
+        case .sameBadLogin: 100
         case .noLogin: 1_000
         case .protocolError, .tooSlow: 10_000
         }
@@ -44,6 +53,9 @@ package enum Offence: Sendable {
 /// When there is no room, the connection that has gone longest without progress is closed to make some: strangers who
 /// hang never keep an honest agent out, as an honest handshake is always the one that progressed last.
 ///
+/// From its LOGIN to the verdict a connection counts as a login instead. One that is being judged makes no room for its
+/// own source, as it would come back and ask again; when there are too many in all, the source with most gives one up.
+///
 /// Loopback sources collect no penalties: behind one loopback address there may be many users and proxies.
 package struct Admission: Sendable {
     package enum Verdict: Equatable, Sendable {
@@ -54,22 +66,45 @@ package struct Admission: Sendable {
         case refuse(Milliseconds)
     }
 
+    package enum LoginVerdict: Equatable, Sendable {
+        case judge
+        /// Judge it and refuse that other one, which may try again.
+        case judgeInsteadOf(UInt64)
+        /// It may try again later.
+        case refuse
+    }
+
     private struct Stranger {
         let source: Source
         var progressedAt: Milliseconds
     }
 
+    private struct RefusedLogin: Hashable {
+        let login: UInt64
+        let source: Source
+    }
+
+    private struct Count {
+        var strangers = 0
+        var logins = 0
+    }
+
     private let limits: AdmissionLimits
     private var strangers: [UInt64: Stranger] = [:]
-    private var perSource: [Source: Int] = [:]
+    /// Connections whose login is being judged.
+    private var logins: [UInt64: Source] = [:]
+    private var perSource: [Source: Count] = [:]
     /// When the penalty of a source is served.
     private var penalties: [Source: Milliseconds] = [:]
+    /// Until when each is remembered.
+    private var refusedLogins: [RefusedLogin: Milliseconds] = [:]
 
     package init(limits: AdmissionLimits = AdmissionLimits()) {
         self.limits = limits
     }
 
-    package var strangerCount: Int { self.strangers.count }
+    /// Connections that are not logged in, those that are being judged included.
+    package var strangerCount: Int { self.strangers.count + self.logins.count }
 
     /// A connection came.
     package mutating func connected(_ id: UInt64, from source: Source, now: Milliseconds) -> Verdict {
@@ -83,13 +118,13 @@ package struct Admission: Sendable {
         }
         if let evicted { self.left(evicted) }
         self.strangers[id] = Stranger(source: source, progressedAt: now)
-        self.perSource[source, default: 0] += 1
+        self.perSource[source, default: Count()].strangers += 1
         return evicted.map { .admitInsteadOf($0) } ?? .admit
     }
 
     /// Whether the source has as many connections as it may have before the login.
     package func isFull(of source: Source) -> Bool {
-        self.perSource[source, default: 0] >= self.limits.strangersPerSource
+        self.perSource[source]?.strangers ?? 0 >= self.limits.strangersPerSource
     }
 
     private func slowest(_ belongs: (Stranger) -> Bool) -> UInt64? {
@@ -102,11 +137,59 @@ package struct Admission: Sendable {
         self.strangers[id]?.progressedAt = now
     }
 
+    /// A LOGIN came. With `refuse` the connection stays a stranger until `left`.
+    package mutating func loginArrived(_ id: UInt64) -> LoginVerdict {
+        guard let source = self.strangers[id]?.source else { return .judge }
+        let own = self.perSource[source]?.logins ?? 0
+        guard own < self.limits.loginsPerSource else { return .refuse }
+        var evicted: UInt64?
+        if self.logins.count >= self.limits.logins {
+            guard let largest = self.perSource.max(by: { $0.value.logins < $1.value.logins }),
+                largest.value.logins > own + 1,
+                let oldest = self.logins.filter({ $0.value == largest.key }).keys.min()
+            else { return .refuse }
+            evicted = oldest
+        }
+        if let evicted { self.left(evicted) }
+        self.left(id)
+        self.logins[id] = source
+        self.perSource[source, default: Count()].logins += 1
+        return evicted.map { .judgeInsteadOf($0) } ?? .judge
+    }
+
     /// A connection has logged in or is gone; calling it twice does no harm.
     package mutating func left(_ id: UInt64) {
-        guard let stranger = self.strangers.removeValue(forKey: id) else { return }
-        let count = self.perSource[stranger.source, default: 1] - 1
-        self.perSource[stranger.source] = count > 0 ? count : nil
+        if let stranger = self.strangers.removeValue(forKey: id) {
+            self.count(stranger.source) { $0.strangers -= 1 }
+        } else if let source = self.logins.removeValue(forKey: id) {
+            self.count(source) { $0.logins -= 1 }
+        }
+    }
+
+    private mutating func count(_ source: Source, _ change: (inout Count) -> Void) {
+        guard var count = self.perSource[source] else { return }
+        change(&count)
+        self.perSource[source] = count.strangers > 0 || count.logins > 0 ? count : nil
+    }
+
+    /// A login was refused. One that its source has tried before is no guess, but a program that is restarted again and
+    /// again with a wrong token: it must not keep others of the same address out.
+    ///
+    /// - Parameter login: a hash of what the agent showed of itself.
+    package mutating func loginRefused(_ login: UInt64, from source: Source, now: Milliseconds) {
+        guard !source.isLoopback else { return }
+        let refused = RefusedLogin(login: login, source: source)
+        let isKnown = self.refusedLogins[refused].map { $0 > now } ?? false
+        if !isKnown, self.refusedLogins.count >= self.limits.refusalTable {
+            self.refusedLogins = self.refusedLogins.filter { $0.value > now }
+            if self.refusedLogins.count >= self.limits.refusalTable,
+                let first = self.refusedLogins.min(by: { $0.value < $1.value })
+            {
+                self.refusedLogins[first.key] = nil
+            }
+        }
+        self.refusedLogins[refused] = now + self.limits.refusalMemory
+        self.penalize(source, isKnown ? .sameBadLogin : .badLogin, now: now)
     }
 
     /// A stranger misbehaved. True when the penalty of another source was forgotten to make room for this one.

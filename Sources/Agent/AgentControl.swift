@@ -49,7 +49,7 @@ final class AgentControl {
         self.server = nil
     }
 
-    /// - Parameter address: nil with version 1, in which the gateway does not tell it.
+    /// - Parameter address: nil when the gateway did not send a valid one; with version 1 it sends none.
     func registered(_ name: Name, at address: String?) { self.names[name] = .reachable(at: address) }
 
     func missing(_ name: Name, _ reason: String) { self.names[name] = .missing(reason: reason) }

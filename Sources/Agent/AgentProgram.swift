@@ -32,12 +32,14 @@ package final class AgentProgram {
     /// What has to be done each second is late by so much only when something hangs.
     private static let mostTickPause: UInt64 = 10_000
 
-    private let loop: EventLoop
-    private let settings: AgentSettings
+    let loop: EventLoop
+    let settings: AgentSettings
     private let logger: Logger
-    private let printer: EventPrinter
-    private let ready: ReadyActions
-    private var control: AgentControl?
+    /// For every line that the gateway or a visitor can cause.
+    let log: PeerLog
+    let printer: EventPrinter
+    let ready: ReadyActions
+    private(set) var control: AgentControl?
     private let manager: ServiceManager
     private let keys: GatewayKeys
     private let version: LinkProtocol
@@ -60,9 +62,9 @@ package final class AgentProgram {
     private var signals: [SignalSource] = []
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
-    private var streamLog: StreamLog
+    private let streamLog: StreamLog
     private var ending = Ending.running
-    private var keyRefusal: String?
+    private var keyRefusal: GatewayKeys.Refusal?
     /// Why the program ended.
     package private(set) var exit = ExitReason.stopped
 
@@ -76,9 +78,10 @@ package final class AgentProgram {
         self.tickedAt = loop.now
         self.settings = settings
         self.logger = logger
+        self.log = PeerLog(logger, loop: loop, milestones: PeerLog.answers)
         self.manager = manager ?? .absent(loop: loop, logger: logger)
-        self.printer = EventPrinter(format: settings.output)
-        self.ready = ReadyActions(loop: loop, settings: settings, logger: logger)
+        self.printer = EventPrinter(format: settings.output, now: loop.now)
+        self.ready = ReadyActions(loop: loop, settings: settings, log: self.log)
         self.state = try StateDirectory(path: settings.stateDirectory)
         self.keys = GatewayKeys(settings: settings, state: self.state, logger: logger, ask: ask)
         let credentials = try AgentCredentials(settings: settings, state: self.state)
@@ -93,7 +96,7 @@ package final class AgentProgram {
         self.linkLimits = LinkLimits(
             streams: settings.limits.streamsPerLink, stalled: settings.limits.stallTimeout,
             halfClosedIdle: settings.limits.halfCloseTimeout)
-        self.streamLog = StreamLog(logger: logger, settings: settings, now: loop.now)
+        self.streamLog = StreamLog(log: self.log, settings: settings)
     }
 
     /// Starts dialling. Afterwards run the loop.
@@ -141,16 +144,17 @@ package final class AgentProgram {
         case .none: break
         case .dial: self.dial()
         case .wait(let milliseconds):
-            self.printer.print(.retrying(seconds: Double(milliseconds) / 1_000))
-            self.logger.info("trying again in \(Self.seconds(milliseconds))", metadata: self.about([:]))
+            self.print(.retrying(seconds: Double(milliseconds) / 1_000))
+            self.say(.info, .milestone, "trying again in \(Self.seconds(milliseconds))")
             self.retryTimer?.start(after: milliseconds)
         case .register(let requests): self.session?.register(requests)
         case .announce(let wish, let port, let address): self.announce(wish, port, address)
         case .missing(let wish, let code, let text):
-            self.logger.warning(
-                "'\(wish.name)' is not reachable: \(text)", metadata: self.about([.name: wish.name, .code: code]))
+            self.say(
+                .warning, .detail, "'\(wish.name)' is not reachable: \(text)",
+                self.about([.name: wish.name, .code: code]))
             self.control?.missing(wish.name, text)
-            self.printer.print(.missing(name: wish.name.text, code: code.description, message: text))
+            self.print(.missing(name: wish.name.text, code: code.description, message: text))
         case .stop(let reason, let text): self.stop(reason, text)
         }
     }
@@ -161,7 +165,7 @@ package final class AgentProgram {
 
     private func dial() {
         let gateway = self.settings.gateway
-        self.logger.debug("connecting to \(gateway)", metadata: self.about([:]))
+        self.say(.debug, .milestone, "connecting to \(gateway)")
         self.keyRefusal = nil
         self.connector = Connector.connect(
             loop: self.loop, to: .host(gateway.host, port: gateway.port), timeout: Self.dialMilliseconds
@@ -188,7 +192,7 @@ package final class AgentProgram {
 
     /// Says what went wrong, once: the end of the program says it by itself.
     private func retry(_ action: AgentMachine.Action, after text: String) {
-        if case .wait = action { self.logger.warning("\(text)", metadata: self.about([:])) }
+        if case .wait = action { self.say(.warning, .milestone, text) }
         self.perform(action)
     }
 
@@ -204,42 +208,6 @@ package final class AgentProgram {
             socket.close()
             self.dialFailed("\(error)")
         }
-    }
-
-    private func announce(_ wish: Wish, _ port: UInt16, _ address: String) {
-        guard let index = self.settings.exposes.firstIndex(where: { $0.name == wish.name }) else { return }
-        let backend = self.settings.exposes[index].backend
-        if self.settings.version1 {
-            let gateway = self.settings.gateway
-            self.logger.info(
-                "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)",
-                metadata: self.about([.name: wish.name, .backend: backend.description]))
-            self.printer.print(.registered(name: wish.name.text, address: nil, port: nil, backend: backend.description))
-            self.ready.registered(wish.name, at: "")
-            self.control?.registered(wish.name, at: nil)
-            return
-        }
-        let shown = Self.publicAddress(address, gateway: self.settings.gateway.host)
-        self.logger.info(
-            "'\(wish.name)' is reachable at \(shown) and leads to \(backend)",
-            metadata: self.about([
-                .name: wish.name, .address: shown, .port: port == 0 ? nil : port, .backend: backend.description,
-            ]))
-        self.printer.print(
-            .registered(
-                name: wish.name.text, address: shown, port: port == 0 ? nil : port, backend: backend.description))
-        self.ready.registered(wish.name, at: shown)
-        self.control?.registered(wish.name, at: shown)
-    }
-
-    /// A gateway that listens on all of its addresses is reached at the one that we have dialled.
-    private static func publicAddress(_ address: String, gateway: String) -> String {
-        guard let hostPort = HostPort(address), ["0.0.0.0", "::", "127.0.0.1", "::1"].contains(hostPort.host) else {
-            return address
-        }
-        let isLocal = hostPort.host == "127.0.0.1" || hostPort.host == "::1"
-        if isLocal, gateway != "localhost" { return address }
-        return HostPort(host: gateway, port: hostPort.port).description
     }
 
     // MARK: - Time and the end
@@ -259,7 +227,8 @@ package final class AgentProgram {
             session.connection.end(.none, text: "done")
         }
         self.perform(self.machine.tick(now: self.loop.now))
-        self.printer.flush()
+        self.printer.tick(now: self.loop.now)
+        self.log.tick()
         self.ready.tick()
         if case .draining(let until) = self.ending { self.finishIfDone(force: self.loop.now >= until) }
     }
@@ -326,7 +295,7 @@ package final class AgentProgram {
             self.logger.error(
                 "\(text) (diglett explain \(reason.rawValue))",
                 metadata: self.about([.code: reason.slug, .exit: reason.rawValue]))
-            self.printer.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
+            self.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
         }
         self.connector?.cancel()
         self.connector = nil
@@ -362,18 +331,18 @@ extension AgentProgram: GatewaySessionOwner {
     func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict {
         let gateway = self.settings.gateway.description
         if self.settings.version1 {
-            self.logger.debug("connected to \(gateway), version 1", metadata: self.about([:]))
-            self.printer.print(.connected(gateway: gateway, pin: nil))
+            self.say(.debug, .milestone, "connected to \(gateway), version 1")
+            self.print(.connected(gateway: gateway, pin: nil))
             return .proceed(self.login)
         }
         guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
         let isLoopback = session.connection.peerAddress?.isLoopback ?? false
         if let refusal = self.keys.refusal(of: pin, isTrustedBySystem: peer.isTrustedBySystem, isLoopback: isLoopback) {
             self.keyRefusal = refusal
-            return .refuse(SecurityError(refusal))
+            return .refuse(SecurityError(refusal.text))
         }
-        self.logger.debug("connected to \(gateway), \(pin)", metadata: self.about([:]))
-        self.printer.print(.connected(gateway: gateway, pin: pin))
+        self.say(.debug, .milestone, "connected to \(gateway), \(pin)")
+        self.print(.connected(gateway: gateway, pin: pin))
         return .proceed(self.login)
     }
 
@@ -404,7 +373,7 @@ extension AgentProgram: GatewaySessionOwner {
     private func lost(_ reason: String) {
         guard !self.hasStopped else { return }
         if self.isDraining { return self.loop.atTurnEnd(self) }
-        self.printer.print(.lost(reason: reason))
+        self.print(.lost(reason: reason))
         let text = "the link to \(self.settings.gateway) is lost: \(reason)"
         let action = self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer())
         self.retry(action, after: text)
@@ -414,31 +383,23 @@ extension AgentProgram: GatewaySessionOwner {
         Int(exposure) < self.backends.count ? self.backends[Int(exposure)] : nil
     }
 
-    /// What a line about the gateway is about: the gateway, and what is given here.
-    private func about(_ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>) -> Logger.Metadata {
-        var metadata = Logger.Metadata.about([.gateway: self.settings.gateway])
-        metadata.add(fields)
-        return metadata
-    }
-
     private func name(_ exposure: UInt16) -> String { self.machine.wish(of: exposure)?.name.text ?? "?" }
 
     func session(_ session: GatewaySession, opened open: Open) {
         guard self.settings.debug > 0 else { return }
         self.streamLog.opened(self.name(open.exposure), open.visitor)
-        self.printer.print(.stream(name: self.name(open.exposure), visitor: open.visitor.description))
+        self.print(.stream(name: self.name(open.exposure), visitor: open.visitor.description))
     }
 
     func session(_ session: GatewaySession, backendOf open: Open, failed error: UVError) {
         self.streamLog.backendFailed(
-            self.name(open.exposure), open.visitor, self.backends[Int(open.exposure)].endpoint, error,
-            now: self.loop.now)
+            self.name(open.exposure), open.visitor, self.backends[Int(open.exposure)].endpoint, error)
     }
 
     func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd) {
         self.streamLog.ended(
             edge, end, self.name(edge.exposure), self.session(session, backendOf: edge.exposure)?.endpoint,
-            link: session.connection.ending, now: self.loop.now)
+            link: session.connection.ending)
         // Not from inside the session's own work.
         if self.isDraining { self.loop.atTurnEnd(self) }
     }
@@ -448,7 +409,7 @@ extension AgentProgram: GatewaySessionOwner {
         if session === self.session {
             self.session = nil
             if let refusal = self.keyRefusal {
-                self.perform(self.machine.keyRefused(refusal))
+                self.perform(self.machine.keyRefused(refusal.text, reason: refusal.reason))
             } else {
                 if case .violation(let violation) = end, violation.code == .version {
                     self.perform(self.machine.goAway(GoAway(code: .version, text: violation.detail)))

@@ -5,11 +5,20 @@ internal import Settings
 
 /// Whether the gateway's key is the right one: by the pins, by what is known, or by asking.
 final class GatewayKeys {
+    /// Why a key is not taken, and how the program ends.
+    struct Refusal {
+        let reason: ExitReason
+        let text: String
+    }
+
     private let settings: AgentSettings
     private let state: StateDirectory
     private let logger: Logger
     /// How to ask about an unknown key; nil without a terminal.
     private let ask: Question?
+    private var path: String { self.state.file("known_gateways") }
+    /// Damaged lines that the log has.
+    private var reportedDamage: Set<String> = []
     /// A key that the person at the terminal has just confirmed.
     private var confirmedPin: String?
 
@@ -23,38 +32,51 @@ final class GatewayKeys {
     /// Why the key is not taken, if so.
     ///
     /// - Parameter isLoopback: whether the gateway is on this machine.
-    func refusal(of pin: String, isTrustedBySystem: Bool, isLoopback: Bool) -> String? {
+    func refusal(of pin: String, isTrustedBySystem: Bool, isLoopback: Bool) -> Refusal? {
         let gateway = self.settings.gateway.description
         // The file is looked at only if it matters: a broken one is no reason to refuse a pinned key.
         let isSettled = !self.settings.pins.isEmpty || isTrustedBySystem || self.confirmedPin == pin
-        do throws(SettingsError) {
-            let path = self.state.file("known_gateways")
-            var known: KnownGateways?
-            if !isSettled { known = try KnownGateways(path: path) }
-            let entry = known?.pin(of: gateway)
-            let verdict = GatewayTrust.judge(
-                gateway: gateway, pins: self.settings.pins, shown: pin, isTrustedBySystem: isTrustedBySystem,
-                known: entry?.pin ?? self.confirmedPin, knownAt: "\(path):\(entry?.line ?? 0)",
-                isLoopback: isLoopback, hasTerminal: self.ask != nil)
-            switch verdict {
-            case .accept: return nil
-            case .refuse(let text): return text
-            case .ask:
-                let text =
-                    "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
-                    + "Is that the pin that the gateway prints at its start?"
-                guard self.ask?(text) ?? false else { return "the key \(pin) of \(gateway) was not confirmed" }
-                // The gateway may have lost patience meanwhile; the next link will not ask.
-                self.confirmedPin = pin
-            case .acceptAndRemember: break
-            }
-            do throws(SettingsError) { try known?.remember(gateway, pin: pin) } catch {
-                self.logger.warning(
-                    "the key of \(gateway) cannot be remembered: \(error)", metadata: .about([.gateway: gateway]))
-            }
-            return nil
-        } catch {
-            return error.description
+        var known: KnownGateways?
+        do throws(SettingsError) { if !isSettled { known = try KnownGateways(path: self.path) } } catch {
+            return Refusal(reason: .configuration, text: error.description)
         }
+        let damage = known?.damage(near: gateway)
+        if let damage { self.report(damage) }
+        func judge(_ entry: KnownGateways.Entry?) -> GatewayTrust.Verdict {
+            GatewayTrust.judge(
+                gateway: gateway, pins: self.settings.pins, shown: pin, isTrustedBySystem: isTrustedBySystem,
+                known: entry?.pin ?? self.confirmedPin, knownAt: "\(self.path):\(entry?.line ?? 0)", damagedAt: damage,
+                isLoopback: isLoopback, hasTerminal: self.ask != nil)
+        }
+        switch judge(known?.entry(of: gateway)) {
+        case .accept: return nil
+        case .refuse(let text): return Refusal(reason: .wrongGatewayKey, text: text)
+        case .ask:
+            let text =
+                "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
+                + "Is that the pin that the gateway prints at its start?"
+            guard self.ask?(text) ?? false else {
+                return Refusal(reason: .wrongGatewayKey, text: "the key \(pin) of \(gateway) was not confirmed")
+            }
+            // The gateway may have closed the link by now; the next link will not ask.
+            self.confirmedPin = pin
+        case .acceptAndRemember: break
+        }
+        do throws(SettingsError) {
+            let entry = try KnownGateways.remember(gateway, pin: pin, path: self.path)
+            // Another agent may have met another key at the same moment.
+            if case .refuse(let text) = judge(entry) { return Refusal(reason: .wrongGatewayKey, text: text) }
+        } catch {
+            self.logger.warning(
+                "the key of \(gateway) cannot be remembered: \(error)", metadata: .about([.gateway: gateway]))
+        }
+        return nil
+    }
+
+    /// Once for each place, and not with each link.
+    private func report(_ damage: String) {
+        guard self.reportedDamage.insert(damage).inserted else { return }
+        self.logger.warning(
+            "\(damage): the line is damaged and says nothing about a key: delete it, or write HOST:PORT sha256/PIN")
     }
 }

@@ -1,3 +1,4 @@
+internal import Journal
 internal import Logging
 internal import Reactor
 internal import Settings
@@ -6,7 +7,10 @@ internal import Wire
 /// What the user wants done when all names are reachable: their addresses in a file, and a program started.
 final class ReadyActions {
     private let loop: EventLoop
-    private let logger: Logger
+    private let log: PeerLog
+    /// For what the gateway does not cause.
+    private var logger: Logger { self.log.logger }
+    private let source: PeerSource
     private let names: [Name]
     private let urlFile: String?
     private let command: [String]
@@ -18,9 +22,10 @@ final class ReadyActions {
     private var hasStarted = false
     private var process: ChildProcess?
 
-    init(loop: EventLoop, settings: AgentSettings, logger: Logger) {
+    init(loop: EventLoop, settings: AgentSettings, log: PeerLog) {
         self.loop = loop
-        self.logger = logger
+        self.log = log
+        self.source = .gateway("\(settings.gateway)")
         self.names = settings.exposes.map(\.name)
         self.urlFile = settings.urlFile
         self.command = settings.execOnReady
@@ -40,29 +45,17 @@ final class ReadyActions {
     }
 
     /// A name is reachable, perhaps at another address than before.
-    func registered(_ name: Name, at text: String) {
+    ///
+    /// - Parameter address: nil when it is not known; scripts then receive an empty text.
+    func registered(_ name: Name, at address: String?) {
         guard self.urlFile != nil || !self.command.isEmpty else { return }
-        let address = Self.isAddress(text) ? text : ""
-        if address.isEmpty, self.addresses[name] == nil {
-            self.logger.warning(
-                """
-                the gateway does not tell where '\(name)' is in a way that scripts can use: its operator can set \
-                public-url
-                """)
-        }
+        let address = address ?? ""
         guard self.addresses[name] != address else { return }
         self.addresses[name] = address
         let addresses = self.names.compactMap { self.addresses[$0] }
         guard addresses.count == self.names.count else { return }
         self.write(addresses)
         self.start(addresses)
-    }
-
-    /// HOST:PORT, or a URL of the web. It is the gateway's word: scripts shall not take anything else for an address.
-    private static func isAddress(_ text: String) -> Bool {
-        let isURL = ["https://", "http://"].contains { text.hasPrefix($0) }
-        return isURL
-            ? text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != 0x22 && $0 != 0x27 } : HostPort(text) != nil
     }
 
     /// A line for each name, in the order in which they were given.
@@ -75,7 +68,9 @@ final class ReadyActions {
             self.unwritten = nil
         } catch {
             // Once, and not with each try.
-            if self.unwritten != addresses { self.logger.error("the addresses cannot be told: \(error)") }
+            if self.unwritten != addresses {
+                self.log.write(.error, .detail, of: self.source, "the addresses cannot be told: \(error)")
+            }
             self.unwritten = addresses
         }
     }

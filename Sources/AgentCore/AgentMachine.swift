@@ -45,7 +45,8 @@ package struct AgentMachine: Sendable {
         case wait(Milliseconds)
         /// Send these.
         case register([Register])
-        /// Tell the user: the name is reachable.
+        /// Tell the user: the name is reachable. The address is the gateway's text: the driver
+        /// validates it.
         case announce(Wish, port: UInt16, address: String)
         /// Tell the user: the name is gone, or not had yet and asked for again later.
         case missing(Wish, ErrorCode, String)
@@ -126,8 +127,10 @@ package struct AgentMachine: Sendable {
     }
 
     /// The gateway is not the one that was meant.
-    package mutating func keyRefused(_ text: String) -> Action {
-        self.stop(.wrongGatewayKey, text)
+    ///
+    /// - Parameter reason: `configuration` when the file of known keys cannot be read.
+    package mutating func keyRefused(_ text: String, reason: ExitReason = .wrongGatewayKey) -> Action {
+        self.stop(reason, text)
     }
 
     package mutating func welcomed(_ welcome: Welcome, now: Milliseconds) -> Action {
@@ -149,7 +152,9 @@ package struct AgentMachine: Sendable {
         guard answer.code != .none else {
             self.wasRegistered.insert(answer.exposure)
             self.reachable.insert(answer.exposure)
-            return .announce(wish, port: answer.port, address: PeerText.escaped(answer.text))
+            // As long as the frame allows: a cut address would be another address.
+            let address = PeerText.escaped(answer.text, most: Registered.maximumText)
+            return .announce(wish, port: answer.port, address: address)
         }
         self.reachable.remove(answer.exposure)
         let text = answer.text.isEmpty ? "\(answer.code)" : PeerText.escaped(answer.text)

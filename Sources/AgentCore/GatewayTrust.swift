@@ -18,9 +18,10 @@ package enum GatewayTrust {
     ///   - shown: the pin of the key that the gateway showed.
     ///   - known: the pin that was remembered for this address.
     ///   - knownAt: where it is written, `file:line`.
+    ///   - damagedAt: a line that may have held this gateway's pin and cannot be read, `file:line`.
     package static func judge(
         gateway: String, pins: [String], shown: String, isTrustedBySystem: Bool, known: String?, knownAt: String,
-        isLoopback: Bool, hasTerminal: Bool
+        damagedAt: String? = nil, isLoopback: Bool, hasTerminal: Bool
     ) -> Verdict {
         if !pins.isEmpty {
             if pins.contains(shown) { return .accept }
@@ -37,6 +38,11 @@ package enum GatewayTrust {
         }
         if isLoopback { return .acceptAndRemember }
         if hasTerminal { return .ask }
+        if let damagedAt {
+            return .refuse(
+                "the key of \(gateway) is unknown, as the line \(damagedAt) is damaged: delete that line; if \(shown) is "
+                    + "the pin that the gateway prints at its start, pass --pin \(shown)")
+        }
         return .refuse(
             "the key of \(gateway) is unknown and nobody can be asked: it is \(shown); "
                 + "if that is the pin that the gateway prints at its start, pass --pin \(shown)")

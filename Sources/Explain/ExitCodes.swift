@@ -111,7 +111,8 @@ extension Explanations {
         case .configuration:
             (
                 "a file or directory cannot be used", "at the start, also of 'key' and 'status'",
-                "The message names file, line and reason. Secrets must be readable by their owner only: chmod 600."
+                "The message names file, line and reason. Secrets must be readable by their owner only: chmod 600. "
+                    + "Only its owner may write to the state directory: chmod go-w."
             )
         }
     }
@@ -148,7 +149,8 @@ extension Explanations {
                 + "uses it",
             "at the start",
             "The message names it. Stop the other gateway, or give this one its own (--state-dir, --expose-sockets, "
-                + "--control); else look at the directory's owner and rights, and whether the disk is full."),
+                + "--control); else look at the directory's owner and rights (chmod go-w), and whether the disk is full."
+        ),
         Self.gateway(
             74, "output", Self.output.meaning,
             "of 'agent', 'check', 'ctl' and 'explain', of --help and --version; 'agent': the change was made",

@@ -61,12 +61,13 @@ extension Explanations {
             "Look into the logs of both programs at that time, and report it with their versions."),
         Self.link(
             .idle, "one direction had ended and the other was silent for too long", Place.visitor,
-            "One side had said that it was done, and the other sent nothing for 5 min. Have the service answer sooner, "
-                + "or close."),
+            "One side had ended its direction, and the other sent nothing for as long as half-close-timeout allows. Raise "
+                + "it, or set it to 0 for no limit."),
         Self.link(
             .stalled, "bytes could not be handed on for too long", Place.visitor + "; " + Place.link,
-            "A visitor or a backend took no bytes for 60 s, or the other program none for 30 s: it hangs, is stopped, "
-                + "or the network in between is gone. An agent comes back by itself."),
+            "A visitor or a backend took no bytes for as long as stall-timeout allows, or had waited the longest when the "
+                + "gateway ran short of memory or of room for visitors. Of a link: the other program took no bytes for 30 "
+                + "s; it hangs, is stopped, or the network is gone. The agent reconnects."),
         Self.link(
             .withdrawn, "the exposure went away", Place.visitor + "; the agent's event 'missing'",
             "The agent stopped or lost the name while the visitor was there; its log says why."),

@@ -138,9 +138,9 @@ package struct AgentAdministration {
     /// The pin of the gateway's key, which is made if the gateway has never run.
     private func gatewayPin() throws(SettingsErrors) -> Pin {
         let state: StateDirectory
-        do throws(SettingsError) { state = try StateDirectory(path: self.settings.stateDirectory) } catch {
-            throw SettingsErrors([error])
-        }
+        do throws(SettingsError) {
+            state = try StateDirectory(path: self.settings.stateDirectory, forOther: true)
+        } catch { throw SettingsErrors([error]) }
         do throws(GatewayError) { return try GatewayIdentity.load(self.settings, state).pin } catch {
             throw SettingsErrors([SettingsError("the gateway's key", error.description)])
         }

@@ -85,11 +85,17 @@ package enum ConfigurationCheck {
                     need.place, "'\(host)' is no address: write 0.0.0.0, [::], an address of this machine or localhost")
             }
         case .directory(let path): return try self.told(FileAccess.writability(path), path, need.place)
-        case .newDirectory(let path), .ownDirectory(let path):
+        case .ownDirectory(let path), .stateDirectory(let path):
             let parent = FileAccess.nearestExisting(path)
             let unseen = try self.told(FileAccess.writability(parent), parent, need.place)
-            guard case .ownDirectory = need.kind, parent == path else { return unseen }
-            do throws(SettingsError) { try FileAccess.checkOwnDirectory(path, forOther: true) } catch {
+            guard parent == path else { return unseen }
+            do throws(SettingsError) {
+                if case .stateDirectory = need.kind {
+                    try StateDirectory.check(path, forOther: true)
+                } else {
+                    try FileAccess.checkOwnDirectory(path, forOther: true)
+                }
+            } catch {
                 throw SettingsError(need.place, "the directory \(path) cannot be used: \(error.reason)")
             }
             return unseen

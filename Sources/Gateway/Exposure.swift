@@ -55,12 +55,19 @@ final class Exposure {
     /// What a line about a visitor is about.
     ///
     /// - Parameter proxy: that of a visitor who is not known yet.
-    func about(_ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) -> Logger.Metadata {
+    private func about(_ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) -> Logger.Metadata {
         var metadata = self.session?.about([:]) ?? [:]
         metadata.add([
             .name: self.name, .visitor: visitor?.address, .proxy: visitor?.proxy ?? proxy, .error: error,
         ])
         return metadata
+    }
+
+    /// Writes a line that visitors have caused.
+    func log(_ message: @autoclosure () -> String, _ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) {
+        self.gateway.peerLog.write(
+            .info, .visitors, of: .visitors(of: self.name.text), message(),
+            self.about(visitor, proxy: proxy, error: error))
     }
 
     func move(to session: AgentSession, number: UInt16) {
@@ -128,7 +135,7 @@ final class Exposure {
             of: visitor.source, makeRoom: self.gateway.endStalledStream)
         {
             self.gateway.metrics.visitor(.refused(refusal))
-            self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)", self.about(visitor))
+            self.log("\(visitor) of '\(self.name)' refused: \(refusal)", visitor)
             stream.reset()
         } else {
             session.letIn(visitor, stream, first: nil, at: self)
@@ -144,6 +151,6 @@ extension Exposure: SocketListenerDelegate {
     }
 
     func listener(_ listener: SocketListener, didFail error: UVError) {
-        self.gateway.noisy("a visitor of '\(self.name)' could not be accepted: \(error)", self.about(nil, error: error))
+        self.log("a visitor of '\(self.name)' could not be accepted: \(error)", nil, error: error)
     }
 }

@@ -112,7 +112,11 @@ extension GatewayMetrics {
         }
         text.begin(
             "diglett_limit_hits_total", .counter, "How often limits were reached that no other counter tells of.")
-        for (limit, count) in self.relay.limitHits.all { text.sample(count.value, ["limit": limit.rawValue]) }
+        // Registrars count their own.
+        let abandonments = figures.registrars.reduce(0) { $0 + $1.figures.abandonments.value }
+        for (limit, count) in self.relay.limitHits.all {
+            text.sample(count.value + (limit == .withdrawals ? abandonments : 0), ["limit": limit.rawValue])
+        }
     }
 
     private func write(_ text: inout Exposition, _ process: ProcessFigures) {

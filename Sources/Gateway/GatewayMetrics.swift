@@ -125,6 +125,8 @@ enum Question: String, CaseIterable { case login, name }
 /// What one registrar did.
 struct RegistrarFigures {
     var failures = Counter()
+    /// Times that a reset replaced withdrawals, as too many waited.
+    var abandonments = Counter()
     var duration = Histogram(bounds: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
 }
 

@@ -18,13 +18,43 @@ extension GatewayServer {
         self.admission.progressed(session.id, now: self.loop.now)
     }
 
-    /// It is no stranger any more, but somebody to be judged.
-    func loginArrived(_ session: AgentSession) {
+    /// Whether a login may be judged now. It counts for its source until `loginJudged`.
+    func mayBeJudged(_ session: AgentSession) -> Bool {
+        switch self.admission.loginArrived(session.id) {
+        case .judge: return true
+        case .judgeInsteadOf(let other):
+            self.metrics.hit(.logins)
+            self.sessions[other]?.makeRoomForLogin()
+            return true
+        case .refuse:
+            self.metrics.hit(.logins)
+            return false
+        }
+    }
+
+    /// There is a verdict about a login.
+    func loginJudged(_ session: AgentSession) {
         self.admission.left(session.id)
     }
 
     func penalize(_ session: AgentSession, _ offence: Offence) {
         if self.admission.penalize(session.source, offence, now: self.loop.now) { self.metrics.hit(.penaltyTable) }
+    }
+
+    /// The authenticator refused a login.
+    func loginRefused(_ session: AgentSession, _ credentials: Credentials, pin: String?) {
+        let shown: [UInt8] =
+            switch credentials {
+            case .version1(let token): Array(token.utf8)
+            case .version2(let login):
+                switch login.method {
+                case .token: Array(login.token.utf8)
+                case .certificate: Array((pin ?? "").utf8)
+                default: login.instanceKey
+                }
+            }
+        let hash = SHA256.hash(shown).prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+        self.admission.loginRefused(hash, from: session.source, now: self.loop.now)
     }
 
     /// A connection ended before its login.
@@ -37,7 +67,7 @@ extension GatewayServer {
         case .closedByPeer, .failed, .goAway: self.penalize(session, .noLogin)
         case .security, .otherProtocol, .violation, .ended: self.penalize(session, .protocolError)
         }
-        self.noisy("no login from \(session.label): \(end)", session.about([:]))
+        session.log(.info, .strangers, "no login from \(session.label): \(end)")
     }
 
     func authenticate(
@@ -99,7 +129,7 @@ extension GatewayServer: SocketListenerDelegate {
         }
         let id = self.nextID
         self.nextID += 1
-        let source = Source(key: peer.source, isLoopback: peer.isLoopback)
+        let source = Source(peer)
         let isSourceFull = self.admission.isFull(of: source)
         switch self.admission.connected(id, from: source, now: self.loop.now) {
         case .admit: break
@@ -109,7 +139,8 @@ extension GatewayServer: SocketListenerDelegate {
             self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
             self.metrics.arrived(.penalty)
-            self.noisy(
+            self.peerLog.write(
+                .info, .strangers, of: .stranger(peer),
                 "\(peer) is kept out for \(milliseconds / 1_000) s after what it did before", .about([.peer: peer]))
             return stream.reset()
         }
@@ -123,7 +154,7 @@ extension GatewayServer: SocketListenerDelegate {
             connection.start()
         } catch {
             self.admission.left(id)
-            self.logger.error("\(peer): \(error)", metadata: .about([.peer: peer]))
+            self.peerLog.write(.error, .strangers, of: .stranger(peer), "\(peer): \(error)", .about([.peer: peer]))
             stream.close()
         }
     }
@@ -137,6 +168,8 @@ extension GatewayServer: SocketListenerDelegate {
     }
 
     package func listener(_ listener: SocketListener, didFail error: UVError) {
-        self.noisy("an agent could not be accepted: \(error)", .about([.error: error]))
+        self.peerLog.write(
+            .info, .strangers, of: .unknownStrangers, "an agent could not be accepted: \(error)",
+            .about([.error: error]))
     }
 }

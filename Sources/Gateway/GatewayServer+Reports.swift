@@ -111,7 +111,7 @@ extension GatewayServer {
         }
     }
 
-    /// The first address of a source: IPv4 addresses count as such, IPv6 ones by their /64 (`SocketAddress.source`).
+    /// The first address of a source: IPv4 addresses count as such, IPv6 ones by their /64 (`IPAddress.source`).
     private static func address(of source: Source) -> WireAddress {
         let isIP4 = source.key <= UInt64(UInt32.max)
         return WireAddress(family: isIP4 ? 4 : 6, bytes: (isIP4 ? source.key << 32 : source.key, 0), port: 0)

@@ -34,6 +34,8 @@ package final class GatewayServer {
 
     package let loop: EventLoop
     let logger: Logger
+    /// For every line that an agent, a visitor or an unauthenticated connection can cause.
+    let peerLog: PeerLog
     let exposures: ExposureBook
     let visitors: VisitorBook
     let metrics = GatewayMetrics()
@@ -67,7 +69,6 @@ package final class GatewayServer {
     private var signals: [SignalSource] = []
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
-    private var noise: NoiseLimit
     let review: RightsReview
     /// A signal costs whoever sends it nothing.
     private var reloads: Throttle?
@@ -89,6 +90,8 @@ package final class GatewayServer {
         let manager = manager ?? .absent(loop: loop, logger: logger)
         self.manager = manager
         self.logger = logger
+        let peerLog = PeerLog(logger, loop: loop)
+        self.peerLog = peerLog
         guard let bind = SocketAddress(settings.exposeBind == "localhost" ? "127.0.0.1" : settings.exposeBind, port: 0)
         else {
             throw GatewayError(
@@ -116,7 +119,7 @@ package final class GatewayServer {
         admissionLimits.strangers = self.plan.strangers
         self.admission = Admission(limits: admissionLimits)
         self.budget = ByteBudget(limit: self.plan.memory)
-        let factory = ModuleFactory(loop: loop, logger: logger)
+        let factory = ModuleFactory(loop: loop, peerLog: peerLog)
         let registrars = try factory.registrars(settings.registrars)
         do throws(SettingsErrors) { self.authenticator = try factory.authenticator(settings.authentication) } catch {
             for registrar in registrars { registrar.close() }
@@ -124,7 +127,7 @@ package final class GatewayServer {
         }
         do throws(SettingsError) {
             self.exposures = try ExposureBook(
-                loop: loop, logger: logger, bindAddress: bind, settings: settings, mostNames: self.plan.names,
+                loop: loop, peerLog: peerLog, bindAddress: bind, settings: settings, mostNames: self.plan.names,
                 registrars: registrars,
                 ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger),
                 store: ListenerStore(
@@ -135,7 +138,6 @@ package final class GatewayServer {
             throw GatewayError(.state, error.description)
         }
         self.doors = Doors(loop: loop, logger: logger, settings: settings)
-        self.noise = NoiseLimit(now: loop.now)
         self.review = RightsReview(loop: loop)
     }
 
@@ -213,15 +215,6 @@ package final class GatewayServer {
         if case .running = self.phase { false } else { true }
     }
 
-    // MARK: - What others may cause without end
-
-    /// Logs what strangers and visitors could cause without end, and so not all of it.
-    func noisy(_ message: @autoclosure () -> String, _ metadata: @autoclosure () -> Logger.Metadata) {
-        guard self.noise.take(now: self.loop.now) else { return }
-        let text = message()
-        self.logger.info("\(text)", metadata: metadata())
-    }
-
     // MARK: - What the operator asks for
 
     /// Reads anew who has which rights, and has the registrars look after their names.
@@ -264,9 +257,7 @@ package final class GatewayServer {
             for session in self.sessions.values { session.connection.clockJumped() }
         }
         self.suspended = suspended
-        if let count = self.noise.leftOut(now: self.loop.now) {
-            self.logger.info("\(count) further messages about visitors and strangers were left out")
-        }
+        self.peerLog.tick()
         if case .draining(let until) = self.phase {
             for session in self.sessions.values where session.connection.link.streamCount == 0 { session.drain() }
             if self.loop.now >= until {

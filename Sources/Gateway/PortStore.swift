@@ -4,14 +4,20 @@ internal import Registry
 internal import Settings
 internal import Wire
 
-/// The port ledger with its file. Notes of one turn are saved together, at the turn's end.
+/// The port ledger with its file. Notes of one turn are saved together, at the turn's end. A save that failed, on a full
+/// disk for example, is tried again until one works.
 final class PortStore {
+    private static let firstRetry: UInt64 = 1_000
+    private static let longestRetry: UInt64 = 30_000
+
     private let loop: EventLoop
     private let file: PortsFile
     private let logger: Logger
     private var ledger: PortLedger
     private var isDirty = false
     private var savedAt: UInt64?
+    /// Since the last save that worked.
+    private var failures = 0
 
     init(loop: EventLoop, path: String, logger: Logger) {
         self.loop = loop
@@ -33,35 +39,47 @@ final class PortStore {
     func isKept(_ port: UInt16) -> Bool { self.ledger.isKept(port) }
 
     func note(_ port: UInt16, for name: Name, _ identity: AgentIdentity) {
-        guard self.ledger.note(port, for: name, identity), !self.isDirty else { return }
+        guard self.ledger.note(port, for: name, identity), !self.isDirty || self.failures > 0 else { return }
         self.isDirty = true
         self.loop.atTurnEnd(self)
     }
 
-    /// Call it about once a second.
+    /// Saves what was not saved yet, when it is time.
     func tick() {
-        // Saving encodes the whole ledger: the larger it is, the more new names share one. A full one: every 2 s.
-        let pause = UInt64(self.ledger.entries.count / 2)
-        guard self.isDirty, self.loop.now - (self.savedAt ?? 0) >= pause else { return }
+        guard self.loop.now - (self.savedAt ?? 0) >= max(self.pause, self.retryPause) else { return }
         self.saveNow()
+    }
+
+    /// Saving encodes the whole ledger: the larger it is, the more new names share one. A full one: every 2 s.
+    private var pause: UInt64 { UInt64(self.ledger.entries.count / 2) }
+
+    private var retryPause: UInt64 {
+        self.failures == 0 ? 0 : min(Self.firstRetry << UInt64(min(self.failures - 1, 10)), Self.longestRetry)
     }
 
     func saveNow() {
         guard self.isDirty else { return }
-        self.isDirty = false
         self.savedAt = self.loop.now
         do throws(SettingsError) {
             try self.file.save(
                 self.ledger.entries.map { .init(name: $0.name, identity: $0.identity, port: $0.port) })
+            if self.failures > 0 { self.logger.notice("the public ports of names are saved again") }
+            self.isDirty = false
+            self.failures = 0
         } catch {
-            // A full disk must not end the service; the ports are kept in memory.
-            self.logger.error("the public ports of names cannot be saved: \(error)")
+            // A full disk must not end the service: the ports are kept in memory. The log has the first failure only.
+            self.failures += 1
+            self.logger.log(
+                level: self.failures == 1 ? .error : .debug,
+                "the public ports of names cannot be saved, and are tried again: \(error)")
         }
     }
 }
 
 extension PortStore: TurnEndHandler {
     func turnDidEnd() {
-        if self.savedAt == nil { self.saveNow() } else { self.tick() }
+        // What is new is tried at once, also after a failure.
+        guard self.loop.now - (self.savedAt ?? 0) >= self.pause || self.savedAt == nil else { return }
+        self.saveNow()
     }
 }

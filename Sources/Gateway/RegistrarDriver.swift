@@ -1,6 +1,6 @@
 internal import Control
-internal import Journal
-package import Logging
+package import Journal
+internal import Logging
 internal import Metrics
 package import Modules
 package import Reactor
@@ -20,11 +20,6 @@ internal import Wire
 /// A reset bears nothing beside it: it waits until nothing is under way, and what is wanted meanwhile is held until it
 /// is over. One that fails is tried again, as what a former run has left behind may lead to somebody else's port.
 package final class RegistrarDriver {
-    private struct Place: Hashable {
-        let port: UInt16
-        let identity: String
-    }
-
     private enum Phase { case working, resetDue, resetting }
 
     /// Attempts to publish a name before its agent is told that it cannot be had now; it asks again by itself.
@@ -34,21 +29,26 @@ package final class RegistrarDriver {
     private static let firstPause: UInt64 = 250
     private static let firstResetPause: UInt64 = 1_000
     private static let mostPause: UInt64 = 30_000
+    /// Withdrawals that wait or are retried. Beyond that number one reset replaces them all: an agent that registers one
+    /// name after the other while a registrar is unreachable must not fill the memory.
+    package static let mostWithdrawals = 4_096
     /// How long the end of the gateway waits for withdrawals.
     private static let lastMilliseconds: UInt64 = 5_000
 
     private let loop: EventLoop
     private let registrar: any Registrar
-    private let logger: Logger
+    private let log: PeerLog
+    /// For what no agent causes.
+    private var logger: Logger { self.log.logger }
     private(set) var figures = RegistrarFigures()
-    private var jobs: [Name: RegistrarJob] = [:]
+    private var jobs = RegistrarJobs()
     /// Attempts under way.
     private var runningCount = 0
     /// In the order in which they came; those that wait no more are passed over.
     private var waitingJobs: [RegistrarJob] = []
     private var phase = Phase.working
     /// Wishes that came while a reset was due or under way.
-    private var held: [RegistrarWish] = []
+    private var held = HeldWishes()
     private var resetting: (any Cancellable)?
     private var resetTimer: LoopTimer?
     /// In a row.
@@ -57,21 +57,20 @@ package final class RegistrarDriver {
     private var hasBegun = false
     /// What shall be published now.
     private var wanted: [Name: PublicExposure] = [:]
-    /// Where names were that are withdrawn, as long as something may lead there.
-    private var leaving: [Name: Set<Place>] = [:]
+    private var leaving = LeavingPlaces()
     private var failures = RegistrarFailures()
     private var lastTimer: LoopTimer?
     private var isClosing = false
 
-    package init(loop: EventLoop, registrar: any Registrar, logger: Logger) {
+    package init(loop: EventLoop, registrar: any Registrar, log: PeerLog) {
         self.loop = loop
         self.registrar = registrar
-        self.logger = logger
+        self.log = log
     }
 
     var label: String { self.registrar.label }
 
-    var isFailing: Bool { !self.failures.isEmpty }
+    package var isFailing: Bool { !self.failures.isEmpty }
 
     /// The latest of what has failed and was not done since.
     package var failure: String? { self.failures.latest }
@@ -95,8 +94,9 @@ package final class RegistrarDriver {
     }
 
     private func resetIfIdle() {
-        guard self.phase == .resetDue, self.jobs.values.allSatisfy({ $0.operation == nil }) else { return }
+        guard self.phase == .resetDue, self.jobs.all.values.allSatisfy({ $0.operation == nil }) else { return }
         self.phase = .resetting
+        self.leaving.resetBegan()
         let keeping = self.wanted.values.sorted { $0.name.text < $1.name.text }
         let operation = DeadlinedOperation(
             loop: self.loop, milliseconds: GatewayServer.moduleDeadline, late: .failure(Self.late),
@@ -113,21 +113,23 @@ package final class RegistrarDriver {
         self.note(
             result.map { _ in () }, .reset, self.hasBegun ? "look after its names" : "clean up after a former run")
         self.hasBegun = true
-        let held = self.held
-        let heldNames = Set(held.map(\.name))
-        self.held = []
-        if case .success = result {
-            // One that was withdrawn meanwhile was still to be kept.
-            for name in self.leaving.keys where self.wanted[name] == nil && !heldNames.contains(name) {
-                self.leaving[name] = nil
-            }
+        let heldNames = self.held.names
+        let held = self.held.take()
+        switch result {
+        // A name that was withdrawn during the reset was still to be kept.
+        case .success: self.leaving.resetSucceeded { self.wanted[$0] != nil || heldNames.contains($0) }
+        case .failure: self.leaving.resetFailed()
         }
         self.resumeJobs()
         switch result {
         case .success(let missing):
             self.failedResets = 0
             self.publishAgain(missing, except: heldNames)
-            if let period = self.registrar.resetPeriod { self.resetLater(period) }
+            if self.leaving.needReset {
+                self.resetLater(Self.firstResetPause)
+            } else if let period = self.registrar.resetPeriod {
+                self.resetLater(period)
+            }
         case .failure:
             self.resetLater(min(Self.firstResetPause << UInt64(min(self.failedResets, 10)), Self.mostPause))
             self.failedResets += 1
@@ -136,6 +138,7 @@ package final class RegistrarDriver {
     }
 
     private func resetLater(_ pause: UInt64) {
+        self.resetTimer?.close()
         let timer = LoopTimer(loop: self.loop) { [weak self] in self?.reset() }
         timer.start(after: pause)
         self.resetTimer = timer
@@ -143,7 +146,7 @@ package final class RegistrarDriver {
 
     /// Those that came to their next attempt while a reset was due.
     private func resumeJobs() {
-        for job in self.jobs.values.filter({ $0.operation == nil && $0.timer == nil && $0.waitingSince == nil }) {
+        for job in self.jobs.all.values.filter({ $0.operation == nil && $0.timer == nil && $0.waitingSince == nil }) {
             self.attempt(job)
         }
         self.attemptNext()
@@ -170,9 +173,7 @@ package final class RegistrarDriver {
 
     package func withdraw(_ exposure: PublicExposure) {
         self.wanted[exposure.name] = nil
-        if let port = exposure.address?.port {
-            self.leaving[exposure.name, default: []].insert(Place(port: port, identity: exposure.identity))
-        }
+        self.leaving.withdrawn(exposure)
         self.want(.withdraw(exposure))
     }
 
@@ -181,11 +182,11 @@ package final class RegistrarDriver {
     ///
     /// - Parameter identity: the agent whose own they may be.
     package func leavingPorts(exceptOf identity: String) -> Set<UInt16> {
-        Set(self.leaving.values.joined().filter { $0.identity != identity }.map(\.port))
+        self.leaving.ports(exceptOf: identity)
     }
 
     private func want(_ wish: RegistrarWish) {
-        guard self.hasBegun, self.phase == .working else { return self.held.append(wish) }
+        guard self.hasBegun, self.phase == .working else { return self.held.hold(wish) }
         let name = wish.name
         guard let job = self.jobs[name] else { return self.begin(wish) }
         guard job.operation == nil else { return job.next = wish }
@@ -198,9 +199,30 @@ package final class RegistrarDriver {
     }
 
     private func begin(_ wish: RegistrarWish) {
+        if case .withdraw = wish, self.jobs.withdrawalCount >= Self.mostWithdrawals { self.abandonWithdrawals() }
         let job = RegistrarJob(wish)
         self.jobs[wish.name] = job
         self.attempt(job)
+    }
+
+    /// Has a reset take back what waits to be withdrawn.
+    private func abandonWithdrawals() {
+        guard !self.isClosing else { return }
+        self.figures.abandonments.add()
+        var names: [Name] = []
+        for (name, job) in self.jobs.all where job.operation == nil {
+            guard case .withdraw = job.wish else { continue }
+            job.stop()
+            self.jobs[name] = nil
+            self.leaving.abandon(name)
+            names.append(name)
+        }
+        self.waitingJobs.removeAll { $0.waitingSince == nil }
+        self.failures.abandoned(names)
+        self.logger.warning(
+            "\(names.count) names wait to be withdrawn by the registrar \(self.registrar.label): a reset removes them",
+            metadata: self.about())
+        if self.phase == .working { self.resetLater(Self.firstResetPause) }
     }
 
     /// - Parameter isNext: whether it has waited for its turn.
@@ -265,9 +287,10 @@ package final class RegistrarDriver {
                 self.waitingJobs.append(job)
                 continue
             }
-            self.logger.warning(
+            self.log.write(
+                .warning, .detail, of: .agent(exposure.identity),
                 "'\(exposure.name)' has waited too long for the registrar \(self.registrar.label)",
-                metadata: self.about(exposure))
+                self.about(exposure))
             self.wanted[exposure.name] = nil
             job.waitingSince = nil
             self.finish(job)
@@ -280,7 +303,7 @@ package final class RegistrarDriver {
         self.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- job.began)
         self.note(
             result, job.wish.action, "\(job.wish.verb) '\(name)'", job.wish.exposure)
-        if case .success = result, self.hasMoved(job.wish) { self.leaving[name] = nil }
+        if case .success = result, self.hasMoved(job.wish) { self.leaving.moved(name) }
         if let next = job.next {
             self.jobs[name] = nil
             return self.begin(next)
@@ -292,9 +315,10 @@ package final class RegistrarDriver {
         case (.withdraw, .success): self.finish(job)
         case (.publish(let exposure, .some(let completion)), .failure(let error))
         where job.attempts >= Self.publishAttempts:
-            self.logger.warning(
+            self.log.write(
+                .warning, .detail, of: .agent(exposure.identity),
                 "'\(name)' cannot be published by the registrar \(self.registrar.label) now: \(error.reason)",
-                metadata: self.about(exposure))
+                self.about(exposure))
             self.wanted[name] = nil
             self.finish(job)
             completion(error.reason)
@@ -333,19 +357,25 @@ package final class RegistrarDriver {
         switch result {
         case .success:
             if self.failures.succeeded(action, isWanted: isWanted) {
-                self.logger.notice("the registrar \(self.registrar.label) works again", metadata: self.about())
+                self.say(.notice, "the registrar \(self.registrar.label) works again", exposure)
             }
         case .failure(let error):
             self.figures.failures.add()
             let text = "the registrar \(self.registrar.label) cannot \(what): \(error.reason)"
             // What fails again and again in the same way is said once.
             let level = self.failures.failed(action, text, isWanted: isWanted) ? Logger.Level.error : .debug
-            self.logger.log(level: level, "\(text)", metadata: self.about(exposure))
+            self.say(level, text, exposure)
         }
     }
 
+    /// An agent can make a name fail and succeed as often as it registers it.
+    private func say(_ level: Logger.Level, _ text: String, _ exposure: PublicExposure?) {
+        guard let exposure else { return self.logger.log(level: level, "\(text)", metadata: self.about()) }
+        self.log.write(level, .detail, of: .agent(exposure.identity), text, self.about(exposure))
+    }
+
     /// Of wishes.
-    package var pendingCount: Int { self.jobs.count + self.held.count }
+    package var pendingCount: Int { self.jobs.all.count + self.held.count }
 
     var report: GatewayReport.Registrar {
         GatewayReport.Registrar(name: self.registrar.label, failure: self.failure, pending: self.pendingCount)
@@ -357,15 +387,19 @@ package final class RegistrarDriver {
     package func close() {
         guard !self.isClosing else { return }
         self.isClosing = true
+        if self.leaving.needReset {
+            self.logger.error(
+                "registrar \(self.registrar.label): stale names were not removed; the next start removes them",
+                metadata: self.about())
+        }
         self.resetTimer?.close()
         self.resetTimer = nil
         self.resetting?.cancel()
         self.resetting = nil
         self.phase = .working
-        let held = self.held
-        self.held = []
+        let held = self.held.take()
         // A publication that hangs would take all the time that is left.
-        for (name, job) in self.jobs {
+        for (name, job) in self.jobs.all {
             guard case .publish = job.wish, job.operation != nil, let next = job.next else { continue }
             job.stop()
             self.runningCount -= 1
@@ -381,8 +415,8 @@ package final class RegistrarDriver {
             guard let self else { return }
             self.logger.error(
                 "the registrar \(self.registrar.label) is left with names that are gone", metadata: self.about())
-            self.jobs.values.forEach { $0.stop() }
-            self.jobs = [:]
+            self.jobs.all.values.forEach { $0.stop() }
+            self.jobs.removeAll()
             self.waitingJobs = []
             self.closeIfDone()
         }
@@ -392,7 +426,7 @@ package final class RegistrarDriver {
     }
 
     private func closeIfDone() {
-        guard self.jobs.isEmpty, let timer = self.lastTimer else { return }
+        guard self.jobs.all.isEmpty, let timer = self.lastTimer else { return }
         timer.close()
         self.lastTimer = nil
         self.registrar.close()

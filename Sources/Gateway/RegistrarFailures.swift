@@ -42,6 +42,14 @@ struct RegistrarFailures {
         return isNew
     }
 
+    /// Names are not withdrawn one by one any more, but by the next reset, which has failed until it is done.
+    mutating func abandoned(_ names: [Name]) {
+        let latest = self.latest
+        for name in names { self.failures[.withdraw(name)] = nil }
+        self.count += 1
+        if let latest { self.failures[.reset] = (latest, self.count) }
+    }
+
     /// Forgets failures to publish what nobody wants published any more; the latest is kept until a newer attempt.
     private mutating func forgetUnwanted(_ isWanted: (Name) -> Bool, but latest: Action? = nil) {
         for case .publish(let name) in self.failures.keys where !isWanted(name) {

@@ -55,3 +55,40 @@ final class RegistrarJob {
         self.waitingSince = nil
     }
 }
+
+/// The job of each name, counted by what it is for.
+struct RegistrarJobs {
+    private(set) var all: [Name: RegistrarJob] = [:]
+    private(set) var withdrawalCount = 0
+
+    subscript(name: Name) -> RegistrarJob? {
+        get { self.all[name] }
+        set {
+            if case .withdraw = self.all[name]?.wish { self.withdrawalCount -= 1 }
+            if case .withdraw = newValue?.wish { self.withdrawalCount += 1 }
+            self.all[name] = newValue
+        }
+    }
+
+    mutating func removeAll() { self = RegistrarJobs() }
+}
+
+/// Requests that wait for a reset, one for each name: the newest replaces the older one, whose completion is not called.
+struct HeldWishes {
+    private var wishes: [Name: RegistrarWish] = [:]
+    /// Of the first request for each name.
+    private var order: [Name] = []
+
+    var names: Set<Name> { Set(self.order) }
+    var count: Int { self.order.count }
+
+    mutating func hold(_ wish: RegistrarWish) {
+        if self.wishes.updateValue(wish, forKey: wish.name) == nil { self.order.append(wish.name) }
+    }
+
+    /// All of them, in the order in which their names came.
+    mutating func take() -> [RegistrarWish] {
+        defer { self = HeldWishes() }
+        return self.order.compactMap { self.wishes[$0] }
+    }
+}

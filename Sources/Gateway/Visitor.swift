@@ -57,15 +57,9 @@ struct Visitor: CustomStringConvertible {
 
     /// The visitor that a proxy's header tells of; the proxy itself if that is whom it speaks for.
     init(_ header: ProxyHeader, proxy: Origin, local: SocketAddress?) {
-        guard case .proxied(var source, var destination) = header else {
+        guard case .proxied(let source, let destination) = header else {
             self.init(proxy, local: local)
             return
-        }
-        // A proxy that listens for both families at once calls IPv4 visitors by mapped addresses. As such they would
-        // all be of one /64, and so of one source.
-        if source.unmapped.family == destination.unmapped.family {
-            source = source.unmapped
-            destination = destination.unmapped
         }
         self.init(
             address: SocketAddress(source) ?? proxy.address, local: SocketAddress(destination) ?? local, proxy: proxy)
@@ -73,7 +67,7 @@ struct Visitor: CustomStringConvertible {
 
     /// What comes through a unix socket is of this machine, as what comes from loopback addresses is.
     var source: Source {
-        Source(key: self.address?.source ?? 0, isLoopback: self.address?.isLoopback ?? true)
+        self.address.map { Source($0) } ?? Source(key: 0, isLoopback: true)
     }
 
     func isBanned(_ bans: BanList) -> Bool { self.address.map { bans.contains($0) } ?? false }
@@ -82,6 +76,12 @@ struct Visitor: CustomStringConvertible {
     var description: String {
         let visitor = self.address.map { "visitor \($0)" } ?? "a visitor"
         return self.proxy.map { "\(visitor) through \($0)" } ?? visitor
+    }
+}
+
+extension Source {
+    init(_ address: SocketAddress) {
+        self.init(key: address.source, isLoopback: address.isLoopback)
     }
 }
 

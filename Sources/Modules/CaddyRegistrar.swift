@@ -161,8 +161,8 @@ package final class CaddyRegistrar: Registrar {
                 return .failed(Self.text(response, "that is no list of routes"))
             }
             missing = self.missing(keeping, list.routes)
-            let ids = Set(keeping.map { Self.id(of: $0.name) })
-            return self.delete(list.routes.compactMap(\.id).filter { $0.hasPrefix(Self.prefix) && !ids.contains($0) })
+            let kept = Set(keeping.map(\.name))
+            return self.delete(list.routes.compactMap { $0.id.flatMap(Self.name(of:)) }.filter { !kept.contains($0) })
         }
         return self.begin(list) { result in completion(result.map { missing }) }
     }
@@ -179,11 +179,20 @@ package final class CaddyRegistrar: Registrar {
 
     private static func id(of name: Name) -> String { self.prefix + name.text }
 
-    private func delete(_ ids: [String]) -> Next {
-        guard let id = ids.first else { return .done }
+    /// The name whose route has this id; nil for another program's route. The id becomes part of a URL: only the id of
+    /// a valid name may, as `diglett-../../config/` would delete Caddy's whole configuration.
+    private static func name(of id: String) -> Name? {
+        guard id.hasPrefix(self.prefix), let name = Name(String(id.dropFirst(self.prefix.count))),
+            self.id(of: name) == id
+        else { return nil }
+        return name
+    }
+
+    private func delete(_ names: [Name]) -> Next {
+        guard let name = names.first else { return .done }
         return .then(
-            Request(method: .delete, path: "/id/\(id)") { [unowned self] response in
-                Self.isGone(response) ? self.delete(Array(ids.dropFirst())) : .failed(Self.text(response))
+            Request(method: .delete, path: "/id/\(Self.id(of: name))") { [unowned self] response in
+                Self.isGone(response) ? self.delete(Array(names.dropFirst())) : .failed(Self.text(response))
             })
     }
 

@@ -11,10 +11,15 @@ package struct HookRequest: Encodable, Equatable {
     package struct Address: Encodable, Equatable {
         let host: String
         var port: UInt16
+        /// By which its questions take turns; not sent.
+        let source: UInt64
+
+        private enum CodingKeys: String, CodingKey { case host, port }
 
         init(_ address: SocketAddress) {
             self.host = address.host
             self.port = address.port
+            self.source = address.source
         }
     }
 
@@ -24,13 +29,13 @@ package struct HookRequest: Encodable, Equatable {
     var peer: Address?
     /// 1 or 2.
     var protocolVersion: Int?
-    var token: String?
+    package var token: String?
     /// `sha256/...` of the key of the agent's certificate.
     var pin: String?
     /// Tells one installation of the agent from another, and is no secret.
     var instance: String?
     var identity: String?
-    var name: String?
+    package var name: String?
     /// The wanted public port, or 0.
     var port: UInt16?
     /// Where the gateway listens for the name's visitors.

@@ -5,6 +5,9 @@ internal import Wire
 
 /// Asks a web service: the request as JSON by POST, the answer as JSON.
 package final class WebHook: HookTransport {
+    /// Questions that are asked at once, by ``HookQueue``: one for each connection that an ``HTTPClient`` makes to a
+    /// server. Beyond that libcurl has a queue of its own, which knows no sources.
+    package static let mostRunning = 8
     private static let mostAnswer = 64 * 1_024
     private static let retryMilliseconds: UInt64 = 200
 

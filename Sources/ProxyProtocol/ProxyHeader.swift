@@ -27,13 +27,17 @@ package enum ProxyHeader: Equatable, Sendable {
     /// With which version 1 begins.
     static let word: [UInt8] = Array("PROXY ".utf8)
 
-    /// The header of a stream; one without addresses if they are not known or of two families, which no header can
-    /// say.
+    /// The header of a stream; one without addresses if one is not known. A header has room for one family, so of two
+    /// families both are written as IPv6 addresses.
     package init(source: WireAddress, destination: WireAddress) {
-        let isKnown = source.family == 4 || source.family == 6
+        guard source.isKnown, destination.isKnown else {
+            self = .local
+            return
+        }
         self =
-            isKnown && source.family == destination.family
-            ? .proxied(source: source, destination: destination) : .local
+            source.family == destination.family
+            ? .proxied(source: source, destination: destination)
+            : .proxied(source: source.mapped, destination: destination.mapped)
     }
 
     /// The bytes to send before all others.

@@ -1,10 +1,25 @@
+internal import Bytes
 internal import CUV
 
-/// An IPv4 or IPv6 address with a port.
+/// An IPv4 or IPv6 address with a port. It is never an IPv4-mapped one: see ``IPAddress``.
 package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     package enum Family: UInt8, Sendable {
         case ip4 = 4
         case ip6 = 6
+
+        fileprivate var version: IPAddress.Version {
+            switch self {
+            case .ip4: .ip4
+            case .ip6: .ip6
+            }
+        }
+
+        fileprivate init(_ version: IPAddress.Version) {
+            switch version {
+            case .ip4: self = .ip4
+            case .ip6: self = .ip6
+            }
+        }
     }
 
     package let family: Family
@@ -36,14 +51,20 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
     /// All addresses of the machine (RFC 4291, 2.5.2; RFC 1122, 3.2.1.3), without a port.
     package static let any6 = SocketAddress(family: .ip6, high: 0, low: 0, port: 0)
-    package var isAny4: Bool { self.family == .ip4 && self.high == 0 }
+    package var isAny4: Bool { self.family == .ip4 && self.ip.isAny }
+
+    private var ip: IPAddress { IPAddress(version: self.family.version, high: self.high, low: self.low) }
+    package var isLoopback: Bool { self.ip.isLoopback }
+    /// The key by which limits and penalties count, see ``IPAddress/source``.
+    package var source: UInt64 { self.ip.source }
 
     package init(family: Family, high: UInt64, low: UInt64, port: UInt16, scope: UInt32 = 0) {
-        self.family = family
-        self.high = high
-        self.low = low
+        let ip = IPAddress(version: family.version, high: high, low: low)
+        self.family = Family(ip.version)
+        self.high = ip.high
+        self.low = ip.low
         self.port = port
-        self.scope = scope
+        self.scope = self.family == .ip6 ? scope : 0
     }
 
     init?(_ storage: inout sockaddr_storage) {
@@ -62,23 +83,6 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
                 family: .ip6, high: UInt64(bigEndian: words.0), low: UInt64(bigEndian: words.1),
                 port: UInt16(bigEndian: raw.sin6_port), scope: raw.sin6_scope_id)
         default: return nil
-        }
-    }
-
-    /// Whether only programs of this machine can have this address: 127.0.0.0/8 (RFC 1122, 3.2.1.3), ::1 (RFC 4291,
-    /// 2.5.3), and the former in an IPv4-mapped address.
-    package var isLoopback: Bool {
-        switch self.family {
-        case .ip4: self.high >> 56 == 127
-        case .ip6: (self.high == 0 && self.low == 1) || (self.high == 0 && self.low >> 24 == 0xFFFF_7F)
-        }
-    }
-
-    /// The address without its port, for counting by source: an IPv6 host commands its whole /64 (RFC 6177).
-    package var source: UInt64 {
-        switch self.family {
-        case .ip4: self.high >> 32
-        case .ip6: self.high
         }
     }
 

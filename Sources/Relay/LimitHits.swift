@@ -11,6 +11,10 @@ package enum LimitHit: String, CaseIterable, Sendable {
     /// Connections before the login that were closed for a newer one: of all, and of one source.
     case strangers
     case strangersPerSource = "strangers-per-source"
+    /// Logins that were refused as too many were being judged, of their source or in all.
+    case logins
+    /// Times that a reset of a registrar replaced its withdrawals, as too many waited.
+    case withdrawals
     /// Penalties that were forgotten as the table of sources was full.
     case penaltyTable = "penalty-table"
     /// Connections that ended for the size of their first message, or of their certificates.

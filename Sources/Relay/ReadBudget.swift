@@ -1,6 +1,6 @@
 internal import Reactor
 
-/// How many bytes of a link are read in one turn: as many as cost about a millisecond, by what the last ones cost.
+/// How many bytes of a link are read in one turn: as many as cost about half a millisecond, by what the last ones cost.
 ///
 /// The same bytes may be sixteen full frames or thirty thousand of one byte. Without a bound by cost a peer that sends
 /// the latter holds up everybody else's bytes for tens of milliseconds.
@@ -11,7 +11,7 @@ struct ReadBudget {
     private static let recordCost = 1_000
     private static let frameCost = 800
     private static let edgeCost = 4_000
-    static let turnCost = 1_000_000
+    static let turnCost = 500_000
     /// Bytes that are read whatever they cost, as each read has a cost of its own.
     private static let least = 4 * 1024
 
@@ -23,8 +23,12 @@ struct ReadBudget {
         guard bytes > 0 else { return }
         let cost =
             bytes * Self.byteCost + records * Self.recordCost + frames * Self.frameCost + edges * Self.edgeCost
-        // A small read tells little: it never makes the next one larger than twice what was allowed.
-        let fair = bytes * Self.turnCost / cost
-        self.allowance = min(max(fair, Self.least), self.allowance * 2, EventLoop.readBufferSize)
+        let fair = max(bytes * Self.turnCost / cost, Self.least)
+        if cost > Self.turnCost {
+            self.allowance = min(fair, self.allowance)
+        } else if bytes * 2 > self.allowance {
+            // A read that brought less than it might tells nothing of the next.
+            self.allowance = min(fair, self.allowance * 2, EventLoop.readBufferSize)
+        }
     }
 }

@@ -26,7 +26,26 @@ package enum FileAccess {
         {
             throw SettingsError(path, "holds a secret and others can read it: run chmod 600 \(path)")
         }
+        try self.checkNotPlanted(status, path)
         return try self.read(descriptor, path, most: most)
+    }
+
+    /// Refuses a file that another user may have put there, as a key or an agents file of their own: one of theirs, in a
+    /// directory that others can write to. The sticky bit keeps our files safe from them, not us from their files.
+    private static func checkNotPlanted(_ status: stat, _ path: String) throws(SettingsError) {
+        guard status.st_mode & S_IFMT == S_IFREG, status.st_uid != geteuid(), status.st_uid != 0 else { return }
+        var parent = stat()
+        let directory = self.directory(of: path)
+        guard stat(directory, &parent) == 0, parent.st_mode & 0o022 != 0 else { return }
+        throw SettingsError(
+            path,
+            "belongs to another user (uid \(status.st_uid)), and others can put files into \(directory): "
+                + "remove the file, or run chown \(geteuid()) \(path) if it is yours")
+    }
+
+    private static func directory(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
     /// Reads a file that must be a text in UTF-8; an error names the first line that is not.
@@ -174,8 +193,7 @@ package enum FileAccess {
     static func keepOwner(_ descriptor: CInt, _ path: String) {
         guard geteuid() == 0 else { return }
         var status = stat()
-        let directory = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        guard stat(path, &status) == 0 || stat(directory.isEmpty ? "/" : directory, &status) == 0 else { return }
+        guard stat(path, &status) == 0 || stat(self.directory(of: path), &status) == 0 else { return }
         // Without effect where it is the owner's already; a failure shows when the daemon reads it.
         _ = fchown(descriptor, status.st_uid, status.st_gid)
     }
@@ -240,16 +258,32 @@ package enum FileAccess {
         }
     }
 
-    /// Makes sure that nobody but this process's user and root puts files into a directory.
+    /// Makes sure that only this process's user and root can put files into a directory: another user could put a key of
+    /// their own there, or a link to a file that this program would then replace.
     ///
-    /// - Parameter forOther: where this is root, it is some other user that is meant, and nobody can tell whom.
-    package static func checkOwnDirectory(_ path: String, forOther: Bool = false) throws(SettingsError) {
+    /// The directories above are not looked at. A user who may write there can replace the whole directory, but what they
+    /// put in its place is theirs and is refused here.
+    ///
+    /// - Parameters:
+    ///   - forOther: where this is root, the directory may belong to any user, as root works for the user that the gateway
+    ///     runs as.
+    ///   - takesSticky: whether others may write to a directory with the sticky bit, as /tmp has it: they cannot replace
+    ///     what is there, and `read` refuses files of theirs.
+    package static func checkOwnDirectory(
+        _ path: String, forOther: Bool = false, takesSticky: Bool = false
+    ) throws(SettingsError) {
         var status = stat()
         guard stat(path, &status) == 0 else { throw self.error(path, "cannot be used") }
-        let isOwn = status.st_uid == geteuid() || status.st_uid == 0 || forOther && geteuid() == 0
-        guard isOwn, status.st_mode & 0o022 == 0 else {
+        let user = geteuid()
+        guard status.st_uid == user || status.st_uid == 0 || forOther && user == 0 else {
             throw SettingsError(
-                path, "others can put files into it: it must belong to the gateway's user, and be writable by it alone")
+                path,
+                "belongs to another user (uid \(status.st_uid)), who can change what is in it: run chown \(user) \(path), "
+                    + "or choose another directory")
+        }
+        guard status.st_mode & 0o022 == 0 || takesSticky && status.st_mode & S_ISVTX != 0 else {
+            throw SettingsError(
+                path, "others can put files into it: run chmod go-w \(path), or choose another directory")
         }
     }
 

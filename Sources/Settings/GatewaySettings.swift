@@ -94,7 +94,7 @@ package struct GatewaySettings: Sendable {
             stateDirectory = try StateDirectory.path(
                 reader.text("state-dir", or: options.stateDirectory), program: "diglett-server")
             problems.need(
-                .newDirectory(stateDirectory), at: reader.place("state-dir", options.stateDirectory != nil))
+                .stateDirectory(stateDirectory), at: reader.place("state-dir", options.stateDirectory != nil))
         }
         self.stateDirectory = stateDirectory
         self.exposeBind = reader.text("expose-bind", or: options.exposeBind) ?? "127.0.0.1"
@@ -259,17 +259,18 @@ private struct Reader {
 
     func publicURL() -> String? {
         guard let text = self.text("public-url") else { return nil }
-        guard text.contains("{name}"), text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }), text.utf8.count <= 300 else {
-            self.problems.add(
-                self.place("public-url", false),
-                "'\(PeerText.escaped(text))' tells no name's address: write https://{name}.gateway.example.com for instance"
-            )
+        let example = text.replacing("{name}", with: "name")
+        let isURL = text.hasPrefix("http://") || text.hasPrefix("https://")
+        do throws(WebURL.Mistake) { if isURL { _ = try WebURL(example) } } catch {
+            self.problems.add(self.place("public-url", false), "'\(WebURL.shown(text))': \(error.reason)")
             return nil
         }
-        // Agents are told it as it is, whatever it is; where it looks like a URL of the web, it must be one.
-        guard text.hasPrefix("http://") || text.hasPrefix("https://") else { return text }
-        do throws(WebURL.Mistake) { _ = try WebURL(text.replacing("{name}", with: "name")) } catch {
-            self.problems.add(self.place("public-url", false), "'\(WebURL.shown(text))': \(error.reason)")
+        // Agents pass nothing else on to scripts.
+        guard text.contains("{name}"), text.utf8.count <= 300, PublicAddress(example) != nil else {
+            self.problems.add(
+                self.place("public-url", false),
+                "'\(PeerText.escaped(WebURL.shown(text)))' is not \(PublicAddress.form) with {name} in it: "
+                    + "write https://{name}.gateway.example.com for example")
             return nil
         }
         return text

@@ -51,20 +51,22 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
         self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)"
     }
 
-    /// Whether the host is written as an address of this machine alone: `localhost`, 127.0.0.0/8 or ::1.
-    package var isLoopback: Bool {
-        if self.host == "localhost" || self.host == "::1" { return true }
-        let parts = self.host.split(separator: ".", omittingEmptySubsequences: false)
-        return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
-    }
+    /// Whether the host is written as one that only this machine has: `localhost`, or an address as in
+    /// `IPAddress.isLoopback`.
+    package var isLoopback: Bool { self.address?.isLoopback ?? false }
+
+    /// Whether the host stands for all addresses of a machine: 0.0.0.0 or ::.
+    var isAny: Bool { self.address?.isAny ?? false }
 
     /// The same as whoever listens takes it, an address in the one way of writing; a text that is none stays.
     package var canonical: HostPort {
         HostPort(host: self.address?.host ?? self.host, port: self.port)
     }
 
+    /// Nil for a name. What resolvers make of `localhost` is not left to them.
     private var address: WireAddress? {
-        WireAddress(host: (self.host == "localhost" ? "127.0.0.1" : self.host).utf8, port: self.port)
+        let isLocal = self.host.lowercased() == "localhost"
+        return WireAddress(host: (isLocal ? "127.0.0.1" : self.host).utf8, port: self.port)?.unmapped
     }
 
     /// Whether only one of the two can be listened on: they are the same, or one is all addresses of the other's kind.
@@ -72,8 +74,7 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
         // The system gives a port to each that asks for 0.
         guard self.port == other.port, self.port != 0 else { return false }
         guard let one = self.address, let two = other.address else { return self.host == other.host }
-        func isAll(_ address: WireAddress) -> Bool { address.high == 0 && address.low == 0 }
-        return one == two || one.family == two.family && (isAll(one) || isAll(two))
+        return one == two || one.family == two.family && (one.isAny || two.isAny)
     }
 
     /// A port number, 0 included.

@@ -7,10 +7,10 @@ package struct StartNeed: Equatable, Sendable {
         case directory(String)
         /// A file that is there and can be replaced, or nothing.
         case file(String)
-        /// A directory that is there or can be made.
-        case newDirectory(String)
-        /// The same, into which nobody else can put files.
+        /// A directory that is there or can be made, and into which other users cannot put files.
         case ownDirectory(String)
+        /// The same for state, see ``StateDirectory/check(_:forOther:)``.
+        case stateDirectory(String)
         /// An address that nobody listens on yet.
         case listener(HostPort)
         /// Certificates of authorities, in PEM form.

@@ -5,11 +5,21 @@ package final class StateDirectory {
     package let path: String
     private var lock: FileLock?
 
-    /// Opens it, and makes it, for its owner only, when it is missing.
-    package init(path: String) throws(SettingsError) {
+    /// Opens it, and makes it, for its owner only, when it is missing. One that others can write to is refused.
+    ///
+    /// - Parameter forOther: as in `check`.
+    package init(path: String, forOther: Bool = false) throws(SettingsError) {
         self.path = path
         try FileAccess.makeDirectory(path)
         guard access(path, W_OK | X_OK) == 0 else { throw FileAccess.error(path, "cannot be used") }
+        try Self.check(path, forOther: forOther)
+    }
+
+    /// Makes sure that other users cannot change what is in a state directory.
+    ///
+    /// - Parameter forOther: see ``FileAccess/checkOwnDirectory(_:forOther:takesSticky:)``.
+    package static func check(_ path: String, forOther: Bool) throws(SettingsError) {
+        try FileAccess.checkOwnDirectory(path, forOther: forOther, takesSticky: true)
     }
 
     /// Where a program keeps its state: in the given place, else in systemd's `$STATE_DIRECTORY`, `/var/lib` for root, else

@@ -16,8 +16,9 @@ struct WebURL: Equatable {
     /// In lower case, an IPv6 address without its brackets.
     let host: String
     let port: UInt16
-    /// Whether anything follows, be it only a `/`.
-    let hasPath: Bool
+    /// What follows host and port: path, query and fragment.
+    let rest: String
+    var hasPath: Bool { !self.rest.isEmpty }
 
     init(_ text: String) throws(Mistake) {
         guard let scheme = Scheme.allCases.first(where: { text.hasPrefix("\($0.rawValue)://") }) else {
@@ -35,7 +36,7 @@ struct WebURL: Equatable {
         self.scheme = scheme
         self.host = host
         self.port = port ?? (scheme == .https ? 443 : 80)
-        self.hasPath = authority.count < rest.count
+        self.rest = String(decoding: rest.dropFirst(authority.count), as: UTF8.self)
     }
 
     private static func split(_ authority: Substring.UTF8View) throws(Mistake) -> (host: String, port: UInt16?) {
@@ -57,24 +58,18 @@ struct WebURL: Equatable {
         let name = Substring(host).lowercased()
         guard !rest.isEmpty else { return (name, nil) }
         let digits = Substring(rest.dropFirst())
-        guard rest.first == UInt8(ascii: ":"), let port = HostPort.port(digits), port > 0 else {
+        guard rest.first == UInt8(ascii: ":"), let port = DecimalText.value(digits.utf8, most: 65_535), port > 0
+        else {
             throw Mistake(reason: "behind the host stands no port, : and a number from 1 to 65535")
         }
-        return (name, port)
+        return (name, UInt16(port))
     }
 
     /// Whether it leads to this machine, whatever a resolver says.
-    var isLoopback: Bool {
-        if self.host == "localhost" { return true }
-        guard let address = WireAddress(host: self.host.utf8, port: 0) else { return false }
-        return address.family == 4 ? address.high >> 56 == 127 : address.high == 0 && address.low == 1
-    }
+    var isLoopback: Bool { HostPort(host: self.host, port: self.port).isLoopback }
 
     /// Scheme, host and port in one way of writing, `localhost` as what it means.
-    var target: String {
-        let host = self.host == "localhost" ? "127.0.0.1" : self.host
-        return "\(self.scheme.rawValue)://\(HostPort(host: host, port: self.port))"
-    }
+    var target: String { "\(self.scheme.rawValue)://\(HostPort(host: self.host, port: self.port).canonical)" }
 
     /// A text as it may be shown, be it a URL or not: scheme, host, port and path. What stands before `@`, behind `?` or
     /// behind `#` may be a secret.

@@ -1,3 +1,5 @@
+internal import Bytes
+
 /// Numeric addresses as text, read strictly: no names, no zones, no octal, no blanks.
 extension WireAddress {
     /// Longest text of an address, `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
@@ -15,10 +17,27 @@ extension WireAddress {
         }
     }
 
-    /// The same address as IPv4 if it is an IPv4-mapped one, `::ffff:192.0.2.1` (RFC 4291, 2.5.5.2); else itself.
-    package var unmapped: WireAddress {
-        guard self.family == 6, self.high == 0, self.low >> 32 == 0xFFFF else { return self }
-        return WireAddress(family: 4, bytes: (self.low << 32, 0), port: self.port)
+    /// The address by itself, an IPv4-mapped one as its IPv4 address; nil for `none`.
+    private var ip: IPAddress? {
+        IPAddress.Version(rawValue: self.family).map { IPAddress(version: $0, high: self.high, low: self.low) }
+    }
+
+    private init(_ ip: IPAddress, port: UInt16) {
+        self.init(family: ip.version.rawValue, bytes: (ip.high, ip.low), port: port)
+    }
+
+    /// Whether it is known, and not ``none``.
+    package var isKnown: Bool { self.ip != nil }
+    package var isLoopback: Bool { self.ip?.isLoopback ?? false }
+    package var isAny: Bool { self.ip?.isAny ?? false }
+
+    /// The same address as IPv4 if it is an IPv4-mapped one, `::ffff:192.0.2.1`; else itself.
+    package var unmapped: WireAddress { self.ip.map { WireAddress($0, port: self.port) } ?? self }
+
+    /// The same address in 16 bytes: an IPv4 address as an IPv4-mapped one (RFC 4291, 2.5.5.2).
+    package var mapped: WireAddress {
+        guard self.family == 4 else { return self }
+        return WireAddress(family: 6, bytes: (0, 0xFFFF << 32 | self.high >> 32), port: self.port)
     }
 
     /// Four decimal numbers without leading zeros, which some programs take for octal.

@@ -84,11 +84,97 @@ struct AdmissionTests {
         #expect(admission.penalty(of: remote(1), now: 0) == 600_000)
     }
 
+    @Test("a program that is restarted with one wrong token does not keep its neighbours out, guesses do")
+    func restarted() {
+        var admission = Admission()
+        // Four programs, each once in 1.5 s.
+        for attempt in 0..<400 as Range<UInt64> {
+            admission.loginRefused(attempt % 4, from: remote(1), now: 1_500 * (attempt / 4))
+        }
+        #expect(admission.penalty(of: remote(1), now: 1_500 * 99) < 15_000)
+        #expect(admission.connected(1, from: remote(1), now: 1_500 * 99) == .admit)
+        // The same token from another source is a guess there.
+        admission.loginRefused(0, from: remote(2), now: 0)
+        #expect(admission.penalty(of: remote(2), now: 0) == 5_000)
+        for guess in 0..<4 as Range<UInt64> { admission.loginRefused(100 + guess, from: remote(3), now: 0) }
+        #expect(admission.connected(2, from: remote(3), now: 0) == .refuse(20_000))
+        // After the memory it is a first attempt again.
+        admission.loginRefused(0, from: remote(2), now: 600_000)
+        #expect(admission.penalty(of: remote(2), now: 600_000) == 5_000)
+        for _ in 0..<10 { admission.loginRefused(7, from: local, now: 0) }
+        #expect(admission.penaltyCount(now: 0) == 1 + 2, "loopback collects none")
+    }
+
+    @Test("refused logins that are remembered are bounded, and hammering with one is kept out")
+    func refusedTable() {
+        var limits = AdmissionLimits()
+        limits.refusalTable = 2
+        var admission = Admission(limits: limits)
+        for login in 0..<3 as Range<UInt64> { admission.loginRefused(login, from: remote(login), now: login) }
+        admission.loginRefused(0, from: remote(0), now: 3)
+        #expect(admission.penalty(of: remote(0), now: 3) > 5_000, "it was forgotten")
+        for _ in 0..<200 { admission.loginRefused(9, from: remote(9), now: 10) }
+        guard case .refuse = admission.connected(1, from: remote(9), now: 10) else { return _ = Issue.record("let in") }
+    }
+
     @Test("loopback collects none")
     func loopback() {
         var admission = Admission()
         for _ in 0..<100 { admission.penalize(local, .protocolError, now: 0) }
         #expect(admission.connected(1, from: local, now: 0) == .admit)
+    }
+
+    @Test("logins that are being judged count for their source until the verdict")
+    func logins() {
+        var limits = AdmissionLimits()
+        limits.loginsPerSource = 2
+        limits.strangersPerSource = 1
+        var admission = Admission(limits: limits)
+        func login(_ id: UInt64, from source: Source) -> Admission.LoginVerdict {
+            _ = admission.connected(id, from: source, now: id)
+            return admission.loginArrived(id)
+        }
+        #expect((1...3).map { login($0, from: remote(1)) } == [.judge, .judge, .refuse])
+        #expect(login(4, from: remote(2)) == .judge, "another source has its own")
+        #expect(admission.strangerCount == 4)
+        // The refused one is still a stranger, and makes room; those that are judged do not.
+        #expect(admission.connected(5, from: remote(1), now: 5) == .admitInsteadOf(3))
+        admission.left(1)
+        #expect(admission.loginArrived(5) == .judge)
+        for id in 1...5 { admission.left(UInt64(id)) }
+        #expect(admission.strangerCount == 0)
+        #expect((6...8).map { login($0, from: local) } == [.judge, .judge, .refuse], "nothing is left over")
+    }
+
+    @Test("when too many logins are judged, the source with most gives one up for one with fewer")
+    func loginsInAll() {
+        var limits = AdmissionLimits()
+        limits.logins = 4
+        limits.loginsPerSource = 3
+        var admission = Admission(limits: limits)
+        func login(_ id: UInt64, from key: UInt64) -> Admission.LoginVerdict {
+            _ = admission.connected(id, from: remote(key), now: id)
+            return admission.loginArrived(id)
+        }
+        #expect((1...3).map { login($0, from: 1) } == [.judge, .judge, .judge])
+        #expect(login(4, from: 2) == .judge)
+        #expect(login(5, from: 3) == .judgeInsteadOf(1))
+        #expect(login(6, from: 2) == .refuse, "it would have as many as the largest then")
+        #expect(admission.strangerCount == 5)
+        #expect(admission.loginArrived(77) == .judge, "one that was never a stranger is not counted")
+    }
+
+    @Test("a crowd of logins from one source leaves room for strangers of another")
+    func crowd() {
+        var admission = Admission()
+        var judged = 0
+        for id in 0..<10_000 as Range<UInt64> {
+            _ = admission.connected(id, from: remote(1), now: id)
+            if admission.loginArrived(id) == .judge { judged += 1 }
+        }
+        #expect(judged == AdmissionLimits().loginsPerSource)
+        #expect(admission.connected(20_000, from: remote(2), now: 20_000) == .admit)
+        #expect(admission.loginArrived(20_000) == .judge)
     }
 
     @Test("the table of penalties is bounded")

@@ -67,6 +67,20 @@ struct AgentMachineTests {
         #expect(wait >= 7_000 && wait <= 8_000)
     }
 
+    @Test("a gateway cannot keep an agent away for more than five minutes")
+    func longAbsence() throws {
+        var machine = try machine()
+        _ = machine.started()
+        machine.connected()
+        _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
+        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: .max))
+        guard case .wait(let wait) = machine.linkEnded("gone", now: 60_000, random: 1_000) else {
+            Issue.record("no wait")
+            return
+        }
+        #expect(wait >= 300_000 && wait <= 301_000)
+    }
+
     @Test(
         "ends for refusals that waiting cannot mend, each with its own code",
         arguments: zip(
@@ -163,16 +177,35 @@ struct AgentMachineTests {
         #expect(machine.linkEnded("gone", now: 0, random: 0) == .none)
         #expect(machine.keyRefused("x") == .none)
     }
+
+    @Test("ends by the key that is wrong, and otherwise when the known keys cannot be read")
+    func keys() throws {
+        var (wrong, unreadable) = (try machine(), try machine())
+        #expect(wrong.keyRefused("x") == .stop(.wrongGatewayKey, "x"))
+        #expect(unreadable.keyRefused("x", reason: .configuration) == .stop(.configuration, "x"))
+    }
+
+    @Test("hands an address on in full, up to what a frame holds")
+    func longAddress() throws {
+        var machine = try machine()
+        up(&machine)
+        let text = "https://a.test/" + String(repeating: "x", count: 490)
+        guard
+            case .announce(_, _, text) = machine.registered(
+                Registered(exposure: 0, code: .none, port: 1, text: text), now: 0)
+        else { return _ = Issue.record("no announcement") }
+    }
 }
 
 @Suite("GatewayTrust")
 struct GatewayTrustTests {
     private func judge(
-        pins: [String] = [], system: Bool = false, known: String? = nil, loopback: Bool = false, terminal: Bool = false
+        pins: [String] = [], system: Bool = false, known: String? = nil, damagedAt: String? = nil,
+        loopback: Bool = false, terminal: Bool = false
     ) -> GatewayTrust.Verdict {
         GatewayTrust.judge(
             gateway: "gw:20000", pins: pins, shown: "sha256/S", isTrustedBySystem: system, known: known,
-            knownAt: "known_gateways:3", isLoopback: loopback, hasTerminal: terminal)
+            knownAt: "known_gateways:3", damagedAt: damagedAt, isLoopback: loopback, hasTerminal: terminal)
     }
 
     private func refusal(_ verdict: GatewayTrust.Verdict) -> String? {
@@ -201,5 +234,16 @@ struct GatewayTrustTests {
         #expect(judge(loopback: true) == .acceptAndRemember)
         #expect(judge(terminal: true) == .ask)
         #expect(refusal(judge())?.contains("--pin sha256/S") == true)
+    }
+
+    @Test("a damaged line is reported as such, and never as a changed key")
+    func damaged() {
+        let text = refusal(judge(damagedAt: "known_gateways:7")) ?? ""
+        #expect(text.contains("known_gateways:7 is damaged: delete that line") && text.contains("--pin sha256/S"))
+        #expect(!text.contains("changed"))
+        #expect(judge(damagedAt: "known_gateways:7", loopback: true) == .acceptAndRemember)
+        #expect(judge(damagedAt: "known_gateways:7", terminal: true) == .ask)
+        #expect(judge(known: "sha256/S", damagedAt: "known_gateways:7") == .accept)
+        #expect(refusal(judge(known: "sha256/O", damagedAt: "known_gateways:7"))?.contains("has changed") == true)
     }
 }

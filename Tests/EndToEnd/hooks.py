@@ -97,10 +97,13 @@ class Hook:
         wait_until(lambda: len(self.requests(*actions)) >= count, f"{count} requests {actions}", timeout)
         return self.requests(*actions)
 
-    def most_at_once(self):
-        """The largest number of processes that ran at one time."""
+    def most_at_once(self, *actions):
+        """The largest number of processes that ran at one time for these kinds of requests."""
         changes = []
         for note in self.notes():
+            action = note["request"]["action"] if "request" in note else note.get("action")
+            if actions and action not in actions:
+                continue
             if "began" in note:
                 changes.append((note["began"], 1))
             elif "ended" in note:

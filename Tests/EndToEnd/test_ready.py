@@ -1,11 +1,14 @@
 """What scripts wait for: --url-file and --exec-on-ready."""
 
+import json
 import os
 import signal
 import stat
 
 import backends
+from administration import run
 from backends import Listener
+from handgateway import HandGateway
 from harness import EndToEndTest, free_port, wait_until
 from hooks import configure, is_alive, wait_file, wait_gone
 from visitors import get
@@ -90,15 +93,43 @@ class Ready(EndToEndTest):
         wait_until(self.file.exists, "the file")
         self.assertEqual(agent.stop(), 0)
 
-    def test_gateway_that_tells_nonsense(self):
-        """Its words are no addresses for scripts."""
-        gateway = self.stage.gateway("-c", configure(self.stage, 'public-url = "@/etc/{name}"\n'))
-        out = self.stage.directory / "out"
-        agent = self.agent("--exec-on-ready", f'printf "<%s>" "$DIGLETT_URL" >{out}.new; mv {out}.new {out}',
-                           "-n", "example", self.backend, gateway=gateway)
-        wait_until(out.exists, "the command")
-        self.assertEqual(out.read_text(), "<>")
-        agent.wait_log("WARN .*does not tell where 'example' is in a way that scripts can use")
+    def hand_gateway(self, text):
+        return self.stage.use(HandGateway(self.gateway.state / "identity.pem", text))
+
+    def test_gateway_that_sends_no_address(self):
+        """Scripts receive an empty text, and the log and the event tell why."""
+        for text in ("-oProxyCommand=x:22", "$(id):80", "https://a.test/$(id)", "@/etc/example", "", "a b:80",
+                     "behind the gateway's proxy", "a:80\nb:80", "127.1:80", "\x1b[2J:80"):
+            with self.subTest(text):
+                out = self.stage.new_directory("out") / "out"
+                command = f'printf "<%s>" "$DIGLETT_URL" >{out}.new; mv {out}.new {out}'
+                agent = self.agent("--exec-on-ready", command, "--url-file", self.file, "-n", "example", self.backend,
+                                   gateway=self.hand_gateway(text).address)
+                event = agent.wait_event("registered")
+                self.assertNotIn("address", event)
+                self.assertIn("the gateway sent", event["message"])
+                agent.wait_log("WARN .*'example' is registered .* but the gateway sent .* set public-url")
+                wait_until(out.exists, "the command")
+                self.assertEqual((out.read_text(), self.file.read_text()), ("<>", "\n"))
+                status = run(self.stage, "diglett", "status", "--state-dir", agent.state, "--output", "json")
+                self.assertNotIn("address", json.loads(status.stdout)[0]["names"][0])
+                self.assertNotIn("\x1b", agent.output)
+                agent.stop()
+
+    def test_gateway_that_sends_a_valid_address(self):
+        for text in ("example.gateway.test:443", "[2001:db8::1]:80", "https://gateway.test:8443/example/%7Ea"):
+            with self.subTest(text):
+                agent = self.agent("--url-file", self.file, "-n", "example", self.backend,
+                                   gateway=self.hand_gateway(text).address)
+                self.assertEqual(agent.wait_event("registered")["address"], text)
+                self.assertEqual(wait_file(self.file), f"{text}\n")
+                agent.stop()
+
+    def test_name_without_a_public_address(self):
+        gateway = self.stage.gateway("--expose-sockets", self.stage.directory / "names", "--expose-ports", "none")
+        agent = self.agent("-n", "example", self.backend, gateway=gateway)
+        self.assertNotIn("address", agent.wait_event("registered"))
+        agent.wait_log("the gateway sent 'behind the gateway's proxy', which is not HOST:PORT or an http or https URL")
 
     def test_exec(self):
         out = self.stage.directory / "out"

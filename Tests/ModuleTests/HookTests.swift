@@ -18,7 +18,8 @@ struct HookTests {
             case .hook(.exec(let settings)) = try bench.settings(
                 "kind = \"exec\"\ncommand = [\"\(program)\"]\ntimeout = \(timeout)")
         else { return [] }
-        let hook = ExecHook(loop: bench.loop, settings: settings)
+        let hook = HookQueue(
+            loop: bench.loop, hook: ExecHook(loop: bench.loop, settings: settings), mostRunning: ExecHook.mostRunning)
         var answers: [Result<HookAnswer, HookFailure>] = []
         let questions = (0..<count).map { _ in hook.ask(.reset) { answers.append($0) } }
         #expect(bench.loop.run { answers.count == count })
@@ -97,56 +98,6 @@ struct HookTests {
         #expect(most.allSatisfy { (1...4).contains($0) })
     }
 
-    @Test("logins beyond those that may wait are answered, and questions about names always wait")
-    func overflow() throws {
-        let bench = try Bench()
-        defer { bench.close() }
-        let gate = "\(bench.directory)/gate"
-        let program = try bench.program(
-            "until [ -e \(gate) ]; do sleep 0.01; done; echo '{\"ok\":true,\"identity\":\"x\"}'")
-        guard
-            case .hook(.exec(let settings)) = try bench.settings(
-                "kind = \"exec\"\ncommand = [\"\(program)\"]\ntimeout = 9")
-        else { return _ = Issue.record("no hook") }
-        let authenticator = HookAuthenticator(
-            loop: bench.loop, hook: ExecHook(loop: bench.loop, settings: settings))
-        defer { authenticator.close() }
-        let peer = try #require(SocketAddress("127.0.0.1", port: 1))
-        var logins: [LoginVerdict] = []
-        var operations: [any Cancellable] = []
-        func login(_ number: Int) {
-            let request = LoginRequest(peer: peer, credentials: .version1(token: "t\(number)"), certificatePin: nil)
-            if let operation = authenticator.authenticate(request, completion: { logins.append($0) }) {
-                operations.append(operation)
-            }
-        }
-        for number in 0..<4 { login(number) }
-        let name = NameRequest(identity: "x", peer: peer, name: try #require(Name("first")), port: 0)
-        var names: [NameVerdict] = []
-        operations += [try #require(authenticator.authorize(name) { names.append($0) })]
-        for number in 4..<300 { login(number) }
-        let evicted = 296 - 256
-        #expect(bench.loop.run { logins.count == evicted })
-        #expect(
-            logins.allSatisfy {
-                if case .refused(.overloaded, let reason) = $0 {
-                    reason.contains("too many questions wait")
-                } else {
-                    false
-                }
-            })
-        #expect(names.isEmpty)
-        // Nobody waits for these any more: they need not be asked.
-        for operation in operations.dropFirst(5) { operation.cancel() }
-        try "".write(toFile: gate, atomically: true, encoding: .utf8)
-        #expect(bench.loop.run { logins.count == evicted + 4 && !names.isEmpty })
-        #expect(names == [.granted(ports: [])])
-        // The same question once more: nothing of the former is in its way.
-        operations += [try #require(authenticator.authorize(name) { names.append($0) })]
-        #expect(bench.loop.run { names.count == 2 })
-        #expect(names.last == .granted(ports: []))
-    }
-
     @Test("a question is called off when the last who asked it has left, and can be asked anew")
     func leaving() throws {
         let bench = try Bench()
@@ -205,29 +156,4 @@ struct HookTests {
         try login("192.0.2.2", 4)
         #expect(hook.questions.count == 3 && verdicts.count == 5)
     }
-}
-
-/// Answers when it is told to.
-private final class SilentHook: HookTransport {
-    final class Question: Cancellable {
-        let completion: (Result<HookAnswer, HookFailure>) -> Void
-        var isCancelled = false
-
-        init(_ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void) { self.completion = completion }
-
-        func cancel() { self.isCancelled = true }
-    }
-
-    var questions: [Question] = []
-    var label: String { "silent" }
-
-    func ask(
-        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
-    ) -> any Cancellable {
-        let question = Question(completion)
-        self.questions.append(question)
-        return question
-    }
-
-    func close() {}
 }

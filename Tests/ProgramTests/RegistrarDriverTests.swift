@@ -1,4 +1,5 @@
 import Gateway
+import Journal
 import Modules
 import Reactor
 import Testing
@@ -69,7 +70,8 @@ struct RegistrarDriverTests {
 
         init() throws {
             self.loop = try EventLoop()
-            self.driver = RegistrarDriver(loop: self.loop, registrar: self.registrar, logger: self.log.logger)
+            self.driver = RegistrarDriver(
+                loop: self.loop, registrar: self.registrar, log: PeerLog(self.log.logger, loop: self.loop))
         }
 
         func close() {
@@ -338,5 +340,65 @@ struct RegistrarDriverTests {
         registrar.failing = []
         driver.publish(try exposure("one")) { #expect($0 == nil) }
         #expect(driver.failure == nil)
+    }
+
+    @Test("of requests that wait for a reset the newest of each name counts")
+    func held() throws {
+        let (stand, registrar, driver) = try self.stand()
+        defer { stand.close() }
+        registrar.answersLater = true
+        driver.start()
+        for _ in 0..<1_000 {
+            driver.publish(try exposure("one")) { _ in Issue.record("it was replaced") }
+            driver.withdraw(try exposure("one"))
+            driver.publish(try exposure("two")) { _ in }
+        }
+        #expect(driver.pendingCount == 2)
+        registrar.letGo()
+        #expect(registrar.calls == ["reset", "withdraw one", "publish two"])
+        registrar.letGo()
+        #expect(driver.pendingCount == 0)
+        registrar.answersLater = false
+    }
+
+    @Test("withdrawals of an unreachable registrar are bounded: a reset takes their place when it works again")
+    func unreachable() throws {
+        let (stand, registrar, driver) = try self.stand()
+        defer { stand.close() }
+        driver.start()
+        driver.publish(try exposure("keeps", port: 7)) { _ in }
+        let count = RegistrarDriver.mostWithdrawals + 10
+        let names = (0..<count).map { "n\($0)" }
+        registrar.failing = Set(names.map { "withdraw \($0)" } + ["reset keeps"])
+        for (number, name) in names.enumerated() {
+            driver.publish(try exposure(name, port: UInt16(10_000 + number % 50))) { _ in }
+            driver.withdraw(try exposure(name, port: UInt16(10_000 + number % 50)))
+        }
+        #expect(driver.pendingCount <= RegistrarDriver.mostWithdrawals)
+        #expect(driver.isFailing)
+        #expect(stand.log.lines.filter { $0.contains("a reset removes them") }.count == 1)
+        #expect(driver.leavingPorts(exceptOf: "another") == Set(10_000..<10_050))
+        #expect(stand.loop.run { registrar.count("reset keeps") == 1 })
+        #expect(driver.leavingPorts(exceptOf: "another") == Set(10_000..<10_050), "nothing was removed yet")
+        registrar.failing = []
+        #expect(stand.loop.run { registrar.count("reset keeps") == 2 && driver.pendingCount == 0 })
+        #expect(driver.leavingPorts(exceptOf: "another").isEmpty)
+        #expect(driver.failure == nil)
+    }
+
+    @Test("withdrawals that wait for one that hangs are bounded too")
+    func hanging() throws {
+        let (stand, registrar, driver) = try self.stand()
+        defer { stand.close() }
+        registrar.mostAtOnce = 1
+        driver.start()
+        registrar.answersLater = true
+        for number in 0..<(2 * RegistrarDriver.mostWithdrawals) { driver.withdraw(try exposure("n\(number)")) }
+        #expect(driver.pendingCount <= RegistrarDriver.mostWithdrawals)
+        #expect(registrar.calls == ["reset", "withdraw n0"])
+        registrar.answersLater = false
+        registrar.letGo()
+        #expect(stand.loop.run { registrar.count("reset") == 2 && driver.pendingCount == 0 })
+        #expect(driver.leavingPorts(exceptOf: "another").isEmpty)
     }
 }

@@ -64,7 +64,7 @@ struct ReactorTests {
             var turns = 0
             let ticker = LoopTimer(loop: loop) { turns += 1 }
             ticker.start(after: 1, repeating: 1)
-            #expect(loop.run { turns == 5 })
+            #expect(loop.run { turns >= 5 })
             #expect(there.received.count == 10)
             there.allowance = .max
             there.stream.startReading()
@@ -160,7 +160,7 @@ struct ReactorTests {
             let ticker = LoopTimer(loop: loop) { turns += 1 }
             ticker.start(after: 1, repeating: 1)
             // The listener needs a turn to take the connection from the kernel.
-            #expect(loop.run { turns == 3 })
+            #expect(loop.run { turns >= 3 })
             visitor?.stream.startReading()
             listener.close()
             #expect(loop.run { visitor?.error != nil || visitor?.hasEnded ?? false })
@@ -180,7 +180,7 @@ struct ReactorTests {
             var turns = 0
             let ticker = LoopTimer(loop: loop) { turns += 1 }
             ticker.start(after: 1, repeating: 1)
-            #expect(loop.run { turns == 5 })
+            #expect(loop.run { turns >= 5 })
             here.stream.reset()
             #expect(loop.run { here.isClosed && turns >= 10 })
             there.stream.checkPeer()
@@ -269,13 +269,22 @@ struct ReactorTests {
     @Test(
         "addresses are read, printed and known as loopback or not",
         arguments: zip(
-            ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "192.0.2.1", "2001:db8::1", "0.0.0.0"],
-            [true, true, true, true, false, false, false]))
+            ["127.0.0.1", "127.9.9.9", "::1", "192.0.2.1", "2001:db8::1", "0.0.0.0"],
+            [true, true, true, false, false, false]))
     func addresses(_ text: String, _ isLoopback: Bool) throws {
         let address = try #require(SocketAddress(text, port: 80))
         #expect(address.host == text)
         #expect(address.isLoopback == isLoopback)
         #expect(SocketAddress(address.host, port: 80) == address)
         #expect(SocketAddress("example.com", port: 1) == nil)
+    }
+
+    @Test("an IPv4-mapped address is its IPv4 address")
+    func mapped() throws {
+        for host in ["127.0.0.1", "192.0.2.1"] {
+            let (four, mapped) = (SocketAddress(host, port: 80), SocketAddress("::ffff:\(host)", port: 80))
+            #expect(mapped == four && mapped?.host == host && mapped?.family == .ip4)
+            #expect(mapped?.source == four?.source && mapped?.isLoopback == four?.isLoopback)
+        }
     }
 }

@@ -97,11 +97,38 @@ struct TLSTests {
         let identity = try Identity.selfSigned(commonName: "x")
         let pair = try TLSPair(identity: identity, recordsPerKey: 3)
         _ = try pair.carry(size: 4_096)
-        // As after a login: 13 records need 4 keys.
-        for _ in 0..<4 { pair.server.allowMessage() }
         let bytes = (0..<200_000).map { UInt8(truncatingIfNeeded: $0) }
+        for _ in 0..<4 { pair.server.allowMessage() }
         try bytes.withUnsafeBytes { try pair.client.encrypt($0, output: &pair.toServer) }
-        #expect(try pair.carry(size: 4_096).atServer == bytes)
+        let isWhole = try pair.carry(size: 4_096).atServer == bytes
+        #expect(isWhole)
+    }
+
+    @Test("a client that changes its keys before its login, or without end, is cut", arguments: [0, 1, 16, 100])
+    func keyUpdateFlood(_ allowed: Int) throws {
+        let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"), recordsPerKey: 1)
+        _ = try pair.carry(size: 4_096)
+        for _ in 0..<allowed { pair.server.allowMessage() }
+        let byte: [UInt8] = [1]
+        // A key update goes out with the write after it. However often it was said, no more than 16 at once.
+        for _ in 0...min(allowed, 16) {
+            try byte.withUnsafeBytes { try pair.client.encrypt($0, output: &pair.toServer) }
+            #expect(try pair.carry(size: 4_096).atServer == byte)
+        }
+        try byte.withUnsafeBytes { try pair.client.encrypt($0, output: &pair.toServer) }
+        #expect(throws: SecurityError("too many TLS messages after the handshake", limit: .messages)) {
+            try pair.carry(size: 4_096)
+        }
+    }
+
+    @Test("a flood of key updates in one read ends at the first that is too many")
+    func keyUpdateBurst() throws {
+        let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"), recordsPerKey: 1)
+        _ = try pair.carry(size: 4_096)
+        for _ in 0..<16 { pair.server.allowMessage() }
+        for _ in 0..<1_000 { try [1].withUnsafeBytes { try pair.client.encrypt($0, output: &pair.toServer) } }
+        #expect(throws: SecurityError.self) { try pair.carry(size: 1 << 20) }
+        #expect(pair.server.recordsReceived <= 17)
     }
 
     @Test("says goodbye")

@@ -167,9 +167,13 @@ struct GatewayFindingsTests {
     }
 
     @Test(
-        "a public URL of the web must be one",
+        "a public URL is one that agents pass on to scripts",
         arguments: [
-            ("https://{name}.a.test:8443/x", ""), ("http://a.test/{name}", ""), ("tcp://u@{name}", ""),
+            ("https://{name}.a.test:8443/x", ""), ("http://a.test/{name}", ""), ("{name}.a.test:443", ""),
+            ("tcp://u@{name}", "f:1: 'tcp://{name}' is not HOST:PORT or an http"),
+            ("https://a.test/?n={name}", "f:1: 'https://a.test/' is not HOST:PORT or an http"),
+            ("https://a.test/$({name})", "f:1: 'https://a.test/$({name})' is not HOST:PORT or an http"),
+            ("{name}.a.test", "f:1: '{name}.a.test' is not HOST:PORT or an http"),
             ("https://u:p@{name}.a.test", "f:1: 'https://{name}.a.test': no user"),
             ("https://{name}.a.test:99999", "f:1: 'https://{name}.a.test:99999': behind"),
             ("https:///{name}", "f:1: 'https:///{name}': the host is missing"),

@@ -354,22 +354,6 @@ struct StateTests {
         }
     }
 
-    @Test("known gateways keep their comments, and a broken line is named")
-    func knownGateways() throws {
-        try withDirectory { directory in
-            let path = "\(directory)/known_gateways"
-            try write("# mine\n\ngw:20000 sha256/A\n", path)
-            var known = try KnownGateways(path: path)
-            #expect(known.pin(of: "gw:20000")?.pin == "sha256/A")
-            #expect(known.pin(of: "gw:20000")?.line == 3)
-            #expect(known.pin(of: "gw:2") == nil)
-            try known.remember("b:1", pin: "sha256/B")
-            #expect(try String(contentsOfFile: path, encoding: .utf8) == "# mine\n\ngw:20000 sha256/A\nb:1 sha256/B\n")
-            try write("gw:20000 sha256/A\nnonsense\n", path)
-            #expect(message { try KnownGateways(path: path) }.hasPrefix("\(path):2: "))
-        }
-    }
-
     @Test("what cannot be written is an error and leaves the old content")
     func replace() throws {
         try withDirectory { directory in

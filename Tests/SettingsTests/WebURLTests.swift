@@ -15,7 +15,7 @@ struct WebURLTests {
             ("http://[::1]:80", "http", "::1", 80, false, true),
             ("https://[2001:DB8::1]/", "https", "2001:db8::1", 443, true, false),
             ("http://192.0.2.1", "http", "192.0.2.1", 80, false, false),
-            ("http://[::ffff:127.0.0.1]", "http", "::ffff:127.0.0.1", 80, false, false),
+            ("http://[::ffff:127.0.0.1]", "http", "::ffff:127.0.0.1", 80, false, true),
             // Names, whatever a resolver makes of them.
             ("http://127.0.0.1.evil", "http", "127.0.0.1.evil", 80, false, false),
             ("http://127.1", "http", "127.1", 80, false, false),

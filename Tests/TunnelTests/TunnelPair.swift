@@ -140,6 +140,14 @@ final class SimulatedEnd {
     var streamCount: Int { self.link.streamCount }
     var grantedBytes: Int { self.link.grantedBytes }
     var roundTrip: UInt64 { self.link.roundTrip }
+    func canOpen(_ exposure: UInt16) -> Bool { self.link.canOpen(exposure) }
+    func allowance(_ key: StreamKey) -> Int { self.link.sendAllowance(key) }
+
+    func stalled(before: UInt64) -> [StreamKey] {
+        var found: [(StreamKey, since: UInt64)] = []
+        self.link.stalledStreams(before: before, into: &found)
+        return found.map(\.0)
+    }
 
     private func took(_ key: StreamKey, _ bytes: ArraySlice<UInt8>, _ fin: Bool) {
         guard let edge = self.edges[key] else { return self.failures.append("data for no edge, \(key)") }

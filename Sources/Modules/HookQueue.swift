@@ -1,0 +1,142 @@
+package import Reactor
+
+/// Lets a hook answer a few questions at once; the others wait.
+///
+/// A hook may be slow, and anybody can send logins: so logins wait in turns by source (`IPAddress.source`), bounded for
+/// each source, and a source with many does not delay the only login of another. One source never has all the questions
+/// that are asked at once: however long the hook takes for each, another source finds one free. Questions about names come from agents
+/// that have logged in and have only so many names: they always wait, in turns by agent. Logins and names take turns too,
+/// so that neither delays the other.
+package final class HookQueue: HookTransport {
+    /// Logins that wait, in all and of one source: a quarter, so that four sources cannot keep out a fifth.
+    package static let mostLogins = 256
+    package static let mostLoginsPerSource = 64
+
+    private let loop: EventLoop
+    private let hook: any HookTransport
+    private let mostRunning: Int
+    private var running = 0
+    /// Logins that are being asked, by source.
+    private var runningLogins: [UInt64: Int] = [:]
+    private var logins = TurnQueue<UInt64, Question>(
+        most: HookQueue.mostLogins, mostPerOwner: HookQueue.mostLoginsPerSource)
+    private var others = TurnQueue<String, Question>()
+    /// Whether a login comes next if both wait.
+    private var isLoginsTurn = false
+    /// Questions that made room for others, until they are answered at the end of the turn.
+    private var evicted: [Question] = []
+
+    /// - Parameter mostRunning: questions that the hook is asked at once.
+    package init(loop: EventLoop, hook: any HookTransport, mostRunning: Int) {
+        self.loop = loop
+        self.hook = hook
+        self.mostRunning = mostRunning
+    }
+
+    package var label: String { self.hook.label }
+
+    private final class Question: Cancellable {
+        let request: HookRequest
+        var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
+        /// Nil while it waits.
+        var operation: (any Cancellable)?
+        private weak var queue: HookQueue?
+
+        init(
+            _ request: HookRequest, _ queue: HookQueue,
+            _ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+        ) {
+            self.request = request
+            self.queue = queue
+            self.completion = completion
+        }
+
+        var isLogin: Bool { self.request.action == .authenticate }
+        var source: UInt64 { self.request.peer?.source ?? 0 }
+        var owner: String { self.request.identity ?? "" }
+
+        func cancel() {
+            guard self.completion != nil else { return }
+            self.completion = nil
+            self.queue?.cancelled(self)
+        }
+    }
+
+    package func ask(
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+    ) -> any Cancellable {
+        let question = Question(request, self, completion)
+        if self.running < self.mostRunning, !question.isLogin || self.mayAsk(question.source) {
+            self.start(question)
+        } else if question.isLogin {
+            if let evicted = self.logins.append(question, of: question.source) { self.evict(evicted) }
+        } else {
+            _ = self.others.append(question, of: question.owner)
+        }
+        return question
+    }
+
+    private func mayAsk(_ source: UInt64) -> Bool {
+        self.runningLogins[source, default: 0] < max(self.mostRunning - 1, 1)
+    }
+
+    private func evict(_ question: Question) {
+        if self.evicted.isEmpty { self.loop.atTurnEnd(self) }
+        self.evicted.append(question)
+    }
+
+    private func start(_ question: Question) {
+        self.running += 1
+        if question.isLogin { self.runningLogins[question.source, default: 0] += 1 }
+        question.operation = self.hook.ask(question.request) { [weak self] result in
+            question.operation = nil
+            let completion = question.completion
+            question.completion = nil
+            self?.ended(question)
+            completion?(result)
+        }
+    }
+
+    private func cancelled(_ question: Question) {
+        if let operation = question.operation {
+            question.operation = nil
+            operation.cancel()
+            self.ended(question)
+        } else if question.isLogin {
+            self.logins.remove(question, of: question.source)
+        } else {
+            self.others.remove(question, of: question.owner)
+        }
+    }
+
+    private func ended(_ question: Question) {
+        self.running -= 1
+        if question.isLogin {
+            let count = self.runningLogins[question.source, default: 1] - 1
+            self.runningLogins[question.source] = count > 0 ? count : nil
+        }
+        var next: Question?
+        if self.others.isEmpty || self.isLoginsTurn { next = self.logins.popFirst { self.mayAsk($0) } }
+        self.isLoginsTurn = next == nil
+        if let next = next ?? self.others.popFirst() { self.start(next) }
+    }
+
+    package func close() {
+        self.logins.removeAll()
+        self.others.removeAll()
+        self.evicted = []
+        self.hook.close()
+    }
+}
+
+extension HookQueue: TurnEndHandler {
+    package func turnDidEnd() {
+        let evicted = self.evicted
+        self.evicted = []
+        for question in evicted {
+            let completion = question.completion
+            question.completion = nil
+            completion?(.failure(HookFailure("too many questions wait")))
+        }
+    }
+}

@@ -1,0 +1,57 @@
+"""Many logins of one source, while what judges them is slow."""
+
+import re
+import socket
+
+import backends
+import v1peer
+from backends import Listener
+from harness import EndToEndTest
+from hooks import Hook, authenticator, configure
+from version1 import SECRET, Link
+
+
+class CrowdedLogins(EndToEndTest):
+    """One source with many logins, and a hook that is slow."""
+
+    # As in the gateway: logins of one source that are judged or wait, and programs that run for it.
+    MOST, RUNNING = 64, 3
+
+    # Those of the crowd wait for the test; the honest ones do not.
+    BODY = """
+token = request.get("token", "")
+while token.startswith("crowd") and not is_on("open"):
+    time.sleep(0.01)
+answer(**({"identity": token} if token else {}))
+"""
+
+    def log_in(self, address, number):
+        """A login of version 1 from another address of this machine; its link stays open."""
+        host, port = address.rsplit(":", 1)
+        connection = socket.create_connection((host, int(port)), 15, source_address=("127.0.0.2", 0))
+        self.addCleanup(connection.close)
+        link = Link(connection, client=True, secret=SECRET)
+        link.send(v1peer.LOGIN, 0, f"crowd{number}".encode())
+        return link
+
+    def test_source_with_many_logins(self):
+        hook = Hook(self.stage, self.BODY)
+        backend = self.stage.use(Listener(backends.answering(b"judged"))).address
+        gateway = self.stage.gateway(
+            "-c", configure(self.stage, authenticator([hook.path], timeout=9)), "--listen-v1", "127.0.0.1:0")
+        address = gateway.wait_listening_v1()
+        links = [self.log_in(address, number) for number in range(self.MOST + 6)]
+        for link in links[self.MOST:]:
+            self.assertEqual(link.receive()[0], v1peer.ERROR)
+        self.assertEqual(
+            len(re.findall(r"login from 127.0.0.2:\d+ refused: too many logins of its address", gateway.output)), 6)
+        hook.wait_requests(self.RUNNING, "authenticate")
+        # Another source finds a program free, however long the others run.
+        self.stage.agent(gateway, "-t", "honest", "-n", "example", backend).wait_registered()
+        tokens = [request["token"] for request in hook.requests("authenticate")]
+        self.assertEqual((len(tokens), tokens[-1]), (self.RUNNING + 1, "honest"))
+        # When a verdict has come there is room again.
+        hook.switch("open")
+        for link in links[:self.MOST]:
+            link.expect(v1peer.OK)
+        self.log_in(address, 1_000).expect(v1peer.OK)

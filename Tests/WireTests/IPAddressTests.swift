@@ -1,0 +1,55 @@
+import Bytes
+import Testing
+import Wire
+
+private func ip(_ text: String) throws -> IPAddress {
+    let address = try #require(WireAddress(host: Array(text.utf8), port: 0))
+    return IPAddress(version: address.family == 4 ? .ip4 : .ip6, high: address.high, low: address.low)
+}
+
+@Suite("IP addresses")
+struct IPAddressTests {
+    @Test(
+        "an IPv4-mapped address is its IPv4 address in every rule",
+        arguments: ["192.0.2.1", "127.0.0.1", "0.0.0.0", "255.255.255.255"])
+    func mapped(_ text: String) throws {
+        let (four, mapped) = (try ip(text), try ip("::ffff:\(text)"))
+        #expect(mapped == four && mapped.version == .ip4)
+        #expect(mapped.source == four.source && mapped.isLoopback == four.isLoopback && mapped.isAny == four.isAny)
+    }
+
+    @Test("two IPv4 peers of a dual-stack socket are two sources, two hosts of a /64 are one")
+    func sources() throws {
+        #expect(try ip("::ffff:192.0.2.1").source != ip("::ffff:192.0.2.2").source)
+        #expect(try ip("2001:db8::1").source == ip("2001:db8::ffff:ffff").source)
+        #expect(try ip("2001:db8::1").source != ip("2001:db8:0:1::1").source)
+        // Behind a stateless translator.
+        #expect(try ip("64:ff9b::192.0.2.1").source == ip("192.0.2.1").source)
+        #expect(try ip("64:ff9b:0:1::1").source == ip("64:ff9b:0:1::2").source)
+    }
+
+    @Test(
+        "addresses that only look like loopback are not",
+        arguments: [
+            "::2", "::", "::127.0.0.1", "64:ff9b::127.0.0.1", "::fffe:127.0.0.1", "1::ffff:127.0.0.1", "128.0.0.1",
+            "2002:7f00:1::",
+        ])
+    func remote(_ text: String) throws {
+        #expect(try !ip(text).isLoopback)
+        #expect(try #require(WireAddress(host: Array(text.utf8), port: 0)).isLoopback == false)
+    }
+
+    @Test("bytes after the four of an IPv4 address are not part of it")
+    func dirty() throws {
+        #expect(try IPAddress(version: .ip4, high: 0xC000_0201_FFFF_FFFF, low: .max) == ip("192.0.2.1"))
+    }
+
+    @Test("an IPv4 address can be written in 16 bytes, and comes back")
+    func inSixteenBytes() throws {
+        let four = try #require(WireAddress(host: Array("192.0.2.1".utf8), port: 7))
+        #expect(four.mapped == WireAddress(host: Array("::ffff:192.0.2.1".utf8), port: 7))
+        #expect(four.mapped.unmapped == four)
+        let six = try #require(WireAddress(host: Array("2001:db8::1".utf8), port: 7))
+        #expect(six.mapped == six && WireAddress.none.mapped == .none)
+    }
+}
