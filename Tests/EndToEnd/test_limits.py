@@ -10,6 +10,7 @@ from backends import Listener, answering_after_end, read_all, serve_echo, serve_
 from harness import EndToEndTest, wait_until
 from hooks import configure
 from prometheus import Metrics
+from version1 import own_agent, own_gateway
 from visitors import read_exactly
 
 
@@ -200,11 +201,6 @@ class Times(LimitsTest):
         after = self.metrics.wait(lambda scrape: scrape.value("diglett_streams") == 0, "the stream to end")
         self.assertEqual(after.counted("diglett_streams_closed_total", "side", "reason"), {("agent", "stalled"): 1})
 
-        def send_without_end(connection):
-            with contextlib.suppress(ConnectionError):
-                while True:
-                    connection.sendall(bytes(1 << 16))
-
         flood = self.stage.use(Listener(send_without_end)).address
         other = self.stage.expose(flood, gateway=self.server, name="flood")
         with other.connect():
@@ -253,6 +249,116 @@ class Memory(LimitsTest):
             # More than a quarter of the 230 visitors are here, which the gateway looks at once a second.
             wait_until(
                 lambda: self.visit(tunnel, stack) and self.hits("small-buffers") > 0, "smaller buffers", interval=0.3)
+
+
+def send_without_end(connection):
+    with contextlib.suppress(ConnectionError):
+        while True:
+            connection.sendall(bytes(1 << 16))
+
+
+class Counters(LimitsTest):
+    """Limits without a key count too."""
+
+    def wait_hits(self, limit, least=1):
+        self.metrics.wait(
+            lambda scrape: scrape.value("diglett_limit_hits_total", limit=limit) >= least, f"the count of {limit}")
+
+    def peer(self, stack):
+        """An agent that is logged in and has a name, and the name's public port."""
+        peer = stack.enter_context(v2peer.connect((self.server.host, self.server.port)))
+        peer.log_in()
+        return peer, peer.register("example").port
+
+    def test_strangers(self):
+        self.gateway("")
+        with contextlib.ExitStack() as stack:
+            for _ in range(18):
+                stack.enter_context(socket.create_connection((self.server.host, self.server.port), 15))
+            self.wait_hits("strangers-per-source", 2)
+            self.assertEqual(self.metrics.scrape().value("diglett_strangers"), 16)
+            self.assertEqual(self.hits("strangers"), 0)
+
+    def test_client_hello(self):
+        self.gateway("")
+        with socket.create_connection((self.server.host, self.server.port), 15) as client:
+            # The header of a handshake record, and of a ClientHello of 16 KiB and one byte with its own header.
+            client.sendall(bytes([22, 3, 1, 0x40, 0, 1, 0, 0x3F, 0xFD]))
+            with contextlib.suppress(ConnectionError):
+                read_all(client)
+        self.wait_hits("client-hello")
+
+    def test_glitches(self):
+        self.gateway("")
+        with contextlib.ExitStack() as stack:
+            peer, _ = self.peer(stack)
+            for number in range(40):
+                peer.send_frame(v2peer.PING, v2peer.u64(number))
+            # The first four of a link are free.
+            self.wait_hits("glitches", 30)
+            self.assertTrue(peer.is_alive())
+
+    def test_pending_opens(self):
+        self.gateway("")
+        with contextlib.ExitStack() as stack:
+            _, port = self.peer(stack)
+            for _ in range(140):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), 15))
+            self.wait_hits("pending-opens")
+            # Half of the 256 are left for other names.
+            self.assertEqual(self.metrics.scrape().value("diglett_streams"), 128)
+
+    def test_reset_wait(self):
+        self.gateway("")
+        with contextlib.ExitStack() as stack:
+            peer, port = self.peer(stack)
+            visitor = stack.enter_context(socket.socket())
+            visitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            visitor.connect(("127.0.0.1", port))
+            stream = peer.expect(v2peer.OPEN).stream
+            peer.send_frame(v2peer.ACCEPT, v2peer.u64(65_536), stream=stream)
+            for _ in range(15):
+                peer.send_frame(v2peer.DATA, bytes(v2peer.MAXIMUM_PAYLOAD), stream=stream)
+            peer.send_frame(v2peer.RESET, v2peer.u16(v2peer.ABORTED), stream=stream)
+            began = time.monotonic()
+            self.assertEqual(self.hits("reset-wait"), 0)
+            self.wait_hits("reset-wait")
+            self.assertGreater(time.monotonic() - began, 9)
+
+    def test_send_queue(self):
+        backend = self.stage.use(Listener(serve_never_reads)).address
+        tunnel = self.stage.expose(backend, gateway=self.gateway(""))
+        with tunnel.connect() as visitor:
+            visitor.setblocking(False)
+
+            def full():
+                with contextlib.suppress(BlockingIOError):
+                    while visitor.send(bytes(1 << 16)):
+                        pass
+                return self.hits("send-queue") > 0
+
+            wait_until(full, "a full queue")
+
+    def test_slow_visitor_of_version_1(self):
+        gateway = own_gateway(self.stage, "--metrics", "127.0.0.1:0")
+        self.metrics = Metrics(gateway)
+        backend = self.stage.use(Listener(send_without_end)).address
+        own_agent(self.stage, gateway.address_v1, backend).wait_event("registered")
+        with socket.create_connection(("127.0.0.1", gateway.wait_registered("example")), 15) as visitor:
+            visitor.sendall(b"x")
+            self.wait_hits("v1-slow-stream-hold")
+            self.wait_hits("v1-slow-stream")
+
+    def test_visitor_of_version_1_whose_answer_ends(self):
+        gateway = own_gateway(self.stage, "--metrics", "127.0.0.1:0")
+        self.metrics = Metrics(gateway)
+        backend = self.stage.use(Listener(serve_echo)).address
+        own_agent(self.stage, gateway.address_v1, backend).wait_event("registered")
+        with socket.create_connection(("127.0.0.1", gateway.wait_registered("example")), 15) as visitor:
+            visitor.sendall(b"x")
+            read_exactly(visitor, 1)
+            visitor.shutdown(socket.SHUT_WR)
+            self.wait_hits("v1-close-wait")
 
 
 class Check(LimitsTest):
