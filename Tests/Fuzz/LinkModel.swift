@@ -118,8 +118,9 @@ final class LinkModel<Machine: Multiplexer & ~Copyable> {
         self.machine.accept(edge.key, now: now)
     }
 
-    func reset(_ edge: Edge, _ code: ErrorCode) {
-        self.machine.reset(edge.key, code)
+    /// The edge fails after what it has sent, or is cut at once.
+    func reset(_ edge: Edge, _ code: ErrorCode, atOnce: Bool) {
+        if atOnce { self.machine.cut(edge.key, code) } else { self.machine.reset(edge.key, code) }
         edge.wasCut = true
     }
 
@@ -169,11 +170,7 @@ final class LinkModel<Machine: Multiplexer & ~Copyable> {
     /// Ends the link as its driver does: every edge is closed, and nothing is left.
     func end() {
         self.machine.shut()
-        // Also those that have no edge any more, and only wait for their end to be sent.
-        for key in self.machine.streamKeys {
-            self.machine.reset(key, .aborted)
-            self.machine.release(key)
-        }
+        for edge in self.edges { self.machine.release(edge.key) }
         self.edges = []
         check(self.machine.streamCount == 0, "\(self.machine.streamCount) streams are left")
     }
@@ -197,7 +194,11 @@ func drive<Machine: Multiplexer & ~Copyable>(
         let size = Int(choices.byte()) * 64 + 1
         if let edge = model.edge(&choices) { model.send(edge, most: size, now: now) }
     case 3: if let edge = model.edge(&choices) { model.finish(edge, now: now) }
-    case 4: if let edge = model.edge(&choices) { model.reset(edge, ErrorCode(rawValue: UInt16(choices.byte()))) }
+    case 4:
+        let code = choices.byte()
+        if let edge = model.edge(&choices) {
+            model.reset(edge, ErrorCode(rawValue: UInt16(code >> 1)), atOnce: code & 1 == 1)
+        }
     case 5: if let edge = model.edge(&choices) { model.release(edge) }
     case 6:
         let size = Int(choices.byte()) * 64 + 1

@@ -20,9 +20,10 @@ private func smallLimits() -> LinkLimits {
     return limits
 }
 
-/// What our end may hold for the peer at most: the budget, and the window that every stream has.
+/// What our end may hold for the peer at most: the budget, and of each stream a window that was parked and has come
+/// back, and a send queue, whose memory is at most twice its bytes.
 private func mostGranted(_ limits: LinkLimits) -> Int {
-    limits.linkBudget + limits.maximumStreams * max(limits.floorWindow, limits.helloWindow)
+    limits.linkBudget + limits.maximumStreams * (limits.mostWindow + 2 * limits.streamQueue)
 }
 
 /// Watches both directions of one link: what the peer has granted, and what our end sends.
