@@ -53,6 +53,11 @@ def fast():
     return os.environ.get("DIGLETT_E2E_FAST") == "1"
 
 
+def long_run():
+    """Whether the long tests run in full (integration-test --long)."""
+    return os.environ.get("DIGLETT_E2E_LONG") == "1"
+
+
 def wait_until(condition, what, timeout=PATIENCE, interval=0.01):
     """Polls `condition` until it returns something true, which is returned."""
     deadline = time.monotonic() + timeout

@@ -1,0 +1,275 @@
+"""What the tests of hostile peers share: attackers, a relay, latencies, the ends of connections.
+
+An attacker is a process (hostile_peers.py), so that it does not slow down the test that measures
+beside it. It runs at low priority: a real attacker does not use the gateway's processor.
+"""
+
+import collections
+import contextlib
+import ctypes
+import fcntl
+import re
+import select
+import socket
+import ssl
+import struct
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+import backends
+import v2peer
+from harness import PATIENCE, EndToEndTest, Failure, Program, wait_until
+
+PEERS = Path(__file__).with_name("hostile_peers.py")
+PAGE = b"behind the agent"
+
+# Between two visits that are measured.
+PAUSE_SECONDS = 0.008
+
+# A neighbour's p99 under attack: at most twice the quiet one and this margin, or the floor, which
+# a busy machine with two cores needs.
+MARGIN_SECONDS = 0.005
+FLOOR_SECONDS = 0.060
+
+
+class Peer(Program):
+    """One role of hostile_peers.py."""
+
+    def wait_ready(self, timeout=PATIENCE):
+        """The number behind "ready" or "port"."""
+        match = self.wait_line(self.stdout, re.compile(r"^(?:ready|port) (\d+)$").search, "ready", timeout)
+        return int(match.group(1))
+
+    def last(self, word):
+        """The newest number that was reported as `word`, or None."""
+        for line in reversed(self.stdout):
+            if match := re.match(rf"^{word} (\d+)$", line):
+                return int(match.group(1))
+        return None
+
+
+def start_peer(stage, role, *arguments, nice=10):
+    priority = ["nice", "-n", nice] if nice else []
+    return stage.start(f"peer {role}", [*priority, sys.executable, PEERS, role, *arguments], Peer)
+
+
+def start_pages(stage):
+    """A backend that answers each connection with PAGE, as a process; HOST:PORT."""
+    return f"127.0.0.1:{start_peer(stage, 'pages', nice=0).wait_ready()}"
+
+
+# Latencies.
+
+class Latency(collections.namedtuple("Latency", "median p99 failures")):
+    def __str__(self):
+        failed = f", {self.failures} failed" if self.failures else ""
+        return f"{self.median * 1000:.1f}/{self.p99 * 1000:.1f} ms{failed}"
+
+
+def request(port, timeout=PATIENCE):
+    """One visitor's question and the answer; the seconds from connect to the end."""
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout) as visitor:
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: honest\r\n\r\n")
+        answer = backends.read_all(visitor)
+    if not answer.endswith(PAGE):
+        raise Failure(f"the answer is {answer!r}")
+    return time.monotonic() - began
+
+
+def latency(port, count=200):
+    """p50 and p99 of visitors who come one after the other. A failed visit counts as infinite."""
+    seconds = []
+    failures = 0
+    for _ in range(count):
+        # They come over two seconds or more: an attack goes in waves.
+        time.sleep(PAUSE_SECONDS)
+        try:
+            seconds.append(request(port))
+        except (OSError, Failure):
+            failures += 1
+            seconds.append(float("inf"))
+    seconds.sort()
+    return Latency(seconds[len(seconds) // 2], seconds[len(seconds) * 99 // 100], failures)
+
+
+class NeighbourTest(EndToEndTest):
+    """A gateway with an honest agent, whose visitors must notice nothing."""
+
+    ROUNDS = 3
+
+    def start_neighbour(self, *options, **more):
+        self.gateway = self.stage.gateway(*options, **more)
+        agent = self.stage.agent(self.gateway, "-n", "honest", start_pages(self.stage))
+        self.honest = agent.wait_registered("honest")
+
+    def measure_quiet(self):
+        latency(self.honest, 50)
+        self.quiet = latency(self.honest)
+
+    def check_neighbour(self, what):
+        """The best of a few rounds: the machine's other load only ever adds to a latency."""
+        limit = max(2 * self.quiet.p99 + MARGIN_SECONDS, FLOOR_SECONDS)
+        measured = []
+        while not measured or (measured[-1].p99 > limit and len(measured) < self.ROUNDS):
+            measured.append(latency(self.honest))
+            if measured[-1].failures:
+                break
+        self.note(f"p50/p99 quiet {self.quiet}, {what} {', '.join(map(str, measured))}")
+        self.assertEqual(measured[-1].failures, 0, "honest visitors were turned away")
+        self.assertLessEqual(measured[-1].p99, limit)
+
+    def dial(self, **options):
+        return self.stage.use(v2peer.connect((self.gateway.host, self.gateway.port), **options))
+
+    def check_served(self, within=5.0):
+        """An honest visitor comes, again if it is turned away; (seconds, refusals)."""
+        began = time.monotonic()
+        refusals = 0
+        while True:
+            left = began + within - time.monotonic()
+            if left <= 0 or not self.gateway.running:
+                raise Failure(f"the honest visitor was not served within {within:g} s ({refusals} refusals)")
+            try:
+                request(self.honest, left)
+                return time.monotonic() - began, refusals
+            except (OSError, Failure):
+                refusals += 1
+                select.select([], [], [], 0.05)
+
+
+def client_hello():
+    """What an agent sends first."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([v2peer.ALPN])
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname="gateway").do_handshake()
+    return outgoing.read()
+
+
+# The ends of connections.
+
+RESET, END, OPEN = "reset", "end", "open"
+
+
+def collect(connection):
+    """Everything that arrives, and how it ended: (bytes, RESET or END)."""
+    parts = []
+    try:
+        while part := connection.recv(1 << 18):
+            parts.append(part)
+        return b"".join(parts), END
+    except (ConnectionResetError, BrokenPipeError):
+        return b"".join(parts), RESET
+
+
+def unacknowledged(connection):
+    """Bytes that the peer's kernel has not acknowledged (tcp(7), SIOCOUTQ)."""
+    return struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0" * 4))[0]
+
+
+def reset(connection):
+    backends.reset_on_close(connection)
+    connection.close()
+
+
+def reset_when_acknowledged(connection):
+    """What was sent is in the peer's kernel when the reset follows."""
+    wait_until(lambda: unacknowledged(connection) == 0, "the peer to acknowledge", interval=0.001)
+    reset(connection)
+
+
+def disconnect(connection):
+    """Sends a reset at once (connect(2), AF_UNSPEC). Unlike close it wakes a thread that reads."""
+    ctypes.CDLL(None).connect(connection.fileno(), bytes(16), 16)
+
+
+def is_reset(connection):
+    """Whether a reset has arrived, though bytes before it are unread."""
+    poller = select.poll()
+    poller.register(connection, 0)
+    return any(events & select.POLLERR for _, events in poller.poll(0))
+
+
+class Relay:
+    """A path between agent and gateway that a test can slow down, cut or silence.
+
+    With `batch` it passes on what came in so many seconds together, as a distant path does.
+    """
+
+    def __init__(self, target, batch=0.0):
+        host, port = target.rsplit(":", 1)
+        self._target = (host, int(port))
+        self._batch = batch
+        self._lock = threading.Lock()
+        self._pairs = []
+        self._silent = threading.Event()
+        # Bytes passed on, in both directions.
+        self.passed = 0
+        self._listener = backends.Listener(self._serve)
+        self.address = self._listener.address
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cut()
+        self._listener.__exit__()
+
+    def _serve(self, near):
+        with socket.create_connection(self._target, PATIENCE) as far:
+            for end in (near, far):
+                end.settimeout(None)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._pairs.append((near, far))
+            back = threading.Thread(target=self._pump, args=(far, near), daemon=True)
+            back.start()
+            self._pump(near, far)
+            back.join()
+
+    def _pump(self, source, sink):
+        try:
+            while True:
+                select.select([source], [], [])
+                if self._batch:
+                    time.sleep(self._batch)
+                data = source.recv(1 << 20)
+                if self._silent.is_set():
+                    continue
+                if not data:
+                    break
+                sink.sendall(data)
+                self.passed += len(data)
+            sink.shutdown(socket.SHUT_WR)
+        except (OSError, ValueError):
+            # One end was reset, or the test cuts both: the other one must not wait.
+            with contextlib.suppress(OSError):
+                disconnect(source)
+            with contextlib.suppress(OSError):
+                disconnect(sink)
+
+    def silence(self):
+        """Takes bytes and passes none on, as a path that lost its way."""
+        self._silent.set()
+
+    def cut(self, orderly=False):
+        """Ends both connections, by a reset or in order. New ones are relayed again."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for end in (end for pair in pairs for end in pair):
+            with contextlib.suppress(OSError):
+                if orderly:
+                    end.shutdown(socket.SHUT_RDWR)
+                else:
+                    disconnect(end)
+
+
+def readable(connection, timeout):
+    """Whether bytes wait at the socket, or arrive in time."""
+    return bool(select.select([connection], [], [], timeout)[0])

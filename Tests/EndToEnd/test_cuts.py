@@ -1,0 +1,124 @@
+"""Programs that are killed and paths that are cut in the midst of transfers: no wrong byte, no false end."""
+
+import random
+import socket
+import struct
+import threading
+import unittest
+
+from backends import Listener
+from harness import EndToEndTest, fast, long_run, wait_until
+from hostile import RESET, Relay, collect
+from visitors import read_exactly
+
+MIB = 1 << 20
+ROUNDS = 20 if long_run() else 2 if fast() else 3
+# Each eight bytes are their own place: what is missing, twice there or moved does not go unnoticed.
+PATTERN = b"".join(struct.pack(">Q", number) for number in range(4 * MIB // 8))
+
+
+class CutTransfers(EndToEndTest):
+    STREAMS = 4
+
+    def setUp(self):
+        super().setUp()
+        self.random = random.Random(17)
+        self.uploads = []
+        self.changed = threading.Condition()
+
+    def serve(self, connection):
+        """Sends the pattern again and again, or takes it."""
+        if connection.recv(1) == b"d":
+            while True:
+                connection.sendall(PATTERN)
+        with self.changed:
+            self.begun += 1
+        outcome = collect(connection)
+        with self.changed:
+            self.uploads.append(outcome)
+            self.changed.notify_all()
+
+    def start(self):
+        backend = self.stage.use(Listener(self.serve))
+        self.gateway = self.stage.gateway()
+        self.relay = self.stage.use(Relay(self.gateway.address))
+        self.agent = self.stage.agent(self.relay.address, "-n", "example", backend.address)
+        self.port = self.agent.wait_registered()
+
+    def check(self, harm, timeout=15.0):
+        """Transfers in both directions are under way when `harm` is done."""
+        self.uploads.clear()
+        self.begun = 0
+        visitors = [socket.create_connection(("127.0.0.1", self.port), timeout) for _ in range(2 * self.STREAMS)]
+        downloads, uploads = visitors[:self.STREAMS], visitors[self.STREAMS:]
+        outcomes = []
+        senders = [threading.Thread(target=send_pattern, args=(visitor,), daemon=True) for visitor in uploads]
+        for visitor in downloads:
+            visitor.sendall(b"d")
+            read_exactly(visitor, len(PATTERN) // 8)
+        for sender in senders:
+            sender.start()
+        wait_until(lambda: self.begun == self.STREAMS, "the uploads to begin")
+        before = self.relay.passed
+        wait_until(lambda: self.relay.passed > before + self.random.randrange(4 * MIB), "the transfers")
+        harm()
+        for visitor in downloads:
+            outcomes.append(collect(visitor))
+        for sender in senders:
+            sender.join(timeout)
+            self.assertFalse(sender.is_alive(), "an upload is not cut")
+        with self.changed:
+            self.assertTrue(self.changed.wait_for(lambda: len(self.uploads) == self.STREAMS, timeout),
+                            "a backend waits for the rest of an upload")
+        for visitor in visitors:
+            visitor.close()
+        for data, end in outcomes:
+            self.assertEqual(end, RESET)
+            self.assertTrue(is_pattern(data, len(PATTERN) // 8), "a download has wrong bytes")
+        for data, end in self.uploads:
+            self.assertEqual(end, RESET)
+            self.assertTrue(is_pattern(data), "an upload has wrong bytes")
+
+    def test_path_is_reset(self):
+        self.start()
+        for _ in range(ROUNDS):
+            seen = len(self.agent.stdout)
+            self.check(self.relay.cut)
+            self.port = self.agent.wait_registered(since=seen, timeout=30)
+
+    def test_path_ends_in_order(self):
+        """As a proxy in between ends it: no GOAWAY, no close_notify, but FIN of TCP."""
+        self.start()
+        for _ in range(ROUNDS):
+            seen = len(self.agent.stdout)
+            self.check(lambda: self.relay.cut(orderly=True))
+            self.port = self.agent.wait_registered(since=seen, timeout=30)
+
+    def test_agent_killed(self):
+        self.start()
+        self.check(self.agent.kill)
+
+    def test_gateway_killed(self):
+        self.start()
+        self.check(self.gateway.kill)
+
+    @unittest.skipUnless(long_run(), "takes a minute; only with --long")
+    def test_path_falls_silent(self):
+        """Nothing tells the programs but the time that passes."""
+        self.start()
+        self.check(self.relay.silence, timeout=90.0)
+
+
+def send_pattern(visitor):
+    try:
+        visitor.sendall(b"u")
+        while True:
+            visitor.sendall(PATTERN)
+    except OSError:
+        pass
+
+
+def is_pattern(data, offset=0):
+    """Whether it is what comes in a row of patterns from there."""
+    repeated = PATTERN * ((offset + len(data)) // len(PATTERN) + 1)
+    return repeated[offset:offset + len(data)] == data

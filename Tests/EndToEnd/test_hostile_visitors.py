@@ -1,0 +1,106 @@
+"""Visitors and backends that hold on to what they get; others must notice nothing."""
+
+import contextlib
+import socket
+import statistics
+
+from backends import Listener, write_random_file
+from harness import EndToEndTest, allow_descriptors
+from hostile import NeighbourTest, start_pages, start_peer
+from realservers import Nginx
+from v1peer import PAYLOAD
+from version1 import Link, own_gateway
+from visitors import aggregate_speed
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+def setUpModule():
+    allow_descriptors(8_192)
+
+
+class SlowReaders(NeighbourTest):
+    """800 visitors ask for a large file and read a few bytes a second, or none."""
+
+    SLOW, SILENT = 500, 300
+    SIZE = 64 * MIB
+    KEPT_SPEED = 0.8
+    # 800 start windows of 256 KiB would be 200 MiB.
+    MOST_GROWTH_KIB = 96 * 1024
+
+    def test_memory_and_speed_of_a_neighbour(self):
+        """The neighbour is another name of the same agent."""
+        nginx = Nginx(self.stage)
+        write_random_file(nginx.files / "file", self.SIZE)
+        with open(nginx.files / "endless", "wb") as endless:
+            endless.truncate(GIB)
+        self.gateway = self.stage.gateway()
+        agent = self.stage.agent(self.gateway, "-n", "slow", "-n", f"fast={nginx.address}", nginx.address)
+        slow, fast = agent.wait_registered("slow"), agent.wait_registered("fast")
+        url = f"http://127.0.0.1:{fast}/file"
+
+        aggregate_speed(url, self.SIZE, 1)
+        alone = statistics.median(aggregate_speed(url, self.SIZE, 1) for _ in range(3))
+        before = self.gateway.resident_kib()
+        start_peer(self.stage, "visitors", slow, self.SLOW, "--read", 4).wait_ready(60)
+        start_peer(self.stage, "visitors", slow, self.SILENT).wait_ready(60)
+        ratios = []
+        while not ratios or (ratios[-1] < self.KEPT_SPEED and len(ratios) < 3):
+            ratios.append(statistics.median(aggregate_speed(url, self.SIZE, 1) for _ in range(3)) / alone)
+        growth = self.gateway.resident_kib() - before
+        self.note(f"alone {alone / MIB:.0f} MiB/s, kept {', '.join(f'{ratio:.0%}' for ratio in ratios)}; "
+                  f"grown by {growth} KiB")
+        self.assertGreaterEqual(ratios[-1], self.KEPT_SPEED)
+        self.assertLess(growth, self.MOST_GROWTH_KIB)
+
+    def test_latency_of_a_neighbour(self):
+        self.start_neighbour()
+        data = bytes(16 * MIB)
+        pouring = self.stage.use(Listener(lambda connection: connection.sendall(data)))
+        slow = self.stage.agent(self.gateway, "-n", "slow", pouring.address).wait_registered("slow")
+        self.measure_quiet()
+        start_peer(self.stage, "visitors", slow, 300, "--read", 4).wait_ready(60)
+        self.check_neighbour("300 slow readers")
+
+
+class SilentBackend(NeighbourTest):
+    VISITORS = 400
+
+    def test_other_name_of_the_link_is_served(self):
+        """One backend answers no connect; its visitors do not use up the opens of the link."""
+        with contextlib.ExitStack() as kept:
+            # The kernel drops connects to a listener whose backlog is full (listen(2)).
+            deaf = kept.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            filler = kept.enter_context(socket.socket())
+            filler.connect(deaf.getsockname())
+            self.gateway = self.stage.gateway()
+            agent = self.stage.agent(
+                self.gateway, "-n", f"deaf=127.0.0.1:{deaf.getsockname()[1]}", "-n", "honest",
+                start_pages(self.stage))
+            port = agent.wait_registered("deaf")
+            self.honest = agent.wait_registered("honest")
+            self.measure_quiet()
+            start_peer(self.stage, "visitors", port, self.VISITORS).wait_ready(60)
+            self.check_neighbour(f"{self.VISITORS} visitors of a silent backend")
+
+
+class Version1(EndToEndTest):
+    STREAMS = 1_024
+
+    def test_silent_visitors_make_room(self):
+        """The agent does not know of visitors who have sent nothing: they do not keep others out."""
+        gateway = own_gateway(self.stage)
+        with Link.dial(gateway.address_v1) as link, contextlib.ExitStack() as silent:
+            link.register("example")
+            port = gateway.wait_registered("example")
+            for number in range(self.STREAMS):
+                silent.enter_context(
+                    socket.create_connection(("127.0.0.1", port), 15, (f"127.0.0.{2 + number % 8}", 0)))
+            for question in (b"who asks is served", b"the next one too"):
+                visitor = silent.enter_context(socket.create_connection(("127.0.0.1", port), 15))
+                visitor.sendall(question)
+                stream, data = link.collect(len(question))
+                self.assertEqual(data, question)
+                link.send(PAYLOAD, stream, question)
+                self.assertEqual(visitor.recv(100), question)
