@@ -28,6 +28,20 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
+/// Fuzz targets need libFuzzer's runtime, so only `scripts/fuzz` builds them.
+let fuzzing: [Target] =
+    Context.environment["DIGLETT_FUZZ"] == nil
+    ? []
+    : [
+        .executableTarget(
+            name: "diglett-fuzz",
+            dependencies: [
+                "Bytes", "Control", "Modules", "ProxyProtocol", "Settings", "Timing", "Tunnel", "Version1", "Web",
+                "Wire",
+            ],
+            path: "Tests/Fuzz", exclude: ["Corpora"], swiftSettings: strict)
+    ]
+
 let package = Package(
     name: "diglett",
     products: [
@@ -69,7 +83,7 @@ let package = Package(
         driver("Console", [arguments]),
         driver("Control", ["Reactor", "Wire"]),
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
-        driver("Journal", ["Reactor", "Settings", logging]),
+        driver("Journal", ["Reactor", "Settings", "Timing", logging]),
         driver("Records", ["Journal", "Reactor", "Relay", "Wire", logging]),
         driver("Modules", ["Journal", "Reactor", "Secure", "Settings", "Web", "Wire", logging]),
         driver(
@@ -103,7 +117,7 @@ let package = Package(
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("MetricsTests", ["Metrics"]),
-        tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Wire"]),
+        tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Timing", "Wire"]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
@@ -112,15 +126,16 @@ let package = Package(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
         tests("SupervisionTests", ["Reactor", "Supervision", logging]),
         tests("SecureTests", ["Bytes", "Secure"]),
-        tests("ModuleTests", ["Modules", "Reactor", "Settings", "Web", "Wire", logging]),
+        tests("ModuleTests", ["Journal", "Modules", "Reactor", "Settings", "Web", "Wire", logging]),
         tests("SettingsTests", ["ProxyProtocol", "Settings", "Wire"]),
         tests(
             "ProgramTests",
             [
-                "Agent", "AgentCore", "Explain", "Gateway", "Modules", "ProxyProtocol", "Reactor", "Relay", "Settings",
-                "Supervision", "Tunnel", "Web", "Wire", logging,
+                "Admission", "Agent", "AgentCore", "Explain", "Gateway", "Journal", "Metrics", "Modules",
+                "ProxyProtocol",
+                "Reactor", "Relay", "Secure", "Settings", "Supervision", "Tunnel", "Version1", "Web", "Wire", logging,
             ]),
-    ],
+    ] + fuzzing,
     swiftLanguageModes: [.v6],
     cxxLanguageStandard: .cxx17
 )

@@ -111,7 +111,7 @@ package struct Admission: Sendable {
         let penalty = self.penalty(of: source, now: now)
         if penalty >= self.limits.enforcedFrom { return .refuse(penalty) }
         var evicted: UInt64?
-        if self.perSource[source]?.strangers ?? 0 >= self.limits.strangersPerSource {
+        if self.isFull(of: source) {
             evicted = self.slowest { $0.source == source }
         } else if self.strangers.count >= self.limits.strangers {
             evicted = self.slowest { _ in true }
@@ -120,6 +120,11 @@ package struct Admission: Sendable {
         self.strangers[id] = Stranger(source: source, progressedAt: now)
         self.perSource[source, default: Count()].strangers += 1
         return evicted.map { .admitInsteadOf($0) } ?? .admit
+    }
+
+    /// Whether the source has as many connections as it may have before the login.
+    package func isFull(of source: Source) -> Bool {
+        self.perSource[source]?.strangers ?? 0 >= self.limits.strangersPerSource
     }
 
     private func slowest(_ belongs: (Stranger) -> Bool) -> UInt64? {
@@ -187,9 +192,11 @@ package struct Admission: Sendable {
         self.penalize(source, isKnown ? .sameBadLogin : .badLogin, now: now)
     }
 
-    /// A stranger misbehaved.
-    package mutating func penalize(_ source: Source, _ offence: Offence, now: Milliseconds) {
-        guard !source.isLoopback else { return }
+    /// A stranger misbehaved. True when the penalty of another source was forgotten to make room for this one.
+    @discardableResult
+    package mutating func penalize(_ source: Source, _ offence: Offence, now: Milliseconds) -> Bool {
+        guard !source.isLoopback else { return false }
+        var hasForgotten = false
         if self.penalties.count >= self.limits.penaltyTable, self.penalties[source] == nil {
             self.penalties = self.penalties.filter { $0.value > now }
             // Still full of active penalties: forget the one that ends first.
@@ -197,10 +204,12 @@ package struct Admission: Sendable {
                 let first = self.penalties.min(by: { $0.value < $1.value })
             {
                 self.penalties[first.key] = nil
+                hasForgotten = true
             }
         }
         let served = max(self.penalties[source] ?? 0, now)
         self.penalties[source] = min(served + offence.milliseconds, now + self.limits.mostPenalty)
+        return hasForgotten
     }
 
     /// Sources that have a penalty to serve, also one that is too short to be enforced.

@@ -5,7 +5,10 @@ package struct VisitorLimits: Sendable {
     package var total = 8_192
     package var perSource = 256
     package var ratePerSecond = 100
-    package var burst = 200
+    /// That may come at once, as a browser opens its connections together.
+    package var burst = 100 * VisitorLimits.burstSeconds
+    /// Seconds of the rate that may come at once.
+    package static let burstSeconds = 2
     /// Connections of proxies that have not yet said whose they are. A proxy says so at once, so there are few.
     package var unnamed = 1_024
 

@@ -27,20 +27,25 @@ package final class AgentProgram {
     private static let dialMilliseconds: UInt64 = 15_000
     private static let drainMilliseconds: UInt64 = 30_000
     private static let sleepThreshold: Int64 = 2_000
+    /// Bytes that may wait in all links: those of eight links, as one may follow the other before that has emptied.
+    private static let memory = 256 * 1024 * 1024
     /// What has to be done each second is late by so much only when something hangs.
     private static let mostTickPause: UInt64 = 10_000
 
-    private let loop: EventLoop
-    private let settings: AgentSettings
+    let loop: EventLoop
+    let settings: AgentSettings
     private let logger: Logger
-    private let printer: EventPrinter
-    private let ready: ReadyActions
-    private var control: AgentControl?
+    /// For every line that the gateway or a visitor can cause.
+    let log: PeerLog
+    let printer: EventPrinter
+    let ready: ReadyActions
+    private(set) var control: AgentControl?
     private let manager: ServiceManager
     private let keys: GatewayKeys
     private let version: LinkProtocol
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
+    private let linkLimits: LinkLimits
     private let login: Login
     private let backends: [Backend]
     private let state: StateDirectory
@@ -57,7 +62,7 @@ package final class AgentProgram {
     private var signals: [SignalSource] = []
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
-    private var streamLog: StreamLog
+    private let streamLog: StreamLog
     private var ending = Ending.running
     private var keyRefusal: GatewayKeys.Refusal?
     /// Why the program ended.
@@ -73,9 +78,10 @@ package final class AgentProgram {
         self.tickedAt = loop.now
         self.settings = settings
         self.logger = logger
+        self.log = PeerLog(logger, loop: loop, milestones: PeerLog.answers)
         self.manager = manager ?? .absent(loop: loop, logger: logger)
-        self.printer = EventPrinter(format: settings.output)
-        self.ready = ReadyActions(loop: loop, settings: settings, logger: logger)
+        self.printer = EventPrinter(format: settings.output, now: loop.now)
+        self.ready = ReadyActions(loop: loop, settings: settings, log: self.log)
         self.state = try StateDirectory(path: settings.stateDirectory)
         self.keys = GatewayKeys(settings: settings, state: self.state, logger: logger, ask: ask)
         let credentials = try AgentCredentials(settings: settings, state: self.state)
@@ -86,8 +92,11 @@ package final class AgentProgram {
         self.backends = settings.exposes.map { Backend($0) }
         self.machine = AgentMachine(
             wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
-        self.budget = ByteBudget(limit: 256 * 1024 * 1024)
-        self.streamLog = StreamLog(logger: logger, settings: settings, now: loop.now)
+        self.budget = ByteBudget(limit: Self.memory)
+        self.linkLimits = LinkLimits(
+            streams: settings.limits.streamsPerLink, stalled: settings.limits.stallTimeout,
+            halfClosedIdle: settings.limits.halfCloseTimeout)
+        self.streamLog = StreamLog(log: self.log, settings: settings)
     }
 
     /// Starts dialling. Afterwards run the loop.
@@ -135,16 +144,17 @@ package final class AgentProgram {
         case .none: break
         case .dial: self.dial()
         case .wait(let milliseconds):
-            self.printer.print(.retrying(seconds: Double(milliseconds) / 1_000))
-            self.logger.info("trying again in \(Self.seconds(milliseconds))", metadata: self.about([:]))
+            self.print(.retrying(seconds: Double(milliseconds) / 1_000))
+            self.say(.info, .milestone, "trying again in \(Self.seconds(milliseconds))")
             self.retryTimer?.start(after: milliseconds)
         case .register(let requests): self.session?.register(requests)
         case .announce(let wish, let port, let address): self.announce(wish, port, address)
         case .missing(let wish, let code, let text):
-            self.logger.warning(
-                "'\(wish.name)' is not reachable: \(text)", metadata: self.about([.name: wish.name, .code: code]))
+            self.say(
+                .warning, .detail, "'\(wish.name)' is not reachable: \(text)",
+                self.about([.name: wish.name, .code: code]))
             self.control?.missing(wish.name, text)
-            self.printer.print(.missing(name: wish.name.text, code: code.description, message: text))
+            self.print(.missing(name: wish.name.text, code: code.description, message: text))
         case .stop(let reason, let text): self.stop(reason, text)
         }
     }
@@ -155,7 +165,7 @@ package final class AgentProgram {
 
     private func dial() {
         let gateway = self.settings.gateway
-        self.logger.debug("connecting to \(gateway)", metadata: self.about([:]))
+        self.say(.debug, .milestone, "connecting to \(gateway)")
         self.keyRefusal = nil
         self.connector = Connector.connect(
             loop: self.loop, to: .host(gateway.host, port: gateway.port), timeout: Self.dialMilliseconds
@@ -182,7 +192,7 @@ package final class AgentProgram {
 
     /// Says what went wrong, once: the end of the program says it by itself.
     private func retry(_ action: AgentMachine.Action, after text: String) {
-        if case .wait = action { self.logger.warning("\(text)", metadata: self.about([:])) }
+        if case .wait = action { self.say(.warning, .milestone, text) }
         self.perform(action)
     }
 
@@ -190,49 +200,14 @@ package final class AgentProgram {
         self.machine.connected()
         do throws(SecurityError) {
             let connection = try LinkConnection(
-                socket: socket, version: self.version, role: .agent, budget: self.budget, buffers: self.buffers,
-                software: Self.software)
+                socket: socket, version: self.version, role: .agent, limits: self.linkLimits, budget: self.budget,
+                buffers: self.buffers, software: Self.software)
             self.session = GatewaySession(connection: connection, owner: self, logger: self.logger)
             connection.start()
         } catch {
             socket.close()
             self.dialFailed("\(error)")
         }
-    }
-
-    /// - Parameter text: where the gateway says visitors find the name.
-    private func announce(_ wish: Wish, _ port: UInt16, _ text: String) {
-        guard let index = self.settings.exposes.firstIndex(where: { $0.name == wish.name }) else { return }
-        let backend = self.settings.exposes[index].backend
-        let gateway = self.settings.gateway
-        let port = port == 0 ? nil : port
-        var address: String?
-        var problem: String?
-        if self.settings.version1 {
-            self.logger.info(
-                "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)",
-                metadata: self.about([.name: wish.name, .backend: backend.description]))
-        } else if let known = PublicAddress(text) {
-            let shown = known.seen(from: gateway.host)
-            address = shown
-            self.logger.info(
-                "'\(wish.name)' is reachable at \(shown) and leads to \(backend)",
-                metadata: self.about([
-                    .name: wish.name, .address: shown, .port: port, .backend: backend.description,
-                ]))
-        } else {
-            let sent = text.isEmpty ? "no address" : "'\(text)', which is not \(PublicAddress.form)"
-            let reason = "the gateway sent \(sent): no address is passed on; the gateway's operator can set public-url"
-            problem = reason
-            self.logger.warning(
-                "'\(wish.name)' is registered and leads to \(backend), but \(reason)",
-                metadata: self.about([.name: wish.name, .port: port, .backend: backend.description]))
-        }
-        self.printer.print(
-            .registered(
-                name: wish.name.text, address: address, port: port, backend: backend.description, problem: problem))
-        self.ready.registered(wish.name, at: address)
-        self.control?.registered(wish.name, at: address)
     }
 
     // MARK: - Time and the end
@@ -252,7 +227,8 @@ package final class AgentProgram {
             session.connection.end(.none, text: "done")
         }
         self.perform(self.machine.tick(now: self.loop.now))
-        self.printer.flush()
+        self.printer.tick(now: self.loop.now)
+        self.log.tick()
         self.ready.tick()
         if case .draining(let until) = self.ending { self.finishIfDone(force: self.loop.now >= until) }
     }
@@ -319,12 +295,13 @@ package final class AgentProgram {
             self.logger.error(
                 "\(text) (diglett explain \(reason.rawValue))",
                 metadata: self.about([.code: reason.slug, .exit: reason.rawValue]))
-            self.printer.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
+            self.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
         }
         self.connector?.cancel()
         self.connector = nil
         for session in self.sessions { session.connection.end(.none, text: "the agent stops") }
-        for session in self.delivering { session.connection.cutDeliveries() }
+        // When nobody asked for the end, backends may still get what came before the link was lost.
+        if reason == .stopped { for session in self.delivering { session.connection.cutDeliveries() } }
         self.closeIfQuiet()
     }
 
@@ -355,8 +332,8 @@ extension AgentProgram: GatewaySessionOwner {
     func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict {
         let gateway = self.settings.gateway.description
         if self.settings.version1 {
-            self.logger.debug("connected to \(gateway), version 1", metadata: self.about([:]))
-            self.printer.print(.connected(gateway: gateway, pin: nil))
+            self.say(.debug, .milestone, "connected to \(gateway), version 1")
+            self.print(.connected(gateway: gateway, pin: nil))
             return .proceed(self.login)
         }
         guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
@@ -365,8 +342,8 @@ extension AgentProgram: GatewaySessionOwner {
             self.keyRefusal = refusal
             return .refuse(SecurityError(refusal.text))
         }
-        self.logger.debug("connected to \(gateway), \(pin)", metadata: self.about([:]))
-        self.printer.print(.connected(gateway: gateway, pin: pin))
+        self.say(.debug, .milestone, "connected to \(gateway), \(pin)")
+        self.print(.connected(gateway: gateway, pin: pin))
         return .proceed(self.login)
     }
 
@@ -397,7 +374,7 @@ extension AgentProgram: GatewaySessionOwner {
     private func lost(_ reason: String) {
         guard !self.hasStopped else { return }
         if self.isDraining { return self.loop.atTurnEnd(self) }
-        self.printer.print(.lost(reason: reason))
+        self.print(.lost(reason: reason))
         let text = "the link to \(self.settings.gateway) is lost: \(reason)"
         let action = self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer())
         self.retry(action, after: text)
@@ -407,31 +384,23 @@ extension AgentProgram: GatewaySessionOwner {
         Int(exposure) < self.backends.count ? self.backends[Int(exposure)] : nil
     }
 
-    /// What a line about the gateway is about: the gateway, and what is given here.
-    private func about(_ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>) -> Logger.Metadata {
-        var metadata = Logger.Metadata.about([.gateway: self.settings.gateway])
-        metadata.add(fields)
-        return metadata
-    }
-
     private func name(_ exposure: UInt16) -> String { self.machine.wish(of: exposure)?.name.text ?? "?" }
 
     func session(_ session: GatewaySession, opened open: Open) {
         guard self.settings.debug > 0 else { return }
         self.streamLog.opened(self.name(open.exposure), open.visitor)
-        self.printer.print(.stream(name: self.name(open.exposure), visitor: open.visitor.description))
+        self.print(.stream(name: self.name(open.exposure), visitor: open.visitor.description))
     }
 
     func session(_ session: GatewaySession, backendOf open: Open, failed error: UVError) {
         self.streamLog.backendFailed(
-            self.name(open.exposure), open.visitor, self.backends[Int(open.exposure)].endpoint, error,
-            now: self.loop.now)
+            self.name(open.exposure), open.visitor, self.backends[Int(open.exposure)].endpoint, error)
     }
 
     func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd) {
         self.streamLog.ended(
             edge, end, self.name(edge.exposure), self.session(session, backendOf: edge.exposure)?.endpoint,
-            link: session.connection.ending, now: self.loop.now)
+            link: session.connection.ending)
         // Not from inside the session's own work.
         if self.isDraining { self.loop.atTurnEnd(self) }
     }

@@ -1,6 +1,8 @@
 import FoundationEssentials
+internal import Journal
 internal import Reactor
 internal import Settings
+internal import Timing
 
 /// Something that a user or a program waits for, on standard output.
 enum AgentEvent {
@@ -16,28 +18,63 @@ enum AgentEvent {
     case lost(reason: String)
     case retrying(seconds: Double)
     case refused(code: String, message: String, exit: Int32)
+    /// Events before this one were left out, as there were too many.
+    case omitted(count: Int)
+
+    /// Whether visitors cause it.
+    fileprivate var isOfVisitors: Bool {
+        if case .stream = self { true } else { false }
+    }
+
+    /// Whether it is the program's own last word.
+    fileprivate var isLast: Bool {
+        if case .refused = self { true } else { false }
+    }
 }
 
 /// Prints events: sentences for people, one JSON object a line for programs.
 ///
-/// Whoever reads them may be slow: lines wait here, and traffic does not wait for them.
+/// The reader may be slow: lines wait here, and traffic does not wait for them. A gateway and visitors can cause events
+/// without end, so both kinds have a rate; `omitted` tells how many events are missing.
 final class EventPrinter {
     /// Lines that wait for a reader; further ones are dropped.
     private static let mostWaiting = 1_000
 
     private let format: AgentSettings.Output
     private var waiting: [String] = []
+    private var answers: LineLimit
+    private var streams: LineLimit
 
-    init(format: AgentSettings.Output) { self.format = format }
+    init(format: AgentSettings.Output, now: Milliseconds) {
+        self.format = format
+        // As the lines about the same in the log.
+        self.answers = LineLimit(source: PeerLog.answers.source, total: PeerLog.answers.total, now: now)
+        // A visitor costs a connection to the backend, too.
+        let rate = LineLimit.Rate(burst: 1_000, perSecond: 100)
+        self.streams = LineLimit(source: rate, total: rate, now: now)
+    }
 
-    func print(_ event: AgentEvent) {
+    func print(_ event: AgentEvent, now: Milliseconds) {
+        let isAllowed = event.isOfVisitors ? self.streams.take("", now: now) : self.answers.take("", now: now)
+        if isAllowed || event.isLast { self.append(event) }
+    }
+
+    /// Reports what was left out, and goes on writing; call it about once a second.
+    func tick(now: Milliseconds) {
+        for report in self.answers.leftOut(now: now) + self.streams.leftOut(now: now) {
+            self.append(.omitted(count: report.count))
+        }
+        self.flush()
+    }
+
+    private func append(_ event: AgentEvent) {
         guard let line = self.format == .json ? Self.json(event) : Self.text(event) else { return }
         guard self.waiting.count < Self.mostWaiting else { return }
         self.waiting.append(line)
         self.flush()
     }
 
-    /// Writes what the reader takes; call it now and then.
+    /// Writes what the reader takes.
     func flush() {
         var written = 0
         for line in self.waiting {
@@ -68,6 +105,7 @@ final class EventPrinter {
         var code: String?
         var message: String?
         var exit: Int32?
+        var count: Int?
     }
 
     private static func json(_ event: AgentEvent) -> String? {
@@ -84,6 +122,7 @@ final class EventPrinter {
             case .retrying(let seconds): Line(event: "retrying", seconds: seconds)
             case .refused(let code, let message, let exit):
                 Line(event: "refused", code: code, message: message, exit: exit)
+            case .omitted(let count): Line(event: "omitted", count: count)
             }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

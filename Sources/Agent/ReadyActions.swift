@@ -1,3 +1,4 @@
+internal import Journal
 internal import Logging
 internal import Reactor
 internal import Settings
@@ -6,7 +7,10 @@ internal import Wire
 /// What the user wants done when all names are reachable: their addresses in a file, and a program started.
 final class ReadyActions {
     private let loop: EventLoop
-    private let logger: Logger
+    private let log: PeerLog
+    /// For what the gateway does not cause.
+    private var logger: Logger { self.log.logger }
+    private let source: PeerSource
     private let names: [Name]
     private let urlFile: String?
     private let command: [String]
@@ -18,9 +22,10 @@ final class ReadyActions {
     private var hasStarted = false
     private var process: ChildProcess?
 
-    init(loop: EventLoop, settings: AgentSettings, logger: Logger) {
+    init(loop: EventLoop, settings: AgentSettings, log: PeerLog) {
         self.loop = loop
-        self.logger = logger
+        self.log = log
+        self.source = .gateway("\(settings.gateway)")
         self.names = settings.exposes.map(\.name)
         self.urlFile = settings.urlFile
         self.command = settings.execOnReady
@@ -63,7 +68,9 @@ final class ReadyActions {
             self.unwritten = nil
         } catch {
             // Once, and not with each try.
-            if self.unwritten != addresses { self.logger.error("the addresses cannot be told: \(error)") }
+            if self.unwritten != addresses {
+                self.log.write(.error, .detail, of: self.source, "the addresses cannot be told: \(error)")
+            }
             self.unwritten = addresses
         }
     }

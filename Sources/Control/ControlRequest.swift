@@ -1,3 +1,4 @@
+internal import FoundationEssentials
 internal import Wire
 
 /// What a running program is asked over its control socket: one JSON object, on one line.
@@ -45,6 +46,28 @@ package struct ControlRequest: Codable, Equatable, Sendable {
         self.seconds = try fields.decodeIfPresent(Int.self, forKey: .seconds)
         self.watch = try fields.decodeIfPresent(Bool.self, forKey: .watch)
         self.dryRun = try fields.decodeIfPresent(Bool.self, forKey: .dryRun)
+    }
+}
+
+extension ControlRequest {
+    /// Why a line is not a request, as a text for the caller.
+    package struct Fault: Error, Equatable, CustomStringConvertible {
+        package let description: String
+    }
+
+    /// Reads one line, without its line feed. The version is judged first: the fields of another version are unknown.
+    package static func parse(_ line: [UInt8]) -> Result<ControlRequest, Fault> {
+        struct Version: Decodable { let version: Int }
+        let decoder = JSONDecoder()
+        let data = Data(line)
+        if let version = try? decoder.decode(Version.self, from: data), version.version != ControlRequest.version {
+            return .failure(Fault(description: "version \(version.version) of the control protocol is not known here"))
+        }
+        do { return .success(try decoder.decode(ControlRequest.self, from: data)) } catch let field as UnknownField {
+            return .failure(Fault(description: "a request has no field '\(PeerText.escaped(field.name))'"))
+        } catch {
+            return .failure(Fault(description: "the request cannot be understood"))
+        }
     }
 }
 

@@ -164,19 +164,12 @@ extension ControlConversation: SocketStreamDelegate {
         }
         self.isAsked = true
         self.timer.stop()
-        struct Version: Decodable { let version: Int }
-        let line = Data(self.received[..<end])
+        let line = Array(self.received[..<end])
         self.received = []
-        let decoder = JSONDecoder()
-        if let version = try? decoder.decode(Version.self, from: line), version.version != ControlRequest.version {
-            return self.fail("version \(version.version) of the control protocol is not known here")
+        switch ControlRequest.parse(line) {
+        case .success(let request): self.server?.asked(request, by: self.peer, self)
+        case .failure(let fault): self.fail(fault.description)
         }
-        do {
-            let request = try decoder.decode(ControlRequest.self, from: line)
-            self.server?.asked(request, by: self.peer, self)
-        } catch let field as ControlRequest.UnknownField {
-            self.fail("a request has no field '\(PeerText.escaped(field.name))'")
-        } catch { self.fail("the request cannot be understood") }
     }
 
     package func socketStreamDidReachEnd(_ stream: SocketStream) { stream.close() }

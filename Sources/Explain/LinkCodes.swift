@@ -117,9 +117,9 @@ extension Explanations {
                 + "name of its own."),
         Self.link(
             .tooManyLinks, "no room for another link", Place.link,
-            "The agent has 16 links, or as many as its max-links says, or the gateway has as many agents as its file "
-                + "descriptors allow, which its log told at the start ('limited by N file descriptors'). Stop "
-                + "agents that nobody needs, or raise what is too low. The agent tries again by itself."),
+            "The agent has as many links as links-per-agent (16) or its max-links allow, or the gateway as many agents as "
+                + "its key agents or its file descriptors allow ('limited by N file descriptors' in its log). Stop "
+                + "agents that are not needed, or raise what is too low. The agent tries again by itself."),
         Self.link(
             .revoked, "the right to be here was withdrawn", "the agent's error or its event 'missing'",
             "The gateway's operator removed, disabled or changed the agent, or it has expired: the gateway's log says "

@@ -15,6 +15,16 @@ struct Visit {
 
 // MARK: - What the log says of a session
 
+extension PeerSource {
+    /// An IPv4 address, or the /64 of an IPv6 address, as ``SocketAddress/source`` counts.
+    static func stranger(_ peer: SocketAddress) -> Self {
+        var address = WireAddress(peer).unmapped
+        guard address.family == 6 else { return .stranger(address.host) }
+        address.low = 0
+        return .stranger("\(address.host)/64")
+    }
+}
+
 extension AgentSession {
     /// What a line about this agent is about: the agent, and what is given here.
     func about(_ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>) -> Logger.Metadata {
@@ -23,10 +33,20 @@ extension AgentSession {
         return metadata
     }
 
-    /// Says what this agent does not get, or loses.
-    func warn(_ message: @autoclosure () -> String, _ name: Name, _ code: ErrorCode) {
-        self.gateway.logger.warning(
-            "\(self.label): \(message())", metadata: self.about([.name: name, .code: code]))
+    /// Writes a line that this agent has caused, or a connection that is not yet an agent's.
+    func log(
+        _ level: Logger.Level, _ kind: PeerLog.Kind, _ message: @autoclosure () -> String,
+        _ metadata: @autoclosure () -> Logger.Metadata? = nil
+    ) {
+        let source = self.identity.map { PeerSource.agent($0.id) } ?? .stranger(self.peer)
+        self.gateway.peerLog.write(level, kind, of: source, message(), metadata() ?? self.about([:]))
+    }
+
+    /// Logs what this agent does not get, or loses.
+    func warn(
+        _ kind: PeerLog.Kind, _ message: @autoclosure () -> String, _ name: Name, _ code: ErrorCode
+    ) {
+        self.log(.warning, kind, "\(self.label): \(message())", self.about([.name: name, .code: code]))
     }
 
     // MARK: Streams
@@ -50,14 +70,16 @@ extension AgentSession {
                 .error: error,
             ])
         }
-        let gateway = self.gateway
+        let log = self.gateway.peerLog
+        let source = PeerSource.visitors(of: visit.name.text)
         switch end {
-        case .finished: gateway.logger.debug("\(subject) done", metadata: about())
+        case .finished: log.write(.debug, .visitors, of: source, "\(subject) done", about())
         case .failed(let error):
-            gateway.logger.debug("\(subject): \(error)", metadata: about(nil, error.description))
+            log.write(.debug, .visitors, of: source, "\(subject): \(error)", about(nil, error.description))
         case .resetByPeer(let code):
-            gateway.noisy("\(subject) reset: \(Self.explain(code))", about(code))
-        case .abandoned(let code): gateway.noisy("\(subject) reset by the gateway: \(code)", about(code))
+            log.write(.info, .visitors, of: source, "\(subject) reset: \(Self.explain(code))", about(code))
+        case .abandoned(let code):
+            log.write(.info, .visitors, of: source, "\(subject) reset by the gateway: \(code)", about(code))
         }
     }
 

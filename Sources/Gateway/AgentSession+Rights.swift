@@ -27,8 +27,9 @@ extension AgentSession {
     func recheckLogin(_ authenticator: any Authenticator) {
         guard let grant = self.grant else { return }
         if let reason = authenticator.revocation(of: grant) {
-            self.gateway.logger.warning(
-                "\(self.label): the login is withdrawn: it \(reason)", metadata: self.about([.code: ErrorCode.revoked]))
+            self.log(
+                .warning, .milestone, "\(self.label): the login is withdrawn: it \(reason)",
+                self.about([.code: ErrorCode.revoked]))
             // At once, whether the agent reads its goodbye or not.
             self.dropAll()
             return self.connection.end(.revoked, text: "the right to be here was withdrawn")
@@ -59,7 +60,8 @@ extension AgentSession {
                 }
             case .refused(.overloaded, let reason):
                 if isFirst {
-                    self.warn("'\(exposure.name)' stays until it is judged: \(reason)", exposure.name, .overloaded)
+                    self.warn(
+                        .detail, "'\(exposure.name)' stays until it is judged: \(reason)", exposure.name, .overloaded)
                 }
                 return completion(false)
             case .refused(let code, let reason):
@@ -75,7 +77,7 @@ extension AgentSession {
     ///   - code: what the agent hears.
     ///   - reason: for the log.
     private func lose(_ exposure: Exposure, _ code: ErrorCode, _ reason: String) {
-        self.warn("the right to '\(exposure.name)' is gone: \(reason)", exposure.name, code)
+        self.warn(.milestone, "the right to '\(exposure.name)' is gone: \(reason)", exposure.name, code)
         let text =
             switch code {
             case .portNotAllowed: "the right to the port was withdrawn"
@@ -102,9 +104,10 @@ extension AgentSession {
             var runs: Set<UInt64?> = []
             for session in sessions where runs.count < most { runs.insert(session.run) }
             for session in sessions where !runs.contains(session.run) {
-                session.gateway.logger.warning(
+                session.log(
+                    .warning, .milestone,
                     "\(session.label): the link is ended, as its agent may have at most \(most) now",
-                    metadata: session.about([.code: ErrorCode.tooManyLinks]))
+                    session.about([.code: ErrorCode.tooManyLinks]))
                 session.dropAll()
                 session.connection.end(
                     .tooManyLinks, retryAfterSeconds: 5, text: "the agent may have fewer links now")

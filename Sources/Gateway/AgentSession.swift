@@ -7,6 +7,7 @@ internal import Reactor
 internal import Registry
 internal import Relay
 internal import Secure
+internal import Settings
 internal import Tunnel
 internal import Wire
 
@@ -99,8 +100,8 @@ final class AgentSession {
         let run: UInt64
         let mostLinks: Int
         switch credentials {
-        case .version2(let login): (run, mostLinks) = (login.run, GatewayServer.mostLinksPerIdentity)
-        case .version1: (run, mostLinks) = (self.id, GatewayServer.mostVersion1LinksPerIdentity)
+        case .version2(let login): (run, mostLinks) = (login.run, self.gateway.settings.limits.linksPerAgent)
+        case .version1: (run, mostLinks) = (self.id, self.gateway.settings.limits.version1LinksPerAgent)
         }
         let operation = self.gateway.authenticate(request) { [weak self] verdict in
             self?.judged(verdict, of: credentials, run: run, mostLinks: mostLinks)
@@ -120,7 +121,8 @@ final class AgentSession {
     private func refuseUnjudged() {
         self.state = .refused
         self.gateway.metrics.loginRefused(.overloaded)
-        self.gateway.noisy(
+        self.log(
+            .warning, .strangers,
             "login from \(self.peer) refused: too many logins of its address wait for the authenticator",
             self.about([.code: ErrorCode.overloaded]))
         self.connection.end(
@@ -134,32 +136,34 @@ final class AgentSession {
         switch verdict {
         case .granted(let grant):
             let identity = AgentIdentity(id: grant.identity)
-            let most = min(mostLinks, grant.limits.links ?? mostLinks)
-            if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: most) {
+            let links = min(mostLinks, grant.limits.links ?? mostLinks)
+            if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: links) {
                 self.gateway.metrics.loginRefused(refusal.code)
-                self.gateway.logger.warning(
+                self.gateway.peerLog.write(
+                    .warning, .detail, of: .agent(identity.id),
                     "link of \(identity) at \(self.peer) refused: \(refusal.text)",
-                    metadata: self.about([.agent: identity, .code: refusal.code]))
+                    self.about([.agent: identity, .code: refusal.code]))
                 self.connection.end(refusal.code, retryAfterSeconds: 5, text: refusal.text)
                 return
             }
             self.gateway.metrics.loginAccepted()
             self.state = .up(grant, run: run)
-            let names = min(ExposureBook.maximumNamesPerLink, grant.limits.names ?? ExposureBook.maximumNamesPerLink)
+            let most = self.gateway.settings.limits.namesPerLink
+            let names = min(most, grant.limits.names ?? most)
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))
             self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
             self.connection.setNeedsFlush()
-            self.gateway.logger.info("\(self.label) logged in", metadata: self.about([:]))
+            self.log(.info, .milestone, "\(self.label) logged in")
         case .refused(.overloaded, let reason):
             self.gateway.metrics.loginRefused(.overloaded)
-            self.gateway.logger.warning(
-                "login from \(self.peer) cannot be judged: \(reason)",
-                metadata: self.about([.code: ErrorCode.overloaded]))
+            self.log(
+                .warning, .strangers, "login from \(self.peer) cannot be judged: \(reason)",
+                self.about([.code: ErrorCode.overloaded]))
             self.connection.end(.overloaded, retryAfterSeconds: 1, text: "the login cannot be judged now")
         case .refused(let code, let reason):
             self.gateway.metrics.loginRefused(code)
-            self.gateway.logger.warning(
-                "login from \(self.peer) refused: \(reason)", metadata: self.about([.code: code]))
+            self.log(
+                .warning, .strangers, "login from \(self.peer) refused: \(reason)", self.about([.code: code]))
             self.gateway.loginRefused(self, credentials, pin: self.certificatePin)
             let text =
                 switch code {
@@ -195,9 +199,9 @@ final class AgentSession {
         }
         guard Register.Kind.known.contains(register.kind) else { return self.refuseKind(of: register) }
         guard let name = Name(register.name) else {
-            self.gateway.logger.warning(
-                "\(self.label): bad name '\(PeerText.escaped(register.name, most: 64))'",
-                metadata: self.about([.code: ErrorCode.nameInvalid]))
+            self.log(
+                .warning, .detail, "\(self.label): bad name '\(PeerText.escaped(register.name, most: 64))'",
+                self.about([.code: ErrorCode.nameInvalid]))
             return self.refuseName(register.exposure, .nameInvalid, text: Name.rule)
         }
         let request = NameRequest(identity: identity.id, peer: self.peer, name: name, port: register.port)
@@ -216,7 +220,7 @@ final class AgentSession {
         switch verdict {
         case .granted(let granted): ports = granted
         case .refused(let code, let reason):
-            self.warn("name '\(name)' refused: \(reason)", name, code)
+            self.warn(.detail, "name '\(name)' refused: \(reason)", name, code)
             let text =
                 switch code {
                 case .portNotAllowed: "the port is not allowed"
@@ -226,11 +230,12 @@ final class AgentSession {
             return self.refuseName(register.exposure, code, text: text)
         }
         if register.port != 0, !ports.isEmpty, !ports.contains(where: { $0.contains(register.port) }) {
-            self.warn("name '\(name)' refused: it may not have the port \(register.port)", name, .portNotAllowed)
+            self.warn(
+                .detail, "name '\(name)' refused: it may not have the port \(register.port)", name, .portNotAllowed)
             return self.refuseName(register.exposure, .portNotAllowed, text: "the port is not allowed")
         }
         if let most = self.limits.names, self.gateway.exposures.nameCount(of: identity, except: name) >= most {
-            self.warn("name '\(name)' refused: it has \(most) names already", name, .tooManyNames)
+            self.warn(.detail, "name '\(name)' refused: it has \(most) names already", name, .tooManyNames)
             return self.refuseName(register.exposure, .tooManyNames, text: "at most \(most) names are allowed")
         }
         let holder = Registry.Holder(identity: identity, link: self.id, run: run, exposure: register.exposure)
@@ -245,7 +250,7 @@ final class AgentSession {
                 self.gateway.exposures.publish(exposure)
             }
         case .failure(let refusal):
-            self.warn("name '\(name)' refused: \(refusal.text)", name, refusal.code)
+            self.warn(.detail, "name '\(name)' refused: \(refusal.text)", name, refusal.code)
             self.refuseName(register.exposure, refusal.code, text: refusal.text)
         }
     }
@@ -278,9 +283,9 @@ final class AgentSession {
         self.exposures.removeAll { $0 === exposure }
         self.probes.forget(exposure)
         guard self.connection.isOpen else { return }
-        self.gateway.logger.info(
-            "\(self.label): '\(exposure.name)' went to a newer link of the same agent",
-            metadata: self.about([.name: exposure.name, .code: code]))
+        self.log(
+            .info, .milestone, "\(self.label): '\(exposure.name)' went to a newer link of the same agent",
+            self.about([.name: exposure.name, .code: code]))
         if self.connection.link.phase != .up {
             // The streams of this link finish, and then it is ended.
             return
@@ -311,9 +316,7 @@ final class AgentSession {
         if let most = self.limits.streams, self.connection.link.streamCount >= most {
             self.gateway.visitors.left(visitor.source)
             self.gateway.metrics.visitor(.agentLimit)
-            self.gateway.noisy(
-                "\(visitor) of '\(exposure.name)' refused: the agent has \(most) streams already",
-                exposure.about(visitor))
+            exposure.log("\(visitor) of '\(exposure.name)' refused: the agent has \(most) streams already", visitor)
             return stream.reset()
         }
         let now = self.connection.loop.now
@@ -324,9 +327,7 @@ final class AgentSession {
         else {
             self.gateway.visitors.left(visitor.source)
             self.gateway.metrics.visitor(.agentFull)
-            self.gateway.noisy(
-                "\(visitor) of '\(exposure.name)' refused: the agent has no room for more streams",
-                exposure.about(visitor))
+            exposure.log("\(visitor) of '\(exposure.name)' refused: the agent has no room for more streams", visitor)
             return stream.reset()
         }
         self.visits[key] = Visit(visitor: visitor, name: exposure.name)
@@ -421,8 +422,8 @@ extension AgentSession: LinkConnectionDelegate {
         case .ready: self.roomAppeared()
         case .accepted(let key): if !self.probes.wasAccepted(key) { self.roomAppeared() }
         case .goAway(let goAway):
-            self.gateway.logger.debug(
-                "\(self.label) says goodbye: \(goAway.code)", metadata: self.about([.code: goAway.code]))
+            self.log(
+                .debug, .detail, "\(self.label) says goodbye: \(goAway.code)", self.about([.code: goAway.code]))
             let exposures = self.exposures
             for exposure in exposures { self.drop(exposure) }
         case .needMore, .welcomed, .registered, .opened, .data, .reset, .violation: break
@@ -445,8 +446,8 @@ extension AgentSession: LinkConnectionDelegate {
         case .forgotten: break
         case .answered(let exposure): self.gateway.exposures.publish(exposure)
         case .silent(let exposure):
-            self.gateway.noisy(
-                "\(self.label): '\(exposure.name)' waits for its backend, which does not answer",
+            self.log(
+                .info, .detail, "\(self.label): '\(exposure.name)' waits for its backend, which does not answer",
                 self.about([.name: exposure.name]))
         }
     }
@@ -466,9 +467,10 @@ extension AgentSession: LinkConnectionDelegate {
         for exposure in exposures { self.drop(exposure) }
         self.state = .closed
         self.gateway.metrics.linkClosed(end, wasUp: identity != nil)
-        if identity != nil {
-            self.gateway.logger.info(
-                "link of \(label) ended: \(end)", metadata: self.about([.agent: identity]))
+        if let identity {
+            self.gateway.peerLog.write(
+                .info, .milestone, of: .agent(identity.id), "link of \(label) ended: \(end)",
+                self.about([.agent: identity]))
         } else {
             self.gateway.strangerLeft(self, end)
         }

@@ -55,12 +55,19 @@ final class Exposure {
     /// What a line about a visitor is about.
     ///
     /// - Parameter proxy: that of a visitor who is not known yet.
-    func about(_ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) -> Logger.Metadata {
+    private func about(_ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) -> Logger.Metadata {
         var metadata = self.session?.about([:]) ?? [:]
         metadata.add([
             .name: self.name, .visitor: visitor?.address, .proxy: visitor?.proxy ?? proxy, .error: error,
         ])
         return metadata
+    }
+
+    /// Writes a line that visitors have caused.
+    func log(_ message: @autoclosure () -> String, _ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) {
+        self.gateway.peerLog.write(
+            .info, .visitors, of: .visitors(of: self.name.text), message(),
+            self.about(visitor, proxy: proxy, error: error))
     }
 
     func move(to session: AgentSession, number: UInt16) {
@@ -76,6 +83,13 @@ final class Exposure {
 
     /// Leaves visitors in the backlog.
     func pause() { self.listeners.pause() }
+
+    /// Leaves visitors in the backlog if the agent has to catch up first.
+    func pauseWithoutRoom() {
+        guard !self.hasRoom else { return }
+        if self.session?.connection.isOpen ?? false { self.gateway.metrics.hit(.pendingOpens) }
+        self.pause()
+    }
 
     /// Lets visitors in again that were left in the backlog.
     func resume() {
@@ -121,7 +135,7 @@ final class Exposure {
             of: visitor.source, makeRoom: self.gateway.endStalledStream)
         {
             self.gateway.metrics.visitor(.refused(refusal))
-            self.gateway.noisy("\(visitor) of '\(self.name)' refused: \(refusal)", self.about(visitor))
+            self.log("\(visitor) of '\(self.name)' refused: \(refusal)", visitor)
             stream.reset()
         } else {
             session.letIn(visitor, stream, first: nil, at: self)
@@ -133,11 +147,10 @@ extension Exposure: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         // Other names of the link may have taken the room since this one looked.
         if self.hasRoom { self.arrived(stream, at: listener) } else { self.waiting.append((listener, stream)) }
-        // The next ones wait in the backlog until the agent has caught up.
-        if !self.hasRoom { self.pause() }
+        self.pauseWithoutRoom()
     }
 
     func listener(_ listener: SocketListener, didFail error: UVError) {
-        self.gateway.noisy("a visitor of '\(self.name)' could not be accepted: \(error)", self.about(nil, error: error))
+        self.log("a visitor of '\(self.name)' could not be accepted: \(error)", nil, error: error)
     }
 }

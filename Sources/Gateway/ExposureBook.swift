@@ -16,12 +16,11 @@ struct Refusal: Error, Equatable {
 /// Which names are exposed: gives them to agents, finds their public ports, has the registrars publish and withdraw
 /// them.
 final class ExposureBook {
-    static let maximumNamesPerLink = 16
     /// Ports that the system may give before one is free.
     private static let mostTries = 16
 
     private let loop: EventLoop
-    private let logger: Logger
+    private let peerLog: PeerLog
     private let bindAddress: SocketAddress
     private let publicPorts: PublicPorts
     /// Nil: names have no unix sockets.
@@ -33,14 +32,14 @@ final class ExposureBook {
     private let store: ListenerStore
     /// The gateway stops: listeners are left to whoever keeps them for the next one.
     private var isStopping = false
-    private var registry = Registry(maximumNamesPerLink: ExposureBook.maximumNamesPerLink)
+    private var registry: Registry
 
     init(
-        loop: EventLoop, logger: Logger, bindAddress: SocketAddress, settings: GatewaySettings, mostNames: Int,
+        loop: EventLoop, peerLog: PeerLog, bindAddress: SocketAddress, settings: GatewaySettings, mostNames: Int,
         registrars: [any Registrar], ports: PortStore, store: ListenerStore
     ) throws(SettingsError) {
         self.loop = loop
-        self.logger = logger
+        self.peerLog = peerLog
         self.bindAddress = bindAddress
         self.publicPorts = settings.exposePorts
         self.publicURL = settings.publicURL
@@ -49,7 +48,8 @@ final class ExposureBook {
         }
         self.store = store
         self.mostNames = mostNames
-        self.registrars = registrars.map { RegistrarDriver(loop: loop, registrar: $0, logger: logger) }
+        self.registry = Registry(maximumNamesPerLink: settings.limits.namesPerLink)
+        self.registrars = registrars.map { RegistrarDriver(loop: loop, registrar: $0, log: peerLog) }
         self.ports = ports
     }
 
@@ -199,9 +199,10 @@ final class ExposureBook {
             return .success(NameListeners(tcp: tcp, unix: try sockets.listen(name)))
         } catch {
             self.store.end(NameListeners(tcp: tcp, unix: nil), of: name, identity)
-            self.logger.error(
+            self.peerLog.write(
+                .error, .detail, of: .agent(identity.id),
                 "\(session.label): '\(name)' cannot have its socket \(sockets.path(of: name)): \(error)",
-                metadata: session.about([.name: name, .socket: sockets.path(of: name), .error: error]))
+                session.about([.name: name, .socket: sockets.path(of: name), .error: error]))
             return .failure(Refusal(code: .registrarFailed, text: "the name cannot be made reachable now"))
         }
     }
@@ -229,9 +230,10 @@ final class ExposureBook {
         }
         if let kept = self.ports.port(of: name, for: identity), rules.allows(kept), rules.isFree(kept) {
             do throws(UVError) { return .success(try self.listener(kept)) } catch {
-                self.logger.warning(
+                self.peerLog.write(
+                    .warning, .detail, of: .agent(identity.id),
                     "\(session.label): '\(name)' cannot have its port \(kept) again: \(error)",
-                    metadata: session.about([.name: name, .port: kept, .error: error]))
+                    session.about([.name: name, .port: kept, .error: error]))
             }
         }
         do throws(UVError) {

@@ -15,7 +15,7 @@ extension GatewayMetrics {
         self.writeVisitors(&text, figures)
         self.writeTimes(&text, figures)
         if isPerName { Self.writeTraffic(&text, figures) }
-        Self.writeLimits(&text, figures)
+        self.writeLimits(&text, figures)
         self.write(&text, process)
         return text.text
     }
@@ -100,7 +100,7 @@ extension GatewayMetrics {
         for (name, traffic) in all { Self.write(&text, traffic, name: name.text) }
     }
 
-    private static func writeLimits(_ text: inout Exposition, _ figures: GatewayFigures) {
+    private func writeLimits(_ text: inout Exposition, _ figures: GatewayFigures) {
         text.gauge("diglett_granted_bytes", "Receive windows that agents have been granted.", figures.granted.used)
         text.gauge("diglett_granted_limit_bytes", "How much may be granted in all.", figures.granted.limit)
         text.begin("diglett_limit", .gauge, "How many there may be at once.")
@@ -109,6 +109,13 @@ extension GatewayMetrics {
             ("agents", plan.agents), ("strangers", plan.strangers), ("names", plan.names), ("visitors", plan.visitors),
         ] {
             text.sample(most, ["of": what])
+        }
+        text.begin(
+            "diglett_limit_hits_total", .counter, "How often limits were reached that no other counter tells of.")
+        // Registrars count their own.
+        let abandonments = figures.registrars.reduce(0) { $0 + $1.figures.abandonments.value }
+        for (limit, count) in self.relay.limitHits.all {
+            text.sample(count.value + (limit == .withdrawals ? abandonments : 0), ["limit": limit.rawValue])
         }
     }
 

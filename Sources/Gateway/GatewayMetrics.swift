@@ -108,7 +108,10 @@ package struct Ending: Hashable, Sendable {
 
     package static let ofLinks: [Ending] = {
         let codes = ErrorCode.all.filter { $0 == .none || (32...63).contains($0.rawValue) }
-        let own = codes + [.loginRefused, .notLoopback, .methodNotSupported, .denied, .overloaded, .internalError]
+        let own =
+            codes + [
+                .loginRefused, .notLoopback, .methodNotSupported, .denied, .overloaded, .internalError, .stalled,
+            ]
         return [Ending(.network, "socket-error"), Ending(.agent, "closed")]
             + (codes.map { Ending(.agent, $0) } + [Ending(.agent, Self.other)])
             + ["security", "other-protocol"].map { Ending(.gateway, $0) }
@@ -122,6 +125,8 @@ enum Question: String, CaseIterable { case login, name }
 /// What one registrar did.
 struct RegistrarFigures {
     var failures = Counter()
+    /// Times that a reset replaced withdrawals, as too many waited.
+    var abandonments = Counter()
     var duration = Histogram(bounds: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
 }
 
@@ -196,6 +201,9 @@ final class GatewayMetrics {
     // MARK: - Visitors
 
     func visitor(_ result: VisitorResult) { self.visitors.add(result) }
+
+    /// A limit was reached of which no other counter tells.
+    func hit(_ limit: LimitHit, _ count: Int = 1) { self.relay.hit(limit, count) }
 
     func streamClosed(_ end: StreamEnd) {
         let ending = Ending(end)

@@ -12,7 +12,7 @@ internal import Wire
 /// Connections of agents: strangers first, then judged, then links.
 extension GatewayServer {
     /// Links of one program: its present one, and one that does not know yet that it is dead.
-    private static let mostLinksPerRun = 2
+    static let mostLinksPerRun = 2
 
     func admissionProgressed(_ session: AgentSession) {
         self.admission.progressed(session.id, now: self.loop.now)
@@ -23,9 +23,12 @@ extension GatewayServer {
         switch self.admission.loginArrived(session.id) {
         case .judge: return true
         case .judgeInsteadOf(let other):
+            self.metrics.hit(.logins)
             self.sessions[other]?.makeRoomForLogin()
             return true
-        case .refuse: return false
+        case .refuse:
+            self.metrics.hit(.logins)
+            return false
         }
     }
 
@@ -35,7 +38,7 @@ extension GatewayServer {
     }
 
     func penalize(_ session: AgentSession, _ offence: Offence) {
-        self.admission.penalize(session.source, offence, now: self.loop.now)
+        if self.admission.penalize(session.source, offence, now: self.loop.now) { self.metrics.hit(.penaltyTable) }
     }
 
     /// The authenticator refused a login.
@@ -64,7 +67,7 @@ extension GatewayServer {
         case .closedByPeer, .failed, .goAway: self.penalize(session, .noLogin)
         case .security, .otherProtocol, .violation, .ended: self.penalize(session, .protocolError)
         }
-        self.noisy("no login from \(session.label): \(end)", session.about([:]))
+        session.log(.info, .strangers, "no login from \(session.label): \(end)")
     }
 
     func authenticate(
@@ -127,14 +130,17 @@ extension GatewayServer: SocketListenerDelegate {
         let id = self.nextID
         self.nextID += 1
         let source = Source(peer)
+        let isSourceFull = self.admission.isFull(of: source)
         switch self.admission.connected(id, from: source, now: self.loop.now) {
         case .admit: break
         case .admitInsteadOf(let other):
+            self.metrics.hit(isSourceFull ? .strangersPerSource : .strangers)
             // No offence: whoever is slow in a crowd has done nothing.
             self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
             self.metrics.arrived(.penalty)
-            self.noisy(
+            self.peerLog.write(
+                .info, .strangers, of: .stranger(peer),
                 "\(peer) is kept out for \(milliseconds / 1_000) s after what it did before", .about([.peer: peer]))
             return stream.reset()
         }
@@ -142,13 +148,13 @@ extension GatewayServer: SocketListenerDelegate {
         let version = self.doors.isVersion1(listener) ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
         do throws(SecurityError) {
             let connection = try LinkConnection(
-                socket: stream, version: version, role: .gateway, budget: self.budget, buffers: self.buffers,
-                software: GatewayServer.software, meter: self.metrics.relay)
+                socket: stream, version: version, role: .gateway, limits: self.linkLimits, budget: self.budget,
+                buffers: self.buffers, software: GatewayServer.software, meter: self.metrics.relay)
             self.sessions[id] = AgentSession(id: id, connection: connection, peer: peer, gateway: self)
             connection.start()
         } catch {
             self.admission.left(id)
-            self.logger.error("\(peer): \(error)", metadata: .about([.peer: peer]))
+            self.peerLog.write(.error, .strangers, of: .stranger(peer), "\(peer): \(error)", .about([.peer: peer]))
             stream.close()
         }
     }
@@ -162,6 +168,8 @@ extension GatewayServer: SocketListenerDelegate {
     }
 
     package func listener(_ listener: SocketListener, didFail error: UVError) {
-        self.noisy("an agent could not be accepted: \(error)", .about([.error: error]))
+        self.peerLog.write(
+            .info, .strangers, of: .unknownStrangers, "an agent could not be accepted: \(error)",
+            .about([.error: error]))
     }
 }

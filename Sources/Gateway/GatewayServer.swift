@@ -24,10 +24,6 @@ package final class GatewayServer {
     /// The modules get this long for one question or action.
     static let moduleDeadline: UInt64 = 10_000
     private static let drainMilliseconds: UInt64 = 30_000
-    /// An installation's agents share one identity at an open gateway, so this bounds programs on one machine.
-    static let mostLinksPerIdentity = 16
-    /// A link of version 1 has one name, one of version 2 sixteen.
-    static let mostVersion1LinksPerIdentity = 16 * ExposureBook.maximumNamesPerLink
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
     private static let tickMilliseconds: UInt64 = 1_000
@@ -38,6 +34,8 @@ package final class GatewayServer {
 
     package let loop: EventLoop
     let logger: Logger
+    /// For every line that an agent, a visitor or an unauthenticated connection can cause.
+    let peerLog: PeerLog
     let exposures: ExposureBook
     let visitors: VisitorBook
     let metrics = GatewayMetrics()
@@ -48,6 +46,8 @@ package final class GatewayServer {
     let context: TLSContext
     let buffers = RelayBuffers()
     let budget: ByteBudget
+    /// Of every link.
+    let linkLimits: LinkLimits
     let plan: ResourcePlan
     let authenticator: any Authenticator
     var admission: Admission
@@ -69,7 +69,6 @@ package final class GatewayServer {
     private var signals: [SignalSource] = []
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
-    private var noise: NoiseLimit
     let review: RightsReview
     /// A signal costs whoever sends it nothing.
     private var reloads: Throttle?
@@ -91,6 +90,8 @@ package final class GatewayServer {
         let manager = manager ?? .absent(loop: loop, logger: logger)
         self.manager = manager
         self.logger = logger
+        let peerLog = PeerLog(logger, loop: loop)
+        self.peerLog = peerLog
         guard let bind = SocketAddress(settings.exposeBind == "localhost" ? "127.0.0.1" : settings.exposeBind, port: 0)
         else {
             throw GatewayError(
@@ -106,27 +107,19 @@ package final class GatewayServer {
                 identity: self.identity, applicationProtocol: WireConstant.applicationProtocol)
         } catch { throw GatewayError(.configuration, "TLS: \(error)") }
         let descriptors = DescriptorLimit.raise()
-        let listeners = settings.listenersPerName
         let memory = ResourcePlan.memoryLimit()
-        self.plan = ResourcePlan(descriptors: descriptors, memory: memory, listenersPerName: listeners)
-        if self.plan != ResourcePlan(descriptors: .max, listenersPerName: listeners) {
-            let plan = self.plan
-            logger.warning(
-                """
-                limited by \(descriptors) file descriptors and \(memory >> 20) MiB of memory: at most \(plan.agents) agents, \(plan.names) names \
-                and \(plan.visitors) visitors at once
-                """)
-        }
-        var visitorLimits = VisitorLimits()
-        visitorLimits.total = self.plan.visitors
+        self.plan = ResourcePlan(
+            settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
+        if let text = self.plan.loweredText(descriptors: descriptors, memory: memory) { logger.warning("\(text)") }
+        self.linkLimits = LinkLimits(settings.limits)
         self.visitors = VisitorBook(
-            loop: loop, limits: visitorLimits, proxies: settings.proxies,
+            loop: loop, limits: VisitorLimits(settings.limits, total: self.plan.visitors), proxies: settings.proxies,
             socketsAreProxied: settings.socketsAreProxied)
         var admissionLimits = AdmissionLimits()
         admissionLimits.strangers = self.plan.strangers
         self.admission = Admission(limits: admissionLimits)
-        self.budget = ByteBudget(limit: memory / 10 * 6)
-        let factory = ModuleFactory(loop: loop, logger: logger)
+        self.budget = ByteBudget(limit: self.plan.memory)
+        let factory = ModuleFactory(loop: loop, peerLog: peerLog)
         let registrars = try factory.registrars(settings.registrars)
         do throws(SettingsErrors) { self.authenticator = try factory.authenticator(settings.authentication) } catch {
             for registrar in registrars { registrar.close() }
@@ -134,7 +127,7 @@ package final class GatewayServer {
         }
         do throws(SettingsError) {
             self.exposures = try ExposureBook(
-                loop: loop, logger: logger, bindAddress: bind, settings: settings, mostNames: self.plan.names,
+                loop: loop, peerLog: peerLog, bindAddress: bind, settings: settings, mostNames: self.plan.names,
                 registrars: registrars,
                 ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger),
                 store: ListenerStore(
@@ -145,7 +138,6 @@ package final class GatewayServer {
             throw GatewayError(.state, error.description)
         }
         self.doors = Doors(loop: loop, logger: logger, settings: settings)
-        self.noise = NoiseLimit(now: loop.now)
         self.review = RightsReview(loop: loop)
     }
 
@@ -214,20 +206,13 @@ package final class GatewayServer {
 
     /// Ends the stream that has waited for its peer the longest; false when none has waited for long.
     func endStalledStream() -> Bool {
-        self.stalled.endOldest(among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
+        let found = self.stalled.endOldest(among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
+        if found { self.metrics.hit(.visitors) }
+        return found
     }
 
     var isDraining: Bool {
         if case .running = self.phase { false } else { true }
-    }
-
-    // MARK: - What others may cause without end
-
-    /// Logs what strangers and visitors could cause without end, and so not all of it.
-    func noisy(_ message: @autoclosure () -> String, _ metadata: @autoclosure () -> Logger.Metadata) {
-        guard self.noise.take(now: self.loop.now) else { return }
-        let text = message()
-        self.logger.info("\(text)", metadata: metadata())
     }
 
     // MARK: - What the operator asks for
@@ -262,6 +247,7 @@ package final class GatewayServer {
         let ended = self.stalled.relieve(
             self.budget, among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
         if ended > 0 {
+            self.metrics.hit(.memory, ended)
             self.logger.warning("memory is short: \(counted(ended, "stalled stream")) ended, the longest-stalled first")
         }
         self.bans.forgetExpired(now: self.loop.now)
@@ -271,9 +257,7 @@ package final class GatewayServer {
             for session in self.sessions.values { session.connection.clockJumped() }
         }
         self.suspended = suspended
-        if let count = self.noise.leftOut(now: self.loop.now) {
-            self.logger.info("\(count) further messages about visitors and strangers were left out")
-        }
+        self.peerLog.tick()
         if case .draining(let until) = self.phase {
             for session in self.sessions.values where session.connection.link.streamCount == 0 { session.drain() }
             if self.loop.now >= until {

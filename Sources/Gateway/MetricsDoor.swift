@@ -33,7 +33,8 @@ enum MetricsDoor {
                 }
             },
             onFailure: { [unowned gateway] in
-                gateway.logger.error("metrics: \($0)", metadata: .about([.error: $0]))
+                let error = $0
+                gateway.peerLog.write(.error, .detail, of: .readers, "metrics: \(error)", .about([.error: error]))
             })
     }
 

@@ -1,3 +1,4 @@
+internal import Journal
 internal import Logging
 internal import Modules
 internal import Reactor
@@ -7,7 +8,9 @@ internal import Web
 /// Makes the modules that a configuration names.
 struct ModuleFactory {
     let loop: EventLoop
-    let logger: Logger
+    let peerLog: PeerLog
+
+    private var logger: Logger { self.peerLog.logger }
 
     func authenticator(_ kind: GatewaySettings.Authentication) throws(SettingsErrors) -> any Authenticator {
         switch kind {
@@ -24,7 +27,7 @@ struct ModuleFactory {
 
     /// `print` first, so that the log tells of a name before a proxy does.
     func registrars(_ settings: [RegistrarSettings]) throws(GatewayError) -> [any Registrar] {
-        var registrars: [any Registrar] = [PrintRegistrar(logger: self.logger)]
+        var registrars: [any Registrar] = [PrintRegistrar(log: self.peerLog)]
         for settings in settings {
             do throws(GatewayError) { registrars.append(try self.registrar(settings)) } catch {
                 for registrar in registrars { registrar.close() }
@@ -45,7 +48,7 @@ struct ModuleFactory {
 
     private func traefik(_ settings: TraefikSettings) throws(GatewayError) -> TraefikRegistrar {
         do throws(RegistrarError) {
-            return try TraefikRegistrar(loop: self.loop, settings: settings, logger: self.logger)
+            return try TraefikRegistrar(loop: self.loop, settings: settings, log: self.peerLog)
         } catch {
             // Nothing else of it can fail.
             throw GatewayError(.listen, "\(settings.listenPlace): the registrar traefik: \(error.reason)")

@@ -28,9 +28,7 @@ final class ProxyEntrance {
     func arrived(_ stream: SocketStream, from proxy: Origin) {
         if let refusal = self.gateway.visitors.refusalOfUnnamed() {
             self.gateway.metrics.visitor(.refused(refusal))
-            self.gateway.noisy(
-                "visitor \(proxy) of '\(self.exposure.name)' refused: \(refusal)",
-                self.exposure.about(nil, proxy: proxy))
+            self.exposure.log("visitor \(proxy) of '\(self.exposure.name)' refused: \(refusal)", nil, proxy: proxy)
             return stream.reset()
         }
         let connection = ProxyConnection(stream, from: proxy, entrance: self)
@@ -80,8 +78,7 @@ final class ProxyEntrance {
         }
         if let refusal = self.gateway.visitors.refusal(ofNamed: visitor.source) {
             self.gateway.metrics.visitor(.refused(refusal))
-            self.gateway.noisy(
-                "\(visitor) of '\(self.exposure.name)' refused: \(refusal)", self.exposure.about(visitor))
+            self.exposure.log("\(visitor) of '\(self.exposure.name)' refused: \(refusal)", visitor)
             return connection.reset()
         }
         if self.ready.isEmpty, let session = self.exposure.session, session.canOpen(self.exposure) {
@@ -91,16 +88,14 @@ final class ProxyEntrance {
             connection.park(visitor, rest, deadline: self.gateway.loop.now + Self.roomMilliseconds)
             self.ready.append(connection)
         }
-        // The next ones wait in the backlog until the agent has caught up.
-        if !(self.exposure.session?.canOpen(self.exposure) ?? false) { self.exposure.pause() }
+        self.exposure.pauseWithoutRoom()
     }
 
     func failed(_ connection: ProxyConnection, _ reason: String, _ result: VisitorResult) {
         self.gateway.metrics.visitor(result)
         let visitor = connection.visitor.map { "\($0)" } ?? "visitor \(connection.proxy)"
-        self.gateway.noisy(
-            "\(visitor) of '\(self.exposure.name)' refused: \(reason)",
-            self.exposure.about(connection.visitor, proxy: connection.proxy))
+        self.exposure.log(
+            "\(visitor) of '\(self.exposure.name)' refused: \(reason)", connection.visitor, proxy: connection.proxy)
         self.remove(connection)
     }
 

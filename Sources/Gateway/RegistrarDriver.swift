@@ -1,6 +1,6 @@
 internal import Control
-internal import Journal
-package import Logging
+package import Journal
+internal import Logging
 internal import Metrics
 package import Modules
 package import Reactor
@@ -37,7 +37,9 @@ package final class RegistrarDriver {
 
     private let loop: EventLoop
     private let registrar: any Registrar
-    private let logger: Logger
+    private let log: PeerLog
+    /// For what no agent causes.
+    private var logger: Logger { self.log.logger }
     private(set) var figures = RegistrarFigures()
     private var jobs = RegistrarJobs()
     /// Attempts under way.
@@ -60,10 +62,10 @@ package final class RegistrarDriver {
     private var lastTimer: LoopTimer?
     private var isClosing = false
 
-    package init(loop: EventLoop, registrar: any Registrar, logger: Logger) {
+    package init(loop: EventLoop, registrar: any Registrar, log: PeerLog) {
         self.loop = loop
         self.registrar = registrar
-        self.logger = logger
+        self.log = log
     }
 
     var label: String { self.registrar.label }
@@ -206,6 +208,7 @@ package final class RegistrarDriver {
     /// Has a reset take back what waits to be withdrawn.
     private func abandonWithdrawals() {
         guard !self.isClosing else { return }
+        self.figures.abandonments.add()
         var names: [Name] = []
         for (name, job) in self.jobs.all where job.operation == nil {
             guard case .withdraw = job.wish else { continue }
@@ -284,9 +287,10 @@ package final class RegistrarDriver {
                 self.waitingJobs.append(job)
                 continue
             }
-            self.logger.warning(
+            self.log.write(
+                .warning, .detail, of: .agent(exposure.identity),
                 "'\(exposure.name)' has waited too long for the registrar \(self.registrar.label)",
-                metadata: self.about(exposure))
+                self.about(exposure))
             self.wanted[exposure.name] = nil
             job.waitingSince = nil
             self.finish(job)
@@ -311,9 +315,10 @@ package final class RegistrarDriver {
         case (.withdraw, .success): self.finish(job)
         case (.publish(let exposure, .some(let completion)), .failure(let error))
         where job.attempts >= Self.publishAttempts:
-            self.logger.warning(
+            self.log.write(
+                .warning, .detail, of: .agent(exposure.identity),
                 "'\(name)' cannot be published by the registrar \(self.registrar.label) now: \(error.reason)",
-                metadata: self.about(exposure))
+                self.about(exposure))
             self.wanted[name] = nil
             self.finish(job)
             completion(error.reason)
@@ -352,15 +357,21 @@ package final class RegistrarDriver {
         switch result {
         case .success:
             if self.failures.succeeded(action, isWanted: isWanted) {
-                self.logger.notice("the registrar \(self.registrar.label) works again", metadata: self.about())
+                self.say(.notice, "the registrar \(self.registrar.label) works again", exposure)
             }
         case .failure(let error):
             self.figures.failures.add()
             let text = "the registrar \(self.registrar.label) cannot \(what): \(error.reason)"
             // What fails again and again in the same way is said once.
             let level = self.failures.failed(action, text, isWanted: isWanted) ? Logger.Level.error : .debug
-            self.logger.log(level: level, "\(text)", metadata: self.about(exposure))
+            self.say(level, text, exposure)
         }
+    }
+
+    /// An agent can make a name fail and succeed as often as it registers it.
+    private func say(_ level: Logger.Level, _ text: String, _ exposure: PublicExposure?) {
+        guard let exposure else { return self.logger.log(level: level, "\(text)", metadata: self.about()) }
+        self.log.write(level, .detail, of: .agent(exposure.identity), text, self.about(exposure))
     }
 
     /// Of wishes.

@@ -9,25 +9,66 @@ struct ResourcePlan: Equatable {
     /// Names, each of which has a listener, or two.
     let names: Int
     let visitors: Int
+    /// Bytes of the process's ``ByteBudget``.
+    let memory: Int
+    /// Whether descriptors or memory allow less than the defaults or the operator's settings.
+    let isLowered: Bool
 
-    /// Files, the loop's own descriptors, modules.
+    /// What a gateway has by default where descriptors and memory allow it. Each is far below what one core carries.
+    static let defaultAgents = 1_024
+    static let defaultVisitors = 8_192
+    /// Names at once. Each has a listener, and registrars handle one after the other.
+    static let mostNames = 4_096
+    /// Connections to the agent port before the login: more than log in within a second.
+    static let mostStrangers = 256
+
+    /// Descriptors for files, the loop and modules.
     private static let reserve = 64
+    /// Fewer visitors than that are no service, whatever the memory.
+    private static let leastVisitors = 64
 
     /// What a visitor may make the gateway and the kernel hold when memory is short, in bytes: a receive window (16 KiB),
     /// a send queue (4 KiB) and bookkeeping (4 KiB), and the kernel's buffers of its socket (64 KiB).
-    private static let bytesPerVisitor = 88 * 1024
+    static let bytesPerVisitor = 88 * 1024
+    /// The budget's part of the memory by default: the kernel's buffers and the program itself need the rest.
+    static let budgetShare = (6, of: 10)
+    /// Its largest part, also where the operator has set more.
+    static let mostBudgetShare = (9, of: 10)
+    /// Memory for visitors is five quarters of the budget, and so three quarters of the memory by default: less than a
+    /// third of what a visitor needs is counted in the budget.
+    static let visitorShare = (5, of: 4)
 
     /// - Parameters:
-    ///   - memory: what ``memoryLimit()`` tells; three quarters of it are for visitors.
+    ///   - descriptors: that the process may have.
+    ///   - memory: what ``memoryLimit()`` tells.
     ///   - listenersPerName: 2 where a name has a public port and a unix socket.
-    init(descriptors: Int, memory: Int = .max, listenersPerName: Int = 1) {
+    init(
+        _ limits: LimitSettings = LimitSettings(), descriptors: Int, memory: Int = .max, listenersPerName: Int = 1
+    ) {
         let available = max(descriptors - Self.reserve, 64)
-        self.agents = min(1_024, available / 8)
-        self.strangers = min(256, available / 16)
-        self.names = min(4_096, available / 4 / listenersPerName)
+        let budget = limits.memory ?? memory / Self.budgetShare.of * Self.budgetShare.0
+        self.memory = min(budget, memory / Self.mostBudgetShare.of * Self.mostBudgetShare.0)
+        let agents = limits.agents ?? Self.defaultAgents
+        self.agents = min(agents, available / 8)
+        self.strangers = min(Self.mostStrangers, available / 16)
+        self.names = min(Self.mostNames, available / 4 / listenersPerName)
+        let visitors = limits.visitors ?? Self.defaultVisitors
+        let inMemory = self.memory / Self.visitorShare.of / Self.bytesPerVisitor * Self.visitorShare.0
         self.visitors = min(
-            8_192, available - self.agents - self.strangers - self.names * listenersPerName,
-            max(memory / 4 * 3 / Self.bytesPerVisitor, 64))
+            visitors, available - self.agents - self.strangers - self.names * listenersPerName,
+            max(inMemory, Self.leastVisitors))
+        self.isLowered =
+            self.memory < budget || self.agents < agents || self.strangers < Self.mostStrangers
+            || self.names < Self.mostNames
+            || self.visitors < visitors
+    }
+
+    /// What the log, or `check`, tells of what was lowered; nil when nothing was.
+    func loweredText(descriptors: Int, memory: Int) -> String? {
+        guard self.isLowered else { return nil }
+        return
+            "limited by \(descriptors) file descriptors and \(memory >> 20) MiB of memory: at most \(self.agents) agents, "
+            + "\(self.names) names and \(self.visitors) visitors at once, \(self.memory >> 20) MiB for their bytes"
     }
 
     /// The least of the machine's memory, RLIMIT_AS and the memory limit of the control group, in bytes.

@@ -7,19 +7,17 @@ internal import Wire
 /// short. A pause alone is no reason.
 final class StalledStreams {
     /// A stream that has waited for less is not ended for others.
-    private static let leastMilliseconds: Milliseconds = 2_000
+    static let leastMilliseconds: Milliseconds = 2_000
     /// Between two searches through all streams.
     private static let searchMilliseconds: Milliseconds = 500
     /// Of the budget: from here on streams are ended, until less than the other part is used.
-    private static let highWater = (9, of: 10)
+    static let highWater = (9, of: 10)
     private static let lowWater = (8, of: 10)
     /// Streams that are ended in a second for the sake of memory.
     private static let mostPerTick = 256
 
     private var found: [(connection: LinkConnection, key: StreamKey, since: Milliseconds)] = []
     private var searchedAt: Milliseconds?
-    /// How many were ended since the start.
-    private(set) var endedCount = 0
 
     /// Ends the stream that has waited for the longest; false when there is none.
     func endOldest(among connections: () -> [LinkConnection], now: Milliseconds) -> Bool {
@@ -31,7 +29,6 @@ final class StalledStreams {
             // It may have got ahead, or ended, since the search.
             guard next.connection.isStalled(next.key, since: next.since) else { continue }
             next.connection.abort(next.key, .stalled)
-            self.endedCount += 1
             return true
         }
         return false

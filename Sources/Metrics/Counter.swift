@@ -26,11 +26,11 @@ package struct CounterTable<Key: Hashable & Sendable>: Sendable {
     }
 
     /// - Parameter other: counted instead of a key that is not one of the table's.
-    package mutating func add(_ key: Key, or other: @autoclosure () -> Key) {
+    package mutating func add(_ key: Key, or other: @autoclosure () -> Key, count: Int = 1) {
         guard let index = self.indices[key] ?? self.indices[other()] else {
             preconditionFailure("the key for all others is one of the table's")
         }
-        self.counts[index].count.add()
+        self.counts[index].count.add(count)
     }
 
     package var all: [(key: Key, count: Counter)] { self.counts }
@@ -43,5 +43,5 @@ extension CounterTable where Key: CaseIterable {
     /// A counter for each case.
     package init() { self.init(Key.allCases) }
 
-    package mutating func add(_ key: Key) { self.add(key, or: key) }
+    package mutating func add(_ key: Key, count: Int = 1) { self.add(key, or: key, count: count) }
 }

@@ -9,7 +9,7 @@ package import Reactor
 /// so that neither delays the other.
 package final class HookQueue: HookTransport {
     /// Logins that wait, in all and of one source: a quarter, so that four sources cannot keep out a fifth.
-    private static let mostLogins = 256
+    package static let mostLogins = 256
     package static let mostLoginsPerSource = 64
 
     private let loop: EventLoop

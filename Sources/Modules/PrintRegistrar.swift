@@ -1,13 +1,13 @@
-internal import Journal
-package import Logging
+package import Journal
+internal import Logging
 internal import Reactor
 internal import Wire
 
 /// Says in the log which name is reachable on which port. Programs read these two lines, so they stay as they are.
 package final class PrintRegistrar: Registrar {
-    private let logger: Logger
+    private let log: PeerLog
 
-    package init(logger: Logger) { self.logger = logger }
+    package init(log: PeerLog) { self.log = log }
 
     package let label = "print"
 
@@ -23,7 +23,9 @@ package final class PrintRegistrar: Registrar {
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
         let place = exposure.address.map { String($0.port) } ?? exposure.socket.map { "unix:\($0)" } ?? ""
-        self.logger.info("register domain '\(exposure.name)' -> '\(place)'", metadata: Self.about(exposure))
+        self.log.write(
+            .info, .milestone, of: .agent(exposure.identity), "register domain '\(exposure.name)' -> '\(place)'",
+            Self.about(exposure))
         completion(.success(()))
         return nil
     }
@@ -31,7 +33,9 @@ package final class PrintRegistrar: Registrar {
     package func withdraw(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
-        self.logger.info("unregister domain '\(exposure.name)'", metadata: Self.about(exposure))
+        self.log.write(
+            .info, .milestone, of: .agent(exposure.identity), "unregister domain '\(exposure.name)'",
+            Self.about(exposure))
         completion(.success(()))
         return nil
     }

@@ -1,6 +1,6 @@
 import FoundationEssentials
-internal import Journal
-package import Logging
+package import Journal
+internal import Logging
 package import Reactor
 package import Settings
 internal import Web
@@ -25,7 +25,7 @@ package final class TraefikRegistrar: Registrar {
     private var routes: [String: TraefikRoute] = [:]
     private var document: DocumentServer?
 
-    package init(loop: EventLoop, settings: TraefikSettings, logger: Logger) throws(RegistrarError) {
+    package init(loop: EventLoop, settings: TraefikSettings, log: PeerLog) throws(RegistrarError) {
         self.settings = settings
         guard let listen = settings.listen else { return }
         let host = listen.host == "localhost" ? "127.0.0.1" : listen.host
@@ -42,9 +42,12 @@ package final class TraefikRegistrar: Registrar {
                 Document(contentType: "application/json", body: Self.encode(TraefikDocument(self.routes)))
             },
             onFailure: {
-                logger.error("Traefik's HTTP provider: \($0)", metadata: .about([.registrar: "traefik", .error: $0]))
+                let error = $0
+                log.write(
+                    .error, .detail, of: .readers, "Traefik's HTTP provider: \(error)",
+                    .about([.registrar: "traefik", .error: error]))
             })
-        logger.info(
+        log.logger.info(
             "serving Traefik's HTTP provider at http://\(listener.place)/",
             metadata: .about([.registrar: "traefik", .address: listener.place]))
     }

@@ -58,6 +58,8 @@ extension SocketStream {
         if self.isTCP { self.withDescriptor { isOver = cuv_is_closed($0) != 0 } }
         guard !isOver else { return self.reset() }
         let count = self.queuedByteCount + self.unacknowledgedByteCount
-        if !delivery.mustWait(for: count, now: self.loop.now) { self.reset() }
+        guard !delivery.mustWait(for: count, now: self.loop.now) else { return }
+        self.hasGivenUpDelivery = count > 0
+        self.reset()
     }
 }

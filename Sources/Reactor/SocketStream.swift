@@ -61,6 +61,8 @@ package final class SocketStream {
     private var hasFailed = false
     /// Set by `resetWhenDelivered`.
     var delivery: Delivery?
+    /// Whether `resetWhenDelivered` has reset before everything was delivered.
+    package internal(set) var hasGivenUpDelivery = false
     private var wantsShutdown = false
     /// Set by `setResetOnDeath`.
     var resetsOnDeath = false

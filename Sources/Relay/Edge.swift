@@ -60,16 +60,16 @@ package final class Edge {
     static let resetPatience: Milliseconds = 10_000
     /// A peer that acknowledges nothing for so long has vanished. TCP_USER_TIMEOUT would not do: the kernel counts the
     /// time in which a reader keeps its window shut as well (tcp(7)).
-    private static let vanishedMilliseconds: UInt32 = 300_000
+    static let vanishedMilliseconds: UInt32 = 300_000
     /// Between two looks for that.
     private static let lookMilliseconds: Milliseconds = 30_000
     /// An idle peer that has vanished is found after 60 s + 8 * 30 s.
-    private static let keepAlive: (idle: Int32, interval: Int32, count: Int32) = (60, 30, 8)
+    static let keepAlive: (idle: Int32, interval: Int32, count: Int32) = (60, 30, 8)
     /// What the kernel holds unsent for a peer that does not read; bytes on their way come on top (tcp(7),
     /// TCP_NOTSENT_LOWAT). Without a bound its buffer grows to megabytes.
-    private static let notSentBytes: UInt32 = 256 * 1024
+    static let notSentBytes: UInt32 = 256 * 1024
     /// The same, and what it takes of a peer before we read, when many streams run (tcp(7), SO_RCVBUF).
-    private static let crowdedBytes: UInt32 = 32 * 1024
+    static let crowdedBytes: UInt32 = 32 * 1024
 
     package let key: StreamKey
     package let exposure: UInt16
@@ -124,7 +124,10 @@ package final class Edge {
         socket.setResetOnDeath()
         let isCrowded = self.connection.buffers.isCrowded
         socket.setNotSentLowWater(bytes: isCrowded ? Self.crowdedBytes : Self.notSentBytes)
-        if isCrowded { socket.setReceiveBuffer(bytes: Self.crowdedBytes) }
+        if isCrowded {
+            socket.setReceiveBuffer(bytes: Self.crowdedBytes)
+            self.connection.hit(.smallBuffers)
+        }
         let probes = Self.keepAlive
         socket.setKeepAlive(seconds: probes.idle, interval: probes.interval, count: probes.count)
         socket.startReading()
@@ -155,7 +158,9 @@ package final class Edge {
                 self.socketStream(socket, didFail: .timedOut)
             }
         case .broken(let error, let progressAt):
-            if now - progressAt >= Self.resetPatience { self.socketStream(socket, didFail: error) }
+            guard now - progressAt >= Self.resetPatience else { return }
+            self.connection.hit(.resetWait)
+            self.socketStream(socket, didFail: error)
         case .delivering, .closing: break
         }
     }
@@ -319,7 +324,9 @@ extension Edge: SocketStreamDelegate {
         }
         self.connection.send(self.key, bytes)
         // Stop now rather than be asked again in vain by the next readiness.
-        if self.connection.sendAllowance(self.key) == 0 { stream.stopReading() }
+        guard self.connection.sendAllowance(self.key) == 0 else { return }
+        self.connection.hit(.sendQueue)
+        stream.stopReading()
     }
 
     package func socketStreamDidReachEnd(_ stream: SocketStream) {
@@ -350,11 +357,13 @@ extension Edge: SocketStreamDelegate {
         case .open, .broken: break
         case .delivering, .closing: return
         }
+        if error == .timedOut { self.connection.hit(.keepAlive) }
         self.connection.reset(self.key, .aborted)
         self.abort(.failed(error))
     }
 
     package func socketStreamDidClose(_ stream: SocketStream) {
+        if stream.hasGivenUpDelivery { self.connection.hit(.resetWait) }
         switch self.phase {
         case .delivering(let end), .closing(let end): self.connection.edgeClosed(self, end)
         case .open, .broken: preconditionFailure("the socket of a running edge was closed")

@@ -16,6 +16,9 @@ extension LinkConnection {
         switch self.version.greeting(self.partial.readable) {
         case .needMore: return
         case .invalid: return self.close(.security(SecurityError("not the beginning of a TLS handshake")))
+        case .tooLarge:
+            self.hit(.clientHello)
+            return self.close(.security(SecurityError("a ClientHello of more than \(ClientHello.most) bytes")))
         case .whole: break
         }
         self.phase = .open
@@ -41,6 +44,7 @@ extension LinkConnection {
             count = try channel.receive(
                 bytes, into: UnsafeMutableRawBufferPointer(rebasing: plain[carried...]), output: &self.buffers.cipher)
         } catch {
+            if let limit = error.limit { self.hit(LimitHit(limit)) }
             // The alert that tells the peer why.
             self.writeCipher()
             return self.close(.security(error))
@@ -112,12 +116,15 @@ extension LinkConnection {
                 self.link.judgeSlowStreams(
                     now: self.loop.now, unacknowledged: { edges[$0.slot]?.unacknowledgedByteCount ?? 0 },
                     expired: &self.expired)
+                self.hit(.slowStream, self.expired.count)
                 self.endExpired()
                 self.setNeedsFlush()
                 self.readAgain()
             }
         self.inputHold = hold
-        if hold.begin() { self.socket.stopReading() }
+        guard hold.begin() else { return }
+        self.hit(.slowStreamHold)
+        self.socket.stopReading()
     }
 
     func readAgain() {

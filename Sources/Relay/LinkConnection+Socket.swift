@@ -7,6 +7,7 @@ internal import Tunnel
 extension LinkConnection: SocketStreamDelegate {
     package func readAllowance(_ stream: SocketStream) -> Int {
         if self.channel?.isEstablished != true, !self.buffers.takeHandshake(turn: self.loop.turn) {
+            self.hit(.handshakeReads)
             stream.waitForNextTurn()
             return 0
         }
@@ -14,6 +15,7 @@ extension LinkConnection: SocketStreamDelegate {
     }
 
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        if bytes.count >= self.readBudget.allowance { self.hit(.readBudget) }
         self.received(bytes)
     }
 
@@ -33,7 +35,10 @@ extension LinkConnection: SocketStreamDelegate {
         self.link.congestion(true, now: self.loop.now)
     }
 
-    package func socketStream(_ stream: SocketStream, didFail error: UVError) { self.close(.failed(error)) }
+    package func socketStream(_ stream: SocketStream, didFail error: UVError) {
+        if error == .timedOut { self.hit(.linkKeepAlive) }
+        self.close(.failed(error))
+    }
 
     package func socketStreamDidClose(_ stream: SocketStream) {
         self.socketClosed()

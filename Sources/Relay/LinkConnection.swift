@@ -13,8 +13,6 @@ package final class LinkConnection {
     private static let shortLingerMilliseconds: Milliseconds = 1_000
     /// How much longer, while bytes before them are still moving.
     private static let mostLinger: Milliseconds = 30_000
-    /// From the connection to the end of the handshake.
-    private static let handshakeMilliseconds: Milliseconds = 10_000
     /// The kernel asks a silent peer whether it is there; one that has vanished is found after 15 s + 3 * 10 s.
     private static let keepAlive: (idle: Int32, interval: Int32, count: Int32) = (15, 10, 3)
     /// What may wait unsent in the kernel; more only delays what is urgent.
@@ -33,6 +31,7 @@ package final class LinkConnection {
     let buffers: RelayBuffers
     let software: String
     package let createdAt: Milliseconds
+    private let handshakeDeadline: Milliseconds
     var channel: (any SecureChannel)?
     var phase: Phase
     /// By slot.
@@ -56,8 +55,8 @@ package final class LinkConnection {
     var inputHold: InputHold?
 
     package init(
-        socket: SocketStream, version: LinkProtocol, role: Role, budget: ByteBudget?, buffers: RelayBuffers,
-        software: String, meter: RelayMeter? = nil
+        socket: SocketStream, version: LinkProtocol, role: Role, limits: LinkLimits, budget: ByteBudget?,
+        buffers: RelayBuffers, software: String, meter: RelayMeter? = nil
     ) throws(SecurityError) {
         self.loop = socket.loop
         self.socket = socket
@@ -69,7 +68,8 @@ package final class LinkConnection {
         self.outputShare = BudgetShare(budget)
         self.peerAddress = socket.peerAddress
         self.createdAt = socket.loop.now
-        self.link = version.machine(role: role, budget: budget, now: socket.loop.now)
+        self.handshakeDeadline = limits.handshakeDeadline
+        self.link = version.machine(role: role, limits: limits, budget: budget, now: socket.loop.now)
         self.phase = .silent
         if role == .agent {
             self.phase = .open
@@ -230,7 +230,8 @@ package final class LinkConnection {
             }
         case .silent, .open:
             let now = self.loop.now
-            if self.channel?.isEstablished != true, now - self.createdAt >= Self.handshakeMilliseconds {
+            if self.channel?.isEstablished != true, now - self.createdAt >= self.handshakeDeadline {
+                self.hit(.handshakeTimeout)
                 return self.close(.ended(.handshakeTimeout, "the handshake took too long"))
             }
             for case let edge? in self.edges {
@@ -240,8 +241,13 @@ package final class LinkConnection {
             if self.isOutputMoving() { self.link.outputProgressed(now: now) }
             if self.link.phase.isPastLogin { self.channel?.allowMessage() }
             let verdict = self.link.tick(now: now, expired: &self.expired)
+            self.countExpired()
             self.endExpired()
-            if case .close(let code) = verdict { return self.linger(.ended(code, "")) }
+            self.takeHits()
+            if case .close(let code) = verdict {
+                if code == .handshakeTimeout { self.hit(.loginTimeout) }
+                return self.linger(.ended(code, ""))
+            }
             if self.link.needsFlush { self.setNeedsFlush() }
             self.partial.releaseStorageIfEmpty()
         }
@@ -353,6 +359,7 @@ package final class LinkConnection {
     func socketClosed() {
         guard case .closing(let end) = self.phase else { return }
         self.phase = .emptying(end)
+        self.takeHits()
         self.delegate?.linkDidEnd(self, end)
         self.finishIfEmpty()
     }

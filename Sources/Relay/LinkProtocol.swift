@@ -37,12 +37,9 @@ package enum LinkProtocol {
 
     /// How long the kernel waits for a peer that takes no bytes (tcp(7), TCP_USER_TIMEOUT), in milliseconds. A peer of
     /// version 1 may do that because one of its sockets is slow.
-    var userTimeout: UInt32 {
-        switch self {
-        case .version2: 30_000
-        case .version1: 120_000
-        }
-    }
+    var userTimeout: UInt32 { Self.userTimeout(ofVersion1: self.number == 1) }
+
+    static func userTimeout(ofVersion1 isVersion1: Bool) -> UInt32 { isVersion1 ? 120_000 : 30_000 }
 
     func channel(isServer: Bool) throws(SecurityError) -> any SecureChannel {
         switch self {
@@ -51,12 +48,16 @@ package enum LinkProtocol {
         }
     }
 
-    func machine(role: Role, budget: ByteBudget?, now: Milliseconds) -> any Multiplexer & ~Copyable {
+    /// - Parameter limits: of a link of version 2; one of version 1 takes those that it has too.
+    func machine(
+        role: Role, limits: LinkLimits, budget: ByteBudget?, now: Milliseconds
+    ) -> any Multiplexer & ~Copyable {
         switch self {
-        case .version2: Link(role: role, limits: LinkLimits(), budget: budget, now: now)
+        case .version2: Link(role: role, limits: limits, budget: budget, now: now)
         case .version1:
             Version1Link(
-                role: role, limits: Version1Limits(readSize: EventLoop.readBufferSize), budget: budget, now: now)
+                role: role, limits: Version1Limits(readSize: EventLoop.readBufferSize, limits), budget: budget,
+                now: now)
         }
     }
 }

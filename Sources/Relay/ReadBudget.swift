@@ -11,7 +11,8 @@ struct ReadBudget {
     private static let recordCost = 1_000
     private static let frameCost = 800
     private static let edgeCost = 4_000
-    private static let turnCost = 500_000
+    static let turnCost = 500_000
+    /// Bytes that are read whatever they cost, as each read has a cost of its own.
     private static let least = 4 * 1024
 
     /// Bytes that the next read may bring. Few at first, as nobody knows what the peer is like.

@@ -9,7 +9,7 @@ package final class RelayBuffers {
     /// Reads of links whose handshake is not over, in this turn: each may cost a signature.
     private var handshakes: (turn: UInt64, count: Int) = (0, 0)
     /// About 2 ms of the processor. Others wait for the next turn, with those before the handshake and those after it.
-    private static let handshakesPerTurn = 4
+    static let handshakesPerTurn = 4
     /// So many streams run that each gets little of the kernel's memory.
     package var isCrowded = false
     /// Encrypted bytes between OpenSSL and the socket.

@@ -33,8 +33,12 @@ package final class RelayMeter {
     /// From a visitor's arrival to the first byte that it was sent.
     package fileprivate(set) var firstByte = Histogram(
         bounds: [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60])
+    /// How often limits were reached, by limit.
+    package private(set) var limitHits = CounterTable<LimitHit>()
 
     package init() {}
+
+    package func hit(_ limit: LimitHit, _ count: Int = 1) { self.limitHits.add(limit, count: count) }
 }
 
 /// What a ``LinkConnection`` tells its program's ``RelayMeter``. Costs some additions for each read and write of an
@@ -84,6 +88,8 @@ struct LinkMeter {
         self.slots[key.slot].awaitsByte = false
         self.total.firstByte.observe(nanoseconds: EventLoop.nanoseconds &- self.slots[key.slot].arrival)
     }
+
+    func hit(_ limit: LimitHit, _ count: Int) { self.total.hit(limit, count) }
 
     mutating func closed(_ key: StreamKey) {
         guard key.slot < self.slots.count, let name = self.slots[key.slot].name else { return }

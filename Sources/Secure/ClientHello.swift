@@ -6,8 +6,10 @@ package enum ClientHello {
     package enum State: Equatable, Sendable {
         case needMore
         case whole
-        /// No TLS handshake begins like that, or only one that nobody has reason to send.
+        /// No TLS handshake begins like that.
         case invalid
+        /// More bytes or records than a TLS handshake has reason to begin with.
+        case tooLarge
     }
 
     /// A ClientHello has 250 to 500 bytes, 2 KiB with hybrid key shares.
@@ -42,7 +44,7 @@ package enum ClientHello {
             if header.count == 4, wanted == nil {
                 guard header[0] == 1 else { return .invalid }
                 let size = 4 + (Int(header[1]) << 16 | Int(header[2]) << 8 | Int(header[3]))
-                guard size <= self.most else { return .invalid }
+                guard size <= self.most else { return .tooLarge }
                 wanted = size
             }
             message += present
@@ -50,7 +52,7 @@ package enum ClientHello {
             guard present == length else { return .needMore }
             offset += length
         }
-        return .invalid
+        return .tooLarge
     }
 
     /// A record of type 22 of version 3.x, as far as its header is there.

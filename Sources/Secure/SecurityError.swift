@@ -2,16 +2,33 @@ internal import COpenSSL
 
 /// What OpenSSL, or a rule of ours about its results, found wrong.
 package struct SecurityError: Error, Equatable, Sendable, CustomStringConvertible {
-    package let description: String
+    /// A limit of ours for what a peer may send.
+    package enum Limit: Equatable, Sendable {
+        /// Messages after the handshake.
+        case messages
+        /// Bytes of the peer's certificates.
+        case certificates
+    }
 
-    package init(_ description: String) { self.description = description }
+    package let description: String
+    /// Set when the peer has exceeded one.
+    package let limit: Limit?
+
+    package init(_ description: String, limit: Limit? = nil) {
+        self.description = description
+        self.limit = limit
+    }
 
     /// The oldest error in OpenSSL's queue of this thread, which is emptied.
     static func last(_ what: String) -> SecurityError {
         let code = ERR_get_error()
         ERR_clear_error()
         guard code != 0 else { return SecurityError(what) }
-        if let reason = ERR_reason_error_string(code) { return SecurityError("\(what): \(String(cString: reason))") }
+        // SSL_CTX_set_max_cert_list(3): no other message of a handshake can be as large as its bound.
+        let limit: Limit? = ERR_GET_REASON(code) == SSL_R_EXCESSIVE_MESSAGE_SIZE ? .certificates : nil
+        if let reason = ERR_reason_error_string(code) {
+            return SecurityError("\(what): \(String(cString: reason))", limit: limit)
+        }
         return SecurityError("\(what): OpenSSL error \(code)")
     }
 }

@@ -5,6 +5,12 @@ package final class TLSContext {
     /// Records that are sent with one key; then a new one is made. RFC 8446, 5.5, allows 2^24.5 with AES-GCM.
     package var recordsPerKey = 1 << 23
 
+    /// Bytes of a client's certificates: a key needs less than 1 KiB, and what strangers may send is parsed
+    /// (SSL_CTX_set_max_cert_list(3)).
+    package static let mostClientCertificates = 16 * 1024
+    /// Bytes of a server's certificates: chains of public authorities have 4 to 10 KiB.
+    static let mostServerCertificates = 32 * 1024
+
     let raw: OpaquePointer
     let isServer: Bool
     let applicationProtocol: String
@@ -18,8 +24,7 @@ package final class TLSContext {
         try context.use(identity)
         SSL_CTX_set_verify(context.raw, SSL_VERIFY_PEER, nil)
         context.skipVerification()
-        // A key needs less than 1 KiB; what strangers may send is parsed (SSL_CTX_set_max_cert_list(3)).
-        cssl_set_max_cert_list(context.raw, 16 * 1024)
+        cssl_set_max_cert_list(context.raw, Self.mostClientCertificates)
         // RFC 7301, 3.2: a peer that offers other protocols only is refused.
         SSL_CTX_set_alpn_select_cb(
             context.raw,
@@ -54,8 +59,7 @@ package final class TLSContext {
         let context = try TLSContext(isServer: false, applicationProtocol: applicationProtocol)
         if let identity { try context.use(identity) }
         SSL_CTX_set_verify(context.raw, SSL_VERIFY_NONE, nil)
-        // Chains of public authorities have 4 to 10 KiB.
-        cssl_set_max_cert_list(context.raw, 32 * 1024)
+        cssl_set_max_cert_list(context.raw, Self.mostServerCertificates)
         if !trustsSystemRoots {
             context.skipVerification()
         } else {

@@ -14,8 +14,9 @@ package final class TLSSession: SecureChannel {
     /// A message after the handshake costs as much as 10 to 20 full records and is answered. So a peer may send few: as
     /// a client none before it has logged in; servers send tickets, two by default in OpenSSL. Key updates are due
     /// every 2^23 records.
-    private static let firstMessages: (ofClient: Int, ofServer: Int) = (0, 4)
-    private static let mostMessages = 16
+    static let firstMessages: (ofClient: Int, ofServer: Int) = (0, 4)
+    /// What may be saved up, one a second: few enough to cost less than a millisecond together.
+    package static let mostMessages = 16
 
     /// - Parameter serverName: as a client, the host that was dialled: sent as SNI (RFC 6066, 3) unless it is an
     ///   address, and compared with the certificate.
@@ -80,7 +81,9 @@ package final class TLSSession: SecureChannel {
                 self.recordsReceived += 1
                 continue
             }
-            guard !self.port.pointee.isFlooded else { throw SecurityError("too many TLS messages after the handshake") }
+            guard !self.port.pointee.isFlooded else {
+                throw SecurityError("too many TLS messages after the handshake", limit: .messages)
+            }
             switch SSL_get_error(self.raw, code) {
             case SSL_ERROR_WANT_READ: return total
             case SSL_ERROR_ZERO_RETURN:

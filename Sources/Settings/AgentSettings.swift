@@ -65,6 +65,8 @@ package struct AgentSettings: Sendable {
     package let urlFile: String?
     /// A program with its arguments that is then started; empty for none.
     package let execOnReady: [String]
+    /// Its streams and their times; an agent has no others of these limits.
+    package let limits: LimitSettings
 
     package init(_ options: AgentOptions) throws(SettingsError) {
         let file: TOMLFile?
@@ -78,6 +80,7 @@ package struct AgentSettings: Sendable {
         )
         let whenReady = try (file: section?.string("url-file"), command: section?.strings("exec-on-ready"))
         let log = try (format: section?.string("log-format"), streams: section?.boolean("log-streams"))
+        self.limits = try LimitSettings(agent: section)
         let sections = try section?.sections("expose") ?? []
         try section?.finish()
         func place(_ option: String, _ isOption: Bool) -> String {

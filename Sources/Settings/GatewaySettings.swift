@@ -55,6 +55,7 @@ package struct GatewaySettings: Sendable {
     /// Nil: they are shown nowhere.
     package let metrics: MetricsSettings?
     package let control: ControlSettings?
+    package let limits: LimitSettings
 
     /// Public port and unix socket, or one of them.
     package var listenersPerName: Int { self.exposeSockets != nil && self.exposePorts != .none ? 2 : 1 }
@@ -110,6 +111,7 @@ package struct GatewaySettings: Sendable {
         (self.proxies, self.socketsAreProxied) = reader.proxies(sockets)
         self.metrics = reader.metrics()
         self.control = reader.control(stateDirectory)
+        self.limits = LimitSettings(reader.table("limits"), problems)
         reader.section?.finish(problems)
     }
 
@@ -170,6 +172,10 @@ private struct Reader {
         var value: Bool?
         self.problems.attempt { () throws(SettingsError) in value = try self.section?.boolean(key) }
         return value
+    }
+
+    func table(_ key: String) -> TOMLFile.Section? {
+        self.problems.value(nil) { () throws(SettingsError) in try self.section?.section(key) }
     }
 
     func addresses(_ texts: [String], place: String) -> [HostPort] {

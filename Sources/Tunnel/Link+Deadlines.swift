@@ -25,7 +25,10 @@ extension Link {
         for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) {
             let key = StreamKey(slot: slot, id: self.streams[slot].id)
             if case .resetting(let code, _) = self.streams[slot].send {
-                if self.isResetStalled(slot, now: now) { self.cut(key, code) }
+                if self.isResetStalled(slot, now: now) {
+                    self.hits.resetsGivenUp += 1
+                    self.cut(key, code)
+                }
                 continue
             }
             self.releaseQueue(slot)

@@ -103,7 +103,9 @@ extension Link {
     /// A frame came for a stream that is over here. More of them than can have been on their way are glitches.
     private mutating func late(now: Milliseconds) throws(PeerViolation) {
         self.statistics.lateFrames += 1
-        if self.lateAllowance > 0 { self.lateAllowance -= 1 } else { try self.glitch(now: now) }
+        guard self.lateAllowance == 0 else { return self.lateAllowance -= 1 }
+        self.hits.lateFrames += 1
+        try self.glitch(now: now)
     }
 
     private mutating func receivedControl(
@@ -301,6 +303,7 @@ extension Link {
 
     private mutating func glitch(now: Milliseconds) throws(PeerViolation) {
         self.statistics.glitches += 1
+        self.hits.glitches += 1
         guard self.glitchBucket.take(now: now) else {
             throw PeerViolation(code: .glitches, detail: "too many needless frames")
         }

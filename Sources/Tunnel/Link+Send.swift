@@ -8,7 +8,9 @@ extension Link {
     /// On an idle link that is all the credit there is, as bytes go straight into frames; on a busy one it is the room
     /// in the stream's queue, so that no stream ever holds more than `streamQueue` bytes.
     package mutating func sendAllowance(_ key: StreamKey) -> Int {
-        guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return 0 }
+        guard self.phase.isPastLogin, self.streams.contains(key), case .open = self.streams[key.slot].send else {
+            return 0
+        }
         let queued = self.streams[key.slot].queue.count
         let credit = self.streams[key.slot].sendCredit.available - queued
         let allowance = self.isDirect(key.slot) ? credit : min(credit, self.queueRoom - queued)
@@ -31,7 +33,9 @@ extension Link {
     }
 
     package mutating func send(_ key: StreamKey, _ bytes: RawSpan, now: Milliseconds) {
-        guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return }
+        guard self.phase.isPastLogin, self.streams.contains(key), case .open = self.streams[key.slot].send else {
+            return
+        }
         self.streams[key.slot].lastActivity = now
         var offset = 0
         if self.isDirect(key.slot) {

@@ -36,6 +36,8 @@ package struct Link: ~Copyable, Multiplexer {
     var lateAllowance = 0
     /// REGISTER frames without an answer.
     var answersAwaited = 0
+    /// What ``takeHits()`` gives next.
+    var hits = LinkHits()
     let budget: ByteBudget
     var registerBucket: TokenBucket
     var glitchBucket: TokenBucket
@@ -217,7 +219,7 @@ package struct Link: ~Copyable, Multiplexer {
             return nil
         }
         self.lastOpened += 1
-        let window = ReceiveCredit.startWindow(self.limits, self.budget)
+        let window = self.startWindow()
         let stream = Stream(
             id: self.lastOpened, exposure: exposure,
             opening: .awaitingAccept(deadline: now + self.limits.acceptDeadline),
@@ -250,7 +252,7 @@ package struct Link: ~Copyable, Multiplexer {
         self.endOpening(key.slot)
         self.streams[key.slot].lastActivity = now
         self.streams[key.slot].lastProgress = now
-        let window = ReceiveCredit.startWindow(self.limits, self.budget)
+        let window = self.startWindow()
         if case .open = self.streams[key.slot].receive {
             self.streams[key.slot].receiveCredit.widen(to: window, budget: self.budget)
         }
@@ -259,6 +261,13 @@ package struct Link: ~Copyable, Multiplexer {
     }
 
     // MARK: - Shared parts
+
+    /// The window that a new stream gets.
+    private mutating func startWindow() -> Int {
+        let window = ReceiveCredit.startWindow(self.limits, self.budget)
+        if window < self.limits.startWindow { self.hits.reducedWindows += 1 }
+        return window
+    }
 
     mutating func beganOpening(_ exposure: UInt16) {
         self.pendingOpens += 1

@@ -53,6 +53,8 @@ package struct LinkLimits: Sendable {
     package var deadAfter: Milliseconds = 45_000
     /// The same after a jump of the clock (a laptop that slept): the peer has this long to answer the PING.
     package var deadAfterJump: Milliseconds = 5_000
+    /// From the TCP connection to the end of the TLS handshake, at which the driver looks.
+    package var handshakeDeadline: Milliseconds = 10_000
     /// From the TCP connection to the accepted login.
     package var loginDeadline: Milliseconds = 15_000
     /// From OPEN to ACCEPT.
@@ -73,7 +75,9 @@ package struct LinkLimits: Sendable {
     package var lateFrames = 16
     package var lateFrameBytes = 1_024
     /// All of them together: what 1,024 streams of 1 MiB may have on their way.
-    package var mostLateFrames = 1 << 20
+    package var mostLateFrames = 1_024 * LinkLimits.lateFramesPerStream
+    /// 1 MiB by `lateFrameBytes`.
+    private static let lateFramesPerStream = 1_024
     /// OPENs followed by RESET before the agent has accepted: visitors who come and go, a port scan for instance. The
     /// gateway lets in 100 a second from a source.
     package var withdrawnOpenBurst = 5_000
@@ -81,9 +85,24 @@ package struct LinkLimits: Sendable {
     /// WINDOW frames: at most this many per DATA frame sent, plus `windowFrameAllowance`.
     package var windowFramesPerData: UInt64 = 10
     package var windowFrameAllowance: UInt64 = 100
-    /// REGISTER and UNREGISTER frames: a bucket for all names of a link twice, refilled at one a second.
+    /// REGISTER and UNREGISTER frames: a bucket for all 16 names of a link twice, refilled at one a second.
     package var registerBurst = 32
     package var registersPerSecond = 1
 
     package init() {}
+
+    /// The defaults, with what an operator has set.
+    ///
+    /// - Parameters:
+    ///   - streams: open at once, 1 to 65,535.
+    ///   - names: that the gateway allows on the link; all of them may be registered at once, and again.
+    ///   - stalled: milliseconds; 0 for no limit.
+    ///   - halfClosedIdle: milliseconds; 0 for no limit.
+    package init(streams: Int, names: Int = 16, stalled: Milliseconds, halfClosedIdle: Milliseconds) {
+        self.maximumStreams = streams
+        self.mostLateFrames = max(self.mostLateFrames, streams * Self.lateFramesPerStream)
+        self.registerBurst = max(self.registerBurst, names * 2)
+        self.stalled = stalled
+        self.halfClosedIdle = halfClosedIdle
+    }
 }

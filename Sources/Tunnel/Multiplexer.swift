@@ -172,6 +172,8 @@ package protocol Multiplexer: ~Copyable {
     mutating func stalledSince(_ key: StreamKey) -> Milliseconds?
     /// Appends the streams that have waited so since `before`, and since when.
     mutating func stalledStreams(before: Milliseconds, into stalled: inout [(StreamKey, since: Milliseconds)])
+    /// Which limits were met since the last call.
+    mutating func takeHits() -> LinkHits
     /// The clock of the machine jumped ahead (a laptop that slept): ask the peer whether it is still there.
     mutating func clockJumped(now: Milliseconds)
 }

@@ -1,4 +1,5 @@
 package import Timing
+package import Tunnel
 
 /// Every bound of a link of version 1, with its default. Sizes are bytes, spans are milliseconds.
 ///
@@ -49,4 +50,12 @@ package struct Version1Limits: Sendable {
     package var rememberedStreams = 4_096
 
     package init(readSize: Int = 256 * 1024) { self.readSize = readSize }
+
+    /// The defaults, with what the operator may set of links of either version.
+    package init(readSize: Int, _ limits: LinkLimits) {
+        self.init(readSize: readSize)
+        self.maximumStreams = limits.maximumStreams
+        self.loginDeadline = limits.loginDeadline
+        self.stalled = limits.stalled
+    }
 }

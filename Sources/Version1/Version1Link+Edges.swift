@@ -141,6 +141,7 @@ extension Version1Link {
             self.streams[slot].slowMark = mark
             self.streams[slot].lastJudgement = nil
             self.slow.append(key)
+            if isShort { self.waitsForMemory() }
         }
     }
 

@@ -53,6 +53,8 @@ package struct Version1Link: ~Copyable, Multiplexer {
     var starved = Ring<StreamKey>()
     /// Streams that keep the link waiting.
     var slow: [StreamKey] = []
+    /// What ``takeHits()`` gives next.
+    private var hits = LinkHits()
     /// What is left of the payload that is being received, and whose it is.
     var payload: (key: StreamKey?, remaining: Int) = (nil, 0)
     /// The name was refused: the link ends at the next tick.
@@ -96,6 +98,14 @@ package struct Version1Link: ~Copyable, Multiplexer {
     package var isWornOut: Bool { false }
     /// Bytes that wait for the edges of this link.
     package var waitingBytes: Int { self.budget.used }
+
+    package mutating func takeHits() -> LinkHits {
+        defer { self.hits = LinkHits() }
+        return self.hits
+    }
+
+    /// A stream keeps the link waiting earlier than others, as memory is short.
+    mutating func waitsForMemory() { self.hits.reducedWindows += 1 }
 
     // MARK: - The link
 

@@ -19,7 +19,6 @@ package struct Document: Equatable, Sendable {
 /// oldest makes room, so that those who hang keep nobody out.
 package final class DocumentServer {
     private static let mostConnections = 32
-    private static let mostHead = 8 * 1024
     private static let deadline: UInt64 = 5_000
 
     private let listener: SocketListener
@@ -57,7 +56,7 @@ package final class DocumentServer {
         private let server: DocumentServer
         private let stream: SocketStream
         private let timer: LoopTimer
-        private var head: [UInt8] = []
+        private var head = RequestHead()
         private var isAnswered = false
         /// The other side sends no more, and is still sent something.
         private var isEnding = false
@@ -73,24 +72,20 @@ package final class DocumentServer {
 
         func end() { self.stream.reset() }
 
-        func readAllowance(_ stream: SocketStream) -> Int { DocumentServer.mostHead }
+        func readAllowance(_ stream: SocketStream) -> Int { RequestHead.maximum }
 
         func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
             // What comes after the request is of no interest.
             guard !self.isAnswered else { return }
-            // The end of the head may have come in pieces.
-            let seen = max(0, self.head.count - 3)
-            self.head += bytes
-            if RequestLine.hasWholeHead(self.head[seen...]) {
-                self.answer(RequestLine(self.head))
-            } else if self.head.count >= DocumentServer.mostHead {
-                self.answer(nil)
+            switch self.head.received(bytes) {
+            case .needMore: break
+            case .request(let request): self.answer(request)
+            case .invalid: self.answer(nil)
             }
         }
 
         private func answer(_ request: RequestLine?) {
             self.isAnswered = true
-            self.head = []
             var status = "400 Bad Request"
             var document: Document?
             switch request?.method {
@@ -134,34 +129,4 @@ extension DocumentServer: SocketListenerDelegate {
     }
 
     package func listener(_ listener: SocketListener, didFail error: UVError) { self.onFailure(error) }
-}
-
-/// The first line of a request (RFC 9112, 3).
-struct RequestLine: Equatable {
-    let method: String
-    /// Without the query.
-    let path: String
-
-    /// Nil when it is no such line.
-    init?(_ head: [UInt8]) {
-        let line = String(decoding: head.prefix { $0 != 0x0D && $0 != 0x0A }, as: UTF8.self)
-        let words = line.split(separator: " ", omittingEmptySubsequences: false)
-        guard words.count == 3, words[2].hasPrefix("HTTP/1."), !words[0].isEmpty else { return nil }
-        self.method = String(words[0])
-        var target = words[1]
-        // To a server, too, the whole URL may be said (RFC 9112, 3.2.2).
-        for scheme in ["http://", "https://"] where target.hasPrefix(scheme) {
-            let rest = target.dropFirst(scheme.count)
-            target = rest.firstIndex(of: "/").map { rest[$0...] } ?? "/"
-        }
-        guard target.hasPrefix("/") else { return nil }
-        self.path = String(target.prefix { $0 != "?" })
-    }
-
-    /// Whether the empty line is there that ends a head. A line's end may lack the CR (RFC 9112, 2.2).
-    static func hasWholeHead(_ bytes: ArraySlice<UInt8>) -> Bool {
-        bytes.indices.contains { index in
-            bytes[index...].starts(with: [0x0A, 0x0D, 0x0A]) || bytes[index...].starts(with: [0x0A, 0x0A])
-        }
-    }
 }

@@ -29,7 +29,19 @@ struct AdmissionTests {
         _ = admission.connected(1, from: remote(9), now: 0)
         _ = admission.connected(2, from: remote(1), now: 1)
         _ = admission.connected(3, from: remote(1), now: 2)
+        #expect(admission.isFull(of: remote(1)) && !admission.isFull(of: remote(9)))
         #expect(admission.connected(4, from: remote(1), now: 3) == .admitInsteadOf(2))
+    }
+
+    @Test("by default 256 strangers have room, 16 of one source")
+    func defaults() {
+        var admission = Admission()
+        for id in 0..<256 {
+            #expect(admission.connected(UInt64(id), from: remote(UInt64(id / 16)), now: UInt64(id)) == .admit)
+        }
+        #expect(admission.isFull(of: remote(0)) && !admission.isFull(of: remote(99)))
+        #expect(admission.connected(999, from: remote(15), now: 999) == .admitInsteadOf(240))
+        #expect(admission.connected(1_000, from: remote(99), now: 999) == .admitInsteadOf(0))
     }
 
     @Test("sources with a penalty to serve are counted until it is served")
@@ -170,7 +182,10 @@ struct AdmissionTests {
         var limits = AdmissionLimits()
         limits.penaltyTable = 10
         var admission = Admission(limits: limits)
-        for key in 0..<100 { admission.penalize(remote(UInt64(key)), .tooSlow, now: UInt64(key)) }
+        for key in 0..<100 {
+            // Whether another source's penalty was forgotten, which the gateway counts.
+            #expect(admission.penalize(remote(UInt64(key)), .tooSlow, now: UInt64(key)) == (key >= 10))
+        }
         #expect((0..<100).count { admission.penalty(of: remote(UInt64($0)), now: 0) > 0 } == 10)
     }
 }
@@ -195,6 +210,16 @@ struct VisitorGateTests {
         for _ in 0..<7 { #expect(gate.arrived(from: local, now: 0) == .admit) }
         #expect(gate.arrived(from: local, now: 0) == .tooMany)
         #expect(gate.count == 10)
+    }
+
+    @Test("by default a source has 256 visitors, 200 at once and 100 a second")
+    func defaults() {
+        var gate = VisitorGate()
+        for _ in 0..<200 { #expect(gate.arrived(from: remote(1), now: 0) == .admit) }
+        #expect(gate.arrived(from: remote(1), now: 0) == .tooFastFromSource)
+        for _ in 0..<56 { #expect(gate.arrived(from: remote(1), now: 1_000) == .admit) }
+        #expect(gate.arrived(from: remote(1), now: 1_000) == .tooManyFromSource)
+        #expect(gate.arrived(from: remote(2), now: 1_000) == .admit)
     }
 
     @Test("counts a proxy's connections in all until it says whose they are, and then by that source")

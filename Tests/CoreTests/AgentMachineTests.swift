@@ -129,6 +129,16 @@ struct AgentMachineTests {
         #expect(returning.tick(now: 60_000) == .none)
     }
 
+    @Test(
+        "waits 300 s at most for a gateway that asks for more",
+        arguments: [(299, 299), (300, 300), (301, 300), (65_535, 300)])
+    func longestRetry(_ asked: UInt16, _ seconds: UInt64) throws {
+        var machine = try machine()
+        up(&machine)
+        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: asked))
+        #expect(machine.linkEnded("gone", now: 0, random: 0) == .wait(seconds * 1_000))
+    }
+
     @Test("tells how far it has come, and how many names are reachable")
     func progress() throws {
         var machine = try machine(names: ["a", "b"])

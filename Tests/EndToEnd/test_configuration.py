@@ -114,6 +114,7 @@ class Examples(EndToEndTest):
             "gateway": gateway, "exec": [file["auth-exec"] for file in gateway if "auth-exec" in file],
             "webhook": [file["auth-webhook"] for file in gateway if "auth-webhook" in file],
             "registrar": registrars, "traefik": registrar("traefik"), "caddy": registrar("caddy"),
+            "limits": [file["limits"] for file in gateway if "limits" in file],
             "agents": agents, "agent": [table for file in agents for table in file["agent"]],
             "diglett": agent, "expose": [table for file in agent for table in file["expose"]],
         }

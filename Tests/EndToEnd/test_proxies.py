@@ -527,7 +527,13 @@ class UnwritableDirectory(TraefikTest):
         path = self.stage.directory / "dynamic"
         path.mkdir()
         self.start()
-        shutil.rmtree(path)
+
+        def is_gone():
+            # The gateway may be writing a file of its own there at this moment.
+            shutil.rmtree(path, ignore_errors=True)
+            return not path.exists()
+
+        wait_until(is_gone, "the end of the directory")
         self.check_told_and_recovers("no such file or directory", path.mkdir)
 
     def test_read_only(self):

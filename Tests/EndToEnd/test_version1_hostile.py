@@ -69,6 +69,9 @@ class GatewayTest(EndToEndTest):
 
     def setUp(self):
         super().setUp()
+        self.start_gateway()
+
+    def start_gateway(self):
         self.gateway = own_gateway(self.stage)
         backend = self.stage.use(Listener(backends.answering(b"unharmed")))
         self.bystander = peer_agent(self.stage, self.gateway.address_v1, backend.address, name="bystander")
@@ -166,7 +169,10 @@ class Sequence(GatewayTest):
         self.check_unharmed()
 
     def test_illegal_kinds_after_registration(self):
-        for kind in self.ILLEGAL:
+        for index, kind in enumerate(self.ILLEGAL):
+            # Another one now and then: more lines than that of one agent are left out of its log.
+            if index % 40 == 39:
+                self.start_gateway()
             with self.subTest(kind=kind), self.dial() as link:
                 link.register(f"kind-{kind}")
                 link.send(kind, 0, b"x")

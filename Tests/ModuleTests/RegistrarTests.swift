@@ -1,4 +1,5 @@
 import Foundation
+import Journal
 import Logging
 import Modules
 import Reactor
@@ -96,7 +97,8 @@ struct RegistrarTests {
                 entry-points = "tls"
                 """)
         else { return _ = Issue.record("no traefik") }
-        let registrar = try TraefikRegistrar(loop: bench.loop, settings: settings, logger: quiet)
+        let registrar = try TraefikRegistrar(
+            loop: bench.loop, settings: settings, log: PeerLog(quiet, loop: bench.loop))
         defer { registrar.close() }
         #expect(try bench.wait { registrar.reset(keeping: [], completion: $0) }.get().isEmpty)
         #expect(!FileAccess.exists(old) && FileAccess.exists(foreign))
@@ -170,7 +172,7 @@ struct RegistrarTests {
         else { return _ = Issue.record("no registrars") }
         let old = "\(bench.directory)/diglett-old.yml"
         try formerFile.write(toFile: old, atomically: true, encoding: .utf8)
-        let files = try TraefikRegistrar(loop: bench.loop, settings: traefik, logger: quiet)
+        let files = try TraefikRegistrar(loop: bench.loop, settings: traefik, log: PeerLog(quiet, loop: bench.loop))
         let lines = MapFileRegistrar(loop: bench.loop, settings: map)
         let exposures = [try exposure("one", port: 1), try exposure("two", port: 2), try exposure("three", port: 3)]
         for registrar in [files as any Registrar, lines] {

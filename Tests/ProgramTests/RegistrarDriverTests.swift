@@ -1,4 +1,5 @@
 import Gateway
+import Journal
 import Modules
 import Reactor
 import Testing
@@ -69,7 +70,8 @@ struct RegistrarDriverTests {
 
         init() throws {
             self.loop = try EventLoop()
-            self.driver = RegistrarDriver(loop: self.loop, registrar: self.registrar, logger: self.log.logger)
+            self.driver = RegistrarDriver(
+                loop: self.loop, registrar: self.registrar, log: PeerLog(self.log.logger, loop: self.loop))
         }
 
         func close() {

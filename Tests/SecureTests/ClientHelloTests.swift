@@ -40,9 +40,9 @@ struct ClientHelloTests {
         #expect(state([22, 3, 1, 0, 0]) == .invalid, "an empty record")
         #expect(state([22, 3, 1, 0x40, 1]) == .invalid, "a record of more than 16 KiB")
         #expect(state(Array(hello(10, type: 2)[..<9])) == .invalid, "another message")
-        #expect(state(Array(hello(16_381)[..<9])) == .invalid, "more than 16 KiB")
+        #expect(state(Array(hello(16_381)[..<9])) == .tooLarge, "more than 16 KiB")
         #expect(state(Array(hello(300, pieces: 10)[..<15]) + [23]) == .invalid, "another record in between")
-        #expect(state(hello(300, pieces: 2)) == .invalid, "more than 64 records")
+        #expect(state(hello(300, pieces: 2)) == .tooLarge, "more than 64 records")
     }
 
     @Test("of OpenSSL is whole")

@@ -98,6 +98,7 @@ struct ConfigurationTable: Sendable, CustomTestStringConvertible {
 
     static let all: [Self] = [
         Self(.gateway, in: "gateway"),
+        Self(.gateway, "[limits]", in: "limits"),
         Self(.gateway, "auth = \"exec\"\n[auth-exec]", ["command": "[\"/bin/sh\"]"], in: "exec"),
         Self(.gateway, "auth = \"webhook\"\n[auth-webhook]", ["url": "\"https://x\""], in: "webhook"),
         Self(.gateway, "[[registrar]]", ["kind": "\"print\""], in: "registrar"),

@@ -42,10 +42,13 @@ struct LimitTableTests {
             ["text of REGISTERED, GOAWAY", "\(Registered.maximumText), \(GoAway.maximumText) bytes"],
             [
                 "streams of a link",
-                "as in the agent's HELLO; \(grouped(limits.maximumStreams)) in both programs",
+                "as in the agent's HELLO; \(grouped(limits.maximumStreams)) in both programs by default",
             ],
             ["streams without ACCEPT", "\(limits.pendingOpens)"],
-            ["REGISTER and UNREGISTER", rate(limits.registerBurst, limits.registersPerSecond)],
+            [
+                "REGISTER and UNREGISTER",
+                "\(limits.registerBurst) at once, or twice the names of WELCOME, then \(limits.registersPerSecond) a second",
+            ],
             ["glitches", rate(limits.glitchBurst, limits.glitchesPerSecond)],
             ["control frames that a peer does not read", "\(limits.owedControl / 1_024) KiB"],
         ] { #expect(rows.contains(row), "\(row)") }

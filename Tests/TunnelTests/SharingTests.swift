@@ -69,7 +69,8 @@ struct SharingTests {
             let key = try #require(pair.open())
             keys.append(key)
             pair.exchange()
-            let there = try #require(pair.agent.awaitingAccept.popLast())
+            let there = try #require(pair.agent.awaitingAccept.last)
+            pair.agent.awaitingAccept = []
             pair.agent.accept(there, now: 0)
             pair.exchange()
             pair.agent.link.send(there, [SimulatedEnd.pattern(key.id, .agent, 0)].span.bytes, now: 0)

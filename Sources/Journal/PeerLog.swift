@@ -1,0 +1,98 @@
+package import Logging
+package import Reactor
+package import Timing
+
+/// Who causes lines of a log, as the lines about them call it.
+package struct PeerSource: Equatable, Sendable {
+    let text: String
+
+    /// - Parameter identity: printable, as an authenticator gave it.
+    package static func agent(_ identity: String) -> Self { Self(text: "agent '\(identity)'") }
+    package static func visitors(of name: String) -> Self { Self(text: "visitors of '\(name)'") }
+    /// A connection before its login, by the address or network that it comes from.
+    package static func stranger(_ network: String) -> Self { Self(text: "connections from \(network)") }
+    /// Connections that could not be accepted, so that their address is unknown.
+    package static let unknownStrangers = Self(text: "connections that were not accepted")
+    package static func gateway(_ address: String) -> Self { Self(text: "the gateway \(address)") }
+    /// Programs that fetch from a listener of the operator's: metrics, or a registrar's documents.
+    package static let readers = Self(text: "readers of documents")
+}
+
+/// The way into the log for every line that a peer can cause. Each source has a rate, and so have all of them together;
+/// what is left out is counted, and the log says how much it was.
+///
+/// The operator's own lines do not go through here, nor do the records of `--log-streams`, which must be complete.
+package final class PeerLog {
+    /// How often a source causes a line of this kind if it is honest.
+    package enum Kind: CaseIterable, Sendable {
+        /// Once for each link or name: logged in, registered, unregistered, ended.
+        case milestone
+        /// What is refused or fails.
+        case detail
+        /// What visitors do and get.
+        case visitors
+        /// What happens before a login.
+        case strangers
+    }
+
+    /// Rates of a kind: of each source, and of all.
+    package typealias Rates = (source: LineLimit.Rate, total: LineLimit.Rate)
+
+    /// An agent with 100 names has 7 links: 214 lines when all of them reconnect, and that every five seconds. The total
+    /// takes the start of 1,000 agents with 16 names each at once.
+    package static let milestones: Rates = (
+        LineLimit.Rate(burst: 250, perSecond: 40), LineLimit.Rate(burst: 20_000, perSecond: 200)
+    )
+    /// A gateway's answers to one agent: 16 names a link, and a reconnect each second.
+    package static let answers: Rates = (
+        LineLimit.Rate(burst: 64, perSecond: 16), LineLimit.Rate(burst: 64, perSecond: 16)
+    )
+
+    /// The logger itself, for lines that no peer causes.
+    package let logger: Logger
+    private let loop: EventLoop
+    private var limits: [Kind: LineLimit] = [:]
+
+    package init(_ logger: Logger, loop: EventLoop, milestones: Rates = PeerLog.milestones) {
+        self.logger = logger
+        self.loop = loop
+        for kind in Kind.allCases {
+            let rates = kind == .milestone ? milestones : Self.rates(kind)
+            self.limits[kind] = LineLimit(source: rates.source, total: rates.total, now: loop.now)
+        }
+    }
+
+    private static func rates(_ kind: Kind) -> Rates {
+        switch kind {
+        case .milestone: self.milestones
+        // A link whose 16 names are all refused, and again at its next try.
+        case .detail: (LineLimit.Rate(burst: 32, perSecond: 2), LineLimit.Rate(burst: 320, perSecond: 20))
+        case .visitors: (LineLimit.Rate(burst: 32, perSecond: 5), LineLimit.Rate(burst: 128, perSecond: 20))
+        // Enough for fail2ban to see each of the sources of a distributed attack.
+        case .strangers: (LineLimit.Rate(burst: 16, perSecond: 1), LineLimit.Rate(burst: 512, perSecond: 20))
+        }
+    }
+
+    /// Writes a line unless there are too many like it. Message and metadata are made only for a line that is written.
+    package func write(
+        _ level: Logger.Level, _ kind: Kind, of source: PeerSource, _ message: @autoclosure () -> String,
+        _ metadata: @autoclosure () -> Logger.Metadata = [:]
+    ) {
+        guard level >= self.logger.logLevel, self.limits[kind]?.take(source.text, now: self.loop.now) ?? true else {
+            return
+        }
+        let text = message()
+        self.logger.log(level: level, "\(text)", metadata: metadata())
+    }
+
+    /// Reports what was left out; call it about once a second.
+    package func tick() {
+        for kind in Kind.allCases {
+            for report in self.limits[kind]?.leftOut(now: self.loop.now) ?? [] {
+                let what = report.count == 1 ? "1 further message" : "\(report.count) further messages"
+                let who = report.source ?? "others"
+                self.logger.info("\(what) about \(who) \(report.count == 1 ? "was" : "were") left out")
+            }
+        }
+    }
+}

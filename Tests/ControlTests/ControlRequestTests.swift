@@ -1,0 +1,35 @@
+import Control
+import Testing
+
+@Suite("Requests of the control socket")
+struct ControlRequestTests {
+    @Test(
+        "a line that is not a request is refused with a reason",
+        arguments: [
+            ("", "the request cannot be understood"), ("{}", "the request cannot be understood"),
+            (#"{"version":1}"#, "the request cannot be understood"),
+            (#"{"version":1,"command":"fly"}"#, "the request cannot be understood"),
+            (#"{"version":2,"command":"status"}"#, "version 2 of the control protocol is not known here"),
+            (#"{"version":1,"command":"status","dryrun":true}"#, "a request has no field 'dryrun'"),
+            (#"{"version":1,"command":"status","a\nb":1}"#, #"a request has no field 'a\u{A}b'"#),
+            (#"{"version":1,"command":"status"} x"#, "the request cannot be understood"),
+        ])
+    func faults(_ line: String, _ reason: String) {
+        guard case .failure(let fault) = ControlRequest.parse(Array(line.utf8)) else {
+            Issue.record("accepted: \(line)")
+            return
+        }
+        #expect(fault.description == reason)
+    }
+
+    @Test("a request has all of its fields")
+    func fields() throws {
+        let line = #"{"version":1,"command":"ban","target":"10.0.0.0/8","seconds":60,"watch":false,"dry-run":true}"#
+        let request = try ControlRequest.parse(Array(line.utf8)).get()
+        #expect(request.command == .ban)
+        #expect(request.target == "10.0.0.0/8")
+        #expect(request.seconds == 60)
+        #expect(request.watch == false)
+        #expect(request.dryRun == true)
+    }
+}

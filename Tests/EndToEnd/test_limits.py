@@ -1,0 +1,384 @@
+"""The table [limits], and the keys of an agent: each holds, and what it refuses is counted."""
+
+import contextlib
+import socket
+import time
+
+import v2peer
+from administration import run
+from backends import Listener, answering_after_end, read_all, serve_echo, serve_never_reads
+from harness import EndToEndTest, wait_until
+from hooks import configure
+from prometheus import Metrics
+from version1 import own_agent, own_gateway
+from visitors import read_exactly
+
+
+def header(address):
+    """A PROXY header, version 1, of a visitor from that address."""
+    return f"PROXY TCP4 {address} 192.0.2.1 1 2\r\n".encode()
+
+
+class LimitsTest(EndToEndTest):
+    def gateway(self, limits, *options, head=""):
+        file = configure(self.stage, f"{head}\n[limits]\n{limits}\n")
+        self.server = self.stage.gateway("--metrics", "127.0.0.1:0", "-c", file, *options)
+        self.metrics = Metrics(self.server)
+        return self.server
+
+    def echo(self, *options, gateway, name="example"):
+        backend = self.stage.use(Listener(serve_echo)).address
+        return self.stage.expose(backend, *options, gateway=gateway, name=name)
+
+    def visit(self, tunnel, stack, first=b""):
+        visitor = stack.enter_context(tunnel.connect())
+        visitor.sendall(first + b"x")
+        read_exactly(visitor, 1)
+        return visitor
+
+    def refused(self, tunnel, first=b""):
+        with tunnel.connect() as visitor, self.assertRaises(ConnectionError):
+            visitor.sendall(first + b"x")
+            if not visitor.recv(1):
+                raise ConnectionResetError
+
+    def results(self):
+        return self.metrics.scrape().counted("diglett_visitors_total", "result")
+
+    def hits(self, limit):
+        return self.metrics.scrape().value("diglett_limit_hits_total", limit=limit)
+
+
+class Visitors(LimitsTest):
+    def test_in_all(self):
+        tunnel = self.echo(gateway=self.gateway("visitors = 2"))
+        self.assertEqual(self.metrics.scrape().value("diglett_limit", of="visitors"), 2)
+        with contextlib.ExitStack() as stack:
+            first = self.visit(tunnel, stack)
+            self.visit(tunnel, stack)
+            self.refused(tunnel)
+            self.assertEqual(self.results(), {"admitted": 2, "gateway-full": 1})
+            first.close()
+            self.metrics.wait(lambda scrape: scrape.value("diglett_visitors") == 1, "the first to go")
+            self.visit(tunnel, stack)
+
+    def test_stalled_ones_make_room(self):
+        backend = self.stage.use(Listener(serve_never_reads)).address
+        tunnel = self.stage.expose(backend, gateway=self.gateway("visitors = 2"))
+        with contextlib.ExitStack() as stack:
+            stalled = [stack.enter_context(tunnel.connect()) for _ in range(2)]
+            for visitor in stalled:
+                visitor.setblocking(False)
+
+            def fill():
+                for visitor in stalled:
+                    with contextlib.suppress(BlockingIOError, ConnectionError):
+                        while visitor.send(bytes(1 << 16)):
+                            pass
+
+            end = time.monotonic() + 4
+            wait_until(lambda: fill() or time.monotonic() > end, "the streams to stall")
+
+            def come():
+                stack.enter_context(tunnel.connect())
+                return self.hits("visitors") == 1
+
+            wait_until(come, "room for a newer visitor", interval=0.3)
+        self.assertEqual(
+            self.metrics.scrape().counted("diglett_streams_closed_total", "side", "reason")[("gateway", "stalled")], 1)
+
+    def test_per_source(self):
+        tunnel = self.echo(
+            gateway=self.gateway("visitors-per-source = 2", "--accept-proxy-protocol", "127.0.0.1"))
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                self.visit(tunnel, stack, header("198.51.100.1"))
+            self.refused(tunnel, header("198.51.100.1"))
+            self.visit(tunnel, stack, header("198.51.100.2"))
+            self.assertEqual(self.results(), {"admitted": 3, "source-full": 1})
+
+    def test_per_second(self):
+        tunnel = self.echo(
+            gateway=self.gateway("visitors-per-second = 1", "--accept-proxy-protocol", "127.0.0.1"))
+        with contextlib.ExitStack() as stack:
+            began = time.monotonic()
+            for _ in range(2):
+                self.visit(tunnel, stack, header("198.51.100.1"))
+            if time.monotonic() - began < 0.9:
+                self.refused(tunnel, header("198.51.100.1"))
+                self.assertEqual(self.results(), {"admitted": 2, "source-too-fast": 1})
+            self.visit(tunnel, stack, header("198.51.100.2"))
+
+    def test_streams_of_a_link(self):
+        tunnel = self.echo(gateway=self.gateway("streams-per-link = 2"))
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                self.visit(tunnel, stack)
+            self.refused(tunnel)
+        self.assertEqual(self.results(), {"admitted": 2, "agent-full": 1})
+
+    def test_streams_of_an_agent(self):
+        directory = self.stage.new_directory("agent-etc")
+        file = directory / "agent.toml"
+        file.write_text("streams-per-link = 1\n")
+        tunnel = self.echo("-c", file, gateway=self.gateway(""))
+        with contextlib.ExitStack() as stack:
+            self.visit(tunnel, stack)
+            self.refused(tunnel)
+        self.assertEqual(self.results(), {"admitted": 1, "agent-full": 1})
+
+
+class Agents(LimitsTest):
+    def test_in_all(self):
+        self.gateway("agents = 1\nlinks-per-agent = 9")
+        self.echo(gateway=self.server)
+        late = self.stage.agent(self.server, "-n", "other", "9")
+        self.metrics.wait(
+            lambda scrape: scrape.counted("diglett_logins_total", "result").get("too-many-links"), "the refusal")
+        late.kill()
+
+    def test_links(self):
+        self.gateway("links-per-agent = 1")
+        state = self.stage.new_directory("shared")
+        agent = self.stage.agent(self.server, "-n", "example", "9", state=state)
+        agent.wait_registered("example")
+        self.stage.agent(self.server, "-n", "other", "9", state=state)
+        self.metrics.wait(
+            lambda scrape: scrape.counted("diglett_logins_total", "result").get("too-many-links"), "the refusal")
+        self.assertEqual(self.metrics.scrape().value("diglett_links", protocol="2"), 1)
+
+    def test_names(self):
+        self.gateway("names-per-link = 2")
+        place = (self.server.host, self.server.port)
+        with v2peer.connect(place) as peer:
+            _, names = peer.log_in()
+            self.assertEqual(names, 2)
+            for number in range(2):
+                self.assertEqual(peer.register(f"name-{number}", number).code, 0)
+            self.assertEqual(peer.register("name-2", 2).code, v2peer.TOO_MANY_NAMES)
+        refused = self.metrics.scrape().counted("diglett_names_refused_total", "code")
+        self.assertEqual(refused, {"too-many-names": 1})
+
+    def test_many_names(self):
+        self.gateway("names-per-link = 40")
+        names = [word for number in range(40) for word in ("-n", f"name-{number}=9")]
+        agent = self.stage.agent(self.server, *names)
+        for number in range(40):
+            agent.wait_registered(f"name-{number}")
+        one_more = self.stage.agent(self.server, *names, "-n", "another=9")
+        self.assertNotEqual(one_more.wait_exit(), 0)
+
+    def test_handshake(self):
+        self.gateway('handshake-timeout = "1s"')
+        began = time.monotonic()
+        with socket.create_connection((self.server.host, self.server.port), 15) as silent:
+            self.assertEqual(read_all(silent), b"")
+        self.assertTrue(0.9 < time.monotonic() - began < 8)
+        self.assertEqual(self.hits("handshake-timeout"), 1)
+        self.assertEqual(self.hits("login-timeout"), 0)
+
+    def test_login(self):
+        self.gateway('handshake-timeout = "1s"\nlogin-timeout = "2s"')
+        began = time.monotonic()
+        with v2peer.connect((self.server.host, self.server.port)) as silent:
+            silent.wait_end()
+        self.assertTrue(1.9 < time.monotonic() - began < 9)
+        self.metrics.wait(
+            lambda scrape: scrape.value("diglett_limit_hits_total", limit="login-timeout") == 1, "the count")
+        self.assertEqual(self.hits("handshake-timeout"), 0)
+
+
+class Times(LimitsTest):
+    def test_stall(self):
+        """A backend that reads nothing ends its stream at the agent, and a visitor that reads nothing at the gateway."""
+        file = self.stage.new_directory("agent-etc") / "agent.toml"
+        file.write_text('stall-timeout = "1s"\n')
+        backend = self.stage.use(Listener(serve_never_reads)).address
+        tunnel = self.stage.expose(backend, "-c", file, gateway=self.gateway('stall-timeout = "1s"'))
+        with tunnel.connect() as visitor, self.assertRaises(ConnectionError):
+            while visitor.send(bytes(1 << 16)):
+                pass
+        after = self.metrics.wait(lambda scrape: scrape.value("diglett_streams") == 0, "the stream to end")
+        self.assertEqual(after.counted("diglett_streams_closed_total", "side", "reason"), {("agent", "stalled"): 1})
+
+        flood = self.stage.use(Listener(send_without_end)).address
+        other = self.stage.expose(flood, gateway=self.server, name="flood")
+        with other.connect():
+            self.metrics.wait(
+                lambda scrape: scrape.value("diglett_limit_hits_total", limit="stall-timeout") == 1, "the end")
+
+    def test_half_close(self):
+        def silent_after_end(connection):
+            read_all(connection)
+            time.sleep(30)
+
+        backend = self.stage.use(Listener(silent_after_end)).address
+        tunnel = self.stage.expose(backend, gateway=self.gateway('half-close-timeout = "1s"'))
+        with tunnel.connect() as visitor:
+            visitor.sendall(b"x")
+            visitor.shutdown(socket.SHUT_WR)
+            with self.assertRaises(ConnectionResetError):
+                read_all(visitor)
+        self.assertEqual(self.hits("half-close-timeout"), 1)
+
+    def test_never_by_default(self):
+        backend = self.stage.use(Listener(answering_after_end(b"answer"))).address
+        tunnel = self.stage.expose(backend, gateway=self.gateway(""))
+        with tunnel.connect() as visitor:
+            time.sleep(3)
+            visitor.shutdown(socket.SHUT_WR)
+            self.assertIn(b"answer", read_all(visitor))
+
+
+class Memory(LimitsTest):
+    def test_of_the_process(self):
+        self.gateway('memory = "16M"')
+        scrape = self.metrics.scrape()
+        self.assertEqual(scrape.value("diglett_granted_limit_bytes"), 16 << 20)
+        self.assertEqual(scrape.value("diglett_limit", of="visitors"), 230)
+        self.server.wait_log(r"limited by \d+ file descriptors and \d+ MiB of memory: .* 230 visitors at once, 16 MiB")
+
+    def test_makes_streams_smaller(self):
+        backend = self.stage.use(Listener(serve_echo)).address
+        tunnel = self.stage.expose(backend, gateway=self.gateway('memory = "16M"'))
+        with contextlib.ExitStack() as stack:
+            for _ in range(80):
+                self.visit(tunnel, stack)
+            self.metrics.wait(
+                lambda scrape: scrape.value("diglett_limit_hits_total", limit="reduced-window") > 0, "smaller windows")
+            # More than a quarter of the 230 visitors are here, which the gateway looks at once a second.
+            wait_until(
+                lambda: self.visit(tunnel, stack) and self.hits("small-buffers") > 0, "smaller buffers", interval=0.3)
+
+
+def send_without_end(connection):
+    with contextlib.suppress(ConnectionError):
+        while True:
+            connection.sendall(bytes(1 << 16))
+
+
+class Counters(LimitsTest):
+    """Limits without a key count too."""
+
+    def wait_hits(self, limit, least=1):
+        self.metrics.wait(
+            lambda scrape: scrape.value("diglett_limit_hits_total", limit=limit) >= least, f"the count of {limit}")
+
+    def peer(self, stack):
+        """An agent that is logged in and has a name, and the name's public port."""
+        peer = stack.enter_context(v2peer.connect((self.server.host, self.server.port)))
+        peer.log_in()
+        return peer, peer.register("example").port
+
+    def test_strangers(self):
+        self.gateway("")
+        with contextlib.ExitStack() as stack:
+            for _ in range(18):
+                stack.enter_context(socket.create_connection((self.server.host, self.server.port), 15))
+            self.wait_hits("strangers-per-source", 2)
+            self.assertEqual(self.metrics.scrape().value("diglett_strangers"), 16)
+            self.assertEqual(self.hits("strangers"), 0)
+
+    def test_client_hello(self):
+        self.gateway("")
+        with socket.create_connection((self.server.host, self.server.port), 15) as client:
+            # The header of a handshake record, and of a ClientHello of 16 KiB and one byte with its own header.
+            client.sendall(bytes([22, 3, 1, 0x40, 0, 1, 0, 0x3F, 0xFD]))
+            with contextlib.suppress(ConnectionError):
+                read_all(client)
+        self.wait_hits("client-hello")
+
+    def test_glitches(self):
+        self.gateway("")
+        with contextlib.ExitStack() as stack:
+            peer, _ = self.peer(stack)
+            for number in range(40):
+                peer.send_frame(v2peer.PING, v2peer.u64(number))
+            # The first four of a link are free.
+            self.wait_hits("glitches", 30)
+            self.assertTrue(peer.is_alive())
+
+    def test_pending_opens(self):
+        self.gateway("")
+        with contextlib.ExitStack() as stack:
+            _, port = self.peer(stack)
+            for _ in range(140):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), 15))
+            self.wait_hits("pending-opens")
+            # Half of the 256 are left for other names.
+            self.assertEqual(self.metrics.scrape().value("diglett_streams"), 128)
+
+    def test_reset_wait(self):
+        self.gateway("")
+        with contextlib.ExitStack() as stack:
+            peer, port = self.peer(stack)
+            visitor = stack.enter_context(socket.socket())
+            visitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            visitor.connect(("127.0.0.1", port))
+            stream = peer.expect(v2peer.OPEN).stream
+            peer.send_frame(v2peer.ACCEPT, v2peer.u64(65_536), stream=stream)
+            for _ in range(15):
+                peer.send_frame(v2peer.DATA, bytes(v2peer.MAXIMUM_PAYLOAD), stream=stream)
+            peer.send_frame(v2peer.RESET, v2peer.u16(v2peer.ABORTED), stream=stream)
+            began = time.monotonic()
+            self.assertEqual(self.hits("reset-wait"), 0)
+            self.wait_hits("reset-wait")
+            self.assertGreater(time.monotonic() - began, 9)
+
+    def test_send_queue(self):
+        backend = self.stage.use(Listener(serve_never_reads)).address
+        tunnel = self.stage.expose(backend, gateway=self.gateway(""))
+        with tunnel.connect() as visitor:
+            visitor.setblocking(False)
+
+            def full():
+                with contextlib.suppress(BlockingIOError):
+                    while visitor.send(bytes(1 << 16)):
+                        pass
+                return self.hits("send-queue") > 0
+
+            wait_until(full, "a full queue")
+
+    def test_slow_visitor_of_version_1(self):
+        gateway = own_gateway(self.stage, "--metrics", "127.0.0.1:0")
+        self.metrics = Metrics(gateway)
+        backend = self.stage.use(Listener(send_without_end)).address
+        own_agent(self.stage, gateway.address_v1, backend).wait_event("registered")
+        with socket.create_connection(("127.0.0.1", gateway.wait_registered("example")), 15) as visitor:
+            visitor.sendall(b"x")
+            self.wait_hits("v1-slow-stream-hold")
+            self.wait_hits("v1-slow-stream")
+
+    def test_visitor_of_version_1_whose_answer_ends(self):
+        gateway = own_gateway(self.stage, "--metrics", "127.0.0.1:0")
+        self.metrics = Metrics(gateway)
+        backend = self.stage.use(Listener(serve_echo)).address
+        own_agent(self.stage, gateway.address_v1, backend).wait_event("registered")
+        with socket.create_connection(("127.0.0.1", gateway.wait_registered("example")), 15) as visitor:
+            visitor.sendall(b"x")
+            read_exactly(visitor, 1)
+            visitor.shutdown(socket.SHUT_WR)
+            self.wait_hits("v1-close-wait")
+
+
+class Check(LimitsTest):
+    def check_file(self, limits):
+        return run(self.stage, "diglett-server", "check", configure(self.stage, f"[limits]\n{limits}\n"))
+
+    def test_what_cannot_work(self):
+        for line, reason in (
+                ("visitors = 0", "'visitors' must be from 1 to 1048576, not 0"),
+                ("streams-per-link = 65536", "'streams-per-link' must be from 1 to 65535, not 65536"),
+                ('memory = "1M"', "'memory' must be a size from 16M to 64T"),
+                ('login-timeout = "1s"', "must not be shorter than 'handshake-timeout'"),
+                ('stall-timeout = "1"', "'stall-timeout' must be"),
+                ("visitor = 1", "unknown key 'visitor'")):
+            result = self.check_file(line)
+            self.assertEqual(result.returncode, 78, line)
+            self.assertRegex(result.stderr, rf"gateway\.toml:2: .*{reason}")
+
+    def test_what_is_lowered(self):
+        result = self.check_file("visitors = 1048576")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"limits: in this environment limited by \d+ file descriptors")
+        self.assertNotIn("limits:", self.check_file("visitors = 5").stdout)

@@ -1,0 +1,232 @@
+import Bytes
+import Tunnel
+import Wire
+
+/// Small, so that a short input reaches every bound.
+private func smallLimits() -> LinkLimits {
+    var limits = LinkLimits()
+    limits.startWindow = 4_096
+    limits.mostWindow = 16_384
+    limits.nearWindow = 8_192
+    limits.pressureWindow = 2_048
+    limits.floorWindow = 1_024
+    limits.helloWindow = 2_048
+    limits.maximumStreams = 6
+    limits.pendingOpens = 3
+    limits.streamQueue = 4_096
+    limits.linkBudget = 16_384
+    limits.owedControl = 512
+    limits.glitchBurst = 20
+    return limits
+}
+
+/// What our end may hold for the peer at most: the budget, and of each stream a window that was parked and has come
+/// back, and a send queue, whose memory is at most twice its bytes.
+private func mostGranted(_ limits: LinkLimits) -> Int {
+    limits.linkBudget + limits.maximumStreams * (limits.mostWindow + 2 * limits.streamQueue)
+}
+
+/// Watches both directions of one link: what the peer has granted, and what our end sends.
+private struct Watch {
+    /// By stream: the limit that the peer has given, and what has been sent.
+    private var limits: [UInt32: UInt64] = [:]
+    private var sent: [UInt32: UInt64] = [:]
+    private var ended: Set<UInt32> = []
+    private var startLimit: UInt64 = 0
+    private var partial: [UInt8] = []
+
+    /// Frames that our end has taken from the peer.
+    mutating func taken(_ bytes: ArraySlice<UInt8>) {
+        Self.frames(Array(bytes)) { header, payload in
+            guard let type = FrameType(rawValue: header.typeByte), type != .data,
+                let frame = try? ControlFrame(type, payload: payload.span.bytes)
+            else { return }
+            switch frame {
+            case .hello(let hello): self.startLimit = UInt64(hello.streamWindow)
+            // A second one for the same stream is a violation, and changes nothing.
+            case .open(let open): self.limits[header.id] = self.limits[header.id] ?? open.limit
+            case .accept(let limit), .window(let limit):
+                self.limits[header.id] = max(self.limits[header.id] ?? self.startLimit, limit)
+            default: break
+            }
+        }
+    }
+
+    /// Bytes of our end's outbox, cut anywhere.
+    mutating func wrote(_ bytes: [UInt8]) {
+        let rest = Self.frames(self.partial + bytes) { header, payload in
+            guard let type = FrameType(rawValue: header.typeByte) else {
+                fatalError("sent the type \(header.typeByte)")
+            }
+            guard type == .data else {
+                check((try? ControlFrame(type, payload: payload.span.bytes)) != nil, "sent a bad \(type)")
+                if type == .reset { self.ended.insert(header.id) }
+                return
+            }
+            check(!self.ended.contains(header.id), "sent on stream \(header.id) after its end")
+            self.sent[header.id, default: 0] += UInt64(payload.count)
+            let limit = self.limits[header.id] ?? self.startLimit
+            check(self.sent[header.id, default: 0] <= limit, "sent more on stream \(header.id) than \(limit)")
+            if header.flags & FrameFlag.fin != 0 { self.ended.insert(header.id) }
+        }
+        self.partial = rest
+    }
+
+    /// Calls `body` with each whole frame and returns what is left.
+    @discardableResult
+    private static func frames(_ bytes: [UInt8], _ body: (FrameHeader, [UInt8]) -> Void) -> [UInt8] {
+        var offset = 0
+        while let header = FrameHeader(bytes.span.bytes, at: offset) {
+            let end = offset + WireConstant.headerSize + header.length
+            guard end <= bytes.count else { break }
+            body(header, Array(bytes[(offset + WireConstant.headerSize)..<end]))
+            offset = end
+        }
+        return Array(bytes[offset...])
+    }
+}
+
+/// A well-formed frame of the peer, so that a run gets beyond the first header.
+private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
+    let id = UInt32(choices.byte() & 15)
+    /// Limits near a bound, or any.
+    func limit(_ choices: inout Choices) -> UInt64 {
+        let kind = choices.number(below: 4)
+        return kind == 0 ? choices.word64() : UInt64(choices.word16()) << UInt64(4 * (kind - 1))
+    }
+    var out = ByteQueue()
+    switch choices.number(below: 14) {
+    case 0:
+        Hello(
+            streamWindow: UInt32(truncatingIfNeeded: limit(&choices)), maximumStreams: UInt32(choices.byte()),
+            software: "x"
+        ).encode(into: &out)
+    case 1:
+        Login(method: .token, instanceKey: Array(repeating: 1, count: 32), run: 1, token: "t").encode(into: &out)
+    case 2: Welcome(linkID: 1, maximumNames: choices.word16()).encode(into: &out)
+    case 3: Register(exposure: choices.word16() & 3, port: choices.word16(), name: "name").encode(into: &out)
+    case 4:
+        Registered(exposure: choices.word16() & 3, code: ErrorCode(rawValue: choices.word16()), port: 1, text: "t")
+            .encode(into: &out)
+    case 5: NumberFrame.encode(.unregister, choices.word16() & 3, into: &out)
+    case 6:
+        Open(exposure: choices.word16() & 3, limit: limit(&choices), visitor: .none, local: .none).encode(
+            id: id, into: &out)
+    case 7: NumberFrame.encode(.accept, id: id, limit(&choices), into: &out)
+    case 8:
+        let count = Int(choices.byte()) * 8
+        let fin = choices.byte() & 3 == 0 ? FrameFlag.fin : 0
+        out.append(FrameHeader(id: id, type: .data, flags: fin, length: count).word)
+        out.append([UInt8](repeating: 7, count: count))
+    case 9: NumberFrame.encode(.window, id: id, limit(&choices), into: &out)
+    case 10: NumberFrame.encode(.reset, id: id, choices.word16(), into: &out)
+    case 11: NumberFrame.encode(.ping, choices.word64(), into: &out)
+    case 12: NumberFrame.encode(.pong, UInt64(choices.byte()), into: &out)
+    default:
+        GoAway(code: ErrorCode(rawValue: UInt16(choices.byte())), text: "bye").encode(into: &out)
+    }
+    return out.withReadable { Array($0) }
+}
+
+/// One end against a peer that sends what it likes. The first byte chooses the role and whether the login is done.
+@Sendable func fuzzLink(_ bytes: [UInt8]) -> Int {
+    var choices = Choices(bytes)
+    let first = choices.byte()
+    let role: Role = first & 1 == 0 ? .gateway : .agent
+    let limits = smallLimits()
+    let parent = ByteBudget(limit: 64 * 1_024)
+    let model = LinkModel(role, Link(role: role, limits: limits, budget: parent, now: 0))
+    var watch = Watch()
+    model.onTaken = { watch.taken($0) }
+    var now: UInt64 = 0
+    model.machine.start(software: "fuzz")
+    if role == .agent {
+        model.machine.login(Login(method: .token, instanceKey: Array(repeating: 1, count: 32), run: 1, token: "t"))
+    }
+    if first & 2 != 0 {
+        var out = ByteQueue()
+        Hello(streamWindow: 2_048, maximumStreams: 8, software: "x").encode(into: &out)
+        if role == .gateway {
+            Login(method: .token, instanceKey: Array(repeating: 1, count: 32), run: 1, token: "").encode(into: &out)
+        } else {
+            Welcome(linkID: 1, maximumNames: 4).encode(into: &out)
+        }
+        model.feed(out.withReadable { Array($0) }, now: now)
+        if role == .gateway { model.machine.acceptLogin(Welcome(linkID: 1, maximumNames: 4), now: now) }
+    }
+    while !choices.isEmpty {
+        let choice = choices.number(below: driverChoices + 5)
+        switch choice {
+        case driverChoices: model.feed(choices.bytes(most: 64), now: now)
+        case driverChoices + 1, driverChoices + 2: model.feed(peerFrame(&choices, role), now: now)
+        case driverChoices + 3, driverChoices + 4:
+            let most = Int(choices.byte()) * 64
+            watch.wrote(model.output(most: most, taking: most + 1, now: now))
+        default: drive(model, choice, &choices, now: &now)
+        }
+        check(
+            model.machine.grantedBytes <= mostGranted(limits), "\(model.machine.grantedBytes) bytes are granted")
+    }
+    watch.wrote(model.output(most: 1 << 20, taking: 1 << 20, now: now))
+    model.end()
+    check(model.machine.grantedBytes == 0, "\(model.machine.grantedBytes) bytes are still granted")
+    check(parent.used == 0, "\(parent.used) bytes are still granted in the process")
+    return Int(model.machine.statistics.framesReceived)
+}
+
+/// Two honest ends: neither may see a violation, whatever the order of events.
+@Sendable func fuzzLinkPair(_ bytes: [UInt8]) -> Int {
+    var choices = Choices(bytes)
+    let limits = smallLimits()
+    let gateway = LinkModel(.gateway, Link(role: .gateway, limits: limits, budget: nil, now: 0))
+    let agent = LinkModel(.agent, Link(role: .agent, limits: limits, budget: nil, now: 0))
+    var now: UInt64 = 0
+    gateway.machine.start(software: "gateway")
+    agent.machine.start(software: "agent")
+    agent.machine.login(Login(method: .token, instanceKey: Array(repeating: 1, count: 32), run: 1, token: ""))
+    var watches = (gateway: Watch(), agent: Watch())
+    gateway.onTaken = { watches.gateway.taken($0) }
+    agent.onTaken = { watches.agent.taken($0) }
+    /// Moves up to `most` bytes each way.
+    func carry(_ most: Int) {
+        let right = agent.output(most: most, taking: most, now: now)
+        watches.agent.wrote(right)
+        gateway.feed(right, now: now)
+        let left = gateway.output(most: most, taking: most, now: now)
+        watches.gateway.wrote(left)
+        agent.feed(left, now: now)
+    }
+    carry(1 << 16)
+    gateway.machine.acceptLogin(Welcome(linkID: 1, maximumNames: 16), now: now)
+    carry(1 << 16)
+    while !choices.isEmpty {
+        let choice = choices.byte()
+        let step = Int(choice >> 1) % (driverChoices + 2)
+        if step >= driverChoices {
+            carry(Int(choices.byte()) * 64)
+        } else if step == 14 {
+            // Only agents register.
+            drive(agent, step, &choices, now: &now)
+        } else {
+            // Time passes by steps that let neither end give the other up.
+            if step == 0 {
+                now += UInt64(choices.byte())
+                gateway.tick(now: now)
+                agent.tick(now: now)
+            } else {
+                drive(choice & 1 == 0 ? gateway : agent, step, &choices, now: &now)
+            }
+        }
+        for violation in [gateway.violation, agent.violation] {
+            // Both are bounds on how often, which this driver does not keep.
+            guard let violation, violation.code != .glitches, violation.code != .owed else { continue }
+            fatalError("two honest ends, and \(violation)")
+        }
+    }
+    carry(1 << 20)
+    gateway.end()
+    agent.end()
+    check(gateway.machine.grantedBytes == 0, "\(gateway.machine.grantedBytes) bytes at the gateway")
+    check(agent.machine.grantedBytes == 0, "\(agent.machine.grantedBytes) bytes at the agent")
+    return Int(gateway.machine.statistics.bytesReceived &+ agent.machine.statistics.bytesReceived)
+}

@@ -1,0 +1,307 @@
+import Admission
+import Foundation
+import Metrics
+import Modules
+import Secure
+import Testing
+import Tunnel
+import Version1
+import Wire
+
+@testable import Gateway
+@testable import Relay
+@testable import Settings
+
+/// The tables of docs/security.md, each after a line `<!-- limit-table: NAME -->`.
+private struct Document {
+    struct Row {
+        let limit: String
+        let value: String
+        let key: String
+        let counter: String
+    }
+
+    let rows: [Row]
+
+    init() throws {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("docs/security.md")
+        let parts = try String(contentsOf: file, encoding: .utf8).components(separatedBy: "<!-- limit-table: ")
+        self.rows = parts.dropFirst().flatMap { part in
+            part.split(separator: "\n").dropFirst().prefix { $0.hasPrefix("|") }.dropFirst(2).map { line in
+                let cells = line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
+                return Row(limit: cells[0], value: cells[1], key: cells[2], counter: cells[3])
+            }
+        }
+    }
+
+    /// What stands between backticks.
+    static func code(_ text: String) -> [String] {
+        text.components(separatedBy: "`").enumerated().filter { $0.offset % 2 == 1 }.map(\.element)
+    }
+}
+
+/// Holds the limits of docs/security.md to the constants, the settings and the metrics.
+@Suite("docs/security.md")
+struct SecurityLimitTests {
+    private let link = LinkLimits()
+    private let old = Version1Limits()
+    private let settings = LimitSettings()
+    private let admission = AdmissionLimits()
+    private let visitors = VisitorLimits()
+
+    private func seconds(_ milliseconds: UInt64) -> String { "\(milliseconds / 1_000) s" }
+
+    private func kib(_ bytes: Int) -> String {
+        bytes >= 1 << 20 ? "\(bytes >> 20) MiB" : "\(bytes >> 10) KiB"
+    }
+
+    /// A number with commas between thousands.
+    private func grouped(_ number: Int) -> String {
+        number < 1_000 ? "\(number)" : "\(self.grouped(number / 1_000)),\(String(number % 1_000 + 1_000).dropFirst())"
+    }
+
+    @Test("has the limits of agents as they are")
+    func agents() throws {
+        try self.check([
+            "TLS handshake, from the connection on": seconds(settings.handshakeTimeout),
+            "login, from the connection on": seconds(settings.loginTimeout),
+            "connections before the login · from one source":
+                "\(ResourcePlan.mostStrangers) · \(admission.strangersPerSource); the one that has gone longest without "
+                + "progress makes room",
+            "logins that are judged · of one source":
+                "\(grouped(admission.logins)) · \(admission.loginsPerSource); others try again",
+            "logins that wait for `exec` or `webhook` · of one source":
+                "\(HookQueue.mostLogins) · \(HookQueue.mostLoginsPerSource); others try again",
+            "withdrawals that wait for a registrar":
+                "\(grouped(RegistrarDriver.mostWithdrawals)); then one reset replaces them",
+            "penalty that keeps a source out · longest · sources with a penalty":
+                "\(seconds(admission.enforcedFrom)) · \(seconds(admission.mostPenalty)) · \(grouped(admission.penaltyTable))",
+            "ClientHello": kib(ClientHello.most),
+            "client certificates": kib(TLSContext.mostClientCertificates),
+            "TLS messages after the handshake":
+                "none before the login, then 1 a second, \(TLSSession.mostMessages) at once",
+            "handshake reads": "\(RelayBuffers.handshakesPerTurn) a turn of the loop; others wait for the next turn",
+            "frame before the login · after it":
+                "\(grouped(WireConstant.maximumPayloadBeforeLogin)) · \(grouped(WireConstant.maximumPayload)) bytes",
+            "agents' links": grouped(ResourcePlan.defaultAgents),
+            "links of an agent · of one program": "\(settings.linksPerAgent) · \(GatewayServer.mostLinksPerRun)",
+            "names of a link · in all": "\(settings.namesPerLink) · \(grouped(ResourcePlan.mostNames))",
+            "registrations of a link":
+                "\(link.registerBurst) at once (more with `names-per-link` above 16: twice as many), then "
+                + "\(link.registersPerSecond) a second",
+            "glitches of a link": "\(grouped(link.glitchBurst)) at once, then \(link.glitchesPerSecond) a second",
+            "late frames for ended streams":
+                "\(link.lateFrames) for each, and 1 for each \(link.lateFrameBytes == 1_024 ? "KiB" : "?") granted and "
+                + "unused; \(grouped(link.mostLateFrames)) in all; beyond that they are glitches",
+            "streams withdrawn before the agent's answer":
+                "\(grouped(link.withdrawnOpenBurst)) at once, then \(link.withdrawnOpensPerSecond) a second; beyond that "
+                + "they are glitches",
+            "answers owed to a peer that does not read": kib(link.owedControl),
+            "link that takes no bytes": seconds(link.outputStalled),
+            "link whose bytes are not acknowledged":
+                seconds(UInt64(LinkProtocol.userTimeout(ofVersion1: false))),
+            "silence before PING · before the link is ended · after a sleep of the machine":
+                [link.pingAfter, link.deadAfter, link.deadAfterJump].map { seconds($0) }.joined(separator: " · "),
+            "reading one link": "about \(Double(ReadBudget.turnCost) / 1e6) ms a turn of the loop",
+        ])
+    }
+
+    @Test("has the limits of visitors as they are")
+    func ofVisitors() throws {
+        #expect(visitors.perSource == settings.visitorsPerSource && visitors.total == ResourcePlan.defaultVisitors)
+        #expect(VisitorLimits(settings, total: 1).burst == visitors.burst)
+        try self.check([
+            "visitors":
+                "\(grouped(visitors.total)), and \(kib(ResourcePlan.bytesPerVisitor)) each of five quarters of `memory`; "
+                + "a stalled one makes room",
+            "visitors from one source (not loopback)": "\(visitors.perSource)",
+            "new visitors from one source (not loopback)":
+                "\(visitors.ratePerSecond) a second, \(visitors.burst) at once",
+            "PROXY headers awaited · for how long · then for room at the agent":
+                "\(grouped(visitors.unnamed)) · \(seconds(ProxyEntrance.headerMilliseconds)) · "
+                + seconds(ProxyEntrance.roomMilliseconds),
+            "streams of a link": grouped(link.maximumStreams),
+            "streams of a link not accepted yet · of one name":
+                "\(link.pendingOpens) · what other names leave, at least \(link.leastPendingOpens); others wait in the "
+                + "backlog",
+            "backend's connection · agent's answer · module's answer":
+                "5 s · \(seconds(link.acceptDeadline)) · \(seconds(GatewayServer.moduleDeadline))",
+            "stream whose receiver takes nothing": link.stalled == 0 && settings.stallTimeout == 0 ? "no limit" : "?",
+            "half-closed stream that is silent":
+                link.halfClosedIdle == 0 && settings.halfCloseTimeout == 0 ? "no limit" : "?",
+            "stalled stream that is ended for a visitor or for memory":
+                "after \(seconds(StalledStreams.leastMilliseconds)) without progress, the longest-stalled first",
+            "bytes before a reset": "\(seconds(link.resetPatience)) without progress",
+            "visitor that answers no probe · that acknowledges nothing":
+                "\(Edge.keepAlive.idle) s + \(Edge.keepAlive.count) × \(Edge.keepAlive.interval) s · "
+                + seconds(UInt64(Edge.vanishedMilliseconds)),
+        ])
+        #expect(link.resetPatience == Edge.resetPatience)
+    }
+
+    @Test("has the limits of memory and of version 1 as they are")
+    func memory() throws {
+        #expect(ResourcePlan.budgetShare == (6, of: 10) && ResourcePlan.visitorShare == (5, of: 4))
+        #expect(StalledStreams.highWater == (9, of: 10))
+        try self.check([
+            "bytes granted on a link": kib(link.linkBudget),
+            "receive window: first · most · on a round trip below 1 ms · under pressure · least":
+                [link.startWindow, link.mostWindow, link.nearWindow, link.pressureWindow, link.floorWindow]
+                .map { kib($0) }.joined(separator: " · "),
+            "send queue of a stream · under pressure · least":
+                [link.streamQueue, link.pressureQueue, link.floorQueue].map { kib($0) }.joined(separator: " · "),
+            "unsent bytes in the kernel for a visitor · when more than a quarter of the visitors is there":
+                "\(kib(Int(Edge.notSentBytes))) · \(kib(Int(Edge.crowdedBytes)))",
+            "links of an agent": "\(settings.version1LinksPerAgent)",
+            "bytes that wait for a visitor; then the link is not read":
+                "\(kib(old.slowStream)), and \(kib(old.readSize)) of the last read",
+            "what that visitor must take": "\(kib(old.leastProgress)) in \(seconds(old.patience))",
+            "link that takes no bytes, or acknowledges none": seconds(old.outputStalled),
+            "`Close` after a visitor's end: the answer is silent · has not begun":
+                "\(seconds(old.quietGrace)) · \(seconds(old.answerGrace))",
+        ])
+        #expect(UInt64(LinkProtocol.userTimeout(ofVersion1: true)) == old.outputStalled)
+    }
+
+    private func check(_ expected: [String: String]) throws {
+        let rows = try Document().rows
+        for (limit, value) in expected {
+            #expect(rows.contains { $0.limit == limit && $0.value == value }, "'\(limit)': '\(value)'")
+        }
+    }
+
+    @Test("names counters that the metrics have, and each of those of limits")
+    func counters() throws {
+        let figures = GatewayFigures(plan: ResourcePlan(descriptors: 65_536))
+        let bytes = GatewayMetrics().exposition(figures, ProcessFigures(), isPerName: false)
+        let series = Set(
+            String(decoding: bytes, as: UTF8.self).split(separator: "\n").compactMap { line -> String? in
+                guard line.hasPrefix("diglett_"), let brace = line.firstIndex(of: "{") else { return nil }
+                // The values of the labels: every second part between quotes.
+                let values = line.components(separatedBy: "\"").enumerated().filter { $0.offset % 2 == 1 }.map(
+                    \.element)
+                return "\(line[..<brace]){\(values.joined(separator: " "))}"
+            })
+        var named: Set<String> = []
+        for row in try Document().rows {
+            let counters = Document.code(row.counter).filter { $0.contains("{") }
+            #expect(!counters.isEmpty || row.counter.hasSuffix("log"), "'\(row.limit)' is counted nowhere")
+            for counter in counters {
+                let parts = counter.split(separator: "{")
+                #expect(series.contains("diglett_\(parts[0])_total{\(parts[1])"), "'\(counter)' of '\(row.limit)'")
+                if parts[0] == "limit_hits" { named.insert(String(parts[1].dropLast())) }
+            }
+        }
+        #expect(named == Set(LimitHit.allCases.map(\.rawValue)))
+    }
+
+    @Test("names keys that the settings have, and each of them")
+    func keys() throws {
+        let problems = Problems()
+        _ = LimitSettings(try TOMLFile(path: "f", text: "[limits]\nx = 1").root.section("limits"), problems)
+        let known = Set(problems.found.flatMap(\.knownKeys))
+        let named = Set(try Document().rows.flatMap { Document.code($0.key) })
+        #expect(named == known)
+    }
+}
+
+/// What a gateway takes on, by what it may have.
+@Suite("Resources")
+struct ResourcePlanTests {
+    private let ample = 1 << 20
+    private let machine = 64 << 30
+
+    @Test("by default are bounded by constants where there is enough")
+    func defaults() {
+        let plan = ResourcePlan(descriptors: self.ample, memory: self.machine)
+        #expect((plan.agents, plan.strangers, plan.names, plan.visitors) == (1_024, 256, 4_096, 8_192))
+        #expect(plan.memory == self.machine / 10 * 6)
+        #expect(!plan.isLowered && plan.loweredText(descriptors: 1, memory: 1) == nil)
+    }
+
+    @Test("are lowered to what descriptors allow, and stay below them")
+    func descriptors() {
+        for count in [64, 256, 1_024, 4_096, 13_632] {
+            for listeners in 1...2 {
+                let plan = ResourcePlan(descriptors: count, memory: self.machine, listenersPerName: listeners)
+                let sum = plan.agents + plan.strangers + plan.names * listeners + plan.visitors
+                #expect(sum + 64 <= max(count, 128) && plan.visitors > 0)
+            }
+        }
+        // The 13,568 of the defaults, and 64 in reserve.
+        #expect(!ResourcePlan(descriptors: 16_448, memory: self.machine).isLowered)
+        #expect(ResourcePlan(descriptors: 16_447, memory: self.machine).isLowered)
+    }
+
+    @Test("visitors take 88 KiB each of five quarters of the memory")
+    func memory() {
+        var limits = LimitSettings()
+        for (text, visitors) in [(16 << 20, 230), (256 << 20, 3_720), (1 << 30, 8_192)] {
+            limits.memory = text
+            let plan = ResourcePlan(limits, descriptors: self.ample, memory: self.machine)
+            #expect(plan.memory == text && plan.visitors == visitors)
+            #expect(plan.isLowered == (visitors < 8_192))
+        }
+        #expect(ResourcePlan(descriptors: self.ample, memory: 1 << 20).visitors == 64)
+    }
+
+    @Test("the operator's values apply as far as the process can have them")
+    func settings() {
+        var limits = LimitSettings()
+        (limits.visitors, limits.agents, limits.memory) = (10, 2, 16 << 20)
+        var plan = ResourcePlan(limits, descriptors: self.ample, memory: self.machine)
+        #expect((plan.visitors, plan.agents, plan.memory) == (10, 2, 16 << 20) && !plan.isLowered)
+        (limits.visitors, limits.agents, limits.memory) = (20_000, 2_000, 8 << 30)
+        plan = ResourcePlan(limits, descriptors: self.ample, memory: self.machine)
+        #expect((plan.visitors, plan.agents, plan.memory) == (20_000, 2_000, 8 << 30) && !plan.isLowered)
+        plan = ResourcePlan(limits, descriptors: self.ample, memory: 8 << 30)
+        #expect(plan.memory == (8 << 30) / 10 * 9 && plan.isLowered)
+        plan = ResourcePlan(limits, descriptors: 10_000, memory: self.machine)
+        #expect(plan.visitors < 10_000 && plan.agents < 2_000 && plan.isLowered)
+        #expect(plan.loweredText(descriptors: 10_000, memory: 1 << 30)?.contains("10000 file descriptors") ?? false)
+    }
+
+    @Test("reach the links and the visitors")
+    func machines() {
+        var settings = LimitSettings()
+        (settings.streamsPerLink, settings.namesPerLink, settings.stallTimeout) = (5, 20, 1)
+        (settings.halfCloseTimeout, settings.handshakeTimeout, settings.loginTimeout) = (2, 3, 4)
+        (settings.visitorsPerSource, settings.visitorsPerSecond) = (6, 7)
+        let link = LinkLimits(settings)
+        #expect((link.maximumStreams, link.registerBurst, link.stalled, link.halfClosedIdle) == (5, 40, 1, 2))
+        #expect((link.handshakeDeadline, link.loginDeadline) == (3, 4))
+        let old = Version1Limits(readSize: 9, link)
+        #expect((old.maximumStreams, old.stalled, old.loginDeadline, old.readSize) == (5, 1, 4, 9))
+        let visitors = VisitorLimits(settings, total: 8)
+        #expect((visitors.total, visitors.perSource, visitors.ratePerSecond, visitors.burst) == (8, 6, 7, 14))
+    }
+}
+
+@Suite("Work in one turn of the loop")
+struct TurnLimitTests {
+    @Test("four handshakes are read in a turn")
+    func handshakes() {
+        let buffers = RelayBuffers()
+        #expect((0..<6).map { _ in buffers.takeHandshake(turn: 1) } == [true, true, true, true, false, false])
+        #expect(buffers.takeHandshake(turn: 2))
+    }
+
+    @Test("a link is read as far as costs a millisecond: much of large frames, little of small ones")
+    func reading() {
+        var large = ReadBudget()
+        #expect(large.allowance == 16 * 1_024)
+        for _ in 0..<10 { large.spent(bytes: large.allowance, records: large.allowance / 16_384, frames: 1, edges: 1) }
+        #expect(large.allowance == 256 * 1_024)
+        var small = ReadBudget()
+        for _ in 0..<10 { small.spent(bytes: small.allowance, records: 1, frames: small.allowance / 9, edges: 1) }
+        #expect((4_096...12_000).contains(small.allowance))
+        // A frame for each of many edges is the worst, and some of it is always read.
+        for _ in 0..<10 {
+            small.spent(
+                bytes: small.allowance, records: small.allowance / 31, frames: small.allowance / 9,
+                edges: small.allowance / 9)
+        }
+        #expect(small.allowance == 4_096)
+    }
+}

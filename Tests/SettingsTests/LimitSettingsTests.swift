@@ -1,0 +1,152 @@
+import Testing
+
+@testable import Settings
+
+@Suite("Limits in the settings")
+struct LimitSettingsTests {
+    /// What a gateway reads, and what is wrong with it.
+    private func gateway(_ lines: String) throws -> (limits: LimitSettings, found: [String]) {
+        try withDirectory { directory in
+            let path = "\(directory)/f"
+            try write("debug = 0\n[limits]\n\(lines)\n", path)
+            var options = GatewayOptions()
+            (options.configuration, options.stateDirectory) = (path, "\(directory)/state")
+            let result = GatewaySettings.examine(options)
+            return (
+                result.settings.limits,
+                result.problems.map { $0.description.replacing("\(directory)/", with: "") }
+            )
+        }
+    }
+
+    @Test("without the table, and with an empty one, are the defaults")
+    func defaults() throws {
+        #expect(try self.gateway("") == (LimitSettings(), []))
+        let limits = try GatewaySettings(GatewayOptions()).limits
+        #expect(limits == LimitSettings())
+        #expect(limits.visitors == nil && limits.agents == nil && limits.memory == nil)
+        #expect((limits.stallTimeout, limits.halfCloseTimeout) == (0, 0))
+        #expect(limits.version1LinksPerAgent == 256)
+    }
+
+    @Test("are read")
+    func read() throws {
+        let (limits, found) = try self.gateway(
+            """
+            visitors = 10
+            visitors-per-source = 11
+            visitors-per-second = 12
+            agents = 13
+            links-per-agent = 14
+            names-per-link = 15
+            streams-per-link = 16
+            memory = "17M"
+            handshake-timeout = "18s"
+            login-timeout = "19s"
+            stall-timeout = "20m"
+            half-close-timeout = "21h"
+            """)
+        var expected = LimitSettings()
+        (expected.visitors, expected.visitorsPerSource, expected.visitorsPerSecond) = (10, 11, 12)
+        (expected.agents, expected.linksPerAgent, expected.namesPerLink, expected.streamsPerLink) = (13, 14, 15, 16)
+        (expected.memory, expected.handshakeTimeout, expected.loginTimeout) = (17 << 20, 18_000, 19_000)
+        (expected.stallTimeout, expected.halfCloseTimeout) = (1_200_000, 75_600_000)
+        #expect(found.isEmpty && limits == expected, "\(found)")
+    }
+
+    @Test(
+        "at the edge of their range are taken, beyond it refused with file, line and range",
+        arguments: [
+            ("visitors", 1, 1_048_576), ("visitors-per-source", 1, 1_048_576), ("visitors-per-second", 1, 1_000_000),
+            ("agents", 1, 65_535), ("links-per-agent", 1, 65_535), ("names-per-link", 1, 4_096),
+            ("streams-per-link", 1, 65_535),
+        ])
+    func counts(_ key: String, _ least: Int, _ most: Int) throws {
+        for value in [least, most] { #expect(try self.gateway("\(key) = \(value)").found.isEmpty) }
+        for value in [-1, least - 1, most + 1] {
+            let (limits, found) = try self.gateway("\(key) = \(value)")
+            #expect(found == ["f:3: '\(key)' must be from \(least) to \(most), not \(value)"])
+            #expect(limits == LimitSettings())
+        }
+    }
+
+    @Test(
+        "durations have a unit, and a range",
+        arguments: [("handshake-timeout", "login-timeout"), ("login-timeout", "")])
+    func loginTimes(_ key: String, _ other: String) throws {
+        let more = other.isEmpty ? "" : "\(other) = \"5m\"\n"
+        for value in ["10s", "15s", "300s", "5m"] {
+            #expect(try self.gateway("\(more)\(key) = \"\(value)\"").found.isEmpty, "\(value)")
+        }
+        for value in ["0", "0s", "301s", "6m", "5", "", "s", "1.5m", "5 m", "-1s", "1h", "999999999999999999999s"] {
+            let found = try self.gateway("\(more)\(key) = \"\(value)\"").found
+            #expect(
+                found.count == 1 && found[0].contains("'\(key)' must be a duration from 1s to 5m"), "\(value): \(found)"
+            )
+        }
+    }
+
+    @Test("a login is not shorter than its handshake")
+    func order() throws {
+        #expect(try self.gateway("handshake-timeout = \"15s\"").found.isEmpty)
+        #expect(
+            try self.gateway("handshake-timeout = \"16s\"").found == [
+                "f:3: 'login-timeout' (15s) must not be shorter than 'handshake-timeout' (16s): both begin with the TCP "
+                    + "connection"
+            ])
+        #expect(try self.gateway("handshake-timeout = \"2m\"\nlogin-timeout = \"1m\"").found[0].hasPrefix("f:4: "))
+    }
+
+    @Test("0 means never for stalled and half-closed streams", arguments: ["stall-timeout", "half-close-timeout"])
+    func never(_ key: String) throws {
+        for (value, milliseconds) in [("0", 0), ("0s", 0), ("1s", 1_000), ("7d", 604_800_000)] as [(String, UInt64)] {
+            let (limits, found) = try self.gateway("\(key) = \"\(value)\"")
+            #expect(found.isEmpty)
+            #expect([limits.stallTimeout, limits.halfCloseTimeout].contains(milliseconds))
+        }
+        for value in ["0m", "8d", "604801s", "never"] {
+            let found = try self.gateway("\(key) = \"\(value)\"").found
+            #expect(found.first?.hasPrefix("f:3: '\(key)' must be \"0\" (never) or a duration from 1s to 7d") ?? false)
+        }
+    }
+
+    @Test(
+        "memory has a unit, and a range",
+        arguments: [
+            ("16M", 16 << 20), ("16777216", 16 << 20), ("16384K", 16 << 20), ("2G", 2 << 30), ("64T", 64 << 40),
+        ])
+    func memory(_ text: String, _ bytes: Int) throws {
+        #expect(try self.gateway("memory = \"\(text)\"").limits.memory == bytes)
+        for wrong in ["", "M", "16", "15M", "16777215", "65T", "1P", "16m", "-16M", "16 M", "1e9", "99999999999T"] {
+            let found = try self.gateway("memory = \"\(wrong)\"").found
+            #expect(found.count == 1 && found[0].hasPrefix("f:3: 'memory' must be a size from 16M to 64T"), "\(wrong)")
+        }
+    }
+
+    @Test("reports all mistakes of the table")
+    func all() throws {
+        let found = try self.gateway("visitors = 0\nmemory = \"x\"\ncolour = 1").found
+        #expect(found.map { String($0.prefix(4)) } == ["f:3:", "f:4:", "f:5:"], "\(found)")
+    }
+
+    @Test("an agent has three of them")
+    func agent() throws {
+        func read(_ lines: String) throws -> LimitSettings {
+            try withDirectory { directory in
+                try write("gateway = \"x\"\n\(lines)\n", "\(directory)/f")
+                var options = AgentOptions()
+                (options.configuration, options.names, options.backend) = ("\(directory)/f", ["x"], "1")
+                options.stateDirectory = directory
+                return try AgentSettings(options).limits
+            }
+        }
+        let limits = try read("streams-per-link = 9\nstall-timeout = \"1s\"\nhalf-close-timeout = \"1h\"")
+        #expect((limits.streamsPerLink, limits.stallTimeout, limits.halfCloseTimeout) == (9, 1_000, 3_600_000))
+        #expect(try read("") == LimitSettings())
+        for line in [
+            "streams-per-link = 0", "streams-per-link = 65536", "stall-timeout = \"8d\"", "half-close-timeout = \"x\"",
+        ] {
+            #expect(message { try read(line) }.contains("f:2: '"), "\(line)")
+        }
+    }
+}
