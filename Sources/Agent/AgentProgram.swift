@@ -145,7 +145,7 @@ package final class AgentProgram {
         case .dial: self.dial()
         case .wait(let milliseconds):
             self.print(.retrying(seconds: Double(milliseconds) / 1_000))
-            self.say(.info, .milestone, "trying again in \(Self.seconds(milliseconds))")
+            self.logger.info("trying again in \(Self.seconds(milliseconds))", metadata: self.about([:]))
             self.retryTimer?.start(after: milliseconds)
         case .register(let requests): self.session?.register(requests)
         case .announce(let wish, let port, let address): self.announce(wish, port, address)
@@ -192,7 +192,8 @@ package final class AgentProgram {
 
     /// Says what went wrong, once: the end of the program says it by itself.
     private func retry(_ action: AgentMachine.Action, after text: String) {
-        if case .wait = action { self.say(.warning, .milestone, text) }
+        // The waits between them keep these lines few, whatever the gateway does.
+        if case .wait = action { self.logger.warning("\(text)", metadata: self.about([:])) }
         self.perform(action)
     }
 

@@ -26,9 +26,13 @@ enum AgentEvent {
         if case .stream = self { true } else { false }
     }
 
-    /// Whether it is the program's own last word.
-    fileprivate var isLast: Bool {
-        if case .refused = self { true } else { false }
+    /// Whether it comes at the program's own pace, which grows longer with each failure. No flood may hide these events:
+    /// programs follow the state of the link by them.
+    fileprivate var isPaced: Bool {
+        switch self {
+        case .connected, .lost, .retrying, .refused: true
+        case .registered, .stream, .missing, .omitted: false
+        }
     }
 }
 
@@ -55,8 +59,9 @@ final class EventPrinter {
     }
 
     func print(_ event: AgentEvent, now: Milliseconds) {
+        guard !event.isPaced else { return self.append(event) }
         let isAllowed = event.isOfVisitors ? self.streams.take("", now: now) : self.answers.take("", now: now)
-        if isAllowed || event.isLast { self.append(event) }
+        if isAllowed { self.append(event) }
     }
 
     /// Reports what was left out, and goes on writing; call it about once a second.

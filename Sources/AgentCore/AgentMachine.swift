@@ -75,8 +75,8 @@ package struct AgentMachine: Sendable {
     private var failures = 0
     /// Exposures that were registered at least once: a name that was ours and is taken now may come back.
     private var wasRegistered: Set<UInt16> = []
-    /// Exposures that are reachable now.
-    private var reachable: Set<UInt16> = []
+    /// Exposures that are reachable now, with what the gateway said of them.
+    private var reachable: [UInt16: Registered] = [:]
     /// When to ask again for names that are missing.
     private var askAgain: [UInt16: Milliseconds] = [:]
     /// The gateway's word on when to come back, in seconds.
@@ -141,7 +141,7 @@ package struct AgentMachine: Sendable {
                     + "start another agent for the rest")
         }
         self.state = .up(since: now)
-        self.reachable = []
+        self.reachable = [:]
         self.askAgain = [:]
         return .register(self.wishes.indices.map { self.request(UInt16($0)) })
     }
@@ -151,12 +151,13 @@ package struct AgentMachine: Sendable {
         guard let wish = self.wish(of: answer.exposure) else { return .none }
         guard answer.code != .none else {
             self.wasRegistered.insert(answer.exposure)
-            self.reachable.insert(answer.exposure)
+            // A repetition is not news.
+            guard self.reachable.updateValue(answer, forKey: answer.exposure) != answer else { return .none }
             // As long as the frame allows: a cut address would be another address.
             let address = PeerText.escaped(answer.text, most: Registered.maximumText)
             return .announce(wish, port: answer.port, address: address)
         }
-        self.reachable.remove(answer.exposure)
+        self.reachable[answer.exposure] = nil
         let text = answer.text.isEmpty ? "\(answer.code)" : PeerText.escaped(answer.text)
         switch answer.code {
         case .drain:
@@ -212,7 +213,7 @@ package struct AgentMachine: Sendable {
         if case .stopped = self.state { return .none }
         if self.once { return self.stop(.unavailable, text) }
         self.state = .waiting
-        self.reachable = []
+        self.reachable = [:]
         let ceiling = min(Self.mostWait, Self.firstWait << Milliseconds(min(self.failures, 6)))
         self.failures += 1
         let wait = random % (ceiling + 1) + Milliseconds(self.retryAfterSeconds) * 1_000

@@ -32,7 +32,10 @@ extension Link {
                 continue
             }
             self.releaseQueue(slot)
-            if let since = self.streams[slot].stalledSince, now - since >= self.limits.parkedAfter {
+            // By what was written on, not by what the kernel shows: a reader of some bytes a second needs no window.
+            if self.streams[slot].receiveCredit.pending > 0,
+                now - self.streams[slot].lastActivity >= self.limits.parkedAfter
+            {
                 self.streams[slot].receiveCredit.park(budget: self.budget)
             }
             guard let code = self.expiry(slot, now: now) else { continue }

@@ -67,6 +67,20 @@ struct AgentMachineTests {
         #expect(wait >= 7_000 && wait <= 8_000)
     }
 
+    @Test("an answer that the gateway repeats is not news; another address is")
+    func repeatedAnswer() throws {
+        var machine = try machine()
+        up(&machine)
+        func answer(_ port: UInt16) -> AgentMachine.Action {
+            machine.registered(Registered(exposure: 0, code: .none, port: port, text: "h:\(port)"), now: 0)
+        }
+        #expect(answer(1) != .none)
+        #expect(answer(1) == .none)
+        #expect(answer(2) != .none)
+        _ = machine.registered(Registered(exposure: 0, code: .withdrawn, port: 0, text: ""), now: 0)
+        #expect(answer(2) != .none)
+    }
+
     @Test("a gateway cannot keep an agent away for more than five minutes")
     func longAbsence() throws {
         var machine = try machine()

@@ -295,6 +295,9 @@ class FramesAtOurGateway(GatewayTest):
     def test_cut_anywhere(self):
         size = self.session("cut-000", lambda offset: True)
         for cut in range(1, size):
+            # Another one now and then: more lines than that of one agent are left out of its log.
+            if cut % 40 == 0:
+                self.start_gateway()
             with self.subTest(cut=cut):
                 self.assertEqual(self.session(f"cut-{cut:03}", lambda offset, cut=cut: offset == cut), size)
 
