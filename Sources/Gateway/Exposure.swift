@@ -21,7 +21,7 @@ final class Exposure {
     private unowned let gateway: GatewayServer
     /// Nil until somebody comes from a trusted proxy.
     private var entrance: ProxyEntrance?
-    /// Visitors that were accepted when there was no room: one for each listener, as it is paused then.
+    /// Visitors accepted when there was no room. At most one for each listener, which is then paused.
     private var waiting: [(SocketListener, SocketStream)] = []
     private(set) var isPublished = false
     let meter = NameMeter()

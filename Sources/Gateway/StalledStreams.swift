@@ -4,7 +4,7 @@ internal import Tunnel
 internal import Wire
 
 /// Ends the streams that wait for a peer which takes nothing, the longest-stalled first, when room or memory runs
-/// short. A pause alone is no reason.
+/// short. A pause alone is not a reason.
 final class StalledStreams {
     /// A stream that has waited for less is not ended for others.
     static let leastMilliseconds: Milliseconds = 2_000
@@ -19,7 +19,7 @@ final class StalledStreams {
     private var found: [(connection: LinkConnection, key: StreamKey, since: Milliseconds)] = []
     private var searchedAt: Milliseconds?
 
-    /// Ends the stream that has waited for the longest; false when there is none.
+    /// Ends the stream that has waited the longest; false if no stream is stalled.
     func endOldest(among connections: () -> [LinkConnection], now: Milliseconds) -> Bool {
         if self.found.isEmpty {
             if let searched = self.searchedAt, now - searched < Self.searchMilliseconds { return false }

@@ -153,7 +153,7 @@ package final class SocketStream {
             var error: CInt = 0
             self.withDescriptor { error = cuv_end_error($0) }
             if error != 0 { return self.fail(UVError(code: error)) }
-            // The kernel reports an error once. A write met it; what reads as an orderly end is none.
+            // The kernel reports an error once. A write received it, so this end is not orderly.
             if let breakage = self.breakage { return self.fail(breakage) }
             self.delegate?.socketStreamDidReachEnd(self)
         } else if count == Int(UV_ENOBUFS.rawValue) {
@@ -391,7 +391,7 @@ extension SocketStream: TurnEndHandler {
     package func turnDidEnd() {
         guard let news = self.news, self.phase == .open else { return }
         self.news = nil
-        // Who waits for the delivery only wants the reset, which then has come already.
+        // The connection is over before the delivery: reset now.
         guard self.delivery == nil else { return self.reset() }
         switch news {
         case .broken(let error): self.delegate?.socketStream(self, didBreak: error)

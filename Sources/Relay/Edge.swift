@@ -266,7 +266,7 @@ package final class Edge {
     func endAfterDelivery(_ end: StreamEnd) {
         switch self.phase {
         case .open: break
-        // Nothing more can be delivered, and nobody is left to hear of the failure.
+        // The socket takes nothing more, and the link no longer carries the failure.
         case .broken: return self.abort(end)
         case .delivering, .closing: return
         }

@@ -297,7 +297,7 @@ package final class LinkConnection {
         self.socket.shutdownWriting()
     }
 
-    /// What has come over the link still reaches the edges, unless somebody is to be stopped.
+    /// Bytes received over the link still reach the edges, unless the end of the link must stop them.
     private func endEdges(_ end: LinkEnd) {
         for case let edge? in self.edges {
             if end.cutsStreams {

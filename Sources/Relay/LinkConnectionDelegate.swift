@@ -30,8 +30,8 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
         }
     }
 
-    /// Whether streams end at once, as the peer broke the protocol or somebody ended its link on purpose; else what came
-    /// before is still delivered.
+    /// Whether streams end at once: the peer broke the protocol, or the operator or the peer's program ended the link.
+    /// Else what came before is still delivered.
     var cutsStreams: Bool {
         switch self {
         case .violation, .security, .otherProtocol: true

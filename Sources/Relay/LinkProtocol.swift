@@ -26,7 +26,7 @@ package enum LinkProtocol {
         }
     }
 
-    /// Whether the first message of whoever dials is there: before, nothing is made for it.
+    /// Whether the peer's first message is complete. Until then no session is made for it.
     func greeting(_ bytes: RawSpan) -> ClientHello.State {
         switch self {
         case .version2: ClientHello.state(of: bytes)

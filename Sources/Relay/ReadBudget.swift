@@ -15,7 +15,7 @@ struct ReadBudget {
     /// Bytes that are read whatever they cost, as each read has a cost of its own.
     private static let least = 4 * 1024
 
-    /// Bytes that the next read may bring. Few at first, as nobody knows what the peer is like.
+    /// Bytes that the next read may bring. Few at first, until the peer's traffic is known.
     private(set) var allowance = 16 * 1024
 
     /// A read has been handled.

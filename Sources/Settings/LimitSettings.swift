@@ -24,9 +24,9 @@ package struct LimitSettings: Equatable, Sendable {
     package var handshakeTimeout: UInt64 = 10_000
     /// From the TCP connection of an agent to the accepted login.
     package var loginTimeout: UInt64 = 15_000
-    /// How long a stream may be unable to write on what it has received; 0: without end, as a pause is no fault.
+    /// How long a stream may be unable to write on what it has received; 0: no limit.
     package var stallTimeout: UInt64 = 0
-    /// How long a stream with one ended direction may be silent; 0: without end, as a slow answer is no fault.
+    /// How long a stream with one ended direction may be silent; 0: no limit.
     package var halfCloseTimeout: UInt64 = 0
 
     /// Links of one identity that speak version 1: each has one name, where one of version 2 has `namesPerLink`.

@@ -310,7 +310,7 @@ package struct Link: ~Copyable, Multiplexer {
         self.streams[slot].chargeQueue(self.budget)
     }
 
-    /// Frames for a stream that we have ended may come as long as the peer has not heard of it. They are no glitches.
+    /// Frames for a stream that we have ended may come as long as the peer has not heard of it. They are not glitches.
     mutating func expectLateFrames(bytes: Int) {
         let frames = self.limits.lateFrames + bytes / self.limits.lateFrameBytes
         self.lateAllowance = min(self.lateAllowance + frames, self.limits.mostLateFrames)

@@ -59,9 +59,9 @@ package struct LinkLimits: Sendable {
     package var loginDeadline: Milliseconds = 15_000
     /// From OPEN to ACCEPT.
     package var acceptDeadline: Milliseconds = 10_000
-    /// One direction ended, nothing moves in the other; 0 for no limit, as a slow answer is no fault.
+    /// One direction ended, nothing moves in the other; 0 for no limit, because a slow answer is not a fault.
     package var halfClosedIdle: Milliseconds = 0
-    /// Bytes wait to be written on and none was; 0 for no limit, as a pause is no fault.
+    /// Bytes wait to be written on and none was; 0 for no limit, because a pause is not a fault.
     package var stalled: Milliseconds = 0
     /// Bytes wait to be sent before our RESET and none was: then they are dropped.
     package var resetPatience: Milliseconds = 10_000

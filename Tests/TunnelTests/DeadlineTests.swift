@@ -52,7 +52,7 @@ struct DeadlineTests {
         #expect(tick(pair.gateway, 10_000).1 == [.reset(.timeout)])
     }
 
-    @Test("a pause is no fault: without a configured limit nothing ends that is merely quiet")
+    @Test("a pause is not a fault: without a configured limit nothing ends that is merely quiet")
     func pauses() throws {
         let (pair, here, there) = try withStream()
         pair.agent.link.send(there, [SimulatedEnd.pattern(here.id, .agent, 0)].span.bytes, now: 0)
