@@ -45,6 +45,7 @@ struct HookQueueTests {
         }
 
         func close() {
+            self.operations = [:]
             self.authenticator.close()
             self.loop.run()
             self.loop.close()
@@ -146,7 +147,7 @@ struct HookQueueTests {
 final class SilentHook: HookTransport {
     final class Question: Cancellable {
         let request: HookRequest
-        let completion: (Result<HookAnswer, HookFailure>) -> Void
+        var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
         var isCancelled = false
         var isAnswered = false
 
@@ -173,10 +174,14 @@ final class SilentHook: HookTransport {
     func answer(_ text: String = #"{"ok":true,"identity":"x"}"#) {
         guard let question = self.open.first else { return }
         question.isAnswered = true
-        question.completion(HookAnswer.parse(Array(text.utf8)))
+        question.completion?(HookAnswer.parse(Array(text.utf8)))
     }
 
     var open: [Question] { self.questions.filter { !$0.isAnswered && !$0.isCancelled } }
 
-    func close() {}
+    /// Questions without an answer hold whoever asked, and are held by it.
+    func close() {
+        for question in self.questions { question.completion = nil }
+        self.questions = []
+    }
 }
