@@ -397,7 +397,8 @@ answer(identity=request.get("token", "anybody"))
     def test_slow_and_thirty_agents_at_once(self):
         """More than that: some are sent away, and all of them get in in the end."""
         hook, _ = self.slow_and_many(30)
-        self.assertIn(hook.most_at_once("authenticate"), (2, 3))
+        # A program that was given up for being late counts until it has ended.
+        self.assertIn(hook.most_at_once("authenticate"), (2, 3, 4))
         self.note(f"{len(hook.requests('authenticate'))} questions")
 
     def test_agent_that_leaves_while_it_is_judged(self):
