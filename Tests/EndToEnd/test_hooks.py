@@ -390,15 +390,14 @@ answer(identity=request.get("token", "anybody"))
         """As many as one address may have in the anteroom: each is judged once."""
         hook, agents = self.slow_and_many(16)
         # One of the four is kept for other sources.
-        self.assertIn(hook.most_at_once("authenticate"), (2, 3))
+        self.assertIn(hook.most_at_once("authenticate"), (2, 3) if fast() else (3,))
         self.assertEqual(len(hook.requests("authenticate")), 16)
         self.assertEqual([agent.events("lost") for agent in agents], [[]] * 16)
 
     def test_slow_and_thirty_agents_at_once(self):
         """More than that: some are sent away, and all of them get in in the end."""
         hook, _ = self.slow_and_many(30)
-        # A program that was given up for being late counts until it has ended.
-        self.assertIn(hook.most_at_once("authenticate"), (2, 3, 4))
+        self.assertIn(hook.most_at_once("authenticate"), (2, 3) if fast() else (3,))
         self.note(f"{len(hook.requests('authenticate'))} questions")
 
     def test_agent_that_leaves_while_it_is_judged(self):
