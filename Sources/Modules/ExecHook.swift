@@ -29,16 +29,19 @@ package final class ExecHook: HookTransport {
     }
 
     package func ask(
-        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void,
+        whenOver: @escaping () -> Void
     ) -> any Cancellable {
         let question = Question()
         let command = ChildCommand(
             arguments: self.settings.command, input: request.line() + [0x0A], timeout: self.settings.timeout,
             mostOutput: Self.mostOutput)
-        question.process = ChildProcess.run(loop: self.loop, command) { result in
-            question.process = nil
-            completion(Self.answer(result))
-        }
+        question.process = ChildProcess.run(
+            loop: self.loop, command,
+            completion: { result in
+                question.process = nil
+                completion(Self.answer(result))
+            }, whenGone: whenOver)
         return question
     }
 

@@ -75,9 +75,23 @@ package struct HookFailure: Error, Equatable, CustomStringConvertible {
 package protocol HookTransport: AnyObject {
     /// How logs call it.
     var label: String { get }
-    /// `completion` is called on the loop exactly once, never from inside this call.
+    /// Both are called on the loop, never from inside this call.
+    ///
+    /// - Parameters:
+    ///   - completion: called exactly once, unless the question is cancelled.
+    ///   - whenOver: called exactly once, when nothing runs for the question any more: a program that was killed, for
+    ///     its deadline or by the cancellation, may be slow to go.
     func ask(
-        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void,
+        whenOver: @escaping () -> Void
     ) -> any Cancellable
     func close()
+}
+
+extension HookTransport {
+    package func ask(
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+    ) -> any Cancellable {
+        self.ask(request, completion: completion, whenOver: {})
+    }
 }

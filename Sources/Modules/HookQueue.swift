@@ -1,12 +1,12 @@
 package import Reactor
 
-/// Lets a hook answer a few questions at once; the others wait.
+/// Lets a hook answer a few questions at once; the others wait. A question has its place until nothing runs for it.
 ///
 /// A hook may be slow, and anybody can send logins: so logins wait in turns by source (`IPAddress.source`), bounded for
 /// each source, and a source with many does not delay the only login of another. One source never has all the questions
-/// that are asked at once: however long the hook takes for each, another source finds one free. Questions about names come from agents
-/// that have logged in and have only so many names: they always wait, in turns by agent. Logins and names take turns too,
-/// so that neither delays the other.
+/// that are asked at once: however long the hook takes for each, another
+/// source finds one free. Questions about names come from agents that have logged in and have only so many names: they
+/// always wait, in turns by agent. Logins and names take turns too, so that neither delays the other.
 package final class HookQueue: HookTransport {
     /// Logins that wait, in all and of one source: a quarter, so that four sources cannot keep out a fifth.
     package static let mostLogins = 256
@@ -38,17 +38,19 @@ package final class HookQueue: HookTransport {
     private final class Question: Cancellable {
         let request: HookRequest
         var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
+        var whenOver: (() -> Void)?
         /// Nil while it waits.
         var operation: (any Cancellable)?
         private weak var queue: HookQueue?
 
         init(
             _ request: HookRequest, _ queue: HookQueue,
-            _ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+            _ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void, _ whenOver: @escaping () -> Void
         ) {
             self.request = request
             self.queue = queue
             self.completion = completion
+            self.whenOver = whenOver
         }
 
         var isLogin: Bool { self.request.action == .authenticate }
@@ -60,12 +62,25 @@ package final class HookQueue: HookTransport {
             self.completion = nil
             self.queue?.cancelled(self)
         }
+
+        func answer(_ result: Result<HookAnswer, HookFailure>) {
+            let completion = self.completion
+            self.completion = nil
+            completion?(result)
+        }
+
+        func isOver() {
+            let whenOver = self.whenOver
+            self.whenOver = nil
+            whenOver?()
+        }
     }
 
     package func ask(
-        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void,
+        whenOver: @escaping () -> Void
     ) -> any Cancellable {
-        let question = Question(request, self, completion)
+        let question = Question(request, self, completion, whenOver)
         if self.running < self.mostRunning, !question.isLogin || self.mayAsk(question.source) {
             self.start(question)
         } else if question.isLogin {
@@ -88,24 +103,29 @@ package final class HookQueue: HookTransport {
     private func start(_ question: Question) {
         self.running += 1
         if question.isLogin { self.runningLogins[question.source, default: 0] += 1 }
-        question.operation = self.hook.ask(question.request) { [weak self] result in
-            question.operation = nil
-            let completion = question.completion
-            question.completion = nil
-            self?.ended(question)
-            completion?(result)
-        }
+        question.operation = self.hook.ask(
+            question.request,
+            completion: { result in
+                question.operation = nil
+                question.answer(result)
+            },
+            whenOver: { [weak self] in
+                self?.ended(question)
+                question.isOver()
+            })
     }
 
     private func cancelled(_ question: Question) {
         if let operation = question.operation {
             question.operation = nil
             operation.cancel()
-            self.ended(question)
-        } else if question.isLogin {
-            self.logins.remove(question, of: question.source)
         } else {
-            self.others.remove(question, of: question.owner)
+            if question.isLogin {
+                self.logins.remove(question, of: question.source)
+            } else {
+                self.others.remove(question, of: question.owner)
+            }
+            question.isOver()
         }
     }
 
@@ -134,9 +154,8 @@ extension HookQueue: TurnEndHandler {
         let evicted = self.evicted
         self.evicted = []
         for question in evicted {
-            let completion = question.completion
-            question.completion = nil
-            completion?(.failure(HookFailure("too many questions wait")))
+            question.answer(.failure(HookFailure("too many questions wait")))
+            question.isOver()
         }
     }
 }

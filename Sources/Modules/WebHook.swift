@@ -26,15 +26,20 @@ package final class WebHook: HookTransport {
     private final class Question: Cancellable {
         let body: [UInt8]
         let deadline: UInt64
-        var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
+        private var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
+        private var whenOver: (() -> Void)?
         var attempts = 0
         var task: HTTPTask?
         var timer: LoopTimer?
 
-        init(_ body: [UInt8], deadline: UInt64, _ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void) {
+        init(
+            _ body: [UInt8], deadline: UInt64, _ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void,
+            whenOver: @escaping () -> Void
+        ) {
             self.body = body
             self.deadline = deadline
             self.completion = completion
+            self.whenOver = whenOver
         }
 
         func cancel() {
@@ -43,13 +48,29 @@ package final class WebHook: HookTransport {
             self.task = nil
             self.timer?.close()
             self.timer = nil
+            self.isOver()
+        }
+
+        func finish(_ result: Result<HookAnswer, HookFailure>) {
+            let completion = self.completion
+            self.completion = nil
+            completion?(result)
+            self.isOver()
+        }
+
+        private func isOver() {
+            let whenOver = self.whenOver
+            self.whenOver = nil
+            whenOver?()
         }
     }
 
     package func ask(
-        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void,
+        whenOver: @escaping () -> Void
     ) -> any Cancellable {
-        let question = Question(request.line(), deadline: self.loop.now + self.settings.timeout, completion)
+        let question = Question(
+            request.line(), deadline: self.loop.now + self.settings.timeout, completion, whenOver: whenOver)
         self.attempt(question)
         return question
     }
@@ -80,12 +101,12 @@ package final class WebHook: HookTransport {
 
     private func answered(_ question: Question, _ result: Result<HTTPResponse, HTTPFailure>) {
         switch result {
-        case .success(let response) where response.status == 200: finish(question, HookAnswer.parse(response.body))
+        case .success(let response) where response.status == 200: question.finish(HookAnswer.parse(response.body))
         case .success(let response) where response.status < 500:
-            finish(question, .failure(HookFailure("answered with status \(response.status)")))
+            question.finish(.failure(HookFailure("answered with status \(response.status)")))
         case .success(let response):
             self.retry(question, HookFailure("answered with status \(response.status)"))
-        case .failure(.tooLarge): finish(question, .failure(HookFailure("answered more than \(Self.mostAnswer) bytes")))
+        case .failure(.tooLarge): question.finish(.failure(HookFailure("answered more than \(Self.mostAnswer) bytes")))
         case .failure(let failure): self.retry(question, HookFailure("did not answer: \(failure)"))
         }
     }
@@ -93,17 +114,11 @@ package final class WebHook: HookTransport {
     private func retry(_ question: Question, _ failure: HookFailure) {
         let pause = Self.retryMilliseconds << UInt64(min(question.attempts - 1, 6))
         guard question.attempts <= self.settings.retries, self.loop.now + pause < question.deadline else {
-            return self.finish(question, .failure(failure))
+            return question.finish(.failure(failure))
         }
         let timer = LoopTimer(loop: self.loop) { [weak self] in self?.attempt(question) }
         timer.start(after: pause)
         question.timer = timer
-    }
-
-    private func finish(_ question: Question, _ result: Result<HookAnswer, HookFailure>) {
-        let completion = question.completion
-        question.completion = nil
-        completion?(result)
     }
 
     package func close() { self.client.close() }

@@ -13,7 +13,8 @@ import Glibc
 /// The outcome is known when the program has ended *and* nobody holds its standard output and error any more. On the
 /// deadline, on too much output and on `cancel()` its whole process group is killed; what has left the group by a
 /// setsid(2) of its own is only no longer listened to. What a program leaves running in the background with other
-/// descriptors is left alone when it ends in order.
+/// descriptors is left alone when it ends in order. A killed program may take its time to go (one that waits for a disk
+/// or has become another user), so whoever bounds the number of programs waits for `whenGone`.
 ///
 /// ## Lifetime
 /// The process handle is retained from `uv_spawn` to its close callback like every handle (see ``SocketStream``), and
@@ -37,6 +38,7 @@ package final class ChildProcess {
     private let mostOutput: Int
     private var phase = Phase.unborn
     private var completion: ((Result<ChildOutcome, ChildFailure>) -> Void)?
+    private var whenGone: (() -> Void)?
     /// Told at the end of the turn.
     private var startFailure: UVError?
     private var timer: LoopTimer?
@@ -46,13 +48,19 @@ package final class ChildProcess {
     private var standardOutput: [UInt8] = []
     private var standardError: [UInt8] = []
 
-    /// Runs `command`; `completion` is called once and never from inside this call.
+    /// Runs `command`.
+    ///
+    /// - Parameters:
+    ///   - completion: called once, unless it is cancelled, and never from inside this call.
+    ///   - whenGone: called once, cancelled or not, when the program was reaped or could not be started; never from
+    ///     inside this call or ``cancel()``.
     package static func run(
         loop: EventLoop, _ command: ChildCommand,
-        completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void
+        completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void, whenGone: (() -> Void)? = nil
     ) -> ChildProcess {
         loop.assertOnLoop()
-        let child = ChildProcess(loop: loop, mostOutput: command.mostOutput, completion: completion)
+        let child = ChildProcess(
+            loop: loop, mostOutput: command.mostOutput, completion: completion, whenGone: whenGone)
         do throws(UVError) { try child.start(command) } catch {
             child.startFailure = error
             loop.atTurnEnd(child)
@@ -61,12 +69,14 @@ package final class ChildProcess {
     }
 
     private init(
-        loop: EventLoop, mostOutput: Int, completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void
+        loop: EventLoop, mostOutput: Int, completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void,
+        whenGone: (() -> Void)?
     ) {
         self.loop = loop
         self.raw = .allocate(capacity: 1)
         self.mostOutput = mostOutput
         self.completion = completion
+        self.whenGone = whenGone
     }
 
     deinit {
@@ -254,6 +264,14 @@ package final class ChildProcess {
     fileprivate func didClose() {
         self.phase = .closed
         self.raw.deallocate()
+        // Of a program that could not be started, that comes first.
+        if self.startFailure == nil { self.isGone() }
+    }
+
+    private func isGone() {
+        let whenGone = self.whenGone
+        self.whenGone = nil
+        whenGone?()
     }
 }
 
@@ -262,6 +280,7 @@ extension ChildProcess: TurnEndHandler {
         guard let error = self.startFailure else { return }
         self.startFailure = nil
         self.finish(.failure(.cannotStart(error)))
+        self.isGone()
     }
 }
 

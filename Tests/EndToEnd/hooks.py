@@ -10,10 +10,11 @@ from harness import REPOSITORY, wait_until
 # Isolated and without site-packages: it starts in a few milliseconds.
 FRAME = '''\
 #!{python} -IS
-import json, os, sys, time
+import fcntl, json, os, sys, time
 
 LOG = {log!r}
 SWITCHES = {switches!r}
+RUNNING = {running!r}
 
 
 def note(**what):
@@ -27,17 +28,35 @@ def is_on(switch):
     return os.path.exists(os.path.join(SWITCHES, switch))
 
 
+def is_locked(path):
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        os.close(descriptor)
+        return False
+    except BlockingIOError:
+        os.close(descriptor)
+        return True
+
+
+def at_once(action):
+    # How many of us run now: the lock of a program ends with it, however it ends.
+    global lock
+    lock = os.open(os.path.join(RUNNING, action + "." + str(os.getpid())), os.O_WRONLY | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return sum(is_locked(os.path.join(RUNNING, name)) for name in os.listdir(RUNNING) if name.startswith(action + "."))
+
+
 def answer(ok=True, **more):
     print(json.dumps(dict(more, ok=ok)))
-    note(pid=os.getpid(), ended=time.monotonic(), action=request["action"], ok=ok)
+    note(pid=os.getpid(), action=request["action"], ok=ok)
     sys.exit(0)
 
 
-began = time.monotonic()
 line = sys.stdin.readline()
 request = json.loads(line)
-note(pid=os.getpid(), began=began, request=request, rest=sys.stdin.read(), arguments=sys.argv[1:],
-     environment=sorted(os.environ), directory=os.getcwd())
+note(pid=os.getpid(), at_once=at_once(request["action"]), request=request, rest=sys.stdin.read(),
+     arguments=sys.argv[1:], environment=sorted(os.environ), directory=os.getcwd())
 
 {body}
 '''
@@ -65,8 +84,10 @@ class Hook:
         self._log = self._directory / "log"
         self._switches = self._directory / "switches"
         self._switches.mkdir()
+        running = self._directory / "running"
+        running.mkdir()
         self.path.write_text(FRAME.format(
-            python=sys.executable, log=str(self._log), switches=str(self._switches), body=body))
+            python=sys.executable, log=str(self._log), switches=str(self._switches), running=str(running), body=body))
         self.path.chmod(0o700)
 
     def switch(self, name, on=True):
@@ -97,22 +118,9 @@ class Hook:
         wait_until(lambda: len(self.requests(*actions)) >= count, f"{count} requests {actions}", timeout)
         return self.requests(*actions)
 
-    def most_at_once(self, *actions):
-        """The largest number of processes that ran at one time for these kinds of requests."""
-        changes = []
-        for note in self.notes():
-            action = note["request"]["action"] if "request" in note else note.get("action")
-            if actions and action not in actions:
-                continue
-            if "began" in note:
-                changes.append((note["began"], 1))
-            elif "ended" in note:
-                changes.append((note["ended"], -1))
-        running = most = 0
-        for _, change in sorted(changes):
-            running += change
-            most = max(most, running)
-        return most
+    def most_at_once(self, action):
+        """The largest number of processes that ran at one time for this kind of request."""
+        return max((note["at_once"] for note in self.calls(action)), default=0)
 
 
 def is_alive(pid):

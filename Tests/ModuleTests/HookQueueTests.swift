@@ -127,8 +127,11 @@ struct HookQueueTests {
         let stand = try Stand()
         defer { stand.close() }
         for number in 0..<3 { try stand.login("a\(number)", from: "192.0.2.1") }
+        stand.hook.questions[0].endsAtOnce = false
         stand.cancel("a0")
         #expect(stand.hook.questions[0].isCancelled)
+        #expect(stand.hook.open.isEmpty, "it has its place until its program is gone")
+        stand.hook.questions[0].whenOver?()
         #expect(stand.hook.open.map(\.request.token) == ["a1"])
     }
 
@@ -148,40 +151,58 @@ final class SilentHook: HookTransport {
     final class Question: Cancellable {
         let request: HookRequest
         var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
+        var whenOver: (() -> Void)?
         var isCancelled = false
         var isAnswered = false
+        /// Whether it ends as soon as it is cancelled.
+        var endsAtOnce = true
 
-        init(_ request: HookRequest, _ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void) {
+        init(
+            _ request: HookRequest, _ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void,
+            _ whenOver: @escaping () -> Void
+        ) {
             self.request = request
             self.completion = completion
+            self.whenOver = whenOver
         }
 
-        func cancel() { self.isCancelled = true }
+        func cancel() {
+            self.isCancelled = true
+            if self.endsAtOnce { self.whenOver?() }
+        }
+
+        func answer(_ result: Result<HookAnswer, HookFailure>) {
+            self.isAnswered = true
+            self.completion?(result)
+            self.whenOver?()
+        }
     }
 
     var questions: [Question] = []
     var label: String { "silent" }
 
     func ask(
-        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
+        _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void,
+        whenOver: @escaping () -> Void
     ) -> any Cancellable {
-        let question = Question(request, completion)
+        let question = Question(request, completion, whenOver)
         self.questions.append(question)
         return question
     }
 
     /// Answers the oldest question that is still open.
     func answer(_ text: String = #"{"ok":true,"identity":"x"}"#) {
-        guard let question = self.open.first else { return }
-        question.isAnswered = true
-        question.completion?(HookAnswer.parse(Array(text.utf8)))
+        self.open.first?.answer(HookAnswer.parse(Array(text.utf8)))
     }
 
     var open: [Question] { self.questions.filter { !$0.isAnswered && !$0.isCancelled } }
 
     /// Questions without an answer hold whoever asked, and are held by it.
     func close() {
-        for question in self.questions { question.completion = nil }
+        for question in self.questions {
+            question.completion = nil
+            question.whenOver = nil
+        }
         self.questions = []
     }
 }

@@ -120,7 +120,7 @@ struct HookTests {
         #expect(hook.questions[0].isCancelled)
         let third = try ask()
         #expect(hook.questions.count == 2)
-        hook.questions[1].completion?(.failure(HookFailure("is gone")))
+        hook.questions[1].answer(.failure(HookFailure("is gone")))
         #expect(verdicts.count == 1)
         third.cancel()
         #expect(!hook.questions[1].isCancelled)
@@ -145,9 +145,9 @@ struct HookTests {
         for port in 1...3 as ClosedRange<UInt16> { try login("192.0.2.1", port) }
         try login("192.0.2.2", 1)
         #expect(hook.questions.count == 2)
-        hook.questions[0].completion?(HookAnswer.parse(Array(#"{"ok":false,"reason":"not from there"}"#.utf8)))
+        hook.questions[0].answer(HookAnswer.parse(Array(#"{"ok":false,"reason":"not from there"}"#.utf8)))
         #expect(verdicts.count == 3)
-        hook.questions[1].completion?(HookAnswer.parse(Array(#"{"ok":true,"identity":"x"}"#.utf8)))
+        hook.questions[1].answer(HookAnswer.parse(Array(#"{"ok":true,"identity":"x"}"#.utf8)))
         guard case .granted = verdicts.last else { return _ = Issue.record("\(verdicts)") }
         // The refusal is remembered, for that machine.
         try login("192.0.2.1", 4)

@@ -48,10 +48,12 @@ private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8
 private func run(_ command: ChildCommand) throws -> Result<ChildOutcome, ChildFailure> {
     var results: [Result<ChildOutcome, ChildFailure>] = []
     try withLoop { loop in
-        let child = ChildProcess.run(loop: loop, command) { results.append($0) }
-        #expect(results.isEmpty)
+        var ends = 0
+        let child = ChildProcess.run(loop: loop, command, completion: { results.append($0) }, whenGone: { ends += 1 })
+        #expect(results.isEmpty && ends == 0)
         let process = child.processID
         loop.run()
+        #expect(ends == 1)
         #expect(loop.census().isEmpty)
         if let process { #expect(isGone(process)) }
     }
@@ -295,23 +297,32 @@ extension ReactorTests {
         func cancel() throws {
             try withLoop { loop in
                 func mustNotEnd(_ result: Result<ChildOutcome, ChildFailure>) { Issue.record("told: \(result)") }
-                let never = ChildProcess.run(
-                    loop: loop, ChildCommand(arguments: ["/nonexistent"], timeout: 20_000), completion: mustNotEnd)
-                never.cancel()
-                never.cancel()
+                var ends = 0
+                for program in ["/nonexistent", "a\0"] {
+                    let never = ChildProcess.run(
+                        loop: loop, ChildCommand(arguments: [program], timeout: 20_000), completion: mustNotEnd,
+                        whenGone: { ends += 1 })
+                    never.cancel()
+                    never.cancel()
+                }
+                #expect(ends == 0)
 
                 let witness = try Witness()
                 let script = "exec 9>\"$1\"; printf x >&9; "
                 let early = ChildProcess.run(loop: loop, shell("sleep 1000"), completion: mustNotEnd)
+                var isRunningGone = false
                 let running = ChildProcess.run(
-                    loop: loop, shell(script + "exec sleep 1000", witness.path), completion: mustNotEnd)
+                    loop: loop, shell(script + "exec sleep 1000", witness.path), completion: mustNotEnd,
+                    whenGone: { isRunningGone = true })
                 let processes = [early.processID, running.processID].compactMap { $0 }
                 #expect(processes.count == 2)
                 early.cancel()
                 #expect(witness.awaitByte())
                 running.cancel()
                 running.cancel()
+                #expect(!isRunningGone && running.processID != nil)
                 loop.run()
+                #expect(isRunningGone && ends == 2)
                 for process in processes { #expect(isGone(process)) }
                 #expect(witness.awaitEnd())
 
