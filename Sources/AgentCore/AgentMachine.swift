@@ -64,7 +64,9 @@ package struct AgentMachine: Sendable {
 
     private static let firstWait: Milliseconds = 1_000
     private static let mostWait: Milliseconds = 60_000
-    private static let steadyAfter: Milliseconds = 60_000
+    /// A link that was up for as long as the longest wait before it, and for this long, starts the waits anew: a
+    /// gateway that is restarted twice is found again within seconds, and one that ends every link is left alone.
+    private static let steadyAfter: Milliseconds = 10_000
     /// A name that was ours and is refused now is asked for again after this time.
     private static let askAgainAfter: Milliseconds = 30_000
 
@@ -201,7 +203,9 @@ package struct AgentMachine: Sendable {
 
     /// The link is over, whatever the reason.
     package mutating func linkEnded(_ text: String, now: Milliseconds, random: UInt64) -> Action {
-        if case .up(let since) = self.state, now - since >= Self.steadyAfter { self.failures = 0 }
+        if case .up(let since) = self.state, now - since >= max(Self.steadyAfter, self.longestWait) {
+            self.failures = 0
+        }
         return self.retry(text, random: random)
     }
 
@@ -214,11 +218,15 @@ package struct AgentMachine: Sendable {
         if self.once { return self.stop(.unavailable, text) }
         self.state = .waiting
         self.reachable = [:]
-        let ceiling = min(Self.mostWait, Self.firstWait << Milliseconds(min(self.failures, 6)))
         self.failures += 1
-        let wait = random % (ceiling + 1) + Milliseconds(self.retryAfterSeconds) * 1_000
+        let wait = random % (self.longestWait + 1) + Milliseconds(self.retryAfterSeconds) * 1_000
         self.retryAfterSeconds = 0
         return .wait(wait)
+    }
+
+    /// After the failures so far.
+    private var longestWait: Milliseconds {
+        self.failures == 0 ? 0 : min(Self.mostWait, Self.firstWait << Milliseconds(min(self.failures - 1, 6)))
     }
 
     private mutating func stop(_ reason: ExitReason, _ text: String) -> Action {

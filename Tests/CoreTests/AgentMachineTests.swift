@@ -49,22 +49,33 @@ struct AgentMachineTests {
         }
     }
 
-    @Test("a link that was up for a minute starts the waits anew, and the gateway's wish is heeded")
-    func reset() throws {
+    @Test(
+        "a link that was up for as long as the longest wait before it, and for ten seconds, starts the waits anew",
+        arguments: [
+            (failures: 0, milliseconds: 0, longest: 1), (0, 9_999, 1), (2, 9_999, 4), (2, 10_000, 1), (5, 15_999, 32),
+            (5, 16_000, 1), (9, 59_999, 60), (9, 60_000, 1),
+        ] as [(failures: Int, milliseconds: UInt64, longest: UInt64)])
+    func reset(_ failures: Int, _ milliseconds: UInt64, _ longest: UInt64) throws {
         var machine = try machine()
         _ = machine.started()
-        for _ in 0..<5 {
+        for _ in 0..<failures {
             _ = machine.dialFailed("no", random: 0)
             _ = machine.timerFired()
         }
         machine.connected()
+        _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 5)
+        let most = longest * 1_000
+        #expect(machine.linkEnded("gone", now: 5 + milliseconds, random: most) == .wait(most))
+    }
+
+    @Test("the gateway's wish is added to the wait")
+    func wish() throws {
+        var machine = try machine()
+        _ = machine.started()
+        machine.connected()
         _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
         _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: 7))
-        guard case .wait(let wait) = machine.linkEnded("gone", now: 60_000, random: 1_000) else {
-            Issue.record("no wait")
-            return
-        }
-        #expect(wait >= 7_000 && wait <= 8_000)
+        #expect(machine.linkEnded("gone", now: 60_000, random: 1_000) == .wait(8_000))
     }
 
     @Test("an answer that the gateway repeats is not news; another address is")

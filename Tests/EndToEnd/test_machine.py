@@ -8,7 +8,7 @@ import unittest
 from typing import NamedTuple
 
 import test_packages
-from harness import PIN, REPOSITORY, EndToEndTest, fast, wait_until
+from harness import Failure, PIN, REPOSITORY, EndToEndTest, fast, wait_until
 from machine import Machine
 from test_packages import PACKAGES, package
 
@@ -62,7 +62,13 @@ class UnderSystemd(EndToEndTest):
             return port and self.machine.output(
                 "curl", "--silent", "--http0.9", "--max-time", "5", f"http://127.0.0.1:{port}/", check=False)
 
-        self.assertEqual(wait_until(answer, "an answer through the tunnel", interval=0.2), "packed")
+        # An agent that has tried in vain a few times waits for up to 16 s before it tries again.
+        try:
+            said = wait_until(answer, "an answer through the tunnel", timeout=60, interval=0.2)
+        except Failure as failure:
+            logs = "\n".join(self.machine.log(unit)[-4_000:] for unit in (GATEWAY, AGENT))
+            raise Failure(f"{failure}\n{logs}") from failure
+        self.assertEqual(said, "packed")
 
     def user_of(self, unit):
         pid = self.machine.output("systemctl", "show", "--property=MainPID", "--value", unit)
