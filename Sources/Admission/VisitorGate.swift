@@ -11,6 +11,8 @@ package struct VisitorLimits: Sendable {
     package static let burstSeconds = 2
     /// Connections of proxies that have not yet said whose they are. A proxy says so at once, so there are few.
     package var unnamed = 1_024
+    /// Visitors of one agent for each free place: one alone takes 8 of 9 places, two take 16 of 17.
+    package static let shareOfFree = 8
 
     package init() {}
 }
@@ -19,13 +21,29 @@ package struct VisitorLimits: Sendable {
 ///
 /// The bounds per source do not hold for loopback: there sits the proxy through which everybody comes. Nor do they for
 /// a proxy that is trusted to say who comes: its connections are unnamed until it has, and then those of their source.
+///
+/// Agents share the room: one that is not alone may have ``VisitorLimits/shareOfFree`` times as many visitors as there
+/// are free places, so that some are free for the others however many come to one (dynamic thresholds, as in the shared
+/// memory of switches: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998).
 package struct VisitorGate: Sendable {
-    package enum Verdict: Equatable, Sendable {
-        case admit
+    package enum Refusal: Equatable, Sendable {
         case tooMany
+        case tooManyOfAgent
         case tooManyFromSource
         case tooFastFromSource
         case tooManyUnnamed
+    }
+
+    /// Visitors, and those of them that are being sent away to make room: they count no more.
+    private struct Count {
+        var all = 0
+        var leaving = 0
+        var staying: Int { self.all - self.leaving }
+
+        mutating func left() {
+            self.all -= 1
+            self.leaving = max(0, self.leaving - 1)
+        }
     }
 
     private struct Record {
@@ -35,67 +53,99 @@ package struct VisitorGate: Sendable {
     }
 
     package let limits: VisitorLimits
-    /// Visitors that are being sent away to make room: they count no more.
-    private var leaving = 0
     private var records: [Source: Record] = [:]
-    /// Named and unnamed.
-    package private(set) var count = 0
+    /// Named and unnamed, in all and by the agent whom they visit.
+    private var total = Count()
+    private var agents: [String: Count] = [:]
     private var unnamed = 0
 
     package init(limits: VisitorLimits = VisitorLimits()) {
         self.limits = limits
     }
 
-    package var isFull: Bool { self.count - self.leaving >= self.limits.total }
+    package var count: Int { self.total.all }
 
-    /// One of those who are here is being sent away.
-    package mutating func willLeave() { self.leaving += 1 }
+    package var isFull: Bool { self.free <= 0 }
 
-    package mutating func arrived(from source: Source, now: Milliseconds) -> Verdict {
-        guard !self.isFull else { return .tooMany }
-        if !source.isLoopback {
-            var record =
-                self.records[source]
-                ?? Record(
-                    bucket: TokenBucket(burst: self.limits.burst, perSecond: self.limits.ratePerSecond, now: now),
-                    lastArrival: now)
-            record.lastArrival = now
-            defer { self.records[source] = record }
-            guard record.count < self.limits.perSource else { return .tooManyFromSource }
-            guard record.bucket.take(now: now) else { return .tooFastFromSource }
-            record.count += 1
-        }
-        self.count += 1
-        return .admit
+    private var free: Int { self.limits.total - self.total.staying }
+
+    private func count(of agent: String) -> Int { self.agents[agent]?.staying ?? 0 }
+
+    /// Whether an agent's share of the room is not used up.
+    package func hasShare(_ agent: String) -> Bool {
+        self.count(of: agent) < VisitorLimits.shareOfFree * self.free
     }
 
-    /// A connection of a trusted proxy; if it is admitted, `unnamedLeft` or `named` follows.
-    package mutating func arrivedUnnamed() -> Verdict {
-        guard !self.isFull else { return .tooMany }
-        guard self.unnamed < self.limits.unnamed else { return .tooManyUnnamed }
+    /// Whether an agent has so few visitors that others should make room for one more.
+    package func isModest(_ agent: String) -> Bool { self.count(of: agent) < VisitorLimits.shareOfFree }
+
+    /// One of the agent's visitors is being sent away.
+    package mutating func willLeave(_ agent: String) {
+        self.total.leaving += 1
+        self.agents[agent]?.leaving += 1
+    }
+
+    /// Why a source gets no visitor in now, if so; else one of those that it may have in a second is used up.
+    package mutating func refusal(of source: Source, now: Milliseconds) -> Refusal? {
+        guard !source.isLoopback else { return nil }
+        var record =
+            self.records[source]
+            ?? Record(
+                bucket: TokenBucket(burst: self.limits.burst, perSecond: self.limits.ratePerSecond, now: now),
+                lastArrival: now)
+        record.lastArrival = now
+        defer { self.records[source] = record }
+        guard record.count < self.limits.perSource else { return .tooManyFromSource }
+        return record.bucket.take(now: now) ? nil : .tooFastFromSource
+    }
+
+    /// A visitor is let in, for whom there is room, and whose source was not refused; `left` follows.
+    package mutating func entered(from source: Source, to agent: String) {
+        self.count(to: agent)
+        if !source.isLoopback { self.records[source]?.count += 1 }
+    }
+
+    /// Why there is no room for a connection of a trusted proxy whose visitor is not known yet, if so.
+    package var refusalOfUnnamed: Refusal? { self.unnamed < self.limits.unnamed ? nil : .tooManyUnnamed }
+
+    /// A connection of a trusted proxy is let in; `unnamedLeft` or `named` follows.
+    package mutating func enteredUnnamed(to agent: String) {
         self.unnamed += 1
-        self.count += 1
-        return .admit
+        self.count(to: agent)
     }
 
-    /// The proxy has said whose connection it is: from now on it counts as any other, or no more.
-    package mutating func named(_ source: Source, now: Milliseconds) -> Verdict {
-        self.unnamedLeft()
-        return self.arrived(from: source, now: now)
+    /// The proxy has said whose connection it is: from now on it counts as any other, or, if refused, no more.
+    package mutating func named(_ source: Source, to agent: String, now: Milliseconds) -> Refusal? {
+        self.unnamedLeft(agent)
+        if let refusal = self.refusal(of: source, now: now) { return refusal }
+        self.entered(from: source, to: agent)
+        return nil
     }
 
     /// A connection is gone before it was known whose it is.
-    package mutating func unnamedLeft() {
+    package mutating func unnamedLeft(_ agent: String) {
         self.unnamed -= 1
-        self.count -= 1
+        self.uncount(to: agent)
     }
 
-    /// A visitor that was admitted is gone.
-    package mutating func left(_ source: Source) {
-        self.count -= 1
-        self.leaving = max(0, self.leaving - 1)
-        guard !source.isLoopback else { return }
-        self.records[source]?.count -= 1
+    /// A visitor that was let in is gone.
+    package mutating func left(_ source: Source, to agent: String) {
+        self.uncount(to: agent)
+        if !source.isLoopback { self.records[source]?.count -= 1 }
+    }
+
+    private mutating func count(to agent: String) {
+        self.total.all += 1
+        self.agents[agent, default: Count()].all += 1
+    }
+
+    private mutating func uncount(to agent: String) {
+        guard var count = self.agents[agent] else { return }
+        let before = count.leaving
+        count.left()
+        self.total.all -= 1
+        self.total.leaving -= before - count.leaving
+        self.agents[agent] = count.all > 0 ? count : nil
     }
 
     /// Forgets sources that have nobody here and a full bucket; call it about once a second.

@@ -11,6 +11,7 @@ internal import Wire
 struct Visit {
     let visitor: Visitor
     let name: Name
+    let agent: AgentIdentity
 }
 
 // MARK: - What the log says of a session

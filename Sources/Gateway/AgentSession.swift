@@ -211,7 +211,7 @@ final class AgentSession {
     /// - Parameter first: bytes that were read already.
     func letIn(_ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure) {
         if let most = self.limits.streams, self.connection.link.streamCount >= most {
-            self.gateway.visitors.left(visitor.source)
+            self.gateway.visitors.left(visitor.source, to: exposure.identity)
             self.gateway.metrics.visitor(.agentLimit)
             exposure.log("\(visitor) of '\(exposure.name)' refused: the agent has \(most) streams already", visitor)
             return stream.reset()
@@ -222,12 +222,12 @@ final class AgentSession {
         guard self.connection.isOpen, self.connection.makeRoom(),
             let key = self.connection.link.open(exposure: exposure.number, visitor: address, local: local, now: now)
         else {
-            self.gateway.visitors.left(visitor.source)
+            self.gateway.visitors.left(visitor.source, to: exposure.identity)
             self.gateway.metrics.visitor(.agentFull)
             exposure.log("\(visitor) of '\(exposure.name)' refused: the agent has no room for more streams", visitor)
             return stream.reset()
         }
-        self.visits[key] = Visit(visitor: visitor, name: exposure.name)
+        self.visits[key] = Visit(visitor: visitor, name: exposure.name, agent: exposure.identity)
         self.gateway.metrics.visitor(.admitted)
         self.connection.measure(key, for: exposure.meter, arrival: visitor.arrival)
         let edge = self.connection.attach(key, exposure: exposure.number, visitor: address, socket: stream)
@@ -333,7 +333,7 @@ extension AgentSession: LinkConnectionDelegate {
         self.gateway.metrics.streamClosed(end)
         self.gateway.control?.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))
         self.visits[edge.key] = nil
-        self.gateway.visitors.left(visit.visitor.source)
+        self.gateway.visitors.left(visit.visitor.source, to: visit.agent)
         self.streamEnded(edge, end, visit)
         self.roomAppeared()
     }

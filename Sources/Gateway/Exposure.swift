@@ -131,9 +131,7 @@ final class Exposure {
         if visitor.isBanned(self.gateway.bans) {
             self.gateway.metrics.visitor(.banned)
             stream.reset()
-        } else if let refusal = self.gateway.visitors.refusal(
-            of: visitor.source, makeRoom: self.gateway.endStalledStream)
-        {
+        } else if let refusal = self.gateway.visitors.refusal(of: visitor.source, to: self.identity) {
             self.gateway.metrics.visitor(.refused(refusal))
             self.log("\(visitor) of '\(self.name)' refused: \(refusal)", visitor)
             stream.reset()

@@ -173,6 +173,8 @@ final class ExposureBook {
 
     var nameCount: Int { self.registry.nameCount }
 
+    func isOnlyAgent(_ agent: AgentIdentity) -> Bool { self.registry.isOnlyHolder(agent) }
+
     var registrarReports: [GatewayReport.Registrar] { self.registrars.map(\.report) }
 
     /// How many names an agent has over all its links, one left out.

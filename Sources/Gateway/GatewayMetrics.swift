@@ -38,6 +38,7 @@ enum VisitorResult: Hashable, CaseIterable {
         switch self {
         case .admitted: "admitted"
         case .refused(.tooMany): "gateway-full"
+        case .refused(.tooManyOfAgent): "agent-share"
         case .refused(.tooManyFromSource): "source-full"
         case .refused(.tooFastFromSource): "source-too-fast"
         case .refused(.tooManyUnnamed): "headers-full"

@@ -1,4 +1,7 @@
 internal import Admission
+internal import Reactor
+internal import Registry
+internal import Relay
 internal import Settings
 internal import Tunnel
 
@@ -21,5 +24,19 @@ extension VisitorLimits {
         self.perSource = settings.visitorsPerSource
         self.ratePerSecond = settings.visitorsPerSecond
         self.burst = settings.visitorsPerSecond * VisitorLimits.burstSeconds
+    }
+}
+
+extension GatewayServer: VisitorRoom {
+    func isOnlyAgent(_ agent: AgentIdentity) -> Bool { self.exposures.isOnlyAgent(agent) }
+
+    func endStalledStream(of agent: AgentIdentity?) -> AgentIdentity? {
+        let ended = self.stalled.endOldest(of: agent, among: { self.ownedLinks }, now: self.loop.now)
+        if ended != nil { self.metrics.hit(.visitors) }
+        return ended
+    }
+
+    var ownedLinks: [StalledStreams.Owned] {
+        self.sessions.values.compactMap { session in session.identity.map { ($0, session.connection) } }
     }
 }

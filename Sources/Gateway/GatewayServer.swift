@@ -139,6 +139,7 @@ package final class GatewayServer {
         }
         self.doors = Doors(loop: loop, logger: logger, settings: settings)
         self.review = RightsReview(loop: loop)
+        self.visitors.room = self
     }
 
     // MARK: - Start
@@ -204,13 +205,6 @@ package final class GatewayServer {
     /// Whether a name is published only when its backend answers.
     var probesBackends: Bool { self.settings.probesBackends }
 
-    /// Ends the stream that has waited for its peer the longest; false when none has waited for long.
-    func endStalledStream() -> Bool {
-        let found = self.stalled.endOldest(among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
-        if found { self.metrics.hit(.visitors) }
-        return found
-    }
-
     var isDraining: Bool {
         if case .running = self.phase { false } else { true }
     }
@@ -244,8 +238,7 @@ package final class GatewayServer {
         self.exposures.tick()
         self.visitors.tick()
         self.buffers.isCrowded = self.visitors.isCrowded
-        let ended = self.stalled.relieve(
-            self.budget, among: { self.sessions.values.map(\.connection) }, now: self.loop.now)
+        let ended = self.stalled.relieve(self.budget, among: { self.ownedLinks }, now: self.loop.now)
         if ended > 0 {
             self.metrics.hit(.memory, ended)
             self.logger.warning("memory is short: \(counted(ended, "stalled stream")) ended, the longest-stalled first")

@@ -26,7 +26,7 @@ final class ProxyEntrance {
     }
 
     func arrived(_ stream: SocketStream, from proxy: Origin) {
-        if let refusal = self.gateway.visitors.refusalOfUnnamed() {
+        if let refusal = self.gateway.visitors.refusalOfUnnamed(to: self.exposure.identity) {
             self.gateway.metrics.visitor(.refused(refusal))
             self.exposure.log("visitor \(proxy) of '\(self.exposure.name)' refused: \(refusal)", nil, proxy: proxy)
             return stream.reset()
@@ -73,10 +73,10 @@ final class ProxyEntrance {
         let visitor = Visitor(header, proxy: connection.proxy, local: stream.localAddress)
         if visitor.isBanned(self.gateway.bans) {
             self.gateway.metrics.visitor(.banned)
-            self.gateway.visitors.unnamedLeft()
+            self.gateway.visitors.unnamedLeft(to: self.exposure.identity)
             return connection.reset()
         }
-        if let refusal = self.gateway.visitors.refusal(ofNamed: visitor.source) {
+        if let refusal = self.gateway.visitors.refusal(ofNamed: visitor.source, to: self.exposure.identity) {
             self.gateway.metrics.visitor(.refused(refusal))
             self.exposure.log("\(visitor) of '\(self.exposure.name)' refused: \(refusal)", visitor)
             return connection.reset()
@@ -102,10 +102,10 @@ final class ProxyEntrance {
     private func remove(_ connection: ProxyConnection) {
         if let visitor = connection.visitor {
             self.ready.removeAll { $0 === connection }
-            self.gateway.visitors.left(visitor.source)
+            self.gateway.visitors.left(visitor.source, to: self.exposure.identity)
         } else {
             self.silent[ObjectIdentifier(connection)] = nil
-            self.gateway.visitors.unnamedLeft()
+            self.gateway.visitors.unnamedLeft(to: self.exposure.identity)
         }
         connection.reset()
     }

@@ -1,3 +1,4 @@
+internal import Registry
 internal import Relay
 internal import Timing
 internal import Tunnel
@@ -16,45 +17,63 @@ final class StalledStreams {
     /// Streams that are ended in a second for the sake of memory.
     private static let mostPerTick = 256
 
-    private var found: [(connection: LinkConnection, key: StreamKey, since: Milliseconds)] = []
+    /// A link and its agent.
+    typealias Owned = (agent: AgentIdentity, connection: LinkConnection)
+    private struct Found {
+        let connection: LinkConnection
+        let key: StreamKey
+        let since: Milliseconds
+    }
+
+    /// By agent, those that have waited the longest at the end, from where they are taken.
+    private var found: [AgentIdentity: [Found]] = [:]
     private var searchedAt: Milliseconds?
 
-    /// Ends the stream that has waited the longest; false if no stream is stalled.
-    func endOldest(among connections: () -> [LinkConnection], now: Milliseconds) -> Bool {
-        if self.found.isEmpty {
-            if let searched = self.searchedAt, now - searched < Self.searchMilliseconds { return false }
-            self.search(connections(), now)
+    /// Ends the stream that has waited the longest, of one agent or of all.
+    ///
+    /// - Returns: the agent; nil if no such stream is stalled.
+    func endOldest(of agent: AgentIdentity? = nil, among links: () -> [Owned], now: Milliseconds) -> AgentIdentity? {
+        if let ended = self.endFound(of: agent) { return ended }
+        if let searched = self.searchedAt, now - searched < Self.searchMilliseconds { return nil }
+        self.search(links(), now)
+        return self.endFound(of: agent)
+    }
+
+    private func endFound(of agent: AgentIdentity?) -> AgentIdentity? {
+        func longest() -> AgentIdentity? {
+            self.found.min { ($0.value.last?.since ?? .max) < ($1.value.last?.since ?? .max) }?.key
         }
-        while let next = self.found.popLast() {
+        while let agent = agent ?? longest(), let next = self.found[agent]?.popLast() {
+            if self.found[agent]?.isEmpty ?? false { self.found[agent] = nil }
             // It may have got ahead, or ended, since the search.
             guard next.connection.isStalled(next.key, since: next.since) else { continue }
             next.connection.abort(next.key, .stalled)
-            return true
+            return agent
         }
-        return false
+        return nil
     }
 
-    private func search(_ connections: [LinkConnection], _ now: Milliseconds) {
+    private func search(_ links: [Owned], _ now: Milliseconds) {
         self.searchedAt = now
+        self.found = [:]
         guard now >= Self.leastMilliseconds else { return }
-        for connection in connections {
+        for (agent, connection) in links {
             for (key, since) in connection.stalledStreams(before: now - Self.leastMilliseconds) {
-                self.found.append((connection, key, since))
+                self.found[agent, default: []].append(Found(connection: connection, key: key, since: since))
             }
         }
-        // The longest at the end, from where they are taken.
-        self.found.sort { $0.since > $1.since }
+        for agent in self.found.keys { self.found[agent]?.sort { $0.since > $1.since } }
     }
 
     /// Ends streams while memory is short; call it about once a second. Returns how many that were.
-    func relieve(_ budget: ByteBudget, among connections: () -> [LinkConnection], now: Milliseconds) -> Int {
+    func relieve(_ budget: ByteBudget, among links: () -> [Owned], now: Milliseconds) -> Int {
         guard budget.used >= budget.limit / Self.highWater.of * Self.highWater.0 else { return 0 }
         // What was found before is old.
-        self.found = []
+        self.found = [:]
         self.searchedAt = nil
         var count = 0
         while count < Self.mostPerTick, budget.used >= budget.limit / Self.lowWater.of * Self.lowWater.0,
-            self.endOldest(among: connections, now: now)
+            self.endOldest(among: links, now: now) != nil
         {
             count += 1
         }

@@ -1,20 +1,41 @@
 internal import Admission
 internal import Reactor
+internal import Registry
 internal import Settings
 internal import Wire
 
 /// Why a visitor is not let in.
 enum VisitorRefusal: CaseIterable, CustomStringConvertible {
-    case tooMany, tooManyFromSource, tooFastFromSource, tooManyUnnamed
+    case tooMany, tooManyOfAgent, tooManyFromSource, tooFastFromSource, tooManyUnnamed
+
+    init(_ refusal: VisitorGate.Refusal) {
+        switch refusal {
+        case .tooMany: self = .tooMany
+        case .tooManyOfAgent: self = .tooManyOfAgent
+        case .tooManyFromSource: self = .tooManyFromSource
+        case .tooFastFromSource: self = .tooFastFromSource
+        case .tooManyUnnamed: self = .tooManyUnnamed
+        }
+    }
 
     var description: String {
         switch self {
         case .tooMany: "the gateway has as many visitors as it may have"
+        case .tooManyOfAgent: "its agent has as many visitors as leave room for those of others"
         case .tooManyFromSource: "its address has too many connections"
         case .tooFastFromSource: "its address connects too often"
         case .tooManyUnnamed: "too many PROXY headers are waited for"
         }
     }
+}
+
+/// Where visitors find room.
+protocol VisitorRoom: AnyObject {
+    /// Whether no other agent has names.
+    func isOnlyAgent(_ agent: AgentIdentity) -> Bool
+    /// Ends the stream that has waited for its peer the longest, of one agent or of all, and returns whose it was; nil
+    /// when none has waited for long.
+    func endStalledStream(of agent: AgentIdentity?) -> AgentIdentity?
 }
 
 /// Who visits: counts visitors against their limits, and knows which proxies may say who comes.
@@ -23,6 +44,7 @@ final class VisitorBook {
     private let proxies: [Network]
     private let socketsAreProxied: Bool
     private var gate: VisitorGate
+    weak var room: (any VisitorRoom)?
 
     /// - Parameter socketsAreProxied: whether what comes through unix sockets begins with a PROXY header.
     init(loop: EventLoop, limits: VisitorLimits, proxies: [Network], socketsAreProxied: Bool) {
@@ -43,21 +65,39 @@ final class VisitorBook {
     }
 
     /// Why a visitor is not let in, if so; else it counts until `left`.
-    ///
-    /// - Parameter makeRoom: called when there are as many visitors as there may be; true when one of them goes.
-    func refusal(of source: Source, makeRoom: () -> Bool) -> VisitorRefusal? {
-        if self.gate.isFull, makeRoom() { self.gate.willLeave() }
-        return Self.refusal(self.gate.arrived(from: source, now: self.loop.now))
+    func refusal(of source: Source, to agent: AgentIdentity) -> VisitorRefusal? {
+        // First: whoever is refused for that makes nobody go.
+        if let refusal = self.gate.refusal(of: source, now: self.loop.now) { return VisitorRefusal(refusal) }
+        if let refusal = self.refusalForRoom(of: agent) { return refusal }
+        self.gate.entered(from: source, to: agent.id)
+        return nil
     }
 
     /// Why a proxy's connection is not let in, if so; else it counts until `unnamedLeft` or `refusal(ofNamed:)`.
-    func refusalOfUnnamed() -> VisitorRefusal? {
-        Self.refusal(self.gate.arrivedUnnamed())
+    func refusalOfUnnamed(to agent: AgentIdentity) -> VisitorRefusal? {
+        if let refusal = self.gate.refusalOfUnnamed { return VisitorRefusal(refusal) }
+        if let refusal = self.refusalForRoom(of: agent) { return refusal }
+        self.gate.enteredUnnamed(to: agent.id)
+        return nil
     }
 
     /// Why a visitor that a proxy has named is not let in, if so; else it counts until `left`.
-    func refusal(ofNamed source: Source) -> VisitorRefusal? {
-        Self.refusal(self.gate.named(source, now: self.loop.now))
+    func refusal(ofNamed source: Source, to agent: AgentIdentity) -> VisitorRefusal? {
+        self.gate.named(source, to: agent.id, now: self.loop.now).map { VisitorRefusal($0) }
+    }
+
+    /// Why there is no room for one more visitor of an agent, if so. A stalled stream of its own makes room, or that of
+    /// any for an agent with few.
+    private func refusalForRoom(of agent: AgentIdentity) -> VisitorRefusal? {
+        guard !self.gate.hasShare(agent.id) else { return nil }
+        let isAlone = self.room?.isOnlyAgent(agent) ?? true
+        if isAlone, !self.gate.isFull { return nil }
+        let mayTakeOthers = isAlone || self.gate.isModest(agent.id)
+        let left =
+            self.room?.endStalledStream(of: agent) ?? (mayTakeOthers ? self.room?.endStalledStream(of: nil) : nil)
+        guard let left else { return self.gate.isFull ? .tooMany : .tooManyOfAgent }
+        self.gate.willLeave(left.id)
+        return nil
     }
 
     var count: Int { self.gate.count }
@@ -65,20 +105,10 @@ final class VisitorBook {
     /// Whether so many are here that each should get little memory.
     var isCrowded: Bool { self.gate.count * 4 > self.gate.limits.total }
 
-    func left(_ source: Source) { self.gate.left(source) }
+    func left(_ source: Source, to agent: AgentIdentity) { self.gate.left(source, to: agent.id) }
 
-    func unnamedLeft() { self.gate.unnamedLeft() }
+    func unnamedLeft(to agent: AgentIdentity) { self.gate.unnamedLeft(agent.id) }
 
     /// Call it about once a second.
     func tick() { self.gate.forgetIdle(now: self.loop.now) }
-
-    private static func refusal(_ verdict: VisitorGate.Verdict) -> VisitorRefusal? {
-        switch verdict {
-        case .admit: nil
-        case .tooMany: .tooMany
-        case .tooManyFromSource: .tooManyFromSource
-        case .tooFastFromSource: .tooFastFromSource
-        case .tooManyUnnamed: .tooManyUnnamed
-        }
-    }
 }

@@ -59,6 +59,11 @@ package struct Registry: Sendable {
         self.holders.count { $0.value.identity == identity && $0.key != name }
     }
 
+    /// Whether nobody else holds a name.
+    package func isOnlyHolder(_ identity: AgentIdentity) -> Bool {
+        self.holders.values.allSatisfy { $0.identity == identity }
+    }
+
     package func holder(of name: Name) -> Holder? { self.holders[name] }
 
     /// An agent asks for a name that it has the right to.

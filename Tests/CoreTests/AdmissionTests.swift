@@ -1,5 +1,6 @@
 import Admission
 import Testing
+import Timing
 
 private func remote(_ key: UInt64) -> Source { Source(key: key, isLoopback: false) }
 private let local = Source(key: 0x7F00_0001, isLoopback: true)
@@ -192,34 +193,42 @@ struct AdmissionTests {
 
 @Suite("VisitorGate")
 struct VisitorGateTests {
-    @Test("bounds visitors in all, by source and by rate; loopback only in all")
+    /// What the book of visitors does, without anybody who makes room.
+    private func arrive(
+        _ gate: inout VisitorGate, _ source: Source, to agent: String = "a", now: Milliseconds = 0
+    ) -> VisitorGate.Refusal? {
+        if let refusal = gate.refusal(of: source, now: now) { return refusal }
+        guard gate.hasShare(agent) else { return gate.isFull ? .tooMany : .tooManyOfAgent }
+        gate.entered(from: source, to: agent)
+        return nil
+    }
+
+    @Test("bounds visitors by source and by rate, but not those of loopback")
     func bounds() {
         var limits = VisitorLimits()
-        limits.total = 10
         limits.perSource = 3
         limits.burst = 4
         limits.ratePerSecond = 1
         var gate = VisitorGate(limits: limits)
-        for _ in 0..<3 { #expect(gate.arrived(from: remote(1), now: 0) == .admit) }
-        #expect(gate.arrived(from: remote(1), now: 0) == .tooManyFromSource)
-        gate.left(remote(1))
-        #expect(gate.arrived(from: remote(1), now: 0) == .admit)
-        gate.left(remote(1))
-        #expect(gate.arrived(from: remote(1), now: 0) == .tooFastFromSource)
-        #expect(gate.arrived(from: remote(1), now: 1_000) == .admit)
-        for _ in 0..<7 { #expect(gate.arrived(from: local, now: 0) == .admit) }
-        #expect(gate.arrived(from: local, now: 0) == .tooMany)
+        for _ in 0..<3 { #expect(arrive(&gate, remote(1)) == nil) }
+        #expect(arrive(&gate, remote(1)) == .tooManyFromSource)
+        gate.left(remote(1), to: "a")
+        #expect(arrive(&gate, remote(1)) == nil)
+        gate.left(remote(1), to: "a")
+        #expect(arrive(&gate, remote(1)) == .tooFastFromSource)
+        #expect(arrive(&gate, remote(1), now: 1_000) == nil)
+        for _ in 0..<7 { #expect(arrive(&gate, local) == nil) }
         #expect(gate.count == 10)
     }
 
     @Test("by default a source has 256 visitors, 200 at once and 100 a second")
     func defaults() {
         var gate = VisitorGate()
-        for _ in 0..<200 { #expect(gate.arrived(from: remote(1), now: 0) == .admit) }
-        #expect(gate.arrived(from: remote(1), now: 0) == .tooFastFromSource)
-        for _ in 0..<56 { #expect(gate.arrived(from: remote(1), now: 1_000) == .admit) }
-        #expect(gate.arrived(from: remote(1), now: 1_000) == .tooManyFromSource)
-        #expect(gate.arrived(from: remote(2), now: 1_000) == .admit)
+        for _ in 0..<200 { #expect(arrive(&gate, remote(1)) == nil) }
+        #expect(arrive(&gate, remote(1)) == .tooFastFromSource)
+        for _ in 0..<56 { #expect(arrive(&gate, remote(1), now: 1_000) == nil) }
+        #expect(arrive(&gate, remote(1), now: 1_000) == .tooManyFromSource)
+        #expect(arrive(&gate, remote(2), now: 1_000) == nil)
     }
 
     @Test("counts a proxy's connections in all until it says whose they are, and then by that source")
@@ -229,19 +238,70 @@ struct VisitorGateTests {
         limits.perSource = 1
         limits.unnamed = 3
         var gate = VisitorGate(limits: limits)
-        for _ in 0..<3 { #expect(gate.arrivedUnnamed() == .admit) }
-        #expect(gate.arrivedUnnamed() == .tooManyUnnamed)
-        #expect(gate.named(remote(1), now: 0) == .admit)
-        #expect(gate.named(remote(1), now: 0) == .tooManyFromSource)
+        for _ in 0..<3 {
+            #expect(gate.refusalOfUnnamed == nil)
+            gate.enteredUnnamed(to: "a")
+        }
+        #expect(gate.refusalOfUnnamed == .tooManyUnnamed)
+        #expect(gate.named(remote(1), to: "a", now: 0) == nil)
+        #expect(gate.named(remote(1), to: "a", now: 0) == .tooManyFromSource)
         #expect(gate.count == 2)
-        gate.unnamedLeft()
-        gate.left(remote(1))
+        gate.unnamedLeft("a")
+        gate.left(remote(1), to: "a")
         #expect(gate.count == 0)
-        for _ in 0..<5 { #expect(gate.arrived(from: local, now: 0) == .admit) }
-        #expect(gate.arrivedUnnamed() == .tooMany)
-        gate.left(local)
-        #expect(gate.arrivedUnnamed() == .admit)
+        for _ in 0..<4 { gate.entered(from: local, to: "a") }
+        gate.enteredUnnamed(to: "a")
+        #expect(gate.isFull)
         // Its own place is free for it.
-        #expect(gate.named(local, now: 0) == .admit)
+        #expect(gate.named(local, to: "a", now: 0) == nil)
+        #expect(gate.isFull && gate.count == 5)
+    }
+
+    @Test(
+        "agents that take all they get leave places for others",
+        arguments: [(total: 90, agents: 1, each: 80), (170, 2, 80), (9_000, 1, 8_000), (9, 1, 8), (1, 1, 1), (2, 1, 2)])
+    func shares(_ total: Int, _ agents: Int, _ each: Int) {
+        var limits = VisitorLimits()
+        limits.total = total
+        var gate = VisitorGate(limits: limits)
+        for _ in 0..<total { for agent in 0..<agents { _ = arrive(&gate, local, to: "\(agent)") } }
+        #expect(gate.count == agents * each)
+        let free = total - agents * each
+        guard free > 0 else { return #expect(arrive(&gate, local, to: "other") == .tooMany) }
+        #expect(arrive(&gate, local, to: "0") == .tooManyOfAgent)
+        for _ in 0..<free { #expect(arrive(&gate, local, to: "other") == nil || free > 8) }
+        // What another agent's visitors leave is free for all.
+        for _ in 0..<2 { gate.left(local, to: "0") }
+        #expect(arrive(&gate, local, to: "other") == nil)
+    }
+
+    @Test("who is being sent away has no place, and counts until it is gone")
+    func leaving() {
+        var limits = VisitorLimits()
+        limits.total = 2
+        var gate = VisitorGate(limits: limits)
+        for agent in ["a", "b"] { #expect(arrive(&gate, local, to: agent) == nil) }
+        gate.willLeave("a")
+        #expect(!gate.isFull && gate.count == 2)
+        #expect(arrive(&gate, local, to: "b") == nil)
+        #expect(gate.isFull && gate.count == 3)
+        gate.left(local, to: "b")
+        #expect(!gate.isFull, "the one of the other agent is on its way still")
+        gate.left(local, to: "a")
+        #expect(gate.count == 1)
+        #expect(arrive(&gate, local, to: "a") == nil)
+        #expect(gate.isFull)
+    }
+
+    @Test("an agent with few visitors may have a stalled stream of others ended")
+    func modest() {
+        var gate = VisitorGate()
+        for _ in 0..<VisitorLimits.shareOfFree {
+            #expect(gate.isModest("a"))
+            gate.entered(from: local, to: "a")
+        }
+        #expect(!gate.isModest("a") && gate.isModest("b"))
+        gate.willLeave("a")
+        #expect(gate.isModest("a"))
     }
 }

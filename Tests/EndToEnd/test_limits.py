@@ -63,12 +63,32 @@ class Visitors(LimitsTest):
             self.metrics.wait(lambda scrape: scrape.value("diglett_visitors") == 1, "the first to go")
             self.visit(tunnel, stack)
 
+    def test_of_one_agent(self):
+        """It may have most of the places when it is alone; those of others find some free however many it has."""
+        gateway = self.gateway("visitors = 18")
+        greedy = self.echo(gateway=gateway, name="greedy")
+        with contextlib.ExitStack() as stack:
+            for _ in range(17):
+                self.visit(greedy, stack)
+            modest = self.echo(gateway=gateway, name="modest")
+            self.refused(greedy)
+            self.visit(modest, stack)
+            self.refused(modest)
+            self.assertEqual(self.results(), {"admitted": 18, "agent-share": 1, "gateway-full": 1})
+
     def test_stalled_ones_make_room(self):
+        self.check_stalled_ones_make_room()
+
+    def test_stalled_ones_make_room_behind_a_proxy(self):
+        self.check_stalled_ones_make_room("--accept-proxy-protocol", "127.0.0.1", first=header("198.51.100.1"))
+
+    def check_stalled_ones_make_room(self, *options, first=b""):
         backend = self.stage.use(Listener(serve_never_reads)).address
-        tunnel = self.stage.expose(backend, gateway=self.gateway("visitors = 2"))
+        tunnel = self.stage.expose(backend, gateway=self.gateway("visitors = 2", *options))
         with contextlib.ExitStack() as stack:
             stalled = [stack.enter_context(tunnel.connect()) for _ in range(2)]
             for visitor in stalled:
+                visitor.sendall(first)
                 visitor.setblocking(False)
 
             def fill():

@@ -115,6 +115,10 @@ struct SecurityLimitTests {
             "visitors":
                 "\(grouped(visitors.total)), and \(kib(ResourcePlan.bytesPerVisitor)) each of five quarters of `memory`; "
                 + "a stalled one makes room",
+            "visitors of one agent, when others have names":
+                "\(VisitorLimits.shareOfFree) for each free place: \(VisitorLimits.shareOfFree) of "
+                + "\(VisitorLimits.shareOfFree + 1) places for one alone, \(2 * VisitorLimits.shareOfFree) of "
+                + "\(2 * VisitorLimits.shareOfFree + 1) for two",
             "visitors from one source (not loopback)": "\(visitors.perSource)",
             "new visitors from one source (not loopback)":
                 "\(visitors.ratePerSecond) a second, \(visitors.burst) at once",
