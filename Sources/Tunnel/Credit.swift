@@ -107,7 +107,7 @@ struct ReceiveCredit {
     private var measured = 0
     /// The window, and not the backend, is what slows the stream down.
     private var isLimiting = false
-    /// What it holds of the budget is parked.
+    /// What it holds of the budget is parked, all of it.
     private var isParked = false
     /// The limit that the peer was last told.
     private(set) var announced: UInt64
@@ -209,6 +209,7 @@ struct ReceiveCredit {
     private mutating func extend(to window: Int, outstanding: Int, budget: ByteBudget) -> Bool {
         guard window > outstanding else { return false }
         budget.take(window - outstanding)
+        if self.isParked { budget.park(window - outstanding) }
         self.limit += UInt64(window - outstanding)
         return true
     }

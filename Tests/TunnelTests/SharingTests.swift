@@ -92,6 +92,32 @@ struct SharingTests {
         #expect(pair.gateway.grantedBytes == limits.startWindow)
     }
 
+    @Test("a stalled stream that is granted more with a frame that is due counts no more than before")
+    func parkedAndToppedUp() throws {
+        let (pair, here, there) = try withStream()
+        let chunk = 48 * 1_024
+        for part in 0..<3 {
+            let bytes = (0..<chunk).map { SimulatedEnd.pattern(here.id, .agent, part * chunk + $0) }
+            pair.agent.link.send(there, bytes.span.bytes, now: 0)
+            pair.exchange()
+        }
+        // A frame is due, and a little more is free by the time it is sent.
+        pair.gateway.link.consumed(here, 2 * chunk, now: 0)
+        pair.gateway.link.consumed(here, 1_000, now: 0)
+        #expect(pair.gateway.grantedBytes > 0)
+        var expired: [(StreamKey, StreamExpiry)] = []
+        pair.gateway.link.heard(now: 1_000)
+        _ = pair.gateway.link.tick(now: 1_000, expired: &expired)
+        #expect(pair.gateway.grantedBytes == 0)
+        pair.exchange()
+        #expect(pair.gateway.grantedBytes == 0)
+        pair.gateway.link.consumed(here, 1, now: 1_001)
+        #expect(pair.gateway.grantedBytes > 3 * chunk)
+        pair.gateway.link.cut(here, .aborted)
+        pair.gateway.link.release(here)
+        #expect(pair.gateway.grantedBytes == 0)
+    }
+
     @Test("the longest-stalled streams are told, and those that get ahead are not among them")
     func stalled() throws {
         let (pair, here, there) = try withStream()
