@@ -40,6 +40,9 @@ package final class SocketListener {
 
     /// Connections that wait to be accepted (listen(2)).
     private static let backlog: Int32 = 1_024
+    /// Connections that are accepted in one turn of the loop, each of which costs tens of microseconds until it is read;
+    /// the others wait in the backlog, so that those who are here already get their turn.
+    package static let mostPerTurn = 16
 
     package let loop: EventLoop
     private let raw: UnsafeMutablePointer<uv_stream_t>
@@ -47,6 +50,7 @@ package final class SocketListener {
     private let isTCP: Bool
     private var phase = Phase.open
     private var isPaused = false
+    private var accepted: (turn: UInt64, count: Int) = (0, 0)
     /// Whether the file of a unix socket goes with it.
     private var ownsFile = false
     /// libuv holds one accepted connection for us and waits until it is taken.
@@ -245,10 +249,19 @@ package final class SocketListener {
             return
         }
         // Not taking the connection makes libuv stop polling the listener, which is what a pause is.
-        if self.isPaused { self.holdsConnection = true } else { self.accept() }
+        if self.isPaused {
+            self.holdsConnection = true
+        } else if self.accepted == (self.loop.turn, Self.mostPerTurn) {
+            self.holdsConnection = true
+            self.loop.atTurnEnd(self)
+        } else {
+            self.accept()
+        }
     }
 
     private func accept() {
+        if self.accepted.turn != self.loop.turn { self.accepted = (self.loop.turn, 0) }
+        self.accepted.count += 1
         do throws(UVError) {
             let stream = try self.unconnected()
             do throws(UVError) { try check(uv_accept(self.raw, stream.raw)) } catch {
@@ -278,6 +291,14 @@ package final class SocketListener {
         self.phase = .closed
         self.memory.deallocate()
         self.delegate = nil
+    }
+}
+
+extension SocketListener: TurnEndHandler {
+    package func turnDidEnd() {
+        guard self.phase == .open, !self.isPaused, self.holdsConnection else { return }
+        self.holdsConnection = false
+        self.accept()
     }
 }
 

@@ -6,12 +6,44 @@ import Testing
 /// Takes connections and closes them when it is told to.
 private final class Door: SocketListenerDelegate {
     var accepted: [SocketStream] = []
-    func listener(_ listener: SocketListener, didAccept stream: SocketStream) { self.accepted.append(stream) }
+    /// Of each, by the loop's turn.
+    var perTurn: [UInt64: Int] = [:]
+    var onAccept: (() -> Void)?
+
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        self.accepted.append(stream)
+        self.perTurn[listener.loop.turn, default: 0] += 1
+        self.onAccept?()
+    }
+
     func listener(_ listener: SocketListener, didFail error: UVError) {}
 
     func close() {
         for stream in self.accepted { stream.close() }
     }
+}
+
+private final class AtTurnEnd: TurnEndHandler {
+    private let action: () -> Void
+    init(_ action: @escaping () -> Void) { self.action = action }
+    func turnDidEnd() { self.action() }
+}
+
+/// A socket that is connected to a port of this machine, as soon as it is in the listener's backlog.
+private func connected(to port: UInt16) throws -> CInt {
+    let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+    try #require(descriptor >= 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = port.bigEndian
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    let code = withUnsafePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        }
+    }
+    try #require(code == 0)
+    return descriptor
 }
 
 /// A path for a socket in a directory of its own.
@@ -33,6 +65,48 @@ private func connects(_ loop: EventLoop, _ endpoint: Endpoint, _ door: Door) thr
 
 @Suite("Listeners", .serialized, .timeLimit(.minutes(1)))
 struct SocketListenerTests {
+    @Test("take only a few connections in a turn of the loop, also after a pause in the midst of them")
+    func crowd() throws {
+        try withLoop { loop in
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+            let door = Door()
+            listener.delegate = door
+            let count = 100
+            let visitors = try (0..<count).map { _ in try connected(to: listener.port) }
+            defer { for visitor in visitors { Glibc.close(visitor) } }
+            door.onAccept = {
+                if door.accepted.count == SocketListener.mostPerTurn / 2 { listener.pause() }
+            }
+            #expect(loop.run { door.accepted.count == SocketListener.mostPerTurn / 2 })
+            listener.resume()
+            #expect(loop.run { door.accepted.count == count })
+            #expect(door.perTurn.values.max() == SocketListener.mostPerTurn)
+            door.close()
+            listener.close()
+        }
+    }
+
+    @Test("are closed while the rest of a crowd waits for the next turn, which is reset")
+    func closedCrowd() throws {
+        try withLoop { loop in
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+            let door = Door()
+            listener.delegate = door
+            let visitors = try (0...SocketListener.mostPerTurn).map { _ in try connected(to: listener.port) }
+            defer { for visitor in visitors { Glibc.close(visitor) } }
+            let closing = AtTurnEnd { listener.close() }
+            door.onAccept = {
+                if door.accepted.count == 1 { loop.atTurnEnd(closing) }
+            }
+            #expect(loop.run { !door.accepted.isEmpty })
+            loop.run()
+            #expect(door.accepted.count == SocketListener.mostPerTurn)
+            var byte: UInt8 = 0
+            #expect(recv(visitors[SocketListener.mostPerTurn], &byte, 1, 0) == -1 && errno == ECONNRESET)
+            door.close()
+        }
+    }
+
     @Test("on a unix socket let in whom the file's rights let in, and remove it at the end")
     func unix() throws {
         try withPath { loop, path in
