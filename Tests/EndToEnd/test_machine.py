@@ -159,8 +159,7 @@ class Guide(EndToEndTest):
 
     def setUp(self):
         super().setUp()
-        self.machine = self.stage.use(Machine(
-            self.stage.new_directory("machine"), "nginx-light", "openssl", "python3-minimal", "python3"))
+        self.machine = self.stage.use(Machine(self.stage.new_directory("machine")))
         for name in PACKAGES:
             shutil.copy(package(name), self.machine.root / "root")
         # What a person answers.
