@@ -2,8 +2,8 @@ internal import CUV
 
 /// A piece of bytes that waits for a socket, with the request that libuv needs while it writes them.
 ///
-/// It is in a pool, in a stream's queue, or in flight. In flight the request's `data` holds one reference to it,
-/// taken in `SocketStream.submit` and given back in `onWrite`.
+/// It is in a pool, in a stream's queue, or in flight. In flight it is libuv's, whatever becomes of its stream: the
+/// request's `data` holds one reference to it, taken in `SocketStream.submit` and given back in `onWrite`.
 final class Chunk {
     /// Small, as a slow peer may hold one for a few bytes, and as a chunk that went out is what progress is seen by.
     static let size = 16 * 1024
@@ -12,6 +12,7 @@ final class Chunk {
     let request: UnsafeMutablePointer<uv_write_t>
     var head = 0
     var tail = 0
+    var isInFlight = false
 
     init() {
         self.base = .allocate(byteCount: Self.size, alignment: 64)
@@ -49,7 +50,7 @@ final class ChunkPool {
     func take() -> Chunk { self.free.popLast() ?? Chunk() }
 
     func give(_ chunk: Chunk) {
-        guard self.free.count < Self.most else { return }
+        guard self.free.count < Self.most, !chunk.isInFlight else { return }
         chunk.head = 0
         chunk.tail = 0
         self.free.append(chunk)

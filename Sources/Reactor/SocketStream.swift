@@ -248,6 +248,7 @@ package final class SocketStream {
         let code = uv_write(first.request, self.raw, &buffer, 1, onWrite)
         if code == 0 {
             self.isInFlight = true
+            first.isInFlight = true
         } else {
             Unmanaged.passUnretained(first).release()
             self.writingFailed(UVError(code: code))
@@ -256,7 +257,9 @@ package final class SocketStream {
 
     fileprivate func didWrite(_ chunk: Chunk, _ status: CInt) {
         self.isInFlight = false
-        guard self.phase == .open else { return }
+        chunk.isInFlight = false
+        // What was queued is gone already when another call has found that writing failed.
+        guard self.phase == .open, !self.isBroken else { return }
         guard status == 0 else { return self.writingFailed(UVError(code: status)) }
         var written = self.dequeueFirst()
         // The socket has room again: give it what else waits before asking to be woken.
@@ -331,10 +334,15 @@ package final class SocketStream {
         self.report(.broken(error))
     }
 
-    /// Looks whether the connection of a stream that does not read is over: nothing else would tell.
+    /// Looks whether the connection of a stream that does not read is over: nothing else would tell. It does not read
+    /// because it was told so, or because the peer has ended its direction; then it may still reset ours, or vanish.
     package func checkPeer() {
-        guard self.phase == .open, !self.isReading, !self.hasEnded, let error = self.pendingError else { return }
-        self.writingFailed(error)
+        guard self.phase == .open, !self.isReading else { return }
+        if let error = self.pendingError { return self.writingFailed(error) }
+        guard self.hasEnded, self.isTCP, !self.wantsShutdown else { return }
+        var isClosed = false
+        self.withDescriptor { isClosed = cuv_is_closed($0) != 0 }
+        if isClosed { self.writingFailed(.connectionReset) }
     }
 
     func fail(_ error: UVError) {

@@ -1,3 +1,4 @@
+import Glibc
 import Reactor
 import Testing
 
@@ -71,3 +72,20 @@ func withPair(_ body: (EventLoop, Recorder, Recorder) throws -> Void) throws {
 }
 
 func write(_ stream: SocketStream, _ bytes: [UInt8]) -> Int { bytes.withUnsafeBytes { stream.write($0) } }
+
+/// A socket that is connected to a port of this machine, as soon as it is in the listener's backlog.
+func connected(to port: UInt16) throws -> CInt {
+    let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+    try #require(descriptor >= 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = port.bigEndian
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    let code = withUnsafePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        }
+    }
+    try #require(code == 0)
+    return descriptor
+}

@@ -29,23 +29,6 @@ private final class AtTurnEnd: TurnEndHandler {
     func turnDidEnd() { self.action() }
 }
 
-/// A socket that is connected to a port of this machine, as soon as it is in the listener's backlog.
-private func connected(to port: UInt16) throws -> CInt {
-    let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
-    try #require(descriptor >= 0)
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = port.bigEndian
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    let code = withUnsafePointer(to: &address) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-            connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-        }
-    }
-    try #require(code == 0)
-    return descriptor
-}
-
 /// A path for a socket in a directory of its own.
 private func withPath(_ body: (EventLoop, String) throws -> Void) throws {
     let directory = "/tmp/diglett-\(UUID().uuidString)"

@@ -11,17 +11,7 @@ struct StreamEndTests {
             let acceptor = Acceptor()
             let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
             listener.delegate = acceptor
-            let peer = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_port = listener.port.bigEndian
-            address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-            let code = withUnsafePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    connect(peer, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-                }
-            }
-            try #require(code == 0)
+            let peer = try connected(to: listener.port)
             #expect(loop.run { !acceptor.accepted.isEmpty })
             listener.close()
             let here = acceptor.accepted[0]
@@ -69,6 +59,68 @@ struct StreamEndTests {
             #expect(loop.run { there.error != nil })
             #expect(there.received == [1, 2, 3])
             #expect(there.error == .connectionReset)
+        }
+    }
+
+    /// Ends a plain socket with a reset.
+    private func reset(_ peer: Int32) {
+        var now = linger(l_onoff: 1, l_linger: 0)
+        setsockopt(peer, SOL_SOCKET, SO_LINGER, &now, socklen_t(MemoryLayout<linger>.size))
+        close(dup2(open("/dev/null", O_RDWR), peer))
+    }
+
+    @Test("a write that is under way when a reset is found is not used for another stream")
+    func resetDuringWrite() throws {
+        try withPlainPeer { loop, here, peer in
+            let acceptor = Acceptor()
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+            listener.delegate = acceptor
+            let otherPeer = try connected(to: listener.port)
+            #expect(loop.run { !acceptor.accepted.isEmpty })
+            listener.close()
+            let other = acceptor.accepted[0]
+            // One piece more than the kernel takes: libuv waits with it.
+            let bytes = [UInt8](repeating: 7, count: 16_000)
+            while write(here.stream, bytes) == bytes.count {}
+            self.reset(peer)
+            here.stream.checkPeer()
+            #expect(here.stream.isBroken && here.stream.queuedByteCount == 0)
+            var sent = 0
+            var taken = 0
+            repeat {
+                sent += bytes.count
+                taken += write(other.stream, bytes)
+            } while taken == sent
+            #expect(loop.run { here.breakage != nil || here.error != nil })
+            var count = 0
+            var buffer = [UInt8](repeating: 0, count: 1 << 20)
+            let reader = LoopTimer(loop: loop) {
+                count += max(recv(otherPeer, &buffer, buffer.count, CInt(MSG_DONTWAIT)), 0)
+            }
+            reader.start(after: 1, repeating: 1)
+            #expect(loop.run { count == sent })
+            reader.close()
+            #expect(other.written == sent - taken)
+            other.stream.close()
+            #expect(loop.run { other.isClosed })
+            close(otherPeer)
+        }
+    }
+
+    @Test("a peer that has ended in order and then resets is found")
+    func resetAfterEnd() throws {
+        try withPlainPeer { loop, here, peer in
+            here.stream.startReading()
+            #expect(send(peer, [1], 1, 0) == 1)
+            shutdown(peer, Int32(SHUT_WR))
+            #expect(loop.run { here.hasEnded })
+            here.stream.checkPeer()
+            #expect(!here.stream.isBroken, "it waits for the answer")
+            self.reset(peer)
+            here.stream.checkPeer()
+            #expect(here.stream.isBroken)
+            #expect(loop.run { here.error != nil })
+            #expect(here.received == [1])
         }
     }
 
