@@ -142,10 +142,11 @@ extension Link {
         case .goAway(let goAway):
             if goAway.code != .drain || !self.phase.isPastLogin {
                 self.phase = .closed
-            } else if self.phase == .up {
-                self.phase = .draining
-            } else {
+            } else if self.hasPeerLeft {
                 try self.glitch(now: now)
+            } else {
+                self.hasPeerLeft = true
+                if self.phase == .up { self.phase = .draining }
             }
             return .goAway(goAway)
         }

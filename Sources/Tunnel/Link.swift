@@ -36,6 +36,8 @@ package struct Link: ~Copyable, Multiplexer {
     var lateAllowance = 0
     /// REGISTER frames without an answer.
     var answersAwaited = 0
+    /// The peer has said GOAWAY(drain).
+    var hasPeerLeft = false
     /// What ``takeHits()`` gives next.
     var hits = LinkHits()
     let budget: ByteBudget
@@ -133,9 +135,12 @@ package struct Link: ~Copyable, Multiplexer {
         guard self.streams.contains(key), !self.streams[key.slot].isReset, !self.streams[key.slot].isResetting else {
             return
         }
-        guard !self.streams[key.slot].queue.isEmpty, self.phase.isPastLogin else { return self.cut(key, code) }
         var hasEnded = false
         if case .finishing = self.streams[key.slot].send { hasEnded = true }
+        // A FIN that waits is part of what goes first.
+        guard hasEnded || !self.streams[key.slot].queue.isEmpty, self.phase.isPastLogin else {
+            return self.cut(key, code)
+        }
         self.streams[key.slot].send = .resetting(code, finFirst: hasEnded)
         self.endReceiving(key.slot)
     }

@@ -44,6 +44,17 @@ struct ResetTests {
         #expect(pair.gateway.streamCount == 0)
     }
 
+    @Test("a FIN that waits goes before RESET, also without bytes before it")
+    func afterMereFin() throws {
+        let (pair, here, _) = try withStream()
+        pair.gateway.link.congestion(true, now: 0)
+        pair.gateway.link.finish(here, now: 0)
+        pair.gateway.link.reset(here, .aborted)
+        pair.gateway.link.release(here)
+        #expect(pair.gateway.output(most: 1 << 20, now: 0) == frame(here.id, 9, flags: 1) + reset(here.id, 6))
+        #expect(pair.gateway.streamCount == 0)
+    }
+
     @Test("RESET waits for credit, and 10 s without any are the end of the wait")
     func withoutCredit() throws {
         var limits = LinkLimits()
