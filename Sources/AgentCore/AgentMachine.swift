@@ -81,10 +81,10 @@ package struct AgentMachine: Sendable {
     private var reachable: [UInt16: Registered] = [:]
     /// When to ask again for names that are missing.
     private var askAgain: [UInt16: Milliseconds] = [:]
-    /// The gateway's word on when to come back, in seconds.
     /// A gateway that is away for longer may be asked again.
     private static let mostRetryAfterSeconds: UInt16 = 300
 
+    /// The gateway's word on when to come back, in seconds.
     private var retryAfterSeconds: UInt16 = 0
 
     /// - Parameter wishes: at most 65,536; the index is the exposure's number.

@@ -64,7 +64,8 @@ extension LinkConnection {
         self.handle(UnsafeRawBufferPointer(rebasing: plain[0..<(carried + count)]))
         self.readBudget.spent(
             bytes: bytes.count, records: channel.recordsReceived - before.records,
-            frames: Int(clamping: self.link.framesReceived - before.frames), edges: self.edgesTouched)
+            frames: Int(clamping: self.link.framesReceived - before.frames), edges: self.edgesTouched,
+            now: self.loop.now)
         if channel.isClosedByPeer { self.close(.closedByPeer) }
     }
 
@@ -84,12 +85,14 @@ extension LinkConnection {
                 self.linger(.violation(violation))
                 break frames
             case .goAway(let goAway):
-                self.delegate?.link(self, did: event)
-                // The bytes before it still count, the link does not.
+                // The bytes before it still count, the link does not. First: whoever hears of it may end everything.
                 if self.link.phase == .closed {
                     self.deliver()
-                    return self.close(.goAway(goAway))
+                    self.close(.goAway(goAway))
+                    self.delegate?.link(self, did: event)
+                    return
                 }
+                self.delegate?.link(self, did: event)
             case .accepted(let key):
                 self.meter?.accepted(key)
                 self.delegate?.link(self, did: event)

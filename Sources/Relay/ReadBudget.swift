@@ -1,9 +1,11 @@
 internal import Reactor
+internal import Timing
 
 /// How many bytes of a link are read in one turn: as many as cost about half a millisecond, by what the last ones cost.
 ///
 /// The same bytes may be sixteen full frames or thirty thousand of one byte. Without a bound by cost a peer that sends
-/// the latter holds up everybody else's bytes for tens of milliseconds.
+/// the latter holds up everybody else's bytes for tens of milliseconds. It is a forecast: one read may cost more, and
+/// then the link has to be cheap for seconds before as much is read at once again.
 struct ReadBudget {
     /// What was measured on one core of 2 GHz, in nanoseconds: of a byte (decrypting and copying), a TLS record, a frame
     /// and a write to an edge.
@@ -17,18 +19,30 @@ struct ReadBudget {
 
     /// Bytes that the next read may bring. Few at first, until the peer's traffic is known.
     private(set) var allowance = 16 * 1024
+    /// Up to which the allowance may grow: lowered by a read that cost too much, and doubled each second after that.
+    private var ceiling = EventLoop.readBufferSize
+    private var raisedAt: Milliseconds = 0
+    private static let raiseAfter: Milliseconds = 1_000
 
     /// A read has been handled.
-    mutating func spent(bytes: Int, records: Int, frames: Int, edges: Int) {
+    mutating func spent(bytes: Int, records: Int, frames: Int, edges: Int, now: Milliseconds) {
         guard bytes > 0 else { return }
         let cost =
             bytes * Self.byteCost + records * Self.recordCost + frames * Self.frameCost + edges * Self.edgeCost
         let fair = max(bytes * Self.turnCost / cost, Self.least)
         if cost > Self.turnCost {
             self.allowance = min(fair, self.allowance)
-        } else if bytes * 2 > self.allowance {
+            self.ceiling = self.allowance
+            self.raisedAt = now
+            return
+        }
+        if self.ceiling < EventLoop.readBufferSize, now - self.raisedAt >= Self.raiseAfter {
+            self.ceiling = min(self.ceiling * 2, EventLoop.readBufferSize)
+            self.raisedAt = now
+        }
+        if bytes * 2 > self.allowance {
             // A read that brought less than it might tells nothing of the next.
-            self.allowance = min(fair, self.allowance * 2, EventLoop.readBufferSize)
+            self.allowance = min(fair, self.allowance * 2, self.ceiling)
         }
     }
 }

@@ -44,12 +44,15 @@ package struct LineLimit: Sendable {
     /// Reports of one call of ``leftOut(now:)``. What is left out of a flood from many sources is one more.
     package static let maxReports = 8
     private static let reportAfter: Milliseconds = 10_000
+    private static let forgetAfter: Milliseconds = 1_000
     /// This much silence ends a flood.
     private static let endAfter: Milliseconds = 2_000
 
     private let rate: Rate
     private var total: TokenBucket
     private var sources: [String: Flood] = [:]
+    /// When the table was last looked through.
+    private var forgotAt: Milliseconds = 0
     /// Lines of sources that found no room in the table.
     private var others: Flood
 
@@ -75,12 +78,15 @@ package struct LineLimit: Sendable {
     /// False when every source in the table was heard of a moment ago.
     private mutating func makeRoom(now: Milliseconds) -> Bool {
         if self.sources.count < Self.maxSources { return true }
+        // A full table is looked through once a second, not for each line.
+        guard now - self.forgotAt >= Self.forgetAfter else { return false }
         self.forgetQuiet(now: now)
         return self.sources.count < Self.maxSources
     }
 
     /// Forgets sources whose bucket is full again, and of which nothing is to be reported.
     private mutating func forgetQuiet(now: Milliseconds) {
+        self.forgotAt = now
         let refill = Milliseconds(self.rate.burst) * 1_000 / Milliseconds(max(self.rate.perSecond, 1))
         self.sources = self.sources.filter { $0.value.leftOut > 0 || now - $0.value.last < refill }
     }

@@ -110,7 +110,7 @@ struct SecurityLimitTests {
     @Test("has the limits of visitors as they are")
     func ofVisitors() throws {
         #expect(visitors.perSource == settings.visitorsPerSource && visitors.total == ResourcePlan.defaultVisitors)
-        #expect(VisitorLimits(settings, total: 1).burst == visitors.burst)
+        #expect(VisitorLimits(settings, ResourcePlan(descriptors: 1)).burst == visitors.burst)
         try self.check([
             "visitors":
                 "\(grouped(visitors.total)), and \(kib(ResourcePlan.bytesPerVisitor)) each of five quarters of `memory`; "
@@ -220,6 +220,8 @@ struct ResourcePlanTests {
     func defaults() {
         let plan = ResourcePlan(descriptors: self.ample, memory: self.machine)
         #expect((plan.agents, plan.strangers, plan.names, plan.visitors) == (1_024, 256, 4_096, 8_192))
+        #expect((plan.logins, plan.headers, plan.links) == (1_024, 1_024, 2_304))
+        #expect(AdmissionLimits().logins == plan.logins && VisitorLimits().unnamed == plan.headers)
         #expect(plan.memory == self.machine / 10 * 6)
         #expect(!plan.isLowered && plan.loweredText(descriptors: 1, memory: 1) == nil)
     }
@@ -229,11 +231,11 @@ struct ResourcePlanTests {
         for count in [64, 256, 1_024, 4_096, 13_632] {
             for listeners in 1...2 {
                 let plan = ResourcePlan(descriptors: count, memory: self.machine, listenersPerName: listeners)
-                let sum = plan.agents + plan.strangers + plan.names * listeners + plan.visitors
+                let sum = plan.links + plan.headers + plan.names * listeners + plan.visitors
                 #expect(sum + 64 <= max(count, 128) && plan.visitors > 0)
             }
         }
-        // The 13,568 of the defaults, and 64 in reserve.
+        // A quarter for names is the most of the defaults; 64 are in reserve.
         #expect(!ResourcePlan(descriptors: 16_448, memory: self.machine).isLowered)
         #expect(ResourcePlan(descriptors: 16_447, memory: self.machine).isLowered)
     }
@@ -277,8 +279,10 @@ struct ResourcePlanTests {
         #expect((link.handshakeDeadline, link.loginDeadline) == (3, 4))
         let old = Version1Limits(readSize: 9, link)
         #expect((old.maximumStreams, old.stalled, old.loginDeadline, old.readSize) == (5, 1, 4, 9))
-        let visitors = VisitorLimits(settings, total: 8)
+        settings.visitors = 8
+        let visitors = VisitorLimits(settings, ResourcePlan(settings, descriptors: 1_024))
         #expect((visitors.total, visitors.perSource, visitors.ratePerSecond, visitors.burst) == (8, 6, 7, 14))
+        #expect(visitors.unnamed == 60)
     }
 }
 
@@ -291,20 +295,36 @@ struct TurnLimitTests {
         #expect(buffers.takeHandshake(turn: 2))
     }
 
+    private func spendLarge(_ budget: inout ReadBudget, now: UInt64) {
+        budget.spent(bytes: budget.allowance, records: budget.allowance / 16_384, frames: 1, edges: 1, now: now)
+    }
+
     @Test("a link is read as far as costs a millisecond: much of large frames, little of small ones")
     func reading() {
         var large = ReadBudget()
         #expect(large.allowance == 16 * 1_024)
-        for _ in 0..<10 { large.spent(bytes: large.allowance, records: large.allowance / 16_384, frames: 1, edges: 1) }
+        for _ in 0..<10 { self.spendLarge(&large, now: 0) }
         #expect(large.allowance == 256 * 1_024)
+        // One read that costs too much, and it takes seconds until as much is read at once again.
+        large.spent(bytes: large.allowance, records: 16, frames: large.allowance / 9, edges: 1, now: 0)
+        let afterwards = large.allowance
+        #expect((4_096...12_000).contains(afterwards))
+        for _ in 0..<100 { self.spendLarge(&large, now: 999) }
+        #expect(large.allowance == afterwards)
+        for second in 1...8 as ClosedRange<UInt64> {
+            for _ in 0..<100 { self.spendLarge(&large, now: second * 1_000) }
+            #expect(large.allowance == min(afterwards << second, 256 * 1_024))
+        }
         var small = ReadBudget()
-        for _ in 0..<10 { small.spent(bytes: small.allowance, records: 1, frames: small.allowance / 9, edges: 1) }
+        for _ in 0..<10 {
+            small.spent(bytes: small.allowance, records: 1, frames: small.allowance / 9, edges: 1, now: 0)
+        }
         #expect((4_096...12_000).contains(small.allowance))
         // A frame for each of many edges is the worst, and some of it is always read.
         for _ in 0..<10 {
             small.spent(
                 bytes: small.allowance, records: small.allowance / 31, frames: small.allowance / 9,
-                edges: small.allowance / 9)
+                edges: small.allowance / 9, now: 0)
         }
         #expect(small.allowance == 4_096)
     }
