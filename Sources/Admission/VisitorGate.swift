@@ -20,7 +20,7 @@ package struct VisitorLimits: Sendable {
 /// Decides which visitors are let in.
 ///
 /// The bounds per source do not hold for loopback: there sits the proxy through which everybody comes. Nor do they for
-/// a proxy that is trusted to say who comes: its connections are unnamed until it has, and then those of their source.
+/// a proxy that is trusted to say who comes: its connections are unnamed until it has, with room of their own, and then those of their source.
 ///
 /// Agents share the room: one that is not alone may have ``VisitorLimits/shareOfFree`` times as many visitors as there
 /// are free places, so that some are free for the others however many come to one (dynamic thresholds, as in the shared
@@ -54,7 +54,7 @@ package struct VisitorGate: Sendable {
 
     package let limits: VisitorLimits
     private var records: [Source: Record] = [:]
-    /// Named and unnamed, in all and by the agent whom they visit.
+    /// In all and by the agent whom they visit.
     private var total = Count()
     private var agents: [String: Count] = [:]
     private var unnamed = 0
@@ -63,7 +63,8 @@ package struct VisitorGate: Sendable {
         self.limits = limits
     }
 
-    package var count: Int { self.total.all }
+    /// Those included of whom it is not known who they are.
+    package var count: Int { self.total.all + self.unnamed }
 
     package var isFull: Bool { self.free <= 0 }
 
@@ -101,45 +102,25 @@ package struct VisitorGate: Sendable {
 
     /// A visitor is let in, for whom there is room, and whose source was not refused; `left` follows.
     package mutating func entered(from source: Source, to agent: String) {
-        self.count(to: agent)
+        self.total.all += 1
+        self.agents[agent, default: Count()].all += 1
         if !source.isLoopback { self.records[source]?.count += 1 }
     }
 
-    /// Why there is no room for a connection of a trusted proxy whose visitor is not known yet, if so.
-    package var refusalOfUnnamed: Refusal? { self.unnamed < self.limits.unnamed ? nil : .tooManyUnnamed }
-
-    /// A connection of a trusted proxy is let in; `unnamedLeft` or `named` follows.
-    package mutating func enteredUnnamed(to agent: String) {
+    /// A connection of a trusted proxy comes; without a refusal `unnamedLeft` follows, at the latest when the proxy has
+    /// said whose it is: from then on it counts as any other.
+    package mutating func enterUnnamed() -> Refusal? {
+        guard self.unnamed < self.limits.unnamed else { return .tooManyUnnamed }
         self.unnamed += 1
-        self.count(to: agent)
-    }
-
-    /// The proxy has said whose connection it is: from now on it counts as any other, or, if refused, no more.
-    package mutating func named(_ source: Source, to agent: String, now: Milliseconds) -> Refusal? {
-        self.unnamedLeft(agent)
-        if let refusal = self.refusal(of: source, now: now) { return refusal }
-        self.entered(from: source, to: agent)
         return nil
     }
 
-    /// A connection is gone before it was known whose it is.
-    package mutating func unnamedLeft(_ agent: String) {
-        self.unnamed -= 1
-        self.uncount(to: agent)
-    }
+    /// A connection is gone, or it is known whose it is.
+    package mutating func unnamedLeft() { self.unnamed -= 1 }
 
     /// A visitor that was let in is gone.
     package mutating func left(_ source: Source, to agent: String) {
-        self.uncount(to: agent)
         if !source.isLoopback { self.records[source]?.count -= 1 }
-    }
-
-    private mutating func count(to agent: String) {
-        self.total.all += 1
-        self.agents[agent, default: Count()].all += 1
-    }
-
-    private mutating func uncount(to agent: String) {
         guard var count = self.agents[agent] else { return }
         let before = count.leaving
         count.left()

@@ -78,9 +78,10 @@ package final class AgentProgram {
         self.tickedAt = loop.now
         self.settings = settings
         self.logger = logger
-        self.log = PeerLog(logger, loop: loop, milestones: PeerLog.answers)
+        self.log = PeerLog(logger, loop: loop, milestones: PeerLog.answers(names: settings.exposes.count))
         self.manager = manager ?? .absent(loop: loop, logger: logger)
-        self.printer = EventPrinter(format: settings.output, now: loop.now)
+        self.printer = EventPrinter(
+            format: settings.output, names: settings.exposes.count, now: loop.now)
         self.ready = ReadyActions(loop: loop, settings: settings, log: self.log)
         self.state = try StateDirectory(path: settings.stateDirectory)
         self.keys = GatewayKeys(settings: settings, state: self.state, logger: logger, ask: ask)

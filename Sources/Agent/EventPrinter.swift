@@ -42,17 +42,23 @@ enum AgentEvent {
 /// without end, so both kinds have a rate; `omitted` tells how many events are missing.
 final class EventPrinter {
     /// Lines that wait for a reader; further ones are dropped.
-    private static let mostWaiting = 1_000
+    private let mostWaiting: Int
 
     private let format: AgentSettings.Output
     private var waiting: [String] = []
     private var answers: LineLimit
     private var streams: LineLimit
 
-    init(format: AgentSettings.Output, now: Milliseconds) {
+    /// Lines that have been dropped since the last that was written.
+    private var dropped = 0
+
+    /// - Parameter names: that the agent wants; the first answer about each is never left out.
+    init(format: AgentSettings.Output, names: Int, now: Milliseconds) {
         self.format = format
+        self.mostWaiting = 1_000 + 4 * names
         // As the lines about the same in the log.
-        self.answers = LineLimit(source: PeerLog.answers.source, total: PeerLog.answers.total, now: now)
+        let rates = PeerLog.answers(names: names)
+        self.answers = LineLimit(source: rates.source, total: rates.total, now: now)
         // A visitor costs a connection to the backend, too.
         let rate = LineLimit.Rate(burst: 1_000, perSecond: 100)
         self.streams = LineLimit(source: rate, total: rate, now: now)
@@ -66,15 +72,20 @@ final class EventPrinter {
 
     /// Reports what was left out, and goes on writing; call it about once a second.
     func tick(now: Milliseconds) {
-        for report in self.answers.leftOut(now: now) + self.streams.leftOut(now: now) {
-            self.append(.omitted(count: report.count))
-        }
         self.flush()
+        for report in self.answers.leftOut(now: now) + self.streams.leftOut(now: now) { self.dropped += report.count }
+        guard self.dropped > 0, self.waiting.count < self.mostWaiting else { return }
+        let count = self.dropped
+        self.dropped = 0
+        self.append(.omitted(count: count))
     }
 
     private func append(_ event: AgentEvent) {
         guard let line = self.format == .json ? Self.json(event) : Self.text(event) else { return }
-        guard self.waiting.count < Self.mostWaiting else { return }
+        guard self.waiting.count < self.mostWaiting else {
+            self.dropped += 1
+            return
+        }
         self.waiting.append(line)
         self.flush()
     }

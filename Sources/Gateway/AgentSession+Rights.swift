@@ -28,7 +28,7 @@ extension AgentSession {
         guard let grant = self.grant else { return }
         if let reason = authenticator.revocation(of: grant) {
             self.log(
-                .warning, .milestone, "\(self.label): the login is withdrawn: it \(reason)",
+                .warning, .complete, "\(self.label): the login is withdrawn: it \(reason)",
                 self.about([.code: ErrorCode.revoked]))
             // At once, whether the agent reads its goodbye or not.
             self.dropAll()
@@ -77,7 +77,7 @@ extension AgentSession {
     ///   - code: what the agent hears.
     ///   - reason: for the log.
     private func lose(_ exposure: Exposure, _ code: ErrorCode, _ reason: String) {
-        self.warn(.milestone, "the right to '\(exposure.name)' is gone: \(reason)", exposure.name, code)
+        self.warn(.complete, "the right to '\(exposure.name)' is gone: \(reason)", exposure.name, code)
         let text =
             switch code {
             case .portNotAllowed: "the right to the port was withdrawn"

@@ -44,6 +44,8 @@ final class AgentSession {
     private var questions: [UInt16: any Cancellable] = [:]
     /// Who visits what, by stream: to give the place back, and to say so at the end.
     private var visits: [StreamKey: Visit] = [:]
+    /// Streams that are being ended to make room for others of this link.
+    private var leaving: Set<StreamKey> = []
 
     init(id: UInt64, connection: LinkConnection, peer: SocketAddress, gateway: GatewayServer) {
         self.id = id
@@ -206,6 +208,24 @@ final class AgentSession {
 
     // MARK: - Visitors
 
+    /// Whether the link can take a visitor.
+    enum Room { case free, soon, none }
+
+    /// Looks for room in the link. When as many streams run as may, one that is stalled is ended for the newcomer, which
+    /// has to wait until its place is free.
+    func room() -> Room {
+        let most = self.limits.streams ?? .max
+        guard self.connection.link.streamCount >= most || !self.connection.makeRoom() else { return .free }
+        guard self.leaving.isEmpty else { return .soon }
+        let before = self.connection.loop.now - min(StalledStreams.leastMilliseconds, self.connection.loop.now)
+        let stalled = self.connection.stalledStreams(before: before).min { $0.since < $1.since }
+        guard let (key, _) = stalled else { return .none }
+        self.leaving.insert(key)
+        self.gateway.metrics.hit(.visitors)
+        self.connection.abort(key, .stalled)
+        return .soon
+    }
+
     /// Opens a stream for a visitor that has a place in the book, and gives the place back if there is none.
     ///
     /// - Parameter first: bytes that were read already.
@@ -235,6 +255,9 @@ final class AgentSession {
         self.gateway.control?.tell(StreamNews(.opened, self.report(of: edge)))
     }
 
+    /// Visitors of an agent, by its identity, also after the end of the link.
+    func visits(of agent: String) -> Int { self.visits.values.count { $0.agent.id == agent } }
+
     /// Each time another exposure comes first, so that none takes all the room that others leave.
     private func roomAppeared() {
         guard !self.exposures.isEmpty else { return }
@@ -248,7 +271,7 @@ final class AgentSession {
 
     func report(of edge: Edge) -> StreamReport {
         StreamReport(
-            name: self.name(of: edge), agent: self.identity?.id ?? "", link: self.id,
+            name: self.name(of: edge), agent: self.visits[edge.key]?.agent.id ?? self.identity?.id ?? "", link: self.id,
             visitor: edge.visitor.family == 0 ? nil : edge.visitor.description,
             seconds: Double(self.connection.loop.now - edge.openedAt) / 1_000,
             bytesToBackend: edge.bytesFromSocket, bytesToVisitor: edge.bytesToSocket)
@@ -333,6 +356,7 @@ extension AgentSession: LinkConnectionDelegate {
         self.gateway.metrics.streamClosed(end)
         self.gateway.control?.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))
         self.visits[edge.key] = nil
+        self.leaving.remove(edge.key)
         self.gateway.visitors.left(visit.visitor.source, to: visit.agent)
         self.streamEnded(edge, end, visit)
         self.roomAppeared()

@@ -21,7 +21,7 @@ final class Exposure {
     private unowned let gateway: GatewayServer
     /// Nil until somebody comes from a trusted proxy.
     private var entrance: ProxyEntrance?
-    /// Visitors accepted when there was no room. At most one for each listener, which is then paused.
+    /// Visitors that were accepted and wait for room. The listener is paused then.
     private var waiting: [(SocketListener, SocketStream)] = []
     private(set) var isPublished = false
     let meter = NameMeter()
@@ -95,11 +95,12 @@ final class Exposure {
     func resume() {
         guard self.isPublished else { return }
         self.entrance?.letIn()
-        while self.hasRoom, !self.waiting.isEmpty {
+        // Each once: who has to go on waiting is appended again.
+        for _ in 0..<self.waiting.count where self.hasRoom {
             let (listener, stream) = self.waiting.removeFirst()
             self.arrived(stream, at: listener)
         }
-        self.listeners.resume { self.hasRoom }
+        self.listeners.resume { self.hasRoom && self.waiting.isEmpty }
     }
 
     private var hasRoom: Bool { self.session?.canOpen(self) ?? false }
@@ -131,6 +132,9 @@ final class Exposure {
         if visitor.isBanned(self.gateway.bans) {
             self.gateway.metrics.visitor(.banned)
             stream.reset()
+        } else if session.room() == .soon {
+            self.waiting.append((listener, stream))
+            self.pause()
         } else if let refusal = self.gateway.visitors.refusal(of: visitor.source, to: self.identity) {
             self.gateway.metrics.visitor(.refused(refusal))
             self.log("\(visitor) of '\(self.name)' refused: \(refusal)", visitor)

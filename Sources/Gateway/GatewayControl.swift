@@ -115,15 +115,25 @@ extension GatewayControl: ControlHandler {
     private func kick(_ target: String) throws(Refused) -> [String] {
         let all = self.gateway.openSessions
         var sessions = all.filter { $0.identity?.id == target }
+        // Of links that are over, what their visitors still get.
+        var ended = self.gateway.deliveringSessions.filter { $0.visits(of: target) > 0 }
         // An agent may be called like a number.
-        if sessions.isEmpty { sessions = all.filter { $0.id == UInt64(target) } }
-        guard !sessions.isEmpty else {
+        if sessions.isEmpty, ended.isEmpty {
+            sessions = all.filter { $0.id == UInt64(target) }
+            ended = self.gateway.deliveringSessions.filter { $0.id == UInt64(target) }
+        }
+        guard !sessions.isEmpty || !ended.isEmpty else {
             throw Refused(text: "there is no link of an agent '\(target)', and none with that number")
         }
         var notes: [String] = []
         for session in sessions {
             notes.append("ended link \(session.id) of \(session.label)")
             session.kick()
+        }
+        for session in ended {
+            notes.append(
+                "cut \(counted(session.connection.openEdges.count, "stream")) of link \(session.id), which is over")
+            session.connection.cutDeliveries()
         }
         return notes
     }

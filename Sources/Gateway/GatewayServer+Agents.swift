@@ -161,7 +161,7 @@ extension GatewayServer: SocketListenerDelegate {
 
     /// Makes room, if need be, by cutting a connection that only waits for its last words to be read.
     private func hasRoomForSession() -> Bool {
-        guard self.sessions.count >= self.plan.agents + self.plan.strangers else { return true }
+        guard self.sessions.count >= self.plan.links else { return true }
         guard let last = self.sessions.values.first(where: { $0.connection.isLingering }) else { return false }
         last.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         return true

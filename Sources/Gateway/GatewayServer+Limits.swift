@@ -17,10 +17,10 @@ extension LinkLimits {
 }
 
 extension VisitorLimits {
-    /// - Parameter total: visitors that descriptors and memory allow.
-    init(_ settings: LimitSettings, total: Int) {
+    init(_ settings: LimitSettings, _ plan: ResourcePlan) {
         self.init()
-        self.total = total
+        self.total = plan.visitors
+        self.unnamed = plan.headers
         self.perSource = settings.visitorsPerSource
         self.ratePerSecond = settings.visitorsPerSecond
         self.burst = settings.visitorsPerSecond * VisitorLimits.burstSeconds

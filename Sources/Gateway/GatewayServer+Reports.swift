@@ -43,6 +43,9 @@ extension GatewayServer {
         }
     }
 
+    /// Links of agents that have logged in, and those that are over while visitors still get what came before.
+    private var sessionsWithStreams: [AgentSession] { self.openSessions + self.deliveringSessions }
+
     /// Links of agents that have logged in.
     var openSessions: [AgentSession] {
         self.sessions.values.filter { $0.identity != nil && $0.connection.isOpen }.sorted { $0.id < $1.id }
@@ -93,7 +96,7 @@ extension GatewayServer {
     }
 
     var streamReports: [StreamReport] {
-        self.openSessions.flatMap { session in session.connection.openEdges.map { session.report(of: $0) } }
+        self.sessionsWithStreams.flatMap { session in session.connection.openEdges.map { session.report(of: $0) } }
             .sorted { $0.seconds > $1.seconds }
     }
 
@@ -143,6 +146,10 @@ extension GatewayServer {
             } else {
                 streams += session.connection.abortStreams(.denied) { network.contains($0.visitor) }
             }
+        }
+        for session in self.deliveringSessions {
+            let isAgents = network.contains(WireAddress(session.peer))
+            streams += session.connection.abortStreams(.denied) { isAgents || network.contains($0.visitor) }
         }
         return (links, streams)
     }

@@ -113,10 +113,12 @@ package final class GatewayServer {
         if let text = self.plan.loweredText(descriptors: descriptors, memory: memory) { logger.warning("\(text)") }
         self.linkLimits = LinkLimits(settings.limits)
         self.visitors = VisitorBook(
-            loop: loop, limits: VisitorLimits(settings.limits, total: self.plan.visitors), proxies: settings.proxies,
+            loop: loop, limits: VisitorLimits(settings.limits, self.plan), proxies: settings.proxies,
             socketsAreProxied: settings.socketsAreProxied)
         var admissionLimits = AdmissionLimits()
         admissionLimits.strangers = self.plan.strangers
+        admissionLimits.logins = self.plan.logins
+        admissionLimits.loginsPerSource = min(admissionLimits.loginsPerSource, self.plan.logins / 4)
         self.admission = Admission(limits: admissionLimits)
         self.budget = ByteBudget(limit: self.plan.memory)
         let factory = ModuleFactory(loop: loop, peerLog: peerLog)
@@ -259,6 +261,8 @@ package final class GatewayServer {
             }
         }
     }
+
+    var deliveringSessions: [AgentSession] { self.delivering.values.sorted { $0.id < $1.id } }
 
     /// Streams of all links.
     package var streamCount: Int {

@@ -26,7 +26,7 @@ final class ProxyEntrance {
     }
 
     func arrived(_ stream: SocketStream, from proxy: Origin) {
-        if let refusal = self.gateway.visitors.refusalOfUnnamed(to: self.exposure.identity) {
+        if let refusal = self.gateway.visitors.refusalOfUnnamed() {
             self.gateway.metrics.visitor(.refused(refusal))
             self.exposure.log("visitor \(proxy) of '\(self.exposure.name)' refused: \(refusal)", nil, proxy: proxy)
             return stream.reset()
@@ -38,10 +38,16 @@ final class ProxyEntrance {
 
     /// Lets those in that wait for room, as far as there is some.
     func letIn() {
-        while !self.ready.isEmpty, let session = self.exposure.session, session.canOpen(self.exposure) {
-            let connection = self.ready.removeFirst()
-            guard let (visitor, first) = connection.handOver() else { continue }
-            first.withUnsafeBytes { session.letIn(visitor, connection.stream, first: $0, at: self.exposure) }
+        while let next = self.ready.first, let session = self.exposure.session, session.canOpen(self.exposure) {
+            guard !(next.visitor?.isBanned(self.gateway.bans) ?? false) else {
+                self.gateway.metrics.visitor(.banned)
+                self.remove(next)
+                continue
+            }
+            if case .soon = session.room() { return }
+            self.ready.removeFirst()
+            guard let (visitor, first) = next.handOver() else { continue }
+            first.withUnsafeBytes { session.letIn(visitor, next.stream, first: $0, at: self.exposure) }
         }
     }
 
@@ -73,7 +79,7 @@ final class ProxyEntrance {
         let visitor = Visitor(header, proxy: connection.proxy, local: stream.localAddress)
         if visitor.isBanned(self.gateway.bans) {
             self.gateway.metrics.visitor(.banned)
-            self.gateway.visitors.unnamedLeft(to: self.exposure.identity)
+            self.gateway.visitors.unnamedLeft()
             return connection.reset()
         }
         if let refusal = self.gateway.visitors.refusal(ofNamed: visitor.source, to: self.exposure.identity) {
@@ -81,7 +87,9 @@ final class ProxyEntrance {
             self.exposure.log("\(visitor) of '\(self.exposure.name)' refused: \(refusal)", visitor)
             return connection.reset()
         }
-        if self.ready.isEmpty, let session = self.exposure.session, session.canOpen(self.exposure) {
+        if self.ready.isEmpty, let session = self.exposure.session, session.canOpen(self.exposure),
+            session.room() != .soon
+        {
             connection.handedOver()
             session.letIn(visitor, stream, first: rest, at: self.exposure)
         } else {
@@ -105,7 +113,7 @@ final class ProxyEntrance {
             self.gateway.visitors.left(visitor.source, to: self.exposure.identity)
         } else {
             self.silent[ObjectIdentifier(connection)] = nil
-            self.gateway.visitors.unnamedLeft(to: self.exposure.identity)
+            self.gateway.visitors.unnamedLeft()
         }
         connection.reset()
     }

@@ -6,6 +6,10 @@ internal import Settings
 struct ResourcePlan: Equatable {
     let agents: Int
     let strangers: Int
+    /// Logins that are being judged.
+    let logins: Int
+    /// Connections of trusted proxies whose PROXY header is awaited.
+    let headers: Int
     /// Names, each of which has a listener, or two.
     let names: Int
     let visitors: Int
@@ -21,6 +25,11 @@ struct ResourcePlan: Equatable {
     static let mostNames = 4_096
     /// Connections to the agent port before the login: more than log in within a second.
     static let mostStrangers = 256
+
+    /// Logins at once that the authenticator is at work on. It may be slow, and each is a connection with its buffers.
+    static let mostLogins = 1_024
+    /// Connections of proxies that have not yet said whose they are. A proxy says so at once, so there are few.
+    static let mostHeaders = 1_024
 
     /// Descriptors for files, the loop and modules.
     private static let reserve = 64
@@ -51,17 +60,23 @@ struct ResourcePlan: Equatable {
         let agents = limits.agents ?? Self.defaultAgents
         self.agents = min(agents, available / 8)
         self.strangers = min(Self.mostStrangers, available / 16)
+        self.logins = min(Self.mostLogins, available / 16)
+        self.headers = min(Self.mostHeaders, available / 16)
         self.names = min(Self.mostNames, available / 4 / listenersPerName)
         let visitors = limits.visitors ?? Self.defaultVisitors
         let inMemory = self.memory / Self.visitorShare.of / Self.bytesPerVisitor * Self.visitorShare.0
         self.visitors = min(
-            visitors, available - self.agents - self.strangers - self.names * listenersPerName,
+            visitors,
+            available - self.agents - self.strangers - self.logins - self.headers - self.names * listenersPerName,
             max(inMemory, Self.leastVisitors))
         self.isLowered =
             self.memory < budget || self.agents < agents || self.strangers < Self.mostStrangers
             || self.names < Self.mostNames
             || self.visitors < visitors
     }
+
+    /// Connections to the agent port, before the login and after it.
+    var links: Int { self.agents + self.strangers + self.logins }
 
     /// What the log, or `check`, tells of what was lowered; nil when nothing was.
     func loweredText(descriptors: Int, memory: Int) -> String? {

@@ -74,16 +74,12 @@ final class VisitorBook {
     }
 
     /// Why a proxy's connection is not let in, if so; else it counts until `unnamedLeft` or `refusal(ofNamed:)`.
-    func refusalOfUnnamed(to agent: AgentIdentity) -> VisitorRefusal? {
-        if let refusal = self.gate.refusalOfUnnamed { return VisitorRefusal(refusal) }
-        if let refusal = self.refusalForRoom(of: agent) { return refusal }
-        self.gate.enteredUnnamed(to: agent.id)
-        return nil
-    }
+    func refusalOfUnnamed() -> VisitorRefusal? { self.gate.enterUnnamed().map { VisitorRefusal($0) } }
 
     /// Why a visitor that a proxy has named is not let in, if so; else it counts until `left`.
     func refusal(ofNamed source: Source, to agent: AgentIdentity) -> VisitorRefusal? {
-        self.gate.named(source, to: agent.id, now: self.loop.now).map { VisitorRefusal($0) }
+        self.gate.unnamedLeft()
+        return self.refusal(of: source, to: agent)
     }
 
     /// Why there is no room for one more visitor of an agent, if so. A stalled stream of its own makes room, or that of
@@ -107,7 +103,7 @@ final class VisitorBook {
 
     func left(_ source: Source, to agent: AgentIdentity) { self.gate.left(source, to: agent.id) }
 
-    func unnamedLeft(to agent: AgentIdentity) { self.gate.unnamedLeft(agent.id) }
+    func unnamedLeft() { self.gate.unnamedLeft() }
 
     /// Call it about once a second.
     func tick() { self.gate.forgetIdle(now: self.loop.now) }

@@ -33,6 +33,9 @@ package final class PeerLog {
         case visitors
         /// What happens before a login.
         case strangers
+        /// Lines by which programs learn what is reachable, or that follow an act of the operator's: all are written, as
+        /// their causes are bounded.
+        case complete
     }
 
     /// Rates of a kind: of each source, and of all.
@@ -43,10 +46,13 @@ package final class PeerLog {
     package static let milestones: Rates = (
         LineLimit.Rate(burst: 250, perSecond: 40), LineLimit.Rate(burst: 20_000, perSecond: 200)
     )
-    /// A gateway's answers to one agent: 16 names a link, and a reconnect each second.
-    package static let answers: Rates = (
-        LineLimit.Rate(burst: 64, perSecond: 16), LineLimit.Rate(burst: 64, perSecond: 16)
-    )
+    /// A gateway's answers to one agent: for all of its names at four reconnects at once, and then at one each second.
+    ///
+    /// - Parameter names: that the agent wants.
+    package static func answers(names: Int) -> Rates {
+        let rate = LineLimit.Rate(burst: 4 * max(names, 16), perSecond: max(names, 16))
+        return (rate, rate)
+    }
 
     /// The logger itself, for lines that no peer causes.
     package let logger: Logger
@@ -57,13 +63,14 @@ package final class PeerLog {
         self.logger = logger
         self.loop = loop
         for kind in Kind.allCases {
-            let rates = kind == .milestone ? milestones : Self.rates(kind)
+            guard let rates = kind == .milestone ? milestones : Self.rates(kind) else { continue }
             self.limits[kind] = LineLimit(source: rates.source, total: rates.total, now: loop.now)
         }
     }
 
-    private static func rates(_ kind: Kind) -> Rates {
+    private static func rates(_ kind: Kind) -> Rates? {
         switch kind {
+        case .complete: nil
         case .milestone: self.milestones
         // A link whose 16 names are all refused, and again at its next try.
         case .detail: (LineLimit.Rate(burst: 32, perSecond: 2), LineLimit.Rate(burst: 320, perSecond: 20))

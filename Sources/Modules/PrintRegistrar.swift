@@ -24,7 +24,7 @@ package final class PrintRegistrar: Registrar {
     ) -> (any Cancellable)? {
         let place = exposure.address.map { String($0.port) } ?? exposure.socket.map { "unix:\($0)" } ?? ""
         self.log.write(
-            .info, .milestone, of: .agent(exposure.identity), "register domain '\(exposure.name)' -> '\(place)'",
+            .info, .complete, of: .agent(exposure.identity), "register domain '\(exposure.name)' -> '\(place)'",
             Self.about(exposure))
         completion(.success(()))
         return nil
@@ -34,7 +34,7 @@ package final class PrintRegistrar: Registrar {
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)? {
         self.log.write(
-            .info, .milestone, of: .agent(exposure.identity), "unregister domain '\(exposure.name)'",
+            .info, .complete, of: .agent(exposure.identity), "unregister domain '\(exposure.name)'",
             Self.about(exposure))
         completion(.success(()))
         return nil

@@ -11,10 +11,15 @@ extension Link {
             return self.end(.stalled, "takes no bytes")
         }
         guard self.phase.isPastLogin else {
-            if now - self.createdAt >= self.limits.loginDeadline {
-                return self.end(.handshakeTimeout, "the login took too long")
+            let deadline: Milliseconds
+            switch self.phase {
+            // The authenticator has a deadline of its own, and its slowness is not the agent's.
+            case .authenticating: return .none
+            case .awaitingWelcome: deadline = self.limits.welcomeDeadline
+            default: deadline = self.limits.loginDeadline
             }
-            return .none
+            guard now - self.createdAt >= deadline else { return .none }
+            return self.end(.handshakeTimeout, "the login took too long")
         }
         if let deadline = self.deadline, now >= deadline {
             return self.end(.dead, "no answer after the clock jumped")

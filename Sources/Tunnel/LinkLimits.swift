@@ -55,8 +55,11 @@ package struct LinkLimits: Sendable {
     package var deadAfterJump: Milliseconds = 5_000
     /// From the TCP connection to the end of the TLS handshake, at which the driver looks.
     package var handshakeDeadline: Milliseconds = 10_000
-    /// From the TCP connection to the accepted login.
+    /// From the TCP connection to the LOGIN.
     package var loginDeadline: Milliseconds = 15_000
+    /// From the TCP connection to the WELCOME, at the agent: the gateway's deadline for the LOGIN, that of its
+    /// authenticator (10 s), and time on the way.
+    package var welcomeDeadline: Milliseconds = 30_000
     /// From OPEN to ACCEPT.
     package var acceptDeadline: Milliseconds = 10_000
     /// One direction ended, nothing moves in the other; 0 for no limit, because a slow answer is not a fault.

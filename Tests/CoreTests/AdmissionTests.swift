@@ -231,30 +231,24 @@ struct VisitorGateTests {
         #expect(arrive(&gate, remote(2), now: 1_000) == nil)
     }
 
-    @Test("counts a proxy's connections in all until it says whose they are, and then by that source")
+    @Test("a proxy's connections have room of their own until it says whose they are")
     func unnamed() {
         var limits = VisitorLimits()
-        limits.total = 5
+        limits.total = 2
         limits.perSource = 1
         limits.unnamed = 3
         var gate = VisitorGate(limits: limits)
-        for _ in 0..<3 {
-            #expect(gate.refusalOfUnnamed == nil)
-            gate.enteredUnnamed(to: "a")
-        }
-        #expect(gate.refusalOfUnnamed == .tooManyUnnamed)
-        #expect(gate.named(remote(1), to: "a", now: 0) == nil)
-        #expect(gate.named(remote(1), to: "a", now: 0) == .tooManyFromSource)
-        #expect(gate.count == 2)
-        gate.unnamedLeft("a")
-        gate.left(remote(1), to: "a")
-        #expect(gate.count == 0)
-        for _ in 0..<4 { gate.entered(from: local, to: "a") }
-        gate.enteredUnnamed(to: "a")
-        #expect(gate.isFull)
-        // Its own place is free for it.
-        #expect(gate.named(local, to: "a", now: 0) == nil)
-        #expect(gate.isFull && gate.count == 5)
+        for _ in 0..<2 { #expect(arrive(&gate, local) == nil) }
+        for _ in 0..<3 { #expect(gate.enterUnnamed() == nil) }
+        #expect(gate.enterUnnamed() == .tooManyUnnamed)
+        #expect(gate.count == 5)
+        gate.unnamedLeft()
+        #expect(arrive(&gate, remote(1)) == .tooMany)
+        gate.left(local, to: "a")
+        #expect(arrive(&gate, remote(1)) == nil)
+        gate.unnamedLeft()
+        #expect(arrive(&gate, remote(1)) == .tooManyFromSource)
+        #expect(gate.enterUnnamed() == nil)
     }
 
     @Test(

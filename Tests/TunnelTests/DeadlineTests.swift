@@ -10,12 +10,20 @@ struct DeadlineTests {
         return (verdict, expired.map { $0.1 })
     }
 
-    @Test("a login has 15 s")
+    @Test("a LOGIN has 15 s, and the agent waits for its answer until 30 s")
     func login() {
         let pair = TunnelPair()
         #expect(tick(pair.gateway, 14_999).0 == .none)
         #expect(tick(pair.gateway, 15_000).0 == .close(.handshakeTimeout))
         #expect(pair.gateway.link.phase == .closed)
+
+        let judged = TunnelPair()
+        judged.gateway.admits = false
+        judged.connect()
+        #expect(judged.gateway.link.phase == .authenticating && judged.agent.link.phase == .awaitingWelcome)
+        #expect(tick(judged.gateway, 1_000_000).0 == .none, "the authenticator has a deadline of its own")
+        #expect(tick(judged.agent, 29_999).0 == .none)
+        #expect(tick(judged.agent, 30_000).0 == .close(.handshakeTimeout))
     }
 
     @Test("a silent peer is pinged after 15 s and dead after 45 s, and any byte is life")

@@ -22,7 +22,11 @@ struct LimitTableTests {
     func deadlines() throws {
         let rows = try Document.rows(after: "<!-- deadline-table -->").map { [$0[0], $0[1], $0[2]] }
         for row in [
-            ["login, from the TCP connection to WELCOME", seconds(limits.loginDeadline), "GOAWAY(handshake-timeout)"],
+            ["LOGIN, from the TCP connection", seconds(limits.loginDeadline), "GOAWAY(handshake-timeout)"],
+            [
+                "WELCOME, at the agent, from the TCP connection", seconds(limits.welcomeDeadline),
+                "GOAWAY(handshake-timeout)",
+            ],
             ["ACCEPT, at the gateway", seconds(limits.acceptDeadline), "RESET(timeout)"],
             ["silence", seconds(limits.pingAfter), "PING"],
             ["silence", seconds(limits.deadAfter), "GOAWAY(dead)"],
@@ -44,7 +48,10 @@ struct LimitTableTests {
                 "streams of a link",
                 "as in the agent's HELLO; \(grouped(limits.maximumStreams)) in both programs by default",
             ],
-            ["streams without ACCEPT", "\(limits.pendingOpens)"],
+            [
+                "streams without ACCEPT",
+                "\(limits.pendingOpens); of one exposure what the others leave of them, at least \(limits.leastPendingOpens)",
+            ],
             [
                 "REGISTER and UNREGISTER",
                 "\(limits.registerBurst) at once, or twice the names of WELCOME, then \(limits.registersPerSecond) a second",
