@@ -6,7 +6,9 @@ import socket
 import backends
 import v2peer
 from backends import Listener
-from harness import EndToEndTest
+from harness import EndToEndTest, wait_until
+from hostile import collect
+from visitors import sha256
 
 # Of frames without use an agent takes 1,000 at once, and a link's first 5,000 withdrawn streams.
 HARMLESS = 500
@@ -116,6 +118,28 @@ class HostileGateway(EndToEndTest):
     def test_skippable_frames(self):
         frame = v2peer.encode(99, b"x", 0, v2peer.SKIPPABLE)
         self.check_flood(lambda: frame)
+
+    def test_last_words_before_a_goodbye_for_good(self):
+        """What came before it reaches the backend, though the agent ends."""
+        received = []
+
+        def serve(connection):
+            received.append(collect(connection)[0])
+
+        data = secrets.token_bytes(40_000)
+        backend = self.stage.use(Listener(serve))
+        agent = self.stage.agent(self.listener.address, "-n", "other", backend.address)
+        link = self.stage.use(self.listener.accept())
+        link.welcome()
+        exposure, _ = link.take_register()
+        link.send_frame(v2peer.OPEN, v2peer.open_payload(exposure, 65_536), stream=1)
+        link.expect(v2peer.ACCEPT, stream=1)
+        link.send_raw(
+            b"".join(v2peer.encode(v2peer.DATA, data[at:at + 10_000], 1) for at in range(0, len(data), 10_000))
+            + v2peer.encode(v2peer.GOAWAY, v2peer.goaway_payload(v2peer.REPLACED)))
+        agent.wait_exit()
+        wait_until(lambda: received, "the end of the backend's connection")
+        self.assertEqual(sha256(received[0]), sha256(data))
 
     def test_wish_to_stay_away_for_hours(self):
         """The agent honours it for five minutes, and its own wait of a minute at most."""

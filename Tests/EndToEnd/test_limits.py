@@ -82,9 +82,16 @@ class Visitors(LimitsTest):
     def test_stalled_ones_make_room_behind_a_proxy(self):
         self.check_stalled_ones_make_room("--accept-proxy-protocol", "127.0.0.1", first=header("198.51.100.1"))
 
-    def check_stalled_ones_make_room(self, *options, first=b""):
+    def test_stalled_ones_make_room_in_their_link(self):
+        self.check_stalled_ones_make_room(limits="streams-per-link = 2")
+
+    def test_stalled_ones_make_room_in_their_link_behind_a_proxy(self):
+        self.check_stalled_ones_make_room(
+            "--accept-proxy-protocol", "127.0.0.1", first=header("198.51.100.1"), limits="streams-per-link = 2")
+
+    def check_stalled_ones_make_room(self, *options, first=b"", limits="visitors = 2"):
         backend = self.stage.use(Listener(serve_never_reads)).address
-        tunnel = self.stage.expose(backend, gateway=self.gateway("visitors = 2", *options))
+        tunnel = self.stage.expose(backend, gateway=self.gateway(limits, *options))
         with contextlib.ExitStack() as stack:
             stalled = [stack.enter_context(tunnel.connect()) for _ in range(2)]
             for visitor in stalled:
@@ -101,10 +108,12 @@ class Visitors(LimitsTest):
             wait_until(lambda: fill() or time.monotonic() > end, "the streams to stall")
 
             def come():
-                stack.enter_context(tunnel.connect())
+                stack.enter_context(tunnel.connect()).sendall(first + b"x")
                 return self.hits("visitors") == 1
 
             wait_until(come, "room for a newer visitor", interval=0.3)
+            self.metrics.wait(
+                lambda scrape: scrape.counted("diglett_visitors_total", "result")["admitted"] == 3, "its stream")
         self.assertEqual(
             self.metrics.scrape().counted("diglett_streams_closed_total", "side", "reason")[("gateway", "stalled")], 1)
 

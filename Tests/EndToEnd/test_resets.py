@@ -252,13 +252,32 @@ class Visitors(EndToEndTest):
             data, end = self.outcome()
             self.assertEqual((sha256(data), end), (sha256(self.UPLOAD), END))
 
+    def test_end_of_the_upload_then_reset_before_the_answer(self):
+        """Nothing is read or written any more, and the backend learns of it all the same."""
+        def serve(connection):
+            request = collect(connection)
+            # The end of the upload has come; what follows it is an error.
+            wait_until(lambda: is_reset(connection), "the reset")
+            self.outcomes.append(request)
+            self.changed.set()
+
+        tunnel = self.start(serve)
+        for _ in range(3):
+            with tunnel.connect() as visitor:
+                visitor.sendall(self.UPLOAD)
+                visitor.shutdown(socket.SHUT_WR)
+                wait_until(lambda: unacknowledged(visitor) == 0, "the upload")
+                reset(visitor)
+            data, end = self.outcome()
+            self.assertEqual((sha256(data), end), (sha256(self.UPLOAD), END))
+
 
 class Operator(EndToEndTest):
     """Kick and ban do not wait for a visitor who does not read."""
 
     AT_ONCE_SECONDS = 2.0
 
-    def check_cut(self, *command):
+    def check_cut(self, *command, when_lost=False):
         pouring = self.stage.use(Listener(lambda connection: connection.sendall(bytes(64 * MIB))))
         tunnel = self.stage.expose(pouring.address)
         with socket.socket() as visitor:
@@ -267,6 +286,11 @@ class Operator(EndToEndTest):
             visitor.connect(("127.0.0.1", tunnel.port))
             # The queue behind it is full when nothing moves; a byte of it is enough here.
             wait_until(lambda: pending_bytes(visitor) > 4_096, "the download to fill the visitor's buffer")
+            if when_lost:
+                tunnel.agent.kill()
+                tunnel.gateway.wait_log("link of agent .* ended")
+            streams = run(self.stage, "diglett-server", "ctl", "streams", "--state-dir", tunnel.gateway.state).stdout
+            self.assertIn("127.0.0.9", streams)
             began = time.monotonic()
             result = run(self.stage, "diglett-server", "ctl", *command, "--state-dir", tunnel.gateway.state)
             self.assertEqual(result.returncode, 0, result.stderr)
@@ -280,6 +304,12 @@ class Operator(EndToEndTest):
 
     def test_ban(self):
         self.check_cut("ban", "127.0.0.9")
+
+    def test_kick_after_the_link_is_lost(self):
+        self.check_cut("kick", "1", when_lost=True)
+
+    def test_ban_after_the_link_is_lost(self):
+        self.check_cut("ban", "127.0.0.9", when_lost=True)
 
 
 class UrgentData(EndToEndTest):
