@@ -8,7 +8,7 @@ import v2peer
 from administration import run
 from backends import Listener, answering_after_end, read_all, serve_echo, serve_never_reads
 from harness import EndToEndTest, wait_until
-from hooks import configure
+from hooks import Hook, authenticator, configure
 from prometheus import Metrics
 from version1 import own_agent, own_gateway
 from visitors import read_exactly
@@ -216,6 +216,18 @@ class Agents(LimitsTest):
         self.metrics.wait(
             lambda scrape: scrape.value("diglett_limit_hits_total", limit="login-timeout") == 1, "the count")
         self.assertEqual(self.hits("handshake-timeout"), 0)
+
+    def test_logins_that_wait_keep_nobody_out(self):
+        """More than the agents and strangers that there may be: one of another address is judged all the same."""
+        hook = Hook(self.stage, 'time.sleep(1)\nanswer(ok=request["peer"]["host"] == "127.0.2.1", identity="late")')
+        self.gateway("agents = 2", head=authenticator([hook.path]))
+        address = (self.server.host, self.server.port)
+        with contextlib.ExitStack() as stack:
+            for number in range(300):
+                waiting = stack.enter_context(v2peer.connect(address, source=f"127.0.1.{1 + number // 60}"))
+                waiting.send_login()
+            stack.enter_context(v2peer.connect(address, source="127.0.2.1")).log_in()
+        self.assertEqual(self.metrics.scrape().counted("diglett_agent_connections_total", "result").get("no-room"), None)
 
 
 class Times(LimitsTest):

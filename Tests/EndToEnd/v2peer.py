@@ -277,13 +277,17 @@ class Peer:
 
     # As an agent.
 
-    def log_in(self, method=None, token=b"", key=None, run=None, hello=None):
-        """HELLO and LOGIN; (link id, names) of WELCOME. Raises Closed with the GOAWAY."""
+    def send_login(self, method=None, token=b"", key=None, run=None, hello=None):
+        """HELLO and LOGIN."""
         method = (TOKEN if token else INSTANCE) if method is None else method
         run = secrets.randbits(64) if run is None else run
         key = key or secrets.token_bytes(32)
         self.send_raw(encode(HELLO, hello or hello_payload())
                       + encode(LOGIN, login_payload(method, key, run, token)))
+
+    def log_in(self, **login):
+        """HELLO and LOGIN; (link id, names) of WELCOME. Raises Closed with the GOAWAY."""
+        self.send_login(**login)
         self.hello = read_hello(self._expect_before_welcome(HELLO).payload)
         return struct.unpack(">QH", self._expect_before_welcome(WELCOME).payload[:10])
 
@@ -323,8 +327,8 @@ class Peer:
         return exposure, payload[6:6 + size].decode()
 
 
-def connect(gateway, certificate=None, protocol=ALPN, timeout=harness.PATIENCE):
-    """Dials a gateway, (HOST, PORT), as an agent; `certificate` is a PEM file with its key."""
+def connect(gateway, certificate=None, protocol=ALPN, timeout=harness.PATIENCE, source=None):
+    """Dials a gateway, (HOST, PORT), as an agent; `certificate` is a PEM file with its key, `source` an own address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # The tests dial a gateway that they have started: its key is not in question.
     context.check_hostname = False
@@ -334,7 +338,7 @@ def connect(gateway, certificate=None, protocol=ALPN, timeout=harness.PATIENCE):
         context.set_alpn_protocols([protocol])
     if certificate:
         context.load_cert_chain(certificate)
-    plain = socket.create_connection(gateway, timeout)
+    plain = socket.create_connection(gateway, timeout, source and (source, 0))
     try:
         # A lost handshake is a Closed as well.
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
