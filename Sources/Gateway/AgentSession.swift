@@ -32,7 +32,9 @@ final class AgentSession {
     let peer: SocketAddress
     private let probes: BackendProbes
     unowned let gateway: GatewayServer
-    var state = State.stranger
+    var state = State.stranger {
+        didSet { self.chargeQuestions() }
+    }
     private(set) var certificatePin: String?
     var loginArrivedAt: UInt64 = 0
     var refusalTimer: LoopTimer?
@@ -41,7 +43,14 @@ final class AgentSession {
     private(set) var exposures: [Exposure] = []
     private var firstToResume = 0
     /// Questions to the authenticator about names.
-    private var questions: [UInt16: any Cancellable] = [:]
+    private var questions: [UInt16: any Cancellable] = [:] {
+        didSet { self.chargeQuestions() }
+    }
+    /// Questions that wait for the authenticator count as the bytes of streams do.
+    private var questionShare: BudgetShare
+    /// A question with what a module keeps of it, at least: names, addresses and closures; and a login, with its token.
+    private static let questionBytes = 1_024
+    private static let loginBytes = 4_096
     /// Who visits what, by stream: to give the place back, and to say so at the end.
     private var visits: [StreamKey: Visit] = [:]
     /// Streams that are being ended to make room for others of this link.
@@ -54,7 +63,14 @@ final class AgentSession {
         self.peer = peer
         self.gateway = gateway
         self.source = Source(peer)
+        self.questionShare = BudgetShare(gateway.budget)
         connection.delegate = self
+    }
+
+    private func chargeQuestions() {
+        var count = self.questions.count * Self.questionBytes
+        if case .authenticating = self.state { count += Self.loginBytes }
+        self.questionShare.set(count)
     }
 
     var identity: AgentIdentity? {

@@ -101,8 +101,8 @@ extension GatewayMetrics {
     }
 
     private func writeLimits(_ text: inout Exposition, _ figures: GatewayFigures) {
-        text.gauge("diglett_granted_bytes", "Receive windows that agents have been granted.", figures.granted.used)
-        text.gauge("diglett_granted_limit_bytes", "How much may be granted in all.", figures.granted.limit)
+        text.gauge("diglett_granted_bytes", "Bytes that peers may make the gateway hold, or do.", figures.granted.used)
+        text.gauge("diglett_granted_limit_bytes", "How many that may be in all.", figures.granted.limit)
         text.begin("diglett_limit", .gauge, "How many there may be at once.")
         let plan = figures.plan
         for (what, most) in [

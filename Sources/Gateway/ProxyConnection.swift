@@ -1,6 +1,7 @@
 internal import ProxyProtocol
 internal import Reactor
 internal import Timing
+internal import Tunnel
 
 /// A connection of a trusted proxy, until its stream is opened: reads the header and nothing more than came with it.
 final class ProxyConnection {
@@ -20,12 +21,25 @@ final class ProxyConnection {
     /// When what is waited for must have come.
     private(set) var deadline: Milliseconds = 0
     private unowned let entrance: ProxyEntrance
-    private var state = State.silent(ProxyHeaderDecoder())
+    private var state = State.silent(ProxyHeaderDecoder()) {
+        didSet { self.share.set(self.heldBytes) }
+    }
+    /// What it holds counts as the bytes of streams do.
+    private var share: BudgetShare
 
-    init(_ stream: SocketStream, from proxy: Origin, entrance: ProxyEntrance) {
+    init(_ stream: SocketStream, from proxy: Origin, entrance: ProxyEntrance, budget: ByteBudget) {
         self.stream = stream
         self.proxy = proxy
         self.entrance = entrance
+        self.share = BudgetShare(budget)
+    }
+
+    private var heldBytes: Int {
+        switch self.state {
+        case .silent: Self.readBytes
+        case .parked(_, let first): first.count
+        case .done: 0
+        }
     }
 
     /// Whose connection it is, once that is known.
@@ -35,6 +49,7 @@ final class ProxyConnection {
 
     func start(deadline: Milliseconds) {
         self.deadline = deadline
+        self.share.set(self.heldBytes)
         self.stream.delegate = self
         self.stream.startReading()
     }

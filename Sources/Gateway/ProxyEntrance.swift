@@ -31,7 +31,7 @@ final class ProxyEntrance {
             self.exposure.log("visitor \(proxy) of '\(self.exposure.name)' refused: \(refusal)", nil, proxy: proxy)
             return stream.reset()
         }
-        let connection = ProxyConnection(stream, from: proxy, entrance: self)
+        let connection = ProxyConnection(stream, from: proxy, entrance: self, budget: self.gateway.budget)
         self.silent[ObjectIdentifier(connection)] = connection
         connection.start(deadline: self.gateway.loop.now + Self.headerMilliseconds)
     }

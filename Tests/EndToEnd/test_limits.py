@@ -117,6 +117,14 @@ class Visitors(LimitsTest):
         self.assertEqual(
             self.metrics.scrape().counted("diglett_streams_closed_total", "side", "reason")[("gateway", "stalled")], 1)
 
+    def test_headers_that_are_waited_for(self):
+        tunnel = self.echo(gateway=self.gateway("", "--accept-proxy-protocol", "127.0.0.1"))
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(tunnel.connect())
+            self.metrics.wait(lambda scrape: scrape.value("diglett_granted_bytes") == 3 * 4_096, "their bytes to count")
+        self.metrics.wait(lambda scrape: scrape.value("diglett_granted_bytes") == 0, "nothing to be held")
+
     def test_per_source(self):
         tunnel = self.echo(
             gateway=self.gateway("visitors-per-source = 2", "--accept-proxy-protocol", "127.0.0.1"))
@@ -226,7 +234,10 @@ class Agents(LimitsTest):
             for number in range(300):
                 waiting = stack.enter_context(v2peer.connect(address, source=f"127.0.1.{1 + number // 60}"))
                 waiting.send_login()
+            # What they hold counts, and no more when they are gone.
+            self.assertGreater(self.metrics.scrape().value("diglett_granted_bytes"), 250 * 4_096)
             stack.enter_context(v2peer.connect(address, source="127.0.2.1")).log_in()
+        self.metrics.wait(lambda scrape: scrape.value("diglett_granted_bytes") == 0, "nothing to be held")
         self.assertEqual(self.metrics.scrape().counted("diglett_agent_connections_total", "result").get("no-room"), None)
 
 
