@@ -494,8 +494,11 @@ class Traefik(TraefikTest):
 class UnwritableDirectory(TraefikTest):
     """Nothing is lost when Traefik's directory cannot be written for a while."""
 
-    def check_told_and_recovers(self, words, mend):
-        """The error names path and reason, the gateway lives, and mending is enough."""
+    def check_told_and_recovers(self, words, mend, waits=False):
+        """The error names path and reason, the gateway lives, and mending is enough.
+
+        `waits`: the agent asks again by itself, after half a minute; else it is started again.
+        """
         agent = self.stage.agent(self.gateway, "-n", "example", "9")
         event = agent.wait_event("missing", name="example")
         self.assertEqual(event["code"], "registrar-failed")
@@ -504,8 +507,7 @@ class UnwritableDirectory(TraefikTest):
             rf"ERROR the registrar traefik .*cannot publish 'example': {re.escape(str(self.directory))}\S*: .*{words}")
         self.assertTrue(agent.running and self.gateway.running)
         mend()
-        if fast():
-            # Instead of the half minute after which it asks by itself.
+        if not waits:
             agent.stop()
             agent = self.stage.agent(self.gateway, "-n", "example", "9", state=agent.state)
         agent.wait_registered(timeout=40)
@@ -534,7 +536,7 @@ class UnwritableDirectory(TraefikTest):
             return not path.exists()
 
         wait_until(is_gone, "the end of the directory")
-        self.check_told_and_recovers("no such file or directory", path.mkdir)
+        self.check_told_and_recovers("no such file or directory", path.mkdir, waits=not fast())
 
     def test_read_only(self):
         path = self.stage.directory / "dynamic"
