@@ -5,8 +5,9 @@ import socket
 import statistics
 
 from backends import Listener, write_random_file
-from harness import EndToEndTest, allow_descriptors
+from harness import EndToEndTest, allow_descriptors, wait_until
 from hostile import NeighbourTest, start_pages, start_peer
+from prometheus import Metrics
 from realservers import Nginx
 from v1peer import PAYLOAD
 from version1 import Link, own_gateway
@@ -31,7 +32,9 @@ class SlowReaders(NeighbourTest):
 
     SLOW, SILENT = 500, 300
     SIZE = 64 * MIB
-    KEPT_SPEED = 0.8
+    KEPT_SPEED = 0.9
+    # The speed of one download varies by a third on two cores that others use.
+    TRIES = 8
     # 800 start windows of 256 KiB would be 200 MiB.
     MOST_GROWTH_KIB = 96 * 1024
 
@@ -40,7 +43,8 @@ class SlowReaders(NeighbourTest):
         nginx = Nginx(self.stage)
         write_random_file(nginx.files / "file", self.SIZE)
         pouring = self.stage.use(Listener(pour))
-        self.gateway = self.stage.gateway()
+        self.gateway = self.stage.gateway("--metrics", "127.0.0.1:0")
+        metrics = Metrics(self.gateway)
         agent = self.stage.agent(self.gateway, "-n", f"slow={pouring.address}", "-n", "fast", nginx.address)
         slow, fast = agent.wait_registered("slow"), agent.wait_registered("fast")
         url = f"http://127.0.0.1:{fast}/file"
@@ -50,8 +54,16 @@ class SlowReaders(NeighbourTest):
         before = self.gateway.resident_kib()
         start_peer(self.stage, "visitors", slow, self.SLOW, "--read", 4).wait_ready(60)
         start_peer(self.stage, "visitors", slow, self.SILENT).wait_ready(60)
+        # Their windows and the kernel's buffers are filled once, at full speed.
+        carried = [0]
+
+        def is_filled():
+            carried.append(metrics.scrape().value("diglett_bytes_total", direction="to_visitor"))
+            return carried[-1] - carried[-2] < MIB
+
+        wait_until(is_filled, "the slow streams to stall", interval=0.5)
         ratios = []
-        while not ratios or (ratios[-1] < self.KEPT_SPEED and len(ratios) < 3):
+        while not ratios or (ratios[-1] < self.KEPT_SPEED and len(ratios) < self.TRIES):
             ratios.append(statistics.median(aggregate_speed(url, self.SIZE, 1) for _ in range(3)) / alone)
         growth = self.gateway.resident_kib() - before
         self.note(f"alone {alone / MIB:.0f} MiB/s, kept {', '.join(f'{ratio:.0%}' for ratio in ratios)}; "
