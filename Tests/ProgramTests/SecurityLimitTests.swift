@@ -125,7 +125,7 @@ struct SecurityLimitTests {
             "PROXY headers awaited · for how long · then for room at the agent":
                 "\(grouped(visitors.unnamed)) · \(seconds(ProxyEntrance.headerMilliseconds)) · "
                 + seconds(ProxyEntrance.roomMilliseconds),
-            "streams of a link": grouped(link.maximumStreams),
+            "streams of a link": "\(grouped(link.maximumStreams)); a stalled one makes room",
             "streams of a link not accepted yet · of one name":
                 "\(link.pendingOpens) · what other names leave, at least \(link.leastPendingOpens); others wait in the "
                 + "backlog",
