@@ -176,8 +176,9 @@ package struct Admission: Sendable {
     /// again with a wrong token: it must not keep others of the same address out.
     ///
     /// - Parameter login: a hash of what the agent showed of itself.
-    package mutating func loginRefused(_ login: UInt64, from source: Source, now: Milliseconds) {
-        guard !source.isLoopback else { return }
+    /// - Returns: as ``penalize(_:_:now:)``.
+    package mutating func loginRefused(_ login: UInt64, from source: Source, now: Milliseconds) -> Bool {
+        guard !source.isLoopback else { return false }
         let refused = RefusedLogin(login: login, source: source)
         let isKnown = self.refusedLogins[refused].map { $0 > now } ?? false
         if !isKnown, self.refusedLogins.count >= self.limits.refusalTable {
@@ -189,11 +190,12 @@ package struct Admission: Sendable {
             }
         }
         self.refusedLogins[refused] = now + self.limits.refusalMemory
-        self.penalize(source, isKnown ? .sameBadLogin : .badLogin, now: now)
+        return self.penalize(source, isKnown ? .sameBadLogin : .badLogin, now: now)
     }
 
-    /// A stranger misbehaved. True when the penalty of another source was forgotten to make room for this one.
-    @discardableResult
+    /// A stranger misbehaved.
+    ///
+    /// - Returns: whether the penalty of another source was dropped because the table is full; the caller counts that.
     package mutating func penalize(_ source: Source, _ offence: Offence, now: Milliseconds) -> Bool {
         guard !source.isLoopback else { return false }
         var hasForgotten = false
