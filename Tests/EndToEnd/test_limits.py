@@ -2,12 +2,13 @@
 
 import contextlib
 import socket
+import subprocess
 import time
 
 import v2peer
 from administration import run
 from backends import Listener, answering_after_end, read_all, serve_echo, serve_never_reads
-from harness import EndToEndTest, wait_until
+from harness import EndToEndTest, program_path, wait_until
 from hooks import configure
 from prometheus import Metrics
 from version1 import own_agent, own_gateway
@@ -403,3 +404,11 @@ class Check(LimitsTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stdout, r"limits: in this environment limited by \d+ file descriptors")
         self.assertNotIn("limits:", self.check_file("visitors = 5").stdout)
+
+    def test_defaults_that_are_lowered(self):
+        """A start with them warns, so `check` reports them too."""
+        result = subprocess.run(
+            ["prlimit", "--nofile=1024:1024", program_path("diglett-server"), "check", configure(self.stage, "")],
+            env=self.stage.environment(), cwd=self.stage.directory, capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("limits: in this environment limited by 1024 file descriptors", result.stdout)
