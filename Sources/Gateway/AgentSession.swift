@@ -80,9 +80,6 @@ final class AgentSession {
     /// How the log calls this agent.
     var label: String { self.identity.map { "agent \($0) at \(self.peer)" } ?? "\(self.peer)" }
 
-    /// Whether the agent can take another visitor of an exposure now.
-    func canOpen(_ exposure: Exposure) -> Bool { self.connection.canOpen(exposure.number) }
-
     // MARK: - Names
 
     private func registerArrived(_ register: Register) {

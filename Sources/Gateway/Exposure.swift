@@ -5,6 +5,7 @@ internal import Modules
 internal import Reactor
 internal import Registry
 internal import Relay
+internal import Tunnel
 internal import Wire
 
 /// A registered name with its public listeners.
@@ -21,7 +22,8 @@ final class Exposure {
     private unowned let gateway: GatewayServer
     /// Nil until somebody comes from a trusted proxy.
     private var entrance: ProxyEntrance?
-    /// Visitors accepted when there was no room. At most one for each listener, which is then paused.
+    /// Visitors that were accepted while the agent could not take another one. At most one for each listener, which is
+    /// then paused.
     private var waiting: [(SocketListener, SocketStream)] = []
     private(set) var isPublished = false
     let meter = NameMeter()
@@ -84,10 +86,19 @@ final class Exposure {
     /// Leaves visitors in the backlog.
     func pause() { self.listeners.pause() }
 
-    /// Leaves visitors in the backlog if the agent has to catch up first.
+    /// Why the agent cannot take another visitor now; nil when it can.
+    private var obstacle: OpenObstacle? {
+        self.session.map { $0.connection.obstacle(toOpening: self.number) } ?? .notUp
+    }
+
+    /// Whether the agent can take another visitor now.
+    var hasRoom: Bool { self.obstacle == nil }
+
+    /// Leaves visitors in the backlog while the agent cannot take another one.
     func pauseWithoutRoom() {
-        guard !self.hasRoom else { return }
-        if self.session?.connection.isOpen ?? false { self.gateway.metrics.hit(.pendingOpens) }
+        guard let obstacle = self.obstacle else { return }
+        // A link that drains, or an agent that does not read, has met no limit on pending opens.
+        if obstacle == .pendingOpens { self.gateway.metrics.hit(.pendingOpens) }
         self.pause()
     }
 
@@ -101,8 +112,6 @@ final class Exposure {
         }
         self.listeners.resume { self.hasRoom }
     }
-
-    private var hasRoom: Bool { self.session?.canOpen(self) ?? false }
 
     /// Looks at the deadlines; call it about once a second.
     func tick() { self.entrance?.tick() }

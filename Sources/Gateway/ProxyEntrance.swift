@@ -38,7 +38,7 @@ final class ProxyEntrance {
 
     /// Lets those in that wait for room, as far as there is some.
     func letIn() {
-        while !self.ready.isEmpty, let session = self.exposure.session, session.canOpen(self.exposure) {
+        while !self.ready.isEmpty, let session = self.exposure.session, self.exposure.hasRoom {
             let connection = self.ready.removeFirst()
             guard let (visitor, first) = connection.handOver() else { continue }
             first.withUnsafeBytes { session.letIn(visitor, connection.stream, first: $0, at: self.exposure) }
@@ -81,7 +81,7 @@ final class ProxyEntrance {
             self.exposure.log("\(visitor) of '\(self.exposure.name)' refused: \(refusal)", visitor)
             return connection.reset()
         }
-        if self.ready.isEmpty, let session = self.exposure.session, session.canOpen(self.exposure) {
+        if self.ready.isEmpty, let session = self.exposure.session, self.exposure.hasRoom {
             connection.handedOver()
             session.letIn(visitor, stream, first: rest, at: self.exposure)
         } else {

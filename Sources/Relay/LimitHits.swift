@@ -26,7 +26,8 @@ package enum LimitHit: String, CaseIterable, Sendable {
     case handshakeReads = "handshake-reads"
     /// Reads of links that brought as much as one may in a turn of the loop.
     case readBudget = "read-budget"
-    /// Connections to the listener of a name after which the others had to wait in its backlog.
+    /// Connections to the listener of a name after which further ones wait in its backlog, because too many streams wait
+    /// for ACCEPT.
     case pendingOpens = "pending-opens"
     /// Reads of visitors after which the send queue or the credit of the stream was used up.
     case sendQueue = "send-queue"

@@ -330,6 +330,35 @@ class Counters(LimitsTest):
             # Half of the 256 are left for other names.
             self.assertEqual(self.metrics.scrape().value("diglett_streams"), 128)
 
+    def test_pending_opens_are_not_other_waits(self):
+        """A visitor waits too while the agent does not read its control frames: that is another limit."""
+        self.gateway("names-per-link = 1000")
+        with contextlib.ExitStack() as stack:
+            peer, port = self.peer(stack)
+            upload = stack.enter_context(socket.create_connection(("127.0.0.1", port), 15))
+            stream = peer.expect(v2peer.OPEN).stream
+            peer.send_frame(v2peer.ACCEPT, v2peer.u64(1 << 30), stream=stream)
+            upload.setblocking(False)
+
+            def is_congested():
+                with contextlib.suppress(BlockingIOError):
+                    while upload.send(bytes(1 << 16)):
+                        pass
+                return self.metrics.scrape().value("diglett_congested_links") == 1 and self.hits("send-queue") > 0
+
+            wait_until(is_congested, "the link to take nothing more")
+            # 48 KB of answers, 121 bytes each: from 32 KiB on the link opens no streams, at 64 KiB it would end.
+            answers = 400
+            for number in range(1, answers + 1):
+                peer.send_frame(v2peer.REGISTER, v2peer.register_payload(number, b"!"))
+            before = self.metrics.wait(
+                lambda scrape: scrape.counted("diglett_names_refused_total", "code").get("name-invalid") == answers,
+                "the answers").value("process_open_fds")
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 15))
+            self.metrics.wait(lambda scrape: scrape.value("process_open_fds") == before + 1, "the visitor to be accepted")
+            self.assertEqual(self.metrics.scrape().value("diglett_streams"), 1, "it waits")
+            self.assertEqual(self.hits("pending-opens"), 0)
+
     def test_reset_wait(self):
         self.gateway("")
         with contextlib.ExitStack() as stack:
