@@ -162,7 +162,17 @@ final class AgentSession {
         self.gateway.metrics.nameRegistered()
     }
 
-    func refuseName(_ exposure: UInt16, _ code: ErrorCode, text: String) {
+    /// Refuses a name of a kind that this gateway does not know; a newer agent may send one.
+    private func refuseKind(of register: Register) {
+        let kind = register.kind.rawValue
+        self.log(
+            .warning, .detail, "\(self.label): a name of kind \(kind) refused: the kind is not supported",
+            self.about([.code: ErrorCode.kindNotSupported]))
+        self.refuseName(
+            register.exposure, .kindNotSupported, text: "the gateway does not support names of kind \(kind)")
+    }
+
+    private func refuseName(_ exposure: UInt16, _ code: ErrorCode, text: String) {
         self.gateway.metrics.nameRefused(code)
         self.answer(exposure, code, text: text)
     }
