@@ -15,6 +15,10 @@ from version1 import own_agent, own_gateway
 from visitors import read_exactly
 
 
+# How often a test is repeated whose steps must follow each other quickly.
+ATTEMPTS = 20
+
+
 def header(address):
     """A PROXY header, version 1, of a visitor from that address."""
     return f"PROXY TCP4 {address} 192.0.2.1 1 2\r\n".encode()
@@ -37,12 +41,17 @@ class LimitsTest(EndToEndTest):
         read_exactly(visitor, 1)
         return visitor
 
+    def is_refused(self, tunnel, first=b""):
+        try:
+            with tunnel.connect() as visitor:
+                visitor.sendall(first + b"x")
+                return not visitor.recv(1)
+        except ConnectionError:
+            # It may come before connect(2) has returned.
+            return True
+
     def refused(self, tunnel, first=b""):
-        # The reset may come before connect(2) has returned.
-        with self.assertRaises(ConnectionError), tunnel.connect() as visitor:
-            visitor.sendall(first + b"x")
-            if not visitor.recv(1):
-                raise ConnectionResetError
+        self.assertTrue(self.is_refused(tunnel, first))
 
     def results(self):
         return self.metrics.scrape().counted("diglett_visitors_total", "result")
@@ -123,13 +132,23 @@ class Visitors(LimitsTest):
         tunnel = self.echo(
             gateway=self.gateway("visitors-per-second = 1", "--accept-proxy-protocol", "127.0.0.1"))
         with contextlib.ExitStack() as stack:
-            began = time.monotonic()
-            for _ in range(2):
-                self.visit(tunnel, stack, header("198.51.100.1"))
-            if time.monotonic() - began < 0.9:
-                self.refused(tunnel, header("198.51.100.1"))
-                self.assertEqual(self.results(), {"admitted": 2, "source-too-fast": 1})
-            self.visit(tunnel, stack, header("198.51.100.2"))
+            refusals = []
+            for source in range(ATTEMPTS):
+                first = header(f"198.51.100.{source}")
+                began = time.monotonic()
+                for _ in range(2):
+                    self.visit(tunnel, stack, first)
+                refusals.append(self.is_refused(tunnel, first))
+                # A third may come after a second. Where the machine took so long, another source tries again.
+                if time.monotonic() - began < 0.9:
+                    break
+            else:
+                self.fail("three visits took 0.9 s or more in every attempt")
+            self.assertTrue(refusals[-1])
+            self.assertEqual(
+                self.results(),
+                {"admitted": 2 * len(refusals) + refusals.count(False), "source-too-fast": refusals.count(True)})
+            self.visit(tunnel, stack, header("203.0.113.1"))
 
     def test_streams_of_a_link(self):
         tunnel = self.echo(gateway=self.gateway("streams-per-link = 2"))
