@@ -88,7 +88,7 @@ final class AgentSession {
         guard self.questions[register.exposure] == nil,
             !self.exposures.contains(where: { $0.number == register.exposure })
         else {
-            // An answer names the exposure by its number only: it could not tell two of them apart.
+            // REGISTERED has the number only, so the agent could not tell which of the two it answers.
             return self.connection.end(.protocolViolation, text: "exposure \(register.exposure) is registered already")
         }
         guard Register.Kind.known.contains(register.kind) else { return self.refuseKind(of: register) }
@@ -242,7 +242,7 @@ final class AgentSession {
         self.gateway.control?.tell(StreamNews(.opened, self.report(of: edge)))
     }
 
-    /// Each time another exposure comes first, so that none takes all the room that others leave.
+    /// Resumes the exposures, each time beginning with another one, so that they share what the link can take.
     private func roomAppeared() {
         guard !self.exposures.isEmpty else { return }
         self.firstToResume = (self.firstToResume + 1) % self.exposures.count

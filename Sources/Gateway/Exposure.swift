@@ -20,7 +20,7 @@ final class Exposure {
     private(set) var number: UInt16
     private(set) weak var session: AgentSession?
     private unowned let gateway: GatewayServer
-    /// Nil until somebody comes from a trusted proxy.
+    /// Nil until the first connection from a trusted proxy.
     private var entrance: ProxyEntrance?
     /// Visitors that were accepted while the agent could not take another one. At most one for each listener, which is
     /// then paused.
@@ -41,7 +41,7 @@ final class Exposure {
         self.gateway = gateway
         self.since = gateway.loop.now
         listeners.setDelegate(self)
-        // Nobody is let in before the registrars have published the name.
+        // Visitors wait in the backlog until the registrars have published the name.
         listeners.pause()
     }
 
@@ -116,7 +116,7 @@ final class Exposure {
     /// Looks at the deadlines; call it about once a second.
     func tick() { self.entrance?.tick() }
 
-    /// Ends what waits at the entrance; the listeners are closed by whoever has made them.
+    /// Ends waiting connections. ``ExposureBook`` closes the listeners or keeps them.
     func close() {
         self.entrance?.close()
         for (_, stream) in self.waiting {
@@ -152,7 +152,7 @@ final class Exposure {
 
 extension Exposure: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        // Other names of the link may have taken the room since this one looked.
+        // Other names of the link may have used up its pending opens since this listener was resumed.
         if self.hasRoom { self.arrived(stream, at: listener) } else { self.waiting.append((listener, stream)) }
         self.pauseWithoutRoom()
     }

@@ -141,7 +141,7 @@ extension GatewayServer: SocketListenerDelegate {
         case .admit: break
         case .admitInsteadOf(let other):
             self.metrics.hit(isSourceFull ? .strangersPerSource : .strangers)
-            // No offence: whoever is slow in a crowd has done nothing.
+            // Without a penalty: being slow among many connections is not an offence.
             self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
             self.metrics.arrived(.penalty)

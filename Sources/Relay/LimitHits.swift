@@ -2,7 +2,7 @@ internal import Secure
 internal import Tunnel
 internal import Wire
 
-/// A limit that was reached and of which no other counter tells (`docs/security.md`, Limits).
+/// A limit without a counter of its own (`docs/security.md`, Limits).
 package enum LimitHit: String, CaseIterable, Sendable {
     /// Connections of agents whose handshake took too long.
     case handshakeTimeout = "handshake-timeout"
@@ -52,7 +52,7 @@ package enum LimitHit: String, CaseIterable, Sendable {
     /// Version 1: links that were not read as one visitor was slow, and visitors that were cut for it.
     case slowStreamHold = "v1-slow-stream-hold"
     case slowStream = "v1-slow-stream"
-    /// Version 1: streams that were closed as no more of the answer came.
+    /// Version 1: streams that were closed because the answer had gone silent.
     case closeWait = "v1-close-wait"
 }
 

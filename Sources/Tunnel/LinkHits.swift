@@ -4,7 +4,7 @@ package struct LinkHits: Equatable, Sendable {
     package var glitches = 0
     /// Those of them that were late frames, beyond what can have been on its way.
     package var lateFrames = 0
-    /// Streams whose RESET went out before what was queued, as that did not get ahead.
+    /// Streams whose RESET was sent before their queued bytes, because these made no progress.
     package var resetsGivenUp = 0
     /// Streams that began with less than the first window, or had to wait earlier, as memory was short.
     package var reducedWindows = 0
