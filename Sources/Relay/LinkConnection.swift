@@ -164,7 +164,7 @@ package final class LinkConnection {
         return stalled
     }
 
-    /// Whether a stream has waited since then without getting ahead.
+    /// Whether a stream has waited since then without progress.
     package func isStalled(_ key: StreamKey, since: Milliseconds) -> Bool {
         self.isOpen && self.edge(key) != nil && self.link.stalledSince(key) == since
     }

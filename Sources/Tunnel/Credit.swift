@@ -7,8 +7,8 @@ internal import Timing
 package final class ByteBudget {
     package let limit: Int
     package private(set) var used = 0
-    /// What stalled streams hold. It counts in the parent only: what a link's stalled streams hold must
-    /// not make the windows of its others small.
+    /// Bytes that stalled streams hold. They count in the parent only, so that the stalled streams of a link do not
+    /// reduce the windows of its other streams.
     package private(set) var parked = 0
     private let parent: ByteBudget?
 

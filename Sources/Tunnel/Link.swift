@@ -197,8 +197,8 @@ package struct Link: ~Copyable, Multiplexer {
         answer.encode(into: &self.control)
     }
 
-    /// An exposure gets as many pending opens as are left over for the others, so that a backend which hangs never
-    /// takes them all, and always `leastPendingOpens`.
+    /// An exposure may have as many pending opens as it leaves to the others, and at least `leastPendingOpens`: a
+    /// backend that hangs never uses up all of them.
     package func obstacle(toOpening exposure: UInt16) -> OpenObstacle? {
         guard self.phase == .up else { return .notUp }
         guard self.control.count < self.limits.owedControl / 2 else { return .owedControl }

@@ -1,4 +1,4 @@
-/// How often a link met limits that end neither it nor a stream in a way of its own, since this was last taken.
+/// How often a link met limits since this was last taken, as far as no end of a link or stream shows it.
 package struct LinkHits: Equatable, Sendable {
     /// Harmless oddities of the peer.
     package var glitches = 0

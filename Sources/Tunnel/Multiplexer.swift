@@ -159,7 +159,7 @@ package protocol Multiplexer: ~Copyable {
     /// Whether the link's socket may be read: without flow control in the protocol, not reading is all that slows the
     /// peer down. While it is false, call ``judgeSlowStreams(now:unacknowledged:expired:)`` ten times a second.
     var takesInput: Bool { get }
-    /// Gives up streams that keep the link waiting without getting ahead; they are appended to `expired`.
+    /// Gives up streams that keep the link waiting without making progress; they are appended to `expired`.
     ///
     /// - Parameter unacknowledged: bytes that the kernel holds for a stream's peer.
     mutating func judgeSlowStreams(
