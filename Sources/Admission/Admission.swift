@@ -20,7 +20,7 @@ package struct AdmissionLimits: Sendable {
     package var strangersPerSource = 16
     /// Logins that the authenticator is at work on. It may be slow, and each is a connection with its buffers.
     package var logins = 1_024
-    /// The same from one source: as many agents as an office may have that all come back at once. Others try again.
+    /// The same from one source: the agents of one office that all reconnect at once. Agents beyond that try again.
     package var loginsPerSource = 64
     /// Penalties below this are not enforced, so that one slip costs nothing.
     package var enforcedFrom: Milliseconds = 15_000
@@ -40,7 +40,7 @@ package enum Offence: Sendable {
     package var milliseconds: Milliseconds {
         switch self {
         case .badLogin: 5_000
-        // Ten a second are no more than an office with a few services that restart.
+        // Ten attempts a second just keep pace with it. A few services of one office that restart make fewer.
         case .sameBadLogin: 100
         case .noLogin: 1_000
         case .protocolError, .tooSlow: 10_000
@@ -50,11 +50,12 @@ package enum Offence: Sendable {
 
 /// Decides which connections to the agent port are let in until they have logged in.
 ///
-/// When there is no room, the connection that has gone longest without progress is closed to make some: strangers who
-/// hang never keep an honest agent out, as an honest handshake is always the one that progressed last.
+/// At a limit, the connection that has gone longest without progress is closed to make room. Connections that hang
+/// therefore never keep an honest agent out, whose handshake is always the one that progressed last.
 ///
-/// From its LOGIN to the verdict a connection counts as a login instead. One that is being judged makes no room for its
-/// own source, as it would come back and ask again; when there are too many in all, the source with most gives one up.
+/// From its LOGIN to the verdict a connection counts as a login instead. A source at its limit does not displace one of
+/// its own logins, because that agent would only try again. At the total limit, the source with the most logins loses
+/// its oldest one.
 ///
 /// Loopback sources collect no penalties: behind one loopback address there may be many users and proxies.
 package struct Admission: Sendable {
@@ -172,12 +173,15 @@ package struct Admission: Sendable {
         self.perSource[source] = count.strangers > 0 || count.logins > 0 ? count : nil
     }
 
-    /// A login was refused. One that its source has tried before is no guess, but a program that is restarted again and
-    /// again with a wrong token: it must not keep others of the same address out.
+    /// The authenticator refused a login.
+    ///
+    /// A login that the same source has tried before costs little: it comes from a program that keeps restarting with a
+    /// wrong token, not from guessing, and must not lock out other agents behind the same address.
     ///
     /// - Parameter login: a hash of what the agent showed of itself.
-    package mutating func loginRefused(_ login: UInt64, from source: Source, now: Milliseconds) {
-        guard !source.isLoopback else { return }
+    /// - Returns: as ``penalize(_:_:now:)``.
+    package mutating func loginRefused(_ login: UInt64, from source: Source, now: Milliseconds) -> Bool {
+        guard !source.isLoopback else { return false }
         let refused = RefusedLogin(login: login, source: source)
         let isKnown = self.refusedLogins[refused].map { $0 > now } ?? false
         if !isKnown, self.refusedLogins.count >= self.limits.refusalTable {
@@ -189,11 +193,12 @@ package struct Admission: Sendable {
             }
         }
         self.refusedLogins[refused] = now + self.limits.refusalMemory
-        self.penalize(source, isKnown ? .sameBadLogin : .badLogin, now: now)
+        return self.penalize(source, isKnown ? .sameBadLogin : .badLogin, now: now)
     }
 
-    /// A stranger misbehaved. True when the penalty of another source was forgotten to make room for this one.
-    @discardableResult
+    /// A stranger misbehaved.
+    ///
+    /// - Returns: whether the penalty of another source was dropped because the table is full; the caller counts that.
     package mutating func penalize(_ source: Source, _ offence: Offence, now: Milliseconds) -> Bool {
         guard !source.isLoopback else { return false }
         var hasForgotten = false

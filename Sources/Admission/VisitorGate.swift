@@ -34,7 +34,7 @@ package struct VisitorGate: Sendable {
         case tooManyUnnamed
     }
 
-    /// Visitors, and those of them that are being sent away to make room: they count no more.
+    /// All visitors, and how many of them are being disconnected to make room. The latter no longer count.
     private struct Count {
         var all = 0
         var leaving = 0
@@ -54,7 +54,7 @@ package struct VisitorGate: Sendable {
 
     package let limits: VisitorLimits
     private var records: [Source: Record] = [:]
-    /// In all and by the agent whom they visit.
+    /// Visitors in total and by the agent that they visit.
     private var total = Count()
     private var agents: [String: Count] = [:]
     private var unnamed = 0
@@ -72,7 +72,7 @@ package struct VisitorGate: Sendable {
 
     private func count(of agent: String) -> Int { self.agents[agent]?.staying ?? 0 }
 
-    /// Whether an agent's share of the room is not used up.
+    /// Whether an agent may have one more visitor.
     package func hasShare(_ agent: String) -> Bool {
         self.count(of: agent) < VisitorLimits.shareOfFree * self.free
     }
@@ -86,7 +86,7 @@ package struct VisitorGate: Sendable {
         self.agents[agent]?.leaving += 1
     }
 
-    /// Why a source gets no visitor in now, if so; else one of those that it may have in a second is used up.
+    /// Why a visitor of this source is refused now; nil takes one token from the source's rate.
     package mutating func refusal(of source: Source, now: Milliseconds) -> Refusal? {
         guard !source.isLoopback else { return nil }
         var record =
@@ -100,7 +100,7 @@ package struct VisitorGate: Sendable {
         return record.bucket.take(now: now) ? nil : .tooFastFromSource
     }
 
-    /// A visitor is let in, for whom there is room, and whose source was not refused; `left` follows.
+    /// A visitor is let in after its source and the room for it were checked; `left` follows.
     package mutating func entered(from source: Source, to agent: String) {
         self.total.all += 1
         self.agents[agent, default: Count()].all += 1
@@ -129,7 +129,7 @@ package struct VisitorGate: Sendable {
         self.agents[agent] = count.all > 0 ? count : nil
     }
 
-    /// Forgets sources that have nobody here and a full bucket; call it about once a second.
+    /// Forgets sources without visitors and with a full bucket; call it about once a second.
     package mutating func forgetIdle(now: Milliseconds) {
         let refill = Milliseconds(self.limits.burst) * 1_000 / Milliseconds(max(self.limits.ratePerSecond, 1))
         self.records = self.records.filter { $0.value.count > 0 || now - $0.value.lastArrival < refill }

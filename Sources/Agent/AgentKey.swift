@@ -19,9 +19,12 @@ package enum AgentKey {
         }
     }
 
-    /// The pin of the agent's key, which is made if there is none.
+    /// The pin of the agent's key, which is made if it is missing.
+    ///
+    /// Root runs this for a service whose user owns the directory, as with DynamicUser (systemd.exec(5)). A new key then
+    /// belongs to that user, see ``FileAccess/replace(_:with:mode:durable:)``.
     package static func pin(stateDirectory: String) throws(SettingsError) -> String {
-        let state = try StateDirectory(path: stateDirectory)
+        let state = try StateDirectory(path: stateDirectory, forOther: true)
         let pem = try state.readOrMake(self.file, most: 1 << 16) { () throws(SettingsError) in
             do throws(SecurityError) {
                 let made = try Identity.selfSigned(commonName: "diglett agent")

@@ -302,7 +302,7 @@ package final class AgentProgram {
         self.connector?.cancel()
         self.connector = nil
         for session in self.sessions { session.connection.end(.none, text: "the agent stops") }
-        // When nobody asked for the end, backends may still get what came before the link was lost.
+        // Unless the user stops the agent, backends still receive the bytes that arrived before the link was lost.
         if reason == .stopped { for session in self.delivering { session.connection.cutDeliveries() } }
         self.closeIfQuiet()
     }

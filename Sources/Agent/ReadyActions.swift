@@ -69,7 +69,7 @@ final class ReadyActions {
         } catch {
             // Once, and not with each try.
             if self.unwritten != addresses {
-                self.log.write(.error, .detail, of: self.source, "the addresses cannot be told: \(error)")
+                self.log.write(.error, .detail, of: self.source, "the file of addresses was not written: \(error)")
             }
             self.unwritten = addresses
         }

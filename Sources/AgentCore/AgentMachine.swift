@@ -64,8 +64,8 @@ package struct AgentMachine: Sendable {
 
     private static let firstWait: Milliseconds = 1_000
     private static let mostWait: Milliseconds = 60_000
-    /// A link that was up for as long as the longest wait before it, and for this long, starts the waits anew: a
-    /// gateway that is restarted twice is found again within seconds, and one that ends every link is left alone.
+    /// A link that was up for this long, and for at least the longest wait before it, resets the waits. An agent thus
+    /// returns within seconds to a gateway that is restarted twice, and seldom to one that ends every link.
     private static let steadyAfter: Milliseconds = 10_000
     /// A name that was ours and is refused now is asked for again after this time.
     private static let askAgainAfter: Milliseconds = 30_000

@@ -41,13 +41,29 @@ package struct IPAddress: Hashable, Sendable {
     /// Whether it stands for all addresses of a machine: 0.0.0.0 or ::.
     package var isAny: Bool { self.high == 0 && self.low == 0 }
 
+    /// The IPv4 address of a client behind a stateless translator; any other address is returned unchanged.
+    ///
+    /// Use it to count and to ban, not to trust: a translator's client is neither on this machine nor in the networks of
+    /// the operator's proxies, whatever its IPv4 address is.
+    package var untranslated: IPAddress {
+        guard self.version == .ip6, self.high == Self.translated, self.low >> 32 == 0 else { return self }
+        return IPAddress(version: .ip4, high: self.low << 32, low: 0)
+    }
+
+    /// Marks the keys of IPv4 sources. As an IPv6 /64 it would belong to 0000::/8, which is reserved (RFC 4291, 4).
+    private static let mark4: UInt64 = 0xFFFF << 32
+
     /// The key by which limits and penalties count: an IPv4 address, or the /64 of an IPv6 address, all of which one host
     /// can use (RFC 6177). Behind a stateless translator every IPv4 client has the same /64, so the IPv4 address counts.
     package var source: UInt64 {
-        switch self.version {
-        case .ip4: self.high >> 32
-        case .ip6 where self.high == Self.translated && self.low >> 32 == 0: self.low
-        case .ip6: self.high
-        }
+        let address = self.untranslated
+        return address.version == .ip4 ? Self.mark4 | address.high >> 32 : address.high
+    }
+
+    /// The first address that has this ``source``, and how many bits all of them have in common.
+    package static func network(ofSource key: UInt64) -> (first: IPAddress, prefix: Int) {
+        key >> 32 == self.mark4 >> 32
+            ? (IPAddress(version: .ip4, high: key << 32, low: 0), 32)
+            : (IPAddress(version: .ip6, high: key, low: 0), 64)
     }
 }

@@ -43,7 +43,7 @@ extension Explanations {
             "Try the backend's address from the agent's machine. Its host name must resolve there, and a route must "
                 + "lead to it; the agent's log has the system's reason."),
         Self.link(
-            .overloaded, "a limit was reached, or nobody could judge in time",
+            .overloaded, "a limit was reached, or the authenticator did not answer in time",
             Place.visitor + "; the answer to a login or a name",
             "For visitors: the agent has too few file descriptors (ulimit -n) or as many streams as it may have. For "
                 + "logins and names: the program or web service that judges gave no answer, or the gateway is full; "

@@ -1,3 +1,4 @@
+internal import Admission
 internal import Journal
 internal import Logging
 internal import Reactor
@@ -17,13 +18,8 @@ struct Visit {
 // MARK: - What the log says of a session
 
 extension PeerSource {
-    /// An IPv4 address, or the /64 of an IPv6 address, as ``SocketAddress/source`` counts.
-    static func stranger(_ peer: SocketAddress) -> Self {
-        var address = WireAddress(peer).unmapped
-        guard address.family == 6 else { return .stranger(address.host) }
-        address.low = 0
-        return .stranger("\(address.host)/64")
-    }
+    /// A connection before its login, by the source that limits and penalties count.
+    static func stranger(_ peer: SocketAddress) -> Self { .stranger(Source(peer).text) }
 }
 
 extension AgentSession {

@@ -23,7 +23,7 @@ extension AgentSession {
         }
         guard self.gateway.mayBeJudged(self) else { return self.refuseUnjudged() }
         let request = LoginRequest(peer: self.peer, credentials: credentials, certificatePin: self.certificatePin)
-        // A program of version 1 does not tell its links from another's: each counts as a run of its own.
+        // Version 1 has no run number, so each of its links counts as a run of its own.
         let run: UInt64
         let mostLinks: Int
         switch credentials {
@@ -44,7 +44,7 @@ extension AgentSession {
         self.refuseUnjudged()
     }
 
-    /// Answers a login that is not judged, as too many are. No offence: the agent may try again.
+    /// Refuses a login because too many wait for the authenticator. It costs no penalty: the agent may try again.
     private func refuseUnjudged() {
         self.state = .refused
         self.gateway.metrics.loginRefused(.overloaded)

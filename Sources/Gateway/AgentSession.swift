@@ -98,9 +98,6 @@ final class AgentSession {
     /// How the log calls this agent.
     var label: String { self.identity.map { "agent \($0) at \(self.peer)" } ?? "\(self.peer)" }
 
-    /// Whether the agent can take another visitor of an exposure now.
-    func canOpen(_ exposure: Exposure) -> Bool { self.connection.canOpen(exposure.number) }
-
     // MARK: - Names
 
     private func registerArrived(_ register: Register) {
@@ -109,7 +106,7 @@ final class AgentSession {
         guard self.questions[register.exposure] == nil,
             !self.exposures.contains(where: { $0.number == register.exposure })
         else {
-            // An answer names the exposure by its number only: it could not tell two of them apart.
+            // REGISTERED has the number only, so the agent could not tell which of the two it answers.
             return self.connection.end(.protocolViolation, text: "exposure \(register.exposure) is registered already")
         }
         guard Register.Kind.known.contains(register.kind) else { return self.refuseKind(of: register) }
@@ -183,7 +180,17 @@ final class AgentSession {
         self.gateway.metrics.nameRegistered()
     }
 
-    func refuseName(_ exposure: UInt16, _ code: ErrorCode, text: String) {
+    /// Refuses a name of a kind that this gateway does not know; a newer agent may send one.
+    private func refuseKind(of register: Register) {
+        let kind = register.kind.rawValue
+        self.log(
+            .warning, .detail, "\(self.label): a name of kind \(kind) refused: the kind is not supported",
+            self.about([.code: ErrorCode.kindNotSupported]))
+        self.refuseName(
+            register.exposure, .kindNotSupported, text: "the gateway does not support names of kind \(kind)")
+    }
+
+    private func refuseName(_ exposure: UInt16, _ code: ErrorCode, text: String) {
         self.gateway.metrics.nameRefused(code)
         self.answer(exposure, code, text: text)
     }
@@ -274,7 +281,7 @@ final class AgentSession {
     /// Visitors of an agent, by its identity, also after the end of the link.
     func visits(of agent: String) -> Int { self.visits.values.count { $0.agent.id == agent } }
 
-    /// Each time another exposure comes first, so that none takes all the room that others leave.
+    /// Resumes the exposures, each time beginning with another one, so that they share what the link can take.
     private func roomAppeared() {
         guard !self.exposures.isEmpty else { return }
         self.firstToResume = (self.firstToResume + 1) % self.exposures.count

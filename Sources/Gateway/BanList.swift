@@ -3,6 +3,16 @@ internal import Settings
 internal import Timing
 internal import Wire
 
+extension Network {
+    /// Whether a ban of this network keeps an address out. A client behind a stateless translator is banned by its address
+    /// as by its IPv4 address, since `ctl penalties` shows only the latter.
+    func bans(_ address: WireAddress) -> Bool {
+        if self.contains(address) { return true }
+        let client = address.untranslated
+        return client != address && self.contains(client)
+    }
+}
+
 /// Networks that the operator keeps out, agents and visitors alike, until he takes it back or the gateway stops.
 struct BanList {
     /// Each connection is compared with all of them.
@@ -34,7 +44,7 @@ struct BanList {
     func contains(_ address: SocketAddress) -> Bool {
         guard !self.bans.isEmpty else { return false }
         let address = WireAddress(address)
-        return self.bans.contains { $0.network.contains(address) }
+        return self.bans.contains { $0.network.bans(address) }
     }
 
     /// Call it about once a second.

@@ -40,14 +40,12 @@ package enum ConfigurationCheck {
         problems += self.doubles(needs, found)
         guard problems.isEmpty else { throw SettingsErrors(problems) }
         notes.append("registrars: \((["print"] + settings.registrars.map(\.kind)).joined(separator: ", "))")
-        if settings.limits != LimitSettings() {
-            let (descriptors, memory) = (DescriptorLimit.raise(), ResourcePlan.memoryLimit())
-            let plan = ResourcePlan(
-                settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
-            // A service may have more or fewer of both than this program.
-            if let text = plan.loweredText(descriptors: descriptors, memory: memory) {
-                notes.append("limits: in this environment \(text)")
-            }
+        let (descriptors, memory) = (DescriptorLimit.raise(), ResourcePlan.memoryLimit())
+        let plan = ResourcePlan(
+            settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
+        // A service may have more or fewer of both than this program.
+        if let text = plan.loweredText(descriptors: descriptors, memory: memory) {
+            notes.append("limits: in this environment \(text)")
         }
         if !unseen.isEmpty {
             let list = Set(unseen).sorted().joined(separator: ", ")

@@ -5,6 +5,7 @@ internal import Modules
 internal import Reactor
 internal import Registry
 internal import Relay
+internal import Tunnel
 internal import Wire
 
 /// A registered name with its public listeners.
@@ -19,9 +20,9 @@ final class Exposure {
     private(set) var number: UInt16
     private(set) weak var session: AgentSession?
     private unowned let gateway: GatewayServer
-    /// Nil until somebody comes from a trusted proxy.
+    /// Nil until the first connection from a trusted proxy.
     private var entrance: ProxyEntrance?
-    /// Visitors that were accepted and wait for room. The listener is paused then.
+    /// Visitors that were accepted while the agent could not take another one. Their listeners are paused then.
     private var waiting: [(SocketListener, SocketStream)] = []
     private(set) var isPublished = false
     let meter = NameMeter()
@@ -39,7 +40,7 @@ final class Exposure {
         self.gateway = gateway
         self.since = gateway.loop.now
         listeners.setDelegate(self)
-        // Nobody is let in before the registrars have published the name.
+        // Visitors wait in the backlog until the registrars have published the name.
         listeners.pause()
     }
 
@@ -84,10 +85,19 @@ final class Exposure {
     /// Leaves visitors in the backlog.
     func pause() { self.listeners.pause() }
 
-    /// Leaves visitors in the backlog if the agent has to catch up first.
+    /// Why the agent cannot take another visitor now; nil when it can.
+    private var obstacle: OpenObstacle? {
+        self.session.map { $0.connection.obstacle(toOpening: self.number) } ?? .notUp
+    }
+
+    /// Whether the agent can take another visitor now.
+    var hasRoom: Bool { self.obstacle == nil }
+
+    /// Leaves visitors in the backlog while the agent cannot take another one.
     func pauseWithoutRoom() {
-        guard !self.hasRoom else { return }
-        if self.session?.connection.isOpen ?? false { self.gateway.metrics.hit(.pendingOpens) }
+        guard let obstacle = self.obstacle else { return }
+        // A link that drains, or an agent that does not read, has met no limit on pending opens.
+        if obstacle == .pendingOpens { self.gateway.metrics.hit(.pendingOpens) }
         self.pause()
     }
 
@@ -103,12 +113,10 @@ final class Exposure {
         self.listeners.resume { self.hasRoom && self.waiting.isEmpty }
     }
 
-    private var hasRoom: Bool { self.session?.canOpen(self) ?? false }
-
     /// Looks at the deadlines; call it about once a second.
     func tick() { self.entrance?.tick() }
 
-    /// Ends what waits at the entrance; the listeners are closed by whoever has made them.
+    /// Ends waiting connections. ``ExposureBook`` closes the listeners or keeps them.
     func close() {
         self.entrance?.close()
         for (_, stream) in self.waiting {
@@ -147,7 +155,7 @@ final class Exposure {
 
 extension Exposure: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        // Other names of the link may have taken the room since this one looked.
+        // Other names of the link may have used up its pending opens since this listener was resumed.
         if self.hasRoom { self.arrived(stream, at: listener) } else { self.waiting.append((listener, stream)) }
         self.pauseWithoutRoom()
     }

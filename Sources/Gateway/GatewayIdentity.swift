@@ -3,7 +3,7 @@ internal import Settings
 
 /// The key by which agents know a gateway.
 enum GatewayIdentity {
-    /// In the state directory. Key and certificate in one file: there is no moment with only one of them.
+    /// In the state directory. Key and certificate are in one file, so that they are written together or not at all.
     private static let file = "identity.pem"
     private static let longest = 1 << 20
 

@@ -111,7 +111,7 @@ extension GatewayMetrics {
             text.sample(most, ["of": what])
         }
         text.begin(
-            "diglett_limit_hits_total", .counter, "How often limits were reached that no other counter tells of.")
+            "diglett_limit_hits_total", .counter, "How often limits without a counter of their own were reached.")
         // Registrars count their own.
         let abandonments = figures.registrars.reduce(0) { $0 + $1.figures.abandonments.value }
         for (limit, count) in self.relay.limitHits.all {

@@ -203,7 +203,7 @@ final class GatewayMetrics {
 
     func visitor(_ result: VisitorResult) { self.visitors.add(result) }
 
-    /// A limit was reached of which no other counter tells.
+    /// A limit without a counter of its own was reached.
     func hit(_ limit: LimitHit, _ count: Int = 1) { self.relay.hit(limit, count) }
 
     func streamClosed(_ end: StreamEnd) {

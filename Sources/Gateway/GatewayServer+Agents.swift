@@ -38,7 +38,12 @@ extension GatewayServer {
     }
 
     func penalize(_ session: AgentSession, _ offence: Offence) {
-        if self.admission.penalize(session.source, offence, now: self.loop.now) { self.metrics.hit(.penaltyTable) }
+        let hasDroppedAnother = self.admission.penalize(session.source, offence, now: self.loop.now)
+        self.countPenalty(hasDroppedAnother: hasDroppedAnother)
+    }
+
+    private func countPenalty(hasDroppedAnother: Bool) {
+        if hasDroppedAnother { self.metrics.hit(.penaltyTable) }
     }
 
     /// The authenticator refused a login.
@@ -54,7 +59,8 @@ extension GatewayServer {
                 }
             }
         let hash = SHA256.hash(shown).prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
-        self.admission.loginRefused(hash, from: session.source, now: self.loop.now)
+        let hasDroppedAnother = self.admission.loginRefused(hash, from: session.source, now: self.loop.now)
+        self.countPenalty(hasDroppedAnother: hasDroppedAnother)
     }
 
     /// A connection ended before its login.
@@ -135,7 +141,7 @@ extension GatewayServer: SocketListenerDelegate {
         case .admit: break
         case .admitInsteadOf(let other):
             self.metrics.hit(isSourceFull ? .strangersPerSource : .strangers)
-            // No offence: whoever is slow in a crowd has done nothing.
+            // Without a penalty: being slow among many connections is not an offence.
             self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
         case .refuse(let milliseconds):
             self.metrics.arrived(.penalty)

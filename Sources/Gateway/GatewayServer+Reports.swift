@@ -102,7 +102,7 @@ extension GatewayServer {
 
     var penaltyReports: [BarReport] {
         self.admission.penalties(now: self.loop.now).map { source, milliseconds in
-            BarReport(network: Self.text(of: source), seconds: Int((milliseconds + 999) / 1_000))
+            BarReport(network: source.text, seconds: Int((milliseconds + 999) / 1_000))
         }.sorted { $0.network < $1.network }
     }
 
@@ -114,37 +114,19 @@ extension GatewayServer {
         }
     }
 
-    /// The first address of a source: IPv4 addresses count as such, IPv6 ones by their /64 (`IPAddress.source`).
-    private static func address(of source: Source) -> WireAddress {
-        let isIP4 = source.key <= UInt64(UInt32.max)
-        return WireAddress(family: isIP4 ? 4 : 6, bytes: (isIP4 ? source.key << 32 : source.key, 0), port: 0)
-    }
-
-    private static func text(of source: Source) -> String {
-        let address = self.address(of: source)
-        return address.family == 4 ? address.host : "\(address.host)/64"
-    }
-
     /// Forgets the penalties of a network's sources; false when it has none.
-    func forgive(_ network: Network) -> Bool {
-        self.admission.forgive { source in
-            let first = Self.address(of: source)
-            // A single IPv6 address is forgiven with the /64 that it was counted by.
-            return network.contains(first)
-                || (first.family == 6 && network.address.family == 6 && network.address.high == first.high)
-        }
-    }
+    func forgive(_ network: Network) -> Bool { self.admission.forgive { $0.isReached(by: network) } }
 
     /// Closes what a network has open.
     func cut(_ network: Network) -> (links: Int, streams: Int) {
         var links = 0
         var streams = 0
         for session in Array(self.sessions.values) where session.connection.isOpen {
-            if network.contains(WireAddress(session.peer)) {
+            if network.bans(WireAddress(session.peer)) {
                 links += 1
                 session.connection.close(.ended(.denied, "its address was banned"))
             } else {
-                streams += session.connection.abortStreams(.denied) { network.contains($0.visitor) }
+                streams += session.connection.abortStreams(.denied) { network.bans($0.visitor) }
             }
         }
         for session in self.deliveringSessions {

@@ -4,8 +4,8 @@ internal import Wire
 
 /// Public ports of withdrawn names, as long as a proxy may still lead visitors there.
 ///
-/// Names are followed one by one until there are too many: then all are abandoned to the registrar's next reset, which
-/// takes back everything that is not wanted. What is left of them is their ports, of which a machine has only so many.
+/// Names are withdrawn one by one until there are too many. Then all of them are left to the registrar's next reset,
+/// which removes every unwanted name, and only their ports are kept: a machine has at most 65,535 of those.
 struct LeavingPlaces {
     private struct Place: Hashable {
         let port: UInt16

@@ -38,7 +38,7 @@ final class ProxyEntrance {
 
     /// Lets those in that wait for room, as far as there is some.
     func letIn() {
-        while let next = self.ready.first, let session = self.exposure.session, session.canOpen(self.exposure) {
+        while let next = self.ready.first, let session = self.exposure.session, self.exposure.hasRoom {
             guard !(next.visitor?.isBanned(self.gateway.bans) ?? false) else {
                 self.gateway.metrics.visitor(.banned)
                 self.remove(next)
@@ -87,7 +87,7 @@ final class ProxyEntrance {
             self.exposure.log("\(visitor) of '\(self.exposure.name)' refused: \(refusal)", visitor)
             return connection.reset()
         }
-        if self.ready.isEmpty, let session = self.exposure.session, session.canOpen(self.exposure),
+        if self.ready.isEmpty, let session = self.exposure.session, self.exposure.hasRoom,
             session.room() != .soon
         {
             connection.handedOver()

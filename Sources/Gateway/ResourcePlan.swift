@@ -33,11 +33,11 @@ struct ResourcePlan: Equatable {
 
     /// Descriptors for files, the loop and modules.
     private static let reserve = 64
-    /// Fewer visitors than that are no service, whatever the memory.
+    /// The lower bound for visitors, however little memory there is: with fewer, the gateway is of no use.
     private static let leastVisitors = 64
 
-    /// What a visitor may make the gateway and the kernel hold when memory is short, in bytes: a receive window (16 KiB),
-    /// a send queue (4 KiB) and bookkeeping (4 KiB), and the kernel's buffers of its socket (64 KiB).
+    /// The most memory that a visitor takes in the gateway and the kernel when memory is short, in bytes: a receive
+    /// window (16 KiB), a send queue (4 KiB), bookkeeping (4 KiB), and the kernel's buffers of its socket (64 KiB).
     static let bytesPerVisitor = 88 * 1024
     /// The budget's part of the memory by default: the kernel's buffers and the program itself need the rest.
     static let budgetShare = (6, of: 10)
@@ -49,7 +49,7 @@ struct ResourcePlan: Equatable {
 
     /// - Parameters:
     ///   - descriptors: that the process may have.
-    ///   - memory: what ``memoryLimit()`` tells.
+    ///   - memory: the result of ``memoryLimit()``.
     ///   - listenersPerName: 2 where a name has a public port and a unix socket.
     init(
         _ limits: LimitSettings = LimitSettings(), descriptors: Int, memory: Int = .max, listenersPerName: Int = 1
@@ -78,7 +78,7 @@ struct ResourcePlan: Equatable {
     /// Connections to the agent port, before the login and after it.
     var links: Int { self.agents + self.strangers + self.logins }
 
-    /// What the log, or `check`, tells of what was lowered; nil when nothing was.
+    /// The warning in the log, and the note of `check`, about lowered limits; nil when all have their wanted values.
     func loweredText(descriptors: Int, memory: Int) -> String? {
         guard self.isLowered else { return nil }
         return

@@ -4,8 +4,8 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// Ends the streams that wait for a peer which takes nothing, the longest-stalled first, when room or memory runs
-/// short. A pause alone is not a reason.
+/// Ends streams whose peer takes no bytes, the longest-stalled first, when memory or room for visitors runs short. A
+/// pause alone does not end a stream.
 final class StalledStreams {
     /// A stream that has waited for less is not ended for others.
     static let leastMilliseconds: Milliseconds = 2_000
@@ -45,7 +45,7 @@ final class StalledStreams {
         }
         while let agent = agent ?? longest(), let next = self.found[agent]?.popLast() {
             if self.found[agent]?.isEmpty ?? false { self.found[agent] = nil }
-            // It may have got ahead, or ended, since the search.
+            // It may have made progress, or ended, since the search.
             guard next.connection.isStalled(next.key, since: next.since) else { continue }
             next.connection.abort(next.key, .stalled)
             return agent

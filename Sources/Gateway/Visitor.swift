@@ -79,12 +79,6 @@ struct Visitor: CustomStringConvertible {
     }
 }
 
-extension Source {
-    init(_ address: SocketAddress) {
-        self.init(key: address.source, isLoopback: address.isLoopback)
-    }
-}
-
 extension WireAddress {
     init(_ address: SocketAddress) {
         self.init(family: address.family.rawValue, bytes: (address.high, address.low), port: address.port)

@@ -20,21 +20,21 @@ enum VisitorRefusal: CaseIterable, CustomStringConvertible {
 
     var description: String {
         switch self {
-        case .tooMany: "the gateway has as many visitors as it may have"
-        case .tooManyOfAgent: "its agent has as many visitors as leave room for those of others"
+        case .tooMany: "the gateway has reached its limit of visitors"
+        case .tooManyOfAgent: "its agent has used up its share of the visitors"
         case .tooManyFromSource: "its address has too many connections"
         case .tooFastFromSource: "its address connects too often"
-        case .tooManyUnnamed: "too many PROXY headers are waited for"
+        case .tooManyUnnamed: "too many connections wait for their PROXY header"
         }
     }
 }
 
-/// Where visitors find room.
+/// Makes room for visitors; the gateway, for ``VisitorBook``.
 protocol VisitorRoom: AnyObject {
     /// Whether no other agent has names.
     func isOnlyAgent(_ agent: AgentIdentity) -> Bool
-    /// Ends the stream that has waited for its peer the longest, of one agent or of all, and returns whose it was; nil
-    /// when none has waited for long.
+    /// Ends the stream that has waited for its peer the longest, of one agent or of all, and returns its agent; nil
+    /// when no stream has waited for long enough.
     func endStalledStream(of agent: AgentIdentity?) -> AgentIdentity?
 }
 
@@ -66,7 +66,7 @@ final class VisitorBook {
 
     /// Why a visitor is not let in, if so; else it counts until `left`.
     func refusal(of source: Source, to agent: AgentIdentity) -> VisitorRefusal? {
-        // First: whoever is refused for that makes nobody go.
+        // First, because a visitor that is refused for its source must not displace another one.
         if let refusal = self.gate.refusal(of: source, now: self.loop.now) { return VisitorRefusal(refusal) }
         if let refusal = self.refusalForRoom(of: agent) { return refusal }
         self.gate.entered(from: source, to: agent.id)
@@ -82,8 +82,8 @@ final class VisitorBook {
         return self.refusal(of: source, to: agent)
     }
 
-    /// Why there is no room for one more visitor of an agent, if so. A stalled stream of its own makes room, or that of
-    /// any for an agent with few.
+    /// Why one more visitor of an agent is refused for lack of room; nil when it may come in. Room is made by ending a
+    /// stalled stream of the same agent or, for an agent with few visitors, of any.
     private func refusalForRoom(of agent: AgentIdentity) -> VisitorRefusal? {
         guard !self.gate.hasShare(agent.id) else { return nil }
         let isAlone = self.room?.isOnlyAgent(agent) ?? true

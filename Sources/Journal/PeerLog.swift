@@ -2,7 +2,7 @@ package import Logging
 package import Reactor
 package import Timing
 
-/// Who causes lines of a log, as the lines about them call it.
+/// The cause of log lines, as the report about omitted lines names it.
 package struct PeerSource: Equatable, Sendable {
     let text: String
 
@@ -18,8 +18,8 @@ package struct PeerSource: Equatable, Sendable {
     package static let readers = Self(text: "readers of documents")
 }
 
-/// The way into the log for every line that a peer can cause. Each source has a rate, and so have all of them together;
-/// what is left out is counted, and the log says how much it was.
+/// Logs the lines that a peer can cause. Each source has a rate limit, and so have all sources together. Omitted lines
+/// are counted, and the counts are logged.
 ///
 /// The operator's own lines do not go through here, nor do the records of `--log-streams`, which must be complete.
 package final class PeerLog {
@@ -27,7 +27,7 @@ package final class PeerLog {
     package enum Kind: CaseIterable, Sendable {
         /// Once for each link or name: logged in, registered, unregistered, ended.
         case milestone
-        /// What is refused or fails.
+        /// Refusals and failures.
         case detail
         /// What visitors do and get.
         case visitors

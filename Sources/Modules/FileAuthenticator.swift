@@ -152,13 +152,13 @@ package final class FileAuthenticator: Authenticator {
 
     private struct Unknown: Error { let text: String }
 
-    /// Whoever shows nothing good gets the same work done for it: one hash, one comparison.
+    /// Bad credentials cost the same work as good ones, one hash and one comparison, so that the time tells nothing.
     private func find(_ request: LoginRequest) -> Result<(agent: AgentEntry, credential: String), Unknown> {
         switch request.credentials {
         case .version1(let token):
             let hash = SHA256.hash(Array(token.utf8))
             guard let name = self.byVersion1Token[hash], let agent = self.agents[name] else {
-                return .failure(Unknown(text: "a token of version 1 that nobody has"))
+                return .failure(Unknown(text: "no agent has this token of version 1"))
             }
             return .success((agent, "v1-token:\(Self.short(hash))"))
         case .version2(let login):
@@ -168,7 +168,7 @@ package final class FileAuthenticator: Authenticator {
                 return .failure(Unknown(text: "neither token nor certificate"))
             }
             guard let name = self.byPin[pin], let agent = self.agents[name] else {
-                return .failure(Unknown(text: "the certificate \(pin) is nobody's"))
+                return .failure(Unknown(text: "no agent has the certificate \(pin)"))
             }
             return .success((agent, "pin:\(pin)"))
         }
@@ -182,7 +182,7 @@ package final class FileAuthenticator: Authenticator {
         let isRight = SHA256.isEqual(hash, expected)
         guard let parsed else { return .failure(Unknown(text: "a text that is no token")) }
         guard let agent, agent.tokenHash != nil else {
-            return .failure(Unknown(text: "a token for '\(PeerText.escaped(parsed.name, most: 64))', who has none"))
+            return .failure(Unknown(text: "no agent '\(PeerText.escaped(parsed.name, most: 64))' has a token"))
         }
         guard isRight else { return .failure(Unknown(text: "a wrong token for '\(agent.name)'")) }
         return .success((agent, "token:\(Self.short(hash))"))

@@ -2,11 +2,11 @@ package import Reactor
 
 /// Lets a hook answer a few questions at once; the others wait. A question has its place until nothing runs for it.
 ///
-/// A hook may be slow, and anybody can send logins: so logins wait in turns by source (`IPAddress.source`), bounded for
-/// each source, and a source with many does not delay the only login of another. One source never has all the questions
-/// that are asked at once: however long the hook takes for each, another
-/// source finds one free. Questions about names come from agents that have logged in and have only so many names: they
-/// always wait, in turns by agent. Logins and names take turns too, so that neither delays the other.
+/// A hook may be slow, and every stranger can send logins. Logins therefore take turns by source (`IPAddress.source`)
+/// and are bounded for each source, so that many of one source do not delay the only login of another. One source never
+/// occupies the hook alone: however long each question takes, a place is left for another source. Questions about names
+/// come from agents that have logged in, whose number of names is bounded: all of them are kept, and take turns by
+/// agent. Logins and names take turns too, so that neither delays the other.
 package final class HookQueue: HookTransport {
     /// Logins that wait, in all and of one source: a quarter, so that four sources cannot keep out a fifth.
     package static let mostLogins = 256

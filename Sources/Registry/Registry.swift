@@ -59,7 +59,7 @@ package struct Registry: Sendable {
         self.holders.count { $0.value.identity == identity && $0.key != name }
     }
 
-    /// Whether nobody else holds a name.
+    /// Whether no other identity holds a name.
     package func isOnlyHolder(_ identity: AgentIdentity) -> Bool {
         self.holders.values.allSatisfy { $0.identity == identity }
     }

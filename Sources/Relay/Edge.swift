@@ -56,7 +56,7 @@ package final class Edge {
         case closing(StreamEnd)
     }
 
-    /// How long a reset waits for bytes before it that do not get ahead.
+    /// How long a reset waits for bytes before it that make no progress.
     static let resetPatience: Milliseconds = 10_000
     /// A peer that acknowledges nothing for so long has vanished. TCP_USER_TIMEOUT would not do: the kernel counts the
     /// time in which a reader keeps its window shut as well (tcp(7)).

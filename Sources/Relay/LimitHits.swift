@@ -2,7 +2,7 @@ internal import Secure
 internal import Tunnel
 internal import Wire
 
-/// A limit that was reached and of which no other counter tells (`docs/security.md`, Limits).
+/// A limit without a counter of its own (`docs/security.md`, Limits).
 package enum LimitHit: String, CaseIterable, Sendable {
     /// Connections of agents whose handshake took too long.
     case handshakeTimeout = "handshake-timeout"
@@ -26,7 +26,8 @@ package enum LimitHit: String, CaseIterable, Sendable {
     case handshakeReads = "handshake-reads"
     /// Reads of links that brought as much as one may in a turn of the loop.
     case readBudget = "read-budget"
-    /// Connections to the listener of a name after which the others had to wait in its backlog.
+    /// Connections to the listener of a name after which further ones wait in its backlog, because too many streams wait
+    /// for ACCEPT.
     case pendingOpens = "pending-opens"
     /// Reads of visitors after which the send queue or the credit of the stream was used up.
     case sendQueue = "send-queue"
@@ -51,7 +52,7 @@ package enum LimitHit: String, CaseIterable, Sendable {
     /// Version 1: links that were not read as one visitor was slow, and visitors that were cut for it.
     case slowStreamHold = "v1-slow-stream-hold"
     case slowStream = "v1-slow-stream"
-    /// Version 1: streams that were closed as no more of the answer came.
+    /// Version 1: streams that were closed because the answer had gone silent.
     case closeWait = "v1-close-wait"
 }
 

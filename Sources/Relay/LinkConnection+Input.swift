@@ -53,7 +53,7 @@ extension LinkConnection {
         if !wasEstablished, let peer = channel.peer {
             switch self.delegate?.link(self, didSecure: peer) {
             case .refuse(let error): return self.close(.security(error))
-            case nil: return self.close(.ended(.internalError, "nobody owns this link"))
+            case nil: return self.close(.ended(.internalError, "the link has no session"))
             case .proceed(let login):
                 self.link.start(software: self.software)
                 if let login { self.link.login(login) }

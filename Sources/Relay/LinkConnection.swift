@@ -115,8 +115,10 @@ package final class LinkConnection {
         self.loop.atTurnEnd(self)
     }
 
-    /// Whether the agent can take another stream of an exposure now.
-    package func canOpen(_ exposure: UInt16) -> Bool { self.isOpen && self.link.canOpen(exposure) }
+    /// Why the agent cannot take another stream of an exposure now; nil when it can.
+    package func obstacle(toOpening exposure: UInt16) -> OpenObstacle? {
+        self.isOpen ? self.link.obstacle(toOpening: exposure) : .notUp
+    }
 
     /// Whether the link has room for another stream, where possible by ending one that can be spared.
     package func makeRoom() -> Bool {
@@ -162,7 +164,7 @@ package final class LinkConnection {
         return stalled
     }
 
-    /// Whether a stream has waited since then without getting ahead.
+    /// Whether a stream has waited since then without progress.
     package func isStalled(_ key: StreamKey, since: Milliseconds) -> Bool {
         self.isOpen && self.edge(key) != nil && self.link.stalledSince(key) == since
     }

@@ -1,11 +1,12 @@
 internal import Reactor
 internal import Timing
 
-/// How many bytes of a link are read in one turn: as many as cost about half a millisecond, by what the last ones cost.
+/// How many bytes of a link are read in one turn of the loop: as many as take about half a millisecond, estimated from
+/// the previous reads.
 ///
-/// The same bytes may be sixteen full frames or thirty thousand of one byte. Without a bound by cost a peer that sends
-/// the latter holds up everybody else's bytes for tens of milliseconds. It is a forecast: one read may cost more, and
-/// then the link has to be cheap for seconds before as much is read at once again.
+/// The same number of bytes may be sixteen full frames or thirty thousand of one byte. Without a bound by cost, a peer
+/// that sends the latter delays the bytes of all other links by tens of milliseconds. The bound is a forecast: one read
+/// may cost more, and after that the allowance stays small for seconds.
 struct ReadBudget {
     /// What was measured on one core of 2 GHz, in nanoseconds: of a byte (decrypting and copying), a TLS record, a frame
     /// and a write to an edge.
@@ -41,7 +42,7 @@ struct ReadBudget {
             self.raisedAt = now
         }
         if bytes * 2 > self.allowance {
-            // A read that brought less than it might tells nothing of the next.
+            // Only a read that used most of its allowance says something about the next one.
             self.allowance = min(fair, self.allowance * 2, self.ceiling)
         }
     }

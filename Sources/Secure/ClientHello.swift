@@ -1,7 +1,7 @@
 /// Tells from a stranger's first bytes whether a whole ClientHello is there, without decoding it.
 ///
-/// A TLS session costs 45 to 70 KiB. It is made only when the peer has said all of its first message, so that strangers
-/// who stop half-way cost no more than what they have sent.
+/// A TLS session costs 45 to 70 KiB. It is made only when the peer's first message is complete, so that a stranger who
+/// stops half-way costs no more than the bytes it has sent.
 package enum ClientHello {
     package enum State: Equatable, Sendable {
         case needMore

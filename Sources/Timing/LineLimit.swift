@@ -1,8 +1,7 @@
-/// Which lines of a log are written when others can cause any number of them: a token bucket for each source, and one
-/// for all of them together.
+/// Limits the log lines that others can cause in any number, by a token bucket for each source and one for all sources.
 ///
-/// What is left out is counted by source. ``leftOut(now:)`` reports the counts: for a flood that goes on about every
-/// ten seconds, else when it has ended.
+/// Omitted lines are counted by source. ``leftOut(now:)`` reports the counts about every ten seconds while a flood goes
+/// on, and when it has ended.
 package struct LineLimit: Sendable {
     /// Lines: at once, and per second after that.
     package struct Rate: Sendable {

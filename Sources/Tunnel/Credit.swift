@@ -7,8 +7,8 @@ internal import Timing
 package final class ByteBudget {
     package let limit: Int
     package private(set) var used = 0
-    /// What streams hold that do not get ahead. It counts in the parent only: what a link's stalled streams hold must
-    /// not make the windows of its others small.
+    /// Bytes that stalled streams hold. They count in the parent only, so that the stalled streams of a link do not
+    /// reduce the windows of its other streams.
     package private(set) var parked = 0
     private let parent: ByteBudget?
 
@@ -123,7 +123,7 @@ struct ReceiveCredit {
 
     private var held: Int { Int(self.limit - self.consumed) }
 
-    /// The stream does not get ahead: until it does, others may have its part of the link's budget.
+    /// The stream is stalled: until it makes progress, other streams may use its part of the link's budget.
     mutating func park(budget: ByteBudget) {
         guard !self.isParked else { return }
         self.isParked = true

@@ -85,7 +85,7 @@ extension Link {
         return .close(code)
     }
 
-    /// Whether what must go out before our RESET has not got ahead for too long.
+    /// Whether the bytes before our RESET have made no progress for too long.
     private mutating func isResetStalled(_ slot: Int, now: Milliseconds) -> Bool {
         guard let since = self.streams[slot].resetStalledSince else {
             self.streams[slot].resetStalledSince = now

@@ -202,12 +202,14 @@ package struct Link: ~Copyable, Multiplexer {
         answer.encode(into: &self.control)
     }
 
-    /// An exposure gets as many pending opens as are left over for the others, so that a backend which hangs never
-    /// takes them all, and always `leastPendingOpens`.
-    package func canOpen(_ exposure: UInt16) -> Bool {
-        guard self.phase == .up, self.control.count < self.limits.owedControl / 2 else { return false }
+    /// An exposure may have as many pending opens as it leaves to the others, and at least `leastPendingOpens`: a
+    /// backend that hangs never uses up all of them.
+    package func obstacle(toOpening exposure: UInt16) -> OpenObstacle? {
+        guard self.phase == .up else { return .notUp }
+        guard self.control.count < self.limits.owedControl / 2 else { return .owedControl }
         let left = self.limits.pendingOpens - self.pendingOpens
-        return self.pendingByExposure[exposure, default: 0] < max(left, self.limits.leastPendingOpens)
+        let isFull = self.pendingByExposure[exposure, default: 0] >= max(left, self.limits.leastPendingOpens)
+        return isFull ? .pendingOpens : nil
     }
 
     package var isFull: Bool {
@@ -220,7 +222,9 @@ package struct Link: ~Copyable, Multiplexer {
     package mutating func open(
         exposure: UInt16, visitor: WireAddress, local: WireAddress, now: Milliseconds
     ) -> StreamKey? {
-        guard self.canOpen(exposure), !self.isFull, let peer = self.peer, self.lastOpened < UInt32.max else {
+        guard self.obstacle(toOpening: exposure) == nil, !self.isFull, let peer = self.peer,
+            self.lastOpened < UInt32.max
+        else {
             return nil
         }
         self.lastOpened += 1

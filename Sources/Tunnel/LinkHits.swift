@@ -1,10 +1,10 @@
-/// How often a link met limits that end neither it nor a stream in a way of its own, since this was last taken.
+/// How often a link met limits since this was last taken, as far as no end of a link or stream shows it.
 package struct LinkHits: Equatable, Sendable {
     /// Harmless oddities of the peer.
     package var glitches = 0
     /// Those of them that were late frames, beyond what can have been on its way.
     package var lateFrames = 0
-    /// Streams whose RESET went out before what was queued, as that did not get ahead.
+    /// Streams whose RESET was sent before their queued bytes, because these made no progress.
     package var resetsGivenUp = 0
     /// Streams that began with less than the first window, or had to wait earlier, as memory was short.
     package var reducedWindows = 0

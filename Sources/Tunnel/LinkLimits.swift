@@ -31,15 +31,15 @@ package struct LinkLimits: Sendable {
     package var lastStream: UInt32 = 4_200_000_000
     /// Opens that were not accepted yet; more wait in the listener's backlog.
     package var pendingOpens = 256
-    /// The same for one exposure when the others have used them up: enough for a backend that answers within 50 ms to
-    /// take 80 visitors a second.
+    /// What one exposure gets of them also when the others have used them up: with a backend that answers within 50 ms,
+    /// it is enough for 80 visitors a second.
     package var leastPendingOpens = 4
     /// Bytes waiting in one stream's send queue: four full frames.
     package var streamQueue = 64 * 1024
     /// The same once half of the budget is used, and once all of it is: what a stream needs to move at all.
     package var pressureQueue = 16 * 1024
     package var floorQueue = 4 * 1024
-    /// A stream whose bytes have not got ahead for so long leaves its part of the link's budget to the others.
+    /// A stream without progress for this long gives its part of the link's budget to the others.
     package var parkedAfter: Milliseconds = 1_000
     /// Sum of what is granted and not yet written on, over all streams of the link.
     package var linkBudget = 32 * 1024 * 1024
@@ -62,11 +62,12 @@ package struct LinkLimits: Sendable {
     package var welcomeDeadline: Milliseconds = 30_000
     /// From OPEN to ACCEPT.
     package var acceptDeadline: Milliseconds = 10_000
-    /// One direction ended, nothing moves in the other; 0 for no limit, because a slow answer is not a fault.
+    /// How long a half-closed stream may be silent; 0: no limit, because a slow answer is not a fault.
     package var halfClosedIdle: Milliseconds = 0
-    /// Bytes wait to be written on and none was; 0 for no limit, because a pause is not a fault.
+    /// How long received bytes may wait without one of them being written on; 0: no limit, because a pause is not a
+    /// fault.
     package var stalled: Milliseconds = 0
-    /// Bytes wait to be sent before our RESET and none was: then they are dropped.
+    /// How long bytes may wait before our RESET without one of them being sent; then they are dropped.
     package var resetPatience: Milliseconds = 10_000
     /// The link's socket has bytes to send and takes none.
     package var outputStalled: Milliseconds = 30_000

@@ -62,6 +62,16 @@ package enum StreamExpiry: Equatable {
     case finish
 }
 
+/// Why no further stream of an exposure can be opened now.
+package enum OpenObstacle: Equatable, Sendable {
+    /// The link is not up yet, drains, or has ended.
+    case notUp
+    /// The agent has not read enough of the control frames that it was sent.
+    case owedControl
+    /// Too many streams of the exposure wait for ACCEPT.
+    case pendingOpens
+}
+
 /// One end of a link as its driver sees it: a pure state machine, one for each version of the protocol.
 ///
 /// The driver feeds it decrypted bytes with `nextEvent`, the bytes of its edges with `send`, and the clock with
@@ -98,9 +108,10 @@ package protocol Multiplexer: ~Copyable {
     /// The authenticator said yes.
     mutating func acceptLogin(_ welcome: Welcome, now: Milliseconds)
     mutating func answerRegister(_ answer: Registered)
-    /// Whether the agent can be given another stream of an exposure now; if not, leave visitors in the listener's
-    /// backlog. It changes nothing; Swift 6.3 calls no other methods on a stored existential that cannot be copied.
-    mutating func canOpen(_ exposure: UInt16) -> Bool
+    /// Why the agent cannot be given another stream of an exposure now, so that visitors stay in the listener's backlog;
+    /// nil when it can. It changes nothing, but must be `mutating`: Swift 6.3 cannot call other methods on a stored
+    /// existential that is not copyable.
+    mutating func obstacle(toOpening exposure: UInt16) -> OpenObstacle?
     /// Whether the agent has no room for another stream: reset the visitor.
     var isFull: Bool { get }
     /// Whether so many streams were opened that the link should make way for a new one.
@@ -148,7 +159,7 @@ package protocol Multiplexer: ~Copyable {
     /// Whether the link's socket may be read: without flow control in the protocol, not reading is all that slows the
     /// peer down. While it is false, call ``judgeSlowStreams(now:unacknowledged:expired:)`` ten times a second.
     var takesInput: Bool { get }
-    /// Gives up streams that keep the link waiting without getting ahead; they are appended to `expired`.
+    /// Gives up streams that keep the link waiting without making progress; they are appended to `expired`.
     ///
     /// - Parameter unacknowledged: bytes that the kernel holds for a stream's peer.
     mutating func judgeSlowStreams(

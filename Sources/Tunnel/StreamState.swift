@@ -99,7 +99,7 @@ struct Stream: ~Copyable {
         self.chargedForQueue = capacity
     }
 
-    /// Whether bytes wait, of either direction, and since when none of them got ahead.
+    /// Since when bytes of either direction have waited without progress; nil when none wait.
     var stalledSince: Milliseconds? {
         guard self.receiveCredit.pending > 0 || !self.queue.isEmpty || self.isStarved else { return nil }
         return max(self.lastActivity, self.lastProgress)

@@ -38,7 +38,8 @@ package struct Version1Limits: Sendable {
     package var closedGrace: Milliseconds = 5_000
     /// What such a socket may still send, to be thrown away.
     package var discardedBytes = 256 * 1024
-    /// Bytes wait to be written on and none was; 0 for no limit, because a pause is not a fault.
+    /// How long received bytes may wait without one of them being written on; 0: no limit, because a pause is not a
+    /// fault.
     package var stalled: Milliseconds = 0
     /// The link's socket has bytes to send and takes none. Long: without flow control an agent whose backend pauses
     /// does not read its link.

@@ -183,8 +183,8 @@ package struct Version1Link: ~Copyable, Multiplexer {
 
     // MARK: - Streams
 
-    package func canOpen(_ exposure: UInt16) -> Bool {
-        if case .open = self.stage { true } else { false }
+    package func obstacle(toOpening exposure: UInt16) -> OpenObstacle? {
+        if case .open = self.stage { nil } else { .notUp }
     }
 
     /// Those that only wait for their edge to close count at the peer no more, and here only when there are too many.
@@ -219,7 +219,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
     package mutating func open(
         exposure: UInt16, visitor: WireAddress, local: WireAddress, now: Milliseconds
     ) -> StreamKey? {
-        guard self.canOpen(exposure), !self.isFull, let id = self.ids.take() else { return nil }
+        guard self.obstacle(toOpening: exposure) == nil, !self.isFull, let id = self.ids.take() else { return nil }
         self.clock = now
         return self.insert(id, .waiting)
     }

@@ -34,6 +34,18 @@ extension WireAddress {
     /// The same address as IPv4 if it is an IPv4-mapped one, `::ffff:192.0.2.1`; else itself.
     package var unmapped: WireAddress { self.ip.map { WireAddress($0, port: self.port) } ?? self }
 
+    /// See ``IPAddress/untranslated``.
+    package var untranslated: WireAddress { self.ip.map { WireAddress($0.untranslated, port: self.port) } ?? self }
+
+    /// See ``IPAddress/source``; nil for `none`.
+    package var source: UInt64? { self.ip?.source }
+
+    /// See ``IPAddress/network(ofSource:)``.
+    package static func network(ofSource key: UInt64) -> (first: WireAddress, prefix: Int) {
+        let (first, prefix) = IPAddress.network(ofSource: key)
+        return (WireAddress(first, port: 0), prefix)
+    }
+
     /// The same address in 16 bytes: an IPv4 address as an IPv4-mapped one (RFC 4291, 2.5.5.2).
     package var mapped: WireAddress {
         guard self.family == 4 else { return self }

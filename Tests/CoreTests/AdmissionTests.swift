@@ -48,10 +48,10 @@ struct AdmissionTests {
     @Test("sources with a penalty to serve are counted until it is served")
     func countedPenalties() {
         var admission = Admission()
-        admission.penalize(remote(1), .badLogin, now: 0)
-        admission.penalize(remote(1), .badLogin, now: 0)
-        admission.penalize(remote(2), .noLogin, now: 0)
-        admission.penalize(local, .badLogin, now: 0)
+        _ = admission.penalize(remote(1), .badLogin, now: 0)
+        _ = admission.penalize(remote(1), .badLogin, now: 0)
+        _ = admission.penalize(remote(2), .noLogin, now: 0)
+        _ = admission.penalize(local, .badLogin, now: 0)
         #expect([0, 999, 1_000, 9_999, 10_000].map { admission.penaltyCount(now: $0) } == [2, 2, 1, 1, 0])
     }
 
@@ -75,13 +75,13 @@ struct AdmissionTests {
     @Test("penalties add up, are enforced from 15 s on, end by themselves and are capped")
     func penalties() {
         var admission = Admission()
-        admission.penalize(remote(1), .protocolError, now: 0)
+        _ = admission.penalize(remote(1), .protocolError, now: 0)
         #expect(admission.connected(1, from: remote(1), now: 0) == .admit)
-        admission.penalize(remote(1), .badLogin, now: 0)
+        _ = admission.penalize(remote(1), .badLogin, now: 0)
         #expect(admission.connected(2, from: remote(1), now: 0) == .refuse(15_000))
         #expect(admission.connected(3, from: remote(2), now: 0) == .admit)
         #expect(admission.connected(4, from: remote(1), now: 1) == .admit)
-        for _ in 0..<1_000 { admission.penalize(remote(1), .tooSlow, now: 0) }
+        for _ in 0..<1_000 { _ = admission.penalize(remote(1), .tooSlow, now: 0) }
         #expect(admission.penalty(of: remote(1), now: 0) == 600_000)
     }
 
@@ -90,19 +90,19 @@ struct AdmissionTests {
         var admission = Admission()
         // Four programs, each once in 1.5 s.
         for attempt in 0..<400 as Range<UInt64> {
-            admission.loginRefused(attempt % 4, from: remote(1), now: 1_500 * (attempt / 4))
+            _ = admission.loginRefused(attempt % 4, from: remote(1), now: 1_500 * (attempt / 4))
         }
         #expect(admission.penalty(of: remote(1), now: 1_500 * 99) < 15_000)
         #expect(admission.connected(1, from: remote(1), now: 1_500 * 99) == .admit)
         // The same token from another source is a guess there.
-        admission.loginRefused(0, from: remote(2), now: 0)
+        _ = admission.loginRefused(0, from: remote(2), now: 0)
         #expect(admission.penalty(of: remote(2), now: 0) == 5_000)
-        for guess in 0..<4 as Range<UInt64> { admission.loginRefused(100 + guess, from: remote(3), now: 0) }
+        for guess in 0..<4 as Range<UInt64> { _ = admission.loginRefused(100 + guess, from: remote(3), now: 0) }
         #expect(admission.connected(2, from: remote(3), now: 0) == .refuse(20_000))
         // After the memory it is a first attempt again.
-        admission.loginRefused(0, from: remote(2), now: 600_000)
+        _ = admission.loginRefused(0, from: remote(2), now: 600_000)
         #expect(admission.penalty(of: remote(2), now: 600_000) == 5_000)
-        for _ in 0..<10 { admission.loginRefused(7, from: local, now: 0) }
+        for _ in 0..<10 { _ = admission.loginRefused(7, from: local, now: 0) }
         #expect(admission.penaltyCount(now: 0) == 1 + 2, "loopback collects none")
     }
 
@@ -111,17 +111,17 @@ struct AdmissionTests {
         var limits = AdmissionLimits()
         limits.refusalTable = 2
         var admission = Admission(limits: limits)
-        for login in 0..<3 as Range<UInt64> { admission.loginRefused(login, from: remote(login), now: login) }
-        admission.loginRefused(0, from: remote(0), now: 3)
+        for login in 0..<3 as Range<UInt64> { _ = admission.loginRefused(login, from: remote(login), now: login) }
+        _ = admission.loginRefused(0, from: remote(0), now: 3)
         #expect(admission.penalty(of: remote(0), now: 3) > 5_000, "it was forgotten")
-        for _ in 0..<200 { admission.loginRefused(9, from: remote(9), now: 10) }
+        for _ in 0..<200 { _ = admission.loginRefused(9, from: remote(9), now: 10) }
         guard case .refuse = admission.connected(1, from: remote(9), now: 10) else { return _ = Issue.record("let in") }
     }
 
     @Test("loopback collects none")
     func loopback() {
         var admission = Admission()
-        for _ in 0..<100 { admission.penalize(local, .protocolError, now: 0) }
+        for _ in 0..<100 { _ = admission.penalize(local, .protocolError, now: 0) }
         #expect(admission.connected(1, from: local, now: 0) == .admit)
     }
 
@@ -188,6 +188,19 @@ struct AdmissionTests {
             #expect(admission.penalize(remote(UInt64(key)), .tooSlow, now: UInt64(key)) == (key >= 10))
         }
         #expect((0..<100).count { admission.penalty(of: remote(UInt64($0)), now: 0) > 0 } == 10)
+    }
+
+    @Test("a refused login that drops another source's penalty is reported as any other offence")
+    func tableOfLogins() {
+        var limits = AdmissionLimits()
+        limits.penaltyTable = 10
+        var admission = Admission(limits: limits)
+        for key in 0..<20 as Range<UInt64> {
+            #expect(admission.loginRefused(key, from: remote(key), now: key) == (key >= 10))
+            // The source is in the table already.
+            #expect(admission.loginRefused(key, from: remote(key), now: key) == false)
+        }
+        #expect(admission.loginRefused(0, from: local, now: 0) == false)
     }
 }
 

@@ -78,7 +78,7 @@ class Examples(HookTest):
         self.check_reachable(agent, "alice-web")
         self.check_refused(self.connect(self.TOKEN, "-n", "bob", self.backend), "name-refused", 13)
         self.check_refused(self.connect("guessed", "-n", "alice-web", self.backend), "login-refused", 11)
-        self.gateway.wait_log("the token is nobody's")
+        self.gateway.wait_log("no agent has this token")
         self.gateway.wait_log("the name begins otherwise")
 
     def test_program(self):

@@ -1,22 +1,30 @@
 """What a hostile peer can write into the other side's log."""
 
 import contextlib
+import re
 import time
 import unittest
 
 import v2peer
-from backends import Listener, answering
-from harness import EndToEndTest
+from administration import AgentsFile
+from harness import PATIENCE, EndToEndTest
 
-SECONDS = 5.0
+SECONDS = 3.0
 # Of the log, for that time. Without a limit it is megabytes.
 MOST_BYTES = 100_000
+# Refusals that make a flood: several times what is written of a source at once, 32 about names and 16 before the login.
+LEAST_NAMES = 2_000
+LEAST_STRANGERS = 100
 # Of the agent's events: a refusal of 512 control characters takes 1.8 KB.
 MOST_EVENT_BYTES = 300_000
 # Any name of 64 control characters is a bad one, and is written as 320.
 BAD_NAME = b"\x01" * 64
 # REGISTER frames that a link may send at once.
 REGISTERS = 32
+# Logins at once: some of the 16 connections that a source may have before the login are left for the honest agent.
+LOGINS = 12
+# Bytes to an agent that make a flood. The link may end before SECONDS are over, for too many glitches.
+LEAST_SENT = 30_000
 LEFT_OUT = r"(\d+) further messages about "
 
 
@@ -25,44 +33,107 @@ def size(lines):
 
 
 class GatewayLogTest(EndToEndTest):
-    def test_agent_with_bad_names(self):
-        gateway = self.stage.gateway()
-        host, port = gateway.address.rsplit(":", 1)
-        backend = self.stage.use(Listener(answering(b"hello")))
-        end = time.monotonic() + SECONDS
-        links = 0
+    """Each refusal that an agent or a stranger can cause without end, as fast as it goes."""
+
+    def start(self, *rights):
+        """A gateway that knows the agents `web`, with these rights, and `honest`."""
+        agents = AgentsFile(self.stage, state=self.stage.new_directory("gateway-state"))
+        self.token = agents.add("web", "--names", "app-*", *rights).token.encode()
+        self.honest_token = agents.add("honest", "--names", "honest").token
+        agents.set("web", "max-names = 1")
+        self.gateway = self.stage.gateway(state=agents.state)
+
+    def flood(self, attempt, source, least):
+        """Repeats `attempt`, which returns how often it was refused, for some seconds and until there were `least`."""
         honest = None
-        while time.monotonic() < end:
-            with contextlib.suppress(v2peer.Closed, OSError), v2peer.connect((host, int(port))) as agent:
-                agent.log_in(key=b"k" * 32)
-                agent.send_raw(b"".join(
-                    v2peer.encode(v2peer.REGISTER, v2peer.register_payload(number, BAD_NAME))
-                    for number in range(REGISTERS)))
-                for number in range(REGISTERS):
-                    agent.answer_for(number)
-                links += 1
-            if honest is None and links >= 20:
-                honest = self.stage.agent(gateway, "-n", "honest", backend.address)
-        written = size(gateway.stderr)
-        self.note(f"{links} links, {links * REGISTERS} refused names, {written} bytes of log")
+        refused = 0
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end or refused < least and time.monotonic() < end + PATIENCE:
+            with contextlib.suppress(v2peer.Closed, OSError):
+                refused += attempt()
+            if honest is None and refused >= least:
+                honest = self.stage.agent(self.gateway, "-t", self.honest_token, "-n", "honest", "9")
+        written = size(self.gateway.stderr)
+        self.note(f"{refused} refused, {written} bytes of log")
+        self.assertGreaterEqual(refused, least, "too few for a flood")
         self.assertLess(written, MOST_BYTES)
         # What an honest agent needs to appear in the log appears in it.
-        gateway.wait_registered("honest")
-        count = int(gateway.wait_log(LEFT_OUT + "agent '").group(1))
-        self.assertGreater(count, 0)
+        self.gateway.wait_registered("honest")
+        omitted = int(self.gateway.wait_log(LEFT_OUT + re.escape(source)).group(1))
+        self.assertGreater(omitted, 0)
+
+    def connect(self):
+        return v2peer.connect((self.gateway.host, self.gateway.port))
+
+    # REGISTER.
+
+    def check_names(self, code, *arguments, rights=(), **options):
+        """`arguments` and `options` are those of `register_payload` after the number."""
+        self.start(*rights)
+        with self.connect() as holder:
+            holder.log_in(token=self.token)
+            self.assertEqual(holder.register("app-held").code, 0)
+
+            def attempt():
+                with self.connect() as agent:
+                    agent.log_in(token=self.token)
+                    agent.send_raw(b"".join(
+                        v2peer.encode(v2peer.REGISTER, v2peer.register_payload(number, *arguments, **options))
+                        for number in range(REGISTERS)))
+                    for number in range(REGISTERS):
+                        self.assertEqual(agent.answer_for(number).code, code)
+                    return REGISTERS
+
+            self.flood(attempt, "agent 'web'", LEAST_NAMES)
+
+    def test_bad_names(self):
+        self.check_names(v2peer.NAME_INVALID, BAD_NAME)
+
+    def test_unknown_kinds(self):
+        self.check_names(v2peer.KIND_NOT_SUPPORTED, "app-1", kind=9)
+
+    def test_names_that_are_not_allowed(self):
+        self.check_names(v2peer.NAME_NOT_ALLOWED, "other")
+
+    def test_ports_that_are_not_allowed(self):
+        self.check_names(v2peer.PORT_NOT_ALLOWED, "app-1", port=1, rights=("--ports", "20000-20001"))
+
+    def test_too_many_names(self):
+        self.check_names(v2peer.TOO_MANY_NAMES, "app-1")
+
+    # LOGIN.
+
+    def check_logins(self, code, payload):
+        """Many at once, as each is answered after 250 ms."""
+        self.start()
+
+        def attempt():
+            with contextlib.ExitStack() as stack:
+                strangers = [stack.enter_context(self.connect()) for _ in range(LOGINS)]
+                for stranger in strangers:
+                    stranger.send_raw(
+                        v2peer.encode(v2peer.HELLO, v2peer.hello_payload()) + v2peer.encode(v2peer.LOGIN, payload))
+                for stranger in strangers:
+                    self.assertEqual(stranger.wait_end().code, code)
+                return LOGINS
+
+        self.flood(attempt, "connections from 127.0.0.1", LEAST_STRANGERS)
+
+    def test_unknown_methods(self):
+        self.check_logins(v2peer.METHOD_NOT_SUPPORTED, v2peer.login_payload(9))
+
+    def test_wrong_tokens(self):
+        self.check_logins(v2peer.LOGIN_REFUSED, v2peer.login_payload(v2peer.TOKEN, token=b"dgl_web_wrong"))
 
     def test_connections_that_never_log_in(self):
-        gateway = self.stage.gateway()
-        host, port = gateway.address.rsplit(":", 1)
-        end = time.monotonic() + SECONDS
-        count = 0
-        while time.monotonic() < end:
-            with contextlib.suppress(v2peer.Closed, OSError), v2peer.connect((host, int(port))) as stranger:
+        self.start()
+
+        def attempt():
+            with self.connect() as stranger:
                 stranger.send_frame(v2peer.PING, bytes(8))
-                count += 1
-        written = size(gateway.stderr)
-        self.note(f"{count} connections, {written} bytes of log")
-        self.assertLess(written, MOST_BYTES)
+                return 1
+
+        self.flood(attempt, "connections from 127.0.0.1", LEAST_STRANGERS)
 
 
 class AgentLogTest(EndToEndTest):
@@ -90,9 +161,9 @@ class AgentLogTest(EndToEndTest):
                 sent += len(batch)
         written, events = size(self.agent.stderr), size(self.agent.stdout)
         self.note(f"{sent} bytes sent, {written} bytes of log, {events} bytes of events")
+        self.assertGreater(sent, LEAST_SENT, "too few for a flood")
         self.assertLess(written, MOST_BYTES)
         self.assertLess(events, MOST_EVENT_BYTES)
-        return sent
 
     def test_refusals(self):
         link, exposure = self.link()

@@ -82,7 +82,7 @@ class Ready(EndToEndTest):
         agent.wait_event("retrying")
         directory.rmdir()
         self.stage.gateway(listen=address)
-        agent.wait_log("ERROR .*the addresses cannot be told")
+        agent.wait_log("ERROR .*the file of addresses was not written")
         directory.mkdir()
         self.assertEqual(wait_file(directory / "urls"), f"127.0.0.1:{agent.wait_registered()}\n")
 

@@ -61,10 +61,27 @@ class Directories(EndToEndTest):
         gateway = self.stage.gateway(state=state, ready=False)
         self.assertEqual(gateway.wait_exit(), 73)
         self.assertIn(f"{state}: belongs to another user (uid 65534)", gateway.output)
-        # What root does for the gateway's user is no harm, and the files are that user's.
-        added = run(self.stage, "diglett-server", "agent", "add", "x", "--names", "x", "--state-dir", state)
-        self.assertEqual(added.returncode, 0, added)
-        self.assertEqual({path.stat().st_uid for path in state.iterdir()}, {65534})
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_root_administers_the_directory_of_a_service(self):
+        """Every command of the documents that root runs while a service's user owns the directory (DynamicUser)."""
+        state = self.stage.new_directory("service")
+        os.chown(state, 65534, 65534)
+        for code, *command in (
+                (0, "diglett", "key"), (0, "diglett", "key"), (69, "diglett", "status"),
+                (0, "diglett-server", "agent", "add", "x", "--names", "x"), (0, "diglett-server", "agent", "list"),
+                (0, "diglett-server", "agent", "rotate", "x"), (0, "diglett-server", "agent", "pin", "x", WRONG_PIN),
+                (0, "diglett-server", "agent", "remove", "x"), (0, "diglett-server", "check"),
+                (69, "diglett-server", "ctl", "status")):
+            with self.subTest(command):
+                result = run(self.stage, *command, "--state-dir", state)
+                self.assertEqual(result.returncode, code, result)
+                # Advice that would take the directory from the service.
+                self.assertNotIn("chown", result.stdout + result.stderr)
+                # The service must be able to use what root has written.
+                self.assertEqual({path.stat().st_uid for path in state.iterdir()} - {65534}, set())
+        self.assertTrue((state / "agent.pem").exists())
+        self.assertTrue((state / "identity.pem").exists())
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_planted_agents_file(self):

@@ -52,7 +52,7 @@ struct OperatorLimitTests {
     func pendingOpens() throws {
         let pair = connected()
         func open(_ exposure: UInt16) -> Bool {
-            pair.gateway.link.canOpen(exposure)
+            pair.gateway.canOpen(exposure)
                 && pair.gateway.link.open(exposure: exposure, visitor: .none, local: .none, now: 0) != nil
         }
         for _ in 0..<128 { #expect(open(1)) }

@@ -23,6 +23,25 @@ struct SharingTests {
         #expect(pair.gateway.canOpen(99))
     }
 
+    @Test("only the bound on pending opens is told as such: a link that is not up and owed frames are others")
+    func obstacles() {
+        let new = TunnelPair(gatewayLimits: LinkLimits(), agentLimits: LinkLimits())
+        #expect(new.gateway.obstacle(0) == .notUp)
+
+        let pair = connected()
+        #expect(pair.gateway.obstacle(0) == nil)
+        _ = fill(pair, 0)
+        #expect(pair.gateway.obstacle(0) == .pendingOpens)
+        // 64 answers of 526 bytes, of which the agent reads none.
+        for _ in 0..<64 {
+            pair.gateway.link.answerRegister(
+                Registered(exposure: 0, code: .nameTaken, port: 0, text: String(repeating: "x", count: 512)))
+        }
+        #expect(pair.gateway.obstacle(0) == .owedControl && pair.gateway.obstacle(99) == .owedControl)
+        pair.gateway.link.goAway(.drain, retryAfterSeconds: 0, text: "")
+        #expect(pair.gateway.obstacle(0) == .notUp && pair.gateway.obstacle(99) == .notUp)
+    }
+
     @Test("pending opens come back when the agent accepts, declines or never answers, and when visitors leave")
     func pendingOpensReturn() throws {
         let pair = connected()

@@ -140,7 +140,8 @@ final class SimulatedEnd {
     var streamCount: Int { self.link.streamCount }
     var grantedBytes: Int { self.link.grantedBytes }
     var roundTrip: UInt64 { self.link.roundTrip }
-    func canOpen(_ exposure: UInt16) -> Bool { self.link.canOpen(exposure) }
+    func obstacle(_ exposure: UInt16) -> OpenObstacle? { self.link.obstacle(toOpening: exposure) }
+    func canOpen(_ exposure: UInt16) -> Bool { self.obstacle(exposure) == nil }
     func allowance(_ key: StreamKey) -> Int { self.link.sendAllowance(key) }
 
     func stalled(before: UInt64) -> [StreamKey] {

@@ -94,7 +94,7 @@ final class End {
 
     // `#expect` cannot look at a machine that cannot be copied.
     var phase: LinkPhase { self.link.phase }
-    var canOpen: Bool { self.link.canOpen(0) }
+    var canOpen: Bool { self.link.obstacle(toOpening: 0) == nil }
     var isFull: Bool { self.link.isFull }
     var takesInput: Bool { self.link.takesInput }
     var waitingBytes: Int { self.link.waitingBytes }

@@ -29,6 +29,32 @@ struct IPAddressTests {
     }
 
     @Test(
+        "a source leads back to its first address and the length of its prefix",
+        arguments: [
+            ("192.0.2.1", "192.0.2.1", 32), ("::ffff:192.0.2.1", "192.0.2.1", 32),
+            ("64:ff9b::192.0.2.1", "192.0.2.1", 32), ("0.0.0.0", "0.0.0.0", 32),
+            ("255.255.255.255", "255.255.255.255", 32), ("2001:db8::1:2", "2001:db8::", 64), ("::1", "::", 64),
+            ("64:ff9b:0:1::1", "64:ff9b:0:1::", 64), ("64:ff9b::1:0:0", "64:ff9b::", 64),
+        ])
+    func networks(_ text: String, _ first: String, _ prefix: Int) throws {
+        let found = IPAddress.network(ofSource: try ip(text).source)
+        #expect(found.first == (try ip(first)) && found.prefix == prefix)
+        let address = try #require(WireAddress(host: Array(text.utf8), port: 7))
+        #expect(address.source == (try ip(text).source))
+        #expect(WireAddress.network(ofSource: try ip(text).source).first.host == first)
+    }
+
+    @Test("a translator's client is untranslated, and no other address")
+    func untranslated() throws {
+        let address = try #require(WireAddress(host: Array("64:ff9b::192.0.2.1".utf8), port: 7))
+        #expect(address.untranslated == WireAddress(host: Array("192.0.2.1".utf8), port: 7))
+        for text in ["64:ff9b::1:0:0", "64:ff9b:1::192.0.2.1", "2001:db8::1", "192.0.2.1"] {
+            #expect(try ip(text).untranslated == ip(text))
+        }
+        #expect(WireAddress.none.untranslated == .none && WireAddress.none.source == nil)
+    }
+
+    @Test(
         "addresses that only look like loopback are not",
         arguments: [
             "::2", "::", "::127.0.0.1", "64:ff9b::127.0.0.1", "::fffe:127.0.0.1", "1::ffff:127.0.0.1", "128.0.0.1",
