@@ -129,7 +129,9 @@ package final class GatewayServer {
             self.exposures = try ExposureBook(
                 loop: loop, peerLog: peerLog, bindAddress: bind, settings: settings, mostNames: self.plan.names,
                 registrars: registrars,
-                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger),
+                ports: PortStore(
+                    loop: loop, path: self.state.file("ports.json"), namesPerAgent: settings.limits.namesPerAgent,
+                    logger: logger),
                 store: ListenerStore(
                     loop: loop, manager: manager, holdMilliseconds: holdMilliseconds, logger: logger))
         } catch {
