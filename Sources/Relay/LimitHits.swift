@@ -13,7 +13,8 @@ package enum LimitHit: String, CaseIterable, Sendable {
     case strangersPerSource = "strangers-per-source"
     /// Logins that were refused as too many were being judged, of their source or in all.
     case logins
-    /// Times that a reset of a registrar replaced its withdrawals, as too many waited.
+    /// Names that were refused as their agents had left too many to be withdrawn, and times that a reset of a registrar
+    /// replaced its withdrawals.
     case withdrawals
     /// Penalties that were forgotten as the table of sources was full.
     case penaltyTable = "penalty-table"

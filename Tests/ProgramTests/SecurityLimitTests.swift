@@ -23,10 +23,15 @@ private struct Document {
 
     let rows: [Row]
 
+    /// The text of a document in `docs`.
+    static func text(_ name: String) throws -> String {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        return try String(contentsOf: root.appendingPathComponent("docs/\(name)"), encoding: .utf8)
+    }
+
     init() throws {
-        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appendingPathComponent("docs/security.md")
-        let parts = try String(contentsOf: file, encoding: .utf8).components(separatedBy: "<!-- limit-table: ")
+        let parts = try Self.text("security.md").components(separatedBy: "<!-- limit-table: ")
         self.rows = parts.dropFirst().flatMap { part in
             part.split(separator: "\n").dropFirst().prefix { $0.hasPrefix("|") }.dropFirst(2).map { line in
                 let cells = line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
@@ -63,6 +68,8 @@ struct SecurityLimitTests {
 
     @Test("has the limits of agents as they are")
     func agents() throws {
+        let withdrawals = WithdrawalLimits(settings)
+        #expect(withdrawals == WithdrawalLimits() && withdrawals.perAgent == 2 * settings.namesPerAgent)
         try self.check([
             "TLS handshake, from the connection on": seconds(settings.handshakeTimeout),
             "login, from the connection on": seconds(settings.loginTimeout),
@@ -73,8 +80,11 @@ struct SecurityLimitTests {
                 "\(grouped(admission.logins)) · \(admission.loginsPerSource); others try again",
             "logins that wait for `exec` or `webhook` · of one source":
                 "\(HookQueue.mostLogins) · \(HookQueue.mostLoginsPerSource); others try again",
-            "withdrawals that wait for a registrar":
-                "\(grouped(RegistrarDriver.mostWithdrawals)); then one reset replaces them",
+            "names of an agent that `exec` or `webhook` must withdraw · of all agents":
+                "\(withdrawals.perAgent) (twice what it can hold) · \(grouped(withdrawals.total)) (or eight times as many); "
+                + "others try again",
+            "withdrawals that wait for another registrar":
+                "as many; then one reset, which keeps other names, replaces them",
             "penalty that keeps a source out · longest · sources with a penalty":
                 "\(seconds(admission.enforcedFrom)) · \(seconds(admission.mostPenalty)) · \(grouped(admission.penaltyTable))",
             "ClientHello": kib(ClientHello.most),
@@ -279,6 +289,12 @@ struct ResourcePlanTests {
         #expect((old.maximumStreams, old.stalled, old.loginDeadline, old.readSize) == (5, 1, 4, 9))
         let visitors = VisitorLimits(settings, total: 8)
         #expect((visitors.total, visitors.perSource, visitors.ratePerSecond, visitors.burst) == (8, 6, 7, 14))
+        settings.namesPerLink = 100
+        let withdrawals = WithdrawalLimits(settings)
+        #expect((withdrawals.perAgent, withdrawals.total) == (3_200, 25_600))
+        // A gateway has no more than 4,096 names.
+        settings.namesPerLink = 1_000
+        #expect(settings.namesPerAgent == 4_096)
     }
 }
 
