@@ -12,9 +12,9 @@ extension AgentSession {
     /// Refuses a name of a kind that this gateway does not know, as that of a newer agent.
     func refuseKind(of register: Register) {
         let kind = register.kind.rawValue
-        self.gateway.logger.warning(
-            "\(self.label): a name of kind \(kind) refused: the kind is not supported",
-            metadata: self.about([.code: ErrorCode.kindNotSupported]))
+        self.log(
+            .warning, .detail, "\(self.label): a name of kind \(kind) refused: the kind is not supported",
+            self.about([.code: ErrorCode.kindNotSupported]))
         self.refuseName(
             register.exposure, .kindNotSupported, text: "the gateway does not support names of kind \(kind)")
     }
