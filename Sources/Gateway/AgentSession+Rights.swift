@@ -9,6 +9,16 @@ internal import Wire
 // MARK: - Requests that no right covers
 
 extension AgentSession {
+    /// Refuses a name as its agent has registered too many in a short time, by whatever links. It may ask again.
+    func refuseHaste(of register: Register) {
+        self.log(
+            .warning, .detail,
+            "\(self.label): name '\(PeerText.escaped(register.name, most: 64))' refused: too many registrations in a "
+                + "short time",
+            self.about([.code: ErrorCode.overloaded]))
+        self.refuseName(register.exposure, .overloaded, text: "too many registrations in a short time")
+    }
+
     /// Refuses a name of a kind that this gateway does not know, as that of a newer agent.
     func refuseKind(of register: Register) {
         let kind = register.kind.rawValue

@@ -94,6 +94,7 @@ final class AgentSession {
             // An answer names the exposure by its number only: it could not tell two of them apart.
             return self.connection.end(.protocolViolation, text: "exposure \(register.exposure) is registered already")
         }
+        guard self.gateway.mayRegister(identity) else { return self.refuseHaste(of: register) }
         guard Register.Kind.known.contains(register.kind) else { return self.refuseKind(of: register) }
         guard let name = Name(register.name) else {
             self.log(

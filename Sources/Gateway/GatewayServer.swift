@@ -51,6 +51,8 @@ package final class GatewayServer {
     let plan: ResourcePlan
     let authenticator: any Authenticator
     var admission: Admission
+    /// How often each agent registers names.
+    var registrations: RegistrationGate
     private(set) var bans = BanList()
     let doors: Doors
     let startedAt: UInt64
@@ -118,6 +120,8 @@ package final class GatewayServer {
         var admissionLimits = AdmissionLimits()
         admissionLimits.strangers = self.plan.strangers
         self.admission = Admission(limits: admissionLimits)
+        self.registrations = RegistrationGate(
+            limits: RegistrationLimits(namesPerAgent: settings.limits.namesPerAgent))
         self.budget = ByteBudget(limit: self.plan.memory)
         let factory = ModuleFactory(loop: loop, peerLog: peerLog)
         let registrars = try factory.registrars(settings.registrars)
@@ -246,6 +250,7 @@ package final class GatewayServer {
             self.logger.warning("memory is short: \(counted(ended, "stalled stream")) ended, the longest-stalled first")
         }
         self.bans.forgetExpired(now: self.loop.now)
+        self.registrations.forgetFull(now: self.loop.now)
         let suspended = EventLoop.suspendedMilliseconds
         if suspended - self.suspended > Self.sleepThreshold {
             self.logger.info("the machine slept; asking all agents whether they are still there")

@@ -69,7 +69,11 @@ struct SecurityLimitTests {
     @Test("has the limits of agents as they are")
     func agents() throws {
         let withdrawals = WithdrawalLimits(settings)
+        let registrations = RegistrationLimits(namesPerAgent: settings.namesPerAgent)
         #expect(withdrawals == WithdrawalLimits() && withdrawals.perAgent == 2 * settings.namesPerAgent)
+        #expect(registrations.burst == 4 * settings.namesPerAgent)
+        let rate = "\(grouped(registrations.burst)) at once, then \(registrations.perSecond) a second"
+        #expect(try Document.text("protocol.md").contains("| by default \(rate) | REGISTERED(overloaded) |"))
         try self.check([
             "TLS handshake, from the connection on": seconds(settings.handshakeTimeout),
             "login, from the connection on": seconds(settings.loginTimeout),
@@ -100,6 +104,11 @@ struct SecurityLimitTests {
             "registrations of a link":
                 "\(link.registerBurst) at once (more with `names-per-link` above 16: twice as many), then "
                 + "\(link.registersPerSecond) a second",
+            "registrations of an agent, by all its links":
+                "\(grouped(registrations.burst)) at once (four times what it can hold), then \(registrations.perSecond) a "
+                + "second (that in 15 s); others try again",
+            "agents whose registrations are remembered":
+                "\(grouped(RegistrationGate.mostIdentities)); then those that have used least are forgotten",
             "glitches of a link": "\(grouped(link.glitchBurst)) at once, then \(link.glitchesPerSecond) a second",
             "late frames for ended streams":
                 "\(link.lateFrames) for each, and 1 for each \(link.lateFrameBytes == 1_024 ? "KiB" : "?") granted and "
