@@ -46,8 +46,9 @@ extension Explanations {
             .overloaded, "a limit was reached, or the authenticator did not answer in time",
             Place.visitor + "; the answer to a login or a name",
             "For visitors: the agent has too few file descriptors (ulimit -n) or as many streams as it may have. For "
-                + "logins and names: the program or web service that judges gave no answer, or the gateway is full; "
-                + "its log says which. The agent asks again by itself."),
+                + "logins and names: the program or web service that judges gave no answer, the gateway is full, or the "
+                + "agent registers names faster than the gateway allows or can withdraw them; the gateway's log says "
+                + "which. The agent asks again by itself."),
         Self.link(
             .denied, "a rule forbids the stream", Place.visitor,
             "The agent may not use its backend: look at the rights of the unix socket and of the directories above it."),

@@ -109,6 +109,7 @@ final class AgentSession {
             // REGISTERED has the number only, so the agent could not tell which of the two it answers.
             return self.connection.end(.protocolViolation, text: "exposure \(register.exposure) is registered already")
         }
+        guard self.gateway.mayRegister(identity) else { return self.refuseHaste(of: register) }
         guard Register.Kind.known.contains(register.kind) else { return self.refuseKind(of: register) }
         guard let name = Name(register.name) else {
             self.log(
@@ -178,6 +179,16 @@ final class AgentSession {
             exposure.number, .none, port: exposure.address?.port ?? 0, text: self.gateway.exposures.shown(exposure))
         exposure.published()
         self.gateway.metrics.nameRegistered()
+    }
+
+    /// Refuses a name as its agent has registered too many in a short time, by whatever links. It may ask again.
+    private func refuseHaste(of register: Register) {
+        self.log(
+            .warning, .detail,
+            "\(self.label): name '\(PeerText.escaped(register.name, most: 64))' refused: too many registrations in a "
+                + "short time",
+            self.about([.code: ErrorCode.overloaded]))
+        self.refuseName(register.exposure, .overloaded, text: "too many registrations in a short time")
     }
 
     /// Refuses a name of a kind that this gateway does not know; a newer agent may send one.

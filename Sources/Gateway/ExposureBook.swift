@@ -4,6 +4,7 @@ internal import Logging
 internal import Modules
 internal import Reactor
 internal import Registry
+internal import Relay
 internal import Settings
 internal import Wire
 
@@ -49,7 +50,9 @@ final class ExposureBook {
         self.store = store
         self.mostNames = mostNames
         self.registry = Registry(maximumNamesPerLink: settings.limits.namesPerLink)
-        self.registrars = registrars.map { RegistrarDriver(loop: loop, registrar: $0, log: peerLog) }
+        self.registrars = registrars.map {
+            RegistrarDriver(loop: loop, registrar: $0, limits: WithdrawalLimits(settings.limits), log: peerLog)
+        }
         self.ports = ports
     }
 
@@ -103,8 +106,15 @@ final class ExposureBook {
         if let text = self.portRefusal(port, holder.identity, gateway) {
             return .failure(Refusal(code: .portNotAllowed, text: text))
         }
-        guard self.registry.nameCount < self.mostNames || self.registry.holder(of: name) != nil else {
-            return .failure(Refusal(code: .overloaded, text: "the gateway has as many names as it may have"))
+        if self.registry.holder(of: name) == nil {
+            guard self.registry.nameCount < self.mostNames else {
+                return .failure(Refusal(code: .overloaded, text: "the gateway has as many names as it may have"))
+            }
+            guard !self.registrars.contains(where: { $0.isFull(for: name, of: holder.identity.id) }) else {
+                gateway.metrics.hit(.withdrawals)
+                return .failure(
+                    Refusal(code: .overloaded, text: "too many of the agent's former names are still to be withdrawn"))
+            }
         }
         switch self.registry.register(name, holder, now: self.loop.now) {
         case .refused(let code, let text): return .failure(Refusal(code: code, text: text))
@@ -221,7 +231,7 @@ final class ExposureBook {
     ) -> Result<SocketListener, Refusal> {
         let rules = PortRules(
             range: self.publicPorts.range, allowed: allowed,
-            leaving: self.registrars.reduce(into: []) { $0.formUnion($1.leavingPorts(exceptOf: identity.id)) })
+            isLeaving: { port in self.registrars.contains { $0.isLeaving(port, exceptOf: identity.id) } })
         let held = self.store.take(.tcp, name, identity) { wanted == 0 ? rules.allows($0) : wanted == $0 }
         if let held { return .success(held) }
         if wanted != 0 {

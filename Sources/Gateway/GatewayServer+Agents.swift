@@ -86,6 +86,18 @@ extension GatewayServer {
             completion: self.metrics.timing(.login, completion))
     }
 
+    /// Whether an agent may register a further name now.
+    func mayRegister(_ identity: AgentIdentity) -> Bool {
+        let isAllowed = self.registrations.take(identity.id, now: self.loop.now) {
+            self.metrics.hit(.registrationTable, $0)
+        }
+        guard isAllowed else {
+            self.metrics.hit(.registrations)
+            return false
+        }
+        return true
+    }
+
     func authorize(
         _ request: NameRequest, completion: @escaping (NameVerdict) -> Void
     ) -> DeadlinedOperation<NameVerdict> {

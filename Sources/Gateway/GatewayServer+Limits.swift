@@ -27,6 +27,15 @@ extension VisitorLimits {
     }
 }
 
+extension WithdrawalLimits {
+    init(_ settings: LimitSettings) {
+        self.init()
+        self.perAgent = 2 * settings.namesPerAgent
+        // Of eight agents, so that a few of them do not take all the room.
+        self.total = max(self.total, 8 * self.perAgent)
+    }
+}
+
 extension GatewayServer: VisitorRoom {
     func isOnlyAgent(_ agent: AgentIdentity) -> Bool { self.exposures.isOnlyAgent(agent) }
 

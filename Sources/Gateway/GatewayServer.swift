@@ -51,6 +51,8 @@ package final class GatewayServer {
     let plan: ResourcePlan
     let authenticator: any Authenticator
     var admission: Admission
+    /// How often each agent registers names.
+    var registrations: RegistrationGate
     private(set) var bans = BanList()
     let doors: Doors
     let startedAt: UInt64
@@ -120,6 +122,8 @@ package final class GatewayServer {
         admissionLimits.logins = self.plan.logins
         admissionLimits.loginsPerSource = min(admissionLimits.loginsPerSource, self.plan.logins / 4)
         self.admission = Admission(limits: admissionLimits)
+        self.registrations = RegistrationGate(
+            limits: RegistrationLimits(namesPerAgent: settings.limits.namesPerAgent))
         self.budget = ByteBudget(limit: self.plan.memory)
         let factory = ModuleFactory(loop: loop, peerLog: peerLog)
         let registrars = try factory.registrars(settings.registrars)
@@ -131,7 +135,9 @@ package final class GatewayServer {
             self.exposures = try ExposureBook(
                 loop: loop, peerLog: peerLog, bindAddress: bind, settings: settings, mostNames: self.plan.names,
                 registrars: registrars,
-                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger),
+                ports: PortStore(
+                    loop: loop, path: self.state.file("ports.json"), namesPerAgent: settings.limits.namesPerAgent,
+                    logger: logger),
                 store: ListenerStore(
                     loop: loop, manager: manager, holdMilliseconds: holdMilliseconds, logger: logger))
         } catch {
@@ -246,6 +252,7 @@ package final class GatewayServer {
             self.logger.warning("memory is short: \(counted(ended, "stalled stream")) ended, the longest-stalled first")
         }
         self.bans.forgetExpired(now: self.loop.now)
+        self.registrations.forgetFull(now: self.loop.now)
         let suspended = EventLoop.suspendedMilliseconds
         if suspended - self.suspended > Self.sleepThreshold {
             self.logger.info("the machine slept; asking all agents whether they are still there")

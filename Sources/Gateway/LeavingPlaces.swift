@@ -19,22 +19,29 @@ struct LeavingPlaces {
     /// Whether names have been abandoned since the last reset began; a name may have no port.
     private(set) var needReset = false
     private var isCovering = false
+    /// How often a port stands in the sets above, by identity: each registration asks for ports.
+    private var counts: [UInt16: [String: Int]] = [:]
 
     mutating func withdrawn(_ exposure: PublicExposure) {
         guard let port = exposure.address?.port else { return }
-        self.places[exposure.name, default: []].insert(Place(port: port, identity: exposure.identity))
+        let place = Place(port: port, identity: exposure.identity)
+        if self.places[exposure.name, default: []].insert(place).inserted { self.count(place, 1) }
     }
 
     /// The name leads nowhere any more, or elsewhere.
-    mutating func moved(_ name: Name) { self.places[name] = nil }
+    mutating func moved(_ name: Name) { self.count(self.places.removeValue(forKey: name), -1) }
 
     /// The name is not withdrawn by itself any more.
     mutating func abandon(_ name: Name) {
-        self.abandoned.formUnion(self.places.removeValue(forKey: name) ?? [])
+        let places = self.places.removeValue(forKey: name)
+        self.count(places, -1)
+        for place in places ?? [] where self.abandoned.insert(place).inserted { self.count(place, 1) }
         self.needReset = true
     }
 
     mutating func resetBegan() {
+        // One that stands in both sets stands in one of them from now on.
+        self.count(self.abandoned.intersection(self.covered), -1)
         self.covered.formUnion(self.abandoned)
         self.abandoned = []
         self.isCovering = self.isCovering || self.needReset
@@ -43,12 +50,14 @@ struct LeavingPlaces {
 
     /// - Parameter isKept: whether the reset kept a name, or does not count for it.
     mutating func resetSucceeded(isKept: (Name) -> Bool) {
+        self.count(self.covered, -1)
         self.covered = []
         self.isCovering = false
-        for name in self.places.keys where !isKept(name) { self.places[name] = nil }
+        for name in self.places.keys where !isKept(name) { self.moved(name) }
     }
 
     mutating func resetFailed() {
+        self.count(self.covered.intersection(self.abandoned), -1)
         self.abandoned.formUnion(self.covered)
         self.covered = []
         self.needReset = self.needReset || self.isCovering
@@ -56,8 +65,17 @@ struct LeavingPlaces {
     }
 
     /// - Parameter identity: the agent whose own ports do not count.
-    func ports(exceptOf identity: String) -> Set<UInt16> {
-        let all = [self.abandoned, self.covered] + Array(self.places.values)
-        return Set(all.joined().filter { $0.identity != identity }.map(\.port))
+    func contains(_ port: UInt16, exceptOf identity: String) -> Bool {
+        self.counts[port]?.contains { $0.key != identity } ?? false
+    }
+
+    private mutating func count(_ places: Set<Place>?, _ change: Int) {
+        for place in places ?? [] { self.count(place, change) }
+    }
+
+    private mutating func count(_ place: Place, _ change: Int) {
+        let count = (self.counts[place.port]?[place.identity] ?? 0) + change
+        self.counts[place.port, default: [:]][place.identity] = count > 0 ? count : nil
+        if self.counts[place.port]?.isEmpty ?? false { self.counts[place.port] = nil }
     }
 }

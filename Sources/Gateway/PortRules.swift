@@ -9,15 +9,15 @@ struct PortRules {
     let range: PortRange?
     /// The agent's; empty for all of the gateway's.
     let allowed: [ClosedRange<UInt16>]
-    /// To which visitors of other agents' former names may still be led.
-    let leaving: Set<UInt16>
+    /// Whether visitors of other agents' former names may still be led to a port.
+    let isLeaving: (UInt16) -> Bool
 
     func allows(_ port: UInt16) -> Bool {
         (self.range?.contains(port) ?? (port >= Self.firstUserPort))
             && (self.allowed.isEmpty || self.allowed.contains { $0.contains(port) })
     }
 
-    func isFree(_ port: UInt16) -> Bool { !self.leaving.contains(port) }
+    func isFree(_ port: UInt16) -> Bool { !self.isLeaving(port) }
 
     /// Where to look for one; empty where the system may choose.
     var candidates: [ClosedRange<UInt16>] {

@@ -19,16 +19,18 @@ final class PortStore {
     /// Since the last save that worked.
     private var failures = 0
 
-    init(loop: EventLoop, path: String, logger: Logger) {
+    /// - Parameter namesPerAgent: that one identity can hold at once.
+    init(loop: EventLoop, path: String, namesPerAgent: Int, logger: Logger) {
         self.loop = loop
         self.file = PortsFile(path: path)
         self.logger = logger
         do throws(SettingsError) {
             self.ledger = PortLedger(
+                namesPerAgent: namesPerAgent,
                 try self.file.load().map { .init(name: $0.name, identity: $0.identity, port: $0.port) })
         } catch {
             logger.error("the public ports of names are forgotten: \(error)")
-            self.ledger = PortLedger()
+            self.ledger = PortLedger(namesPerAgent: namesPerAgent)
         }
     }
 
@@ -50,8 +52,8 @@ final class PortStore {
         self.saveNow()
     }
 
-    /// Saving encodes the whole ledger: the larger it is, the more new names share one. A full one: every 2 s.
-    private var pause: UInt64 { UInt64(self.ledger.entries.count / 2) }
+    /// Saving encodes the whole ledger: the larger it is, the more new names share one. A full one: every 4 s.
+    private var pause: UInt64 { UInt64(self.ledger.count / 2) }
 
     private var retryPause: UInt64 {
         self.failures == 0 ? 0 : min(Self.firstRetry << UInt64(min(self.failures - 1, 10)), Self.longestRetry)

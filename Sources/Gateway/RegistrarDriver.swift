@@ -4,7 +4,7 @@ internal import Logging
 internal import Metrics
 package import Modules
 package import Reactor
-internal import Wire
+package import Wire
 
 /// Has one registrar do what is wanted, name by name and in order, and tries again what fails.
 ///
@@ -19,6 +19,12 @@ internal import Wire
 ///
 /// A reset bears nothing beside it: it waits until nothing is under way, and what is wanted meanwhile is held until it
 /// is over. One that fails is tried again, as what a former run has left behind may lead to somebody else's port.
+///
+/// ## What one agent can cost another
+/// - Agents take turns. Only names that were published before, and are gone after a reset, come before all others.
+/// - A name that is given back before its publication began leaves nothing to withdraw (``LeftNames``).
+/// - What an agent leaves to be withdrawn counts against it: beyond a bound its new names are refused (``isFull``).
+///   Where a reset keeps the names of others, one reset takes the place of too many withdrawals instead.
 package final class RegistrarDriver {
     private enum Phase { case working, resetDue, resetting }
 
@@ -29,23 +35,21 @@ package final class RegistrarDriver {
     private static let firstPause: UInt64 = 250
     private static let firstResetPause: UInt64 = 1_000
     private static let mostPause: UInt64 = 30_000
-    /// Withdrawals that wait or are retried. Beyond that number one reset replaces them all: an agent that registers one
-    /// name after the other while a registrar is unreachable must not fill the memory.
-    package static let mostWithdrawals = 4_096
     /// How long the end of the gateway waits for withdrawals.
     private static let lastMilliseconds: UInt64 = 5_000
 
     private let loop: EventLoop
     private let registrar: any Registrar
+    private let limits: WithdrawalLimits
     private let log: PeerLog
     /// For what no agent causes.
     private var logger: Logger { self.log.logger }
     private(set) var figures = RegistrarFigures()
     private var jobs = RegistrarJobs()
-    /// Attempts under way.
+    /// Attempts under way, and those of them that withdraw.
     private var runningCount = 0
-    /// In the order in which they came; those that wait no more are passed over.
-    private var waitingJobs: [RegistrarJob] = []
+    private var runningWithdrawalCount = 0
+    private var waitingJobs = WaitingJobs()
     private var phase = Phase.working
     /// Wishes that came while a reset was due or under way.
     private var held = HeldWishes()
@@ -57,14 +61,16 @@ package final class RegistrarDriver {
     private var hasBegun = false
     /// What shall be published now.
     private var wanted: [Name: PublicExposure] = [:]
+    private var left = LeftNames()
     private var leaving = LeavingPlaces()
     private var failures = RegistrarFailures()
     private var lastTimer: LoopTimer?
     private var isClosing = false
 
-    package init(loop: EventLoop, registrar: any Registrar, log: PeerLog) {
+    package init(loop: EventLoop, registrar: any Registrar, limits: WithdrawalLimits, log: PeerLog) {
         self.loop = loop
         self.registrar = registrar
+        self.limits = limits
         self.log = log
     }
 
@@ -94,7 +100,7 @@ package final class RegistrarDriver {
     }
 
     private func resetIfIdle() {
-        guard self.phase == .resetDue, self.jobs.all.values.allSatisfy({ $0.operation == nil }) else { return }
+        guard self.phase == .resetDue, self.runningCount == 0 else { return }
         self.phase = .resetting
         self.leaving.resetBegan()
         let keeping = self.wanted.values.sorted { $0.name.text < $1.name.text }
@@ -120,7 +126,6 @@ package final class RegistrarDriver {
         case .success: self.leaving.resetSucceeded { self.wanted[$0] != nil || heldNames.contains($0) }
         case .failure: self.leaving.resetFailed()
         }
-        self.resumeJobs()
         switch result {
         case .success(let missing):
             self.failedResets = 0
@@ -134,6 +139,7 @@ package final class RegistrarDriver {
             self.resetLater(min(Self.firstResetPause << UInt64(min(self.failedResets, 10)), Self.mostPause))
             self.failedResets += 1
         }
+        self.resumeJobs()
         for wish in held { self.want(wish) }
     }
 
@@ -163,26 +169,54 @@ package final class RegistrarDriver {
         for exposure in lost { self.begin(.publish(exposure, completion: nil)) }
     }
 
+    private func stop(_ job: RegistrarJob) {
+        self.waitingJobs.remove(job)
+        job.stop()
+    }
+
     // MARK: - Names
 
     /// `completion` is called once, unless the name is withdrawn before.
     package func publish(_ exposure: PublicExposure, completion: @escaping (_ failure: String?) -> Void) {
         self.wanted[exposure.name] = exposure
+        self.left.wanted(exposure.name)
         self.want(.publish(exposure, completion: completion))
     }
 
     package func withdraw(_ exposure: PublicExposure) {
-        self.wanted[exposure.name] = nil
-        self.leaving.withdrawn(exposure)
+        let name = exposure.name
+        self.wanted[name] = nil
+        guard self.left.givenBack(name, by: exposure.identity) else {
+            self.held.remove(name)
+            guard let job = self.jobs[name] else { return }
+            self.stop(job)
+            return self.finish(job)
+        }
+        // Nobody is led to a port whose publication did not begin.
+        if !self.waits(name) { self.leaving.withdrawn(exposure) }
         self.want(.withdraw(exposure))
     }
 
-    /// Public ports of names that are gone, to which a proxy may lead visitors as long as the name is neither taken back
-    /// nor leads elsewhere: another agent's name there would get them.
+    /// Whether the latest request for a name has not begun.
+    private func waits(_ name: Name) -> Bool {
+        self.held.contains(name) || self.jobs[name].map { $0.next != nil || $0.attempts == 0 } ?? false
+    }
+
+    /// Whether an agent can have a further name only after some of those that it has left were withdrawn. The fewer
+    /// withdrawals there is room for, the fewer one agent may leave, so that a few agents do not take all the room.
+    package func isFull(for name: Name, of identity: String) -> Bool {
+        // A name that must be withdrawn anyway adds nothing.
+        guard !self.registrar.resetKeepsNames, !self.left.contains(name) else { return false }
+        let free = max(self.limits.total - self.left.total, 0)
+        return self.left.count(of: identity) >= min(self.limits.perAgent, free)
+    }
+
+    /// Whether a public port was that of a name that is gone, to which a proxy may lead visitors as long as the name is
+    /// neither taken back nor leads elsewhere: another agent's name there would get them.
     ///
-    /// - Parameter identity: the agent whose own they may be.
-    package func leavingPorts(exceptOf identity: String) -> Set<UInt16> {
-        self.leaving.ports(exceptOf: identity)
+    /// - Parameter identity: the agent whose own it may be.
+    package func isLeaving(_ port: UInt16, exceptOf identity: String) -> Bool {
+        self.leaving.contains(port, exceptOf: identity)
     }
 
     private func want(_ wish: RegistrarWish) {
@@ -190,7 +224,7 @@ package final class RegistrarDriver {
         let name = wish.name
         guard let job = self.jobs[name] else { return self.begin(wish) }
         guard job.operation == nil else { return job.next = wish }
-        job.stop()
+        self.stop(job)
         self.begin(wish)
     }
 
@@ -199,29 +233,33 @@ package final class RegistrarDriver {
     }
 
     private func begin(_ wish: RegistrarWish) {
-        if case .withdraw = wish, self.jobs.withdrawalCount >= Self.mostWithdrawals { self.abandonWithdrawals() }
+        if case .withdraw = wish { self.abandonWithdrawals() }
         let job = RegistrarJob(wish)
         self.jobs[wish.name] = job
         self.attempt(job)
     }
 
-    /// Has a reset take back what waits to be withdrawn.
+    /// Has a reset take back what waits to be withdrawn, if that is too much and a reset does no harm.
     private func abandonWithdrawals() {
-        guard !self.isClosing else { return }
+        // Those under way cannot be called off; each is over within ten seconds.
+        let count = self.jobs.withdrawalCount - self.runningWithdrawalCount
+        guard self.registrar.resetKeepsNames, !self.isClosing, count >= self.limits.total else { return }
         self.figures.abandonments.add()
+        self.waitingJobs.removeWithdrawals()
         var names: [Name] = []
         for (name, job) in self.jobs.all where job.operation == nil {
             guard case .withdraw = job.wish else { continue }
             job.stop()
             self.jobs[name] = nil
+            self.left.gone(name)
             self.leaving.abandon(name)
             names.append(name)
         }
-        self.waitingJobs.removeAll { $0.waitingSince == nil }
         self.failures.abandoned(names)
-        self.logger.warning(
+        self.log.write(
+            .warning, .detail, of: .registrar(self.registrar.label),
             "\(names.count) names wait to be withdrawn by the registrar \(self.registrar.label): a reset removes them",
-            metadata: self.about())
+            self.about())
         if self.phase == .working { self.resetLater(Self.firstResetPause) }
     }
 
@@ -230,11 +268,14 @@ package final class RegistrarDriver {
         job.timer?.close()
         job.timer = nil
         guard self.phase == .working else { return }
-        guard self.runningCount < self.registrar.mostAtOnce ?? .max, isNext || self.nextWaiting == nil else {
-            job.waitingSince = self.loop.now
-            return self.waitingJobs.append(job)
+        guard self.runningCount < self.registrar.mostAtOnce ?? .max, isNext || self.waitingJobs.isEmpty else {
+            return self.waitingJobs.append(job, now: self.loop.now)
         }
         self.runningCount += 1
+        switch job.wish {
+        case .publish(let exposure, _): self.left.publicationBegan(exposure.name)
+        case .withdraw: self.runningWithdrawalCount += 1
+        }
         job.attempts += 1
         job.began = EventLoop.nanoseconds
         let operation = DeadlinedOperation(
@@ -248,6 +289,7 @@ package final class RegistrarDriver {
             completion: { [weak self] result in
                 job.operation = nil
                 self?.runningCount -= 1
+                if case .withdraw = job.wish { self?.runningWithdrawalCount -= 1 }
                 self?.answered(job, result)
                 self?.resetIfIdle()
                 self?.attemptNext()
@@ -257,42 +299,23 @@ package final class RegistrarDriver {
 
     /// Those that wait for others to be done.
     private func attemptNext() {
-        while self.phase == .working, self.runningCount < self.registrar.mostAtOnce ?? .max, let job = self.nextWaiting
-        {
-            self.waitingJobs.removeFirst()
-            job.waitingSince = nil
-            self.attempt(job, isNext: true)
-        }
-    }
-
-    /// The first that waits for others to be done; those that do not any more are forgotten.
-    private var nextWaiting: RegistrarJob? {
-        if let index = self.waitingJobs.firstIndex(where: { $0.waitingSince != nil }) {
-            self.waitingJobs.removeFirst(index)
-        } else {
-            self.waitingJobs.removeAll()
-        }
-        return self.waitingJobs.first
+        while self.phase == .working, self.runningCount < self.registrar.mostAtOnce ?? .max,
+            let job = self.waitingJobs.popFirst()
+        { self.attempt(job, isNext: true) }
     }
 
     /// Tells the agents of names that have waited for long; call it about once a second.
     package func tick(now: UInt64) {
-        while let job = self.nextWaiting, let since = job.waitingSince {
-            // What is told here may bring further ones, which are younger than `now`.
-            guard since + Self.mostWaitMilliseconds <= now else { return }
-            self.waitingJobs.removeFirst()
-            guard case .publish(let exposure, .some(let completion)) = job.wish else {
-                // Nobody is to be told of others: they go on waiting.
-                job.waitingSince = now
-                self.waitingJobs.append(job)
-                continue
-            }
+        guard now >= Self.mostWaitMilliseconds else { return }
+        for job in self.waitingJobs.removePublications(since: now - Self.mostWaitMilliseconds) {
+            // The answer to one may have ended another.
+            guard case .publish(let exposure, .some(let completion)) = job.wish, self.jobs[exposure.name] === job
+            else { continue }
             self.log.write(
                 .warning, .detail, of: .agent(exposure.identity),
                 "'\(exposure.name)' has waited too long for the registrar \(self.registrar.label)",
                 self.about(exposure))
             self.wanted[exposure.name] = nil
-            job.waitingSince = nil
             self.finish(job)
             completion("others are published first")
         }
@@ -303,7 +326,10 @@ package final class RegistrarDriver {
         self.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- job.began)
         self.note(
             result, job.wish.action, "\(job.wish.verb) '\(name)'", job.wish.exposure)
-        if case .success = result, self.hasMoved(job.wish) { self.leaving.moved(name) }
+        if case .success = result {
+            if case .withdraw = job.wish { self.left.gone(name) }
+            if self.hasMoved(job.wish) { self.leaving.moved(name) }
+        }
         if let next = job.next {
             self.jobs[name] = nil
             return self.begin(next)
@@ -323,7 +349,7 @@ package final class RegistrarDriver {
             self.finish(job)
             completion(error.reason)
             // Half of it may have been done.
-            if self.jobs[name] == nil { self.want(.withdraw(exposure)) }
+            if self.wanted[name] == nil, !self.left.contains(name) { self.withdraw(exposure) }
         case (_, .failure):
             let pause = min(Self.firstPause << UInt64(min(job.attempts - 1, 10)), Self.mostPause)
             let timer = LoopTimer(loop: self.loop) { [weak self] in self?.attempt(job) }
@@ -401,7 +427,7 @@ package final class RegistrarDriver {
         // A publication that hangs would take all the time that is left.
         for (name, job) in self.jobs.all {
             guard case .publish = job.wish, job.operation != nil, let next = job.next else { continue }
-            job.stop()
+            self.stop(job)
             self.runningCount -= 1
             self.jobs[name] = nil
             self.begin(next)
@@ -417,7 +443,7 @@ package final class RegistrarDriver {
                 "the registrar \(self.registrar.label) is left with names that are gone", metadata: self.about())
             self.jobs.all.values.forEach { $0.stop() }
             self.jobs.removeAll()
-            self.waitingJobs = []
+            self.waitingJobs.removeAll()
             self.closeIfDone()
         }
         timer.start(after: Self.lastMilliseconds)

@@ -14,6 +14,8 @@ package struct PeerSource: Equatable, Sendable {
     /// Connections that could not be accepted, so that their address is unknown.
     package static let unknownStrangers = Self(text: "connections that were not accepted")
     package static func gateway(_ address: String) -> Self { Self(text: "the gateway \(address)") }
+    /// What agents in all cause at a registrar.
+    package static func registrar(_ label: String) -> Self { Self(text: "the registrar \(label)") }
     /// Programs that fetch from a listener of the operator's: metrics, or a registrar's documents.
     package static let readers = Self(text: "readers of documents")
 }

@@ -6,11 +6,13 @@ package final class HookRegistrar: Registrar {
     package var label: String { self.hook.label }
     /// As many as programs run at once; a web service is asked by as many connections at least.
     package let mostAtOnce: Int? = ExecHook.mostRunning
+    /// To a hook a reset means all names.
+    package let resetKeepsNames = false
     private let hook: any HookTransport
 
     package init(hook: any HookTransport) { self.hook = hook }
 
-    /// To a hook it means all, so whatever is to be kept is published again.
+    /// Whatever is to be kept is published again, as the hook takes back all names.
     package func reset(
         keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
     ) -> (any Cancellable)? {

@@ -45,6 +45,10 @@ package protocol Registrar: AnyObject {
     /// How often `reset` is asked for again, in milliseconds, where others can undo what was done; nil for never.
     var resetPeriod: UInt64? { get }
 
+    /// Whether a reset leaves names in `keeping` reachable all the while. Only then does the gateway reset the registrar
+    /// instead of having it withdraw thousands of names one by one: names of other agents must not pay for those.
+    var resetKeepsNames: Bool { get }
+
     /// How many actions may be under way at once; the time of each counts from its beginning. Nil for any number, where
     /// many at once cost less than one after the other.
     var mostAtOnce: Int? { get }
@@ -78,5 +82,6 @@ package protocol Registrar: AnyObject {
 
 extension Registrar {
     package var resetPeriod: UInt64? { nil }
+    package var resetKeepsNames: Bool { true }
     package var mostAtOnce: Int? { nil }
 }

@@ -1,24 +1,24 @@
 /// A queue in which owners take turns: one that adds many elements waits behind its own, not in front of others.
 ///
-/// It is bounded for each owner and in all. An owner that is full loses its oldest element, which has waited longest
+/// It can be bounded for each owner and in all. An owner that is full loses its oldest element, which has waited longest
 /// already and is the nearest to its deadline; a queue that is full takes from the owner that has most.
-struct TurnQueue<Owner: Hashable, Element: AnyObject> {
+package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
     private let most: Int
     private let mostPerOwner: Int
     private var elements: [Owner: [Element]] = [:]
     /// Owners that have elements, the next one first.
     private var turns: [Owner] = []
-    private(set) var count = 0
+    package private(set) var count = 0
 
-    init(most: Int = .max, mostPerOwner: Int = .max) {
+    package init(most: Int = .max, mostPerOwner: Int = .max) {
         self.most = most
         self.mostPerOwner = mostPerOwner
     }
 
-    var isEmpty: Bool { self.count == 0 }
+    package var isEmpty: Bool { self.count == 0 }
 
-    /// - Returns: the element that made room, if one had to.
-    mutating func append(_ element: Element, of owner: Owner) -> Element? {
+    /// - Returns: the element that made room, if one had to; never one of an unbounded queue.
+    package mutating func append(_ element: Element, of owner: Owner) -> Element? {
         var evicted: Element?
         let own = self.elements[owner]?.count ?? 0
         if own >= self.mostPerOwner {
@@ -48,20 +48,30 @@ struct TurnQueue<Owner: Hashable, Element: AnyObject> {
     }
 
     /// The oldest element of the owner whose turn it is, of those that may have one.
-    mutating func popFirst(where mayHaveTurn: (Owner) -> Bool = { _ in true }) -> Element? {
+    package mutating func popFirst(where mayHaveTurn: (Owner) -> Bool = { _ in true }) -> Element? {
         guard let index = self.turns.firstIndex(where: mayHaveTurn) else { return nil }
         let owner = self.turns.remove(at: index)
         self.turns.append(owner)
         return self.removeFirst(of: owner)
     }
 
-    mutating func remove(_ element: Element, of owner: Owner) {
+    package mutating func remove(_ element: Element, of owner: Owner) {
         guard let index = self.elements[owner]?.firstIndex(where: { $0 === element }) else { return }
         self.elements[owner]?.remove(at: index)
         self.removed(from: owner)
     }
 
-    mutating func removeAll() {
+    /// - Returns: the removed elements, each owner's in the order in which they came.
+    package mutating func removeAll(where isRemoved: (Element) -> Bool) -> [Element] {
+        let removed = self.turns.flatMap { self.elements[$0, default: []].filter(isRemoved) }
+        guard !removed.isEmpty else { return [] }
+        self.elements = self.elements.mapValues { $0.filter { !isRemoved($0) } }.filter { !$0.value.isEmpty }
+        self.turns.removeAll { self.elements[$0] == nil }
+        self.count -= removed.count
+        return removed
+    }
+
+    package mutating func removeAll() {
         self.elements = [:]
         self.turns = []
         self.count = 0

@@ -1,6 +1,8 @@
 package import Wire
 
 /// Remembers which public port a name had, so that the same agent gets the same port again.
+///
+/// A port has one entry, and so has a name of one identity.
 package struct PortLedger: Equatable, Sendable {
     package struct Entry: Equatable, Sendable {
         package let name: String
@@ -12,51 +14,79 @@ package struct PortLedger: Equatable, Sendable {
             self.identity = identity
             self.port = port
         }
+
+        fileprivate var owner: Owner { Owner(name: self.name, identity: self.identity) }
     }
 
-    /// Bounds the file; the entry that was used longest ago goes first.
-    package static let maximumEntries = 4_096
+    fileprivate struct Owner: Hashable, Sendable {
+        let name: String
+        let identity: String
+    }
 
-    /// So that no single agent can push out what others have; twice what its links can hold at once.
-    package static let maximumPerIdentity = 512
+    /// Bounds the file; the entry that was used longest ago goes first. Twice the names that a gateway has at once.
+    package static let maximumEntries = 8_192
+
+    /// The most that one agent can have, so that it cannot push out all that others have.
+    package let maximumPerIdentity: Int
+    private var byPort: [UInt16: Entry] = [:]
+    private var ports: [Owner: UInt16] = [:]
+    /// Ports of all entries, and of those of each identity.
+    private var order = UseOrder<UInt16>()
+    private var ownOrders: [String: UseOrder<UInt16>] = [:]
+
+    /// - Parameters:
+    ///   - namesPerAgent: that one identity can hold at once. It keeps the ports of twice as many, as it may have other
+    ///     names tomorrow.
+    ///   - entries: in the order of their last use, the newest last.
+    package init(namesPerAgent: Int, _ entries: [Entry] = []) {
+        self.maximumPerIdentity = min(2 * namesPerAgent, Self.maximumEntries / 2)
+        for entry in entries { self.use(entry) }
+    }
+
+    package var count: Int { self.byPort.count }
 
     /// In the order of their last use, the newest last.
-    package private(set) var entries: [Entry]
-    private var kept: Set<UInt16>
-
-    package init(_ entries: [Entry] = []) {
-        self.entries = Array(entries.suffix(Self.maximumEntries))
-        self.kept = Set(self.entries.map(\.port))
-    }
+    package var entries: [Entry] { self.order.elements.compactMap { self.byPort[$0] } }
 
     package func port(of name: Name, for identity: AgentIdentity) -> UInt16? {
-        self.entries.last { $0.name == name.text && $0.identity == identity.id }?.port
+        self.ports[Owner(name: name.text, identity: identity.id)]
     }
 
     /// The identity for which a port is remembered.
     package func keeper(of port: UInt16) -> AgentIdentity? {
-        guard self.kept.contains(port) else { return nil }
-        return self.entries.last { $0.port == port }.map { AgentIdentity(id: $0.identity) }
+        self.byPort[port].map { AgentIdentity(id: $0.identity) }
     }
 
     /// Whether a port is remembered for somebody else and should not be given away while others are free.
-    package func isKept(_ port: UInt16) -> Bool { self.kept.contains(port) }
+    package func isKept(_ port: UInt16) -> Bool { self.byPort[port] != nil }
 
     /// Notes the port; false when nothing changed that would have to be saved.
     package mutating func note(_ port: UInt16, for name: Name, _ identity: AgentIdentity) -> Bool {
         let entry = Entry(name: name.text, identity: identity.id, port: port)
-        if self.entries.last == entry { return false }
-        let isKnown = self.entries.contains(entry)
-        // A port has one owner: whoever had it before has lost it.
-        self.entries.removeAll { ($0.name == name.text && $0.identity == identity.id) || $0.port == port }
-        self.entries.append(entry)
-        if self.entries.count(where: { $0.identity == identity.id }) > Self.maximumPerIdentity,
-            let oldest = self.entries.firstIndex(where: { $0.identity == identity.id })
-        {
-            self.entries.remove(at: oldest)
-        }
-        if self.entries.count > Self.maximumEntries { self.entries.removeFirst() }
-        self.kept = Set(self.entries.map(\.port))
+        let isKnown = self.byPort[port] == entry
+        self.use(entry)
         return !isKnown
+    }
+
+    private mutating func use(_ entry: Entry) {
+        // A port has one owner: the name that had it before has lost it.
+        if self.byPort[entry.port] != entry {
+            self.remove(entry.port)
+            if let former = self.ports[entry.owner] { self.remove(former) }
+        }
+        self.byPort[entry.port] = entry
+        self.ports[entry.owner] = entry.port
+        self.order.use(entry.port)
+        self.ownOrders[entry.identity, default: UseOrder()].use(entry.port)
+        if let port = self.ownOrders[entry.identity]?.oldest(above: self.maximumPerIdentity) { self.remove(port) }
+        if let port = self.order.oldest(above: Self.maximumEntries) { self.remove(port) }
+    }
+
+    private mutating func remove(_ port: UInt16) {
+        guard let entry = self.byPort.removeValue(forKey: port) else { return }
+        self.ports[entry.owner] = nil
+        self.order.remove(port)
+        self.ownOrders[entry.identity]?.remove(port)
+        if self.ownOrders[entry.identity]?.count == 0 { self.ownOrders[entry.identity] = nil }
     }
 }

@@ -43,10 +43,17 @@ package struct Registry: Sendable {
     /// Takeovers by other programs within `conflictSpan` after which the loser is told of a conflict.
     private static let conflictTakeovers = 2
     private static let conflictSpan: Milliseconds = 60_000
+    private static let leastTakeoversToKeep = 64
 
     private let maximumNamesPerLink: Int
     private var holders: [Name: Holder] = [:]
+    /// Names of each link by their exposure numbers, and how many each identity has: thousands of names must not make
+    /// one registration dear.
+    private var namesByLink: [UInt64: [UInt16: Name]] = [:]
+    private var nameCounts: [AgentIdentity: Int] = [:]
     private var takeovers: [Name: [Milliseconds]] = [:]
+    /// When there are as many, those that are over are forgotten.
+    private var takeoversToKeep = Registry.leastTakeoversToKeep
 
     package init(maximumNamesPerLink: Int) {
         self.maximumNamesPerLink = maximumNamesPerLink
@@ -56,27 +63,27 @@ package struct Registry: Sendable {
 
     /// Names of one identity over all its links, one left out.
     package func nameCount(of identity: AgentIdentity, except name: Name) -> Int {
-        self.holders.count { $0.value.identity == identity && $0.key != name }
+        (self.nameCounts[identity] ?? 0) - (self.holders[name]?.identity == identity ? 1 : 0)
     }
 
     /// Whether no other identity holds a name.
     package func isOnlyHolder(_ identity: AgentIdentity) -> Bool {
-        self.holders.values.allSatisfy { $0.identity == identity }
+        self.nameCounts.count == (self.nameCounts[identity] == nil ? 0 : 1)
     }
 
     package func holder(of name: Name) -> Holder? { self.holders[name] }
 
     /// An agent asks for a name that it has the right to.
     package mutating func register(_ name: Name, _ wish: Holder, now: Milliseconds) -> Outcome {
-        let held = self.holders.values.filter { $0.link == wish.link }
-        if held.contains(where: { $0.exposure == wish.exposure }) {
+        if self.namesByLink[wish.link]?[wish.exposure] != nil {
             return .refused(.nameInvalid, "the exposure number \(wish.exposure) is in use on this link")
         }
+        let count = self.namesByLink[wish.link]?.count ?? 0
         guard let holder = self.holders[name] else {
-            guard held.count < self.maximumNamesPerLink else {
+            guard count < self.maximumNamesPerLink else {
                 return .refused(.tooManyNames, "a link has at most \(self.maximumNamesPerLink) names")
             }
-            self.holders[name] = wish
+            self.set(wish, of: name)
             return .granted
         }
         guard holder.identity == wish.identity else {
@@ -85,17 +92,20 @@ package struct Registry: Sendable {
         guard holder.link != wish.link else {
             return .refused(.nameTaken, "the name '\(name)' is registered on this link already")
         }
-        guard held.count < self.maximumNamesPerLink else {
+        guard count < self.maximumNamesPerLink else {
             return .refused(.tooManyNames, "a link has at most \(self.maximumNamesPerLink) names")
         }
-        self.holders[name] = wish
+        self.set(wish, of: name)
         guard holder.run != wish.run else { return .takenOver(from: holder, .replaced) }
         return .takenOver(from: holder, self.noteTakeover(name, now: now) ? .conflict : .replaced)
     }
 
     /// Whether this takeover is one too many.
     private mutating func noteTakeover(_ name: Name, now: Milliseconds) -> Bool {
-        self.takeovers = self.takeovers.filter { now - ($0.value.last ?? 0) < Self.conflictSpan }
+        if self.takeovers.count >= self.takeoversToKeep {
+            self.takeovers = self.takeovers.filter { now - ($0.value.last ?? 0) < Self.conflictSpan }
+            self.takeoversToKeep = max(2 * self.takeovers.count, Self.leastTakeoversToKeep)
+        }
         let recent = self.takeovers[name, default: []].filter { now - $0 < Self.conflictSpan }
         self.takeovers[name] = recent.suffix(Self.conflictTakeovers) + [now]
         return recent.count >= Self.conflictTakeovers
@@ -104,6 +114,19 @@ package struct Registry: Sendable {
     /// Frees a name, if that link still holds it by that exposure.
     package mutating func unregister(_ name: Name, link: UInt64, exposure: UInt16) {
         guard let holder = self.holders[name], holder.link == link, holder.exposure == exposure else { return }
-        self.holders[name] = nil
+        self.set(nil, of: name)
+    }
+
+    private mutating func set(_ holder: Holder?, of name: Name) {
+        if let former = self.holders[name] {
+            self.namesByLink[former.link]?[former.exposure] = nil
+            if self.namesByLink[former.link]?.isEmpty ?? false { self.namesByLink[former.link] = nil }
+            let count = (self.nameCounts[former.identity] ?? 0) - 1
+            self.nameCounts[former.identity] = count > 0 ? count : nil
+        }
+        self.holders[name] = holder
+        guard let holder else { return }
+        self.namesByLink[holder.link, default: [:]][holder.exposure] = name
+        self.nameCounts[holder.identity, default: 0] += 1
     }
 }

@@ -13,8 +13,13 @@ package enum LimitHit: String, CaseIterable, Sendable {
     case strangersPerSource = "strangers-per-source"
     /// Logins that were refused as too many were being judged, of their source or in all.
     case logins
-    /// Times that a reset of a registrar replaced its withdrawals, as too many waited.
+    /// Names that were refused as their agents had left too many to be withdrawn, and times that a reset of a registrar
+    /// replaced its withdrawals.
     case withdrawals
+    /// Registrations that were refused as their agent had made too many in a short time.
+    case registrations
+    /// Agents whose registrations were forgotten as the table of agents was full.
+    case registrationTable = "registration-table"
     /// Penalties that were forgotten as the table of sources was full.
     case penaltyTable = "penalty-table"
     /// Connections that ended for the size of their first message, or of their certificates.

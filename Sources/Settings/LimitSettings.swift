@@ -32,6 +32,9 @@ package struct LimitSettings: Equatable, Sendable {
     /// Links of one identity that speak version 1: each has one name, where one of version 2 has `namesPerLink`.
     package var version1LinksPerAgent: Int { self.linksPerAgent * self.namesPerLink }
 
+    /// Names that one identity can hold at once, by all its links.
+    package var namesPerAgent: Int { min(self.linksPerAgent * self.namesPerLink, Self.nameRange.upperBound) }
+
     /// More visitors than that need more descriptors than Linux gives a process by default (fs.nr_open, 1,048,576).
     static let visitorRange = 1...1_048_576
     /// Beyond that a limit of each second limits nothing.

@@ -13,14 +13,22 @@ package struct TokenBucket: Sendable {
         self.refilled = now
     }
 
+    private func level(now: Milliseconds) -> UInt64 {
+        // A span of a day fills any bucket; the cap keeps the product far from overflow.
+        let span = now > self.refilled ? min(now - self.refilled, 86_400_000) : 0
+        return min(self.burst, self.level + span * self.perSecond)
+    }
+
+    /// Tokens that could be taken now.
+    package func tokens(now: Milliseconds) -> Int { Int(self.level(now: now) / 1_000) }
+
+    /// Whether it is as full as a new one.
+    package func isFull(now: Milliseconds) -> Bool { self.level(now: now) == self.burst }
+
     /// Takes one token; false when none is left.
     package mutating func take(now: Milliseconds) -> Bool {
-        if now > self.refilled {
-            // A span of a day fills any bucket; the cap keeps the product far from overflow.
-            let span = min(now - self.refilled, 86_400_000)
-            self.level = min(self.burst, self.level + span * self.perSecond)
-            self.refilled = now
-        }
+        self.level = self.level(now: now)
+        self.refilled = max(self.refilled, now)
         guard self.level >= 1_000 else { return false }
         self.level -= 1_000
         return true

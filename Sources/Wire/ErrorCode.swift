@@ -18,7 +18,7 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
     package static let timeout = ErrorCode(2)
     /// No route to the backend, or its name does not resolve.
     package static let unreachable = ErrorCode(3)
-    /// A limit on streams or memory was reached.
+    /// A limit was reached that passes with time.
     package static let overloaded = ErrorCode(4)
     /// A rule forbids this stream.
     package static let denied = ErrorCode(5)

@@ -9,6 +9,7 @@ import time
 import unittest
 
 import backends
+import v2peer
 from administration import agent_key
 from backends import Listener
 from harness import REPOSITORY, EndToEndTest, fast, free_port, wait_until
@@ -714,6 +715,47 @@ answer()
         self.check_reachable(again)
         self.hook.switch("broken-withdraw", False)
         self.assertEqual(self.hook.requests()[-1]["action"], "publish")
+
+    def test_an_agent_that_comes_and_goes_with_fresh_names(self):
+        """It takes no name of another agent out of service, and a newcomer does not wait behind all of its names."""
+        self.start(self.configuration)
+        honest = self.stage.agent(self.gateway, "-n", "example", self.backend)
+        self.check_reachable(honest)
+        for action in ("publish", "withdraw"):
+            self.hook.switch("slow-" + action)
+        key = bytes(range(32))
+        for number in range(20 if fast() else 300):
+            with v2peer.connect((self.gateway.host, self.gateway.port)) as peer:
+                # Every second time as another agent.
+                peer.log_in(key=key if number % 2 else None)
+                for exposure in range(16):
+                    peer.send_frame(v2peer.REGISTER, v2peer.register_payload(exposure, f"n{number}-{exposure}"))
+                self.assertTrue(peer.is_alive())
+        began = time.monotonic()
+        newcomer = self.stage.agent(self.gateway, "-n", "newcomer", self.backend)
+        self.check_reachable(newcomer, "newcomer")
+        self.assertLess(time.monotonic() - began, 8)
+        self.assertEqual(len(self.hook.requests("reset")), 1)
+        self.assertEqual([request["action"] for request in self.hook.requests() if request.get("name") == "example"],
+                         ["publish"])
+
+    def test_an_agent_that_leaves_too_many_names_has_to_wait(self):
+        """Names that cannot be withdrawn count against their agent; it can have those that it had."""
+        self.start(self.configuration + "[limits]\nnames-per-link = 2\nlinks-per-agent = 1\n")
+        self.hook.switch("broken-withdraw")
+        key = bytes(range(32))
+        codes = {}
+        for names in (["a", "b"], ["c", "d"], ["e", "a"]):
+            with v2peer.connect((self.gateway.host, self.gateway.port)) as peer:
+                peer.log_in(key=key)
+                for exposure, name in enumerate(names):
+                    codes[name] = peer.register(name, exposure).code
+                peer.send_frame(v2peer.GOAWAY, v2peer.goaway_payload(0))
+                peer.wait_end()
+        self.assertEqual(codes, {"a": 0, "b": 0, "c": 0, "d": 0, "e": 4})
+        other = self.stage.agent(self.gateway, "-n", "other", self.backend)
+        self.check_reachable(other, "other")
+        self.hook.switch("broken-withdraw", on=False)
 
     def test_withdrawal_at_the_end(self):
         """SIGTERM: the program is told of the end of each name before the gateway's."""

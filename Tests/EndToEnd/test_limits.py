@@ -226,6 +226,41 @@ class Agents(LimitsTest):
         one_more = self.stage.agent(self.server, *names, "-n", "another=9")
         self.assertNotEqual(one_more.wait_exit(), 0)
 
+    def test_many_names_keep_their_ports(self):
+        """As many ports of an agent are remembered as it can have names."""
+        gateway = self.gateway("names-per-link = 1000\nlinks-per-agent = 1")
+        key = bytes(range(32))
+
+        def ports():
+            with v2peer.connect((gateway.host, gateway.port)) as peer:
+                peer.log_in(key=key)
+                for exposure in range(600):
+                    peer.send_frame(v2peer.REGISTER, v2peer.register_payload(exposure, f"n{exposure}"))
+                answers = [v2peer.read_registered(peer.expect(v2peer.REGISTERED).payload) for _ in range(600)]
+                peer.send_frame(v2peer.GOAWAY, v2peer.goaway_payload(0))
+                peer.wait_end()
+            self.assertEqual({answer.code for answer in answers}, {0})
+            return {answer.exposure: answer.port for answer in answers}
+
+        self.assertEqual(ports(), ports())
+
+    def test_registrations_over_many_links(self):
+        """Reconnecting brings no further registrations; another agent has its own."""
+        gateway = self.gateway("names-per-link = 2\nlinks-per-agent = 1")
+        key = bytes(range(32))
+        codes = []
+        for link in range(6):
+            with v2peer.connect((gateway.host, gateway.port)) as peer:
+                peer.log_in(key=key)
+                codes += [peer.register(f"n{link}-{exposure}", exposure).code for exposure in range(2)]
+        # Eight at once; one more for each second that this took.
+        self.assertEqual(codes[:8], [0] * 8)
+        self.assertIn(4, codes[8:])
+        self.assertEqual(self.hits("registrations"), codes.count(4))
+        with v2peer.connect((gateway.host, gateway.port)) as peer:
+            peer.log_in()
+            self.assertEqual(peer.register("another").code, 0)
+
     def test_handshake(self):
         self.gateway('handshake-timeout = "1s"')
         began = time.monotonic()

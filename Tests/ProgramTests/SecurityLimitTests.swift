@@ -23,10 +23,15 @@ private struct Document {
 
     let rows: [Row]
 
+    /// The text of a document in `docs`.
+    static func text(_ name: String) throws -> String {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        return try String(contentsOf: root.appendingPathComponent("docs/\(name)"), encoding: .utf8)
+    }
+
     init() throws {
-        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appendingPathComponent("docs/security.md")
-        let parts = try String(contentsOf: file, encoding: .utf8).components(separatedBy: "<!-- limit-table: ")
+        let parts = try Self.text("security.md").components(separatedBy: "<!-- limit-table: ")
         self.rows = parts.dropFirst().flatMap { part in
             part.split(separator: "\n").dropFirst().prefix { $0.hasPrefix("|") }.dropFirst(2).map { line in
                 let cells = line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
@@ -63,6 +68,12 @@ struct SecurityLimitTests {
 
     @Test("has the limits of agents as they are")
     func agents() throws {
+        let withdrawals = WithdrawalLimits(settings)
+        let registrations = RegistrationLimits(namesPerAgent: settings.namesPerAgent)
+        #expect(withdrawals == WithdrawalLimits() && withdrawals.perAgent == 2 * settings.namesPerAgent)
+        #expect(registrations.burst == 4 * settings.namesPerAgent)
+        let rate = "\(grouped(registrations.burst)) at once, then \(registrations.perSecond) a second"
+        #expect(try Document.text("protocol.md").contains("| by default \(rate) | REGISTERED(overloaded) |"))
         try self.check([
             "TLS handshake, from the connection on": seconds(settings.handshakeTimeout),
             "login, from the connection on": seconds(settings.loginTimeout),
@@ -73,8 +84,11 @@ struct SecurityLimitTests {
                 "\(grouped(admission.logins)) · \(admission.loginsPerSource); others try again",
             "logins that wait for `exec` or `webhook` · of one source":
                 "\(HookQueue.mostLogins) · \(HookQueue.mostLoginsPerSource); others try again",
-            "withdrawals that wait for a registrar":
-                "\(grouped(RegistrarDriver.mostWithdrawals)); then one reset replaces them",
+            "names of an agent that `exec` or `webhook` must withdraw · of all agents":
+                "\(withdrawals.perAgent) (twice what it can hold) · \(grouped(withdrawals.total)) (or eight times as many); "
+                + "others try again",
+            "withdrawals that wait for another registrar":
+                "as many; then one reset, which keeps other names, replaces them",
             "penalty that keeps a source out · longest · sources with a penalty":
                 "\(seconds(admission.enforcedFrom)) · \(seconds(admission.mostPenalty)) · \(grouped(admission.penaltyTable))",
             "ClientHello": kib(ClientHello.most),
@@ -90,6 +104,11 @@ struct SecurityLimitTests {
             "registrations of a link":
                 "\(link.registerBurst) at once (more with `names-per-link` above 16: twice as many), then "
                 + "\(link.registersPerSecond) a second",
+            "registrations of an agent, by all its links":
+                "\(grouped(registrations.burst)) at once (four times what it can hold), then \(registrations.perSecond) a "
+                + "second (that in 15 s); others try again",
+            "agents whose registrations are remembered":
+                "\(grouped(RegistrationGate.mostIdentities)); then those that have used least are forgotten",
             "glitches of a link": "\(grouped(link.glitchBurst)) at once, then \(link.glitchesPerSecond) a second",
             "late frames for ended streams":
                 "\(link.lateFrames) for each, and 1 for each \(link.lateFrameBytes == 1_024 ? "KiB" : "?") granted and "
@@ -283,6 +302,12 @@ struct ResourcePlanTests {
         let visitors = VisitorLimits(settings, ResourcePlan(settings, descriptors: 1_024))
         #expect((visitors.total, visitors.perSource, visitors.ratePerSecond, visitors.burst) == (8, 6, 7, 14))
         #expect(visitors.unnamed == 60)
+        settings.namesPerLink = 100
+        let withdrawals = WithdrawalLimits(settings)
+        #expect((withdrawals.perAgent, withdrawals.total) == (3_200, 25_600))
+        // A gateway has no more than 4,096 names.
+        settings.namesPerLink = 1_000
+        #expect(settings.namesPerAgent == 4_096)
     }
 }
 

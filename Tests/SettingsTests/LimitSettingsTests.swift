@@ -26,7 +26,7 @@ struct LimitSettingsTests {
         #expect(limits == LimitSettings())
         #expect(limits.visitors == nil && limits.agents == nil && limits.memory == nil)
         #expect((limits.stallTimeout, limits.halfCloseTimeout) == (0, 0))
-        #expect(limits.version1LinksPerAgent == 256)
+        #expect(limits.version1LinksPerAgent == 256 && limits.namesPerAgent == 256)
     }
 
     @Test("are read")

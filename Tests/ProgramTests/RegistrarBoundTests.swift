@@ -1,0 +1,272 @@
+import Gateway
+import Modules
+import Reactor
+import Testing
+
+/// One agent's withdrawals are bounded, and the bound costs other agents nothing.
+@Suite("Bounds of withdrawals", .serialized, .timeLimit(.minutes(1)))
+struct RegistrarBoundTests {
+    private static func limits(perAgent: Int, total: Int) -> WithdrawalLimits {
+        var limits = WithdrawalLimits()
+        (limits.perAgent, limits.total) = (perAgent, total)
+        return limits
+    }
+
+    private func exposure(_ name: String, of identity: String = "x", port: UInt16 = 4_711) throws -> PublicExposure {
+        try DriverStand.exposure(name, of: identity, port: port)
+    }
+
+    private func isFull(_ driver: RegistrarDriver, for name: String = "new", of identity: String) throws -> Bool {
+        driver.isFull(for: try self.exposure(name).name, of: identity)
+    }
+
+    @Test("a name whose publication never began is withdrawn only if something older of it is there")
+    func nothingToTakeBack() throws {
+        let stand = try DriverStand()
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        registrar.mostAtOnce = 1
+        driver.start()
+        driver.publish(try exposure("old")) { _ in }
+        registrar.answersLater = true
+        driver.publish(try exposure("busy")) { _ in }
+        // Waits for the busy one; it was public before.
+        driver.withdraw(try exposure("old"))
+        driver.publish(try exposure("old", port: 1)) { _ in }
+        driver.withdraw(try exposure("old", port: 1))
+        // Waits too, and was never public.
+        driver.publish(try exposure("fresh", port: 2)) { _ in }
+        driver.withdraw(try exposure("fresh", port: 2))
+        #expect(driver.pendingCount == 2)
+        #expect(driver.leavingPorts(exceptOf: "another") == [4_711], "nobody is led to the other ports")
+        registrar.letGo()
+        registrar.letGo()
+        #expect(registrar.calls == ["reset", "publish old", "publish busy", "withdraw old"])
+        #expect(driver.pendingCount == 0 && driver.leavingPorts(exceptOf: "another").isEmpty)
+        // What was withdrawn is as if it had never been there.
+        driver.publish(try exposure("busy")) { _ in }
+        driver.publish(try exposure("old")) { _ in }
+        driver.withdraw(try exposure("old"))
+        #expect(driver.pendingCount == 1)
+        registrar.letGo()
+        registrar.answersLater = false
+    }
+
+    @Test("agents take turns")
+    func turns() throws {
+        let stand = try DriverStand()
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        registrar.mostAtOnce = 1
+        driver.start()
+        registrar.answersLater = true
+        for number in 0..<100 { driver.publish(try exposure("many-\(number)", of: "many")) { _ in } }
+        driver.publish(try exposure("one", of: "few")) { _ in }
+        driver.publish(try exposure("two", of: "few")) { _ in }
+        for _ in 0..<5 { registrar.letGo() }
+        let begun = registrar.calls.dropFirst(2)
+        #expect(begun.firstIndex(of: "publish one").map { $0 - begun.startIndex } ?? 9 <= 1)
+        #expect(begun.firstIndex(of: "publish two").map { $0 - begun.startIndex } ?? 9 <= 3)
+        registrar.answersLater = false
+        registrar.letGo()
+    }
+
+    @Test("names that a reset has taken back are published again before all that waits")
+    func keptNamesFirst() throws {
+        let stand = try DriverStand()
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        registrar.mostAtOnce = 1
+        registrar.resetPeriod = 60_000
+        driver.start()
+        let kept = ["a", "b", "c"]
+        for name in kept { driver.publish(try exposure(name)) { _ in } }
+        registrar.answersLater = true
+        for number in 0..<50 { driver.publish(try exposure("many-\(number)", of: "many")) { _ in } }
+        registrar.missing = Set(kept)
+        driver.reconcile()
+        // The first of the many, then the reset, then what it has taken back.
+        for _ in 0..<4 { registrar.letGo() }
+        #expect(registrar.calls.suffix(3).sorted() == kept.map { "publish \($0)" })
+        registrar.answersLater = false
+        registrar.missing = []
+        registrar.letGo()
+        #expect(driver.pendingCount == 0)
+    }
+
+    @Test("names that fail to be published again take turns with others, and are tried until it is done")
+    func failingRepairs() throws {
+        let stand = try DriverStand()
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        registrar.mostAtOnce = 1
+        registrar.resetPeriod = 60_000
+        driver.start()
+        let kept = ["a", "b", "c"]
+        for name in kept { driver.publish(try exposure(name)) { _ in } }
+        registrar.missing = Set(kept)
+        registrar.failing = Set(kept.map { "publish \($0)" })
+        driver.reconcile()
+        let began = stand.loop.now
+        registrar.answersLater = true
+        driver.publish(try exposure("busy", of: "other")) { _ in }
+        // Their next attempts are due, and wait for the busy one.
+        #expect(stand.loop.run { stand.loop.now >= began + 250 })
+        driver.tick(now: stand.loop.now + 120_000)
+        driver.publish(try exposure("new", of: "other")) { _ in }
+        registrar.failing = []
+        registrar.missing = []
+        for _ in 0..<2 { registrar.letGo() }
+        #expect(registrar.calls.last == "publish new")
+        registrar.answersLater = false
+        registrar.letGo()
+        #expect(driver.pendingCount == 0 && kept.allSatisfy { registrar.count("publish \($0)") == 3 })
+    }
+
+    @Test("a registrar whose reset takes back all names is not reset, however much waits to be withdrawn")
+    func noReset() throws {
+        let stand = try DriverStand(limits: Self.limits(perAgent: 8, total: 64))
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        registrar.resetKeepsNames = false
+        driver.start()
+        driver.publish(try exposure("honest", of: "honest")) { _ in }
+        let names = (0..<200).map { "n\($0)" }
+        registrar.failing = Set(names.map { "withdraw \($0)" })
+        for name in names {
+            driver.publish(try exposure(name, of: "many")) { _ in }
+            driver.withdraw(try exposure(name, of: "many"))
+        }
+        // 1.75 s later: a reset would come after 1 s.
+        #expect(stand.loop.run { registrar.count("withdraw n199") == 4 })
+        #expect(registrar.calls.count { $0.hasPrefix("reset") } == 1 && registrar.count("publish honest") == 1)
+        registrar.failing = []
+        #expect(stand.loop.run { driver.pendingCount == 0 })
+    }
+
+    @Test("an agent that has left too many names gets no new ones until some are withdrawn; others do")
+    func perAgent() throws {
+        let stand = try DriverStand(limits: Self.limits(perAgent: 4, total: 16))
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        registrar.resetKeepsNames = false
+        driver.start()
+        for number in 0..<4 { driver.publish(try exposure("n\(number)", of: "many")) { _ in } }
+        registrar.answersLater = true
+        #expect(try !isFull(driver, of: "many"), "names that it has do not count")
+        for number in 0..<4 { driver.withdraw(try exposure("n\(number)", of: "many")) }
+        #expect(try isFull(driver, of: "many"))
+        #expect(try !isFull(driver, for: "n0", of: "many"), "a name that comes back adds nothing")
+        #expect(try !isFull(driver, of: "few"))
+        // It has one of them again.
+        driver.publish(try exposure("n0", of: "many")) { _ in }
+        #expect(try !isFull(driver, of: "many"))
+        registrar.answersLater = false
+        registrar.letGo()
+        #expect(try !isFull(driver, of: "many"))
+        driver.withdraw(try exposure("n0", of: "many"))
+        #expect(driver.pendingCount == 0)
+    }
+
+    @Test("the less room there is for withdrawals, the fewer one agent may leave")
+    func inAll() throws {
+        let stand = try DriverStand(limits: Self.limits(perAgent: 8, total: 12))
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        registrar.resetKeepsNames = false
+        driver.start()
+        registrar.answersLater = true
+        func leave(_ count: Int, of identity: String) throws {
+            for number in 0..<count {
+                driver.publish(try exposure("\(identity)-\(number)", of: identity)) { _ in }
+                driver.withdraw(try exposure("\(identity)-\(number)", of: identity))
+            }
+        }
+        try leave(6, of: "a")
+        #expect(try isFull(driver, of: "a") && !isFull(driver, of: "b"))
+        try leave(3, of: "b")
+        #expect(try isFull(driver, of: "b") && !isFull(driver, of: "c"))
+        try leave(3, of: "c")
+        #expect(try isFull(driver, of: "d"), "no room at all")
+        registrar.answersLater = false
+        registrar.letGo()
+        #expect(try !isFull(driver, of: "a") && driver.pendingCount == 0)
+    }
+
+    @Test("withdrawals of an unreachable registrar are bounded: a reset takes their place when it works again")
+    func unreachable() throws {
+        let stand = try DriverStand(limits: Self.limits(perAgent: 8, total: 100))
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        driver.start()
+        driver.publish(try exposure("keeps", port: 7)) { _ in }
+        let names = (0..<110).map { "n\($0)" }
+        registrar.failing = Set(names.map { "withdraw \($0)" } + ["reset keeps"])
+        for (number, name) in names.enumerated() {
+            driver.publish(try exposure(name, port: UInt16(10_000 + number % 50))) { _ in }
+            driver.withdraw(try exposure(name, port: UInt16(10_000 + number % 50)))
+        }
+        #expect(driver.pendingCount <= 100)
+        #expect(driver.isFailing)
+        #expect(try !isFull(driver, of: "x"), "a reset helps")
+        #expect(stand.log.lines.filter { $0.contains("100 names wait") && $0.contains("a reset removes") }.count == 1)
+        #expect(driver.leavingPorts(exceptOf: "another") == Set(10_000..<10_050))
+        #expect(stand.loop.run { registrar.count("reset keeps") == 1 })
+        #expect(driver.leavingPorts(exceptOf: "another") == Set(10_000..<10_050), "nothing was removed yet")
+        registrar.failing = []
+        #expect(stand.loop.run { registrar.count("reset keeps") == 2 && driver.pendingCount == 0 })
+        #expect(driver.leavingPorts(exceptOf: "another").isEmpty)
+        #expect(driver.failure == nil)
+    }
+
+    @Test("withdrawals that wait for one that hangs are bounded too")
+    func hanging() throws {
+        let stand = try DriverStand(limits: Self.limits(perAgent: 8, total: 100))
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        registrar.mostAtOnce = 1
+        driver.start()
+        for number in 0..<210 { driver.publish(try exposure("n\(number)")) { _ in } }
+        registrar.answersLater = true
+        for number in 0..<210 { driver.withdraw(try exposure("n\(number)")) }
+        #expect(driver.pendingCount <= 101)
+        #expect(registrar.calls.filter { !$0.hasPrefix("publish") } == ["reset", "withdraw n0"])
+        registrar.answersLater = false
+        registrar.letGo()
+        #expect(stand.loop.run { registrar.count("reset") == 2 && driver.pendingCount == 0 })
+        #expect(driver.leavingPorts(exceptOf: "another").isEmpty)
+    }
+
+    @Test("withdrawals that are under way cannot be abandoned, and nothing is said of them")
+    func underWay() throws {
+        let stand = try DriverStand(limits: Self.limits(perAgent: 8, total: 100))
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        driver.start()
+        for number in 0..<300 { driver.publish(try exposure("n\(number)")) { _ in } }
+        registrar.answersLater = true
+        for number in 0..<300 { driver.withdraw(try exposure("n\(number)")) }
+        #expect(driver.pendingCount == 300)
+        #expect(!stand.log.lines.contains { $0.contains("a reset removes them") })
+        registrar.answersLater = false
+        registrar.letGo()
+        #expect(driver.pendingCount == 0 && registrar.count("reset") == 1)
+    }
+
+    @Test("what an agent has abandoned again and again fills no log")
+    func lines() throws {
+        let stand = try DriverStand(limits: Self.limits(perAgent: 8, total: 2))
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        driver.start()
+        let names = (0..<400).map { "n\($0)" }
+        registrar.failing = Set(names.map { "withdraw \($0)" })
+        for name in names {
+            driver.publish(try exposure(name)) { _ in }
+            driver.withdraw(try exposure(name))
+        }
+        #expect(stand.log.lines.count { $0.contains("a reset removes them") } <= 32)
+        registrar.failing = []
+        #expect(stand.loop.run { driver.pendingCount == 0 })
+    }
+}
