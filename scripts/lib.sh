@@ -60,4 +60,6 @@ need_build() {
 # How the programs are built that are shipped, and tested end to end: they need no Swift where they run, look for no
 # library beside themselves, all that the loader fills in is read-only once they run, and they have no build ID, which
 # would be another with each build.
-shipped=(-c release --static-swift-stdlib --disable-local-rpath -Xlinker -z -Xlinker now -Xlinker --build-id=none)
+# Colours are an argument of the compiler, so a build whose output goes elsewhere would begin anew.
+shipped=(-c release --no-color-diagnostics --static-swift-stdlib --disable-local-rpath -Xlinker -z -Xlinker now -Xlinker
+    --build-id=none)

@@ -197,6 +197,8 @@ package struct AgentMachine: Sendable {
     /// The gateway said goodbye; the link ends or is drained.
     package mutating func goAway(_ goAway: GoAway) -> Action {
         self.retryAfterSeconds = min(goAway.retryAfterSeconds, Self.mostRetryAfterSeconds)
+        // It is restarted, or goes on elsewhere, and says itself when to come back: no failure of the link.
+        if goAway.code == .drain, case .up = self.state { self.failures = 0 }
         guard let reason = ExitReason(final: goAway.code) else { return .none }
         return self.stop(reason, goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
     }

@@ -13,6 +13,13 @@ internal import Wire
 /// It belongs to one session at a time; when the same agent comes back on another link, the exposure moves there with
 /// its listeners open, so that no visitor is refused in between.
 final class Exposure {
+    private enum Waiting {
+        /// Nothing was looked at yet.
+        case new(SocketStream, SocketListener)
+        /// It has a place in the ``VisitorBook``.
+        case admitted(Visitor, SocketStream)
+    }
+
     let name: Name
     let identity: AgentIdentity
     let listeners: NameListeners
@@ -23,7 +30,7 @@ final class Exposure {
     /// Nil until the first connection from a trusted proxy.
     private var entrance: ProxyEntrance?
     /// Visitors that were accepted while the agent could not take another one. Their listeners are paused then.
-    private var waiting: [(SocketListener, SocketStream)] = []
+    private var waiting: [Waiting] = []
     private(set) var isPublished = false
     let meter = NameMeter()
     let since: UInt64
@@ -107,8 +114,10 @@ final class Exposure {
         self.entrance?.letIn()
         // Each once: who has to go on waiting is appended again.
         for _ in 0..<self.waiting.count where self.hasRoom {
-            let (listener, stream) = self.waiting.removeFirst()
-            self.arrived(stream, at: listener)
+            switch self.waiting.removeFirst() {
+            case .new(let stream, let listener): self.arrived(stream, at: listener)
+            case .admitted(let visitor, let stream): self.enter(visitor, stream)
+            }
         }
         self.listeners.resume { self.hasRoom && self.waiting.isEmpty }
     }
@@ -119,15 +128,20 @@ final class Exposure {
     /// Ends waiting connections. ``ExposureBook`` closes the listeners or keeps them.
     func close() {
         self.entrance?.close()
-        for (_, stream) in self.waiting {
+        for waiting in self.waiting {
             self.gateway.metrics.visitor(.withdrawn)
-            stream.reset()
+            switch waiting {
+            case .new(let stream, _): stream.reset()
+            case .admitted(let visitor, let stream):
+                self.gateway.visitors.left(visitor.source, to: self.identity)
+                stream.reset()
+            }
         }
         self.waiting = []
     }
 
     private func arrived(_ stream: SocketStream, at listener: SocketListener) {
-        guard let session = self.session, let origin = Origin(stream, at: listener) else {
+        guard let origin = Origin(stream, at: listener) else {
             self.gateway.metrics.visitor(.gone)
             return stream.reset()
         }
@@ -140,23 +154,35 @@ final class Exposure {
         if visitor.isBanned(self.gateway.bans) {
             self.gateway.metrics.visitor(.banned)
             stream.reset()
-        } else if session.room() == .soon {
-            self.waiting.append((listener, stream))
-            self.pause()
         } else if let refusal = self.gateway.visitors.refusal(of: visitor.source, to: self.identity) {
             self.gateway.metrics.visitor(.refused(refusal))
             self.log("\(visitor) of '\(self.name)' refused: \(refusal)", visitor)
             stream.reset()
         } else {
-            session.letIn(visitor, stream, first: nil, at: self)
+            self.enter(visitor, stream)
         }
+    }
+
+    /// Lets a visitor in that has a place in the book, or has it wait until a stream that makes room has ended.
+    private func enter(_ visitor: Visitor, _ stream: SocketStream) {
+        let isBanned = visitor.isBanned(self.gateway.bans)
+        guard let session = self.session, !isBanned else {
+            self.gateway.visitors.left(visitor.source, to: self.identity)
+            self.gateway.metrics.visitor(isBanned ? .banned : .gone)
+            return stream.reset()
+        }
+        guard session.room() != .soon else {
+            self.waiting.append(.admitted(visitor, stream))
+            return self.pause()
+        }
+        session.letIn(visitor, stream, first: nil, at: self)
     }
 }
 
 extension Exposure: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         // Other names of the link may have used up its pending opens since this listener was resumed.
-        if self.hasRoom { self.arrived(stream, at: listener) } else { self.waiting.append((listener, stream)) }
+        if self.hasRoom { self.arrived(stream, at: listener) } else { self.waiting.append(.new(stream, listener)) }
         self.pauseWithoutRoom()
     }
 

@@ -68,6 +68,22 @@ struct AgentMachineTests {
         #expect(machine.linkEnded("gone", now: 5 + milliseconds, random: most) == .wait(most))
     }
 
+    @Test("a gateway that says that it goes is looked for at once, whatever failed before")
+    func drained() throws {
+        var machine = try machine()
+        _ = machine.started()
+        for _ in 0..<9 {
+            _ = machine.dialFailed("no", random: 0)
+            _ = machine.timerFired()
+        }
+        machine.connected()
+        _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
+        _ = machine.goAway(GoAway(code: .drain))
+        #expect(machine.linkEnded("gone", now: 1, random: 1_000) == .wait(1_000))
+        #expect(machine.timerFired() == .dial)
+        #expect(machine.dialFailed("no", random: 2_000) == .wait(2_000))
+    }
+
     @Test("the gateway's wish is added to the wait")
     func wish() throws {
         var machine = try machine()

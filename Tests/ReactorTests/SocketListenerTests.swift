@@ -19,6 +19,8 @@ private final class Door: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didFail error: UVError) {}
 
     func close() {
+        // It may hold the door itself.
+        self.onAccept = nil
         for stream in self.accepted { stream.close() }
     }
 }
