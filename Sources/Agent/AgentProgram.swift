@@ -250,7 +250,8 @@ package final class AgentProgram {
     private func drain() {
         let streams = self.streamCount
         guard streams > 0 else { return self.perform(self.machine.stopRequested()) }
-        self.logger.info("stopping when \(streams) streams are done; a second signal cuts them")
+        let (done, them) = streams == 1 ? ("is done", "it") : ("are done", "them")
+        self.logger.info("stopping when \(counted(streams, "stream")) \(done); a second signal cuts \(them)")
         self.ending = .draining(until: self.loop.now + Self.drainMilliseconds)
         self.manager.stopping(status: self.status)
         // No next link: the streams of a former one are all that is waited for.
@@ -361,6 +362,10 @@ extension AgentProgram: GatewaySessionOwner {
 
     func session(_ session: GatewaySession, goAway: GoAway) {
         guard session === self.session else { return }
+        var goAway = goAway
+        if goAway.code == .loginRefused, self.login.method == .instance {
+            goAway.text += ", and no token was given: use -t, --token-file or DIGLETT_TOKEN"
+        }
         let action = self.machine.goAway(goAway)
         if action != .none { return self.perform(action) }
         // With `once` there is no next link, and this one ends the program when it ends.

@@ -29,7 +29,8 @@ package struct AgentAdministration {
     }
 
     private let settings: GatewaySettings
-    private let path: String
+    /// The agents file.
+    package let path: String
 
     /// - Parameter settings: of the gateway whose agents these are.
     package init(settings: GatewaySettings) throws(SettingsErrors) {
@@ -41,6 +42,14 @@ package struct AgentAdministration {
                 SettingsError("option --auth", "the gateway knows its agents otherwise: there is no agents file")
             ])
         }
+    }
+
+    /// Of the gateway, for whoever names its host only: that of the first address where it listens.
+    package var port: UInt16 { self.settings.listen.first { $0.port != 0 }?.port ?? 20_000 }
+
+    /// Whether the gateway takes agents of its own machine without a login as long as there is no agents file.
+    package var isOpenToMachine: Bool {
+        if case .byDefault(let path) = self.settings.authentication { !FileAccess.exists(path) } else { false }
     }
 
     package func list() throws(SettingsErrors) -> [AgentEntry] {
@@ -113,6 +122,9 @@ package struct AgentAdministration {
             if let text = wish.expires {
                 guard let seconds = Timestamp.span(text).map({ Timestamp.now + $0 }) ?? Timestamp.seconds(text) else {
                     throw SettingsError("option --expires", "'\(text)' is neither a span such as 90d or 12h nor a date")
+                }
+                guard seconds > Timestamp.now else {
+                    throw SettingsError("option --expires", "'\(text)' is in the past")
                 }
                 agent.expires = seconds
             }

@@ -291,7 +291,8 @@ package final class GatewayServer {
             self.exposures.willStop()
             self.manager.stopping(status: self.status)
             if self.streamCount > 0 {
-                self.logger.info("stopping \(self.whenStreamsAreDone); a second signal cuts them")
+                let them = self.streamCount == 1 ? "it" : "them"
+                self.logger.info("stopping \(self.whenStreamsAreDone); a second signal cuts \(them)")
             }
             self.doors.close()
             for session in self.sessions.values { session.drain() }

@@ -200,7 +200,11 @@ package final class FileAuthenticator: Authenticator {
 
     package func revocation(of grant: LoginGrant) -> String? {
         guard self.hasLoaded else { return nil }
-        guard let agent = self.agents[grant.identity] else { return "is not in \(self.path) any more" }
+        guard let agent = self.agents[grant.identity] else {
+            return grant.credential.isEmpty
+                ? "is an agent of this machine without a login, and now \(self.path) says who may come"
+                : "is not in \(self.path) any more"
+        }
         if let reason = self.refusal(agent) { return reason }
         var credentials = agent.pins.map { "pin:\($0)" }
         if let hash = agent.tokenHash { credentials.append("token:\(Self.short(hash))") }

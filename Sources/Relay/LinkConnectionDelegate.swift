@@ -51,10 +51,14 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
         case .security(let error): "\(error)"
         case .otherProtocol(let byte): "another protocol, the first byte is 0x\(String(byte, radix: 16))"
         case .violation(let violation): "\(violation.code): \(violation.detail)"
-        case .ended(let code, let text): text.isEmpty ? "\(code)" : "\(code): \(text)"
-        case .goAway(let goAway):
-            goAway.text.isEmpty ? "\(goAway.code)" : "\(goAway.code): \(PeerText.escaped(goAway.text))"
+        case .ended(let code, let text): Self.text(code, text)
+        case .goAway(let goAway): Self.text(goAway.code, PeerText.escaped(goAway.text))
         }
+    }
+
+    /// An end in order has no code that would explain it.
+    private static func text(_ code: ErrorCode, _ text: String) -> String {
+        text.isEmpty ? "\(code)" : code == .none ? text : "\(code): \(text)"
     }
 }
 

@@ -26,6 +26,10 @@ package struct SecurityError: Error, Equatable, Sendable, CustomStringConvertibl
         guard code != 0 else { return SecurityError(what) }
         // SSL_CTX_set_max_cert_list(3): no other message of a handshake can be as large as its bound.
         let limit: Limit? = ERR_GET_REASON(code) == SSL_R_EXCESSIVE_MESSAGE_SIZE ? .certificates : nil
+        // OpenSSL's words for it, 'wrong version number', sound like a release of ours that does not match.
+        if ERR_GET_REASON(code) == SSL_R_WRONG_VERSION_NUMBER {
+            return SecurityError("\(what): the peer does not speak TLS")
+        }
         if let reason = ERR_reason_error_string(code) {
             return SecurityError("\(what): \(String(cString: reason))", limit: limit)
         }

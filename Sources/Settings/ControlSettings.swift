@@ -34,9 +34,21 @@ package struct ControlSettings: Equatable, Sendable {
         }
     }
 
+    /// Where a gateway's socket may be, and what was given for it, which may be no whole path.
+    package struct Places: Sendable {
+        package let paths: [String]
+        package let given: String?
+    }
+
     /// Where a gateway's socket may be, as far as its own command line and file tell, the likeliest first.
-    package static func places(_ given: String?, stateDirectory: String?) -> [String] {
+    ///
+    /// - Parameter isNamed: whether the state directory was named. Then only its own gateway is meant, and no other is
+    ///   steered in its place; the service's gateway has its socket in its runtime directory.
+    static func places(_ given: String?, stateDirectory: String?, isNamed: Bool) -> [String] {
         if let given { return [given] }
+        if isNamed, let stateDirectory, !StateDirectory.isOfService(stateDirectory, program: "diglett-server") {
+            return [self.runtimeDirectory, stateDirectory].compactMap(\.self).map { "\($0)/\(self.file)" }
+        }
         let service = "\(self.serviceDirectory)/\(self.file)"
         let own = [self.runtimeDirectory, stateDirectory].compactMap { $0.map { "\($0)/\(self.file)" } }
         return own.filter { $0 != service } + [service]

@@ -116,15 +116,17 @@ package struct GatewaySettings: Sendable {
     }
 
     /// Where the control socket of the gateway that these options name may be, the likeliest first.
-    package static func controlPlaces(_ options: GatewayOptions) throws(SettingsErrors) -> [String] {
+    package static func controlPlaces(_ options: GatewayOptions) throws(SettingsErrors) -> ControlSettings.Places {
         let problems = Problems()
         let reader = Reader(options, problems)
         // Who asks may be a user that has no directory of its own.
-        let directory = try? StateDirectory.path(
-            options.stateDirectory ?? reader.text("state-dir"), program: "diglett-server")
-        let places = ControlSettings.places(options.control ?? reader.text("control"), stateDirectory: directory)
+        let named = options.stateDirectory ?? reader.text("state-dir")
+        let directory = try? StateDirectory.path(named, program: "diglett-server")
+        let given = options.control ?? reader.text("control")
         try problems.throwIfAny()
-        return places
+        return ControlSettings.Places(
+            paths: ControlSettings.places(given, stateDirectory: directory, isNamed: named != nil),
+            given: given)
     }
 
     /// Where the agents stand unless another file is named.

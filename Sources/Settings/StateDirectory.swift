@@ -32,11 +32,18 @@ package final class StateDirectory {
         if let base = getenv("XDG_STATE_HOME").map({ String(cString: $0) }), base.hasPrefix("/") {
             return "\(base)/\(program)"
         }
-        if geteuid() == 0 { return "/var/lib/\(program)" }
+        if geteuid() == 0 { return Self.servicePath(of: program) }
         if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") {
             return "\(home)/.local/state/\(program)"
         }
         throw SettingsError("state directory", "there is no HOME to put it into: pass --state-dir DIR")
+    }
+
+    /// Where a program's unit has it (systemd.exec(5), StateDirectory=).
+    private static func servicePath(of program: String) -> String { "/var/lib/\(program)" }
+
+    static func isOfService(_ path: String, program: String) -> Bool {
+        path == self.servicePath(of: program) || path == self.servicePath(of: program) + "/"
     }
 
     package func file(_ name: String) -> String { "\(self.path)/\(name)" }

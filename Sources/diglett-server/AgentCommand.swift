@@ -34,7 +34,7 @@ struct AgentCommand: ParsableCommand {
         @Option(
             name: .customLong("host"),
             help: ArgumentHelp(
-                "Where agents reach the gateway, for the line to copy. (default: this machine's name, port 20000)",
+                "Where agents reach the gateway, for the line to copy. (default: this machine's name and the port of the first --listen)",
                 valueName: "host[:port]"))
         var text: String?
 
@@ -46,10 +46,11 @@ struct AgentCommand: ParsableCommand {
             return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
         }
 
-        func hostPort() throws -> String {
+        /// - Parameter port: where the text names none.
+        func hostPort(port: UInt16) throws -> String {
             let text = self.text ?? Self.machine
             // It is a part of a line that a shell reads, and then the agent.
-            guard let hostPort = HostPort(text, defaultPort: 20_000), hostPort.port > 0, HostPort.isHost(hostPort.host)
+            guard let hostPort = HostPort(text, defaultPort: port), hostPort.port > 0, HostPort.isHost(hostPort.host)
             else {
                 let whose = self.text == nil ? ", the name of this machine," : ""
                 throw SettingsError(
@@ -96,8 +97,14 @@ struct AgentCommand: ParsableCommand {
                 wish.expires = self.expires
                 wish.pins = self.pin
                 wish.hasVersion1 = self.version1
-                let made = try self.parent.administration().add(self.name, wish, host: try self.address.hostPort())
-                let added = "added agent '\(self.name)'"
+                let administration = try self.parent.administration()
+                let wasOpen = administration.isOpenToMachine
+                let made = try administration.add(
+                    self.name, wish, host: try self.address.hostPort(port: administration.port))
+                var added = "added agent '\(self.name)' to \(administration.path)"
+                if wasOpen {
+                    added += "\nfrom now on only agents in this file are let in, those of this machine too"
+                }
                 guard let made else { return try StandardOutput.write(line: added) }
                 try Self.show(made, for: self.name, example: wish.names.first ?? "example", after: added + "\n")
             }
@@ -146,8 +153,10 @@ struct AgentCommand: ParsableCommand {
 
         func run() throws {
             try Self.reporting(self.parent.server) {
-                let made = try self.parent.administration()
-                    .rotate(self.name, hasVersion1: self.version1, host: try self.address.hostPort())
+                let administration = try self.parent.administration()
+                let made = try administration.rotate(
+                    self.name, hasVersion1: self.version1,
+                    host: try self.address.hostPort(port: administration.port))
                 try Self.show(made, for: self.name, example: "example")
             }
         }

@@ -35,13 +35,13 @@ struct ControlCommand: ParsableCommand {
 
         /// Runs `body` with a client, and turns what goes wrong into a message and an exit code.
         func run(_ body: (ControlClient) throws -> Void) throws {
-            let places: [String]
-            do { places = try GatewaySettings.controlPlaces(self.options) } catch {
+            let found: ControlSettings.Places
+            do { found = try GatewaySettings.controlPlaces(self.options) } catch {
                 for error in error.all { Complaint.write("\(error)") }
                 throw ExitCode(GatewayError.Kind.configuration.rawValue)
             }
-            // A single one that is not whole was given: what is looked for by default ends with the service's.
-            if places.count == 1, !places[0].hasPrefix("/") { throw self.unusable(places[0]) }
+            if let given = found.given, !given.hasPrefix("/") { throw self.unusable(given) }
+            let places = found.paths
             let path = places.first { ControlClient.isThere($0) } ?? places[0]
             do { try body(ControlClient(path: path)) } catch let error as ControlError {
                 switch error {

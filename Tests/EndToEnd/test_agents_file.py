@@ -277,12 +277,30 @@ class Tokens(AgentsTest):
                      "--host", "gateway.test", "-c", configuration)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertTrue(path.exists())
+        self.assertTrue(result.stdout.startswith(f"added agent 'web' to {path}\n"), result.stdout)
         self.gateway = self.stage.gateway("--agents-file", path, state=state)
         self.assertIn(f"@gateway.test:20000#{self.gateway.pin}'", result.stdout)
         token = re.search(r"dgl_web_[\w-]+", result.stdout).group(0)
         self.check_reachable(self.connect(token, "-n", "app-1", self.backend), "app-1")
         result = run(self.stage, "diglett-server", "agent", "list", "--agents-file", path, "--state-dir", state)
         self.assertIn("web", result.stdout)
+
+    def test_first_agent(self):
+        """Agents of the machine, which needed no login, are told; the line has the gateway's port."""
+        self.gateway = self.stage.gateway()
+        local = self.stage.agent(self.gateway, "-n", "app", self.backend)
+        self.check_reachable(local, "app")
+        result = run(self.stage, "diglett-server", "agent", "add", "web", "--names", "web", "--host", "gateway.test",
+                     "-l", "127.0.0.1:20123", "--state-dir", self.gateway.state)
+        self.assertIn("from now on only agents in this file are let in, those of this machine too", result.stdout)
+        self.assertIn("@gateway.test:20123#", result.stdout)
+        self.check_refused(local, "login-refused", 11)
+        self.gateway.wait_log("is an agent of this machine without a login, and now .*agents.toml says who may come")
+        again = self.stage.agent(self.gateway, "-n", "app", self.backend)
+        self.check_refused(again, "login-refused", 11, "no token was given: use -t, --token-file or DIGLETT_TOKEN")
+        result = run(self.stage, "diglett-server", "agent", "add", "two", "--names", "two", "--state-dir",
+                     self.gateway.state)
+        self.assertNotIn("from now on", result.stdout)
 
     def test_bad_commands_change_nothing(self):
         agents = self.start()
@@ -293,6 +311,7 @@ class Tokens(AgentsTest):
             (64, ("add", "new"), "--names"),
             (64, ("add", "new", "--names", "b*d!"), "b*d!"),
             (64, ("add", "new", "--names", "x", "--ports", "9-1"), "9-1"),
+            (64, ("add", "new", "--names", "x", "--expires", "2020-01-01"), "'2020-01-01' is in the past"),
             (64, ("add", "new", "--names", "x", "--pin", "sha256/short"), "sha256/short"),
             (78, ("add", "web", "--names", "x"), "rotate"),
             (78, ("add", "new", "--names", "*-1"), "app-*"),

@@ -159,6 +159,16 @@ class Seeing(CtlTest):
         self.assertIn(f"{self.gateway.state}/control.sock", self.ctl("status", code=69))
         self.assertIn("no gateway answers", self.ctl("status", code=69))
 
+    def test_state_directory_without_a_gateway(self):
+        """No other gateway is meant, not even the service's."""
+        self.start()
+        for name in ("mistyped", str(self.stage.directory / "mistyped")):
+            result = run(self.stage, "diglett-server", "--state-dir", name, "ctl", "drain")
+            self.assertEqual(result.returncode, 69, result.stdout + result.stderr)
+            self.assertIn(f"no gateway answers at {name}/control.sock", result.stderr)
+            self.assertNotIn("/run/", result.stderr)
+        self.assertTrue(self.gateway.running)
+
     def test_bad_arguments(self):
         self.start()
         for arguments in (("dance",), ("kick",), ("ban", "10.0.0.0/8", "--for", "long"), ("log-level", "loud"),

@@ -59,7 +59,7 @@ class Ready(EndToEndTest):
     def test_unwritable(self):
         """Whoever waits for it would wait in vain; and what is no file is not replaced by one."""
         os.mkfifo(self.file)
-        for path in ("/nonexistent/urls", self.file, self.stage.directory, "/dev/null", ""):
+        for path in (self.stage.directory / "nothing" / "urls", self.file, self.stage.directory, "/dev/null", ""):
             agent = self.agent("--url-file", path, "-n", "example", self.backend)
             self.assertEqual(agent.wait_exit(), 64, path)
             self.assertRegex(agent.output, "--url-file: .*(is no regular file|cannot be written)")

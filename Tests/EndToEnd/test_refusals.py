@@ -30,6 +30,13 @@ class GatewayIdentity(RefusalTest):
         self.check_refused(agent, "wrong-gateway-key", 10, WRONG_PIN, gateway.pin)
         self.assertEqual(agent.events("registered"), [])
 
+    def test_service_that_is_no_gateway(self):
+        backend = self.stage.use(Listener(lambda connection: connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")))
+        agent = self.stage.agent(backend.address, "--once", "-n", "example", "9")
+        status, event = agent.refusal()
+        self.assertEqual((status, event["code"]), (69, "unavailable"))
+        self.assertIn("the peer does not speak TLS", event["message"])
+
     def test_right_pin(self):
         gateway = self.stage.gateway()
         agent = self.stage.agent(gateway, "--pin", gateway.pin, "-n", "example", "9")
