@@ -26,12 +26,19 @@ package struct VisitorLimits: Sendable {
 /// are free places, so that some are free for the others however many come to one (dynamic thresholds, as in the shared
 /// memory of switches: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998).
 package struct VisitorGate: Sendable {
-    package enum Refusal: Equatable, Sendable {
-        case tooMany
-        case tooManyOfAgent
-        case tooManyFromSource
-        case tooFastFromSource
-        case tooManyUnnamed
+    /// Why a visitor is not let in.
+    package enum Refusal: CaseIterable, Sendable, CustomStringConvertible {
+        case tooMany, tooManyOfAgent, tooManyFromSource, tooFastFromSource, tooManyUnnamed
+
+        package var description: String {
+            switch self {
+            case .tooMany: "the gateway has as many visitors as it may have"
+            case .tooManyOfAgent: "its agent has as many visitors as leave room for those of others"
+            case .tooManyFromSource: "its address has too many connections"
+            case .tooFastFromSource: "its address connects too often"
+            case .tooManyUnnamed: "too many PROXY headers are waited for"
+            }
+        }
     }
 
     /// All visitors, and how many of them are being disconnected to make room. The latter no longer count.

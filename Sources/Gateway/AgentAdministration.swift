@@ -44,10 +44,10 @@ package struct AgentAdministration {
         }
     }
 
-    /// Of the gateway, for whoever names its host only: that of the first address where it listens.
+    /// The port of the gateway's first `listen` address, used when `--host` names no port.
     package var port: UInt16 { self.settings.listen.first { $0.port != 0 }?.port ?? 20_000 }
 
-    /// Whether the gateway takes agents of its own machine without a login as long as there is no agents file.
+    /// Whether agents on the gateway's own machine need no login, because there is no agents file yet.
     package var isOpenToMachine: Bool {
         if case .byDefault(let path) = self.settings.authentication { !FileAccess.exists(path) } else { false }
     }

@@ -26,46 +26,46 @@ package import Wire
 /// - What an agent leaves to be withdrawn counts against it: beyond a bound its new names are refused (``isFull``).
 ///   Where a reset keeps the names of others, one reset takes the place of too many withdrawals instead.
 package final class RegistrarDriver {
-    private enum Phase { case working, resetDue, resetting }
+    enum Phase { case working, resetDue, resetting }
 
     /// Attempts to publish a name before its agent is told that it cannot be had now; it asks again by itself.
     private static let publishAttempts = 4
     /// How long a name waits for others before its agent is told: they may hang.
     private static let mostWaitMilliseconds: UInt64 = 60_000
     private static let firstPause: UInt64 = 250
-    private static let firstResetPause: UInt64 = 1_000
-    private static let mostPause: UInt64 = 30_000
+    static let firstResetPause: UInt64 = 1_000
+    static let mostPause: UInt64 = 30_000
     /// How long the end of the gateway waits for withdrawals.
     private static let lastMilliseconds: UInt64 = 5_000
 
-    private let loop: EventLoop
-    private let registrar: any Registrar
+    let loop: EventLoop
+    let registrar: any Registrar
     private let limits: WithdrawalLimits
-    private let log: PeerLog
+    let log: PeerLog
     /// For what no agent causes.
-    private var logger: Logger { self.log.logger }
-    private(set) var figures = RegistrarFigures()
-    private var jobs = RegistrarJobs()
+    var logger: Logger { self.log.logger }
+    var figures = RegistrarFigures()
+    var jobs = RegistrarJobs()
     /// Attempts under way, and those of them that withdraw.
-    private var runningCount = 0
+    var runningCount = 0
     private var runningWithdrawalCount = 0
     private var waitingJobs = WaitingJobs()
-    private var phase = Phase.working
+    var phase = Phase.working
     /// Wishes that came while a reset was due or under way.
-    private var held = HeldWishes()
-    private var resetting: (any Cancellable)?
-    private var resetTimer: LoopTimer?
+    var held = HeldWishes()
+    var resetting: (any Cancellable)?
+    var resetTimer: LoopTimer?
     /// In a row.
-    private var failedResets = 0
+    var failedResets = 0
     /// Names are let through as soon as the first reset has an answer, whichever.
-    private var hasBegun = false
+    var hasBegun = false
     /// What shall be published now.
-    private var wanted: [Name: PublicExposure] = [:]
+    var wanted: [Name: PublicExposure] = [:]
     private var left = LeftNames()
-    private var leaving = LeavingPlaces()
-    private var failures = RegistrarFailures()
+    var leaving = LeavingPlaces()
+    var failures = RegistrarFailures()
     private var lastTimer: LoopTimer?
-    private var isClosing = false
+    var isClosing = false
 
     package init(loop: EventLoop, registrar: any Registrar, limits: WithdrawalLimits, log: PeerLog) {
         self.loop = loop
@@ -80,94 +80,6 @@ package final class RegistrarDriver {
 
     /// The latest of what has failed and was not done since.
     package var failure: String? { self.failures.latest }
-
-    // MARK: - Resets
-
-    package func start() { self.reset() }
-
-    /// Puts right what others have undone, where that can happen, and what a former reset could not do.
-    package func reconcile() {
-        guard self.hasBegun, self.failedResets > 0 || self.registrar.resetPeriod != nil else { return }
-        self.reset()
-    }
-
-    private func reset() {
-        guard self.phase == .working, !self.isClosing else { return }
-        self.resetTimer?.close()
-        self.resetTimer = nil
-        self.phase = .resetDue
-        self.resetIfIdle()
-    }
-
-    private func resetIfIdle() {
-        guard self.phase == .resetDue, self.runningCount == 0 else { return }
-        self.phase = .resetting
-        self.leaving.resetBegan()
-        let keeping = self.wanted.values.sorted { $0.name.text < $1.name.text }
-        let operation = DeadlinedOperation(
-            loop: self.loop, milliseconds: GatewayServer.moduleDeadline, late: .failure(Self.late),
-            start: { self.registrar.reset(keeping: keeping, completion: $0) },
-            completion: { [weak self] result in self?.wasReset(result) })
-        if !operation.isOver { self.resetting = operation }
-    }
-
-    private static let late = RegistrarError(reason: "did not answer in time")
-
-    private func wasReset(_ result: Result<[PublicExposure], RegistrarError>) {
-        self.resetting = nil
-        self.phase = .working
-        self.note(
-            result.map { _ in () }, .reset, self.hasBegun ? "look after its names" : "clean up after a former run")
-        self.hasBegun = true
-        let heldNames = self.held.names
-        let held = self.held.take()
-        switch result {
-        // A name that was withdrawn during the reset was still to be kept.
-        case .success: self.leaving.resetSucceeded { self.wanted[$0] != nil || heldNames.contains($0) }
-        case .failure: self.leaving.resetFailed()
-        }
-        switch result {
-        case .success(let missing):
-            self.failedResets = 0
-            self.publishAgain(missing, except: heldNames)
-            if self.leaving.needReset {
-                self.resetLater(Self.firstResetPause)
-            } else if let period = self.registrar.resetPeriod {
-                self.resetLater(period)
-            }
-        case .failure:
-            self.resetLater(min(Self.firstResetPause << UInt64(min(self.failedResets, 10)), Self.mostPause))
-            self.failedResets += 1
-        }
-        self.resumeJobs()
-        for wish in held { self.want(wish) }
-    }
-
-    private func resetLater(_ pause: UInt64) {
-        self.resetTimer?.close()
-        let timer = LoopTimer(loop: self.loop) { [weak self] in self?.reset() }
-        timer.start(after: pause)
-        self.resetTimer = timer
-    }
-
-    /// Those that came to their next attempt while a reset was due.
-    private func resumeJobs() {
-        for job in self.jobs.all.values.filter({ $0.operation == nil && $0.timer == nil && $0.waitingSince == nil }) {
-            self.attempt(job)
-        }
-        self.attemptNext()
-    }
-
-    private func publishAgain(_ missing: [PublicExposure], except held: Set<Name>) {
-        let lost = missing.filter {
-            self.wanted[$0.name] != nil && self.jobs[$0.name] == nil && !held.contains($0.name)
-        }
-        guard !lost.isEmpty else { return }
-        self.logger.notice(
-            "publishing again by the registrar \(self.registrar.label): \(lost.map(\.name.text).joined(separator: ", "))",
-            metadata: self.about())
-        for exposure in lost { self.begin(.publish(exposure, completion: nil)) }
-    }
 
     private func stop(_ job: RegistrarJob) {
         self.waitingJobs.remove(job)
@@ -192,7 +104,7 @@ package final class RegistrarDriver {
             self.stop(job)
             return self.finish(job)
         }
-        // Nobody is led to a port whose publication did not begin.
+        // No proxy sends visitors to a port before its publication has begun.
         if !self.waits(name) { self.leaving.withdrawn(exposure) }
         self.want(.withdraw(exposure))
     }
@@ -219,7 +131,7 @@ package final class RegistrarDriver {
         self.leaving.contains(port, exceptOf: identity)
     }
 
-    private func want(_ wish: RegistrarWish) {
+    func want(_ wish: RegistrarWish) {
         guard self.hasBegun, self.phase == .working else { return self.held.hold(wish) }
         let name = wish.name
         guard let job = self.jobs[name] else { return self.begin(wish) }
@@ -228,11 +140,11 @@ package final class RegistrarDriver {
         self.begin(wish)
     }
 
-    private func about(_ exposure: PublicExposure? = nil) -> Logger.Metadata {
+    func about(_ exposure: PublicExposure? = nil) -> Logger.Metadata {
         .about([.registrar: self.registrar.label, .name: exposure?.name, .agent: exposure?.identity])
     }
 
-    private func begin(_ wish: RegistrarWish) {
+    func begin(_ wish: RegistrarWish) {
         if case .withdraw = wish { self.abandonWithdrawals() }
         let job = RegistrarJob(wish)
         self.jobs[wish.name] = job
@@ -264,7 +176,7 @@ package final class RegistrarDriver {
     }
 
     /// - Parameter isNext: whether it has waited for its turn.
-    private func attempt(_ job: RegistrarJob, isNext: Bool = false) {
+    func attempt(_ job: RegistrarJob, isNext: Bool = false) {
         job.timer?.close()
         job.timer = nil
         guard self.phase == .working else { return }
@@ -298,7 +210,7 @@ package final class RegistrarDriver {
     }
 
     /// Those that wait for others to be done.
-    private func attemptNext() {
+    func attemptNext() {
         while self.phase == .working, self.runningCount < self.registrar.mostAtOnce ?? .max,
             let job = self.waitingJobs.popFirst()
         { self.attempt(job, isNext: true) }
@@ -370,41 +282,6 @@ package final class RegistrarDriver {
     private func finish(_ job: RegistrarJob) {
         self.jobs[job.wish.name] = nil
         self.closeIfDone()
-    }
-
-    // MARK: - What fails
-
-    /// Says when it begins to fail and when it works again.
-    private func note(
-        _ result: Result<Void, RegistrarError>, _ action: RegistrarFailures.Action, _ what: String,
-        _ exposure: PublicExposure? = nil
-    ) {
-        let isWanted = { self.wanted[$0] != nil }
-        switch result {
-        case .success:
-            if self.failures.succeeded(action, isWanted: isWanted) {
-                self.say(.notice, "the registrar \(self.registrar.label) works again", exposure)
-            }
-        case .failure(let error):
-            self.figures.failures.add()
-            let text = "the registrar \(self.registrar.label) cannot \(what): \(error.reason)"
-            // What fails again and again in the same way is said once.
-            let level = self.failures.failed(action, text, isWanted: isWanted) ? Logger.Level.error : .debug
-            self.say(level, text, exposure)
-        }
-    }
-
-    /// An agent can make a name fail and succeed as often as it registers it.
-    private func say(_ level: Logger.Level, _ text: String, _ exposure: PublicExposure?) {
-        guard let exposure else { return self.logger.log(level: level, "\(text)", metadata: self.about()) }
-        self.log.write(level, .detail, of: .agent(exposure.identity), text, self.about(exposure))
-    }
-
-    /// Of wishes.
-    package var pendingCount: Int { self.jobs.all.count + self.held.count }
-
-    var report: GatewayReport.Registrar {
-        GatewayReport.Registrar(name: self.registrar.label, failure: self.failure, pending: self.pendingCount)
     }
 
     // MARK: - The end

@@ -13,8 +13,9 @@ import Glibc
 /// The outcome is known when the program has ended *and* nobody holds its standard output and error any more. On the
 /// deadline, on too much output and on `cancel()` its whole process group is killed; what has left the group by a
 /// setsid(2) of its own is only no longer listened to. What a program leaves running in the background with other
-/// descriptors is left alone when it ends in order. A killed program may take its time to go (one that waits for a disk
-/// or has become another user), so whoever bounds the number of programs waits for `whenGone`.
+/// descriptors is left alone when it ends in order. A killed program may not exit at once (one in
+/// uninterruptible I/O, or one that runs as another user), so code that limits the number of programs waits for
+/// `whenGone`.
 ///
 /// ## Lifetime
 /// The process handle is retained from `uv_spawn` to its close callback like every handle (see ``SocketStream``), and

@@ -85,7 +85,7 @@ extension LinkConnection {
                 self.linger(.violation(violation))
                 break frames
             case .goAway(let goAway):
-                // The bytes before it still count, the link does not. First: whoever hears of it may end everything.
+                // Deliver the bytes before a final GOAWAY and close the link first: the delegate may stop the program.
                 if self.link.phase == .closed {
                     self.deliver()
                     self.close(.goAway(goAway))

@@ -50,7 +50,7 @@ struct AgentMachineTests {
     }
 
     @Test(
-        "a link that was up for as long as the longest wait before it, and for ten seconds, starts the waits anew",
+        "a link that was up for at least 10 s, and as long as the longest wait before it, resets the wait",
         arguments: [
             (failures: 0, milliseconds: 0, longest: 1), (0, 9_999, 1), (2, 9_999, 4), (2, 10_000, 1), (5, 15_999, 32),
             (5, 16_000, 1), (9, 59_999, 60), (9, 60_000, 1),

@@ -20,7 +20,7 @@ INCLUDED = ("systemd", "systemd-sysv", "dbus", "libnss-systemd", "curl", "libuv1
 
 @functools.cache
 def template():
-    """The files of a Debian 12 from a mirror, made once; or why it cannot be had."""
+    """(root directory of a Debian 12, error): created once from a mirror; the error is None on success."""
     directory = Path(tempfile.mkdtemp(prefix="diglett-e2e-template-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     made = subprocess.run(
