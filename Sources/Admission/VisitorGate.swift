@@ -32,11 +32,11 @@ package struct VisitorGate: Sendable {
 
         package var description: String {
             switch self {
-            case .tooMany: "the gateway has as many visitors as it may have"
-            case .tooManyOfAgent: "its agent has as many visitors as leave room for those of others"
+            case .tooMany: "the gateway has reached its limit of visitors"
+            case .tooManyOfAgent: "its agent has used up its share of the visitors"
             case .tooManyFromSource: "its address has too many connections"
             case .tooFastFromSource: "its address connects too often"
-            case .tooManyUnnamed: "too many PROXY headers are waited for"
+            case .tooManyUnnamed: "too many connections wait for their PROXY header"
             }
         }
     }

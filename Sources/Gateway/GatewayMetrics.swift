@@ -1,3 +1,4 @@
+internal import Admission
 internal import Metrics
 internal import Reactor
 package import Relay
@@ -19,7 +20,7 @@ enum ArrivalResult: String, CaseIterable {
 enum VisitorResult: Hashable, CaseIterable {
     /// It became a stream.
     case admitted
-    case refused(VisitorRefusal)
+    case refused(VisitorGate.Refusal)
     /// The operator keeps it out.
     case banned
     case headerLate, headerBad
@@ -31,7 +32,7 @@ enum VisitorResult: Hashable, CaseIterable {
     case gone
 
     static let allCases =
-        [.admitted] + VisitorRefusal.allCases.map { Self.refused($0) }
+        [.admitted] + VisitorGate.Refusal.allCases.map { Self.refused($0) }
         + [.banned, .headerLate, .headerBad, .agentLimit, .agentFull, .withdrawn, .gone]
 
     var slug: String {

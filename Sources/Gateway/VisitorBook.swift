@@ -4,31 +4,6 @@ internal import Registry
 internal import Settings
 internal import Wire
 
-/// Why a visitor is not let in.
-enum VisitorRefusal: CaseIterable, CustomStringConvertible {
-    case tooMany, tooManyOfAgent, tooManyFromSource, tooFastFromSource, tooManyUnnamed
-
-    init(_ refusal: VisitorGate.Refusal) {
-        switch refusal {
-        case .tooMany: self = .tooMany
-        case .tooManyOfAgent: self = .tooManyOfAgent
-        case .tooManyFromSource: self = .tooManyFromSource
-        case .tooFastFromSource: self = .tooFastFromSource
-        case .tooManyUnnamed: self = .tooManyUnnamed
-        }
-    }
-
-    var description: String {
-        switch self {
-        case .tooMany: "the gateway has reached its limit of visitors"
-        case .tooManyOfAgent: "its agent has used up its share of the visitors"
-        case .tooManyFromSource: "its address has too many connections"
-        case .tooFastFromSource: "its address connects too often"
-        case .tooManyUnnamed: "too many connections wait for their PROXY header"
-        }
-    }
-}
-
 /// Makes room for visitors; the gateway, for ``VisitorBook``.
 protocol VisitorRoom: AnyObject {
     /// Whether no other agent has names.
@@ -65,26 +40,26 @@ final class VisitorBook {
     }
 
     /// Why a visitor is not let in, if so; else it counts until `left`.
-    func refusal(of source: Source, to agent: AgentIdentity) -> VisitorRefusal? {
+    func refusal(of source: Source, to agent: AgentIdentity) -> VisitorGate.Refusal? {
         // First, because a visitor that is refused for its source must not displace another one.
-        if let refusal = self.gate.refusal(of: source, now: self.loop.now) { return VisitorRefusal(refusal) }
+        if let refusal = self.gate.refusal(of: source, now: self.loop.now) { return refusal }
         if let refusal = self.refusalForRoom(of: agent) { return refusal }
         self.gate.entered(from: source, to: agent.id)
         return nil
     }
 
     /// Why a proxy's connection is not let in, if so; else it counts until `unnamedLeft` or `refusal(ofNamed:)`.
-    func refusalOfUnnamed() -> VisitorRefusal? { self.gate.enterUnnamed().map { VisitorRefusal($0) } }
+    func refusalOfUnnamed() -> VisitorGate.Refusal? { self.gate.enterUnnamed() }
 
     /// Why a visitor that a proxy has named is not let in, if so; else it counts until `left`.
-    func refusal(ofNamed source: Source, to agent: AgentIdentity) -> VisitorRefusal? {
+    func refusal(ofNamed source: Source, to agent: AgentIdentity) -> VisitorGate.Refusal? {
         self.gate.unnamedLeft()
         return self.refusal(of: source, to: agent)
     }
 
     /// Why one more visitor of an agent is refused for lack of room; nil when it may come in. Room is made by ending a
     /// stalled stream of the same agent or, for an agent with few visitors, of any.
-    private func refusalForRoom(of agent: AgentIdentity) -> VisitorRefusal? {
+    private func refusalForRoom(of agent: AgentIdentity) -> VisitorGate.Refusal? {
         guard !self.gate.hasShare(agent.id) else { return nil }
         let isAlone = self.room?.isOnlyAgent(agent) ?? true
         if isAlone, !self.gate.isFull { return nil }

@@ -12,6 +12,16 @@ private func up(_ machine: inout AgentMachine, now: UInt64 = 0) {
     _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: now)
 }
 
+/// Up to the TCP connection that succeeds after so many failures.
+private func connect(_ machine: inout AgentMachine, afterFailures failures: Int) {
+    _ = machine.started()
+    for _ in 0..<failures {
+        _ = machine.dialFailed("no", random: 0)
+        _ = machine.timerFired()
+    }
+    machine.connected()
+}
+
 @Suite("AgentMachine")
 struct AgentMachineTests {
     @Test("dials, registers every name and announces them")
@@ -57,12 +67,7 @@ struct AgentMachineTests {
         ] as [(failures: Int, milliseconds: UInt64, longest: UInt64)])
     func reset(_ failures: Int, _ milliseconds: UInt64, _ longest: UInt64) throws {
         var machine = try machine()
-        _ = machine.started()
-        for _ in 0..<failures {
-            _ = machine.dialFailed("no", random: 0)
-            _ = machine.timerFired()
-        }
-        machine.connected()
+        connect(&machine, afterFailures: failures)
         _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 5)
         let most = longest * 1_000
         #expect(machine.linkEnded("gone", now: 5 + milliseconds, random: most) == .wait(most))
@@ -71,12 +76,7 @@ struct AgentMachineTests {
     @Test("a gateway that says that it goes is looked for at once, whatever failed before")
     func drained() throws {
         var machine = try machine()
-        _ = machine.started()
-        for _ in 0..<9 {
-            _ = machine.dialFailed("no", random: 0)
-            _ = machine.timerFired()
-        }
-        machine.connected()
+        connect(&machine, afterFailures: 9)
         _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
         _ = machine.goAway(GoAway(code: .drain))
         #expect(machine.linkEnded("gone", now: 1, random: 1_000) == .wait(1_000))
