@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Logging
 import Modules
 import Reactor
@@ -41,7 +42,26 @@ final class Bench {
         let path = "\(self.directory)/program-\(UUID().uuidString)"
         try "#!/bin/sh\n\(text)\n".write(toFile: path, atomically: true, encoding: .utf8)
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+        try Self.awaitNoWriter(of: path)
         return path
+    }
+
+    /// Waits until nobody has the file open for writing. A process that another test forks has our descriptors until
+    /// its execve(2), and meanwhile the file cannot be executed (ETXTBSY).
+    private static func awaitNoWriter(of path: String) throws {
+        // fcntl(2): a read lease is given only on a file that has no writer.
+        let setLease: CInt = 1_024
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        try #require(descriptor >= 0)
+        defer { Glibc.close(descriptor) }
+        for _ in 0..<10_000 {
+            if fcntl(descriptor, setLease, CInt(F_RDLCK)) == 0 || errno != EAGAIN {
+                _ = fcntl(descriptor, setLease, CInt(F_UNLCK))
+                return
+            }
+            usleep(1_000)
+        }
+        Issue.record("\(path) is still open for writing")
     }
 
     /// Empty when there is no such file.
