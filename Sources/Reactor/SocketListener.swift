@@ -251,7 +251,7 @@ package final class SocketListener {
         // Not taking the connection makes libuv stop polling the listener, which is what a pause is.
         if self.isPaused {
             self.holdsConnection = true
-        } else if self.accepted == (self.loop.turn, Self.mostPerTurn) {
+        } else if self.accepted.turn == self.loop.turn, self.accepted.count >= Self.mostPerTurn {
             self.holdsConnection = true
             self.loop.atTurnEnd(self)
         } else {

@@ -66,6 +66,18 @@ struct SocketListenerTests {
             listener.resume()
             #expect(loop.run { door.accepted.count == count })
             #expect(door.perTurn.values.max() == SocketListener.mostPerTurn)
+
+            // One that is resumed while its turn is used up takes the one that it holds, and no more.
+            let more = try (0..<count).map { _ in try connected(to: listener.port) }
+            defer { for visitor in more { Glibc.close(visitor) } }
+            door.perTurn = [:]
+            door.onAccept = {
+                guard door.perTurn[loop.turn] == SocketListener.mostPerTurn else { return }
+                listener.pause()
+                listener.resume()
+            }
+            #expect(loop.run { door.accepted.count == 2 * count })
+            #expect(door.perTurn.values.max() ?? 0 <= SocketListener.mostPerTurn + 1)
             door.close()
             listener.close()
         }
