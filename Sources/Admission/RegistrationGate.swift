@@ -17,10 +17,11 @@ package struct RegistrationLimits: Equatable, Sendable {
     }
 }
 
-/// A token bucket of registrations for each identity. It outlives the identity's links, until it is full again.
+/// A token bucket of registrations for each agent, or for its source where an agent can have as many identities as it
+/// likes. It outlives the links, until it is full again.
 package struct RegistrationGate: Sendable {
-    /// Identities at once, four times the agents of a gateway. At about 150 bytes each they take 600 KB.
-    package static let mostIdentities = 4_096
+    /// Payers at once, four times the agents of a gateway. At about 150 bytes each they take 600 KB.
+    package static let mostPayers = 4_096
 
     private let limits: RegistrationLimits
     private var buckets: [String: TokenBucket] = [:]
@@ -32,10 +33,10 @@ package struct RegistrationGate: Sendable {
     /// Whether an agent may register a name now; if so, that counts.
     ///
     /// - Parameter forgotten: gets the number of other agents that had to be forgotten, if any.
-    package mutating func take(_ identity: String, now: Milliseconds, forgotten: (Int) -> Void = { _ in }) -> Bool {
-        if self.buckets[identity] == nil, self.count >= Self.mostIdentities { forgotten(self.makeRoom(now: now)) }
+    package mutating func take(_ payer: String, now: Milliseconds, forgotten: (Int) -> Void = { _ in }) -> Bool {
+        if self.buckets[payer] == nil, self.count >= Self.mostPayers { forgotten(self.makeRoom(now: now)) }
         return self.buckets[
-            identity, default: TokenBucket(burst: self.limits.burst, perSecond: self.limits.perSecond, now: now)
+            payer, default: TokenBucket(burst: self.limits.burst, perSecond: self.limits.perSecond, now: now)
         ].take(now: now)
     }
 
@@ -44,11 +45,11 @@ package struct RegistrationGate: Sendable {
         self.buckets = self.buckets.filter { !$0.value.isFull(now: now) }
     }
 
-    /// Forgets half of the identities, those that have used least, so that it happens seldom.
+    /// Forgets half of the payers, those that have used least, so that it happens seldom.
     private mutating func makeRoom(now: Milliseconds) -> Int {
         let ordered = self.buckets.sorted { $0.value.tokens(now: now) < $1.value.tokens(now: now) }
         self.buckets = Dictionary(
-            uniqueKeysWithValues: ordered.prefix(Self.mostIdentities / 2).map { ($0.key, $0.value) })
+            uniqueKeysWithValues: ordered.prefix(Self.mostPayers / 2).map { ($0.key, $0.value) })
         return ordered.count - self.count
     }
 }

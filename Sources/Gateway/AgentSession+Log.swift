@@ -8,13 +8,6 @@ internal import Relay
 internal import Settings
 internal import Wire
 
-/// A visitor's stream, as the gateway knows it from the beginning.
-struct Visit {
-    let visitor: Visitor
-    let name: Name
-    let agent: AgentIdentity
-}
-
 // MARK: - What the log says of a session
 
 extension PeerSource {

@@ -30,7 +30,8 @@ final class AgentSession {
     let source: Source
     let connection: LinkConnection
     let peer: SocketAddress
-    private let probes: BackendProbes
+    let probes: BackendProbes
+    let visits: LinkVisits
     unowned let gateway: GatewayServer
     var state = State.stranger {
         didSet { self.chargeQuestions() }
@@ -40,10 +41,10 @@ final class AgentSession {
     var refusalTimer: LoopTimer?
     /// When the agent was asked to make another link, as this one's stream ids are used up.
     private var wornOutAt: UInt64?
-    private(set) var exposures: [Exposure] = []
+    var exposures: [Exposure] = []
     private var firstToResume = 0
     /// Questions to the authenticator about names.
-    private var questions: [UInt16: any Cancellable] = [:] {
+    var questions: [UInt16: any Cancellable] = [:] {
         didSet { self.chargeQuestions() }
     }
     /// Questions that wait for the authenticator count as the bytes of streams do.
@@ -51,15 +52,12 @@ final class AgentSession {
     /// A question with what a module keeps of it, at least: names, addresses and closures; and a login, with its token.
     private static let questionBytes = 1_024
     private static let loginBytes = 4_096
-    /// Who visits what, by stream: to give the place back, and to say so at the end.
-    private var visits: [StreamKey: Visit] = [:]
-    /// Streams that are being ended to make room for others of this link.
-    private var leaving: Set<StreamKey> = []
 
     init(id: UInt64, connection: LinkConnection, peer: SocketAddress, gateway: GatewayServer) {
         self.id = id
         self.connection = connection
         self.probes = BackendProbes(connection: connection)
+        self.visits = LinkVisits(connection: connection, gateway: gateway)
         self.peer = peer
         self.gateway = gateway
         self.source = Source(peer)
@@ -77,18 +75,24 @@ final class AgentSession {
         if case .up(let grant, _) = self.state { AgentIdentity(id: grant.identity) } else { nil }
     }
 
+    /// Whom the gateway counts what this agent leaves behind and asks for: an agent that can have as many identities as
+    /// it likes would have all bounds of one agent as often; nil without a login.
+    var payer: String? {
+        guard let grant = self.grant else { return nil }
+        return grant.identityIsFree && !self.source.isLoopback ? self.source.text : grant.identity
+    }
+
     /// What its login is good for; nil before it, and after the end.
     var grant: LoginGrant? {
         if case .up(let grant, _) = self.state { grant } else { nil }
     }
 
-    private var limits: AgentLimits { self.grant?.limits ?? AgentLimits() }
+    var limits: AgentLimits { self.grant?.limits ?? AgentLimits() }
 
     /// From now on these hold instead of those of the login.
     func setLimits(_ limits: AgentLimits) {
         guard case .up(let grant, let run) = self.state else { return }
-        self.state = .up(
-            LoginGrant(identity: grant.identity, credential: grant.credential, limits: limits), run: run)
+        self.state = .up(grant.with(limits), run: run)
     }
 
     var run: UInt64? {
@@ -98,199 +102,18 @@ final class AgentSession {
     /// How the log calls this agent.
     var label: String { self.identity.map { "agent \($0) at \(self.peer)" } ?? "\(self.peer)" }
 
-    // MARK: - Names
-
-    private func registerArrived(_ register: Register) {
-        guard case .up(let grant, let run) = self.state else { return }
-        let identity = AgentIdentity(id: grant.identity)
-        guard self.questions[register.exposure] == nil,
-            !self.exposures.contains(where: { $0.number == register.exposure })
-        else {
-            // REGISTERED has the number only, so the agent could not tell which of the two it answers.
-            return self.connection.end(.protocolViolation, text: "exposure \(register.exposure) is registered already")
-        }
-        guard self.gateway.mayRegister(identity) else { return self.refuseHaste(of: register) }
-        guard Register.Kind.known.contains(register.kind) else { return self.refuseKind(of: register) }
-        guard let name = Name(register.name) else {
-            self.log(
-                .warning, .detail, "\(self.label): bad name '\(PeerText.escaped(register.name, most: 64))'",
-                self.about([.code: ErrorCode.nameInvalid]))
-            return self.refuseName(register.exposure, .nameInvalid, text: Name.rule)
-        }
-        let request = NameRequest(identity: identity.id, peer: self.peer, name: name, port: register.port)
-        let question = self.gateway.authorize(request) { [weak self] verdict in
-            self?.questions[register.exposure] = nil
-            self?.authorized(verdict, name, register, identity, run)
-        }
-        if !question.isOver { self.questions[register.exposure] = question }
-    }
-
-    private func authorized(
-        _ verdict: NameVerdict, _ name: Name, _ register: Register, _ identity: AgentIdentity, _ run: UInt64
-    ) {
-        guard self.connection.isOpen else { return }
-        let ports: [ClosedRange<UInt16>]
-        switch verdict {
-        case .granted(let granted): ports = granted
-        case .refused(let code, let reason):
-            self.warn(.detail, "name '\(name)' refused: \(reason)", name, code)
-            let text =
-                switch code {
-                case .portNotAllowed: "the port is not allowed"
-                case .overloaded: "the name cannot be judged now"
-                default: "the name is not allowed"
-                }
-            return self.refuseName(register.exposure, code, text: text)
-        }
-        if register.port != 0, !ports.isEmpty, !ports.contains(where: { $0.contains(register.port) }) {
-            self.warn(
-                .detail, "name '\(name)' refused: it may not have the port \(register.port)", name, .portNotAllowed)
-            return self.refuseName(register.exposure, .portNotAllowed, text: "the port is not allowed")
-        }
-        if let most = self.limits.names, self.gateway.exposures.nameCount(of: identity, except: name) >= most {
-            self.warn(.detail, "name '\(name)' refused: it has \(most) names already", name, .tooManyNames)
-            return self.refuseName(register.exposure, .tooManyNames, text: "at most \(most) names are allowed")
-        }
-        let holder = Registry.Holder(identity: identity, link: self.id, run: run, exposure: register.exposure)
-        switch self.gateway.exposures.claim(
-            name, holder, port: register.port, allowed: ports, session: self, gateway: self.gateway)
-        {
-        case .success(let exposure):
-            self.exposures.append(exposure)
-            if self.gateway.probesBackends, !exposure.isPublished, self.connection.canProbe {
-                self.probes.begin(exposure)
-            } else {
-                self.gateway.exposures.publish(exposure)
-            }
-        case .failure(let refusal):
-            self.warn(.detail, "name '\(name)' refused: \(refusal.text)", name, refusal.code)
-            self.refuseName(register.exposure, refusal.code, text: refusal.text)
-        }
-    }
-
-    /// The registrars have published the exposure, or failed to.
-    func published(_ exposure: Exposure, failure: String?) {
-        guard self.exposures.contains(where: { $0 === exposure }) else { return }
-        if let failure {
-            self.refuseName(exposure.number, .registrarFailed, text: failure)
-            return self.drop(exposure)
-        }
-        self.answer(
-            exposure.number, .none, port: exposure.address?.port ?? 0, text: self.gateway.exposures.shown(exposure))
-        exposure.published()
-        self.gateway.metrics.nameRegistered()
-    }
-
-    /// Refuses a name as its agent has registered too many in a short time, by whatever links. It may ask again.
-    private func refuseHaste(of register: Register) {
-        self.log(
-            .warning, .detail,
-            "\(self.label): name '\(PeerText.escaped(register.name, most: 64))' refused: too many registrations in a "
-                + "short time",
-            self.about([.code: ErrorCode.overloaded]))
-        self.refuseName(register.exposure, .overloaded, text: "too many registrations in a short time")
-    }
-
-    /// Refuses a name of a kind that this gateway does not know; a newer agent may send one.
-    private func refuseKind(of register: Register) {
-        let kind = register.kind.rawValue
-        self.log(
-            .warning, .detail, "\(self.label): a name of kind \(kind) refused: the kind is not supported",
-            self.about([.code: ErrorCode.kindNotSupported]))
-        self.refuseName(
-            register.exposure, .kindNotSupported, text: "the gateway does not support names of kind \(kind)")
-    }
-
-    private func refuseName(_ exposure: UInt16, _ code: ErrorCode, text: String) {
-        self.gateway.metrics.nameRefused(code)
-        self.answer(exposure, code, text: text)
-    }
-
-    func answer(_ exposure: UInt16, _ code: ErrorCode, port: UInt16 = 0, text: String) {
-        self.connection.link.answerRegister(Registered(exposure: exposure, code: code, port: port, text: text))
-        self.connection.setNeedsFlush()
-    }
-
-    /// Another link of the same agent has taken the exposure over.
-    func lost(_ exposure: Exposure, _ code: ErrorCode) {
-        self.exposures.removeAll { $0 === exposure }
-        self.probes.forget(exposure)
-        guard self.connection.isOpen else { return }
-        self.log(
-            .info, .milestone, "\(self.label): '\(exposure.name)' went to a newer link of the same agent",
-            self.about([.name: exposure.name, .code: code]))
-        if self.connection.link.phase != .up {
-            // The streams of this link finish, and then it is ended.
-            return
-        }
-        if self.exposures.isEmpty {
-            self.connection.end(
-                code,
-                text: code == .conflict
-                    ? "two programs with one instance key take the name from each other"
-                    : "a newer program of the same agent took over")
-        } else {
-            self.answer(exposure.number, code, text: "a newer link of the same agent has the name now")
-        }
-    }
-
-    func drop(_ exposure: Exposure) {
-        self.exposures.removeAll { $0 === exposure }
-        self.probes.forget(exposure)
-        self.gateway.exposures.withdraw(exposure, from: self)
-    }
-
     // MARK: - Visitors
 
-    /// Whether the link can take a visitor.
-    enum Room { case free, soon, none }
+    /// Looks for room for a visitor.
+    func room() -> LinkRoom { self.visits.room(most: self.limits.streams) }
 
-    /// Looks for room in the link. When as many streams run as may, one that is stalled is ended for the newcomer, which
-    /// has to wait until its place is free.
-    func room() -> Room {
-        let most = self.limits.streams ?? .max
-        guard self.connection.link.streamCount >= most || !self.connection.makeRoom() else { return .free }
-        guard self.leaving.isEmpty else { return .soon }
-        let before = self.connection.loop.now - min(StalledStreams.leastMilliseconds, self.connection.loop.now)
-        let stalled = self.connection.stalledStreams(before: before).min { $0.since < $1.since }
-        guard let (key, _) = stalled else { return .none }
-        self.leaving.insert(key)
-        self.gateway.metrics.hit(.visitors)
-        self.connection.abort(key, .stalled)
-        return .soon
-    }
-
-    /// Opens a stream for a visitor that has a place in the book, and gives the place back if there is none.
+    /// Opens a stream for a visitor that has a place in the book, or refuses it.
     ///
     /// - Parameter first: bytes that were read already.
     func letIn(_ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure) {
-        if let most = self.limits.streams, self.connection.link.streamCount >= most {
-            self.gateway.visitors.left(visitor.source, to: exposure.identity)
-            self.gateway.metrics.visitor(.agentLimit)
-            exposure.log("\(visitor) of '\(exposure.name)' refused: the agent has \(most) streams already", visitor)
-            return stream.reset()
-        }
-        let now = self.connection.loop.now
-        let address = visitor.address.map { WireAddress($0) } ?? .none
-        let local = visitor.local.map { WireAddress($0) } ?? .none
-        guard self.connection.isOpen, self.connection.makeRoom(),
-            let key = self.connection.link.open(exposure: exposure.number, visitor: address, local: local, now: now)
-        else {
-            self.gateway.visitors.left(visitor.source, to: exposure.identity)
-            self.gateway.metrics.visitor(.agentFull)
-            exposure.log("\(visitor) of '\(exposure.name)' refused: the agent has no room for more streams", visitor)
-            return stream.reset()
-        }
-        self.visits[key] = Visit(visitor: visitor, name: exposure.name, agent: exposure.identity)
-        self.gateway.metrics.visitor(.admitted)
-        self.connection.measure(key, for: exposure.meter, arrival: visitor.arrival)
-        let edge = self.connection.attach(key, exposure: exposure.number, visitor: address, socket: stream)
-        if let first { edge.send(first: first) }
-        self.gateway.control?.tell(StreamNews(.opened, self.report(of: edge)))
+        let edge = self.visits.letIn(visitor, stream, first: first, at: exposure, most: self.limits.streams)
+        if let edge { self.gateway.control?.tell(StreamNews(.opened, self.report(of: edge))) }
     }
-
-    /// Visitors of an agent, by its identity, also after the end of the link.
-    func visits(of agent: String) -> Int { self.visits.values.count { $0.agent.id == agent } }
 
     /// Resumes the exposures, each time beginning with another one, so that they share what the link can take.
     private func roomAppeared() {
@@ -389,9 +212,7 @@ extension AgentSession: LinkConnectionDelegate {
         guard let visit = self.visits[edge.key] else { return self.probeEnded(edge) }
         self.gateway.metrics.streamClosed(end)
         self.gateway.control?.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))
-        self.visits[edge.key] = nil
-        self.leaving.remove(edge.key)
-        self.gateway.visitors.left(visit.visitor.source, to: visit.agent)
+        self.visits.ended(edge.key)
         self.streamEnded(edge, end, visit)
         self.roomAppeared()
     }

@@ -22,6 +22,8 @@ final class Exposure {
 
     let name: Name
     let identity: AgentIdentity
+    /// See ``AgentSession/payer``; also after the end of the session.
+    private let payer: String
     let listeners: NameListeners
     /// The agent's number for it on its present link.
     private(set) var number: UInt16
@@ -41,6 +43,7 @@ final class Exposure {
     ) {
         self.name = name
         self.identity = identity
+        self.payer = session.payer ?? identity.id
         self.listeners = listeners
         self.number = number
         self.session = session
@@ -56,8 +59,8 @@ final class Exposure {
 
     var asPublic: PublicExposure {
         PublicExposure(
-            name: self.name, identity: self.identity.id, peer: self.session?.peer, address: self.address,
-            socket: self.listeners.socket)
+            name: self.name, identity: self.identity.id, payer: self.payer, peer: self.session?.peer,
+            address: self.address, socket: self.listeners.socket)
     }
 
     /// What a line about a visitor is about.

@@ -110,7 +110,8 @@ final class ExposureBook {
             guard self.registry.nameCount < self.mostNames else {
                 return .failure(Refusal(code: .overloaded, text: "the gateway has as many names as it may have"))
             }
-            guard !self.registrars.contains(where: { $0.isFull(for: name, of: holder.identity.id) }) else {
+            let payer = session.payer ?? holder.identity.id
+            guard !self.registrars.contains(where: { $0.isFull(for: name, of: payer) }) else {
                 gateway.metrics.hit(.withdrawals)
                 return .failure(
                     Refusal(code: .overloaded, text: "too many of the agent's former names are still to be withdrawn"))

@@ -116,7 +116,7 @@ extension GatewayControl: ControlHandler {
         let all = self.gateway.openSessions
         var sessions = all.filter { $0.identity?.id == target }
         // Of links that are over, what their visitors still get.
-        var ended = self.gateway.deliveringSessions.filter { $0.visits(of: target) > 0 }
+        var ended = self.gateway.deliveringSessions.filter { $0.visits.count(of: target) > 0 }
         // An agent may be called like a number.
         if sessions.isEmpty, ended.isEmpty {
             sessions = all.filter { $0.id == UInt64(target) }

@@ -87,8 +87,8 @@ extension GatewayServer {
     }
 
     /// Whether an agent may register a further name now.
-    func mayRegister(_ identity: AgentIdentity) -> Bool {
-        let isAllowed = self.registrations.take(identity.id, now: self.loop.now) {
+    func mayRegister(_ payer: String) -> Bool {
+        let isAllowed = self.registrations.take(payer, now: self.loop.now) {
             self.metrics.hit(.registrationTable, $0)
         }
         guard isAllowed else {

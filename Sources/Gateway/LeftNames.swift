@@ -10,19 +10,20 @@ package struct WithdrawalLimits: Equatable, Sendable {
     package init() {}
 }
 
-/// Names that a registrar may still lead visitors to although no agent has them, counted by the agent that left them.
+/// Names that a registrar may still lead visitors to although no agent has them, counted by the payer that left them: the
+/// agent, or its source where identities are free.
 ///
 /// A name enters with the first attempt to publish it. One that was given back before has left nothing behind.
 struct LeftNames {
     /// Names of which a publication was begun, and no withdrawal has been done since.
     private var traces: Set<Name> = []
-    /// Those of `traces` that must be withdrawn, with the agent that gave each back.
+    /// Those of `traces` that must be withdrawn, with the payer that gave each back.
     private var leavers: [Name: String] = [:]
     private var counts: [String: Int] = [:]
 
     var total: Int { self.leavers.count }
 
-    func count(of identity: String) -> Int { self.counts[identity] ?? 0 }
+    func count(of payer: String) -> Int { self.counts[payer] ?? 0 }
 
     /// Whether a name must be withdrawn.
     func contains(_ name: Name) -> Bool { self.leavers[name] != nil }
@@ -35,9 +36,9 @@ struct LeftNames {
     /// An agent has given the name back.
     ///
     /// - Returns: whether there is anything to withdraw.
-    mutating func givenBack(_ name: Name, by identity: String) -> Bool {
+    mutating func givenBack(_ name: Name, by payer: String) -> Bool {
         guard self.traces.contains(name) else { return false }
-        self.setLeaver(identity, of: name)
+        self.setLeaver(payer, of: name)
         return true
     }
 
@@ -47,12 +48,12 @@ struct LeftNames {
         self.setLeaver(nil, of: name)
     }
 
-    private mutating func setLeaver(_ identity: String?, of name: Name) {
+    private mutating func setLeaver(_ payer: String?, of name: Name) {
         if let former = self.leavers[name] {
             let count = self.count(of: former) - 1
             self.counts[former] = count > 0 ? count : nil
         }
-        self.leavers[name] = identity
-        if let identity { self.counts[identity, default: 0] += 1 }
+        self.leavers[name] = payer
+        if let payer { self.counts[payer, default: 0] += 1 }
     }
 }

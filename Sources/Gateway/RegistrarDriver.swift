@@ -98,7 +98,7 @@ package final class RegistrarDriver {
     package func withdraw(_ exposure: PublicExposure) {
         let name = exposure.name
         self.wanted[name] = nil
-        guard self.left.givenBack(name, by: exposure.identity) else {
+        guard self.left.givenBack(name, by: exposure.payer) else {
             self.held.remove(name)
             guard let job = self.jobs[name] else { return }
             self.stop(job)
@@ -116,11 +116,11 @@ package final class RegistrarDriver {
 
     /// Whether an agent can have a further name only after some of those that it has left were withdrawn. The fewer
     /// withdrawals there is room for, the fewer one agent may leave, so that a few agents do not take all the room.
-    package func isFull(for name: Name, of identity: String) -> Bool {
+    package func isFull(for name: Name, of payer: String) -> Bool {
         // A name that must be withdrawn anyway adds nothing.
         guard !self.registrar.resetKeepsNames, !self.left.contains(name) else { return false }
         let free = max(self.limits.total - self.left.total, 0)
-        return self.left.count(of: identity) >= min(self.limits.perAgent, free)
+        return self.left.count(of: payer) >= min(self.limits.perAgent, free)
     }
 
     /// Whether a public port was that of a name that is gone, to which a proxy may lead visitors as long as the name is

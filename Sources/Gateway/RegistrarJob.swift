@@ -55,7 +55,7 @@ final class RegistrarJob {
         self.timer = nil
     }
 
-    fileprivate var owner: String { self.wish.exposure.identity }
+    fileprivate var owner: String { self.wish.exposure.payer }
 
     /// Whether its name was published before and is not any more: its visitors are led nowhere until it is done. One that
     /// has failed takes turns with others, which would wait for ever otherwise.

@@ -42,11 +42,22 @@ package struct LoginGrant: Equatable {
     /// still holds after a change.
     package let credential: String
     package let limits: AgentLimits
+    /// Whether an agent can make itself as many identities as it likes: what one identity may use up says nothing then.
+    package let identityIsFree: Bool
 
-    package init(identity: String, credential: String = "", limits: AgentLimits = AgentLimits()) {
+    package init(
+        identity: String, credential: String = "", limits: AgentLimits = AgentLimits(), identityIsFree: Bool = false
+    ) {
         self.identity = identity
         self.credential = credential
         self.limits = limits
+        self.identityIsFree = identityIsFree
+    }
+
+    /// The same with other limits.
+    package func with(_ limits: AgentLimits) -> LoginGrant {
+        LoginGrant(
+            identity: self.identity, credential: self.credential, limits: limits, identityIsFree: self.identityIsFree)
     }
 }
 

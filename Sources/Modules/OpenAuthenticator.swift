@@ -19,7 +19,7 @@ package final class OpenAuthenticator: Authenticator {
         _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
     ) -> (any Cancellable)? {
         if self.acceptsStrangers || request.peer.isLoopback {
-            completion(.granted(LoginGrant(identity: self.identity(request))))
+            completion(.granted(LoginGrant(identity: self.identity(request), identityIsFree: true)))
         } else {
             completion(.refused(.notLoopback, reason: "an open gateway takes agents from loopback addresses only"))
         }

@@ -5,6 +5,9 @@ package import Wire
 package struct PublicExposure: Equatable {
     package let name: Name
     package let identity: String
+    /// For whom the gateway counts what is left to withdraw: the identity, or the source of an agent that can have as
+    /// many identities as it likes.
+    package let payer: String
     /// The agent's, for logs.
     package let peer: SocketAddress?
     /// Where the gateway listens for the name's visitors; nil when it has no public port.
@@ -13,10 +16,12 @@ package struct PublicExposure: Equatable {
     package let socket: String?
 
     package init(
-        name: Name, identity: String, peer: SocketAddress? = nil, address: SocketAddress?, socket: String? = nil
+        name: Name, identity: String, payer: String? = nil, peer: SocketAddress? = nil, address: SocketAddress?,
+        socket: String? = nil
     ) {
         self.name = name
         self.identity = identity
+        self.payer = payer ?? identity
         self.peer = peer
         self.address = address
         self.socket = socket

@@ -2,8 +2,8 @@ internal import Timing
 
 /// Accounts for the bytes that peers may make us hold: granted and not yet written on, or waiting to be sent.
 ///
-/// One per link, with one per process as its parent. `used` may exceed `limit` by the floor window of each stream,
-/// which is always granted so that no stream starves.
+/// One per link, with one per process as its parent. `used` may exceed `limit` by the floor window and the smallest send
+/// queue of each stream, which it always gets so that none starves.
 package final class ByteBudget {
     package let limit: Int
     package private(set) var used = 0

@@ -48,11 +48,11 @@ struct RegistrationGateTests {
         var gate = RegistrationGate(limits: self.limits)
         #expect(self.allowed(&gate, self.limits.burst, of: "hasty", at: 0) == self.limits.burst)
         var forgotten = 0
-        for number in 0..<(2 * RegistrationGate.mostIdentities) {
+        for number in 0..<(2 * RegistrationGate.mostPayers) {
             _ = gate.take("n\(number)", now: 0) { forgotten += $0 }
-            #expect(gate.count <= RegistrationGate.mostIdentities)
+            #expect(gate.count <= RegistrationGate.mostPayers)
         }
-        #expect(forgotten + gate.count == 2 * RegistrationGate.mostIdentities + 1)
+        #expect(forgotten + gate.count == 2 * RegistrationGate.mostPayers + 1)
         let isAllowed = gate.take("hasty", now: 0)
         #expect(!isAllowed)
     }

@@ -3,13 +3,16 @@
 import contextlib
 import socket
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import v2peer
 from administration import run
 from backends import Listener, answering_after_end, read_all, serve_echo, serve_never_reads
 from harness import EndToEndTest, program_path, wait_until
 from hooks import Hook, authenticator, configure
+from namespaces import TwoHosts
 from prometheus import Metrics
 from version1 import own_agent, own_gateway
 from visitors import read_exactly
@@ -260,6 +263,26 @@ class Agents(LimitsTest):
         with v2peer.connect((gateway.host, gateway.port)) as peer:
             peer.log_in()
             self.assertEqual(peer.register("another").code, 0)
+
+    def test_fresh_identities(self):
+        """Where an agent can make itself any identity, what one may ask for is counted by its source."""
+        hosts = self.stage.use(TwoHosts())
+        file = configure(self.stage, "\n[limits]\nnames-per-link = 2\nlinks-per-agent = 1\n")
+        gateway = self.stage.gateway(
+            "--auth", "open", "-c", file, listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        program = (
+            "import sys, v2peer\n"
+            "for link in range(6):\n"
+            "    with v2peer.connect((sys.argv[1], int(sys.argv[2]))) as peer:\n"
+            "        peer.log_in(key=bytes([link]) * 32)\n"
+            "        print(*(peer.register(f'n{link}-{number}', number).code for number in range(2)))\n")
+        outcome = subprocess.run(
+            [*hosts.far, sys.executable, "-c", program, gateway.host, str(gateway.port)], timeout=60, check=True,
+            capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parent)})
+        codes = [int(code) for code in outcome.stdout.split()]
+        self.assertEqual((len(codes), codes[:8]), (12, [0] * 8))
+        # One more for each second that this took.
+        self.assertIn(4, codes[8:])
 
     def test_handshake(self):
         self.gateway('handshake-timeout = "1s"')

@@ -81,9 +81,12 @@ final class DriverStand {
         self.loop.close()
     }
 
-    static func exposure(_ name: String, of identity: String = "x", port: UInt16 = 4_711) throws -> PublicExposure {
+    static func exposure(
+        _ name: String, of identity: String = "x", payer: String? = nil, port: UInt16 = 4_711
+    ) throws -> PublicExposure {
         PublicExposure(
-            name: try #require(Name(name)), identity: identity, address: SocketAddress("127.0.0.1", port: port))
+            name: try #require(Name(name)), identity: identity, payer: payer,
+            address: SocketAddress("127.0.0.1", port: port))
     }
 }
 

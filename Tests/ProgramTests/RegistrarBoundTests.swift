@@ -12,8 +12,10 @@ struct RegistrarBoundTests {
         return limits
     }
 
-    private func exposure(_ name: String, of identity: String = "x", port: UInt16 = 4_711) throws -> PublicExposure {
-        try DriverStand.exposure(name, of: identity, port: port)
+    private func exposure(
+        _ name: String, of identity: String = "x", payer: String? = nil, port: UInt16 = 4_711
+    ) throws -> PublicExposure {
+        try DriverStand.exposure(name, of: identity, payer: payer, port: port)
     }
 
     private func isFull(_ driver: RegistrarDriver, for name: String = "new", of identity: String) throws -> Bool {
@@ -165,6 +167,34 @@ struct RegistrarBoundTests {
         registrar.letGo()
         #expect(try !isFull(driver, of: "many"))
         driver.withdraw(try exposure("n0", of: "many"))
+        #expect(driver.pendingCount == 0)
+    }
+
+    @Test("identities with one payer share its bound, and its turns")
+    func onePayer() throws {
+        let stand = try DriverStand(limits: Self.limits(perAgent: 4, total: 16))
+        let (registrar, driver) = (stand.registrar, stand.driver)
+        defer { stand.close() }
+        (registrar.resetKeepsNames, registrar.mostAtOnce) = (false, 1)
+        driver.start()
+        registrar.answersLater = true
+        for number in 0..<4 {
+            let exposure = try exposure("n\(number)", of: "id-\(number)", payer: "10.0.0.1")
+            driver.publish(exposure) { _ in }
+        }
+        driver.publish(try exposure("one", of: "few")) { _ in }
+        registrar.letGo()
+        registrar.letGo()
+        #expect(registrar.calls.last == "publish one", "it is its turn after the first of the four")
+        registrar.answersLater = false
+        registrar.letGo()
+        registrar.answersLater = true
+        for number in 0..<4 {
+            driver.withdraw(try exposure("n\(number)", of: "id-\(number)", payer: "10.0.0.1"))
+        }
+        #expect(try isFull(driver, of: "10.0.0.1") && !isFull(driver, of: "id-4"))
+        registrar.answersLater = false
+        registrar.letGo()
         #expect(driver.pendingCount == 0)
     }
 

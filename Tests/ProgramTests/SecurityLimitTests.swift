@@ -108,7 +108,7 @@ struct SecurityLimitTests {
                 "\(grouped(registrations.burst)) at once (four times what it can hold), then \(registrations.perSecond) a "
                 + "second (that in 15 s); others try again",
             "agents whose registrations are remembered":
-                "\(grouped(RegistrationGate.mostIdentities)); then those that have used least are forgotten",
+                "\(grouped(RegistrationGate.mostPayers)); then those that have used least are forgotten",
             "glitches of a link": "\(grouped(link.glitchBurst)) at once, then \(link.glitchesPerSecond) a second",
             "late frames for ended streams":
                 "\(link.lateFrames) for each, and 1 for each \(link.lateFrameBytes == 1_024 ? "KiB" : "?") granted and "
