@@ -10,6 +10,7 @@ import v2peer
 from administration import AgentsFile, pin_of
 from harness import EndToEndTest, allow_descriptors
 from hostile import NeighbourTest, client_hello, start_pages, start_peer
+from prometheus import Metrics
 
 # A gateway that bounds them has ended the link long before.
 MOST_KEY_UPDATES = 5_000
@@ -24,7 +25,7 @@ class WorkInATurn(NeighbourTest):
 
     def setUp(self):
         super().setUp()
-        self.start_neighbour()
+        self.start_neighbour("--metrics", "127.0.0.1:0")
 
     def start_agents(self, count, mode):
         """Hostile agents, each with one visitor who takes all that comes."""
@@ -53,6 +54,7 @@ class WorkInATurn(NeighbourTest):
         self.measure_quiet()
         start_peer(self.stage, "handshakes", self.gateway.address, 500).wait_ready()
         self.check_neighbour("500 handshakes at once")
+        self.assertGreater(Metrics(self.gateway).scrape().value("diglett_limit_hits_total", limit="handshake-reads"), 0)
 
     def test_key_updates(self):
         """A link that is ended for them comes back at once."""

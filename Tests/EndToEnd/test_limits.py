@@ -381,6 +381,25 @@ class Memory(LimitsTest):
             wait_until(
                 lambda: self.visit(tunnel, stack) and self.hits("small-buffers") > 0, "smaller buffers", interval=0.3)
 
+    def test_ends_stalled_streams(self):
+        """Streams that their agent never reads give way when the memory is used up."""
+        self.gateway('memory = "16M"')
+        with contextlib.ExitStack() as stack:
+            peer = stack.enter_context(v2peer.connect((self.server.host, self.server.port)))
+            peer.log_in()
+            port = peer.register("example").port
+            visitors = []
+            for _ in range(220):
+                visitors.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), 15)))
+                stream = peer.expect(v2peer.OPEN).stream
+                peer.send_frame(v2peer.ACCEPT, v2peer.u64(1 << 20), stream=stream)
+            # The agent takes them and reads no more: what the kernel does not take waits in the gateway.
+            for visitor in visitors:
+                visitor.sendall(bytes(1 << 17))
+            self.metrics.wait(
+                lambda scrape: scrape.value("diglett_limit_hits_total", limit="memory") > 0, "ended streams")
+        self.server.wait_log(r"memory is short: \d+ stalled streams? ended, the longest-stalled first")
+
 
 def send_without_end(connection):
     with contextlib.suppress(ConnectionError):
@@ -418,6 +437,20 @@ class Counters(LimitsTest):
             with contextlib.suppress(ConnectionError):
                 read_all(client)
         self.wait_hits("client-hello")
+
+    def test_certificates(self):
+        self.gateway("")
+        key, certificate = self.stage.directory / "agent.key", self.stage.directory / "agent.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+             "-subj", "/CN=agent", "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60)
+        chain = self.stage.directory / "chain.pem"
+        # About 400 bytes each.
+        chain.write_text(key.read_text() + certificate.read_text() * 60)
+        with self.assertRaises(v2peer.Closed):
+            with v2peer.connect((self.server.host, self.server.port), certificate=chain) as peer:
+                peer.log_in()
+        self.wait_hits("certificate-chain")
 
     def test_glitches(self):
         self.gateway("")

@@ -177,10 +177,13 @@ private func chosenSeeds() -> ClosedRange<UInt64> {
 
 @Suite("Simulation")
 struct SimulationTests {
+    /// Parts of the seeds, which run side by side.
+    private static let parts = ProcessInfo.processInfo.activeProcessorCount
+
     /// `scripts/soak --simulation` tries many more seeds.
-    @Test("delivers every byte, loses none and leaves nothing behind, whatever the link does")
-    func randomTraffic() {
-        for seed in chosenSeeds() {
+    @Test("delivers every byte, loses none and leaves nothing behind, whatever the link does", arguments: 0..<parts)
+    func randomTraffic(part: Int) {
+        for seed in chosenSeeds() where seed % UInt64(Self.parts) == UInt64(part) {
             var simulation = Simulation(seed: seed)
             let failures = simulation.run()
             if !failures.isEmpty {
