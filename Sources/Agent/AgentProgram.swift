@@ -41,30 +41,30 @@ package final class AgentProgram {
     let ready: ReadyActions
     private(set) var control: AgentControl?
     private let manager: ServiceManager
-    private let keys: GatewayKeys
+    let keys: GatewayKeys
     private let version: LinkProtocol
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
     private let linkLimits: LinkLimits
-    private let login: Login
-    private let backends: [Backend]
+    let login: Login
+    let backends: [Backend]
     private let state: StateDirectory
-    private var machine: AgentMachine
+    var machine: AgentMachine
     private var connector: Connector?
     /// The link that is being made or used.
-    private var session: GatewaySession?
+    var session: GatewaySession?
     /// Links that only finish their streams.
-    private var leaving: [GatewaySession] = []
+    var leaving: [GatewaySession] = []
     /// Links that are over, whose backends still get what came before.
-    private var delivering: [GatewaySession] = []
+    var delivering: [GatewaySession] = []
     private var retryTimer: LoopTimer?
     private var housekeeping: LoopTimer?
     private var signals: [SignalSource] = []
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
-    private let streamLog: StreamLog
+    let streamLog: StreamLog
     private var ending = Ending.running
-    private var keyRefusal: GatewayKeys.Refusal?
+    var keyRefusal: GatewayKeys.Refusal?
     /// Why the program ended.
     package private(set) var exit = ExitReason.stopped
 
@@ -140,7 +140,7 @@ package final class AgentProgram {
 
     // MARK: - Performing what the machine asks for
 
-    private func perform(_ action: AgentMachine.Action) {
+    func perform(_ action: AgentMachine.Action) {
         switch action {
         case .none: break
         case .dial: self.dial()
@@ -192,7 +192,7 @@ package final class AgentProgram {
     }
 
     /// Says what went wrong, once: the end of the program says it by itself.
-    private func retry(_ action: AgentMachine.Action, after text: String) {
+    func retry(_ action: AgentMachine.Action, after text: String) {
         // The waits between them keep these lines few, whatever the gateway does.
         if case .wait = action { self.logger.warning("\(text)", metadata: self.about([:])) }
         self.perform(action)
@@ -273,11 +273,11 @@ package final class AgentProgram {
         (self.sessions + self.delivering).reduce(0) { $0 + $1.connection.link.streamCount }
     }
 
-    private var isDraining: Bool {
+    var isDraining: Bool {
         if case .draining = self.ending { true } else { false }
     }
 
-    private var hasStopped: Bool {
+    var hasStopped: Bool {
         if case .stopped = self.ending { true } else { false }
     }
 
@@ -309,7 +309,7 @@ package final class AgentProgram {
     }
 
     /// Closes what keeps the loop alive once the last link is gone; until then ticks end the lingering.
-    private func closeIfQuiet() {
+    func closeIfQuiet() {
         guard self.hasStopped, self.session == nil, self.leaving.isEmpty, self.delivering.isEmpty else { return }
         self.housekeeping?.close()
         self.housekeeping = nil
@@ -329,108 +329,4 @@ package final class AgentProgram {
 
 extension AgentProgram: TurnEndHandler {
     package func turnDidEnd() { self.finishIfDone(force: false) }
-}
-
-extension AgentProgram: GatewaySessionOwner {
-    func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict {
-        let gateway = self.settings.gateway.description
-        if self.settings.version1 {
-            self.say(.debug, .milestone, "connected to \(gateway), version 1")
-            self.print(.connected(gateway: gateway, pin: nil))
-            return .proceed(self.login)
-        }
-        guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
-        let isLoopback = session.connection.peerAddress?.isLoopback ?? false
-        if let refusal = self.keys.refusal(of: pin, isTrustedBySystem: peer.isTrustedBySystem, isLoopback: isLoopback) {
-            self.keyRefusal = refusal
-            return .refuse(SecurityError(refusal.text))
-        }
-        self.say(.debug, .milestone, "connected to \(gateway), \(pin)")
-        self.print(.connected(gateway: gateway, pin: pin))
-        return .proceed(self.login)
-    }
-
-    func session(_ session: GatewaySession, welcomed welcome: Welcome) {
-        guard session === self.session else { return }
-        self.perform(self.machine.welcomed(welcome, now: self.loop.now))
-    }
-
-    func session(_ session: GatewaySession, registered answer: Registered) {
-        guard session === self.session else { return }
-        self.perform(self.machine.registered(answer, now: self.loop.now))
-    }
-
-    func session(_ session: GatewaySession, goAway: GoAway) {
-        guard session === self.session else { return }
-        var goAway = goAway
-        if goAway.code == .loginRefused, self.login.method == .instance {
-            goAway.text += ", and no token was given: use -t, --token-file or DIGLETT_TOKEN"
-        }
-        let action = self.machine.goAway(goAway)
-        if action != .none { return self.perform(action) }
-        // With `once` there is no next link, and this one ends the program when it ends.
-        guard goAway.code == .drain, !self.isDraining, !self.hasStopped, !self.settings.once,
-            session.connection.link.phase == .draining
-        else { return }
-        // The streams of this link finish while the next one is made.
-        self.leaving.append(session)
-        self.session = nil
-        self.lost(goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
-    }
-
-    private func lost(_ reason: String) {
-        guard !self.hasStopped else { return }
-        if self.isDraining { return self.loop.atTurnEnd(self) }
-        self.print(.lost(reason: reason))
-        let text = "the link to \(self.settings.gateway) is lost: \(reason)"
-        let action = self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer())
-        self.retry(action, after: text)
-    }
-
-    func session(_ session: GatewaySession, backendOf exposure: UInt16) -> Backend? {
-        Int(exposure) < self.backends.count ? self.backends[Int(exposure)] : nil
-    }
-
-    private func name(_ exposure: UInt16) -> String { self.machine.wish(of: exposure)?.name.text ?? "?" }
-
-    func session(_ session: GatewaySession, opened open: Open) {
-        guard self.settings.debug > 0 else { return }
-        self.streamLog.opened(self.name(open.exposure), open.visitor)
-        self.print(.stream(name: self.name(open.exposure), visitor: open.visitor.description))
-    }
-
-    func session(_ session: GatewaySession, backendOf open: Open, failed error: UVError) {
-        self.streamLog.backendFailed(
-            self.name(open.exposure), open.visitor, self.backends[Int(open.exposure)].endpoint, error)
-    }
-
-    func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd) {
-        self.streamLog.ended(
-            edge, end, self.name(edge.exposure), self.session(session, backendOf: edge.exposure)?.endpoint,
-            link: session.connection.ending)
-        // Not from inside the session's own work.
-        if self.isDraining { self.loop.atTurnEnd(self) }
-    }
-
-    func sessionEnded(_ session: GatewaySession, _ end: LinkEnd) {
-        self.delivering.append(session)
-        if session === self.session {
-            self.session = nil
-            if let refusal = self.keyRefusal {
-                self.perform(self.machine.keyRefused(refusal.text, reason: refusal.reason))
-            } else {
-                if case .violation(let violation) = end, violation.code == .version {
-                    self.perform(self.machine.goAway(GoAway(code: .version, text: violation.detail)))
-                }
-                self.lost(end.description)
-            }
-        } else {
-            self.leaving.removeAll { $0 === session }
-        }
-    }
-
-    func sessionEmptied(_ session: GatewaySession) {
-        self.delivering.removeAll { $0 === session }
-        self.closeIfQuiet()
-    }
 }

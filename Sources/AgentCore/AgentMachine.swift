@@ -25,7 +25,8 @@ package struct Wish: Equatable, Sendable {
 /// ```
 ///
 /// The wait is drawn evenly from 0 to 1 s doubled with each failure, at most 60 s ("full jitter"): a thousand agents
-/// that lost the same gateway do not come back in step. A link that was up for a minute starts the count anew.
+/// that lost the same gateway do not come back in step. A link that was up for 10 s, and for as long as
+/// the longest wait before it, starts the count anew.
 package struct AgentMachine: Sendable {
     private enum State {
         case idle

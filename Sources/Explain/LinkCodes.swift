@@ -88,7 +88,7 @@ extension Explanations {
                 + "with the detail of the log."),
         Self.link(
             .glitches, "too many needless frames", Place.link,
-            "The other program floods the link: more than 32 registrations at once, or frames without use. Bring both "
+            "The other program floods the link: too many registrations at once, or frames without use. Bring both "
                 + "to the same release; if it comes again, report it with the detail of the log."),
         Self.link(
             .owed, "the peer asks for answers and does not read them", Place.link,
@@ -160,7 +160,8 @@ extension Explanations {
                 + "--expose-ports, or the agent's 'ports'. 'ss -ltnp' on the gateway's machine shows who has a port."),
         Self.link(
             .tooManyNames, "the link has as many names as it may", Place.name,
-            "Start another agent for the rest, or raise the agent's max-names at the gateway; a link has at most 16."),
+            "Start another agent for the rest, or raise the agent's max-names at the gateway; a link has at most "
+                + "as many as the gateway's names-per-link says."),
         Self.link(
             .registrarFailed, "the name cannot be made reachable now", Place.name,
             "A registrar (proxy, program or web service) failed, or the name's unix socket: the gateway's log "

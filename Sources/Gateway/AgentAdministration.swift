@@ -71,6 +71,12 @@ package struct AgentAdministration {
                     "option --names", "missing: say which names the agent may use, --names 'app-*' for instance")
             ])
         }
+        guard agent.pins.isEmpty || !wish.hasVersion1 else {
+            throw SettingsErrors([
+                SettingsError(
+                    "option --v1", "an agent that is known by its key gets no token: leave out --v1, or --pin")
+            ])
+        }
         // An agent that is known by its key needs no token.
         let invitation = agent.pins.isEmpty ? try self.renew(&agent, hasVersion1: wish.hasVersion1, host) : nil
         var editor = try AgentsFileEditor(path: self.path)

@@ -50,10 +50,10 @@ extension AgentSession {
         self.gateway.metrics.loginRefused(.overloaded)
         self.log(
             .warning, .strangers,
-            "login from \(self.peer) refused: too many logins of its address wait for the authenticator",
+            "login from \(self.peer) cannot be judged: too many logins wait for the authenticator",
             self.about([.code: ErrorCode.overloaded]))
         self.connection.end(
-            .overloaded, retryAfterSeconds: 1, text: "too many logins of this address wait for the authenticator")
+            .overloaded, retryAfterSeconds: 1, text: "too many logins wait for the authenticator")
     }
 
     private func judged(_ verdict: LoginVerdict, of credentials: Credentials, run: UInt64, mostLinks: Int) {

@@ -80,7 +80,7 @@ package enum ConfigurationCheck {
         case .address(let host):
             if host != "localhost", SocketAddress(host, port: 0) == nil {
                 throw SettingsError(
-                    need.place, "'\(host)' is no address: write 0.0.0.0, [::], an address of this machine or localhost")
+                    need.place, "'\(host)' is no address: write 0.0.0.0, ::, an address of this machine or localhost")
             }
         case .directory(let path): return try self.told(FileAccess.writability(path), path, need.place)
         case .ownDirectory(let path), .stateDirectory(let path):

@@ -23,7 +23,7 @@ struct GatewayFigures {
     var visitors = 0
     var penalties = 0
     var bans = 0
-    /// Receive windows that are granted to agents, in bytes.
+    /// Bytes that peers may make the gateway hold, or do: see ``ByteBudget``.
     var granted = (used: 0, limit: 0)
     var plan: ResourcePlan
     var registrars: [RegistrarState] = []

@@ -13,7 +13,8 @@ package final class LinkConnection {
     private static let shortLingerMilliseconds: Milliseconds = 1_000
     /// How much longer, while bytes before them are still moving.
     private static let mostLinger: Milliseconds = 30_000
-    /// The kernel asks a silent peer whether it is there; one that has vanished is found after 15 s + 3 * 10 s.
+    /// The kernel asks a silent peer whether it is there; one that has vanished is found after
+    /// `TCP_USER_TIMEOUT`, which replaces the count (tcp(7)).
     private static let keepAlive: (idle: Int32, interval: Int32, count: Int32) = (15, 10, 3)
     /// What may wait unsent in the kernel; more only delays what is urgent.
     private static let notSentBytes: UInt32 = 128 * 1024

@@ -164,7 +164,6 @@ package struct AgentSettings: Sendable {
         words.count == 1 ? ["/bin/sh", "-c", words[0]] : words
     }
 
-    /// Whether a text looks like a pin: `sha256/` and the base64 of 32 bytes.
     /// Whether the text is `sha256/` and 32 bytes in Base64, in the one way in which they are written.
     static func isPin(_ text: String) -> Bool {
         let prefix = "sha256/"

@@ -213,7 +213,9 @@ private struct Reader {
         self.problems.attempt { () throws(SettingsError) in
             debug = max(debug, try self.section?.debug() ?? 0)
         }
-        if !(0...9).contains(debug) { self.problems.add(self.place("debug", true), "'debug' is 0, 1 or 2") }
+        if !(0...9).contains(debug) {
+            self.problems.add(self.place("debug", true), "'debug' must be a number from 0 to 9")
+        }
         return debug
     }
 

@@ -22,7 +22,7 @@ package struct LimitSettings: Equatable, Sendable {
     package var memory: Int?
     /// From the TCP connection of an agent to the end of its TLS handshake.
     package var handshakeTimeout: UInt64 = 10_000
-    /// From the TCP connection of an agent to the accepted login.
+    /// From the TCP connection of an agent to its LOGIN.
     package var loginTimeout: UInt64 = 15_000
     /// How long a stream may be unable to write on what it has received; 0: no limit.
     package var stallTimeout: UInt64 = 0

@@ -33,7 +33,7 @@ extension TOMLFile.Section {
     func debug() throws(SettingsError) -> Int? {
         guard let debug = try self.integer("debug") else { return nil }
         guard (0...9).contains(debug) else {
-            throw SettingsError(self.place(of: "debug"), "'debug' is 0, 1 or 2")
+            throw SettingsError(self.place(of: "debug"), "'debug' must be a number from 0 to 9")
         }
         return debug
     }

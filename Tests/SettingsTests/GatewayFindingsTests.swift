@@ -197,7 +197,8 @@ struct GatewayFindingsTests {
             """
         ).found
         for start in [
-            "f:1: 'debug' is 0, 1 or 2", "f:2: 'state-dir' has a zero character", "f:3: 'listen' has a zero character",
+            "f:1: 'debug' must be a number from 0 to 9", "f:2: 'state-dir' has a zero character",
+            "f:3: 'listen' has a zero character",
             "f:6: 'command' has a zero character",
         ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
         #expect(found.count == 4, "\(found)")

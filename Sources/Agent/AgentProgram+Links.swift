@@ -1,0 +1,115 @@
+internal import AgentCore
+internal import Journal
+internal import Logging
+internal import Reactor
+internal import Relay
+internal import Secure
+internal import Settings
+internal import Tunnel
+internal import Wire
+
+// MARK: - What links report
+
+extension AgentProgram: GatewaySessionOwner {
+    func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict {
+        let gateway = self.settings.gateway.description
+        if self.settings.version1 {
+            self.say(.debug, .milestone, "connected to \(gateway), version 1")
+            self.print(.connected(gateway: gateway, pin: nil))
+            return .proceed(self.login)
+        }
+        guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
+        let isLoopback = session.connection.peerAddress?.isLoopback ?? false
+        if let refusal = self.keys.refusal(of: pin, isTrustedBySystem: peer.isTrustedBySystem, isLoopback: isLoopback) {
+            self.keyRefusal = refusal
+            return .refuse(SecurityError(refusal.text))
+        }
+        self.say(.debug, .milestone, "connected to \(gateway), \(pin)")
+        self.print(.connected(gateway: gateway, pin: pin))
+        return .proceed(self.login)
+    }
+
+    func session(_ session: GatewaySession, welcomed welcome: Welcome) {
+        guard session === self.session else { return }
+        self.perform(self.machine.welcomed(welcome, now: self.loop.now))
+    }
+
+    func session(_ session: GatewaySession, registered answer: Registered) {
+        guard session === self.session else { return }
+        self.perform(self.machine.registered(answer, now: self.loop.now))
+    }
+
+    func session(_ session: GatewaySession, goAway: GoAway) {
+        guard session === self.session else { return }
+        var goAway = goAway
+        if goAway.code == .loginRefused, self.login.method == .instance {
+            goAway.text += ", and no token was given: use -t, --token-file or DIGLETT_TOKEN"
+        }
+        let action = self.machine.goAway(goAway)
+        if action != .none { return self.perform(action) }
+        // With `once` there is no next link, and this one ends the program when it ends.
+        guard goAway.code == .drain, !self.isDraining, !self.hasStopped, !self.settings.once,
+            session.connection.link.phase == .draining
+        else { return }
+        // The streams of this link finish while the next one is made.
+        self.leaving.append(session)
+        self.session = nil
+        self.lost(goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
+    }
+
+    private func lost(_ reason: String) {
+        guard !self.hasStopped else { return }
+        if self.isDraining { return self.loop.atTurnEnd(self) }
+        self.print(.lost(reason: reason))
+        let text = "the link to \(self.settings.gateway) is lost: \(reason)"
+        let action = self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer())
+        self.retry(action, after: text)
+    }
+
+    func session(_ session: GatewaySession, backendOf exposure: UInt16) -> Backend? {
+        Int(exposure) < self.backends.count ? self.backends[Int(exposure)] : nil
+    }
+
+    private func name(_ exposure: UInt16) -> String { self.machine.wish(of: exposure)?.name.text ?? "?" }
+
+    func session(_ session: GatewaySession, opened open: Open) {
+        guard self.settings.debug > 0 else { return }
+        self.streamLog.opened(self.name(open.exposure), open.visitor)
+        self.print(.stream(name: self.name(open.exposure), visitor: open.visitor.description))
+    }
+
+    func session(_ session: GatewaySession, backendOf open: Open, failed error: UVError) {
+        self.streamLog.backendFailed(
+            self.name(open.exposure), open.visitor, self.backends[Int(open.exposure)].endpoint, error)
+    }
+
+    func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd) {
+        self.streamLog.ended(
+            edge, end, self.name(edge.exposure), self.session(session, backendOf: edge.exposure)?.endpoint,
+            link: session.connection.ending)
+        // Not from inside the session's own work.
+        if self.isDraining { self.loop.atTurnEnd(self) }
+    }
+
+    func sessionEnded(_ session: GatewaySession, _ end: LinkEnd) {
+        self.delivering.append(session)
+        if session === self.session {
+            self.session = nil
+            if let refusal = self.keyRefusal {
+                self.perform(self.machine.keyRefused(refusal.text, reason: refusal.reason))
+            } else {
+                if case .violation(let violation) = end, violation.code == .version {
+                    self.perform(self.machine.goAway(GoAway(code: .version, text: violation.detail)))
+                }
+                self.lost(end.description)
+            }
+        } else {
+            self.leaving.removeAll { $0 === session }
+        }
+    }
+
+    func sessionEmptied(_ session: GatewaySession) {
+        self.delivering.removeAll { $0 === session }
+        self.closeIfQuiet()
+    }
+}
