@@ -19,6 +19,7 @@ final class AgentControl {
     private let startedAt: UInt64
     /// What the agent does now, in words, whether it has a link, and its streams.
     private let now: () -> (state: String, isConnected: Bool, streams: Int)
+    private var exposes: [AgentSettings.Expose]
     private var names: [Name: NameState] = [:]
     private var server: ControlServer?
 
@@ -28,6 +29,7 @@ final class AgentControl {
     ) {
         self.loop = loop
         self.settings = settings
+        self.exposes = settings.exposes
         self.logger = logger
         self.startedAt = loop.now
         self.now = now
@@ -54,13 +56,19 @@ final class AgentControl {
 
     func missing(_ name: Name, _ reason: String) { self.names[name] = .missing(reason: reason) }
 
+    /// From now on these are the names.
+    func changed(to exposes: [AgentSettings.Expose]) {
+        self.exposes = exposes
+        self.names = self.names.filter { name, _ in exposes.contains { $0.name == name } }
+    }
+
     private var report: AgentReport {
         let now = self.now()
         return AgentReport(
             version: AgentProgram.software, process: getpid(), gateway: self.settings.gateway.description,
             state: now.state, connected: now.isConnected, seconds: Int((self.loop.now - self.startedAt) / 1_000),
             streams: now.streams,
-            names: self.settings.exposes.map { expose in
+            names: self.exposes.map { expose in
                 var address: String?
                 var reason: String? = "not registered yet"
                 switch self.names[expose.name] {

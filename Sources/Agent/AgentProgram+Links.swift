@@ -31,7 +31,7 @@ extension AgentProgram: GatewaySessionOwner {
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {
         guard session === self.session else { return }
-        self.perform(self.machine.welcomed(welcome, now: self.loop.now))
+        for action in self.machine.welcomed(welcome, now: self.loop.now) { self.perform(action) }
     }
 
     func session(_ session: GatewaySession, registered answer: Registered) {
@@ -45,7 +45,7 @@ extension AgentProgram: GatewaySessionOwner {
         if goAway.code == .loginRefused, self.login.method == .instance {
             goAway.text += ", and no token was given: use -t, --token-file or DIGLETT_TOKEN"
         }
-        let action = self.machine.goAway(goAway)
+        let action = self.machine.goAway(goAway, now: self.loop.now)
         if action != .none { return self.perform(action) }
         // With `once` there is no next link, and this one ends the program when it ends.
         guard goAway.code == .drain, !self.isDraining, !self.hasStopped, !self.settings.once,
@@ -67,7 +67,7 @@ extension AgentProgram: GatewaySessionOwner {
     }
 
     func session(_ session: GatewaySession, backendOf exposure: UInt16) -> Backend? {
-        Int(exposure) < self.backends.count ? self.backends[Int(exposure)] : nil
+        self.machine.wish(of: exposure).flatMap { self.backends[$0.name] }
     }
 
     private func name(_ exposure: UInt16) -> String { self.machine.wish(of: exposure)?.name.text ?? "?" }
@@ -79,8 +79,8 @@ extension AgentProgram: GatewaySessionOwner {
     }
 
     func session(_ session: GatewaySession, backendOf open: Open, failed error: UVError) {
-        self.streamLog.backendFailed(
-            self.name(open.exposure), open.visitor, self.backends[Int(open.exposure)].endpoint, error)
+        guard let backend = self.session(session, backendOf: open.exposure) else { return }
+        self.streamLog.backendFailed(self.name(open.exposure), open.visitor, backend.endpoint, error)
     }
 
     func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd) {
@@ -99,7 +99,8 @@ extension AgentProgram: GatewaySessionOwner {
                 self.perform(self.machine.keyRefused(refusal.text, reason: refusal.reason))
             } else {
                 if case .violation(let violation) = end, violation.code == .version {
-                    self.perform(self.machine.goAway(GoAway(code: .version, text: violation.detail)))
+                    let goodbye = GoAway(code: .version, text: violation.detail)
+                    self.perform(self.machine.goAway(goodbye, now: self.loop.now))
                 }
                 self.lost(end.description)
             }

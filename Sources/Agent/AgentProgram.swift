@@ -33,7 +33,7 @@ package final class AgentProgram {
     private static let mostTickPause: UInt64 = 10_000
 
     let loop: EventLoop
-    let settings: AgentSettings
+    private(set) var settings: AgentSettings
     private let logger: Logger
     /// For every line that the gateway or a visitor can cause.
     let log: PeerLog
@@ -47,7 +47,7 @@ package final class AgentProgram {
     private let budget: ByteBudget
     private let linkLimits: LinkLimits
     let login: Login
-    let backends: [Backend]
+    var backends: [Name: Backend]
     private let state: StateDirectory
     var machine: AgentMachine
     private var connector: Connector?
@@ -59,7 +59,9 @@ package final class AgentProgram {
     var delivering: [GatewaySession] = []
     private var retryTimer: LoopTimer?
     private var housekeeping: LoopTimer?
-    private var signals: [SignalSource] = []
+    private var signals: DaemonSignals?
+    /// Reads the settings again; nil where nothing can be read.
+    private let reread: (() throws(SettingsError) -> AgentSettings)?
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
     let streamLog: StreamLog
@@ -71,9 +73,12 @@ package final class AgentProgram {
     /// - Parameters:
     ///   - ask: how to ask about an unknown key; nil without a terminal.
     ///   - manager: nil: nobody started us who wants to hear of it.
+    ///   - reread: reads the settings again, for SIGHUP.
     package init(
-        loop: EventLoop, settings: AgentSettings, logger: Logger, ask: Question?, manager: ServiceManager? = nil
+        loop: EventLoop, settings: AgentSettings, logger: Logger, ask: Question?, manager: ServiceManager? = nil,
+        reread: (() throws(SettingsError) -> AgentSettings)? = nil
     ) throws(SettingsError) {
+        self.reread = reread
         self.loop = loop
         self.tickedAt = loop.now
         self.settings = settings
@@ -90,7 +95,7 @@ package final class AgentProgram {
         self.login = credentials.login
         // Each stream is a connection to a backend.
         _ = DescriptorLimit.raise()
-        self.backends = settings.exposes.map { Backend($0) }
+        self.backends = Dictionary(uniqueKeysWithValues: settings.exposes.map { ($0.name, Backend($0)) })
         self.machine = AgentMachine(
             wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
         self.budget = ByteBudget(limit: Self.memory)
@@ -108,8 +113,10 @@ package final class AgentProgram {
         self.ready.begin()
         self.retryTimer = LoopTimer(loop: self.loop) { [unowned self] in self.perform(self.machine.timerFired()) }
         do throws(UVError) {
-            for signal in [SignalSource.Signal.terminate, .interrupt] {
-                self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stop() })
+            self.signals = try DaemonSignals(loop: self.loop) { [unowned self] in
+                self.stop()
+            } reload: { [unowned self] in
+                self.manager.reloading { self.reload() }
             }
         } catch { self.logger.error("signals are not handled: \(error)") }
         if self.settings.version1 {
@@ -149,6 +156,7 @@ package final class AgentProgram {
             self.logger.info("trying again in \(Self.seconds(milliseconds))", metadata: self.about([:]))
             self.retryTimer?.start(after: milliseconds)
         case .register(let requests): self.session?.register(requests)
+        case .unregister(let exposures): self.session?.unregister(exposures)
         case .announce(let wish, let port, let address): self.announce(wish, port, address)
         case .missing(let wish, let code, let text):
             self.say(
@@ -188,7 +196,7 @@ package final class AgentProgram {
     }
 
     private func dialFailed(_ text: String) {
-        self.retry(self.machine.dialFailed(text, random: SecureRandom.integer()), after: text)
+        self.retry(self.machine.dialFailed(text, now: self.loop.now, random: SecureRandom.integer()), after: text)
     }
 
     /// Says what went wrong, once: the end of the program says it by itself.
@@ -212,10 +220,47 @@ package final class AgentProgram {
         }
     }
 
+    // MARK: - Other settings
+
+    /// Reads the settings again: names come, go and lead elsewhere. What is not about names needs a new start.
+    private func reload() {
+        guard !self.hasStopped, !self.isDraining, let reread = self.reread else { return }
+        let settings: AgentSettings
+        do throws(SettingsError) { settings = try reread() } catch {
+            return self.logger.error("SIGHUP: everything stays as it is: \(error)")
+        }
+        let others = settings.differencesBesideNames(from: self.settings)
+        if !others.isEmpty {
+            let keys = others.joined(separator: ", ")
+            self.logger.warning("SIGHUP: only names are read again; what else has changed needs a new start: \(keys)")
+        }
+        let former = self.settings.exposes
+        let wanted = settings.exposes
+        guard wanted != former else { return self.logger.info("SIGHUP: the names are the same as before") }
+        guard !self.settings.version1 || wanted.map(\.name) == former.map(\.name) else {
+            return self.logger.warning("SIGHUP: version 1 cannot change its name: that needs a new start")
+        }
+        self.settings = self.settings.with(exposes: wanted)
+        let gone = former.map(\.name).filter { name in !wanted.contains { $0.name == name } }
+        for name in gone { self.backends[name] = nil }
+        for expose in wanted where !former.contains(expose) {
+            self.backends[expose.name] = Backend(expose)
+            let isNew = !former.contains { $0.name == expose.name }
+            self.logger.info(
+                "SIGHUP: '\(expose.name)' \(isNew ? "is added and leads" : "now leads") to \(expose.backend)")
+        }
+        for name in gone { self.logger.info("SIGHUP: '\(name)' is taken away") }
+        self.ready.changed(to: wanted.map(\.name))
+        self.control?.changed(to: wanted)
+        let wishes = wanted.map { Wish(name: $0.name, port: $0.port) }
+        for action in self.machine.changed(to: wishes, now: self.loop.now) { self.perform(action) }
+    }
+
     // MARK: - Time and the end
 
     private func tick() {
         self.tickedAt = self.loop.now
+        self.loop.reapAdopted()
         self.manager.setStatus(self.status)
         self.manager.tick()
         let suspended = EventLoop.suspendedMilliseconds
@@ -315,9 +360,8 @@ package final class AgentProgram {
         self.housekeeping = nil
         self.retryTimer?.close()
         self.retryTimer = nil
-        for signal in self.signals { signal.close() }
-        self.signals = []
-        SignalSource.ignoreStopSignals()
+        self.signals?.close()
+        self.signals = nil
         self.printer.flush()
         // A name resolution that still runs would keep the loop going.
         self.loop.stop()

@@ -41,6 +41,11 @@ final class GatewaySession {
         self.connection.setNeedsFlush()
     }
 
+    func unregister(_ exposures: [UInt16]) {
+        for exposure in exposures { self.connection.link.unregister(exposure) }
+        self.connection.setNeedsFlush()
+    }
+
     private func opened(_ key: StreamKey, _ open: Open) {
         self.connection.attach(key, exposure: open.exposure, visitor: open.visitor, socket: nil)
         guard let backend = self.owner.session(self, backendOf: open.exposure) else {

@@ -11,7 +11,7 @@ final class ReadyActions {
     /// For what the gateway does not cause.
     private var logger: Logger { self.log.logger }
     private let source: PeerSource
-    private let names: [Name]
+    private var names: [Name]
     private let urlFile: String?
     private let command: [String]
     /// Where each name is reachable.
@@ -56,6 +56,14 @@ final class ReadyActions {
         guard addresses.count == self.names.count else { return }
         self.write(addresses)
         self.start(addresses)
+    }
+
+    /// From now on these are the names, in this order.
+    func changed(to names: [Name]) {
+        self.names = names
+        self.addresses = self.addresses.filter { names.contains($0.key) }
+        let addresses = names.compactMap { self.addresses[$0] }
+        if self.hasWritten, addresses.count == names.count { self.write(addresses) }
     }
 
     /// A line for each name, in the order in which they were given.

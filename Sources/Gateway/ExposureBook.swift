@@ -238,7 +238,7 @@ final class ExposureBook {
         if wanted != 0 {
             guard rules.isFree(wanted) else { return .failure(Self.leaving) }
             do throws(UVError) { return .success(try self.listener(wanted)) } catch {
-                return .failure(Refusal(code: .portTaken, text: "the public port \(wanted) cannot be had: \(error)"))
+                return .failure(self.refusal(error, "the public port \(wanted) cannot be had"))
             }
         }
         if let kept = self.ports.port(of: name, for: identity), rules.allows(kept), rules.isFree(kept) {
@@ -251,7 +251,19 @@ final class ExposureBook {
         }
         do throws(UVError) {
             return rules.candidates.isEmpty ? try self.systemsListener(rules) : try self.listener(among: rules)
-        } catch { return .failure(Refusal(code: .portTaken, text: "no public port can be had: \(error)")) }
+        } catch { return .failure(self.refusal(error, "no public port can be had")) }
+    }
+
+    /// What an agent hears when its name gets no listener: only a right that the gateway lacks does not pass.
+    private func refusal(_ error: UVError, _ text: String) -> Refusal {
+        switch error {
+        case .addressInUse: Refusal(code: .portTaken, text: "\(text): \(error)")
+        case .permissionDenied: Refusal(code: .portNotAllowed, text: "\(text): \(error)")
+        case .addressNotAvailable:
+            Refusal(code: .registrarFailed, text: "the gateway's machine does not have the address of its names yet")
+        case .tooManyFiles: Refusal(code: .overloaded, text: "\(text): \(error)")
+        default: Refusal(code: .registrarFailed, text: "\(text): \(error)")
+        }
     }
 
     private func listener(_ port: UInt16) throws(UVError) -> SocketListener {

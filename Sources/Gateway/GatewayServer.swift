@@ -27,8 +27,6 @@ package final class GatewayServer {
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000
     private static let tickMilliseconds: UInt64 = 1_000
-    /// Between two readings of the agents, however many signals come.
-    private static let reloadMilliseconds: UInt64 = 500
     /// What has to be done each second is late by so much only when something hangs.
     private static let mostTickPause: UInt64 = 10_000
 
@@ -68,12 +66,10 @@ package final class GatewayServer {
     let stalled = StalledStreams()
     private var metricsServer: DocumentServer?
     private var housekeeping: LoopTimer?
-    private var signals: [SignalSource] = []
+    private var signals: DaemonSignals?
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
     let review: RightsReview
-    /// A signal costs whoever sends it nothing.
-    private var reloads: Throttle?
 
     /// Prepares everything that can fail without listening yet.
     ///
@@ -156,16 +152,12 @@ package final class GatewayServer {
     package func start() throws(GatewayError) {
         // First of all: whoever reads the first line of the log may already ask for the end.
         do throws(UVError) {
-            for signal in [SignalSource.Signal.terminate, .interrupt] {
-                self.signals.append(try SignalSource(loop: self.loop, signal) { [unowned self] in self.stop() })
-            }
-            let reloads = Throttle(loop: self.loop, milliseconds: Self.reloadMilliseconds) { [unowned self] in
-                self.logger.info("SIGHUP: reading the agents anew")
+            self.signals = try DaemonSignals(loop: self.loop) { [unowned self] in
+                self.stop()
+            } reload: { [unowned self] in
+                self.logger.info("SIGHUP: reading the agents file again")
                 self.reload()
             }
-            self.reloads = reloads
-            // Its default would be the end of the process.
-            self.signals.append(try SignalSource(loop: self.loop, .hangUp) { reloads.request() })
         } catch { self.logger.error("signals are not handled: \(error)") }
         do throws(GatewayError) {
             if let metrics = self.settings.metrics { self.metricsServer = try MetricsDoor.open(metrics, self) }
@@ -240,6 +232,7 @@ package final class GatewayServer {
     private func tick() {
         self.metrics.ticked(now: self.loop.now, period: Self.tickMilliseconds)
         self.tickedAt = self.loop.now
+        self.loop.reapAdopted()
         self.manager.setStatus(self.status)
         self.manager.tick()
         for session in self.sessions.values { session.tick() }
@@ -332,11 +325,9 @@ package final class GatewayServer {
         self.control?.close()
         self.housekeeping?.close()
         self.housekeeping = nil
-        for signal in self.signals { signal.close() }
-        self.signals = []
-        self.reloads?.close()
+        self.signals?.close()
+        self.signals = nil
         self.review.close()
-        SignalSource.ignoreStopSignals()
         self.authenticator.close()
         self.exposures.close()
     }

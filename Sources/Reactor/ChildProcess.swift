@@ -177,7 +177,10 @@ package final class ChildProcess {
         // The handle is initialised whatever uv_spawn says, and must be closed.
         self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
         self.phase = .running
-        guard code != 0 else { return }
+        guard code != 0 else {
+            self.loop.children.insert(self.raw.pointee.pid)
+            return
+        }
         self.closeHandle()
         throw UVError(code: code)
     }
@@ -211,6 +214,7 @@ package final class ChildProcess {
     }
 
     fileprivate func exited(_ status: Int64, _ signal: CInt) {
+        self.loop.children.remove(self.raw.pointee.pid)
         self.phase = .reaped(signal == 0 ? .exited(code: Int(status)) : .signalled(number: Int(signal)))
         if self.completion == nil { self.closeHandle() } else { self.finishIfOver() }
     }

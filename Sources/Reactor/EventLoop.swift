@@ -34,6 +34,8 @@ package final class EventLoop {
     private var isStopped = false
     /// Name resolutions on the thread pool. They cannot be called off once they run (uv_cancel, UV_EBUSY).
     var resolutionCount = 0
+    /// Programs that were started and not yet reaped.
+    var children: Set<Int32> = []
     private let thread = pthread_self()
 
     /// Bytes that one read may bring: large enough that the cost of a call to the kernel vanishes beside the copying,

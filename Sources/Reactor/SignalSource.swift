@@ -48,8 +48,7 @@ package final class SignalSource {
 
     /// Makes the process deaf to requests to stop, for its last moments: with its sources closed they would kill it.
     package static func ignoreStopSignals() {
-        signal(SIGTERM, SIG_IGN)
-        signal(SIGINT, SIG_IGN)
+        for number in [SIGTERM, SIGINT, SIGHUP] { signal(number, SIG_IGN) }
     }
 
     package func close() {

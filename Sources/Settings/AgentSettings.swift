@@ -48,7 +48,7 @@ package struct AgentSettings: Sendable {
     }
 
     package let gateway: HostPort
-    package let exposes: [Expose]
+    package internal(set) var exposes: [Expose]
     /// Empty when there is none.
     package let token: String
     package let pins: [String]

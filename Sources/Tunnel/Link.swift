@@ -255,6 +255,11 @@ package struct Link: ~Copyable, Multiplexer {
         register.encode(into: &self.control)
     }
 
+    package mutating func unregister(_ exposure: UInt16) {
+        guard self.phase == .up else { return }
+        NumberFrame.encode(.unregister, exposure, into: &self.control)
+    }
+
     package mutating func accept(_ key: StreamKey, now: Milliseconds) {
         guard self.streams.contains(key), !self.streams[key.slot].isReset else { return }
         guard case .awaitingAccept = self.streams[key.slot].opening else { return }

@@ -125,6 +125,8 @@ package protocol Multiplexer: ~Copyable {
 
     mutating func login(_ login: Login)
     mutating func register(_ register: Register)
+    /// Gives a name back; its streams go on. Version 1 cannot.
+    mutating func unregister(_ exposure: UInt16)
     /// The backend is connected.
     mutating func accept(_ key: StreamKey, now: Milliseconds)
 

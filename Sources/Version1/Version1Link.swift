@@ -129,6 +129,8 @@ package struct Version1Link: ~Copyable, Multiplexer {
         self.stage = .naming(registration: register.exposure)
     }
 
+    package mutating func unregister(_ exposure: UInt16) {}
+
     package mutating func answerRegister(_ answer: Registered) {
         switch (self.stage, answer.code) {
         case (.closed, _): return

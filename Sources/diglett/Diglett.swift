@@ -176,8 +176,12 @@ struct Diglett: ParsableCommand, Daemon {
             let agent: AgentProgram
             let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
             do {
+                // The token may have come from standard input, which is read once.
+                var again = options
+                again.token = settings.token.isEmpty ? nil : settings.token
                 agent = try AgentProgram(
-                    loop: loop, settings: settings, logger: logger, ask: question, manager: manager)
+                    loop: loop, settings: settings, logger: logger, ask: question, manager: manager,
+                    reread: { [again] () throws(SettingsError) in try AgentSettings(again) })
             } catch {
                 manager.close()
                 loop.close()

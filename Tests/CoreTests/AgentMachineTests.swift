@@ -16,7 +16,7 @@ private func up(_ machine: inout AgentMachine, now: UInt64 = 0) {
 private func connect(_ machine: inout AgentMachine, afterFailures failures: Int) {
     _ = machine.started()
     for _ in 0..<failures {
-        _ = machine.dialFailed("no", random: 0)
+        _ = machine.dialFailed("no", now: 0, random: 0)
         _ = machine.timerFired()
     }
     machine.connected()
@@ -31,9 +31,11 @@ struct AgentMachineTests {
         machine.connected()
         #expect(
             machine.welcomed(Welcome(linkID: 1, maximumNames: 2), now: 0)
-                == .register([
-                    Register(exposure: 0, port: 0, name: "a"), Register(exposure: 1, port: 0, name: "b"),
-                ]))
+                == [
+                    .register([
+                        Register(exposure: 0, port: 0, name: "a"), Register(exposure: 1, port: 0, name: "b"),
+                    ])
+                ])
         let wish = try #require(machine.wish(of: 1))
         #expect(
             machine.registered(Registered(exposure: 1, code: .none, port: 7, text: "h:7"), now: 0)
@@ -46,14 +48,14 @@ struct AgentMachineTests {
         _ = machine.started()
         var waits: [UInt64] = []
         for _ in 0..<9 {
-            guard case .wait(let wait) = machine.dialFailed("no", random: .max - 1) else { continue }
+            guard case .wait(let wait) = machine.dialFailed("no", now: 0, random: .max - 1) else { continue }
             waits.append(wait)
             #expect(machine.timerFired() == .dial)
         }
         let bounds: [UInt64] = [1, 2, 4, 8, 16, 32, 60, 60, 60].map { $0 * 1_000 }
         #expect(waits.count == 9)
         for (wait, bound) in zip(waits, bounds) { #expect(wait <= bound) }
-        guard case .wait(0) = machine.dialFailed("no", random: 0) else {
+        guard case .wait(0) = machine.dialFailed("no", now: 0, random: 0) else {
             Issue.record("full jitter begins at nothing")
             return
         }
@@ -78,10 +80,27 @@ struct AgentMachineTests {
         var machine = try machine()
         connect(&machine, afterFailures: 9)
         _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
-        _ = machine.goAway(GoAway(code: .drain))
+        _ = machine.goAway(GoAway(code: .drain), now: 0)
         #expect(machine.linkEnded("gone", now: 1, random: 1_000) == .wait(1_000))
         #expect(machine.timerFired() == .dial)
-        #expect(machine.dialFailed("no", random: 2_000) == .wait(2_000))
+        #expect(machine.dialFailed("no", now: 0, random: 2_000) == .wait(2_000))
+    }
+
+    @Test("looks for a gateway that said that it goes every two seconds for five minutes, and as seldom as others then")
+    func hurries() throws {
+        var machine = try machine()
+        up(&machine)
+        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: 1), now: 10_000)
+        _ = machine.linkEnded("gone", now: 10_000, random: 0)
+        for now in stride(from: 11_000 as UInt64, to: 311_000, by: 1_000) {
+            _ = machine.timerFired()
+            guard case .wait(let wait) = machine.dialFailed("no", now: now, random: 60_000), wait <= 2_000 else {
+                Issue.record("waits longer at \(now)")
+                return
+            }
+        }
+        _ = machine.timerFired()
+        #expect(machine.dialFailed("no", now: 311_000, random: 60_000) == .wait(60_000))
     }
 
     @Test("the gateway's wish is added to the wait")
@@ -90,7 +109,7 @@ struct AgentMachineTests {
         _ = machine.started()
         machine.connected()
         _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
-        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: 7))
+        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: 7), now: 0)
         #expect(machine.linkEnded("gone", now: 60_000, random: 1_000) == .wait(8_000))
     }
 
@@ -114,7 +133,7 @@ struct AgentMachineTests {
         _ = machine.started()
         machine.connected()
         _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
-        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: .max))
+        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: .max), now: 0)
         guard case .wait(let wait) = machine.linkEnded("gone", now: 60_000, random: 1_000) else {
             Issue.record("no wait")
             return
@@ -130,7 +149,7 @@ struct AgentMachineTests {
     func finalGoodbyes(_ code: ErrorCode, _ reason: ExitReason) throws {
         var machine = try machine()
         up(&machine)
-        guard case .stop(reason, _) = machine.goAway(GoAway(code: code)) else {
+        guard case .stop(reason, _) = machine.goAway(GoAway(code: code), now: 0) else {
             Issue.record("\(code) did not end it")
             return
         }
@@ -141,7 +160,7 @@ struct AgentMachineTests {
     func passingGoodbyes(_ code: ErrorCode) throws {
         var machine = try machine()
         up(&machine)
-        #expect(machine.goAway(GoAway(code: code)) == .none)
+        #expect(machine.goAway(GoAway(code: code), now: 0) == .none)
         guard case .wait = machine.linkEnded("gone", now: 1, random: 1) else {
             Issue.record("\(code) ended it")
             return
@@ -153,11 +172,9 @@ struct AgentMachineTests {
         let refusal = Registered(exposure: 0, code: .nameTaken, port: 0, text: "held")
         var fresh = try machine()
         up(&fresh)
-        guard case .stop(.nameTaken, let text) = fresh.registered(refusal, now: 0) else {
-            Issue.record("went on")
-            return
-        }
-        #expect(text == "the gateway refused the name 'example': held")
+        #expect(
+            fresh.registered(refusal, now: 0)
+                == .stop(.nameTaken, "the gateway refused the name 'example': held"))
         var returning = try machine()
         up(&returning)
         _ = returning.registered(Registered(exposure: 0, code: .none, port: 1, text: ""), now: 0)
@@ -176,7 +193,7 @@ struct AgentMachineTests {
     func longestRetry(_ asked: UInt16, _ seconds: UInt64) throws {
         var machine = try machine()
         up(&machine)
-        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: asked))
+        _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: asked), now: 0)
         #expect(machine.linkEnded("gone", now: 0, random: 0) == .wait(seconds * 1_000))
     }
 
@@ -205,7 +222,7 @@ struct AgentMachineTests {
     func once() throws {
         var machine = try machine(once: true)
         _ = machine.started()
-        #expect(machine.dialFailed("unreachable", random: 1) == .stop(.unavailable, "unreachable"))
+        #expect(machine.dialFailed("unreachable", now: 0, random: 1) == .stop(.unavailable, "unreachable"))
         #expect(machine.timerFired() == .none)
     }
 

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import signal
 import time
 
 from harness import PATIENCE, Failure
@@ -28,9 +29,21 @@ class Terminal:
 
     def __exit__(self, *_):
         # The end of its terminal is the end of a shell, and of a program.
-        os.close(self.descriptor)
         if self._code is None:
-            os.waitpid(self.pid, 0)
+            self.hang_up()
+
+    def hang_up(self):
+        """Closes the terminal's window; how the program ends."""
+        os.close(self.descriptor)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+                return self._code
+            time.sleep(0.01)
+        os.kill(self.pid, signal.SIGKILL)
+        raise Failure("a program has not ended although its terminal is gone")
 
     def write(self, text):
         self.shown = ""

@@ -164,7 +164,12 @@ class Tokens(AgentsTest):
         agents.set("web", "max-links = 1\nmax-names = 2\nmax-streams = 3")
         agents.read_now()
         too_many = self.connect(token, *(word for number in range(3) for word in ("-n", f"app-{number}=9")))
-        self.check_refused(too_many, "name-refused", 13, "2")
+        self.assertIn("2", too_many.wait_event("missing", name="app-2", code="too-many-names")["message"])
+        for name in ("app-0", "app-1"):
+            too_many.wait_registered(name)
+        too_many.kill()
+        for name in ("app-0", "app-1"):
+            self.gateway.wait_unregistered(name)
         echo = self.stage.use(Listener(backends.serve_echo))
         agent = self.connect(token, "-n", "app-1", echo.address)
         port = agent.wait_registered("app-1")

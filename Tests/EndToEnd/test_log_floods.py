@@ -175,8 +175,10 @@ class AgentLogTest(EndToEndTest):
 
     def test_refusals(self):
         link, exposure = self.link()
-        self.flood(link, [v2peer.encode(v2peer.REGISTERED, v2peer.registered_payload(
-            exposure, v2peer.NAME_TAKEN, text="\x01" * 512))])
+        self.flood(link, [
+            v2peer.encode(v2peer.REGISTERED, v2peer.registered_payload(
+                exposure, v2peer.NAME_TAKEN, text=word + "\x01" * 511))
+            for word in "ab"])
         self.agent.wait_log(LEFT_OUT + "the gateway ")
         self.agent.wait_event("omitted")
         self.assertTrue(self.agent.running)

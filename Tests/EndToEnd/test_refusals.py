@@ -3,6 +3,7 @@
 import backends
 from backends import Listener
 from harness import EndToEndTest, free_port
+from hooks import configure
 from namespaces import TwoHosts
 from visitors import get
 
@@ -182,10 +183,49 @@ class PublicPorts(RefusalTest):
         self.assertEqual(self.stage.expose("9", gateway=gateway).port, allowed)
 
     def test_taken_by_another_program(self):
-        other = self.stage.use(Listener(backends.serve_echo))
+        """For a moment perhaps: the agent asks again, if it may."""
         gateway = self.stage.gateway()
-        agent = self.stage.agent(gateway, "--public-port", str(other.port), "-n", "example", "9")
-        self.check_refused(agent, "port-refused", 18, str(other.port))
+        with Listener(backends.serve_echo) as other:
+            port = other.port
+            agent = self.stage.agent(gateway, "--public-port", str(port), "-n", "example", "9")
+            self.assertIn(str(port), agent.wait_event("missing", code="port-taken")["message"])
+            impatient = self.stage.agent(gateway, "--once", "--public-port", str(port), "-n", "another", "9")
+            self.check_refused(impatient, "port-refused", 18, str(port))
+        self.assertEqual(agent.wait_registered("example"), port)
+
+    def test_one_of_three(self):
+        """The two others are there, and stay; the third comes when its holder has gone."""
+        gateway = self.stage.gateway()
+        holder = self.stage.agent(gateway, "-n", "two", "9")
+        holder.wait_registered("two")
+        names = [word for name in ("one", "two", "three") for word in ("-n", f"{name}=9")]
+        agent = self.stage.agent(gateway, *names)
+        for name in ("one", "three"):
+            agent.wait_registered(name)
+        self.assertEqual(agent.wait_event("missing", name="two")["code"], "name-taken")
+        agent.wait_log("'two' is not reachable")
+        self.assertTrue(agent.running)
+        impatient = self.stage.agent(gateway, "--once", "-n", "two=9", "-n", "four=9")
+        self.check_refused(impatient, "name-taken", 14, "'two'")
+
+    def test_none_of_them(self):
+        gateway = self.stage.gateway()
+        holder = self.stage.agent(gateway, "-n", "one=9", "-n", "two=9")
+        holder.wait_registered("one")
+        holder.wait_registered("two")
+        agent = self.stage.agent(gateway, "-n", "one=9", "-n", "two=9")
+        self.check_refused(agent, "name-taken", 14, "all 2 names")
+
+    def test_more_names_than_the_gateway_allows(self):
+        gateway = self.stage.gateway("-c", configure(self.stage, "[limits]\nnames-per-link = 2\n"))
+        names = [word for number in range(4) for word in ("-n", f"name-{number}=9")]
+        agent = self.stage.agent(gateway, *names)
+        for number in range(2):
+            agent.wait_registered(f"name-{number}")
+        for number in (2, 3):
+            self.assertEqual(agent.wait_event("missing", name=f"name-{number}")["code"], "too-many-names")
+        impatient = self.stage.agent(gateway, "--once", *names)
+        self.check_refused(impatient, "name-refused", 13, "2 names")
 
     def test_public_side_listens_on_loopback_only_by_default(self):
         tunnel = self.stage.expose("9")

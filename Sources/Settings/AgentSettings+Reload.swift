@@ -1,0 +1,22 @@
+extension AgentSettings {
+    /// The same with other names.
+    package func with(exposes: [Expose]) -> AgentSettings {
+        var result = self
+        result.exposes = exposes
+        return result
+    }
+
+    /// The keys that are not about names, and whose values are not those of `former`, as they are written in a file.
+    package func differencesBesideNames(from former: AgentSettings) -> [String] {
+        [
+            ("gateway", self.gateway == former.gateway), ("token", self.token == former.token),
+            ("pin", self.pins == former.pins), ("output", self.output == former.output),
+            ("once", self.once == former.once), ("v1", self.version1 == former.version1),
+            ("debug", self.debug == former.debug), ("log-format", self.logFormat == former.logFormat),
+            ("log-streams", self.logsStreams == former.logsStreams),
+            ("state-dir", self.stateDirectory == former.stateDirectory), ("url-file", self.urlFile == former.urlFile),
+            ("exec-on-ready", self.execOnReady == former.execOnReady), ("limits", self.limits == former.limits),
+        ]
+        .filter { !$0.1 }.map(\.0)
+    }
+}

@@ -1,0 +1,177 @@
+import AgentCore
+import Testing
+import Wire
+
+/// An agent whose link is up.
+private struct Stand {
+    var machine: AgentMachine
+    private(set) var now: UInt64 = 0
+
+    init(_ names: [String], once: Bool = false) throws {
+        self.machine = AgentMachine(wishes: try names.map(Self.wish), once: once)
+        _ = self.machine.started()
+        self.machine.connected()
+    }
+
+    static func wish(_ name: String) throws -> Wish { Wish(name: try #require(Name(name)), port: 0) }
+
+    mutating func welcome(_ most: UInt16 = 16) -> [AgentMachine.Action] {
+        self.machine.welcomed(Welcome(linkID: 1, maximumNames: most), now: self.now)
+    }
+
+    mutating func answer(_ exposure: UInt16, _ code: ErrorCode, _ text: String = "") -> AgentMachine.Action {
+        let port: UInt16 = code == .none ? 4_711 : 0
+        return self.machine.registered(
+            Registered(exposure: exposure, code: code, port: port, text: text), now: self.now)
+    }
+
+    /// The names that are asked for in the next `seconds`, with the second in which each is.
+    mutating func asked(within seconds: UInt64) -> [(second: UInt64, name: String)] {
+        var result: [(UInt64, String)] = []
+        for _ in 0..<seconds {
+            self.now += 1_000
+            guard case .register(let requests) = self.machine.tick(now: self.now) else { continue }
+            result += requests.map { (self.now / 1_000, $0.name) }
+        }
+        return result
+    }
+}
+
+private func names(_ actions: [AgentMachine.Action]) -> [String] {
+    actions.flatMap { action -> [String] in
+        switch action {
+        case .register(let requests): requests.map { "+\($0.name)" }
+        case .unregister(let numbers): numbers.map { "-\($0)" }
+        case .missing(let wish, let code, _): ["?\(wish.name) \(code)"]
+        case .stop(let reason, _): ["stop \(reason)"]
+        default: ["\(action)"]
+        }
+    }
+}
+
+@Suite("WantedNames")
+struct WantedNamesTests {
+    @Test(
+        "one refused name of three costs the others nothing, whatever the reason",
+        arguments: [
+            ErrorCode.nameNotAllowed, .nameTaken, .nameInvalid, .portNotAllowed, .portTaken, .tooManyNames,
+            .kindNotSupported, .registrarFailed, .overloaded,
+        ])
+    func oneOfThree(_ code: ErrorCode) throws {
+        var stand = try Stand(["a", "b", "c"])
+        #expect(names(stand.welcome()) == ["+a", "+b", "+c"])
+        #expect(names([stand.answer(1, code)]) == ["?b \(code)"])
+        _ = stand.answer(0, .none)
+        _ = stand.answer(2, .none)
+        #expect(stand.machine.progress == .connected(names: 2))
+        let asked = stand.asked(within: 300).map(\.name)
+        #expect(!asked.isEmpty && Set(asked) == ["b"])
+    }
+
+    @Test("ends when all names are refused for good, with the last reason")
+    func allRefused() throws {
+        var stand = try Stand(["a", "b", "c"])
+        _ = stand.welcome()
+        #expect(names([stand.answer(0, .nameNotAllowed)]) == ["?a name-not-allowed"])
+        #expect(names([stand.answer(2, .nameTaken)]) == ["?c name-taken"])
+        #expect(
+            stand.answer(1, .nameInvalid, "no")
+                == .stop(.nameRefused, "the gateway refused all 3 names, 'b' the last: no"))
+    }
+
+    @Test("goes on when one of them may come up")
+    func someMayCome() throws {
+        var stand = try Stand(["a", "b"])
+        _ = stand.welcome()
+        _ = stand.answer(0, .nameNotAllowed)
+        #expect(names([stand.answer(1, .portTaken)]) == ["?b port-taken"])
+    }
+
+    @Test("with once, the first name that is refused for good ends it, and a busy port too")
+    func once() throws {
+        for (code, reason) in [(ErrorCode.nameNotAllowed, ExitReason.nameRefused), (.portTaken, .portRefused)] {
+            var stand = try Stand(["a", "b"], once: true)
+            _ = stand.welcome()
+            #expect(stand.answer(1, code, "no") == .stop(reason, "the gateway refused the name 'b': no"))
+        }
+        var stand = try Stand(["a", "b"], once: true)
+        #expect(names(stand.welcome(1)) == ["stop nameRefused"])
+    }
+
+    @Test("asks again for a busy port after 1, 2, 4, 8, 16 and then every 30 s")
+    func growing() throws {
+        var stand = try Stand(["a"])
+        _ = stand.welcome()
+        var seconds: [UInt64] = []
+        for _ in 0..<7 {
+            _ = stand.answer(0, .portTaken)
+            let asked = try #require(stand.asked(within: 31).first)
+            // `asked` went on to the end of its span.
+            seconds.append(asked.second - (stand.now / 1_000 - 31))
+        }
+        #expect(seconds == [1, 2, 4, 8, 16, 30, 30])
+    }
+
+    @Test("registers what fits, says what does not, and asks for it when there is room or five minutes later")
+    func tooMany() throws {
+        var stand = try Stand(["a", "b", "c", "d"])
+        #expect(names(stand.welcome(2)) == ["+a", "+b", "?c too-many-names", "?d too-many-names"])
+        _ = stand.answer(0, .none)
+        _ = stand.answer(1, .none)
+        #expect(stand.asked(within: 299).isEmpty)
+        // One finds out for both.
+        #expect(stand.asked(within: 1).map(\.name) == ["c"])
+        _ = stand.answer(2, .tooManyNames)
+        #expect(stand.asked(within: 299).isEmpty)
+        let wishes = try ["b", "c", "d"].map(Stand.wish)
+        #expect(names(stand.machine.changed(to: wishes, now: stand.now)) == ["-0", "+c"])
+    }
+
+    @Test("names that it had come first when the next link takes fewer")
+    func oursFirst() throws {
+        var stand = try Stand(["a", "b", "c"])
+        _ = stand.welcome()
+        _ = stand.answer(2, .none)
+        _ = stand.machine.linkEnded("gone", now: 0, random: 0)
+        _ = stand.machine.timerFired()
+        stand.machine.connected()
+        #expect(names(stand.welcome(2)) == ["+a", "+c", "?b too-many-names"])
+    }
+
+    @Test("never asks for more than the gateway takes before it counts that as a fault")
+    func pace() throws {
+        let all = (0..<100).map { "n\($0)" }
+        var stand = try Stand(all)
+        #expect(names(stand.welcome(100)).count == 100)
+        for number in 0..<100 as Range<UInt16> { _ = stand.answer(number, .registrarFailed) }
+        var count = 100
+        var allowed = 200
+        for _ in 0..<300 {
+            let asked = stand.asked(within: 1)
+            allowed += 1
+            count += asked.count
+            #expect(count <= allowed)
+            for (_, name) in asked {
+                _ = stand.answer(UInt16(all.firstIndex(of: name) ?? 0), .registrarFailed)
+            }
+        }
+        #expect(count > 350, "and not for much less either")
+    }
+
+    @Test("other settings: what stays keeps its number, what is new is asked for, what is gone is given back")
+    func changed() throws {
+        var stand = try Stand(["a", "b", "c"])
+        let wishes = try ["d", "c", "a", "e"].map(Stand.wish)
+        #expect(stand.machine.changed(to: try ["a", "b", "c"].map(Stand.wish), now: 0).isEmpty)
+        #expect(names(stand.welcome()) == ["+a", "+b", "+c"])
+        _ = stand.answer(0, .none)
+        #expect(names(stand.machine.changed(to: wishes, now: 0)) == ["-1", "+d", "+e"])
+        #expect(stand.machine.wish(of: 0)?.name.text == "a" && stand.machine.wish(of: 2)?.name.text == "c")
+        #expect(stand.machine.wish(of: 1) == nil, "what is on its way for it is nobody's")
+        #expect(stand.machine.wish(of: 3)?.name.text == "d")
+        #expect(stand.answer(1, .none) == .none)
+        let other = Wish(name: try #require(Name("a")), port: 7)
+        #expect(names(stand.machine.changed(to: [other], now: 0)) == ["-3", "-2", "-0", "-4", "+a"])
+        #expect(stand.machine.wish(of: 5) == other)
+    }
+}
