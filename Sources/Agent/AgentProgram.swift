@@ -98,6 +98,7 @@ package final class AgentProgram {
         self.backends = Dictionary(uniqueKeysWithValues: settings.exposes.map { ($0.name, Backend($0)) })
         self.machine = AgentMachine(
             wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
+        loop.names.giveOwnLane(to: settings.gateway.host)
         self.budget = ByteBudget(limit: Self.memory)
         self.linkLimits = LinkLimits(
             streams: settings.limits.streamsPerLink, stalled: settings.limits.stallTimeout,

@@ -20,7 +20,7 @@ package final class Connector {
     private static let stagger: UInt64 = 250
 
     private let loop: EventLoop
-    private var resolver: Resolver?
+    private var lookup: NameLookup?
     private var waiting: [SocketAddress] = []
     private var attempts: [ConnectAttempt] = []
     private var staggerTimer: LoopTimer?
@@ -64,16 +64,18 @@ package final class Connector {
             self.resolved([.loopback6(port: port), .loopback4(port: port)], preferred)
         case .host(let host, let port):
             if let address = SocketAddress(host, port: port) { return self.resolved([address], nil) }
-            do throws(UVError) {
-                self.resolver = try Resolver.resolve(loop: self.loop, host: host, port: port) { result in
-                    self.resolver = nil
-                    switch result {
-                    case .success(let addresses): self.resolved(addresses, preferred)
-                    case .failure(let error): self.finish(.failure(error))
-                    }
+            self.lookup = self.loop.names.lookUp(host) { result in
+                self.lookup = nil
+                switch result {
+                case .success(let addresses):
+                    self.resolved(
+                        addresses.map {
+                            var address = $0
+                            address.port = port
+                            return address
+                        }, preferred)
+                case .failure(let error): self.finish(.failure(error))
                 }
-            } catch {
-                self.finishLater(error)
             }
         }
     }
@@ -143,8 +145,8 @@ package final class Connector {
     }
 
     private func tearDown() {
-        self.resolver?.cancel()
-        self.resolver = nil
+        self.lookup?.cancel()
+        self.lookup = nil
         self.waiting = []
         let attempts = self.attempts
         self.attempts = []

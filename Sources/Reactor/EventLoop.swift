@@ -32,6 +32,8 @@ package final class EventLoop {
     package private(set) var turn: UInt64 = 0
     private var isClosed = false
     private var isStopped = false
+    /// Where names of hosts are looked up.
+    package private(set) lazy var names = NameCache(loop: self)
     /// Name resolutions on the thread pool. They cannot be called off once they run (uv_cancel, UV_EBUSY).
     var resolutionCount = 0
     /// Programs that were started and not yet reaped.

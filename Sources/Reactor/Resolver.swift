@@ -1,31 +1,29 @@
 internal import CUV
 
-/// A name resolution that is under way (getaddrinfo(3) on libuv's thread pool).
+/// A name resolution that is under way (getaddrinfo(3) on libuv's thread pool), of one family.
 package final class Resolver {
     private let loop: EventLoop
     private let request: UnsafeMutablePointer<uv_getaddrinfo_t>
-    private let port: UInt16
     private var completion: ((Result<[SocketAddress], UVError>) -> Void)?
 
-    /// Resolves `host` and calls `completion` once, never from inside this call.
-    ///
-    /// Addresses come in the resolver's order of preference (RFC 6724) with the families taking turns (RFC 8305, 4).
-    package static func resolve(
-        loop: EventLoop, host: String, port: UInt16,
+    /// Resolves `host` and calls `completion` once, never from inside this call. The addresses have no port, and come in
+    /// the resolver's order of preference (RFC 6724).
+    static func resolve(
+        loop: EventLoop, host: String, family: NameCache.Family,
         completion: @escaping (Result<[SocketAddress], UVError>) -> Void
     ) throws(UVError) -> Resolver {
-        try Resolver(loop: loop, host: host, port: port, completion: completion)
+        try Resolver(loop: loop, host: host, family: family, completion: completion)
     }
 
     private init(
-        loop: EventLoop, host: String, port: UInt16, completion: @escaping (Result<[SocketAddress], UVError>) -> Void
+        loop: EventLoop, host: String, family: NameCache.Family,
+        completion: @escaping (Result<[SocketAddress], UVError>) -> Void
     ) throws(UVError) {
         self.loop = loop
         self.request = .allocate(capacity: 1)
-        self.port = port
         self.completion = completion
         var hints = addrinfo()
-        hints.ai_family = AF_UNSPEC
+        hints.ai_family = family == .six ? AF_INET6 : AF_INET
         hints.ai_socktype = CInt(SOCK_STREAM.rawValue)
         do throws(UVError) { try check(uv_getaddrinfo(loop.raw, self.request, onResolved, host, nil, &hints)) } catch {
             self.request.deallocate()
@@ -34,14 +32,6 @@ package final class Resolver {
         loop.resolutionCount += 1
         // Balanced in onResolved, which libuv calls whatever happens.
         self.request.pointee.data = Unmanaged.passRetained(self).toOpaque()
-    }
-
-    /// The completion will not be called any more.
-    package func cancel() {
-        guard self.completion != nil else { return }
-        self.completion = nil
-        // It may be running already; then the answer finds nobody.
-        uv_cancel(cuv_req_of_getaddrinfo(self.request))
     }
 
     fileprivate func resolved(_ status: CInt, _ list: UnsafeMutablePointer<addrinfo>?) {
@@ -66,13 +56,10 @@ package final class Resolver {
                     $0.copyMemory(from: UnsafeRawBufferPointer(start: source, count: size))
                 }
             }
-            if var address = SocketAddress(&storage) {
-                address.port = self.port
-                if !addresses.contains(address) { addresses.append(address) }
-            }
+            if let address = SocketAddress(&storage), !addresses.contains(address) { addresses.append(address) }
             next = entry.pointee.ai_next
         }
-        completion?(.success(Self.alternating(addresses)))
+        completion?(.success(addresses))
     }
 
     /// Lets the families take turns, beginning with the family of the first address.

@@ -30,6 +30,9 @@ package struct UVError: Error, Hashable, Sendable, CustomStringConvertible {
         self.code <= UV_EAI_ADDRFAMILY.rawValue && self.code >= UV_EAI_SOCKTYPE.rawValue - 2
     }
 
+    /// The resolver knows that the name has no address of this family, and has not merely failed.
+    package var isNoSuchName: Bool { self.code == UV_EAI_NONAME.rawValue || self.code == UV_EAI_NODATA.rawValue }
+
     /// libuv's sentence for the code, `connection refused` for instance.
     package var description: String { String(cString: uv_strerror(self.code)) }
 }

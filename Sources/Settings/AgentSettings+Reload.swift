@@ -1,4 +1,12 @@
 extension AgentSettings {
+    /// The hosts of the gateway and of all backends.
+    package var hostNames: Set<String> {
+        Set(
+            self.exposes.compactMap { expose in
+                if case .tcp(let place) = expose.backend { place.host } else { nil }
+            } + [self.gateway.host])
+    }
+
     /// The same with other names.
     package func with(exposes: [Expose]) -> AgentSettings {
         var result = self

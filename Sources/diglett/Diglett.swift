@@ -170,6 +170,7 @@ struct Diglett: ParsableCommand, Daemon {
             let settings = try Self.settings(options)
             let logger = Journal.logger(debug: settings.debug, format: settings.logFormat)
             known = logger
+            NameCache.reserveThreads(names: settings.hostNames.count)
             let loop = try EventLoop()
             let hasTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDERR_FILENO) == 1
             let question: Question? = hasTerminal ? { Terminal.ask($0) } : nil

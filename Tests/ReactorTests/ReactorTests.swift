@@ -241,22 +241,6 @@ struct ReactorTests {
         }
     }
 
-    @Test("a name is resolved on the thread pool, and a resolution can be cancelled")
-    func resolution() throws {
-        try withLoop { loop in
-            var addresses: [SocketAddress]?
-            let resolver = try Resolver.resolve(loop: loop, host: "127.0.0.1", port: 7) { addresses = try? $0.get() }
-            #expect(loop.run { addresses != nil })
-            #expect(addresses == [.loopback4(port: 7)])
-            _ = resolver
-            let cancelled = try Resolver.resolve(loop: loop, host: "localhost", port: 7) { _ in
-                Issue.record("a cancelled resolution was reported")
-            }
-            cancelled.cancel()
-            loop.run()
-        }
-    }
-
     @Test("families take turns, beginning with the first address's")
     func alternation() throws {
         let four = [SocketAddress.loopback4(port: 1), .loopback4(port: 2), .loopback4(port: 3)]
