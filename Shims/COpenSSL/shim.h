@@ -2,8 +2,10 @@
 #ifndef DIGLETT_COPENSSL_SHIM_H
 #define DIGLETT_COPENSSL_SHIM_H
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <openssl/bio.h>
 #include <openssl/bn.h>
@@ -57,6 +59,12 @@ static inline void cssl_watch_messages(SSL *s,
     SSL_set_msg_callback_arg(s, argument);
 }
 static inline void cssl_set_max_cert_list(SSL_CTX *c, long bytes) { SSL_CTX_set_max_cert_list(c, bytes); }
+
+/* Seconds since 1970; INT64_MIN for a text that is not a time. */
+static inline int64_t cssl_seconds(const ASN1_TIME *t) {
+    struct tm parts;
+    return ASN1_TIME_to_tm(t, &parts) == 1 ? (int64_t)timegm(&parts) : INT64_MIN;
+}
 
 static inline void cssl_bio_clear_retry(BIO *b) { BIO_clear_retry_flags(b); }
 static inline void cssl_bio_retry_read(BIO *b) { BIO_set_retry_read(b); }

@@ -20,7 +20,7 @@ extension AgentProgram: GatewaySessionOwner {
         }
         guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
         let isLoopback = session.connection.peerAddress?.isLoopback ?? false
-        if let refusal = self.keys.refusal(of: pin, isTrustedBySystem: peer.isTrustedBySystem, isLoopback: isLoopback) {
+        if let refusal = self.keys.refusal(of: pin, peer.system, isLoopback: isLoopback) {
             self.keyRefusal = refusal
             return .refuse(SecurityError(refusal.text))
         }
@@ -57,11 +57,12 @@ extension AgentProgram: GatewaySessionOwner {
         self.lost(goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
     }
 
-    private func lost(_ reason: String) {
+    /// - Parameter line: for the log; nil for one of the reason.
+    private func lost(_ reason: String, line: String? = nil) {
         guard !self.hasStopped else { return }
         if self.isDraining { return self.loop.atTurnEnd(self) }
         self.print(.lost(reason: reason))
-        let text = "the link to \(self.settings.gateway) is lost: \(reason)"
+        let text = line ?? "the link to \(self.settings.gateway) is lost: \(reason)"
         let action = self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer())
         self.retry(action, after: text)
     }
@@ -96,7 +97,8 @@ extension AgentProgram: GatewaySessionOwner {
         if session === self.session {
             self.session = nil
             if let refusal = self.keyRefusal {
-                self.perform(self.machine.keyRefused(refusal.text, reason: refusal.reason))
+                guard let reason = refusal.reason else { return self.lost(refusal.text, line: refusal.text) }
+                self.perform(self.machine.keyRefused(refusal.text, reason: reason))
             } else {
                 if case .violation(let violation) = end, violation.code == .version {
                     let goodbye = GoAway(code: .version, text: violation.detail)

@@ -154,7 +154,6 @@ package final class AgentProgram {
         case .dial: self.dial()
         case .wait(let milliseconds):
             self.print(.retrying(seconds: Double(milliseconds) / 1_000))
-            self.logger.info("trying again in \(Self.seconds(milliseconds))", metadata: self.about([:]))
             self.retryTimer?.start(after: milliseconds)
         case .register(let requests): self.session?.register(requests)
         case .unregister(let exposures): self.session?.unregister(exposures)
@@ -169,8 +168,10 @@ package final class AgentProgram {
         }
     }
 
+    /// Tenths below ten seconds, rounded up: no wait is 0.
     private static func seconds(_ milliseconds: UInt64) -> String {
-        "\(milliseconds / 1_000).\(milliseconds % 1_000 / 100) s"
+        let tenths = (milliseconds + 99) / 100
+        return tenths < 100 ? "\(tenths / 10).\(tenths % 10) s" : "\((milliseconds + 999) / 1_000) s"
     }
 
     private func dial() {
@@ -203,7 +204,9 @@ package final class AgentProgram {
     /// Says what went wrong, once: the end of the program says it by itself.
     func retry(_ action: AgentMachine.Action, after text: String) {
         // The waits between them keep these lines few, whatever the gateway does.
-        if case .wait = action { self.logger.warning("\(text)", metadata: self.about([:])) }
+        if case .wait(let milliseconds) = action {
+            self.logger.warning("\(text); retrying in \(Self.seconds(milliseconds))", metadata: self.about([:]))
+        }
         self.perform(action)
     }
 

@@ -1,13 +1,14 @@
 internal import AgentCore
 internal import Journal
 internal import Logging
+internal import Secure
 internal import Settings
 
 /// Whether the gateway's key is the right one: by the pins, by what is known, or by asking.
 final class GatewayKeys {
-    /// Why a key is not taken, and how the program ends.
+    /// Why a key is not taken, and how the program ends; without a reason it tries again.
     struct Refusal {
-        let reason: ExitReason
+        let reason: ExitReason?
         let text: String
     }
 
@@ -31,9 +32,15 @@ final class GatewayKeys {
 
     /// Why the key is not taken, if so.
     ///
-    /// - Parameter isLoopback: whether the gateway is on this machine.
-    func refusal(of pin: String, isTrustedBySystem: Bool, isLoopback: Bool) -> Refusal? {
+    /// - Parameters:
+    ///   - verdict: what the system's authorities make of the certificate.
+    ///   - isLoopback: whether the gateway is on this machine.
+    func refusal(of pin: String, _ verdict: ChannelPeer.SystemVerdict, isLoopback: Bool) -> Refusal? {
+        let isTrustedBySystem = verdict == .trusted
         let gateway = self.settings.gateway.description
+        if case .untrusted(let reason) = verdict, self.settings.pins.isEmpty {
+            self.logger.debug("the system's certificate authorities do not vouch for \(gateway): \(reason)")
+        }
         // The file is looked at only if it matters: a broken one is no reason to refuse a pinned key.
         let isSettled = !self.settings.pins.isEmpty || isTrustedBySystem || self.confirmedPin == pin
         var known: KnownGateways?
@@ -45,12 +52,17 @@ final class GatewayKeys {
         func judge(_ entry: KnownGateways.Entry?) -> GatewayTrust.Verdict {
             GatewayTrust.judge(
                 gateway: gateway, pins: self.settings.pins, shown: pin, isTrustedBySystem: isTrustedBySystem,
-                known: entry?.pin ?? self.confirmedPin, knownAt: "\(self.path):\(entry?.line ?? 0)", damagedAt: damage,
-                isLoopback: isLoopback, hasTerminal: self.ask != nil)
+                dateFault: Self.dateFault(verdict), known: entry?.pin ?? self.confirmedPin,
+                knownAt: "\(self.path):\(entry?.line ?? 0)", damagedAt: damage, isLoopback: isLoopback,
+                hasTerminal: self.ask != nil)
         }
         switch judge(known?.entry(of: gateway)) {
         case .accept: return nil
         case .refuse(let text): return Refusal(reason: .wrongGatewayKey, text: text)
+        case .wait(let text): return Refusal(reason: nil, text: text)
+        case .acceptWithWarning(let text):
+            self.logger.warning("\(text)", metadata: .about([.gateway: gateway]))
+            return nil
         case .ask:
             let text =
                 "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
@@ -71,6 +83,20 @@ final class GatewayKeys {
                 "the key of \(gateway) cannot be remembered: \(error)", metadata: .about([.gateway: gateway]))
         }
         return nil
+    }
+
+    /// What is wrong with the dates, if nothing else is wrong with the certificate.
+    private static func dateFault(_ verdict: ChannelPeer.SystemVerdict) -> String? {
+        // A machine without a battery for its clock begins in 1970.
+        let clock = "check the clock of this machine, which shows \(Timestamp.text(Timestamp.now))"
+        switch verdict {
+        case .trusted, .untrusted: return nil
+        case .expired(let time?): return "expired on \(Timestamp.text(time)): renew it at the gateway, or \(clock)"
+        case .expired(nil):
+            return "is by an authority whose own certificate has expired: renew the chain at the gateway, or \(clock)"
+        case .notYetValid(let time?): return "is not valid before \(Timestamp.text(time)): \(clock)"
+        case .notYetValid(nil): return "is by an authority whose own certificate is not valid yet: \(clock)"
+        }
     }
 
     /// Once for each place, and not with each link.

@@ -2,6 +2,9 @@
 ///
 /// In this order: a pin, which if given alone counts; the system's certificate authorities; the keys that were met
 /// before. There is no way to switch the question off.
+///
+/// A certificate of which only the dates are wrong is the operator's to renew, or the fault of a clock: the agent waits
+/// for that and remembers nothing, because renewed certificates may have new keys.
 package enum GatewayTrust {
     package enum Verdict: Equatable, Sendable {
         case accept
@@ -10,18 +13,24 @@ package enum GatewayTrust {
         /// Ask the person at the terminal.
         case ask
         case refuse(String)
+        /// Not now: the certificate has expired or is not valid yet, and a later one may be right.
+        case wait(String)
+        /// Accept and tell the user, but do not remember the key.
+        case acceptWithWarning(String)
     }
 
     /// - Parameters:
     ///   - gateway: `HOST:PORT` as it was dialled.
     ///   - pins: given by the user; one or two.
     ///   - shown: the pin of the key that the gateway showed.
+    ///   - dateFault: what is wrong with the certificate's dates, such as `expired on DATE`, if nothing else keeps the
+    ///     system's authorities from vouching for it.
     ///   - known: the pin that was remembered for this address.
     ///   - knownAt: where it is written, `file:line`.
     ///   - damagedAt: a line that may have held this gateway's pin and cannot be read, `file:line`.
     package static func judge(
-        gateway: String, pins: [String], shown: String, isTrustedBySystem: Bool, known: String?, knownAt: String,
-        damagedAt: String? = nil, isLoopback: Bool, hasTerminal: Bool
+        gateway: String, pins: [String], shown: String, isTrustedBySystem: Bool, dateFault: String? = nil,
+        known: String?, knownAt: String, damagedAt: String? = nil, isLoopback: Bool, hasTerminal: Bool
     ) -> Verdict {
         if !pins.isEmpty {
             if pins.contains(shown) { return .accept }
@@ -29,9 +38,14 @@ package enum GatewayTrust {
                 "\(gateway) shows the key \(shown), not the pinned \(pins.joined(separator: " or ")): "
                     + "compare it with the pin that the gateway prints at its start")
         }
-        if isTrustedBySystem { return .accept }
+        if isTrustedBySystem || known == shown { return .accept }
+        if let dateFault {
+            let text = "the certificate of \(gateway) \(dateFault)"
+            guard isLoopback, known == nil else { return .wait(text) }
+            return .acceptWithWarning(
+                "\(text); the key \(shown) is accepted, because the gateway is on this machine, and not remembered")
+        }
         if let known {
-            if known == shown { return .accept }
             return .refuse(
                 "the key of \(gateway) has changed: it shows \(shown), but \(known) was seen before (\(knownAt)); "
                     + "if its owner changed it, delete that line, else somebody is in between")

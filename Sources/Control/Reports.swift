@@ -14,6 +14,25 @@ package struct GatewayReport: Codable, Equatable, Sendable {
         }
     }
 
+    /// The certificate that agents get.
+    package struct Certificate: Codable, Equatable, Sendable {
+        /// Nil when it is the gateway's own.
+        package let file: String?
+        /// Until when it is valid, RFC 3339.
+        package let expires: String
+        /// That it has expired, or will soon.
+        package let warning: String?
+        /// Why the files as they are now are not in use.
+        package let failure: String?
+
+        package init(file: String?, expires: String, warning: String?, failure: String?) {
+            self.file = file
+            self.expires = expires
+            self.warning = warning
+            self.failure = failure
+        }
+    }
+
     package let version: String
     package let process: Int32
     /// `running` or `draining`.
@@ -22,6 +41,8 @@ package struct GatewayReport: Codable, Equatable, Sendable {
     package let seconds: Int
     package let listening: [String]
     package let pin: String
+    /// Nil when agents look at its key only.
+    package let certificate: Certificate?
     /// How agents are known.
     package let authentication: String
     package let agents: Int
@@ -34,7 +55,8 @@ package struct GatewayReport: Codable, Equatable, Sendable {
 
     package init(
         version: String, process: Int32, state: String, seconds: Int, listening: [String], pin: String,
-        authentication: String, agents: Int, links: Int, names: Int, streams: Int, visitors: Int, logLevel: String,
+        certificate: Certificate?, authentication: String, agents: Int, links: Int, names: Int, streams: Int,
+        visitors: Int, logLevel: String,
         registrars: [Registrar]
     ) {
         self.version = version
@@ -43,6 +65,7 @@ package struct GatewayReport: Codable, Equatable, Sendable {
         self.seconds = seconds
         self.listening = listening
         self.pin = pin
+        self.certificate = certificate
         self.authentication = authentication
         self.agents = agents
         self.links = links
@@ -54,7 +77,9 @@ package struct GatewayReport: Codable, Equatable, Sendable {
     }
 
     private enum CodingKeys: String, CodingKey {
-        case version, process, state, seconds, listening, pin, authentication, agents, links, names, streams, visitors
+        case version, process, state, seconds, listening, pin, certificate, authentication, agents, links, names,
+            streams
+        case visitors
         case logLevel = "log-level"
         case registrars
     }

@@ -10,8 +10,10 @@ package struct AgentAdministration {
     package struct Invitation {
         /// Shown once; the file holds its hash.
         package let token: String
-        /// `diglett://TOKEN@HOST:PORT#sha256/PIN`
+        /// `diglett://TOKEN@HOST:PORT#sha256/PIN`, or without the pin.
         package let line: String
+        /// What to know about a line without a pin; nil with one.
+        package let note: String?
         /// For protocol version 1, if asked for.
         package let version1Token: String?
     }
@@ -148,18 +150,35 @@ package struct AgentAdministration {
             agent.version1TokenHash = SHA256.hash(Array(token.utf8))
             version1Token = token
         }
-        let pin = try self.gatewayPin()
+        let identity = try self.gatewayIdentity()
+        let line = "diglett://\(made.token)@\(host)"
+        guard let certificate = self.settings.tlsFiles?.certificate, !identity.isSelfIssued else {
+            return Invitation(
+                token: made.token, line: "\(line)#\(identity.pin)", note: nil, version1Token: version1Token)
+        }
         return Invitation(
-            token: made.token, line: "diglett://\(made.token)@\(host)#\(pin)", version1Token: version1Token)
+            token: made.token, line: line, note: Self.note(on: identity, certificate, host),
+            version1Token: version1Token)
     }
 
-    /// The pin of the gateway's key, which is made if the gateway has never run.
-    private func gatewayPin() throws(SettingsErrors) -> Pin {
+    /// Why the line has no pin: a renewed certificate may have another key, which would end every agent with the pin.
+    private static func note(on identity: Identity, _ certificate: String, _ host: String) -> String {
+        let name = HostPort(host, defaultPort: 1)?.host ?? host
+        guard identity.names(name) else {
+            return "\(certificate) is not a certificate for \(name): pass --host with a name that it is for, or add "
+                + "--pin \(identity.pin)"
+        }
+        return "the agent checks \(certificate) by the certificate authorities of its system; where they do not know "
+            + "it, add --pin \(identity.pin)"
+    }
+
+    /// The gateway's key, which is made if the gateway has never run.
+    private func gatewayIdentity() throws(SettingsErrors) -> Identity {
         let state: StateDirectory
         do throws(SettingsError) {
             state = try StateDirectory(path: self.settings.stateDirectory, forOther: true)
         } catch { throw SettingsErrors([error]) }
-        do throws(GatewayError) { return try GatewayIdentity.load(self.settings, state).pin } catch {
+        do throws(GatewayError) { return try GatewayIdentity.load(self.settings, state) } catch {
             throw SettingsErrors([SettingsError("the gateway's key", error.description)])
         }
     }

@@ -4,6 +4,9 @@ package import Settings
 
 /// Looks at everything that a start would find out, without listening or changing anything.
 package enum ConfigurationCheck {
+    /// What a line begins with that is not wrong, but should be looked at.
+    package static let warningMark = "warning: "
+
     /// - Returns: what was looked at, a line each.
     package static func run(_ options: GatewayOptions) throws(SettingsErrors) -> [String] {
         let (settings, found, needs) = GatewaySettings.examine(options)
@@ -23,9 +26,11 @@ package enum ConfigurationCheck {
         }
         do throws(GatewayError) {
             if let files = settings.tlsFiles {
-                notes.append("TLS: \(try GatewayIdentity.load(files).pin)")
-            } else {
-                try GatewayIdentity.check(in: settings.stateDirectory)
+                let identity = try GatewayIdentity.load(files)
+                notes.append("TLS: \(identity.pin)")
+                notes += self.dates(of: identity, "the certificate \(files.certificate)", isNamed: true)
+            } else if let identity = try GatewayIdentity.find(in: settings.stateDirectory) {
+                notes += self.dates(of: identity, "the gateway's certificate", isNamed: false)
             }
         } catch {
             // With files of its own it is the need below that says so, and where they are named.
@@ -52,6 +57,12 @@ package enum ConfigurationCheck {
             notes.append("not looked at, as this is root: whether the gateway's own user may write into \(list)")
         }
         return notes
+    }
+
+    private static func dates(of identity: Identity, _ name: String, isNamed: Bool) -> [String] {
+        guard let dates = CertificateDates(identity, isNamed: isNamed) else { return [] }
+        return ["\(name) is valid until \(Timestamp.text(dates.expires))"]
+            + (dates.warning(name, at: Timestamp.now).map { ["\(self.warningMark)\($0)"] } ?? [])
     }
 
     /// Addresses that would be listened on twice.

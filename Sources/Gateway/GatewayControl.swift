@@ -176,9 +176,13 @@ extension GatewayControl: ControlHandler {
         do throws(SettingsErrors) { changes = try self.gateway.authenticator.pendingChanges() } catch {
             throw Refused(text: error.description)
         }
+        let renewed: [String]
+        do throws(GatewayError) { renewed = try self.gateway.certificate.pendingChanges() } catch {
+            throw Refused(text: error.description)
+        }
         if !isDry { self.gateway.reload() }
-        guard let changes else { return ["every right is asked for again"] }
-        return changes.isEmpty ? ["nothing has changed"] : changes
+        guard let changes else { return ["every right is asked for again"] + renewed }
+        return changes.isEmpty && renewed.isEmpty ? ["nothing has changed"] : changes + renewed
     }
 
     private func setLogLevel(_ text: String) throws(Refused) -> String {

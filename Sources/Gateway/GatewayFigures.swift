@@ -27,6 +27,8 @@ struct GatewayFigures {
     var granted = (used: 0, limit: 0)
     var plan: ResourcePlan
     var registrars: [RegistrarState] = []
+    /// Until when the certificate is valid, since 1970; nil when no agent looks at that.
+    var certificateExpires: Int64?
     /// Of the names that are held now, in no order.
     var traffic: [(name: Name, traffic: Traffic)] = []
 }
@@ -54,6 +56,7 @@ extension GatewayServer {
         figures.penalties = self.admission.penaltyCount(now: self.loop.now)
         figures.bans = self.bans.bans.count
         figures.granted = (self.budget.used, self.budget.limit)
+        figures.certificateExpires = self.certificate.dates?.expires
         figures.registrars = self.exposures.registrarStates
         return figures
     }

@@ -30,10 +30,10 @@ enum GatewayIdentity {
         } catch { throw GatewayError(.state, error.description) }
     }
 
-    /// Looks at the key that is there already, if there is one.
-    static func check(in stateDirectory: String) throws(GatewayError) {
+    /// The key that is there already, if there is one.
+    static func find(in stateDirectory: String) throws(GatewayError) -> Identity? {
         let path = ServiceCredentials.path(of: self.file) ?? "\(stateDirectory)/\(self.file)"
-        if FileAccess.exists(path) { _ = try self.load((path, path)) }
+        return FileAccess.exists(path) ? try self.load((path, path)) : nil
     }
 
     /// A certificate and its key, of a public authority or self-signed.

@@ -10,6 +10,10 @@ extension GatewayMetrics {
         var text = Exposition()
         text.begin("diglett_build_info", .gauge, "The program that runs; the value is always 1.")
         text.sample(1, ["version": GatewayServer.version])
+        text.gauge(
+            "diglett_certificate_expiry_timestamp_seconds",
+            "Until when the certificate is valid, since 1970; +Inf when agents look at its key only.",
+            seconds: figures.certificateExpires.map(Double.init) ?? .infinity)
         self.writeAgents(&text, figures)
         self.writeNames(&text, figures)
         self.writeVisitors(&text, figures)

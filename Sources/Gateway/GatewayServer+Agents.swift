@@ -163,7 +163,9 @@ extension GatewayServer: SocketListenerDelegate {
             return stream.reset()
         }
         self.metrics.arrived(.admitted)
-        let version = self.doors.isVersion1(listener) ? LinkProtocol.version1 : .version2(self.context, serverName: nil)
+        let version =
+            self.doors.isVersion1(listener)
+            ? LinkProtocol.version1 : .version2(self.certificate.context, serverName: nil)
         do throws(SecurityError) {
             let connection = try LinkConnection(
                 socket: stream, version: version, role: .gateway, limits: self.linkLimits, budget: self.budget,

@@ -16,7 +16,7 @@ internal import Wire
 extension GatewayServer {
     /// How it runs, in the log, when it has begun to listen.
     func announce(metrics place: SocketListener.Place?) {
-        self.logger.info("pin \(self.identity.pin)")
+        self.logger.info("pin \(self.certificate.identity.pin)")
         switch self.settings.authentication {
         case .byDefault(let path):
             if FileAccess.exists(path) {
@@ -65,8 +65,9 @@ extension GatewayServer {
         let sessions = self.openSessions
         return GatewayReport(
             version: Self.software, process: getpid(), state: self.isDraining ? "draining" : "running",
-            seconds: self.age(since: self.stateBegan), listening: self.doors.places, pin: self.identity.pin.description,
-            authentication: self.settings.authentication.description,
+            seconds: self.age(since: self.stateBegan), listening: self.doors.places,
+            pin: self.certificate.identity.pin.description,
+            certificate: self.certificate.report, authentication: self.settings.authentication.description,
             agents: Set(sessions.compactMap { $0.identity?.id }).count, links: sessions.count,
             names: self.exposures.nameCount, streams: self.streamCount, visitors: self.visitors.count,
             logLevel: "\(self.logger.logLevel)", registrars: self.exposures.registrarReports)

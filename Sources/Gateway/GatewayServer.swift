@@ -40,8 +40,7 @@ package final class GatewayServer {
     let settings: GatewaySettings
     private let manager: ServiceManager
     private let state: StateDirectory
-    let identity: Identity
-    let context: TLSContext
+    let certificate: CertificateWatch
     let buffers = RelayBuffers()
     let budget: ByteBudget
     /// Of every link.
@@ -99,11 +98,7 @@ package final class GatewayServer {
             self.state = try StateDirectory(path: settings.stateDirectory)
             try self.state.lockExclusively()
         } catch { throw GatewayError(.state, error.description) }
-        self.identity = try GatewayIdentity.load(settings, self.state)
-        do throws(SecurityError) {
-            self.context = try .server(
-                identity: self.identity, applicationProtocol: WireConstant.applicationProtocol)
-        } catch { throw GatewayError(.configuration, "TLS: \(error)") }
+        self.certificate = try CertificateWatch(loop: loop, settings: settings, state: self.state, logger: logger)
         let descriptors = DescriptorLimit.raise()
         let memory = ResourcePlan.memoryLimit()
         self.plan = ResourcePlan(
@@ -155,7 +150,7 @@ package final class GatewayServer {
             self.signals = try DaemonSignals(loop: self.loop) { [unowned self] in
                 self.stop()
             } reload: { [unowned self] in
-                self.logger.info("SIGHUP: reading the agents file again")
+                self.logger.info("SIGHUP: reading the agents and the certificate again")
                 self.reload()
             }
         } catch { self.logger.error("signals are not handled: \(error)") }
@@ -170,6 +165,7 @@ package final class GatewayServer {
             throw error
         }
         self.announce(metrics: self.metricsServer?.place)
+        self.certificate.start()
         self.exposures.start()
         let housekeeping = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
         housekeeping.start(after: Self.tickMilliseconds, repeating: Self.tickMilliseconds)
@@ -211,12 +207,13 @@ package final class GatewayServer {
 
     // MARK: - What the operator asks for
 
-    /// Reads anew who has which rights, and has the registrars look after their names.
-    func reload() {
+    /// Reads again who has which rights, and the certificate; has the registrars look after their names.
+    package func reload() {
         // A program that ends is not ready any more.
         guard !self.isDraining else { return self.authenticator.reload() }
         self.manager.reloading {
             self.authenticator.reload()
+            self.certificate.reload()
             self.exposures.reconcile()
         }
     }
@@ -320,6 +317,7 @@ package final class GatewayServer {
 
     private func tearDown() {
         self.doors.close()
+        self.certificate.close()
         self.metricsServer?.close()
         self.metricsServer = nil
         self.control?.close()

@@ -80,6 +80,29 @@ package final class Identity {
         return count
     }
 
+    /// When the certificate begins to be valid, in seconds since 1970; nil if its date is not one.
+    package var begins: Int64? { seconds(of: X509_get0_notBefore(self.certificate)) }
+
+    /// Until when the certificate is valid; those of its issuers are not looked at, as peers may know others.
+    package var expires: Int64? { seconds(of: X509_get0_notAfter(self.certificate)) }
+
+    /// Whether the certificate names itself as its issuer, so that no authority vouches for it.
+    package var isSelfIssued: Bool {
+        X509_NAME_cmp(X509_get_subject_name(self.certificate), X509_get_issuer_name(self.certificate)) == 0
+    }
+
+    /// Whether the certificate is for a host, a name or an address.
+    package func names(_ host: String) -> Bool {
+        X509_check_host(self.certificate, host, host.utf8.count, 0, nil) == 1
+            || X509_check_ip_asc(self.certificate, host, 0) == 1
+    }
+
+    /// Whether peers see the same certificates.
+    package func isSame(as other: Identity) -> Bool {
+        let (mine, others) = ([self.certificate] + self.chain, [other.certificate] + other.chain)
+        return mine.count == others.count && zip(mine, others).allSatisfy { X509_cmp($0, $1) == 0 }
+    }
+
     package var keyPEM: [UInt8] {
         written { PEM_write_bio_PrivateKey($0, self.key, nil, nil, 0, nil, nil) }
     }
@@ -87,6 +110,13 @@ package final class Identity {
     package var certificatePEM: [UInt8] {
         written { PEM_write_bio_X509($0, self.certificate) }
     }
+}
+
+/// Since 1970; nil for what is not a time.
+func seconds(of time: UnsafePointer<ASN1_TIME>?) -> Int64? {
+    guard let time else { return nil }
+    let seconds = cssl_seconds(time)
+    return seconds == .min ? nil : seconds
 }
 
 private func withBIO<R>(_ bytes: [UInt8], _ body: (OpaquePointer?) -> R) -> R {

@@ -2,12 +2,21 @@ package import Bytes
 
 /// What the handshake told of the peer.
 package struct ChannelPeer: Equatable, Sendable {
+    /// What the system's certificate authorities make of the peer's certificate.
+    package enum SystemVerdict: Equatable, Sendable {
+        /// It leads to a trusted authority and names the host that was dialled.
+        case trusted
+        /// The same, but it has expired: when, in seconds since 1970; nil if a certificate of its issuers has.
+        case expired(Int64?)
+        /// The same, but it is not valid yet: from when on; nil if a certificate of its issuers is not.
+        case notYetValid(Int64?)
+        /// Why not, in OpenSSL's words.
+        case untrusted(String)
+    }
+
     /// The pin of the peer's key; nil when it showed no certificate.
     package let pin: Pin?
-    /// Whether the certificate leads to a trusted authority and names the host that was dialled.
-    package let isTrustedBySystem: Bool
-    /// Why not, in OpenSSL's words.
-    package let systemVerdict: String
+    package let system: SystemVerdict
 }
 
 /// One encrypted connection as bytes in, bytes out; sockets are the driver's business.

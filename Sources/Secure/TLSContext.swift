@@ -53,12 +53,22 @@ package final class TLSContext {
     ///   - identity: the client certificate, if the agent has one.
     ///   - trustsSystemRoots: whether certificates of the system's authorities are looked up. The outcome is reported
     ///     by the session, which judges nothing by itself.
+    ///   - authorities: a file with them instead of the one that SSL_CERT_FILE names.
     package static func client(
-        identity: Identity?, trustsSystemRoots: Bool, applicationProtocol: String
+        identity: Identity?, trustsSystemRoots: Bool, authorities: String? = nil, applicationProtocol: String
     ) throws(SecurityError) -> TLSContext {
         let context = try TLSContext(isServer: false, applicationProtocol: applicationProtocol)
         if let identity { try context.use(identity) }
-        SSL_CTX_set_verify(context.raw, SSL_VERIFY_NONE, nil)
+        // The handshake goes on whatever the verdict is. OpenSSL checks dates from the authority down, each before the
+        // next signature, and stops at the first fault: only if it goes on after a wrong date does a verdict about
+        // dates mean that all else is right.
+        SSL_CTX_set_verify(
+            context.raw, SSL_VERIFY_NONE,
+            { isRight, store in
+                guard isRight == 0 else { return 1 }
+                let error = X509_STORE_CTX_get_error(store)
+                return error == X509_V_ERR_CERT_HAS_EXPIRED || error == X509_V_ERR_CERT_NOT_YET_VALID ? 1 : 0
+            })
         cssl_set_max_cert_list(context.raw, Self.mostServerCertificates)
         if !trustsSystemRoots {
             context.skipVerification()
@@ -66,8 +76,9 @@ package final class TLSContext {
             // The directory is read certificate by certificate when one is needed; the bundle file would cost
             // megabytes at every start.
             SSL_CTX_set_default_verify_dir(context.raw)
-            if let file = getenv(X509_get_default_cert_file_env()) {
-                try check(SSL_CTX_load_verify_file(context.raw, file), "cannot read \(String(cString: file))")
+            let named = getenv(X509_get_default_cert_file_env()).map { String(cString: $0) }
+            if let file = authorities ?? named {
+                try check(SSL_CTX_load_verify_file(context.raw, file), "cannot read \(file)")
             }
         }
         let list = context.protocolList

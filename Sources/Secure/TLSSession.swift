@@ -140,14 +140,26 @@ package final class TLSSession: SecureChannel {
             throw SecurityError("the peer does not speak \(self.context.applicationProtocol)")
         }
         let certificate = SSL_get1_peer_certificate(self.raw)
-        let verdict = SSL_get_verify_result(self.raw)
         self.peer = ChannelPeer(
             pin: certificate.flatMap { Pin(certificate: $0) },
-            isTrustedBySystem: certificate != nil && verdict == X509_V_OK,
-            systemVerdict: String(cString: X509_verify_cert_error_string(verdict)))
+            system: Self.verdict(SSL_get_verify_result(self.raw), of: certificate))
         X509_free(certificate)
         self.port.pointee.messagesLeft =
             self.context.isServer ? Self.firstMessages.ofClient : Self.firstMessages.ofServer
+    }
+
+    private static func verdict(_ code: CLong, of certificate: OpaquePointer?) -> ChannelPeer.SystemVerdict {
+        guard let certificate else { return .untrusted("no certificate") }
+        switch CInt(truncatingIfNeeded: code) {
+        case X509_V_OK: return .trusted
+        case X509_V_ERR_CERT_HAS_EXPIRED:
+            let time = X509_get0_notAfter(certificate)
+            return .expired(X509_cmp_current_time(time) < 0 ? seconds(of: time) : nil)
+        case X509_V_ERR_CERT_NOT_YET_VALID:
+            let time = X509_get0_notBefore(certificate)
+            return .notYetValid(X509_cmp_current_time(time) > 0 ? seconds(of: time) : nil)
+        default: return .untrusted(String(cString: X509_verify_cert_error_string(code)))
+        }
     }
 
     package func allowMessage() {

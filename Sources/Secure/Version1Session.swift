@@ -79,7 +79,7 @@ package final class Version1Session: SecureChannel {
             defer { digest.withUnsafeMutableBytes { OPENSSL_cleanse($0.baseAddress, $0.count) } }
             let open = try Version1Cipher(digest: digest)
             self.state = .open(seal: try Version1Cipher(digest: digest), open: open)
-            self.peer = ChannelPeer(pin: nil, isTrustedBySystem: false, systemVerdict: "version 1 knows nobody")
+            self.peer = ChannelPeer(pin: nil, system: .untrusted("version 1 has no certificates"))
             if self.isServer { self.greet(&output) }
             let rest = UnsafeRawBufferPointer(rebasing: input[taken...])
             try open.apply(rest, to: plain)

@@ -233,6 +233,7 @@ extension ParsableCommand {
         if let token = made.version1Token { text += "token for version 1, shown this once: \(token)\n" }
         text += "start the agent with\n"
         text += "  diglett -g '\(made.line)' -n \(example.replacing("*", with: "1")) localhost:9000\n"
+        if let note = made.note { text += "\(note)\n" }
         // A reader that is gone would else end this program without a word.
         signal(SIGPIPE, SIG_IGN)
         do throws(OutputError) {

@@ -22,7 +22,9 @@ struct CheckCommand: ParsableCommand {
             var options = self.server.options
             options.configuration = self.file ?? options.configuration
             let notes = try ConfigurationCheck.run(options)
-            try StandardOutput.write(line: (notes + ["nothing is wrong"]).joined(separator: "\n"))
+            let isClean = !notes.contains { $0.hasPrefix(ConfigurationCheck.warningMark) }
+            let end = isClean ? "nothing is wrong" : "nothing else is wrong"
+            try StandardOutput.write(line: (notes + [end]).joined(separator: "\n"))
         }
     }
 }

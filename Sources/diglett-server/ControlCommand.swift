@@ -234,7 +234,7 @@ struct ControlCommand: ParsableCommand {
 
     struct Reload: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Reads the agents anew, as SIGHUP does, and says what has changed.")
+            abstract: "Reads the agents and the certificate again, as SIGHUP does, and shows what has changed.")
         @Flag(help: "Only say what would change.")
         var dryRun = false
         @OptionGroup var output: OutputOption

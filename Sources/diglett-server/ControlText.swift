@@ -17,6 +17,12 @@ enum ControlText {
             "\(report.version), process \(report.process), \(report.state) for \(self.span(report.seconds))",
             "listening for agents on \(report.listening.isEmpty ? "nothing" : report.listening.joined(separator: ", "))",
             "pin \(report.pin)",
+        ]
+        if let certificate = report.certificate {
+            lines.append("certificate\(certificate.file.map { " \($0)" } ?? ""): valid until \(certificate.expires)")
+            lines += [certificate.warning, certificate.failure].compactMap(\.self).map { "warning: \($0)" }
+        }
+        lines += [
             "agents: \(report.authentication)",
             "\(counted(report.agents, "agent")) with \(counted(report.links, "link")), "
                 + "\(counted(report.names, "name")), \(counted(report.streams, "stream")), "

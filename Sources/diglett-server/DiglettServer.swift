@@ -103,7 +103,9 @@ struct DiglettServer: ParsableCommand, Daemon {
     var agentsFile: String?
 
     @Option(
-        help: ArgumentHelp("A certificate of a public authority (PEM, with its chain).", valueName: "file"),
+        help: ArgumentHelp(
+            "A certificate of a public authority (PEM, with its chain); a renewed file is used without a restart.",
+            valueName: "file"),
         completion: .file())
     var tlsCert: String?
 

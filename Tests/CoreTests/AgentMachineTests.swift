@@ -258,12 +258,13 @@ struct AgentMachineTests {
 @Suite("GatewayTrust")
 struct GatewayTrustTests {
     private func judge(
-        pins: [String] = [], system: Bool = false, known: String? = nil, damagedAt: String? = nil,
+        pins: [String] = [], system: Bool = false, dates: String? = nil, known: String? = nil, damagedAt: String? = nil,
         loopback: Bool = false, terminal: Bool = false
     ) -> GatewayTrust.Verdict {
         GatewayTrust.judge(
-            gateway: "gw:20000", pins: pins, shown: "sha256/S", isTrustedBySystem: system, known: known,
-            knownAt: "known_gateways:3", damagedAt: damagedAt, isLoopback: loopback, hasTerminal: terminal)
+            gateway: "gw:20000", pins: pins, shown: "sha256/S", isTrustedBySystem: system, dateFault: dates,
+            known: known, knownAt: "known_gateways:3", damagedAt: damagedAt, isLoopback: loopback, hasTerminal: terminal
+        )
     }
 
     private func refusal(_ verdict: GatewayTrust.Verdict) -> String? {
@@ -292,6 +293,25 @@ struct GatewayTrustTests {
         #expect(judge(loopback: true) == .acceptAndRemember)
         #expect(judge(terminal: true) == .ask)
         #expect(refusal(judge())?.contains("--pin sha256/S") == true)
+    }
+
+    @Test("a certificate that is wrong in its dates only is waited for, whatever else is known of the gateway")
+    func dates() {
+        let text = "the certificate of gw:20000 expired on DATE"
+        #expect(judge(dates: "expired on DATE") == .wait(text))
+        #expect(judge(dates: "expired on DATE", known: "sha256/O", loopback: true) == .wait(text))
+        #expect(judge(dates: "expired on DATE", damagedAt: "known_gateways:7", terminal: true) == .wait(text))
+        #expect(judge(dates: "expired on DATE", known: "sha256/S") == .accept)
+        #expect(judge(pins: ["sha256/S"], dates: "expired on DATE") == .accept)
+        #expect(refusal(judge(pins: ["sha256/O"], dates: "expired on DATE")) != nil)
+    }
+
+    @Test("on loopback it is accepted with a warning, and its key is not remembered")
+    func datesOnLoopback() {
+        guard case .acceptWithWarning(let text) = judge(dates: "expired on DATE", loopback: true) else {
+            return _ = Issue.record("it was not accepted")
+        }
+        #expect(text.contains("expired on DATE") && text.contains("sha256/S") && text.contains("not remembered"))
     }
 
     @Test("a damaged line is reported as such, and never as a changed key")

@@ -9,7 +9,13 @@ final class TLSPair {
     var toServer = ByteQueue()
     var toClient = ByteQueue()
 
-    init(
+    init(server: TLSContext, client: TLSContext, serverName: String?) throws {
+        self.server = try TLSSession(context: server)
+        self.client = try TLSSession(context: client, serverName: serverName)
+        try self.client.start(output: &self.toServer)
+    }
+
+    convenience init(
         identity: Identity, clientIdentity: Identity? = nil, clientProtocol: String = "diglett/2",
         serverName: String? = nil, recordsPerKey: Int = 1 << 23
     ) throws {
@@ -17,9 +23,7 @@ final class TLSPair {
         let clientContext = try TLSContext.client(
             identity: clientIdentity, trustsSystemRoots: false, applicationProtocol: clientProtocol)
         clientContext.recordsPerKey = recordsPerKey
-        self.server = try TLSSession(context: serverContext)
-        self.client = try TLSSession(context: clientContext, serverName: serverName)
-        try self.client.start(output: &self.toServer)
+        try self.init(server: serverContext, client: clientContext, serverName: serverName)
     }
 
     /// Carries bytes in pieces of `size` until nothing moves; returns what came out at each side.
@@ -54,7 +58,7 @@ struct TLSTests {
         let pair = try TLSPair(identity: identity)
         _ = try pair.carry(size: size)
         #expect(pair.client.peer?.pin == identity.pin)
-        #expect(pair.client.peer?.isTrustedBySystem == false)
+        #expect(pair.client.peer?.system == .untrusted("application verification failure"))
         #expect(pair.server.isEstablished)
         #expect(pair.server.peer?.pin == nil)
         let bytes = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
