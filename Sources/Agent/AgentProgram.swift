@@ -27,6 +27,8 @@ package final class AgentProgram {
     private static let dialMilliseconds: UInt64 = 15_000
     private static let drainMilliseconds: UInt64 = 30_000
     private static let sleepThreshold: Int64 = 2_000
+    /// For files, the loop and links.
+    private static let ownDescriptors = 64
     /// Bytes that may wait in all links: those of eight links, as one may follow the other before that has emptied.
     private static let memory = 256 * 1024 * 1024
     /// What has to be done each second is late by so much only when something hangs.
@@ -94,14 +96,14 @@ package final class AgentProgram {
         self.version = credentials.version
         self.login = credentials.login
         // Each stream is a connection to a backend.
-        _ = DescriptorLimit.raise()
+        let descriptors = DescriptorLimit.raise() - Self.ownDescriptors
         self.backends = Dictionary(uniqueKeysWithValues: settings.exposes.map { ($0.name, Backend($0)) })
         self.machine = AgentMachine(
             wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
         loop.names.giveOwnLane(to: settings.gateway.host)
         self.budget = ByteBudget(limit: Self.memory)
         self.linkLimits = LinkLimits(
-            streams: settings.limits.streamsPerLink, stalled: settings.limits.stallTimeout,
+            streams: max(min(settings.limits.streamsPerLink, descriptors), 1), stalled: settings.limits.stallTimeout,
             halfClosedIdle: settings.limits.halfCloseTimeout)
         self.streamLog = StreamLog(log: self.log, settings: settings)
     }

@@ -63,7 +63,7 @@ extension AgentSession {
         switch verdict {
         case .granted(let grant):
             let identity = AgentIdentity(id: grant.identity)
-            let links = min(mostLinks, grant.limits.links ?? mostLinks)
+            let links = grant.limits.links ?? mostLinks
             if let refusal = self.gateway.refusalForLink(of: identity, run: run, most: links) {
                 self.gateway.metrics.loginRefused(refusal.code)
                 self.gateway.peerLog.write(
@@ -75,8 +75,8 @@ extension AgentSession {
             }
             self.gateway.metrics.loginAccepted()
             self.state = .up(grant, run: run)
-            let most = self.gateway.settings.limits.namesPerLink
-            let names = min(most, grant.limits.names ?? most)
+            self.allow()
+            let names = grant.limits.names ?? self.gateway.settings.limits.namesPerLink
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))
             self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
             self.connection.setNeedsFlush()

@@ -4,6 +4,7 @@ internal import Modules
 internal import Reactor
 internal import Registry
 internal import Relay
+internal import Settings
 internal import Tunnel
 internal import Wire
 
@@ -57,7 +58,8 @@ extension AgentSession {
                 .detail, "name '\(name)' refused: it may not have the port \(register.port)", name, .portNotAllowed)
             return self.refuseName(register.exposure, .portNotAllowed, text: "the port is not allowed")
         }
-        if let most = self.limits.names, self.gateway.exposures.nameCount(of: identity, except: name) >= most {
+        let most = self.limits.names ?? self.gateway.settings.limits.namesPerAgent
+        if self.gateway.exposures.nameCount(of: identity, except: name) >= most {
             self.warn(.detail, "name '\(name)' refused: it has \(most) names already", name, .tooManyNames)
             return self.refuseName(register.exposure, .tooManyNames, text: "at most \(most) names are allowed")
         }

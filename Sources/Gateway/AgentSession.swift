@@ -93,6 +93,15 @@ final class AgentSession {
     func setLimits(_ limits: AgentLimits) {
         guard case .up(let grant, let run) = self.state else { return }
         self.state = .up(grant.with(limits), run: run)
+        self.allow()
+    }
+
+    /// Has the link keep to what the agent may have, which can be more than others.
+    func allow() {
+        let usual = self.gateway.settings.limits
+        self.connection.link.allow(
+            streams: self.limits.streams ?? usual.streamsPerLink, names: self.limits.names ?? usual.namesPerLink,
+            now: self.connection.loop.now)
     }
 
     var run: UInt64? {

@@ -12,13 +12,17 @@ package enum ConfigurationCheck {
         let (settings, found, needs) = GatewaySettings.examine(options)
         var notes: [String] = []
         var problems = found
+        let (descriptors, memory) = (DescriptorLimit.raise(), ResourcePlan.memoryLimit())
+        let plan = ResourcePlan(
+            settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
         switch settings.authentication {
         case .byDefault(let path) where !FileAccess.exists(path):
             notes.append("agents: open to this machine, as there is no \(path)")
         case .byDefault(let path), .file(let path):
             do throws(SettingsErrors) {
-                let count = try AgentsFile(path: path).agents.count
-                notes.append("agents: \(count) in \(path)")
+                let agents = try AgentsFile(path: path).agents
+                notes.append("agents: \(agents.count) in \(path)")
+                problems += agents.flatMap { self.unmet($0, path, settings, plan) }
             } catch { problems += error.all }
         case .open: notes.append("agents: open to everybody")
         case .hook(.exec(let exec)): notes.append("agents: judged by \(exec.command[0])")
@@ -45,9 +49,6 @@ package enum ConfigurationCheck {
         problems += self.doubles(needs, found)
         guard problems.isEmpty else { throw SettingsErrors(problems) }
         notes.append("registrars: \((["print"] + settings.registrars.map(\.kind)).joined(separator: ", "))")
-        let (descriptors, memory) = (DescriptorLimit.raise(), ResourcePlan.memoryLimit())
-        let plan = ResourcePlan(
-            settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
         // A service may have more or fewer of both than this program.
         if let text = plan.loweredText(descriptors: descriptors, memory: memory) {
             notes.append("limits: in this environment \(text)")
@@ -57,6 +58,23 @@ package enum ConfigurationCheck {
             notes.append("not looked at, as this is root: whether the gateway's own user may write into \(list)")
         }
         return notes
+    }
+
+    /// What an agent is allowed and cannot have.
+    private static func unmet(
+        _ agent: AgentEntry, _ path: String, _ settings: GatewaySettings, _ plan: ResourcePlan
+    ) -> [SettingsError] {
+        func problem(_ key: String, _ wanted: Int?, _ most: Int?, _ what: String) -> SettingsError? {
+            guard let wanted, let most, wanted > most else { return nil }
+            return SettingsError(path, "agent '\(agent.name)': '\(key)' is \(wanted), and the gateway has \(most) \(what)")
+        }
+        let ranges = agent.ports.isEmpty ? [settings.exposePorts.range].compactMap(\.self) : agent.ports
+        let ports = ranges.isEmpty ? nil : Set(ranges.flatMap { Array($0.ports) }).count
+        return [
+            problem("max-names", agent.mostNames, ports, "public ports for it"),
+            problem("max-names", agent.mostNames, plan.names, "names in all"),
+            problem("max-streams", agent.mostStreams, plan.visitors, "visitors in all"),
+        ].compactMap(\.self)
     }
 
     private static func dates(of identity: Identity, _ name: String, isNamed: Bool) -> [String] {

@@ -117,7 +117,7 @@ final class ExposureBook {
                     Refusal(code: .overloaded, text: "too many of the agent's former names are still to be withdrawn"))
             }
         }
-        switch self.registry.register(name, holder, now: self.loop.now) {
+        switch self.registry.register(name, holder, most: session.limits.names, now: self.loop.now) {
         case .refused(let code, let text): return .failure(Refusal(code: code, text: text))
         case .takenOver(let former, let code):
             let old = gateway.session(former.link)

@@ -74,15 +74,16 @@ package struct Registry: Sendable {
     package func holder(of name: Name) -> Holder? { self.holders[name] }
 
     /// An agent asks for a name that it has the right to.
-    package mutating func register(_ name: Name, _ wish: Holder, now: Milliseconds) -> Outcome {
+    ///
+    /// - Parameter most: names of its link; nil: as many as any link may have.
+    package mutating func register(_ name: Name, _ wish: Holder, most: Int? = nil, now: Milliseconds) -> Outcome {
+        let most = most ?? self.maximumNamesPerLink
         if self.namesByLink[wish.link]?[wish.exposure] != nil {
             return .refused(.nameInvalid, "the exposure number \(wish.exposure) is in use on this link")
         }
         let count = self.namesByLink[wish.link]?.count ?? 0
         guard let holder = self.holders[name] else {
-            guard count < self.maximumNamesPerLink else {
-                return .refused(.tooManyNames, "a link has at most \(self.maximumNamesPerLink) names")
-            }
+            guard count < most else { return .refused(.tooManyNames, "a link has at most \(most) names") }
             self.set(wish, of: name)
             return .granted
         }
@@ -92,9 +93,7 @@ package struct Registry: Sendable {
         guard holder.link != wish.link else {
             return .refused(.nameTaken, "the name '\(name)' is registered on this link already")
         }
-        guard count < self.maximumNamesPerLink else {
-            return .refused(.tooManyNames, "a link has at most \(self.maximumNamesPerLink) names")
-        }
+        guard count < most else { return .refused(.tooManyNames, "a link has at most \(most) names") }
         self.set(wish, of: name)
         guard holder.run != wish.run else { return .takenOver(from: holder, .replaced) }
         return .takenOver(from: holder, self.noteTakeover(name, now: now) ? .conflict : .replaced)

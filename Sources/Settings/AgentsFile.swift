@@ -83,16 +83,18 @@ package struct AgentsFile {
         }
         problems.attempt { () throws(SettingsError) in agent.isDisabled = try section.boolean("disabled") ?? false }
         problems.attempt { () throws(SettingsError) in agent.mostLinks = try self.limit(section, "max-links") }
-        problems.attempt { () throws(SettingsError) in agent.mostNames = try self.limit(section, "max-names") }
+        problems.attempt { () throws(SettingsError) in agent.mostNames = try self.limit(section, "max-names", 4_096) }
         problems.attempt { () throws(SettingsError) in agent.mostStreams = try self.limit(section, "max-streams") }
         section.finish(problems)
         return name == nil ? nil : agent
     }
 
-    private static func limit(_ section: TOMLFile.Section, _ key: String) throws(SettingsError) -> Int? {
+    private static func limit(
+        _ section: TOMLFile.Section, _ key: String, _ most: Int = 65_535
+    ) throws(SettingsError) -> Int? {
         guard let number = try section.integer(key) else { return nil }
-        guard (1...65_535).contains(number) else {
-            throw SettingsError(section.place(of: key), "'\(key)' is a number from 1 to 65535")
+        guard (1...most).contains(number) else {
+            throw SettingsError(section.place(of: key), "'\(key)' must be a number from 1 to \(most)")
         }
         return number
     }

@@ -14,10 +14,10 @@ package struct LimitSettings: Equatable, Sendable {
     package var agents: Int?
     /// Links of one identity: at an open gateway the programs of one machine share it.
     package var linksPerAgent = 16
-    /// Names of one link.
-    package var namesPerLink = 16
-    /// Streams of one link; the lower value of both ends holds.
-    package var streamsPerLink = 1_024
+    /// Names of one link; an agent can have a number of its own.
+    package var namesPerLink = 100
+    /// Streams of one link; the lower value of both ends holds, and an agent can have a number of its own.
+    package var streamsPerLink = 4_096
     /// Bytes that may wait or be on their way to the program; nil: a share of what the process may have.
     package var memory: Int?
     /// From the TCP connection of an agent to the end of its TLS handshake.
@@ -29,11 +29,16 @@ package struct LimitSettings: Equatable, Sendable {
     /// How long a stream with one ended direction may be silent; 0: no limit.
     package var halfCloseTimeout: UInt64 = 0
 
-    /// Links of one identity that speak version 1: each has one name, where one of version 2 has `namesPerLink`.
-    package var version1LinksPerAgent: Int { self.linksPerAgent * self.namesPerLink }
+    /// Links of one identity that speak version 1: each has one name.
+    package var version1LinksPerAgent: Int { self.namesPerAgent }
 
-    /// Names that one identity can hold at once, by all its links.
-    package var namesPerAgent: Int { min(self.linksPerAgent * self.namesPerLink, Self.nameRange.upperBound) }
+    /// A sixteenth of all names: one identity takes no more of them unless its links may have more.
+    private static let usualNamesPerAgent = 256
+
+    /// Names that one identity can hold at once, by all its links, unless it has a number of its own.
+    package var namesPerAgent: Int {
+        min(self.linksPerAgent * self.namesPerLink, max(self.namesPerLink, Self.usualNamesPerAgent))
+    }
 
     /// More visitors than that need more descriptors than Linux gives a process by default (fs.nr_open, 1,048,576).
     static let visitorRange = 1...1_048_576

@@ -16,7 +16,7 @@ package import Wire
 /// - Once closed, nothing changes any more.
 package struct Link: ~Copyable, Multiplexer {
     package let role: Role
-    package let limits: LinkLimits
+    package private(set) var limits: LinkLimits
     package internal(set) var phase = LinkPhase.awaitingHello
     package internal(set) var statistics = LinkStatistics()
     /// The peer's HELLO, once it came.
@@ -195,6 +195,12 @@ package struct Link: ~Copyable, Multiplexer {
         self.phase = .up
         self.deadline = nil
         self.sendPing(now: now)
+    }
+
+    package mutating func allow(streams: Int, names: Int, now: Milliseconds) {
+        self.limits.allow(streams: streams, names: names)
+        self.registerBucket = TokenBucket(
+            burst: self.limits.registerBurst, perSecond: self.limits.registersPerSecond, now: now)
     }
 
     package mutating func answerRegister(_ answer: Registered) {

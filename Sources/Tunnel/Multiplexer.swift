@@ -107,6 +107,8 @@ package protocol Multiplexer: ~Copyable {
 
     /// The authenticator said yes.
     mutating func acceptLogin(_ welcome: Welcome, now: Milliseconds)
+    /// Has other numbers of streams and names from now on: the authenticator may allow an agent more than others, or less.
+    mutating func allow(streams: Int, names: Int, now: Milliseconds)
     mutating func answerRegister(_ answer: Registered)
     /// Why the agent cannot be given another stream of an exposure now, so that visitors stay in the listener's backlog;
     /// nil when it can. It changes nothing, but must be `mutating`: Swift 6.3 cannot call other methods on a stored

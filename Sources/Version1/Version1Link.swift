@@ -32,7 +32,7 @@ package struct Version1Link: ~Copyable, Multiplexer {
     }
 
     let role: Role
-    let limits: Version1Limits
+    var limits: Version1Limits
     var stage = Stage.login
     let budget: ByteBudget
     /// By slot.
@@ -130,6 +130,10 @@ package struct Version1Link: ~Copyable, Multiplexer {
     }
 
     package mutating func unregister(_ exposure: UInt16) {}
+
+    package mutating func allow(streams: Int, names: Int, now: Milliseconds) {
+        self.limits.maximumStreams = streams
+    }
 
     package mutating func answerRegister(_ answer: Registered) {
         switch (self.stage, answer.code) {

@@ -49,7 +49,7 @@ private struct Document {
 /// Holds the limits of docs/security.md to the constants, the settings and the metrics.
 @Suite("docs/security.md")
 struct SecurityLimitTests {
-    private let link = LinkLimits()
+    private let link = LinkLimits(LimitSettings())
     private let old = Version1Limits()
     private let settings = LimitSettings()
     private let admission = AdmissionLimits()
@@ -100,10 +100,12 @@ struct SecurityLimitTests {
                 "\(grouped(WireConstant.maximumPayloadBeforeLogin)) · \(grouped(WireConstant.maximumPayload)) bytes",
             "agents' links": grouped(ResourcePlan.defaultAgents),
             "links of an agent · of one program": "\(settings.linksPerAgent) · \(GatewayServer.mostLinksPerRun)",
-            "names of a link · in all": "\(settings.namesPerLink) · \(grouped(ResourcePlan.mostNames))",
+            "names of a link · of an agent, by all its links · in all":
+                "\(settings.namesPerLink) · \(settings.namesPerAgent), or `names-per-link` if that is more · "
+                + grouped(ResourcePlan.mostNames),
             "registrations of a link":
-                "\(link.registerBurst) at once (more with `names-per-link` above 16: twice as many), then "
-                + "\(link.registersPerSecond) a second",
+                "\(link.registerBurst) at once (twice as many as it may have names, \(LinkLimits().registerBurst) at "
+                + "least), then \(link.registersPerSecond) a second",
             "registrations of an agent, by all its links":
                 "\(grouped(registrations.burst)) at once (four times what it can hold), then \(registrations.perSecond) a "
                 + "second (that in 15 s); others try again",
@@ -303,11 +305,13 @@ struct ResourcePlanTests {
         #expect((visitors.total, visitors.perSource, visitors.ratePerSecond, visitors.burst) == (8, 6, 7, 14))
         #expect(visitors.unnamed == 60)
         settings.namesPerLink = 100
+        #expect(settings.namesPerAgent == 256 && WithdrawalLimits(settings) == WithdrawalLimits())
+        // What one link may have, one agent may have.
+        settings.namesPerLink = 1_600
         let withdrawals = WithdrawalLimits(settings)
         #expect((withdrawals.perAgent, withdrawals.total) == (3_200, 25_600))
-        // A gateway has no more than 4,096 names.
-        settings.namesPerLink = 1_000
-        #expect(settings.namesPerAgent == 4_096)
+        (settings.namesPerLink, settings.linksPerAgent) = (7, 2)
+        #expect(settings.namesPerAgent == 14)
     }
 }
 
