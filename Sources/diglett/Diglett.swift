@@ -51,7 +51,8 @@ struct Diglett: ParsableCommand, Daemon {
 
     @Option(
         help: ArgumentHelp(
-            "A file with the token, '-' for standard input. (or the environment: DIGLETT_TOKEN)", valueName: "file"),
+            "A file with the token, read again at each login, or '-' for standard input. (or the environment: "
+                + "DIGLETT_TOKEN)", valueName: "file"),
         completion: .file())
     var tokenFile: String?
 
