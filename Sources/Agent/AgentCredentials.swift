@@ -25,8 +25,9 @@ struct AgentCredentials {
             } catch { throw SettingsError("TLS", error.description) }
         }
         self.login = Login(
-            method: !settings.token.isEmpty ? .token : identity == nil ? .instance : .certificate, instanceKey: key,
-            run: SecureRandom.integer(), token: settings.token)
+            method: !settings.token.text.isEmpty ? .token : identity == nil ? .instance : .certificate,
+            instanceKey: key,
+            run: SecureRandom.integer(), token: settings.token.text)
     }
 
     private static func instanceKey(_ state: StateDirectory) throws(SettingsError) -> [UInt8] {

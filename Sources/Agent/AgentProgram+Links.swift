@@ -16,7 +16,7 @@ extension AgentProgram: GatewaySessionOwner {
         if self.settings.version1 {
             self.say(.debug, .milestone, "connected to \(gateway), version 1")
             self.print(.connected(gateway: gateway, pin: nil))
-            return .proceed(self.login)
+            return .proceed(self.login.next())
         }
         guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
         let isLoopback = session.connection.peerAddress?.isLoopback ?? false
@@ -26,7 +26,7 @@ extension AgentProgram: GatewaySessionOwner {
         }
         self.say(.debug, .milestone, "connected to \(gateway), \(pin)")
         self.print(.connected(gateway: gateway, pin: pin))
-        return .proceed(self.login)
+        return .proceed(self.login.next())
     }
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {
@@ -42,9 +42,10 @@ extension AgentProgram: GatewaySessionOwner {
     func session(_ session: GatewaySession, goAway: GoAway) {
         guard session === self.session else { return }
         var goAway = goAway
-        if goAway.code == .loginRefused, self.login.method == .instance {
+        if goAway.code == .loginRefused, self.login.last.method == .instance {
             goAway.text += ", and no token was given: use -t, --token-file or DIGLETT_TOKEN"
         }
+        if self.awaitsToken(after: goAway, of: session) { return }
         let action = self.machine.goAway(goAway, now: self.loop.now)
         if action != .none { return self.perform(action) }
         // With `once` there is no next link, and this one ends the program when it ends.

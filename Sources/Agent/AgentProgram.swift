@@ -48,7 +48,7 @@ package final class AgentProgram {
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
     private let linkLimits: LinkLimits
-    let login: Login
+    let login: AgentLogin
     var backends: [Name: Backend]
     private let state: StateDirectory
     var machine: AgentMachine
@@ -94,7 +94,7 @@ package final class AgentProgram {
         self.keys = GatewayKeys(settings: settings, state: self.state, logger: logger, ask: ask)
         let credentials = try AgentCredentials(settings: settings, state: self.state)
         self.version = credentials.version
-        self.login = credentials.login
+        self.login = AgentLogin(loop: loop, settings: settings, login: credentials.login, logger: logger)
         // Each stream is a connection to a backend.
         let descriptors = DescriptorLimit.raise() - Self.ownDescriptors
         self.backends = Dictionary(uniqueKeysWithValues: settings.exposes.map { ($0.name, Backend($0)) })
@@ -345,6 +345,7 @@ package final class AgentProgram {
         self.exit = reason
         self.ready.close()
         self.control?.close()
+        self.login.close()
         if reason != .stopped {
             self.logger.error(
                 "\(text) (diglett explain \(reason.rawValue))",

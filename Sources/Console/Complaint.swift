@@ -3,8 +3,13 @@ import Glibc
 /// What went wrong in a command that has no log.
 package enum Complaint {
     /// Writes a line to standard error, without the secrets that may be in it.
-    package static func write(_ text: String) {
-        Array("error: \(Secrets.hidden(in: text))\n".utf8).withUnsafeBytes {
+    package static func write(_ text: String) { self.write("error", text) }
+
+    /// The same for what does not make the command fail.
+    package static func warn(_ text: String) { self.write("warning", text) }
+
+    private static func write(_ level: String, _ text: String) {
+        Array("\(level): \(Secrets.hidden(in: text))\n".utf8).withUnsafeBytes {
             _ = Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count)
         }
     }

@@ -25,21 +25,24 @@ package enum ControlError: Error, Equatable, CustomStringConvertible {
 
 /// Asks a running program, and waits.
 package struct ControlClient {
-    /// For the whole answer.
-    private static let timeoutSeconds = 10
     /// Bytes of one line.
     private static let mostAnswer = 64 << 20
 
     private let path: String
+    private let timeoutSeconds: Int
 
-    package init(path: String) { self.path = path }
+    /// - Parameter timeoutSeconds: for the whole answer of `ask`.
+    package init(path: String, timeoutSeconds: Int = 10) {
+        self.path = path
+        self.timeoutSeconds = timeoutSeconds
+    }
 
     /// The one answer to a request.
     package func ask<Result: Codable>(
         _ request: ControlRequest, _ type: Result.Type
     ) throws(ControlError) -> Result {
         var answer: Result?
-        try self.ask(request, type, timeoutSeconds: Self.timeoutSeconds) { result in
+        try self.ask(request, type, timeoutSeconds: self.timeoutSeconds) { result in
             answer = result
             return true
         }

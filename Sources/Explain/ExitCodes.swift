@@ -39,7 +39,8 @@ extension Explanations {
         case .loginRefused:
             (
                 "the gateway does not know the agent, or no longer",
-                "at the login, and later when the right is withdrawn",
+                "at the login, and later when the right is withdrawn; with a token file 10 s later, unless another token is "
+                    + "in it by then",
                 "Check the token; the first of these counts: -t, --token-file, the configuration file, the line of "
                     + "-g, the credential 'token', DIGLETT_TOKEN. Only the gateway's log has the reason: 'login from ADDRESS refused: REASON'. "
                     + "There, 'diglett-server agent list' shows who is expired or disabled, and 'agent rotate NAME' "

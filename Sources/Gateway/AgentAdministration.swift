@@ -4,7 +4,7 @@ internal import Wire
 
 /// What an operator does with the agents file: the commands `diglett-server agent ...`.
 ///
-/// A running gateway sees the file change by itself.
+/// A running gateway sees the file change by itself, within a second.
 package struct AgentAdministration {
     /// A token that was just made, and the line that carries everything an agent needs.
     package struct Invitation {
@@ -16,6 +16,8 @@ package struct AgentAdministration {
         package let note: String?
         /// For protocol version 1, if asked for.
         package let version1Token: String?
+        /// Until when the tokens that these replace are good, in seconds since 1970; nil: not any more.
+        package fileprivate(set) var formerTokenUntil: Int64?
     }
 
     /// What may be said about a new agent.
@@ -54,6 +56,13 @@ package struct AgentAdministration {
         if case .byDefault(let path) = self.settings.authentication { !FileAccess.exists(path) } else { false }
     }
 
+    /// Where the control socket of the gateway with these agents may be.
+    ///
+    /// - Parameter options: the command line of which the settings are.
+    package func controlPlaces(_ options: GatewayOptions) throws(SettingsErrors) -> ControlSettings.Places {
+        try self.settings.controlPlaces(options, agentsFile: self.path)
+    }
+
     package func list() throws(SettingsErrors) -> [AgentEntry] {
         guard FileAccess.exists(self.path) else { return [] }
         return try AgentsFile(path: self.path).agents
@@ -86,15 +95,28 @@ package struct AgentAdministration {
         return invitation
     }
 
-    package func rotate(_ name: String, hasVersion1: Bool, host: String) throws(SettingsErrors) -> Invitation {
-        var editor = try AgentsFileEditor(path: self.path)
-        var agent = try editor.agent(name)
-        let invitation = try self.renew(&agent, hasVersion1: hasVersion1 || agent.version1TokenHash != nil, host)
-        let renewed = agent
-        try editor.update(name) {
-            $0.tokenHash = renewed.tokenHash
-            $0.version1TokenHash = renewed.version1TokenHash
+    /// - Parameter grace: how long the present tokens stay good, `24h` for instance; nil: they end at once, and so does
+    ///   a former one.
+    package func rotate(
+        _ name: String, hasVersion1: Bool, grace: String? = nil, host: String
+    ) throws(SettingsErrors) -> Invitation {
+        let span = grace.flatMap { Timestamp.span($0) }
+        if let grace, span == nil {
+            throw SettingsErrors([
+                SettingsError("option --grace", "'\(grace)' is not a span of time: write 24h, 7d, 30m or 45s")
+            ])
         }
+        var editor = try AgentsFileEditor(path: self.path)
+        let former = try editor.agent(name)
+        var agent = former
+        var invitation = try self.renew(&agent, hasVersion1: hasVersion1 || former.version1TokenHash != nil, host)
+        agent.formerTokenHash = span == nil ? nil : former.tokenHash
+        agent.formerVersion1TokenHash = span == nil ? nil : former.version1TokenHash
+        let hasFormer = agent.formerTokenHash != nil || agent.formerVersion1TokenHash != nil
+        agent.formerTokenUntil = hasFormer ? span.map { Timestamp.now + $0 } : nil
+        invitation.formerTokenUntil = agent.formerTokenUntil
+        let renewed = agent
+        try editor.update(name) { $0 = renewed }
         return invitation
     }
 

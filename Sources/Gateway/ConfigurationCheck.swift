@@ -69,7 +69,7 @@ package enum ConfigurationCheck {
             return SettingsError(path, "agent '\(agent.name)': '\(key)' is \(wanted), and the gateway has \(most) \(what)")
         }
         let ranges = agent.ports.isEmpty ? [settings.exposePorts.range].compactMap(\.self) : agent.ports
-        let ports = ranges.isEmpty ? nil : Set(ranges.flatMap { Array($0.ports) }).count
+        let ports = ranges.isEmpty ? nil : Set(ranges.flatMap { Array($0.low...$0.high) }).count
         return [
             problem("max-names", agent.mostNames, ports, "public ports for it"),
             problem("max-names", agent.mostNames, plan.names, "names in all"),

@@ -25,8 +25,9 @@ package final class FileAuthenticator: Authenticator {
     /// What was read to tell the changes, for the reload that often follows at once; gone at the next look.
     private var foreseen: (file: AgentsFile, stamp: FileStamp?)?
     private var hasLoaded = false
-    /// Those that have expired, as of the last look.
+    /// Those that have expired, and those whose former token still counts, as of the last look.
     private var expired: Set<String> = []
+    private var withFormerToken: Set<String> = []
     private var timer: LoopTimer?
     private var rightsChanged: (() -> Void)?
 
@@ -56,14 +57,22 @@ package final class FileAuthenticator: Authenticator {
             self.stamp = stamp
             self.read()
         }
-        let now = Timestamp.now
-        let expired = Set(self.agents.values.filter { $0.isExpired(at: now) }.map(\.name))
-        guard expired != self.expired else { return }
-        for name in expired.subtracting(self.expired).sorted() {
+        let (formerlyExpired, formerlyWithToken) = (self.expired, self.withFormerToken)
+        self.lookAtTimes()
+        guard (self.expired, self.withFormerToken) != (formerlyExpired, formerlyWithToken) else { return }
+        for name in self.expired.subtracting(formerlyExpired).sorted() {
             self.logger.warning("the agent '\(name)' has expired", metadata: .about([.agent: name]))
         }
-        self.expired = expired
+        for name in formerlyWithToken.subtracting(self.withFormerToken).sorted() {
+            self.logger.notice("the former token of '\(name)' has expired", metadata: .about([.agent: name]))
+        }
         self.rightsChanged?()
+    }
+
+    private func lookAtTimes() {
+        let now = Timestamp.now
+        self.expired = Set(self.agents.values.filter { $0.isExpired(at: now) }.map(\.name))
+        self.withFormerToken = Set(self.agents.values.filter { $0.takesFormerTokens(at: now) }.map(\.name))
     }
 
     package func reload() {
@@ -120,10 +129,11 @@ package final class FileAuthenticator: Authenticator {
         for agent in file.agents {
             self.agents[agent.name] = agent
             for pin in agent.pins { self.byPin[pin] = agent.name }
-            if let hash = agent.version1TokenHash { self.byVersion1Token[hash] = agent.name }
+            for hash in [agent.version1TokenHash, agent.formerVersion1TokenHash] {
+                if let hash { self.byVersion1Token[hash] = agent.name }
+            }
         }
-        let now = Timestamp.now
-        self.expired = Set(file.agents.filter { $0.isExpired(at: now) }.map(\.name))
+        self.lookAtTimes()
     }
 
     // MARK: - Logins
@@ -152,13 +162,16 @@ package final class FileAuthenticator: Authenticator {
 
     private struct Unknown: Error { let text: String }
 
-    /// Bad credentials cost the same work as good ones, one hash and one comparison, so that the time tells nothing.
+    /// Bad credentials cost the same work as good ones, one hash and two comparisons, so that the time tells nothing.
     private func find(_ request: LoginRequest) -> Result<(agent: AgentEntry, credential: String), Unknown> {
         switch request.credentials {
         case .version1(let token):
             let hash = SHA256.hash(Array(token.utf8))
             guard let name = self.byVersion1Token[hash], let agent = self.agents[name] else {
                 return .failure(Unknown(text: "no agent has this token of version 1"))
+            }
+            guard hash == agent.version1TokenHash || agent.takesFormerTokens(at: Timestamp.now) else {
+                return .failure(Unknown(text: "the former token of '\(name)', which has expired"))
             }
             return .success((agent, "v1-token:\(Self.short(hash))"))
         case .version2(let login):
@@ -178,13 +191,17 @@ package final class FileAuthenticator: Authenticator {
         let parsed = AgentToken.parse(token)
         let hash = SHA256.hash(Array((parsed?.secret ?? "").utf8))
         let agent = parsed.flatMap { self.agents[$0.name] }
-        let expected = agent?.tokenHash ?? [UInt8](repeating: 0, count: AgentEntry.hashSize)
-        let isRight = SHA256.isEqual(hash, expected)
+        let nothing = [UInt8](repeating: 0, count: AgentEntry.hashSize)
+        let isPresent = SHA256.isEqual(hash, agent?.tokenHash ?? nothing)
+        let isFormer = SHA256.isEqual(hash, agent?.formerTokenHash ?? nothing)
         guard let parsed else { return .failure(Unknown(text: "a text that is no token")) }
-        guard let agent, agent.tokenHash != nil else {
+        guard let agent, agent.tokenHash != nil || agent.formerTokenHash != nil else {
             return .failure(Unknown(text: "no agent '\(PeerText.escaped(parsed.name, most: 64))' has a token"))
         }
-        guard isRight else { return .failure(Unknown(text: "a wrong token for '\(agent.name)'")) }
+        guard isPresent || isFormer else { return .failure(Unknown(text: "a wrong token for '\(agent.name)'")) }
+        guard isPresent || agent.takesFormerTokens(at: Timestamp.now) else {
+            return .failure(Unknown(text: "the former token of '\(agent.name)', which has expired"))
+        }
         return .success((agent, "token:\(Self.short(hash))"))
     }
 
@@ -206,10 +223,15 @@ package final class FileAuthenticator: Authenticator {
                 : "is not in \(self.path) any more"
         }
         if let reason = self.refusal(agent) { return reason }
-        var credentials = agent.pins.map { "pin:\($0)" }
-        if let hash = agent.tokenHash { credentials.append("token:\(Self.short(hash))") }
-        if let hash = agent.version1TokenHash { credentials.append("v1-token:\(Self.short(hash))") }
-        return credentials.contains(grant.credential) ? nil : "was known by a token or key that is gone"
+        func credentials(_ token: [UInt8]?, _ version1: [UInt8]?) -> [String] {
+            [token.map { "token:\(Self.short($0))" }, version1.map { "v1-token:\(Self.short($0))" }].compactMap(\.self)
+        }
+        let present = agent.pins.map { "pin:\($0)" } + credentials(agent.tokenHash, agent.version1TokenHash)
+        if present.contains(grant.credential) { return nil }
+        guard credentials(agent.formerTokenHash, agent.formerVersion1TokenHash).contains(grant.credential) else {
+            return "was known by a token or key that is gone"
+        }
+        return agent.takesFormerTokens(at: Timestamp.now) ? nil : "was known by a former token, which has expired"
     }
 
     private static func limits(_ agent: AgentEntry) -> AgentLimits {

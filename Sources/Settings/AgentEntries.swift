@@ -33,14 +33,18 @@ struct AgentEntries {
                 problems.add(section.place(of: "pins"), "the pin \(pin) belongs to '\(owner)' already")
             }
         }
-        if let hash = agent.tokenHash {
+        for (key, hash) in [("token", agent.tokenHash), ("former-token", agent.formerTokenHash)] {
+            guard let hash else { continue }
             self.note(hash, index, \.byToken) { owner in
-                problems.add(section.place(of: "token"), "the token belongs to '\(owner)' already")
+                problems.add(section.place(of: key), "the token belongs to '\(owner)' already")
             }
         }
-        if let hash = agent.version1TokenHash {
+        for (key, hash) in [
+            ("v1-token", agent.version1TokenHash), ("former-v1-token", agent.formerVersion1TokenHash),
+        ] {
+            guard let hash else { continue }
             self.note(hash, index, \.byVersion1Token) { owner in
-                problems.add(section.place(of: "v1-token"), "the token belongs to '\(owner)' already")
+                problems.add(section.place(of: key), "the token belongs to '\(owner)' already")
             }
         }
         self.byName[agent.name] = index

@@ -11,6 +11,11 @@ package struct AgentEntry: Equatable, Sendable {
     package var tokenHash: [UInt8]?
     /// SHA-256 of the whole token for protocol version 1, which is never good for version 2.
     package var version1TokenHash: [UInt8]?
+    /// The hashes of tokens that were replaced and are still good for a while; nil where there are none.
+    package var formerTokenHash: [UInt8]?
+    package var formerVersion1TokenHash: [UInt8]?
+    /// Until when they are good, in seconds since 1970.
+    package var formerTokenUntil: Int64?
     /// Keys of client certificates, `sha256/BASE64`.
     package var pins: [String]
     package var names: [NamePattern]
@@ -34,6 +39,9 @@ package struct AgentEntry: Equatable, Sendable {
 
     package func isExpired(at seconds: Int64) -> Bool { self.expires.map { $0 <= seconds } ?? false }
 
+    /// Whether tokens that were replaced are still good.
+    package func takesFormerTokens(at seconds: Int64) -> Bool { self.formerTokenUntil.map { $0 > seconds } ?? false }
+
     /// What is not as it was, in the words of the file.
     package func differences(from former: AgentEntry) -> [String] {
         func limit(_ key: String, _ value: Int?, _ former: Int?) -> String? {
@@ -43,6 +51,10 @@ package struct AgentEntry: Equatable, Sendable {
             self.tokenHash != former.tokenHash ? (self.tokenHash == nil ? "no token" : "another token") : nil,
             self.version1TokenHash != former.version1TokenHash
                 ? (self.version1TokenHash == nil ? "no v1-token" : "another v1-token") : nil,
+            self.formerTokenUntil != former.formerTokenUntil
+                || self.formerTokenHash != former.formerTokenHash
+                || self.formerVersion1TokenHash != former.formerVersion1TokenHash
+                ? self.formerTokenUntil.map { "former token until \(Timestamp.text($0))" } ?? "no former token" : nil,
             self.pins != former.pins ? "pins changed" : nil,
             self.names != former.names ? "names \(self.names.map(\.text).joined(separator: " "))" : nil,
             self.ports != former.ports ? "ports \(self.ports.map(\.description).joined(separator: " "))" : nil,

@@ -17,7 +17,7 @@ extension AgentSettings {
     /// The keys that are not about names, and whose values are not those of `former`, as they are written in a file.
     package func differencesBesideNames(from former: AgentSettings) -> [String] {
         [
-            ("gateway", self.gateway == former.gateway), ("token", self.token == former.token),
+            ("gateway", self.gateway == former.gateway), ("token", self.token.isSame(as: former.token)),
             ("pin", self.pins == former.pins), ("output", self.output == former.output),
             ("once", self.once == former.once), ("v1", self.version1 == former.version1),
             ("debug", self.debug == former.debug), ("log-format", self.logFormat == former.logFormat),

@@ -49,8 +49,7 @@ package struct AgentSettings: Sendable {
 
     package let gateway: HostPort
     package internal(set) var exposes: [Expose]
-    /// Empty when there is none.
-    package let token: String
+    package let token: LoginToken
     package let pins: [String]
     package let output: Output
     package let once: Bool
@@ -95,7 +94,9 @@ package struct AgentSettings: Sendable {
         self.gateway = gateway.hostPort
 
         self.exposes = try Self.exposes(options, sections)
-        self.token = try Self.token(options, file: given, path: options.configuration, line: gateway.token)
+        self.token = try Self.token(
+            options, file: (given.token, given.tokenFile), line: gateway.token,
+            isVersion1: options.version1 || given.version1 ?? false)
         let pins = options.pins.isEmpty ? (given.pins ?? []) + gateway.pins : options.pins
         for pin in pins where !Self.isPin(pin) {
             throw SettingsError(
@@ -259,65 +260,5 @@ package struct AgentSettings: Sendable {
                 place, "'\(PeerText.escaped(text))' is no version of the PROXY protocol: write v1 or v2")
         }
         return version
-    }
-
-    /// - Parameter path: of a file, or `-` for standard input.
-    private static func token(in path: String) throws(SettingsError) -> String {
-        let bytes =
-            path == "-"
-            ? try FileAccess.readStandardInput(most: 4_096)
-            // A shell hands over the output of a command as a pipe, /dev/fd/63.
-            : try FileAccess.read(path, most: 4_096, secret: true, orPipe: true)
-        var token = String(decoding: bytes, as: UTF8.self).drop { $0.isWhitespace }
-        while token.last?.isWhitespace == true { token.removeLast() }
-        guard !token.isEmpty else { throw SettingsError(path == "-" ? "standard input" : path, "holds no token") }
-        return String(token)
-    }
-
-    /// The token: from the command line, a file, the configuration, the one-line gateway address, the service's
-    /// credentials, or the environment.
-    private static func token(
-        _ options: AgentOptions,
-        file: (
-            gateway: String?, token: String?, tokenFile: String?, pins: [String]?, output: String?, once: Bool?,
-            version1: Bool?, debug: Int?, stateDirectory: String?
-        ), path: String?, line: String?
-    ) throws(SettingsError) -> String {
-        var token: String
-        var place = "option -t"
-        if let given = options.token {
-            token = given
-        } else if let path = options.tokenFile ?? (file.token == nil ? file.tokenFile : nil) {
-            place = path == "-" ? "standard input" : path
-            token = try Self.token(in: path)
-        } else if let given = file.token, let path {
-            // Reading it again tells whether others could have read it.
-            _ = try FileAccess.read(path, most: 1 << 20, secret: true, orPipe: true)
-            place = path
-            token = given
-        } else if let given = line {
-            place = "option -g"
-            token = given
-        } else if let path = ServiceCredentials.path(of: "token") {
-            place = path
-            token = try Self.token(in: path)
-        } else if let given = getenv("DIGLETT_TOKEN") {
-            place = "DIGLETT_TOKEN"
-            token = String(cString: given)
-        } else {
-            return ""
-        }
-        if options.version1 || file.version1 ?? false {
-            // Version 1 takes any text; what it can carry is all that can be asked of it.
-            guard token.utf8.count <= 4_096 else {
-                throw SettingsError(place, "a token of version 1 has at most 4096 bytes")
-            }
-            return token
-        }
-        guard token.utf8.count <= Login.maximumToken, token.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
-            throw SettingsError(
-                place, "a token has at most \(Login.maximumToken) letters, digits and signs, and no spaces")
-        }
-        return token
     }
 }

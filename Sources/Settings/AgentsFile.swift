@@ -51,6 +51,7 @@ package struct AgentsFile {
         var agent = AgentEntry(name: name ?? "")
         problems.attempt { () throws(SettingsError) in agent.tokenHash = try self.hash(section, "token") }
         problems.attempt { () throws(SettingsError) in agent.version1TokenHash = try self.hash(section, "v1-token") }
+        self.readFormerTokens(&agent, section, problems)
         problems.attempt { () throws(SettingsError) in
             agent.pins = try section.strings("pins") ?? []
             for pin in agent.pins where !AgentSettings.isPin(pin) {
@@ -73,20 +74,46 @@ package struct AgentsFile {
                 }
             }
         }
-        problems.attempt { () throws(SettingsError) in
-            guard let text = try section.string("expires") else { return }
-            guard let seconds = Timestamp.seconds(text) else {
-                throw SettingsError(
-                    section.place(of: "expires"), "'\(text)' is no date: write 2027-02-21 or 2027-02-21T12:00:00Z")
-            }
-            agent.expires = seconds
-        }
+        problems.attempt { () throws(SettingsError) in agent.expires = try self.time(section, "expires") }
         problems.attempt { () throws(SettingsError) in agent.isDisabled = try section.boolean("disabled") ?? false }
         problems.attempt { () throws(SettingsError) in agent.mostLinks = try self.limit(section, "max-links") }
         problems.attempt { () throws(SettingsError) in agent.mostNames = try self.limit(section, "max-names", 4_096) }
         problems.attempt { () throws(SettingsError) in agent.mostStreams = try self.limit(section, "max-streams") }
         section.finish(problems)
         return name == nil ? nil : agent
+    }
+
+    private static func readFormerTokens(
+        _ agent: inout AgentEntry, _ section: TOMLFile.Section, _ problems: Problems
+    ) {
+        let known = problems.found.count
+        problems.attempt { () throws(SettingsError) in
+            agent.formerTokenHash = try self.hash(section, "former-token")
+        }
+        problems.attempt { () throws(SettingsError) in
+            agent.formerVersion1TokenHash = try self.hash(section, "former-v1-token")
+        }
+        problems.attempt { () throws(SettingsError) in
+            agent.formerTokenUntil = try self.time(section, "former-token-until")
+        }
+        guard problems.found.count == known else { return }
+        let key = agent.formerTokenHash != nil ? "former-token" : "former-v1-token"
+        switch (agent.formerTokenHash ?? agent.formerVersion1TokenHash, agent.formerTokenUntil) {
+        case (.some, nil): problems.add(section.place(of: key), "'\(key)' needs 'former-token-until', when it ends")
+        case (nil, .some):
+            problems.add(
+                section.place(of: "former-token-until"), "needs 'former-token', the hash of the token that ends then")
+        default: break
+        }
+    }
+
+    private static func time(_ section: TOMLFile.Section, _ key: String) throws(SettingsError) -> Int64? {
+        guard let text = try section.string(key) else { return nil }
+        guard let seconds = Timestamp.seconds(text) else {
+            throw SettingsError(
+                section.place(of: key), "'\(text)' is no date: write 2027-02-21 or 2027-02-21T12:00:00Z")
+        }
+        return seconds
     }
 
     private static func limit(

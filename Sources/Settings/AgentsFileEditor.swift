@@ -139,6 +139,9 @@ package struct AgentsFileEditor {
         let values: [(String, String?)] = [
             ("token", agent.tokenHash.map { self.quoted(self.hash($0)) }),
             ("v1-token", agent.version1TokenHash.map { self.quoted(self.hash($0)) }),
+            ("former-token", agent.formerTokenHash.map { self.quoted(self.hash($0)) }),
+            ("former-v1-token", agent.formerVersion1TokenHash.map { self.quoted(self.hash($0)) }),
+            ("former-token-until", agent.formerTokenUntil.map { self.quoted(Timestamp.text($0)) }),
             ("pins", list(agent.pins)), ("names", list(agent.names.map(\.text))),
             ("ports", list(agent.ports.map(\.description))),
             ("expires", agent.expires.map { self.quoted(Timestamp.text($0)) }),
@@ -202,9 +205,10 @@ package struct AgentsFileEditor {
             return self.lines.insert(self.line("\(key) = \(value)"), at: last + 1)
         }
         let list = self.list(from: line, before: block.upperBound)
-        let replacement = value.map { "\(key) = \($0)" + (list.comment.isEmpty ? "" : " \(list.comment)") }
+        let words = [value.map { "\(key) = \($0)" }, list.comment.isEmpty ? nil : list.comment].compactMap(\.self)
         let end = self.lines[list.end].end
-        self.lines.replaceSubrange(line...list.end, with: replacement.map { [Line(text: $0, end: end)] } ?? [])
+        self.lines.replaceSubrange(
+            line...list.end, with: words.isEmpty ? [] : [Line(text: words.joined(separator: " "), end: end)])
     }
 
     /// Writes further elements at the end of a list, whose other lines and comments stay.

@@ -129,6 +129,16 @@ package struct GatewaySettings: Sendable {
             given: given)
     }
 
+    /// Where the control socket of a gateway with these agents may be: where the file belongs to a state directory, no
+    /// other gateway is meant.
+    package func controlPlaces(
+        _ options: GatewayOptions, agentsFile: String
+    ) throws(SettingsErrors) -> ControlSettings.Places {
+        var options = options
+        if agentsFile == Self.agentsFile(in: self.stateDirectory) { options.stateDirectory = self.stateDirectory }
+        return try Self.controlPlaces(options)
+    }
+
     /// Where the agents stand unless another file is named.
     package static func agentsFile(in stateDirectory: String) -> String {
         ServiceCredentials.path(of: "agents.toml") ?? "\(stateDirectory)/agents.toml"

@@ -12,8 +12,9 @@ struct AgentCommand: ParsableCommand {
         commandName: "agent",
         abstract: "Says which agents may use which names.",
         discussion: """
-            Agents stand in agents.toml in the gateway's state directory. A running gateway sees a change within a \
-            second, and closes what has lost its right. \(Self.whichGateway)
+            Agents stand in agents.toml in the gateway's state directory. A command that changes them has a running \
+            gateway read the file, and ends when it has: what has lost its right is closed by then. A change by hand is \
+            seen within a second. \(Self.whichGateway)
             """,
         subcommands: [Add.self, List.self, Rotate.self, Remove.self, PinCommand.self])
 
@@ -27,6 +28,87 @@ struct AgentCommand: ParsableCommand {
 
     fileprivate func administration() throws -> AgentAdministration {
         try AgentAdministration(settings: try GatewaySettings(self.server.options))
+    }
+
+    /// Has a running gateway read what was changed; says so if that fails, as the change itself was made.
+    ///
+    /// - Returns: whether a gateway has read it.
+    fileprivate func reload(_ administration: AgentAdministration) -> Bool {
+        guard let places = try? administration.controlPlaces(self.server.options) else { return false }
+        switch GatewayReload(places: places).perform() {
+        case .done: return true
+        case .absent: return false
+        case .failed(let text):
+            self.server.warn(text)
+            return false
+        }
+    }
+
+    /// What a command that changes agents tells programs.
+    fileprivate struct Change: Encodable {
+        let name: String
+        let agentsFile: String
+        /// Whether a running gateway has read the change.
+        let reloaded: Bool
+        var token: String?
+        var version1Token: String?
+        /// What the agent's `-g` takes.
+        var gateway: String?
+        var pin: String?
+        var formerTokenUntil: String?
+        /// About the line, for people.
+        var note: String?
+
+        private enum CodingKeys: String, CodingKey {
+            case name, reloaded, token, gateway, pin, note
+            case agentsFile = "agents-file"
+            case version1Token = "v1-token"
+            case formerTokenUntil = "former-token-until"
+        }
+
+        init(_ name: String, _ administration: AgentAdministration, reloaded: Bool) {
+            self.name = name
+            self.agentsFile = administration.path
+            self.reloaded = reloaded
+        }
+
+        mutating func add(_ made: AgentAdministration.Invitation) {
+            self.token = made.token
+            self.version1Token = made.version1Token
+            self.gateway = made.line
+            self.note = made.note
+            self.formerTokenUntil = made.formerTokenUntil.map { Timestamp.text($0) }
+        }
+    }
+
+    /// - Parameters:
+    ///   - output: in which form.
+    ///   - text: for people.
+    fileprivate static func write(
+        _ change: Change, _ output: ControlCommand.OutputOption, text: @autoclosure () -> String
+    ) throws {
+        let text = output.output == .json ? try ControlText.json(change, isPretty: false) + "\n" : text()
+        guard change.token != nil else { return try StandardOutput.write(text) }
+        // What cannot be shown a second time: when this fails, the agent is there and nobody has its token. A reader that
+        // is gone would else end this program without a word.
+        signal(SIGPIPE, SIG_IGN)
+        do throws(OutputError) { try StandardOutput.write(text) } catch {
+            Complaint.write(
+                "\(error): the token was not shown; 'diglett-server agent rotate \(change.name)' makes another")
+            throw ExitCode(GatewayError.Kind.output.rawValue)
+        }
+    }
+
+    /// - Parameter example: a pattern of the agent's.
+    fileprivate static func text(_ made: AgentAdministration.Invitation, example: String) -> String {
+        var text = "token, shown this once: \(made.token)\n"
+        if let token = made.version1Token { text += "token for version 1, shown this once: \(token)\n" }
+        if let until = made.formerTokenUntil {
+            text += "the former token is valid until \(Timestamp.text(until))\n"
+        }
+        text += "start the agent with\n"
+        text += "  diglett -g '\(made.line)' -n \(example.replacing("*", with: "1")) localhost:9000\n"
+        return text + (made.note.map { "\($0)\n" } ?? "")
     }
 
     /// Where agents find the gateway.
@@ -87,6 +169,7 @@ struct AgentCommand: ParsableCommand {
         var version1 = false
 
         @OptionGroup var address: Address
+        @OptionGroup var output: ControlCommand.OutputOption
         @ParentCommand var parent: AgentCommand
 
         func run() throws {
@@ -101,12 +184,14 @@ struct AgentCommand: ParsableCommand {
                 let wasOpen = administration.isOpenToMachine
                 let made = try administration.add(
                     self.name, wish, host: try self.address.hostPort(port: administration.port))
-                var added = "added agent '\(self.name)' to \(administration.path)"
-                if wasOpen {
-                    added += "\nfrom now on only agents in this file are let in, those of this machine too"
-                }
-                guard let made else { return try StandardOutput.write(line: added) }
-                try Self.show(made, for: self.name, example: wish.names.first ?? "example", after: added + "\n")
+                var change = Change(self.name, administration, reloaded: self.parent.reload(administration))
+                if let made { change.add(made) }
+                let closes = "from now on only agents in this file are let in, those of this machine too"
+                if wasOpen, self.output.output == .json { self.parent.server.warn("\(administration.path): \(closes)") }
+                try AgentCommand.write(
+                    change, self.output,
+                    text: "added agent '\(self.name)' to \(administration.path)\n" + (wasOpen ? "\(closes)\n" : "")
+                        + (made.map { AgentCommand.text($0, example: wish.names.first ?? "example") } ?? ""))
             }
         }
     }
@@ -139,25 +224,37 @@ struct AgentCommand: ParsableCommand {
 
     struct Rotate: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Gives an agent a new token and prints it, once. Links with the old one are closed.",
-            discussion: AgentCommand.whichGateway)
+            abstract: "Gives an agent a new token and prints it, once.",
+            discussion: """
+                Links with the old token are closed, and those with a former one that --grace kept. \
+                \(AgentCommand.whichGateway)
+                """)
 
         @Argument(help: "The agent's name.")
         var name: String
+
+        @Option(
+            help: ArgumentHelp(
+                "Keep the old token valid for that long: 24h, 7d, 30m or 45s. (default: not at all)", valueName: "time")
+        )
+        var grace: String?
 
         @Flag(name: .customLong("v1"), help: "Make a token for protocol version 1 as well.")
         var version1 = false
 
         @OptionGroup var address: Address
+        @OptionGroup var output: ControlCommand.OutputOption
         @ParentCommand var parent: AgentCommand
 
         func run() throws {
             try Self.reporting(self.parent.server) {
                 let administration = try self.parent.administration()
                 let made = try administration.rotate(
-                    self.name, hasVersion1: self.version1,
+                    self.name, hasVersion1: self.version1, grace: self.grace,
                     host: try self.address.hostPort(port: administration.port))
-                try Self.show(made, for: self.name, example: "example")
+                var change = Change(self.name, administration, reloaded: self.parent.reload(administration))
+                change.add(made)
+                try AgentCommand.write(change, self.output, text: AgentCommand.text(made, example: "example"))
             }
         }
     }
@@ -169,12 +266,16 @@ struct AgentCommand: ParsableCommand {
         @Argument(help: "The agent's name.")
         var name: String
 
+        @OptionGroup var output: ControlCommand.OutputOption
         @ParentCommand var parent: AgentCommand
 
         func run() throws {
             try Self.reporting(self.parent.server) {
-                try self.parent.administration().remove(self.name)
-                try StandardOutput.write(line: "removed agent '\(self.name)'")
+                let administration = try self.parent.administration()
+                try administration.remove(self.name)
+                try AgentCommand.write(
+                    Change(self.name, administration, reloaded: self.parent.reload(administration)), self.output,
+                    text: "removed agent '\(self.name)'\n")
             }
         }
     }
@@ -190,12 +291,17 @@ struct AgentCommand: ParsableCommand {
         @Argument(help: "The pin, sha256/...")
         var pin: String
 
+        @OptionGroup var output: ControlCommand.OutputOption
         @ParentCommand var parent: AgentCommand
 
         func run() throws {
             try Self.reporting(self.parent.server) {
-                try self.parent.administration().pin(self.name, self.pin)
-                try StandardOutput.write(line: "agent '\(self.name)' is known by \(self.pin) now")
+                let administration = try self.parent.administration()
+                try administration.pin(self.name, self.pin)
+                var change = Change(self.name, administration, reloaded: self.parent.reload(administration))
+                change.pin = self.pin
+                try AgentCommand.write(
+                    change, self.output, text: "agent '\(self.name)' is known by \(self.pin) now\n")
             }
         }
     }
@@ -224,24 +330,12 @@ extension ParsableCommand {
             throw fail([error])
         }
     }
+}
 
-    /// Shows what cannot be shown a second time. When that fails, the agent is there and nobody has its token.
-    static func show(
-        _ made: AgentAdministration.Invitation, for name: String, example: String, after added: String = ""
-    ) throws {
-        var text = added + "token, shown this once: \(made.token)\n"
-        if let token = made.version1Token { text += "token for version 1, shown this once: \(token)\n" }
-        text += "start the agent with\n"
-        text += "  diglett -g '\(made.line)' -n \(example.replacing("*", with: "1")) localhost:9000\n"
-        if let note = made.note { text += "\(note)\n" }
-        // A reader that is gone would else end this program without a word.
-        signal(SIGPIPE, SIG_IGN)
-        do throws(OutputError) {
-            try StandardOutput.write(text)
-        } catch {
-            Complaint.write(
-                "\(error): the token was not shown; 'diglett-server agent rotate \(name)' makes another")
-            throw ExitCode(GatewayError.Kind.output.rawValue)
-        }
+extension DiglettServer {
+    /// Writes a warning of a command, in the form that `--log-format` names.
+    func warn(_ text: String) {
+        guard LogFormat.wanted(option: self.logFormat, configuration: nil) == .json else { return Complaint.warn(text) }
+        Journal.logger(debug: 0, format: .json).warning("\(Secrets.hidden(in: text))")
     }
 }

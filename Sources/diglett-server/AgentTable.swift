@@ -12,6 +12,7 @@ enum AgentTable {
             var known: [String] = []
             if agent.tokenHash != nil { known.append("token") }
             if agent.version1TokenHash != nil { known.append("v1 token") }
+            if let until = Self.formerTokenUntil(agent, now) { known.append("former token until \(until)") }
             if !agent.pins.isEmpty { known.append(agent.pins.count == 1 ? "key" : "\(agent.pins.count) keys") }
             table.add([
                 agent.name, known.isEmpty ? "nothing" : known.joined(separator: ", "),
@@ -24,10 +25,16 @@ enum AgentTable {
         return table.text
     }
 
+    /// Nil when none is valid any more.
+    private static func formerTokenUntil(_ agent: AgentEntry, _ now: Int64) -> String? {
+        agent.takesFormerTokens(at: now) ? agent.formerTokenUntil.map { Timestamp.text($0) } : nil
+    }
+
     private struct Line: Encodable {
         let name: String
         let token: Bool
         let version1Token: Bool
+        let formerTokenUntil: String?
         let pins: [String]
         let names: [String]
         let ports: [String]
@@ -38,6 +45,7 @@ enum AgentTable {
         private enum CodingKeys: String, CodingKey {
             case name, token
             case version1Token = "v1-token"
+            case formerTokenUntil = "former-token-until"
             case pins, names, ports, expires, disabled, expired
         }
     }
@@ -49,8 +57,9 @@ enum AgentTable {
         let now = Timestamp.now
         let lines = agents.map {
             Line(
-                name: $0.name, token: $0.tokenHash != nil, version1Token: $0.version1TokenHash != nil, pins: $0.pins,
-                names: $0.names.map(\.text), ports: $0.ports.map(\.description),
+                name: $0.name, token: $0.tokenHash != nil, version1Token: $0.version1TokenHash != nil,
+                formerTokenUntil: Self.formerTokenUntil($0, now), pins: $0.pins, names: $0.names.map(\.text),
+                ports: $0.ports.map(\.description),
                 expires: $0.expires.map { Timestamp.text($0) }, disabled: $0.isDisabled,
                 expired: $0.isExpired(at: now))
         }

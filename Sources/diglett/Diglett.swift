@@ -51,7 +51,8 @@ struct Diglett: ParsableCommand, Daemon {
 
     @Option(
         help: ArgumentHelp(
-            "A file with the token, '-' for standard input. (or the environment: DIGLETT_TOKEN)", valueName: "file"),
+            "A file with the token, read again at each login, or '-' for standard input. (or the environment: "
+                + "DIGLETT_TOKEN)", valueName: "file"),
         completion: .file())
     var tokenFile: String?
 
@@ -177,9 +178,8 @@ struct Diglett: ParsableCommand, Daemon {
             let agent: AgentProgram
             let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
             do {
-                // The token may have come from standard input, which is read once.
                 var again = options
-                again.token = settings.token.isEmpty ? nil : settings.token
+                if settings.token.isReadOnce { again.token = settings.token.text }
                 agent = try AgentProgram(
                     loop: loop, settings: settings, logger: logger, ask: question, manager: manager,
                     reread: { [again] () throws(SettingsError) in try AgentSettings(again) })

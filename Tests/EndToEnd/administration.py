@@ -13,8 +13,8 @@ import time
 
 import backends
 from backends import Listener
-from harness import PIN, Failure, program_path, wait_until
-from visitors import read_exactly
+from harness import PIN, EndToEndTest, Failure, program_path, wait_until
+from visitors import get, read_exactly
 
 # "Within a second" with something for a machine that does other things as well.
 WITHDRAWN_SECONDS = 1.5
@@ -102,6 +102,34 @@ class AgentsFile:
         # What it says before, it may say of a look of its own.
         self._gateway.wait_log("SIGHUP", since=since)
         self.wait_read(since)
+
+
+class AgentsTest(EndToEndTest):
+    def setUp(self):
+        super().setUp()
+        self.backend = self.stage.use(Listener(backends.answering(b"behind the agent"))).address
+
+    def start(self, *options, **more):
+        """A gateway and its agents file, which does not exist yet."""
+        self.gateway = self.stage.gateway(*options, **more)
+        self.agents = AgentsFile(self.stage, self.gateway)
+        return self.agents
+
+    def connect(self, token, *arguments, gateway=None, **more):
+        """An agent with a token."""
+        return self.stage.agent(gateway or self.gateway, "-t", token, *arguments, **more)
+
+    def check_reachable(self, agent, name="example", since=0):
+        port = agent.wait_registered(name, since=since)
+        self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"behind the agent")
+        return port
+
+    def check_refused(self, agent, code, exit_code, *words):
+        status, event = agent.refusal()
+        self.assertEqual((event["code"], event["exit"], status), (code, exit_code, exit_code))
+        for word in words:
+            self.assertIn(word, event["message"])
+        return event
 
 
 def agent_key(state):

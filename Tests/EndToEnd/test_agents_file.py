@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import backends
-from administration import WITHDRAWN_SECONDS, AgentsFile, SteadyDownload, agent_key, run
+from administration import WITHDRAWN_SECONDS, AgentsFile, AgentsTest, SteadyDownload, agent_key, run
 from backends import Listener
 from harness import PIN, REPOSITORY, EndToEndTest, fast, free_port, wait_until
 from realservers import is_closed, require
@@ -21,34 +21,6 @@ from visitors import at_once, get, read_exactly
 PIN_OF_ZEROS = "sha256/" + "A" * 43 + "="
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 FILTER = REPOSITORY / "scripts" / "fail2ban" / "diglett-server.conf"
-
-
-class AgentsTest(EndToEndTest):
-    def setUp(self):
-        super().setUp()
-        self.backend = self.stage.use(Listener(backends.answering(b"behind the agent"))).address
-
-    def start(self, *options, **more):
-        """A gateway and its agents file, which does not exist yet."""
-        self.gateway = self.stage.gateway(*options, **more)
-        self.agents = AgentsFile(self.stage, self.gateway)
-        return self.agents
-
-    def connect(self, token, *arguments, gateway=None, **more):
-        """An agent with a token."""
-        return self.stage.agent(gateway or self.gateway, "-t", token, *arguments, **more)
-
-    def check_reachable(self, agent, name="example", since=0):
-        port = agent.wait_registered(name, since=since)
-        self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"behind the agent")
-        return port
-
-    def check_refused(self, agent, code, exit_code, *words):
-        status, event = agent.refusal()
-        self.assertEqual((event["code"], event["exit"], status), (code, exit_code, exit_code))
-        for word in words:
-            self.assertIn(word, event["message"])
-        return event
 
 
 class Tokens(AgentsTest):
@@ -318,6 +290,7 @@ class Tokens(AgentsTest):
             (64, ("add", "new", "--names", "x", "--ports", "9-1"), "9-1"),
             (64, ("add", "new", "--names", "x", "--expires", "2020-01-01"), "'2020-01-01' is in the past"),
             (64, ("add", "new", "--names", "x", "--pin", "sha256/short"), "sha256/short"),
+            (64, ("add", "new", "--names", "x", "--pin", PIN_OF_ZEROS, "--v1"), "leave out --v1, or --pin"),
             (78, ("add", "web", "--names", "x"), "rotate"),
             (78, ("add", "new", "--names", "*-1"), "app-*"),
             *((64, command, "there is no agent 'nobody' in ") for command in (
@@ -326,6 +299,8 @@ class Tokens(AgentsTest):
             *((64, ("add", "new", "--names", "x", f"--host={host}"), "'" + host + "' is no address of a gateway")
               for host in ("h:0", "x@evil#y", "a'b", "a/b", "-h", "[::1", "::1")),
             (64, ("rotate", "web", "--host", "h:0"), "'h:0'"),
+            *((64, ("rotate", "web", f"--grace={span}"), f"option --grace: '{span}' is not a span of time")
+              for span in ("0s", "-1h", "24", "2099-01-01", "99999999d")),
         ]
         for code, arguments, word in cases:
             with self.subTest(arguments=arguments):

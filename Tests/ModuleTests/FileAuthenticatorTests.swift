@@ -116,6 +116,54 @@ struct FileAuthenticatorTests {
         guard case .refused = try desk.login() else { return _ = Issue.record("no credential was let in") }
     }
 
+    @Test("a former token counts until its time, and what has logged in with it ends then")
+    func formerToken() throws {
+        func rotated(until seconds: Int64) -> String {
+            entry(
+                "former-token = \"sha256:\(madeHash)\"\nformer-v1-token = \"sha256:\(oldHash)\"\n"
+                    + "former-token-until = \"\(Timestamp.text(seconds))\"", hash: otherHash)
+        }
+        let desk = try Desk(entry("v1-token = \"sha256:\(oldHash)\""))
+        defer { desk.close() }
+        let before = try desk.grant(token: made.token)
+        guard case .granted(let version1) = try desk.login(version1: "old") else { throw CancellationError() }
+        try desk.change(rotated(until: Timestamp.now + 2))
+        // Both are the same login as before, and good for new links.
+        #expect(desk.authenticator.revocation(of: before) == nil)
+        #expect(desk.authenticator.revocation(of: version1) == nil)
+        #expect(try desk.grant(token: made.token) == before)
+        #expect(try desk.login(version1: "old") == .granted(version1))
+        let after = try desk.grant(token: other.token)
+        #expect(after.identity == before.identity)
+        let changes = desk.changes
+        #expect(desk.loop.run { desk.changes > changes })
+        let reason = "was known by a former token, which has expired"
+        #expect(desk.authenticator.revocation(of: before) == reason)
+        #expect(desk.authenticator.revocation(of: version1) == reason)
+        #expect(desk.authenticator.revocation(of: after) == nil)
+        let refusal = LoginVerdict.refused(.loginRefused, reason: "the former token of 'web', which has expired")
+        #expect(try desk.login(token: made.token) == refusal)
+        #expect(try desk.login(version1: "old") == refusal)
+        // The next rotation forgets it.
+        try desk.change(entry(hash: otherHash))
+        #expect(desk.authenticator.revocation(of: before) == "was known by a token or key that is gone")
+        #expect(try desk.login(token: made.token) == .refused(.loginRefused, reason: "a wrong token for 'web'"))
+    }
+
+    @Test("what a reload changes about former tokens is told")
+    func formerTokenChanges() throws {
+        let desk = try Desk(entry())
+        defer { desk.close() }
+        let former = "former-token = \"sha256:\(oldHash)\"\nformer-token-until = \"2127-02-21\""
+        try FileAccess.replace(desk.path, with: Array(entry(former, hash: otherHash).utf8), durable: false)
+        #expect(
+            try desk.authenticator.pendingChanges()
+                == ["agent 'web': another token, former token until 2127-02-21T00:00:00Z"])
+        desk.authenticator.reload()
+        try FileAccess.replace(desk.path, with: Array(entry(hash: otherHash).utf8), durable: false)
+        #expect(try desk.authenticator.pendingChanges() == ["agent 'web': no former token"])
+    }
+
     @Test("names by pattern, ports by range")
     func rights() throws {
         let desk = try Desk(entry())

@@ -54,6 +54,9 @@ struct AgentsFileTests {
             name = "web"
             token = "\(hash)"
             v1-token = "\(hash)"
+            former-token = "\(hash.replacing("0a", with: "0b"))"
+            former-v1-token = "\(hash.replacing("0a", with: "0c"))"
+            former-token-until = "2027-02-20T01:00:00Z"
             pins = ["\(pin)"]
             names = ["app-*", "api"]
             ports = ["30000-30010", "40000"]
@@ -68,6 +71,9 @@ struct AgentsFileTests {
         var web = AgentEntry(name: "web")
         web.tokenHash = [UInt8](repeating: 10, count: 32)
         web.version1TokenHash = web.tokenHash
+        web.formerTokenHash = [UInt8](repeating: 11, count: 32)
+        web.formerVersion1TokenHash = [UInt8](repeating: 12, count: 32)
+        web.formerTokenUntil = 1_803_085_200
         web.pins = [pin]
         web.names = [NamePattern("app-*"), NamePattern("api")].compactMap { $0 }
         web.ports = [try PortRange("30000-30010", place: ""), try PortRange("40000", place: "")]
@@ -203,6 +209,61 @@ struct AgentsFileTests {
             var third = AgentEntry(name: "three")
             third.names = [try #require(NamePattern("w*"))]
             #expect(message { try editor.add(third) }.contains("overlaps"))
+        }
+    }
+
+    @Test("a former token has a time when it ends, and belongs to one agent")
+    func formerTokens() {
+        let (head, until) = ("[[agent]]\nname = \"one\"\n", "former-token-until = \"2027-02-21\"\n")
+        let token = "former-token = \"\(hash)\"\n"
+        #expect(message { try read(head + token + until) } == "")
+        #expect(message { try read(head + token) } == "f:3: 'former-token' needs 'former-token-until', when it ends")
+        #expect(message { try read("\(head)former-v1-\(token.dropFirst(7))") }.contains("'former-v1-token' needs"))
+        #expect(message { try read(head + until) }.hasPrefix("f:3: needs 'former-token'"))
+        let mistakes = message { try read("\(head)former-token = \"x\"\nformer-token-until = \"soon\"\n") }
+        #expect(mistakes.split(separator: "\n").count == 2, "\(mistakes)")
+        #expect(mistakes.contains("f:3: is not the hash of a token"))
+        #expect(mistakes.contains("f:4: 'soon' is no date"))
+        let both = "[[agent]]\nname = \"two\"\ntoken = \"\(hash)\"\n"
+        #expect(message { try read(head + token + until + both) }.contains("the token belongs to 'one' already"))
+    }
+
+    @Test("a former token is written and taken out, and comments stay")
+    func editingFormerTokens() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/agents.toml"
+            let rest = "names = \"a\" # all\n\n# two\n[[agent]]\nname = \"two\"\n"
+            let before = "[[agent]]\nname = \"one\"\n# of May\ntoken = \"\(hash)\" # laptop\n"
+            try write(before + rest, path)
+            // Each has the lock until it is gone.
+            func update(_ change: (inout AgentEntry) -> Void) throws {
+                var editor = try AgentsFileEditor(path: path)
+                try editor.update("one", change)
+            }
+            let old = try AgentsFile(path: path).agents[0]
+            try update {
+                $0.formerTokenHash = old.tokenHash
+                $0.formerTokenUntil = 1_803_085_200
+                $0.tokenHash = [UInt8](repeating: 0xFF, count: 32)
+            }
+            let written = try AgentsFile(path: path).agents[0]
+            #expect(written.formerTokenHash == old.tokenHash)
+            #expect(written.formerTokenUntil == 1_803_085_200)
+            let former = "former-token = \"\(hash)\"\nformer-token-until = \"2027-02-20T01:00:00Z\"\n"
+            let after = before.replacing("0a", with: "ff")
+            #expect(
+                try String(contentsOfFile: path, encoding: .utf8)
+                    == after + rest.replacing("# all\n", with: "# all\n\(former)"))
+            // By hand.
+            let noted = former.replacing("\"\nformer", with: "\" # till Monday\nformer")
+            try write(after + rest.replacing("# all\n", with: "# all\n\(noted)"), path)
+            try update {
+                $0.formerTokenHash = nil
+                $0.formerTokenUntil = nil
+            }
+            #expect(
+                try String(contentsOfFile: path, encoding: .utf8)
+                    == after + rest.replacing("# all\n", with: "# all\n# till Monday\n"))
         }
     }
 

@@ -274,9 +274,59 @@ struct ConfigurationTests {
             options.stateDirectory = directory
             #expect(message { try AgentSettings(options) }.contains("chmod 600"))
             try write("dgl_x_y\n", path)
-            #expect(try AgentSettings(options).token == "dgl_x_y")
+            #expect(try AgentSettings(options).token.text == "dgl_x_y")
             try write("two words", path)
             #expect(!message { try AgentSettings(options) }.contains("two words"))
+        }
+    }
+
+    @Test(
+        "a token has nothing around it, wherever it comes from",
+        arguments: ["", "\n", "\r\n", " \t\r\n\r\n", "\u{A0}\u{2028}"], ["", "\u{FEFF}", " \n\u{FEFF} "])
+    func tokensAreCleaned(_ end: String, _ start: String) throws {
+        try withDirectory { directory in
+            let given = "\(start)dgl_x_y\(end)"
+            let (file, configuration) = ("\(directory)/token", "\(directory)/diglett.toml")
+            try write(given, file)
+            var options = AgentOptions()
+            (options.gateway, options.names, options.stateDirectory) = ("g", ["a=1"], directory)
+            var (byOption, byFile, byKey) = (options, options, options)
+            byOption.token = given
+            byFile.tokenFile = file
+            byKey.configuration = configuration
+            let escaped = given.unicodeScalars.map { "\\u\(String($0.value + 0x10000, radix: 16).suffix(4))" }
+            try write("token = \"\(escaped.joined())\"\n", configuration)
+            for options in [byOption, byFile, byKey] {
+                #expect(try AgentSettings(options).token.text == "dgl_x_y")
+                var version1 = options
+                version1.version1 = true
+                #expect(try AgentSettings(version1).token.text == "dgl_x_y")
+            }
+            #expect(try AgentSettings(byOption).token.file == nil)
+            #expect(try AgentSettings(byKey).token.file == nil)
+            #expect(try AgentSettings(byFile).token.file == file)
+        }
+    }
+
+    @Test("a token file is read again, and what cannot be a token is refused then as it is at the start")
+    func tokenIsReadAgain() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/token"
+            func read() throws -> String { try LoginToken.read(again: path, isVersion1: false).text }
+            try write("first\n", path)
+            #expect(try read() == "first")
+            try write(" second\r\n", path)
+            #expect(try read() == "second")
+            for (bad, mode) in [("\n", 0o600), ("two words", 0o600), ("third", 0o644)] {
+                try write(bad, path, mode: mode)
+                let text = message { try read() }
+                #expect(text.hasPrefix("\(path): "))
+                #expect(!text.contains("words"))
+            }
+            // One that was replaced by a pipe is not waited for.
+            try FileManager.default.removeItem(atPath: path)
+            #expect(mkfifo(path, 0o600) == 0)
+            #expect(message { try read() }.contains("no regular file"))
         }
     }
 

@@ -1,0 +1,75 @@
+internal import Logging
+internal import Reactor
+internal import Settings
+internal import Wire
+
+/// What the agent shows of itself at each login: a token that stands in a file is read again each time.
+final class AgentLogin {
+    /// How long a refused token may still be replaced in its file: whoever rotates it writes the file last.
+    private static let patienceMilliseconds: UInt64 = 10_000
+    private static let lookMilliseconds: UInt64 = 250
+
+    private let loop: EventLoop
+    private let logger: Logger
+    private let isVersion1: Bool
+    /// Where the token stands, if it can change.
+    let file: String?
+    /// As of the last login.
+    private(set) var last: Login
+    /// Why the file could not be read at the last login: logged once.
+    private var problem: String?
+    private var timer: LoopTimer?
+
+    init(loop: EventLoop, settings: AgentSettings, login: Login, logger: Logger) {
+        self.loop = loop
+        self.logger = logger
+        self.isVersion1 = settings.version1
+        self.file = settings.token.file
+        self.last = login
+    }
+
+    /// For the next link. While the file cannot be read, its last token is used.
+    func next() -> Login {
+        guard let file = self.file else { return self.last }
+        do throws(SettingsError) {
+            self.last.token = try LoginToken.read(again: file, isVersion1: self.isVersion1).text
+            self.problem = nil
+        } catch {
+            let text = error.description
+            if text != self.problem {
+                self.logger.warning("the token cannot be read again, the last one is used: \(text)")
+            }
+            self.problem = text
+        }
+        return self.last
+    }
+
+    /// Looks for another token than that of the last login.
+    ///
+    /// - Parameter completion: called once; false when the time is over.
+    func awaitAnother(_ completion: @escaping (_ isThere: Bool) -> Void) {
+        self.close()
+        let deadline = self.loop.now + Self.patienceMilliseconds
+        let timer = LoopTimer(loop: self.loop) { [unowned self] in
+            let isThere = self.hasAnother
+            guard isThere || self.loop.now >= deadline else { return }
+            self.close()
+            completion(isThere)
+        }
+        timer.start(after: 0, repeating: Self.lookMilliseconds)
+        self.timer = timer
+    }
+
+    private var hasAnother: Bool {
+        guard let file = self.file, let token = try? LoginToken.read(again: file, isVersion1: self.isVersion1) else {
+            return false
+        }
+        return token.text != self.last.token
+    }
+
+    /// Stops looking.
+    func close() {
+        self.timer?.close()
+        self.timer = nil
+    }
+}

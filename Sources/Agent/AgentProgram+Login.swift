@@ -1,0 +1,38 @@
+internal import AgentCore
+internal import Journal
+internal import Logging
+internal import Reactor
+internal import Relay
+internal import Settings
+internal import Wire
+
+// MARK: - A token that is replaced while the agent runs
+
+extension AgentProgram {
+    /// Waits for another token after one of a file was refused: when a token is rotated, the gateway knows the new one
+    /// before the file does.
+    ///
+    /// - Returns: false where waiting cannot help; the refusal then ends the agent.
+    func awaitsToken(after refusal: GoAway, of session: GatewaySession) -> Bool {
+        guard refusal.code == .loginRefused || refusal.code == .revoked, let file = self.login.file,
+            !self.settings.once, !self.isDraining, !self.hasStopped
+        else { return false }
+        let reason = refusal.text.isEmpty ? "\(refusal.code)" : PeerText.escaped(refusal.text)
+        self.leaving.append(session)
+        self.session = nil
+        session.connection.end(.none, text: "the login was refused")
+        self.print(.lost(reason: reason))
+        self.say(
+            .warning, .milestone, "\(reason): waiting for another token in \(file)",
+            self.about([.code: refusal.code]))
+        // Another token ends its wait, not the time that it asks for.
+        _ = self.machine.linkEnded(reason, now: self.loop.now, random: 0)
+        self.login.awaitAnother { [unowned self] isThere in
+            guard !self.isDraining else { return }
+            guard isThere else { return self.perform(self.machine.goAway(refusal, now: self.loop.now)) }
+            self.say(.info, .milestone, "there is another token in \(file)")
+            self.perform(self.machine.timerFired())
+        }
+        return true
+    }
+}

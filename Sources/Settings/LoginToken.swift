@@ -1,0 +1,110 @@
+import Glibc
+internal import Wire
+
+/// An agent's token, and the file that it can be read from again.
+package struct LoginToken: Equatable, Sendable {
+    /// Empty when there is none.
+    package let text: String
+    /// Nil for a token of the command line, the environment or a pipe, which cannot change.
+    package let file: String?
+    /// Whether it came from standard input or a pipe, which have it no more.
+    package private(set) var isReadOnce = false
+
+    static let none = LoginToken(text: "", file: nil)
+
+    /// A file with more bytes holds something else; a token of version 1 may have as many.
+    private static let mostBytes = 4_096
+
+    /// - Parameter place: where the token was found, for errors, which never repeat it.
+    init(_ given: String, file: String? = nil, place: String, isVersion1: Bool) throws(SettingsError) {
+        let text = Self.cleaned(given)
+        if isVersion1 {
+            // Version 1 takes any text.
+            guard text.utf8.count <= Self.mostBytes else {
+                throw SettingsError(place, "a token of version 1 has at most \(Self.mostBytes) bytes")
+            }
+        } else {
+            guard text.utf8.count <= Login.maximumToken, text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
+                throw SettingsError(
+                    place, "a token has at most \(Login.maximumToken) letters, digits and signs, and no spaces")
+            }
+        }
+        self.init(text: text, file: file)
+    }
+
+    private init(text: String, file: String?) {
+        self.text = text
+        self.file = file
+    }
+
+    /// Reads the token of a file, of standard input (`-`) or of a pipe.
+    init(path: String, isVersion1: Bool) throws(SettingsError) {
+        let isInput = path == "-"
+        let bytes =
+            isInput
+            ? try FileAccess.readStandardInput(most: Self.mostBytes)
+            // A shell hands over the output of a command as a pipe, /dev/fd/63.
+            : try FileAccess.read(path, most: Self.mostBytes, secret: true, orPipe: true)
+        try self.init(
+            bytes, file: !isInput && FileAccess.isRegular(path) ? path : nil,
+            place: isInput ? "standard input" : path, isVersion1: isVersion1)
+        self.isReadOnce = self.file == nil
+    }
+
+    /// Whether an agent that has been started with `other` needs no new start: a file is read at each login anyway.
+    func isSame(as other: LoginToken) -> Bool {
+        self.file != nil && self.file == other.file || self.text == other.text
+    }
+
+    /// The token that stands in a file now. Never waits, unlike the first reading: the file may be a pipe by now.
+    package static func read(again file: String, isVersion1: Bool) throws(SettingsError) -> LoginToken {
+        let bytes = try FileAccess.read(file, most: self.mostBytes, secret: true)
+        return try LoginToken(bytes, file: file, place: file, isVersion1: isVersion1)
+    }
+
+    private init(_ bytes: [UInt8], file: String?, place: String, isVersion1: Bool) throws(SettingsError) {
+        try self.init(String(decoding: bytes, as: UTF8.self), file: file, place: place, isVersion1: isVersion1)
+        guard !self.text.isEmpty else { throw SettingsError(place, "holds no token") }
+    }
+
+    /// A token without what editors, shells and secret stores put around it: blanks, ends of lines, a byte order mark.
+    private static func cleaned(_ text: String) -> String {
+        // By scalars: a mark before a letter is a part of that letter to Swift.
+        func isAround(_ scalar: Unicode.Scalar) -> Bool { scalar.properties.isWhitespace || scalar == "\u{FEFF}" }
+        var rest = text.unicodeScalars.drop(while: isAround)
+        while let last = rest.last, isAround(last) { rest.removeLast() }
+        return String(rest)
+    }
+}
+
+extension AgentSettings {
+    /// The first token of these: of the command line, a file, the configuration, the one-line gateway address, the
+    /// service's credentials, the environment.
+    ///
+    /// - Parameters:
+    ///   - file: the keys `token` and `token-file` of the configuration file.
+    ///   - line: of the gateway's address.
+    static func token(
+        _ options: AgentOptions, file: (token: String?, tokenFile: String?), line: String?, isVersion1: Bool
+    ) throws(SettingsError) -> LoginToken {
+        if let given = options.token {
+            return try LoginToken(given, place: "option -t", isVersion1: isVersion1)
+        }
+        if let path = options.tokenFile ?? (file.token == nil ? file.tokenFile : nil) {
+            return try LoginToken(path: path, isVersion1: isVersion1)
+        }
+        if let given = file.token, let path = options.configuration {
+            // Reading it again tells whether others could have read it.
+            _ = try FileAccess.read(path, most: 1 << 20, secret: true, orPipe: true)
+            return try LoginToken(given, place: path, isVersion1: isVersion1)
+        }
+        if let line { return try LoginToken(line, place: "option -g", isVersion1: isVersion1) }
+        if let path = ServiceCredentials.path(of: "token") {
+            return try LoginToken(path: path, isVersion1: isVersion1)
+        }
+        if let given = getenv("DIGLETT_TOKEN") {
+            return try LoginToken(String(cString: given), place: "DIGLETT_TOKEN", isVersion1: isVersion1)
+        }
+        return .none
+    }
+}
