@@ -188,6 +188,12 @@ class Texts(EndToEndTest):
         same = DocumentedNginx.text().replace(DocumentedNginx.map_path, GuideNginx.map_path)
         self.assertEqual(same.replace(DocumentedNginx.domain, GuideNginx.domain), GuideNginx.text())
 
+    def test_both_documents_have_the_same_caddy(self):
+        for language in ("caddy", "sh"):
+            same, = blocks(section("modules.md", "### Caddy"), language)
+            self.assertEqual(blocks(section("operations.md", "### With Caddy instead of nginx"), language),
+                             [same.replace(DocumentedCaddy.domain, GuideNginx.domain)])
+
     def test_haproxy(self):
         backend, redirect = blocks(section("modules.md", "### HAProxy"), "")
         self.check_timeouts(backend, "timeout client", "timeout server", "timeout tunnel")
