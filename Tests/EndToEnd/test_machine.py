@@ -371,7 +371,7 @@ class UserUnit(EndToEndTest):
         self.as_user("systemctl", "--user", "enable", "--now", "diglett@web.service")
         self.check_reachable()
         self.assertEqual(machine.output("stat", "--format=%U %a", "/home/alice/.local/state/diglett/web"), "alice 700")
-        self.assertIn("1 name exposed", self.show("StatusText"))
+        wait_until(lambda: "1 name exposed" in self.show("StatusText"), "the status", interval=0.2)
         # A crash: it is there again.
         before = self.show("MainPID")
         self.as_user("systemctl", "--user", "kill", "--signal=SEGV", "diglett@web.service")
