@@ -10,9 +10,21 @@ die() {
     exit 1
 }
 
-# need PACKAGE...: installs those that are missing when we are root, else says how to.
+# beside_installed PACKAGE: PACKAGE=VERSION if a package of the same source is installed in a version that PACKAGE can be had
+# in too, else PACKAGE. A newer one would pull the installed one along.
+beside_installed() {
+    local source version
+    source=$(apt-cache show "$1" 2>/dev/null | sed -nE 's/^Source: ([^ ]+).*/\1/p' | head -n 1)
+    version=$(comm -12 <(apt-cache madison "$1" | awk -F ' *[|] *' '{ print $2 }' | sort -u) \
+        <(dpkg-query -W -f='${db:Status-Abbrev} ${source:Package} ${Version}\n' |
+            awk -v source="${source:-$1}" '$1 == "ii" && $2 == source { print $3 }' | sort -u) | tail -n 1)
+    printf '%s' "$1${version:+=$version}"
+}
+
+# need PACKAGE...: installs those that are missing when we are root, else says how to. Installed packages stay as they are:
+# the machine may have other uses, and an upgrade restarts its services. A machine of CI alone (CI=true) has none.
 need() {
-    local missing=() package
+    local missing=() wanted=() lists package plan changed
     for package in "$@"; do
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
     done
@@ -22,10 +34,19 @@ need() {
     fi
     say "installing ${missing[*]}"
     # A package list of yesterday may name versions that are gone.
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 && return 0
-    apt-get update -qq || die "apt-get update failed"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-        die "cannot install ${missing[*]}"
+    for lists in old new; do
+        wanted=()
+        for package in "${missing[@]}"; do wanted+=("$(beside_installed "$package")"); done
+        if plan=$(LC_ALL=C apt-get -s -q --no-install-recommends install "${wanted[@]}" 2>&1); then
+            # "Inst NAME [VERSION] (...)" replaces that version; without one the package is new.
+            changed=$(sed -nE 's/^Inst ([^ ]+) \[.*/\1/p; s/^Remv ([^ ]+).*/\1/p' <<<"$plan" | paste -sd ' ')
+            [ -z "$changed" ] || [ "${CI:-}" = true ] || die "installing ${missing[*]} would upgrade or remove $changed; if it may: \
+apt-get install --no-install-recommends ${missing[*]}"
+            plan=$(DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" 2>&1) && return 0
+        fi
+        [ $lists = new ] || apt-get update -qq || die "apt-get update failed"
+    done
+    die "cannot install ${missing[*]}: $(grep '^E: ' <<<"$plan" || tail -n 1 <<<"$plan")"
 }
 
 # need_tool PACKAGE FILE: takes one program out of a Debian package, to .build/tools, without installing the package: for
@@ -63,3 +84,10 @@ need_build() {
 # Colours are an argument of the compiler, so a build whose output goes elsewhere would begin anew.
 shipped=(-c release --no-color-diagnostics --static-swift-stdlib --disable-local-rpath -Xlinker -z -Xlinker now -Xlinker
     --build-id=none)
+
+# build PRODUCT: builds a program as it is shipped. The linker warns of mktemp(3), which the static Foundation uses and no
+# source here can change; all other output stays, and so does the exit code (with pipefail).
+build() {
+    swift build "${shipped[@]}" --product "$1" 2>&1 |
+        sed -u "/libFoundationEssentials\.a(.*: warning: the use of \`mktemp' is dangerous/d" >&2
+}

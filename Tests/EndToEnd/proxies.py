@@ -1,6 +1,6 @@
 """Real proxies before the gateway: nginx, HAProxy and Caddy, over HTTP and TLS.
 
-Each is configured as docs/modules.md has it, listens on two free ports, and keeps
+Each listens on two free ports, without timeouts and redirects of real sites (sites.py has those), and keeps
 all of its files below a directory of the test.
 """
 
@@ -62,9 +62,9 @@ class Family(Program):
 
 
 class Authority:
-    """A certificate authority of the test's own, and a certificate for *.gateway.test."""
+    """A certificate authority of the test's own, and a certificate for all names of a domain."""
 
-    def __init__(self, stage):
+    def __init__(self, stage, domain):
         openssl = require("openssl")
         directory = stage.new_directory("authority")
         self.ca, self.certificate, self.key = (directory / name for name in ("ca.pem", "leaf.pem", "leaf.key"))
@@ -75,9 +75,9 @@ class Authority:
 
         run("req", "-x509", *curve, "-days", "2", "-subj", "/CN=test authority",
             "-keyout", directory / "ca.key", "-out", self.ca)
-        run("req", *curve, "-subj", f"/CN={DOMAIN}", "-keyout", self.key, "-out", directory / "leaf.csr")
+        run("req", *curve, "-subj", f"/CN={domain}", "-keyout", self.key, "-out", directory / "leaf.csr")
         extensions = directory / "extensions"
-        extensions.write_text(f"subjectAltName=DNS:*.{DOMAIN}\n")
+        extensions.write_text(f"subjectAltName=DNS:*.{domain}\n")
         run("x509", "-req", "-days", "2", "-in", directory / "leaf.csr", "-CA", self.ca,
             "-CAkey", directory / "ca.key", "-CAcreateserial", "-extfile", extensions, "-out", self.certificate)
         self.bundle = directory / "bundle.pem"
@@ -88,13 +88,14 @@ class Proxy:
     """What all of them have: two ports, a certificate, and visitors."""
 
     kind = None
+    domain = DOMAIN
     # After a change, former and present configuration may be in force side by side for so long.
     overlap_seconds = 0.0
 
     def __init__(self, stage):
         self.stage = stage
         self.directory = stage.new_directory(self.kind)
-        self.authority = Authority(stage)
+        self.authority = Authority(stage, self.domain)
         self.http_port, self.https_port = free_port(), free_port()
         self.start()
         for port in (self.http_port, self.https_port):
@@ -109,13 +110,13 @@ class Proxy:
         return self._visit("--cacert", self.authority.ca, "--resolve", f"{host}:{self.https_port}:127.0.0.1",
                            f"https://{host}:{self.https_port}/")
 
-    def wait_steady(self, wanted, what, timeout):
+    def wait_steady(self, wanted, what, timeout, status=None):
         """Waits until `wanted(status())` is true and stays so; returns when it first was."""
-        since = None
+        status, since = status or self.status, None
 
         def steady():
             nonlocal since
-            if not wanted(self.status()):
+            if not wanted(status()):
                 since = None
             elif since is None:
                 since = time.monotonic()
@@ -146,7 +147,7 @@ class MapFileProxy(Proxy):
 
     def configuration(self):
         reload = json.dumps([str(word) for word in self.reload])
-        return (f'[[registrar]]\nkind = "{self.kind}"\ndomain = "{DOMAIN}"\n'
+        return (f'[[registrar]]\nkind = "{self.kind}"\ndomain = "{self.domain}"\n'
                 f'file = "{self.map_file}"\nreload = {reload}\n')
 
 
@@ -337,5 +338,5 @@ class CaddyProxy(Proxy):
         return json.dumps(own) if own else ""
 
     def configuration(self):
-        return (f'[[registrar]]\nkind = "caddy"\ndomain = "{DOMAIN}"\n'
+        return (f'[[registrar]]\nkind = "caddy"\ndomain = "{self.domain}"\n'
                 f'admin = "http://127.0.0.1:{self.admin_port}"\nserver = "srv0"\n')

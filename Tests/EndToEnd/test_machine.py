@@ -4,12 +4,15 @@ minute for each test; DIGLETT_E2E_MACHINE=0 leaves them out."""
 import os
 import re
 import shutil
+import tomllib
 import unittest
 from typing import NamedTuple
 
 import test_packages
+from documents import blocks, section, substitute
 from harness import Failure, PIN, REPOSITORY, EndToEndTest, fast, wait_until
 from machine import Machine
+from sites import GUIDE
 from test_packages import PACKAGES, package
 
 GATEWAY, AGENT = "diglett-server.service", "diglett@web.service"
@@ -134,11 +137,10 @@ class Step(NamedTuple):
 
 def guide():
     """The steps of docs/operations.md, `From an empty server`, in their order."""
-    page = (REPOSITORY / "docs" / "operations.md").read_text()
-    section = page[page.index("## From an empty server"):page.index("\n## ", page.index("## From an empty server") + 1)]
+    text = section("operations.md", GUIDE)
     steps, end = [], 0
-    for block in re.finditer(r"<!-- guide: (\w+) -->\n```(\w+)\n(.*?)```", section, re.DOTALL):
-        paths = re.findall(r"`(/[^`]+)`", section[end:block.start()])
+    for block in re.finditer(r"<!-- guide: (\w+) -->\n```(\w+)\n(.*?)```", text, re.DOTALL):
+        paths = re.findall(r"`(/[^`]+)`", text[end:block.start()])
         steps.append(Step(block[1], None if block[2] == "sh" else paths[-1], block[3]))
         end = block.end()
     return steps
@@ -151,6 +153,24 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=gateway.com -keyout privkey.pem -out leaf.csr
 echo 'subjectAltName=DNS:*.gateway.com,DNS:gateway.com' >san
 openssl x509 -req -days 2 -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile san -out fullchain.pem
+"""
+
+# What certbot does when it renews: another certificate for the same names, then the hooks.
+RENEWAL = r"""
+cd /etc/letsencrypt/live/gateway.com
+openssl x509 -req -days 2 -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile san -out fullchain.pem
+for hook in /etc/letsencrypt/renewal-hooks/deploy/*; do RENEWED_LINEAGE=$PWD "$hook"; done
+"""
+
+# Fifty changes of the map, as the gateway makes them: a whole file, then the command of `reload`. MORE comes after each.
+CHANGES = r"""
+for number in $(seq 50); do
+    if [ $number = 50 ]; then port=PORT; else port=9; fi
+    printf 'HOST 127.0.0.1:%s;\n' $port >MAP.next
+    mv MAP.next MAP
+    RELOAD
+    MORE
+done
 """
 
 
@@ -223,6 +243,46 @@ class Guide(EndToEndTest):
         # The gateway is killed: visitors come back to the name.
         machine.output("systemctl", "kill", "--signal=KILL", GATEWAY)
         self.wait_status("example.gateway.com", 200)
+        self.check_redirect()
+        self.check_renewal()
+        self.check_changes()
+
+    def check_redirect(self):
+        said = self.machine.output("curl", "--silent", "--max-time", "10", "--output", "/dev/null", "--write-out",
+                                   "%{http_code} %{redirect_url}", "http://example.gateway.com/a?b=c")
+        self.assertEqual(said, "301 https://example.gateway.com/a?b=c")
+
+    def serial(self):
+        """The number of the certificate that visitors get."""
+        return self.shell("openssl s_client -connect example.gateway.com:443 -servername example.gateway.com </dev/null "
+                          "2>/dev/null | openssl x509 -noout -serial")
+
+    def check_renewal(self):
+        before = self.serial()
+        self.shell(RENEWAL)
+        wait_until(lambda: self.serial() != before, "the renewed certificate", interval=0.2)
+        self.assertEqual(self.status("example.gateway.com"), (200, "from home"))
+
+    def check_changes(self):
+        """However many changes come however fast, nginx ends up with the last."""
+        configuration = next(step.text for step in guide() if step.path and step.path.endswith("diglett-server.toml"))
+        registrar, = tomllib.loads(configuration)["registrar"]
+        file, reload = registrar["file"], registrar["reload"]
+        port = re.search(r"^example\.gateway\.com 127\.0\.0\.1:(\d+);", self.machine.output("cat", file), re.MULTILINE)[1]
+        # Each leads to a reload of its own, or they come while one runs.
+        taken = f"n=0; while [ -e {reload[1]} ] && [ $n -lt 500 ]; do n=$((n + 1)); sleep 0.02; done"
+        for host, more in (("app-1", taken), ("other", ":"), ("app-1", ":"), ("other", ":")):
+            changes = CHANGES
+            for old, new in (("PORT", port), ("HOST", f"{host}.gateway.com"), ("MAP", file), ("RELOAD", " ".join(reload)),
+                             ("MORE", more)):
+                changes = changes.replace(old, new)
+            self.shell(changes)
+            self.wait_status(f"{host}.gateway.com", 200)
+            self.wait_status("example.gateway.com", 404)
+        runs = self.machine.log("diglett-nginx.service").count("Finished")
+        self.note(f"{runs} reloads")
+        self.assertGreater(runs, 50)
+        self.assertEqual(self.machine.active("diglett-nginx.path"), "active")
 
     def test_unix_sockets(self):
         """With the drop-in for them, a proxy's group reaches names, and nobody else does."""
@@ -243,7 +303,7 @@ class Guide(EndToEndTest):
             kind = "nginx"
             domain = "gateway.com"
             file = "/var/lib/diglett-server/nginx.map"
-            reload = ["/bin/true"]
+            reload = ["/bin/touch", "/var/lib/diglett-server/nginx.changed"]
         """)
         for step in guide():
             if step.path and step.path.startswith(("/etc/nginx", "/etc/systemd")):
@@ -261,3 +321,77 @@ class Guide(EndToEndTest):
                                      "sh", "-c", reach, check=False).returncode, 0)
         self.assertIn("1 name", machine.output(
             "setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "diglett-server", "ctl", "status"))
+
+
+class UserUnit(EndToEndTest):
+    """An agent without root, as docs/operations.md describes it."""
+
+    def setUp(self):
+        super().setUp()
+        self.machine = self.stage.use(Machine(self.stage.new_directory("machine")))
+        for name in PACKAGES:
+            shutil.copy(package(name), self.machine.root / "root")
+        self.machine.boot()
+
+    def as_user(self, *command, check=True):
+        return self.machine.output(
+            "setpriv", "--reuid=alice", "--regid=alice", "--init-groups", "env", "HOME=/home/alice",
+            f"XDG_RUNTIME_DIR=/run/user/{self.uid}", *command, check=check)
+
+    def test_life(self):
+        machine = self.machine
+        machine.output("sh", "-c", "dpkg --install /root/*-1_*.deb")
+        machine.output("sh", "-c", "mkdir /srv/page; echo from home >/srv/page/index.html; "
+                       "systemd-run --unit=home python3 -m http.server --directory /srv/page --bind 127.0.0.1 9000")
+        pin = re.search(PIN, machine.log(GATEWAY)).group(0)
+        said = machine.output("diglett-server", "agent", "add", "alice", "--names", "web", "--host", "localhost")
+        token = re.search(r"shown this once: (\S+)", said).group(1)
+
+        text, = blocks(section("operations.md", "### Agents without root"), "toml")
+        text = substitute(text, ("gateway.example.com", "localhost"), ("sha256/PIN", pin), ("NAME", "web"))
+        machine.output("useradd", "--create-home", "alice")
+        self.uid = machine.output("id", "--user", "alice")
+        machine.put("/home/alice/.config/diglett/web.toml", text)
+        machine.put("/home/alice/.config/diglett/web.token", f"{token}\n")
+        machine.output("chown", "--recursive", "alice:alice", "/home/alice/.config")
+        machine.output("chmod", "600", "/home/alice/.config/diglett/web.token")
+        machine.output("loginctl", "enable-linger", "alice")
+        wait_until(lambda: self.as_user("systemctl", "--user", "is-active", "default.target", check=False) == "active",
+                   "the user's services", timeout=60, interval=0.2)
+
+        verified = machine.run(
+            "setpriv", "--reuid=alice", "--regid=alice", "--init-groups", "env", "HOME=/home/alice",
+            f"XDG_RUNTIME_DIR=/run/user/{self.uid}", "systemd-analyze", "verify", "--user", "diglett@web.service",
+            check=False)
+        # The machine has no man pages.
+        complaints = [line for line in (verified.stdout + verified.stderr).splitlines()
+                      if "diglett" in line and "man " not in line]
+        self.assertEqual(complaints, [])
+
+        self.as_user("systemctl", "--user", "enable", "--now", "diglett@web.service")
+        self.check_reachable()
+        self.assertEqual(machine.output("stat", "--format=%U %a", "/home/alice/.local/state/diglett/web"), "alice 700")
+        wait_until(lambda: "1 name exposed" in self.show("StatusText"), "the status", interval=0.2)
+        # A crash: it is there again.
+        before = self.show("MainPID")
+        self.as_user("systemctl", "--user", "kill", "--signal=SEGV", "diglett@web.service")
+        wait_until(lambda: self.show("MainPID") not in (before, "0"), "the restart", interval=0.2)
+        self.check_reachable()
+        # Without a session, as after a boot.
+        machine.output("systemctl", "restart", f"user@{self.uid}.service")
+        self.check_reachable()
+
+    def show(self, key):
+        return self.as_user("systemctl", "--user", "show", f"--property={key}", "--value", "diglett@web.service")
+
+    def check_reachable(self):
+        def answer():
+            found = re.findall(r"(?<!un)register domain 'web' -> '(\d+)'", self.machine.log(GATEWAY))
+            return found and self.machine.output(
+                "curl", "--silent", "--max-time", "5", f"http://127.0.0.1:{found[-1]}/", check=False) == "from home"
+
+        try:
+            wait_until(answer, "the page through the tunnel", timeout=60, interval=0.2)
+        except Failure as failure:
+            raise Failure(f"{failure}\n{self.machine.log(GATEWAY)[-4_000:]}\n"
+                          f"{self.machine.output('journalctl', '--no-pager', '--lines=50')}") from failure

@@ -182,6 +182,9 @@ class Life(EndToEndTest):
         verified = self.copy.run("systemd-analyze", "verify", "diglett-server.service", "diglett-server.socket",
                                  "diglett@web.service", check=False)
         self.assertNotIn("diglett", verified.stdout + verified.stderr)
+        verified = self.copy.run("env", "XDG_RUNTIME_DIR=/run", "systemd-analyze", "verify", "--user",
+                                 "diglett@web.service", check=False)
+        self.assertEqual((verified.returncode, verified.stdout + verified.stderr), (0, ""))
         pin = self.check_tunnel()
 
         change = "# changed by the operator\nexpose-bind = \"127.0.0.6\"\n"
@@ -195,17 +198,33 @@ class Life(EndToEndTest):
         self.copy.run("sh", "-c", f": >{CONFIGURATION}")
         self.assertEqual(self.check_tunnel(), pin)
 
+        # What the documents have the operator make, and what belongs to others.
+        agents = ("/etc/diglett/web.toml", "/etc/credstore/diglett.web.token")
+        gateways = ("/etc/diglett-server/agents.toml", "/etc/credstore/diglett-server.identity.pem",
+                    "/etc/credstore/diglett-server.agents.toml")
+        others = ("/etc/credstore/another.service", "/etc/diglett/notes")
+        self.copy.run("sh", "-c", f"mkdir -p /etc/credstore; touch {' '.join(agents + gateways + others)}")
+
         self.dpkg("--remove", *PACKAGES)
-        for path in ("/usr/bin/diglett", "/usr/bin/diglett-server", "/lib/systemd/system/diglett-server.service"):
+        for path in ("/usr/bin/diglett", "/usr/bin/diglett-server", "/lib/systemd/system/diglett-server.service",
+                     "/usr/lib/systemd/user/diglett@.service"):
             self.assertFalse(self.exists(path), path)
-        for path in (CONFIGURATION, "/var/lib/diglett-server/identity.pem", "/var/lib/diglett/web/instance.key"):
+        for path in (CONFIGURATION, "/var/lib/diglett-server/identity.pem", "/var/lib/diglett/web/instance.key",
+                     *agents, *gateways):
             self.assertTrue(self.exists(path), path)
 
         # Where the state of a dynamic user lies.
         self.copy.run("mkdir", "-p", "/var/lib/private/diglett-server", "/var/lib/private/diglett/web")
-        self.dpkg("--purge", *PACKAGES)
-        for path in ("/etc/diglett-server", "/var/lib/diglett-server", "/var/lib/diglett", "/var/lib/private/diglett",
-                     "/var/lib/private/diglett-server", "/etc/systemd/system/diglett-server.service",
+        self.dpkg("--purge", "diglett")
+        for path in (*agents, "/var/lib/diglett", "/var/lib/private/diglett",
                      "/etc/systemd/system/multi-user.target.wants/diglett@web.service"):
             self.assertFalse(self.exists(path), path)
+        for path in (CONFIGURATION, *gateways, "/var/lib/private/diglett-server"):
+            self.assertTrue(self.exists(path), f"{path} is not the agent's")
+        self.dpkg("--purge", "diglett-server")
+        for path in ("/etc/diglett-server", *gateways, "/var/lib/diglett-server", "/var/lib/private/diglett-server",
+                     "/etc/systemd/system/diglett-server.service"):
+            self.assertFalse(self.exists(path), path)
+        for path in others:
+            self.assertTrue(self.exists(path), f"{path} belongs to others")
         self.assertEqual(self.copy.run("sh", "-c", "dpkg-query --show 'diglett*'", check=False).stdout, "")

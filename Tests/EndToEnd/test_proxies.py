@@ -17,10 +17,23 @@ from proxies import DOMAIN, HOST, CaddyProxy, HaproxyProxy, NginxProxy
 from realservers import require
 from visitors import get
 
-SCHEMA = REPOSITORY.parent / "shared" / "schemas" / "traefik-v3-file-provider.schema.json"
+# Of what the gateway writes, and the published one of all that Traefik accepts, which is not part of the project.
+OWN_SCHEMA = REPOSITORY / "Tests" / "EndToEnd" / "traefik.schema.json"
+FULL_SCHEMA = REPOSITORY.parent / "shared" / "schemas" / "traefik-v3-file-provider.schema.json"
 # Within this time a proxy has to know that a name is gone.
 WITHDRAWN_SECONDS = 2.0
 GONE = (404, 502, 503)
+
+
+def check_schema(test, document):
+    """Checks a dynamic configuration of Traefik against our own schema and, where it is at hand, the published one."""
+    try:
+        import jsonschema
+    except ImportError:
+        test.skipTest("python3-jsonschema is not installed")
+    for path in (OWN_SCHEMA, FULL_SCHEMA):
+        if path == OWN_SCHEMA or path.exists():
+            jsonschema.validate(document, json.loads(path.read_text()))
 
 
 def serve_page_or_websocket(connection):
@@ -314,16 +327,6 @@ class TraefikTest(EndToEndTest):
 class Traefik(TraefikTest):
     """The files for Traefik v3, which is no package of Debian."""
 
-    def check_schema(self, document):
-        """Checks against the published schema, where it is at hand."""
-        try:
-            import jsonschema
-        except ImportError:
-            self.skipTest("python3-jsonschema is not installed")
-        if not SCHEMA.exists():
-            self.skipTest(f"there is no {SCHEMA}")
-        jsonschema.validate(document, json.loads(SCHEMA.read_text()))
-
     OPTIONS = {
         "plain": (),
         "all of http": ('entry-points = ["web", "websecure"]', 'middlewares = ["auth@file", "gzip"]',
@@ -339,7 +342,7 @@ class Traefik(TraefikTest):
             with self.subTest(case=case):
                 document = self.publish(*lines)
                 self.gateway.kill()
-                self.check_schema(document)
+                check_schema(self, document)
 
     def test_http(self):
         document = self.publish()
@@ -465,7 +468,7 @@ class Traefik(TraefikTest):
         self.check_provider_manners(port)
         agent.kill()
         wait_until(lambda: json.loads(get(url)) == {}, "the names to be gone", WITHDRAWN_SECONDS)
-        self.check_schema(document)
+        check_schema(self, document)
 
     def check_provider_manners(self, port):
         """It is HTTP, if only a little of it."""
