@@ -66,7 +66,8 @@ package enum ConfigurationCheck {
     ) -> [SettingsError] {
         func problem(_ key: String, _ wanted: Int?, _ most: Int?, _ what: String) -> SettingsError? {
             guard let wanted, let most, wanted > most else { return nil }
-            return SettingsError(path, "agent '\(agent.name)': '\(key)' is \(wanted), and the gateway has \(most) \(what)")
+            return SettingsError(
+                path, "agent '\(agent.name)': '\(key)' is \(wanted), and the gateway has \(most) \(what)")
         }
         let ranges = agent.ports.isEmpty ? [settings.exposePorts.range].compactMap(\.self) : agent.ports
         let ports = ranges.isEmpty ? nil : Set(ranges.flatMap { Array($0.low...$0.high) }).count

@@ -73,7 +73,11 @@ struct SecurityLimitTests {
         #expect(withdrawals == WithdrawalLimits() && withdrawals.perAgent == 2 * settings.namesPerAgent)
         #expect(registrations.burst == 4 * settings.namesPerAgent)
         let rate = "\(grouped(registrations.burst)) at once, then \(registrations.perSecond) a second"
-        #expect(try Document.text("protocol.md").contains("| by default \(rate) | REGISTERED(overloaded) |"))
+        let protocolText = try Document.text("protocol.md")
+        for row in [
+            "| by default \(rate) | REGISTERED(overloaded) |", "| as in WELCOME, \(settings.namesPerLink) by default |",
+            "as in the agent's HELLO; \(grouped(settings.streamsPerLink)) in both programs by default |",
+        ] { #expect(protocolText.contains(row), "\(row)") }
         try self.check([
             "TLS handshake, from the connection on": seconds(settings.handshakeTimeout),
             "login, from the connection on": seconds(settings.loginTimeout),

@@ -45,10 +45,6 @@ struct LimitTableTests {
             ["token", "\(grouped(Login.maximumToken)) bytes"],
             ["text of REGISTERED, GOAWAY", "\(Registered.maximumText), \(GoAway.maximumText) bytes"],
             [
-                "streams of a link",
-                "as in the agent's HELLO; \(grouped(limits.maximumStreams)) in both programs by default",
-            ],
-            [
                 "streams without ACCEPT",
                 "\(limits.pendingOpens); of one exposure what the others leave of them, at least \(limits.leastPendingOpens)",
             ],
