@@ -2,13 +2,23 @@ package import Timing
 
 /// Where a connection comes from.
 package struct Source: Hashable, Sendable {
+    /// Who vouches for it. Behind an address of the machine itself, and behind one that the operator trusts, there may be
+    /// many agents, users and proxies.
+    package enum Standing: Hashable, Sendable {
+        case stranger
+        /// No penalties, and no bounds for its visitors.
+        case ownMachine
+        /// The same, and no bounds for its connections and logins.
+        case trusted
+    }
+
     /// An IPv4 address, or the /64 of an IPv6 address.
     package let key: UInt64
-    package let isLoopback: Bool
+    package let standing: Standing
 
-    package init(key: UInt64, isLoopback: Bool) {
+    package init(key: UInt64, standing: Standing = .stranger) {
         self.key = key
-        self.isLoopback = isLoopback
+        self.standing = standing
     }
 }
 
@@ -57,7 +67,7 @@ package enum Offence: Sendable {
 /// its own logins, because that agent would only try again. At the total limit, the source with the most logins loses
 /// its oldest one.
 ///
-/// Loopback sources collect no penalties: behind one loopback address there may be many users and proxies.
+/// Penalties and bounds of one source do not hold for all: see ``Source/Standing``.
 package struct Admission: Sendable {
     package enum Verdict: Equatable, Sendable {
         case admit
@@ -125,7 +135,7 @@ package struct Admission: Sendable {
 
     /// Whether the source has as many connections as it may have before the login.
     package func isFull(of source: Source) -> Bool {
-        self.perSource[source]?.strangers ?? 0 >= self.limits.strangersPerSource
+        source.standing != .trusted && self.perSource[source]?.strangers ?? 0 >= self.limits.strangersPerSource
     }
 
     private func slowest(_ belongs: (Stranger) -> Bool) -> UInt64? {
@@ -142,7 +152,7 @@ package struct Admission: Sendable {
     package mutating func loginArrived(_ id: UInt64) -> LoginVerdict {
         guard let source = self.strangers[id]?.source else { return .judge }
         let own = self.perSource[source]?.logins ?? 0
-        guard own < self.limits.loginsPerSource else { return .refuse }
+        guard source.standing == .trusted || own < self.limits.loginsPerSource else { return .refuse }
         var evicted: UInt64?
         if self.logins.count >= self.limits.logins {
             guard let largest = self.perSource.max(by: { $0.value.logins < $1.value.logins }),
@@ -181,7 +191,7 @@ package struct Admission: Sendable {
     /// - Parameter login: a hash of what the agent showed of itself.
     /// - Returns: as ``penalize(_:_:now:)``.
     package mutating func loginRefused(_ login: UInt64, from source: Source, now: Milliseconds) -> Bool {
-        guard !source.isLoopback else { return false }
+        guard source.standing == .stranger else { return false }
         let refused = RefusedLogin(login: login, source: source)
         let isKnown = self.refusedLogins[refused].map { $0 > now } ?? false
         if !isKnown, self.refusedLogins.count >= self.limits.refusalTable {
@@ -200,7 +210,7 @@ package struct Admission: Sendable {
     ///
     /// - Returns: whether the penalty of another source was dropped because the table is full; the caller counts that.
     package mutating func penalize(_ source: Source, _ offence: Offence, now: Milliseconds) -> Bool {
-        guard !source.isLoopback else { return false }
+        guard source.standing == .stranger else { return false }
         var hasForgotten = false
         if self.penalties.count >= self.limits.penaltyTable, self.penalties[source] == nil {
             self.penalties = self.penalties.filter { $0.value > now }

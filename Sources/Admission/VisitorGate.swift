@@ -95,7 +95,7 @@ package struct VisitorGate: Sendable {
 
     /// Why a visitor of this source is refused now; nil takes one token from the source's rate.
     package mutating func refusal(of source: Source, now: Milliseconds) -> Refusal? {
-        guard !source.isLoopback else { return nil }
+        guard source.standing == .stranger else { return nil }
         var record =
             self.records[source]
             ?? Record(
@@ -111,7 +111,7 @@ package struct VisitorGate: Sendable {
     package mutating func entered(from source: Source, to agent: String) {
         self.total.all += 1
         self.agents[agent, default: Count()].all += 1
-        if !source.isLoopback { self.records[source]?.count += 1 }
+        if source.standing == .stranger { self.records[source]?.count += 1 }
     }
 
     /// A connection of a trusted proxy comes; without a refusal `unnamedLeft` follows, at the latest when the proxy has
@@ -127,7 +127,7 @@ package struct VisitorGate: Sendable {
 
     /// A visitor that was let in is gone.
     package mutating func left(_ source: Source, to agent: String) {
-        if !source.isLoopback { self.records[source]?.count -= 1 }
+        if source.standing == .stranger { self.records[source]?.count -= 1 }
         guard var count = self.agents[agent] else { return }
         let before = count.leaving
         count.left()

@@ -13,6 +13,7 @@ internal import Wire
 extension AgentProgram: GatewaySessionOwner {
     func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict {
         let gateway = self.settings.gateway.description
+        self.silentAddresses = []
         if self.settings.version1 {
             self.say(.debug, .milestone, "connected to \(gateway), version 1")
             self.print(.connected(gateway: gateway, pin: nil))
@@ -95,6 +96,7 @@ extension AgentProgram: GatewaySessionOwner {
 
     func sessionEnded(_ session: GatewaySession, _ end: LinkEnd) {
         self.delivering.append(session)
+        if !session.isSecured, let address = session.address { self.silentAddresses.insert(address) }
         if session === self.session {
             self.session = nil
             if let refusal = self.keyRefusal {

@@ -40,6 +40,14 @@ extension AgentProgram {
                 .info, .milestone,
                 "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)",
                 self.about([.name: wish.name, .backend: backend.description]))
+        } else if let known = PublicAddress(text), known.isLoopback, !self.isGatewayOnLoopback {
+            let reason =
+                "\(known) is on the gateway's machine, and only that machine reaches it; set 'expose-bind' there to open "
+                + "it, or 'public-url' if a proxy there leads to it"
+            problem = reason
+            self.say(
+                .warning, .milestone, "'\(wish.name)' is registered and leads to \(backend), but \(reason)",
+                self.about([.name: wish.name, .port: port, .backend: backend.description]))
         } else if let known = PublicAddress(text) {
             let shown = known.seen(from: gateway.host)
             address = shown
@@ -59,6 +67,7 @@ extension AgentProgram {
         self.print(
             .registered(
                 name: wish.name.text, address: address, port: port, backend: backend.description, problem: problem))
+        if let backend = self.backends[wish.name] { self.backendCheck.registered(wish.name, backend) }
         self.ready.registered(wish.name, at: address)
         self.control?.registered(wish.name, at: address)
     }

@@ -41,6 +41,7 @@ package final class AgentProgram {
     let log: PeerLog
     let printer: EventPrinter
     let ready: ReadyActions
+    let backendCheck: BackendCheck
     private(set) var control: AgentControl?
     private let manager: ServiceManager
     let keys: GatewayKeys
@@ -59,6 +60,8 @@ package final class AgentProgram {
     var leaving: [GatewaySession] = []
     /// Links that are over, whose backends still get what came before.
     var delivering: [GatewaySession] = []
+    /// Addresses of the gateway that took a connection and then said nothing: they are tried last.
+    var silentAddresses: Set<SocketAddress> = []
     private var retryTimer: LoopTimer?
     private var housekeeping: LoopTimer?
     private var signals: DaemonSignals?
@@ -90,6 +93,7 @@ package final class AgentProgram {
         self.printer = EventPrinter(
             format: settings.output, names: settings.exposes.count, now: loop.now)
         self.ready = ReadyActions(loop: loop, settings: settings, log: self.log)
+        self.backendCheck = BackendCheck(loop: loop, logger: logger)
         self.state = try StateDirectory(path: settings.stateDirectory)
         self.keys = GatewayKeys(settings: settings, state: self.state, logger: logger, ask: ask)
         let credentials = try AgentCredentials(settings: settings, state: self.state)
@@ -181,7 +185,8 @@ package final class AgentProgram {
         self.say(.debug, .milestone, "connecting to \(gateway)")
         self.keyRefusal = nil
         self.connector = Connector.connect(
-            loop: self.loop, to: .host(gateway.host, port: gateway.port), timeout: Self.dialMilliseconds
+            loop: self.loop, to: .host(gateway.host, port: gateway.port), avoiding: self.silentAddresses,
+            timeout: Self.dialMilliseconds
         ) { [unowned self] result in
             self.connector = nil
             switch result {
@@ -315,6 +320,9 @@ package final class AgentProgram {
         self.session?.connection.drain(text: "the agent stops")
     }
 
+    /// Whether the gateway is on this machine, as far as the link can tell.
+    var isGatewayOnLoopback: Bool { self.session?.connection.peerAddress?.isLoopback ?? false }
+
     /// The present link's and those that only finish their streams.
     private var sessions: [GatewaySession] {
         if let session = self.session { self.leaving + [session] } else { self.leaving }
@@ -344,6 +352,7 @@ package final class AgentProgram {
         if isNews { self.manager.stopping(status: reason == .stopped ? "stopping" : text) }
         self.exit = reason
         self.ready.close()
+        self.backendCheck.close()
         self.control?.close()
         self.login.close()
         if reason != .stopped {

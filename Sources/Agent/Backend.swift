@@ -29,6 +29,26 @@ final class Backend {
         return ProxyHeader(source: open.visitor, destination: open.local).encoded(version)
     }
 
+    var isUnixSocket: Bool {
+        if case .unix = self.endpoint { true } else { false }
+    }
+
+    var isOnLoopback: Bool {
+        switch self.endpoint {
+        case .unix: true
+        case .host("localhost", _): true
+        case .host(let host, let port): SocketAddress(host, port: port)?.isLoopback ?? false
+        }
+    }
+
+    /// Whether something listens there, by the list of this machine's sockets; nil when that does not tell.
+    var isListening: Bool? {
+        switch self.endpoint {
+        case .unix(let path): ListeningSockets.hasUnix(path: path)
+        case .host(_, let port): self.isOnLoopback ? ListeningSockets.hasLoopback(port: port) : nil
+        }
+    }
+
     func connect(loop: EventLoop, completion: @escaping (Result<SocketStream, UVError>) -> Void) -> Connector {
         Connector.connect(
             loop: loop, to: self.endpoint, preferring: self.preferred, timeout: Self.connectMilliseconds

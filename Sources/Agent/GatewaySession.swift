@@ -24,6 +24,10 @@ protocol GatewaySessionOwner: AnyObject {
 /// One link, seen from the agent: connects backends to the streams that the gateway opens.
 final class GatewaySession {
     let connection: LinkConnection
+    /// The gateway's address that was reached.
+    let address: SocketAddress?
+    /// Whether the gateway has shown its key, so that something like a gateway is there.
+    private(set) var isSecured = false
     private let owner: any GatewaySessionOwner
     private let logger: Logger
     /// Backends that are being connected.
@@ -31,6 +35,7 @@ final class GatewaySession {
 
     init(connection: LinkConnection, owner: any GatewaySessionOwner, logger: Logger) {
         self.connection = connection
+        self.address = connection.peerAddress
         self.owner = owner
         self.logger = logger
         connection.delegate = self
@@ -83,7 +88,8 @@ final class GatewaySession {
 
 extension GatewaySession: LinkConnectionDelegate {
     func link(_ connection: LinkConnection, didSecure peer: ChannelPeer) -> PeerVerdict {
-        self.owner.session(self, judge: peer)
+        self.isSecured = true
+        return self.owner.session(self, judge: peer)
     }
 
     func link(_ connection: LinkConnection, did event: LinkEvent) {

@@ -12,7 +12,7 @@ internal import Wire
 
 extension PeerSource {
     /// A connection before its login, by the source that limits and penalties count.
-    static func stranger(_ peer: SocketAddress) -> Self { .stranger(Source(peer).text) }
+    static func stranger(_ peer: SocketAddress) -> Self { .stranger(Source(key: peer.source).text) }
 }
 
 extension AgentSession {

@@ -53,14 +53,14 @@ final class AgentSession {
     private static let questionBytes = 1_024
     private static let loginBytes = 4_096
 
-    init(id: UInt64, connection: LinkConnection, peer: SocketAddress, gateway: GatewayServer) {
+    init(id: UInt64, connection: LinkConnection, peer: SocketAddress, source: Source, gateway: GatewayServer) {
         self.id = id
         self.connection = connection
         self.probes = BackendProbes(connection: connection)
         self.visits = LinkVisits(connection: connection, gateway: gateway)
         self.peer = peer
         self.gateway = gateway
-        self.source = Source(peer)
+        self.source = source
         self.questionShare = BudgetShare(gateway.budget)
         connection.delegate = self
     }
@@ -79,7 +79,7 @@ final class AgentSession {
     /// it likes would have all bounds of one agent as often; nil without a login.
     var payer: String? {
         guard let grant = self.grant else { return nil }
-        return grant.identityIsFree && !self.source.isLoopback ? self.source.text : grant.identity
+        return grant.identityIsFree && self.source.standing == .stranger ? self.source.text : grant.identity
     }
 
     /// What its login is good for; nil before it, and after the end.

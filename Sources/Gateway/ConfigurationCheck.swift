@@ -108,9 +108,14 @@ package enum ConfigurationCheck {
     private static func check(_ need: StartNeed) throws(SettingsError) -> String? {
         switch need.kind {
         case .address(let host):
-            if host != "localhost", SocketAddress(host, port: 0) == nil {
+            guard host != "localhost" else { break }
+            guard let address = SocketAddress(host, port: 0) else {
                 throw SettingsError(
                     need.place, "'\(host)' is no address: write 0.0.0.0, ::, an address of this machine or localhost")
+            }
+            guard address.isOfThisMachine else {
+                throw SettingsError(
+                    need.place, "this machine does not have the address \(host): names would wait until it has")
             }
         case .directory(let path): return try self.told(FileAccess.writability(path), path, need.place)
         case .ownDirectory(let path), .stateDirectory(let path):

@@ -153,7 +153,7 @@ final class Exposure {
             self.entrance = entrance
             return entrance.arrived(stream, from: origin)
         }
-        let visitor = Visitor(origin, local: stream.localAddress)
+        let visitor = Visitor(origin, local: stream.localAddress, self.gateway.sources)
         if visitor.isBanned(self.gateway.bans) {
             self.gateway.metrics.visitor(.banned)
             stream.reset()

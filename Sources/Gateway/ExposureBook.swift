@@ -22,7 +22,7 @@ final class ExposureBook {
 
     private let loop: EventLoop
     private let peerLog: PeerLog
-    private let bindAddress: SocketAddress
+    let bindAddress: SocketAddress
     private let publicPorts: PublicPorts
     /// Nil: names have no unix sockets.
     private let sockets: NameSockets?

@@ -147,7 +147,7 @@ extension GatewayServer: SocketListenerDelegate {
         }
         let id = self.nextID
         self.nextID += 1
-        let source = Source(peer)
+        let source = self.sources.source(of: peer, at: stream.localAddress)
         let isSourceFull = self.admission.isFull(of: source)
         switch self.admission.connected(id, from: source, now: self.loop.now) {
         case .admit: break
@@ -170,7 +170,8 @@ extension GatewayServer: SocketListenerDelegate {
             let connection = try LinkConnection(
                 socket: stream, version: version, role: .gateway, limits: self.linkLimits, budget: self.budget,
                 buffers: self.buffers, software: GatewayServer.software, meter: self.metrics.relay)
-            self.sessions[id] = AgentSession(id: id, connection: connection, peer: peer, gateway: self)
+            self.sessions[id] = AgentSession(
+                id: id, connection: connection, peer: peer, source: source, gateway: self)
             connection.start()
         } catch {
             self.admission.left(id)

@@ -69,6 +69,7 @@ package final class GatewayServer {
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
     let review: RightsReview
+    let sources: SourceRules
 
     /// Prepares everything that can fail without listening yet.
     ///
@@ -105,6 +106,7 @@ package final class GatewayServer {
             settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
         if let text = self.plan.loweredText(descriptors: descriptors, memory: memory) { logger.warning("\(text)") }
         self.linkLimits = LinkLimits(settings.limits)
+        self.sources = SourceRules(trusted: settings.trustedNetworks)
         self.visitors = VisitorBook(
             loop: loop, limits: VisitorLimits(settings.limits, self.plan), proxies: settings.proxies,
             socketsAreProxied: settings.socketsAreProxied)
@@ -165,6 +167,10 @@ package final class GatewayServer {
             throw error
         }
         self.announce(metrics: self.metricsServer?.place)
+        if !self.exposures.bindAddress.isOfThisMachine {
+            let host = self.exposures.bindAddress.host
+            self.logger.error("expose-bind: this machine does not have the address \(host); names wait until it has")
+        }
         self.certificate.start()
         self.exposures.start()
         let housekeeping = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }

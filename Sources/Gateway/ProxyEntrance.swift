@@ -76,7 +76,8 @@ final class ProxyEntrance {
     func headerArrived(_ connection: ProxyConnection, _ header: ProxyHeader, rest: UnsafeRawBufferPointer) {
         self.silent[ObjectIdentifier(connection)] = nil
         let stream = connection.stream
-        let visitor = Visitor(header, proxy: connection.proxy, local: stream.localAddress)
+        let visitor = Visitor(
+            header, proxy: connection.proxy, local: stream.localAddress, self.gateway.sources)
         if visitor.isBanned(self.gateway.bans) {
             self.gateway.metrics.visitor(.banned)
             self.gateway.visitors.unnamedLeft()

@@ -6,10 +6,6 @@ internal import Wire
 /// The one place that maps between addresses and the sources by which limits, penalties and the log count them. The rules
 /// are those of ``IPAddress/source``.
 extension Source {
-    init(_ address: SocketAddress) {
-        self.init(key: address.source, isLoopback: address.isLoopback)
-    }
-
     /// The first of its addresses, and how many bits all of them have in common.
     private var network: (first: WireAddress, prefix: Int) { WireAddress.network(ofSource: self.key) }
 

@@ -39,35 +39,37 @@ struct Visitor: CustomStringConvertible {
     let local: SocketAddress?
     /// The trusted proxy between it and us.
     let proxy: Origin?
+    let source: Source
     /// When it was known who comes, in nanoseconds of the monotonic clock.
     let arrival = EventLoop.nanoseconds
 
-    private init(address: SocketAddress?, local: SocketAddress?, proxy: Origin?) {
+    private init(address: SocketAddress?, local: SocketAddress?, proxy: Origin?, _ rules: SourceRules) {
+        // What comes through a unix socket is of this machine, as what comes from loopback addresses is. Where a proxy
+        // says where a visitor has connected to, that is no address of ours.
+        self.source =
+            address.map { rules.source(of: $0, at: proxy == nil ? local : nil) }
+            ?? Source(key: 0, standing: .ownMachine)
         self.address = address
         self.local = local
         self.proxy = proxy
     }
 
-    init(_ origin: Origin, local: SocketAddress?) {
+    init(_ origin: Origin, local: SocketAddress?, _ rules: SourceRules) {
         switch origin {
-        case .address(let address): self.init(address: address, local: local, proxy: nil)
-        case .socket: self.init(address: nil, local: nil, proxy: origin)
+        case .address(let address): self.init(address: address, local: local, proxy: nil, rules)
+        case .socket: self.init(address: nil, local: nil, proxy: origin, rules)
         }
     }
 
     /// The visitor that a proxy's header tells of; the proxy itself if that is whom it speaks for.
-    init(_ header: ProxyHeader, proxy: Origin, local: SocketAddress?) {
+    init(_ header: ProxyHeader, proxy: Origin, local: SocketAddress?, _ rules: SourceRules) {
         guard case .proxied(let source, let destination) = header else {
-            self.init(proxy, local: local)
+            self.init(proxy, local: local, rules)
             return
         }
         self.init(
-            address: SocketAddress(source) ?? proxy.address, local: SocketAddress(destination) ?? local, proxy: proxy)
-    }
-
-    /// What comes through a unix socket is of this machine, as what comes from loopback addresses is.
-    var source: Source {
-        self.address.map { Source($0) } ?? Source(key: 0, isLoopback: true)
+            address: SocketAddress(source) ?? proxy.address, local: SocketAddress(destination) ?? local, proxy: proxy,
+            rules)
     }
 
     func isBanned(_ bans: BanList) -> Bool { self.address.map { bans.contains($0) } ?? false }

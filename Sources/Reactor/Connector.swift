@@ -20,6 +20,7 @@ package final class Connector {
     private static let stagger: UInt64 = 250
 
     private let loop: EventLoop
+    private let avoided: Set<SocketAddress>
     private var lookup: NameLookup?
     private var waiting: [SocketAddress] = []
     private var attempts: [ConnectAttempt] = []
@@ -32,12 +33,14 @@ package final class Connector {
     ///
     /// - Parameters:
     ///   - preferred: an address that worked before and is tried first when it is among the resolved ones.
+    ///   - avoided: addresses that are tried last.
     ///   - timeout: milliseconds for everything together.
     package static func connect(
-        loop: EventLoop, to endpoint: Endpoint, preferring preferred: SocketAddress? = nil, timeout: UInt64,
+        loop: EventLoop, to endpoint: Endpoint, preferring preferred: SocketAddress? = nil,
+        avoiding avoided: Set<SocketAddress> = [], timeout: UInt64,
         completion: @escaping (Result<SocketStream, UVError>) -> Void
     ) -> Connector {
-        let connector = Connector(loop: loop, completion: completion)
+        let connector = Connector(loop: loop, avoided: avoided, completion: completion)
         let timer = LoopTimer(loop: loop) { [weak connector] in connector?.finish(.failure(.timedOut)) }
         connector.deadlineTimer = timer
         timer.start(after: timeout)
@@ -45,8 +48,11 @@ package final class Connector {
         return connector
     }
 
-    private init(loop: EventLoop, completion: @escaping (Result<SocketStream, UVError>) -> Void) {
+    private init(
+        loop: EventLoop, avoided: Set<SocketAddress>, completion: @escaping (Result<SocketStream, UVError>) -> Void
+    ) {
         self.loop = loop
+        self.avoided = avoided
         self.completion = completion
     }
 
@@ -81,8 +87,8 @@ package final class Connector {
     }
 
     private func resolved(_ addresses: [SocketAddress], _ preferred: SocketAddress?) {
-        self.waiting = addresses
-        if let preferred, let index = addresses.firstIndex(of: preferred) {
+        self.waiting = addresses.filter { !self.avoided.contains($0) } + addresses.filter { self.avoided.contains($0) }
+        if let preferred, let index = self.waiting.firstIndex(of: preferred) {
             self.waiting.remove(at: index)
             self.waiting.insert(preferred, at: 0)
         }

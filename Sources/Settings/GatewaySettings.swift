@@ -41,6 +41,8 @@ package struct GatewaySettings: Sendable {
     package let exposeSockets: SocketSettings?
     /// What agents are told of where a name is, with `{name}` in it; nil: the address of the public port.
     package let publicURL: String?
+    /// For whose addresses penalties and the bounds of one source do not hold.
+    package let trustedNetworks: [Network]
     package let authentication: Authentication
     /// Besides `print`, which is always there.
     package let registrars: [RegistrarSettings]
@@ -104,6 +106,7 @@ package struct GatewaySettings: Sendable {
         self.exposePorts = ports
         self.exposeSockets = sockets
         self.publicURL = reader.publicURL()
+        self.trustedNetworks = reader.trustedNetworks()
         self.authentication = reader.authentication(stateDirectory) ?? .open
         self.registrars = reader.registrars(ExposurePaths(hasPorts: ports != .none, hasSockets: sockets != nil))
         self.probesBackends = reader.boolean("probe") ?? false
@@ -358,6 +361,18 @@ private struct Reader {
             }
         }
         return result
+    }
+
+    func trustedNetworks() -> [Network] {
+        var networks: [Network] = []
+        self.problems.attempt { () throws(SettingsError) in
+            for text in try self.section?.strings("trusted-networks") ?? [] {
+                self.problems.attempt { () throws(SettingsError) in
+                    networks.append(try Network(text, place: self.place("trusted-networks", false)))
+                }
+            }
+        }
+        return networks
     }
 
     /// The networks, and whether unix sockets are among them.

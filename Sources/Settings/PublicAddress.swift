@@ -37,6 +37,11 @@ package struct PublicAddress: Equatable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Whether only the machine itself reaches it. A URL is what an operator has written.
+    package var isLoopback: Bool {
+        if case .hostPort(let hostPort) = self.kind { hostPort.isLoopback } else { false }
+    }
+
     /// The address as it reaches the gateway from where the agent is: a gateway that listens on all its addresses is
     /// reached at the one that was dialled, and so is a gateway on loopback that was dialled as `localhost`.
     ///

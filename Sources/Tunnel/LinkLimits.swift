@@ -25,9 +25,11 @@ package struct LinkLimits: Sendable {
     package var floorWindow = 16 * 1024
     /// What the peer may send on a new stream before it hears of a limit. Small: it is promised for every stream.
     package var helloWindow = 64 * 1024
+    /// With more streams than that HELLO promises the floor window instead: all promises together stay below the 256 MiB
+    /// that an agent may hold.
+    private static let mostFullPromises = 4_096
     /// Streams open at once. At `floorWindow` each they take half of `linkBudget`.
-    package var maximumStreams = Self.usualStreams
-    private static let usualStreams = 1_024
+    package var maximumStreams = 1_024
     /// Stream ids of a link, less a margin for what is opened until the next link is there.
     package var lastStream: UInt32 = 4_200_000_000
     /// Opens that were not accepted yet; more wait in the listener's backlog.
@@ -104,8 +106,7 @@ package struct LinkLimits: Sendable {
     ///   - stalled: milliseconds; 0 for no limit.
     ///   - halfClosedIdle: milliseconds; 0 for no limit.
     package init(streams: Int, names: Int = 16, stalled: Milliseconds, halfClosedIdle: Milliseconds) {
-        // What is promised to each stream beforehand is less where there may be more of them.
-        if streams > Self.usualStreams { self.helloWindow = self.floorWindow }
+        if streams > Self.mostFullPromises { self.helloWindow = self.floorWindow }
         self.allow(streams: streams, names: names)
         self.stalled = stalled
         self.halfClosedIdle = halfClosedIdle

@@ -2,8 +2,9 @@ import Admission
 import Testing
 import Timing
 
-private func remote(_ key: UInt64) -> Source { Source(key: key, isLoopback: false) }
-private let local = Source(key: 0x7F00_0001, isLoopback: true)
+private func remote(_ key: UInt64) -> Source { Source(key: key) }
+private let trusted = Source(key: 0x0A00_0001, standing: .trusted)
+private let local = Source(key: 0x7F00_0001, standing: .ownMachine)
 
 @Suite("Admission")
 struct AdmissionTests {
@@ -32,6 +33,23 @@ struct AdmissionTests {
         _ = admission.connected(3, from: remote(1), now: 2)
         #expect(admission.isFull(of: remote(1)) && !admission.isFull(of: remote(9)))
         #expect(admission.connected(4, from: remote(1), now: 3) == .admitInsteadOf(2))
+    }
+
+    @Test("a trusted source has no bounds of its own and no penalties; one of the own machine has the first")
+    func standing() {
+        var limits = AdmissionLimits()
+        (limits.strangersPerSource, limits.loginsPerSource, limits.strangers) = (2, 3, 100)
+        var admission = Admission(limits: limits)
+        for (source, bounded) in [(trusted, false), (local, true)] {
+            let verdicts = (1...5).map { admission.connected($0, from: source, now: 0) }
+            #expect(verdicts.contains(.admitInsteadOf(1)) == bounded)
+            let logins = (1...5).map { admission.loginArrived($0) }
+            #expect(logins.allSatisfy { $0 == .judge })
+            for id in 1...5 as ClosedRange<UInt64> { admission.left(id) }
+            for login in 0..<10 as Range<UInt64> { _ = admission.loginRefused(login, from: source, now: 0) }
+            _ = admission.penalize(source, .protocolError, now: 0)
+            #expect(admission.penalty(of: source, now: 0) == 0)
+        }
     }
 
     @Test("by default 256 strangers have room, 16 of one source")

@@ -45,5 +45,9 @@ class TwoHosts:
         while self._made:
             self._run("netns", "delete", self._made.pop())
 
+    def add_address(self, address):
+        """Gives `near` a further address."""
+        self._run("-n", self._names[0], "address", "add", f"{address}/32", "dev", "cable")
+
     def _run(self, *arguments):
         subprocess.run([self._ip, *arguments], check=True, capture_output=True, text=True)

@@ -118,6 +118,28 @@ class Places(CheckTest):
             "line 1: unknown key 'colour'", "line 2: 'gateway.test' is no address",
             "line 3: 'everywhere' is no address")
 
+    def test_address_that_the_machine_lacks(self):
+        self.check_finds(
+            ['expose-bind = "192.0.2.77"'], "line 1: this machine does not have the address 192.0.2.77")
+        for address in ("::", "::1", "127.0.0.9", "0.0.0.0", "localhost"):
+            code, output = self.check(f'expose-bind = "{address}"')
+            self.assertEqual(code, 0, output)
+
+    def test_limits_of_an_agent_that_cannot_be_met(self):
+        agents = self.stage.directory / "agents.toml"
+        agents.write_text(
+            '[[agent]]\nname = "big"\n' f'token = "sha256:{"0" * 64}"\n' 'names = ["*"]\n'
+            "max-names = 101\nmax-streams = 501\n")
+        agents.chmod(0o600)
+        lines = [f'agents-file = "{agents}"', 'expose-ports = "30000-30099"', "[limits]", "visitors = 500"]
+        code, output = self.check(*lines)
+        self.assertEqual(code, 78, output)
+        self.assertIn("agent 'big': 'max-names' is 101, and the gateway has 100 public ports for it", output)
+        self.assertIn("agent 'big': 'max-streams' is 501, and the gateway has 500 visitors in all", output)
+        agents.write_text(agents.read_text().replace("101", "100").replace("501", "500"))
+        code, output = self.check(*lines)
+        self.assertEqual(code, 0, output)
+
 
 class Certificates(CheckTest):
     def test_of_the_gateway_although_something_else_is_wrong(self):

@@ -283,6 +283,19 @@ class StrangersOnTheAgentPort(EndToEndTest):
                     raise EOFError
         self.check_honest_agent()
 
+    def test_silent_address(self):
+        """One of the gateway's addresses takes connections and says nothing: the other is tried first then."""
+        gateway = self.stage.gateway()
+        try:
+            silent = self.stage.use(socket.create_server(("::1", gateway.port), family=socket.AF_INET6))
+        except OSError as error:
+            self.skipTest(f"no IPv6 here: {error}")
+        agent = self.stage.agent(f"localhost:{gateway.port}", "-n", "example", "9")
+        # The first attempt takes ten seconds to fail.
+        agent.wait_registered("example", timeout=30)
+        self.assertEqual(len(agent.events("lost")), 1)
+        self.assertTrue(silent.fileno() >= 0)
+
     def test_silent_connections(self):
         for _ in range(self.SILENT):
             self.stranger()

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -263,6 +264,62 @@ class Agents(LimitsTest):
         with v2peer.connect((gateway.host, gateway.port)) as peer:
             peer.log_in()
             self.assertEqual(peer.register("another").code, 0)
+
+    def test_penalties_of_a_trusted_network(self):
+        """It gets none: each of these would cost five seconds, and from 15 s on a source is kept out."""
+        hosts = self.stage.use(TwoHosts())
+        file = configure(self.stage, f'trusted-networks = "{hosts.FAR_ADDRESS}"\n')
+        gateway = self.stage.gateway("-c", file, listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        for _ in range(6):
+            agent = self.stage.agent(gateway, "--pin", gateway.pin, "-n", "example", "9", prefix=hosts.far)
+            self.assertEqual(agent.wait_exit(), 12)
+
+    def test_visitors_of_a_trusted_network(self):
+        hosts = self.stage.use(TwoHosts())
+        file = configure(
+            self.stage, f'trusted-networks = "{hosts.FAR_ADDRESS}"\nexpose-bind = "{hosts.NEAR_ADDRESS}"\n'
+            "[limits]\nvisitors-per-source = 3\nvisitors-per-second = 1\n")
+        gateway = self.stage.gateway("-c", file, listen="127.0.0.1:0", prefix=hosts.near)
+        self.assertEqual(self.visits(hosts, hosts.far, gateway), 20)
+
+    def test_own_address(self):
+        """A program that connects to an address of its own machine is no stranger."""
+        hosts = self.stage.use(TwoHosts())
+        file = configure(
+            self.stage, f'expose-bind = "{hosts.NEAR_ADDRESS}"\n'
+            "[limits]\nvisitors-per-source = 3\nvisitors-per-second = 1\n")
+        gateway = self.stage.gateway("-c", file, listen="127.0.0.1:0", prefix=hosts.near)
+        self.assertEqual(self.visits(hosts, hosts.near, gateway), 20)
+        self.assertLessEqual(self.visits(hosts, hosts.far, gateway), 3)
+
+    def visits(self, hosts, place, gateway):
+        """How many of 20 visitors from there are served, who stay."""
+        # The backend is in the agent's namespace, where this process is not.
+        backend = self.stage.start("backend", [*hosts.near, sys.executable, "-c", textwrap.dedent("""
+            import socket
+            server = socket.create_server(("127.0.0.1", 0))
+            print(server.getsockname()[1], flush=True)
+            kept = []
+            while True:
+                kept.append(server.accept()[0])
+                kept[-1].sendall(b"x")
+            """)])
+        port = backend.wait_line(backend.stdout, lambda line: line.isdecimal() and line, "the backend's port")
+        agent = self.stage.agent(gateway, "-n", f"name-{port}", port, prefix=hosts.near)
+        public = agent.wait_registered(f"name-{port}")
+        outcome = subprocess.run([*place, sys.executable, "-c", textwrap.dedent("""
+            import socket, sys
+            kept = []
+            served = 0
+            for _ in range(20):
+                kept.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 15))
+                try:
+                    served += kept[-1].recv(1) == b"x"
+                except ConnectionError:
+                    pass
+            print(served)
+            """), hosts.NEAR_ADDRESS, str(public)], timeout=60, check=True, capture_output=True, text=True)
+        return int(outcome.stdout)
 
     def test_fresh_identities(self):
         """Where an agent can make itself any identity, what one may ask for is counted by its source."""

@@ -45,7 +45,7 @@ class Ready(EndToEndTest):
                          f'[[expose]]\nname = "taken"\nbackend = "{self.backend}"\n')
         agent = self.agent("-c", file)
         agent.wait_registered("free")
-        self.assertEqual(agent.wait_exit(), 14)
+        agent.wait_event("missing", name="taken")
         self.assertFalse(self.file.exists())
 
     def test_public_url(self):

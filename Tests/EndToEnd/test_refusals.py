@@ -237,3 +237,14 @@ class PublicPorts(RefusalTest):
         backend = self.stage.use(Listener(backends.answering(b"five")))
         tunnel = self.stage.expose(backend.address, gateway=gateway)
         self.assertEqual(get(f"http://127.0.0.5:{tunnel.port}/"), b"five")
+
+    def test_address_that_comes_later(self):
+        """After a power cut, the gateway's public address may come after the gateway."""
+        hosts = self.stage.use(TwoHosts())
+        late = "10.99.0.77"
+        gateway = self.stage.gateway("--expose-bind", late, prefix=hosts.near)
+        gateway.wait_log(rf"ERROR expose-bind: this machine does not have the address {late}; names wait until it has")
+        agent = self.stage.agent(gateway, "-n", "example", "9", prefix=hosts.near)
+        self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
+        hosts.add_address(late)
+        agent.wait_registered("example", timeout=60)

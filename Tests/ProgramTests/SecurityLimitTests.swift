@@ -144,8 +144,8 @@ struct SecurityLimitTests {
                 "\(VisitorLimits.shareOfFree) for each free place: \(VisitorLimits.shareOfFree) of "
                 + "\(VisitorLimits.shareOfFree + 1) places for one alone, \(2 * VisitorLimits.shareOfFree) of "
                 + "\(2 * VisitorLimits.shareOfFree + 1) for two",
-            "visitors from one source (not loopback)": "\(visitors.perSource)",
-            "new visitors from one source (not loopback)":
+            "visitors from one stranger": "\(visitors.perSource)",
+            "new visitors from one stranger":
                 "\(visitors.ratePerSecond) a second, \(visitors.burst) at once",
             "PROXY headers awaited · for how long · then for room at the agent":
                 "\(grouped(visitors.unnamed)) · \(seconds(ProxyEntrance.headerMilliseconds)) · "
@@ -302,6 +302,9 @@ struct ResourcePlanTests {
         let link = LinkLimits(settings)
         #expect((link.maximumStreams, link.registerBurst, link.stalled, link.halfClosedIdle) == (5, 40, 1, 2))
         #expect((link.handshakeDeadline, link.loginDeadline) == (3, 4))
+        #expect(link.helloWindow == 64 << 10)
+        settings.streamsPerLink = 4_097
+        #expect(LinkLimits(settings).helloWindow == LinkLimits().floorWindow)
         let old = Version1Limits(readSize: 9, link)
         #expect((old.maximumStreams, old.stalled, old.loginDeadline, old.readSize) == (5, 1, 4, 9))
         settings.visitors = 8

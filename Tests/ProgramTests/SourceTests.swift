@@ -18,7 +18,7 @@ struct SourceTests {
         ])
     func texts(_ text: String, _ expected: String) throws {
         let address = try self.address(text)
-        #expect(Source(address).text == expected)
+        #expect(Source(key: address.source).text == expected)
         #expect(PeerSource.stranger(address) == .stranger(expected))
     }
 
@@ -30,7 +30,7 @@ struct SourceTests {
             ("2001:db8::1:2", ["2001:db8::1:2", "2001:db8::3", "2001:db8::/64", "2001:db8::/32"]),
         ])
     func reached(_ text: String, _ networks: [String]) throws {
-        let source = Source(try self.address(text))
+        let source = Source(key: try self.address(text).source)
         for network in networks { #expect(source.isReached(by: try Network(network, place: "")), "\(network)") }
         for other in ["192.0.2.2", "64:ff9b::c000:202", "2001:db8:0:1::1", "198.51.100.0/24"] {
             #expect(!source.isReached(by: try Network(other, place: "")), "\(other)")

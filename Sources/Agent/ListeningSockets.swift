@@ -1,0 +1,57 @@
+internal import Settings
+
+/// Which sockets of this machine listen, as the kernel lists them (proc(5), /proc/net/tcp and /proc/net/unix).
+///
+/// Unlike a connection, a look at the list costs a service nothing: one that serves a single connection keeps it.
+package enum ListeningSockets {
+    private static let mostBytes = 64 << 20
+
+    /// Whether something listens where connections to loopback addresses arrive; nil when that cannot be told.
+    static func hasLoopback(port: UInt16) -> Bool? {
+        guard let four = self.text("tcp"), let six = self.text("tcp6") ?? Optional("") else { return nil }
+        return self.hasLoopback(port: port, in: four) || self.hasLoopback(port: port, in: six)
+    }
+
+    /// The same for a unix socket. It is listed by the path that its program has used, which may be another for the same
+    /// file: only a file that is missing is certain.
+    static func hasUnix(path: String) -> Bool? {
+        guard FileAccess.exists(path) else { return false }
+        return self.text("unix").map { self.hasUnix(path: path, in: $0) } == true ? true : nil
+    }
+
+    private static func text(_ kind: String) -> String? {
+        (try? FileAccess.read("/proc/self/net/\(kind)", most: self.mostBytes)).map {
+            String(decoding: $0, as: UTF8.self)
+        }
+    }
+
+    /// - Parameter list: of `/proc/net/tcp` or `tcp6`: behind a header, lines with a number, the local address, the
+    ///   remote one, and the state. Addresses are hexadecimal, in 32-bit words of this machine's byte order.
+    package static func hasLoopback(port: UInt16, in list: String) -> Bool {
+        let listening = "0A"
+        return list.utf8.split(separator: UInt8(ascii: "\n")).dropFirst().contains { line in
+            let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 4)
+            guard fields.count > 3, fields[3].elementsEqual(listening.utf8) else { return false }
+            let place = fields[1].split(separator: UInt8(ascii: ":"))
+            guard place.count == 2, UInt16(String(Substring(place[1])), radix: 16) == port else { return false }
+            return self.takesLoopback(Substring(place[0]))
+        }
+    }
+
+    private static func takesLoopback(_ address: Substring) -> Bool {
+        let mapped = "0000000000000000FFFF0000"
+        let four = address.hasPrefix(mapped) ? address.dropFirst(mapped.count) : address
+        // 127.0.0.0/8, whose first byte is the last of the little-endian word.
+        if four.count == 8 { return four.hasSuffix("7F") || four == "00000000" }
+        return address.allSatisfy { $0 == "0" } || address == "00000000000000000000000001000000"
+    }
+
+    /// - Parameter list: of `/proc/net/unix`: behind a header, lines with seven columns and the path; the fourth has flags,
+    ///   of which `00010000` is that of a socket that listens.
+    package static func hasUnix(path: String, in list: String) -> Bool {
+        list.utf8.split(separator: UInt8(ascii: "\n")).dropFirst().contains { line in
+            let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 7)
+            return fields.count == 8 && fields[3].elementsEqual("00010000".utf8) && fields[7].elementsEqual(path.utf8)
+        }
+    }
+}
