@@ -35,20 +35,29 @@ def exit_codes(program):
 class Units(EndToEndTest):
     def analyze(self, *arguments):
         return subprocess.run([require("systemd-analyze"), *arguments], capture_output=True, text=True,
-                              env=self.stage.environment())
+                              env={**self.stage.environment(), "XDG_RUNTIME_DIR": str(self.stage.directory)})
 
-    def test_systemd_understands_them(self):
+    def place(self, units):
+        """Copies of units that start the programs where they stand now, instead of where they are installed later."""
         directory = self.stage.new_directory("units")
-        for unit in UNITS.iterdir():
-            # The programs stand where they are installed later.
+        for unit in units:
             text = re.sub(r"^(ExecStart=)/usr/bin/(\S+)", lambda found: found[1] + program_path(found[2]),
                           unit.read_text(), flags=re.MULTILINE)
             (directory / unit.name).write_text(text)
-        paths = sorted(directory.iterdir())
+        return sorted(directory.iterdir())
+
+    def test_systemd_understands_them(self):
+        paths = self.place(path for path in UNITS.iterdir() if path.is_file())
         self.assertEqual([path.name for path in paths],
                          ["diglett-server.service", "diglett-server.socket", "diglett@.service"])
         result = self.analyze("verify", "--man=no", *paths)
         # Complaints about units of the machine are none of ours, and do not fail it.
+        ours = [line for line in result.stderr.splitlines() if "diglett" in line]
+        self.assertEqual((result.returncode, ours), (0, []), result.stderr)
+
+    def test_systemd_understands_that_of_a_user(self):
+        path, = self.place((UNITS / "user").iterdir())
+        result = self.analyze("verify", "--user", "--man=no", path)
         ours = [line for line in result.stderr.splitlines() if "diglett" in line]
         self.assertEqual((result.returncode, ours), (0, []), result.stderr)
 
