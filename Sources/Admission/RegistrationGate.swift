@@ -32,11 +32,16 @@ package struct RegistrationGate: Sendable {
 
     /// Whether an agent may register a name now; if so, that counts.
     ///
-    /// - Parameter forgotten: gets the number of other agents that had to be forgotten, if any.
-    package mutating func take(_ payer: String, now: Milliseconds, forgotten: (Int) -> Void = { _ in }) -> Bool {
+    /// - Parameters:
+    ///   - forgotten: gets the number of other agents that had to be forgotten, if any.
+    ///   - limits: of a payer that may have more than others; nil for the usual ones.
+    package mutating func take(
+        _ payer: String, limits: RegistrationLimits? = nil, now: Milliseconds, forgotten: (Int) -> Void = { _ in }
+    ) -> Bool {
+        let limits = limits ?? self.limits
         if self.buckets[payer] == nil, self.count >= Self.mostPayers { forgotten(self.makeRoom(now: now)) }
         return self.buckets[
-            payer, default: TokenBucket(burst: self.limits.burst, perSecond: self.limits.perSecond, now: now)
+            payer, default: TokenBucket(burst: limits.burst, perSecond: limits.perSecond, now: now)
         ].take(now: now)
     }
 

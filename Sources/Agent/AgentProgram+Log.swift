@@ -40,7 +40,7 @@ extension AgentProgram {
                 .info, .milestone,
                 "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)",
                 self.about([.name: wish.name, .backend: backend.description]))
-        } else if let known = PublicAddress(text), known.isLoopback, !self.isGatewayOnLoopback {
+        } else if let known = PublicAddress(text), known.isLoopback, !self.isGatewayLocal {
             let reason =
                 "\(known) is on the gateway's machine, and only that machine reaches it; set 'expose-bind' there to open "
                 + "it, or 'public-url' if a proxy there leads to it"

@@ -35,8 +35,8 @@ package final class AgentProgram {
     private static let mostTickPause: UInt64 = 10_000
 
     let loop: EventLoop
-    private(set) var settings: AgentSettings
-    private let logger: Logger
+    var settings: AgentSettings
+    let logger: Logger
     /// For every line that the gateway or a visitor can cause.
     let log: PeerLog
     let printer: EventPrinter
@@ -66,7 +66,7 @@ package final class AgentProgram {
     private var housekeeping: LoopTimer?
     private var signals: DaemonSignals?
     /// Reads the settings again; nil where nothing can be read.
-    private let reread: (() throws(SettingsError) -> AgentSettings)?
+    let reread: (() throws(SettingsError) -> AgentSettings)?
     private var tickedAt: UInt64
     private var suspended = EventLoop.suspendedMilliseconds
     let streamLog: StreamLog
@@ -231,47 +231,12 @@ package final class AgentProgram {
         }
     }
 
-    // MARK: - Other settings
-
-    /// Reads the settings again: names come, go and lead elsewhere. What is not about names needs a new start.
-    private func reload() {
-        guard !self.hasStopped, !self.isDraining, let reread = self.reread else { return }
-        let settings: AgentSettings
-        do throws(SettingsError) { settings = try reread() } catch {
-            return self.logger.error("SIGHUP: everything stays as it is: \(error)")
-        }
-        let others = settings.differencesBesideNames(from: self.settings)
-        if !others.isEmpty {
-            let keys = others.joined(separator: ", ")
-            self.logger.warning("SIGHUP: only names are read again; what else has changed needs a new start: \(keys)")
-        }
-        let former = self.settings.exposes
-        let wanted = settings.exposes
-        guard wanted != former else { return self.logger.info("SIGHUP: the names are the same as before") }
-        guard !self.settings.version1 || wanted.map(\.name) == former.map(\.name) else {
-            return self.logger.warning("SIGHUP: version 1 cannot change its name: that needs a new start")
-        }
-        self.settings = self.settings.with(exposes: wanted)
-        let gone = former.map(\.name).filter { name in !wanted.contains { $0.name == name } }
-        for name in gone { self.backends[name] = nil }
-        for expose in wanted where !former.contains(expose) {
-            self.backends[expose.name] = Backend(expose)
-            let isNew = !former.contains { $0.name == expose.name }
-            self.logger.info(
-                "SIGHUP: '\(expose.name)' \(isNew ? "is added and leads" : "now leads") to \(expose.backend)")
-        }
-        for name in gone { self.logger.info("SIGHUP: '\(name)' is taken away") }
-        self.ready.changed(to: wanted.map(\.name))
-        self.control?.changed(to: wanted)
-        let wishes = wanted.map { Wish(name: $0.name, port: $0.port) }
-        for action in self.machine.changed(to: wishes, now: self.loop.now) { self.perform(action) }
-    }
-
     // MARK: - Time and the end
 
     private func tick() {
         self.tickedAt = self.loop.now
         self.loop.reapAdopted()
+        self.signals?.tick()
         self.manager.setStatus(self.status)
         self.manager.tick()
         let suspended = EventLoop.suspendedMilliseconds
@@ -284,7 +249,7 @@ package final class AgentProgram {
         for session in self.leaving where session.connection.link.streamCount == 0 {
             session.connection.end(.none, text: "done")
         }
-        self.perform(self.machine.tick(now: self.loop.now))
+        for action in self.machine.tick(now: self.loop.now) { self.perform(action) }
         self.printer.tick(now: self.loop.now)
         self.log.tick()
         self.ready.tick()
@@ -321,7 +286,7 @@ package final class AgentProgram {
     }
 
     /// Whether the gateway is on this machine, as far as the link can tell.
-    var isGatewayOnLoopback: Bool { self.session?.connection.peerAddress?.isLoopback ?? false }
+    var isGatewayLocal: Bool { self.session?.connection.isLocal ?? false }
 
     /// The present link's and those that only finish their streams.
     private var sessions: [GatewaySession] {

@@ -29,23 +29,12 @@ final class Backend {
         return ProxyHeader(source: open.visitor, destination: open.local).encoded(version)
     }
 
-    var isUnixSocket: Bool {
-        if case .unix = self.endpoint { true } else { false }
-    }
-
-    var isOnLoopback: Bool {
+    /// Its port, if it is one of a loopback address.
+    var loopbackPort: UInt16? {
         switch self.endpoint {
-        case .unix: true
-        case .host("localhost", _): true
-        case .host(let host, let port): SocketAddress(host, port: port)?.isLoopback ?? false
-        }
-    }
-
-    /// Whether something listens there, by the list of this machine's sockets; nil when that does not tell.
-    var isListening: Bool? {
-        switch self.endpoint {
-        case .unix(let path): ListeningSockets.hasUnix(path: path)
-        case .host(_, let port): self.isOnLoopback ? ListeningSockets.hasLoopback(port: port) : nil
+        case .unix: nil
+        case .host("localhost", let port): port
+        case .host(let host, let port): SocketAddress(host, port: port)?.isLoopback ?? false ? port : nil
         }
     }
 

@@ -6,11 +6,15 @@ internal import Wire
 /// Tells the user when a backend is down at the time at which its name is registered. It may come up later, so that is
 /// never an error.
 final class BackendCheck {
+    /// How long a list of the machine's sockets is good enough: as long as names of one agent are registered.
+    private static let listMilliseconds: UInt64 = 1_000
+
     private let loop: EventLoop
     private let logger: Logger
-    /// Backends that were looked at; those of other machines are connected once.
+    /// Backends that were looked at.
     private var checked: [Name: Backend] = [:]
     private var running: [Name: Connector] = [:]
+    private var list: (ports: Set<UInt16>?, at: UInt64)?
 
     init(loop: EventLoop, logger: Logger) {
         self.loop = loop
@@ -21,11 +25,25 @@ final class BackendCheck {
     func registered(_ name: Name, _ backend: Backend) {
         guard self.checked[name] !== backend else { return }
         self.checked[name] = backend
-        if let isThere = backend.isListening {
-            if !isThere { self.warn(backend, backend.isUnixSocket ? "is not there" : "refuses connections") }
-            return
+        switch backend.endpoint {
+        case .unix(let path):
+            if ListeningSockets.hasUnix(path: path) == false { self.warn(backend, "is not there") }
+        case .host:
+            // Where something listens, a connection could use it up. Where nothing is listed, a rule of a firewall may
+            // still lead somewhere.
+            if let port = backend.loopbackPort, self.ports?.contains(port) ?? true { return }
+            self.connect(name, backend)
         }
-        guard !backend.isOnLoopback else { return }
+    }
+
+    private var ports: Set<UInt16>? {
+        if let list = self.list, self.loop.now - list.at < Self.listMilliseconds { return list.ports }
+        let ports = ListeningSockets.loopbackPorts()
+        self.list = (ports, self.loop.now)
+        return ports
+    }
+
+    private func connect(_ name: Name, _ backend: Backend) {
         self.running.removeValue(forKey: name)?.cancel()
         self.running[name] = backend.connect(loop: self.loop) { [weak self] result in
             self?.running[name] = nil

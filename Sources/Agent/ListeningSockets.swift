@@ -4,12 +4,13 @@ internal import Settings
 ///
 /// Unlike a connection, a look at the list costs a service nothing: one that serves a single connection keeps it.
 package enum ListeningSockets {
-    private static let mostBytes = 64 << 20
+    /// A machine with more sockets than that, about 25,000, is not asked: reading would hold the others up.
+    private static let mostBytes = 4 << 20
 
-    /// Whether something listens where connections to loopback addresses arrive; nil when that cannot be told.
-    static func hasLoopback(port: UInt16) -> Bool? {
-        guard let four = self.text("tcp"), let six = self.text("tcp6") ?? Optional("") else { return nil }
-        return self.hasLoopback(port: port, in: four) || self.hasLoopback(port: port, in: six)
+    /// The ports at which something listens where connections to loopback addresses arrive; nil when they cannot be told.
+    static func loopbackPorts() -> Set<UInt16>? {
+        guard let four = self.text("tcp") else { return nil }
+        return self.loopbackPorts(in: four).union(self.text("tcp6").map { self.loopbackPorts(in: $0) } ?? [])
     }
 
     /// The same for a unix socket. It is listed by the path that its program has used, which may be another for the same
@@ -27,15 +28,19 @@ package enum ListeningSockets {
 
     /// - Parameter list: of `/proc/net/tcp` or `tcp6`: behind a header, lines with a number, the local address, the
     ///   remote one, and the state. Addresses are hexadecimal, in 32-bit words of this machine's byte order.
-    package static func hasLoopback(port: UInt16, in list: String) -> Bool {
+    package static func loopbackPorts(in list: String) -> Set<UInt16> {
         let listening = "0A"
-        return list.utf8.split(separator: UInt8(ascii: "\n")).dropFirst().contains { line in
+        var ports: Set<UInt16> = []
+        for line in list.utf8.split(separator: UInt8(ascii: "\n")).dropFirst() {
             let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 4)
-            guard fields.count > 3, fields[3].elementsEqual(listening.utf8) else { return false }
+            guard fields.count > 3, fields[3].elementsEqual(listening.utf8) else { continue }
             let place = fields[1].split(separator: UInt8(ascii: ":"))
-            guard place.count == 2, UInt16(String(Substring(place[1])), radix: 16) == port else { return false }
-            return self.takesLoopback(Substring(place[0]))
+            guard place.count == 2, let port = UInt16(String(Substring(place[1])), radix: 16),
+                self.takesLoopback(Substring(place[0]))
+            else { continue }
+            ports.insert(port)
         }
+        return ports
     }
 
     private static func takesLoopback(_ address: Substring) -> Bool {

@@ -52,18 +52,22 @@ final class ReadyActions {
         let address = address ?? ""
         guard self.addresses[name] != address else { return }
         self.addresses[name] = address
-        let addresses = self.names.compactMap { self.addresses[$0] }
-        guard addresses.count == self.names.count else { return }
-        self.write(addresses)
-        self.start(addresses)
+        self.finishIfComplete()
     }
 
     /// From now on these are the names, in this order.
     func changed(to names: [Name]) {
         self.names = names
         self.addresses = self.addresses.filter { names.contains($0.key) }
-        let addresses = names.compactMap { self.addresses[$0] }
-        if self.hasWritten, addresses.count == names.count { self.write(addresses) }
+        self.unwritten = nil
+        self.finishIfComplete()
+    }
+
+    private func finishIfComplete() {
+        let addresses = self.names.compactMap { self.addresses[$0] }
+        guard addresses.count == self.names.count else { return }
+        self.write(addresses)
+        self.start(addresses)
     }
 
     /// A line for each name, in the order in which they were given.

@@ -135,10 +135,8 @@ package struct AgentMachine: Sendable {
 
     /// The user wants other names from now on. What stays as it is notices nothing.
     package mutating func changed(to wishes: [Wish], now: Milliseconds) -> [Action] {
-        let gone = self.names.change(to: wishes, now: now)
-        guard case .up = self.state else { return [] }
-        let requests = self.names.dueRequests(now: now)
-        return (gone.isEmpty ? [] : [.unregister(gone)]) + (requests.isEmpty ? [] : [.register(requests)])
+        self.names.change(to: wishes, now: now)
+        return self.tick(now: now)
     }
 
     /// The gateway's word about one name.
@@ -169,10 +167,11 @@ package struct AgentMachine: Sendable {
     }
 
     /// Call it about once a second while a link is up.
-    package mutating func tick(now: Milliseconds) -> Action {
-        guard case .up = self.state else { return .none }
+    package mutating func tick(now: Milliseconds) -> [Action] {
+        guard case .up = self.state else { return [] }
+        let gone = self.names.dueReturns(now: now)
         let requests = self.names.dueRequests(now: now)
-        return requests.isEmpty ? .none : .register(requests)
+        return (gone.isEmpty ? [] : [.unregister(gone)]) + (requests.isEmpty ? [] : [.register(requests)])
     }
 
     /// The gateway said goodbye; the link ends or is drained.

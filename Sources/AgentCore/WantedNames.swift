@@ -46,6 +46,8 @@ struct WantedNames: Sendable {
     /// In the order of the configuration.
     private var order: [UInt16] = []
     private var nextNumber: UInt16 = 0
+    /// Numbers of names that are to be given back.
+    private var toGiveBack: [UInt16] = []
     private var most = 0
     private var bucket = TokenBucket(burst: 0, perSecond: 0, now: 0)
 
@@ -60,7 +62,9 @@ struct WantedNames: Sendable {
     func wish(of number: UInt16) -> Wish? { self.entries[number]?.wish }
 
     private mutating func add(_ wish: Wish, due: Milliseconds?) {
-        while self.entries[self.nextNumber] != nil { self.nextNumber &+= 1 }
+        while self.entries[self.nextNumber] != nil || self.toGiveBack.contains(self.nextNumber) {
+            self.nextNumber &+= 1
+        }
         self.entries[self.nextNumber] = Entry(wish: wish, due: due)
         self.order.append(self.nextNumber)
         self.nextNumber &+= 1
@@ -85,6 +89,7 @@ struct WantedNames: Sendable {
     }
 
     mutating func linkEnded() {
+        self.toGiveBack = []
         for number in self.order {
             self.entries[number]?.grant = nil
             self.entries[number]?.refusal = nil
@@ -93,10 +98,16 @@ struct WantedNames: Sendable {
         }
     }
 
-    /// - Returns: the numbers of names that are wanted no more.
-    mutating func change(to wishes: [Wish], now: Milliseconds) -> [UInt16] {
+    /// Other names are wanted: what is new is due, and what is gone is to be given back.
+    mutating func change(to wishes: [Wish], now: Milliseconds) {
         let gone = self.order.filter { number in !wishes.contains { $0 == self.entries[number]?.wish } }
-        for number in gone { self.entries[number] = nil }
+        for number in gone {
+            // The gateway has it, or has been asked for it; without a link nothing comes of that.
+            if let entry = self.entries[number], entry.grant != nil || entry.due == nil && entry.refusal == nil {
+                self.toGiveBack.append(number)
+            }
+            self.entries[number] = nil
+        }
         let kept = self.order.filter { self.entries[$0] != nil }
         self.order = []
         for wish in wishes {
@@ -110,8 +121,16 @@ struct WantedNames: Sendable {
         for number in self.order where self.entries[number]?.refusal == .tooManyNames {
             self.entries[number]?.due = now
         }
-        for _ in gone { _ = self.bucket.take(now: now) }
-        return gone
+    }
+
+    /// The numbers of names to give back now: as many as the gateway takes of it.
+    mutating func dueReturns(now: Milliseconds) -> [UInt16] {
+        var numbers: [UInt16] = []
+        while let number = self.toGiveBack.first, self.bucket.take(now: now) {
+            self.toGiveBack.removeFirst()
+            numbers.append(number)
+        }
+        return numbers
     }
 
     /// - Returns: whether that is news.
@@ -175,6 +194,8 @@ struct WantedNames: Sendable {
 
     /// What is to be asked for now: as much as the gateway takes of it.
     mutating func dueRequests(now: Milliseconds) -> [Register] {
+        // A name that is to have another port is given back before it is asked for again.
+        guard self.toGiveBack.isEmpty else { return [] }
         var places = self.most - self.entries.values.count { $0.grant != nil || $0.due == nil && $0.refusal == nil }
         var requests: [Register] = []
         let due = self.order.enumerated().compactMap { index, number in

@@ -20,7 +20,7 @@ extension AgentSession {
             // REGISTERED has the number only, so the agent could not tell which of the two it answers.
             return self.connection.end(.protocolViolation, text: "exposure \(register.exposure) is registered already")
         }
-        guard self.gateway.mayRegister(payer) else { return self.refuseHaste(of: register) }
+        guard self.gateway.mayRegister(payer, names: self.limits.names) else { return self.refuseHaste(of: register) }
         guard Register.Kind.known.contains(register.kind) else { return self.refuseKind(of: register) }
         guard let name = Name(register.name) else {
             self.log(

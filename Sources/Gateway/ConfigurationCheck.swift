@@ -69,8 +69,10 @@ package enum ConfigurationCheck {
             return SettingsError(
                 path, "agent '\(agent.name)': '\(key)' is \(wanted), and the gateway has \(most) \(what)")
         }
+        guard agent.mostNames != nil || agent.mostStreams != nil else { return [] }
         let ranges = agent.ports.isEmpty ? [settings.exposePorts.range].compactMap(\.self) : agent.ports
-        let ports = ranges.isEmpty ? nil : Set(ranges.flatMap { Array($0.low...$0.high) }).count
+        let needPorts = settings.exposePorts != .none && agent.mostNames != nil && !ranges.isEmpty
+        let ports = !needPorts ? nil : Set(ranges.flatMap { Array($0.low...$0.high) }).count
         return [
             problem("max-names", agent.mostNames, ports, "public ports for it"),
             problem("max-names", agent.mostNames, plan.names, "names in all"),

@@ -6,6 +6,7 @@ package import Reactor
 internal import Registry
 internal import Relay
 internal import Secure
+internal import Settings
 internal import Tunnel
 internal import Wire
 
@@ -87,8 +88,12 @@ extension GatewayServer {
     }
 
     /// Whether an agent may register a further name now.
-    func mayRegister(_ payer: String) -> Bool {
-        let isAllowed = self.registrations.take(payer, now: self.loop.now) {
+    ///
+    /// - Parameter names: that it may have, where that is said for it alone.
+    func mayRegister(_ payer: String, names: Int?) -> Bool {
+        let usual = self.settings.limits.namesPerAgent
+        let limits = names.flatMap { $0 > usual ? RegistrationLimits(namesPerAgent: $0) : nil }
+        let isAllowed = self.registrations.take(payer, limits: limits, now: self.loop.now) {
             self.metrics.hit(.registrationTable, $0)
         }
         guard isAllowed else {

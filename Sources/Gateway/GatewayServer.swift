@@ -236,6 +236,7 @@ package final class GatewayServer {
         self.metrics.ticked(now: self.loop.now, period: Self.tickMilliseconds)
         self.tickedAt = self.loop.now
         self.loop.reapAdopted()
+        self.signals?.tick()
         self.manager.setStatus(self.status)
         self.manager.tick()
         for session in self.sessions.values { session.tick() }

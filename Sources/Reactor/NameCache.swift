@@ -74,7 +74,8 @@ package final class NameCache {
     /// Sees to it that so many names can be looked up side by side, both families of each, as far as memory allows. To be
     /// called before a loop is made; an operator's own setting holds.
     package static func reserveThreads(names: Int) {
-        setenv("UV_THREADPOOL_SIZE", "\(min(max(4 * names, 4), 64))", 0)
+        // Some more than needed now, as names may be added; one that has nothing to do costs little.
+        setenv("UV_THREADPOOL_SIZE", "\(min(max(4 * names, 32), 64))", 0)
     }
 
     /// The queries of this name do not wait for those of others.
@@ -155,7 +156,8 @@ package final class NameLookup {
     let host: String
     /// Families whose query is awaited.
     fileprivate var awaited: Set<NameCache.Family> = []
-    private let cache: NameCache
+    /// It may be gone when nobody has waited for the end of the lookup.
+    private weak var cache: NameCache?
     private var completion: ((Result<[SocketAddress], UVError>) -> Void)?
     private var timer: LoopTimer?
     /// Of the family that failed first.
@@ -174,11 +176,12 @@ package final class NameLookup {
         self.completion = nil
         self.timer?.close()
         self.timer = nil
-        self.cache.forget(self)
+        self.cache?.forget(self)
     }
 
     fileprivate func finishLater(after milliseconds: UInt64) {
-        let timer = self.timer ?? LoopTimer(loop: self.cache.owner) { [weak self] in self?.finish() }
+        guard let cache = self.cache else { return }
+        let timer = self.timer ?? LoopTimer(loop: cache.owner) { [weak self] in self?.finish() }
         self.timer = timer
         timer.start(after: milliseconds)
     }
@@ -196,7 +199,7 @@ package final class NameLookup {
 
     private func finish() {
         guard let completion = self.completion else { return }
-        let addresses = self.cache.known(self.host)
+        let addresses = self.cache?.known(self.host) ?? []
         let error = self.error ?? .timedOut
         self.cancel()
         completion(addresses.isEmpty ? .failure(error) : .success(addresses))

@@ -23,6 +23,8 @@ package final class LinkConnection {
 
     package let loop: EventLoop
     package let peerAddress: SocketAddress?
+    /// Whether the other end is a program of this machine, whatever address it was reached by.
+    package let isLocal: Bool
     /// The multiplexer; call its commands and then `setNeedsFlush`.
     package var link: any Multiplexer & ~Copyable
     package var delegate: (any LinkConnectionDelegate)?
@@ -68,6 +70,8 @@ package final class LinkConnection {
         self.meter = meter.map { LinkMeter($0) }
         self.outputShare = BudgetShare(budget)
         self.peerAddress = socket.peerAddress
+        let (peer, own) = (socket.peerAddress, socket.localAddress)
+        self.isLocal = peer.map { $0.isLoopback || $0.host == own?.host } ?? false
         self.createdAt = socket.loop.now
         self.handshakeDeadline = limits.handshakeDeadline
         self.link = version.machine(role: role, limits: limits, budget: budget, now: socket.loop.now)

@@ -24,6 +24,8 @@ package struct AgentOptions: Sendable {
     package var urlFile: String?
     /// A line for the shell.
     package var execOnReady: String?
+    /// It is read again while the agent runs: nothing may wait for a writer or a terminal.
+    package var isReload = false
 
     package init() {}
 }
@@ -69,7 +71,11 @@ package struct AgentSettings: Sendable {
 
     package init(_ options: AgentOptions) throws(SettingsError) {
         let file: TOMLFile?
-        if let path = options.configuration { file = try TOMLFile(path: path) } else { file = nil }
+        if let path = options.configuration {
+            file = try TOMLFile(path: path, orPipe: !options.isReload)
+        } else {
+            file = nil
+        }
         let section = file?.root
         let given = try (
             gateway: section?.string("gateway"), token: section?.string("token"),

@@ -91,11 +91,15 @@ extension AgentSettings {
             return try LoginToken(given, place: "option -t", isVersion1: isVersion1)
         }
         if let path = options.tokenFile ?? (file.token == nil ? file.tokenFile : nil) {
+            guard !options.isReload else {
+                guard path != "-" else { throw SettingsError("token-file", "standard input cannot be read again") }
+                return try LoginToken.read(again: path, isVersion1: isVersion1)
+            }
             return try LoginToken(path: path, isVersion1: isVersion1)
         }
         if let given = file.token, let path = options.configuration {
             // Reading it again tells whether others could have read it.
-            _ = try FileAccess.read(path, most: 1 << 20, secret: true, orPipe: true)
+            _ = try FileAccess.read(path, most: 1 << 20, secret: true, orPipe: !options.isReload)
             return try LoginToken(given, place: path, isVersion1: isVersion1)
         }
         if let line { return try LoginToken(line, place: "option -g", isVersion1: isVersion1) }

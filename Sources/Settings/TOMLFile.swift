@@ -6,9 +6,9 @@ package struct TOMLFile {
     package let path: String
     private let document: TOMLDocument
 
-    package init(path: String) throws(SettingsError) {
-        // Read once, before anything runs.
-        try self.init(path: path, text: try FileAccess.readText(path, most: 1 << 20, orPipe: true))
+    /// - Parameter orPipe: whether it may be a pipe, whose writer is waited for: only before anything runs.
+    package init(path: String, orPipe: Bool = true) throws(SettingsError) {
+        try self.init(path: path, text: try FileAccess.readText(path, most: 1 << 20, orPipe: orPipe))
     }
 
     package init(path: String, text: String) throws(SettingsError) {

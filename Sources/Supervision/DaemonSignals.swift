@@ -12,7 +12,11 @@ package final class DaemonSignals {
     private static let terminalMilliseconds: UInt64 = 100
 
     private let stop: () -> Void
-    private let hadTerminal: Bool
+    /// There is a terminal whose end would be a reason for SIGHUP.
+    private var hadTerminal: Bool
+    /// Looks in a row at which there was none.
+    private var misses = 0
+    private var isDeciding = false
     private var sources: [SignalSource] = []
     private var reloads: Throttle?
     private var timer: LoopTimer?
@@ -30,17 +34,28 @@ package final class DaemonSignals {
             self.timer = LoopTimer(loop: loop) { [unowned self] in self.decide() }
             self.sources.append(try SignalSource(loop: loop, .hangUp) { [unowned self] in self.hungUp() })
         } catch {
-            self.close()
+            self.closeHandles()
             throw error
         }
     }
 
+    /// A terminal that went without SIGHUP, as after `disown`, is not the reason of a later one; call it about once a
+    /// second.
+    package func tick() {
+        guard self.hadTerminal, !self.isDeciding else { return }
+        self.misses = Self.hasTerminal ? 0 : self.misses + 1
+        // One look may come between the end of the terminal and its signal.
+        if self.misses > 1 { self.hadTerminal = false }
+    }
+
     private func hungUp() {
         guard self.hadTerminal else { return self.decide() }
+        self.isDeciding = true
         self.timer?.start(after: Self.terminalMilliseconds)
     }
 
     private func decide() {
+        self.isDeciding = false
         if self.hadTerminal, !Self.hasTerminal { self.stop() } else { self.reloads?.request() }
     }
 
@@ -61,12 +76,16 @@ package final class DaemonSignals {
 
     /// Nothing is heard any more, and the process is deaf to requests to stop.
     package func close() {
+        self.closeHandles()
+        SignalSource.ignoreStopSignals()
+    }
+
+    private func closeHandles() {
         for source in self.sources { source.close() }
         self.sources = []
         self.reloads?.close()
         self.reloads = nil
         self.timer?.close()
         self.timer = nil
-        SignalSource.ignoreStopSignals()
     }
 }

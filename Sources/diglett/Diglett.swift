@@ -179,10 +179,16 @@ struct Diglett: ParsableCommand, Daemon {
             let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
             do {
                 var again = options
+                again.isReload = true
                 if settings.token.isReadOnce { again.token = settings.token.text }
                 agent = try AgentProgram(
                     loop: loop, settings: settings, logger: logger, ask: question, manager: manager,
-                    reread: { [again] () throws(SettingsError) in try AgentSettings(again) })
+                    reread: { [again] () throws(SettingsError) in
+                        do throws(SettingsError) { return try AgentSettings(again) } catch {
+                            // It goes to the log, and a token may have been written in a wrong place.
+                            throw SettingsError(error.place, Secrets.hidden(in: error.reason))
+                        }
+                    })
             } catch {
                 manager.close()
                 loop.close()

@@ -182,9 +182,9 @@ struct AgentMachineTests {
             Issue.record("gave up a name that was its own")
             return
         }
-        #expect(returning.tick(now: 29_999) == .none)
-        #expect(returning.tick(now: 30_000) == .register([Register(exposure: 0, port: 0, name: "example")]))
-        #expect(returning.tick(now: 60_000) == .none)
+        #expect(returning.tick(now: 29_999).isEmpty)
+        #expect(returning.tick(now: 30_000) == [.register([Register(exposure: 0, port: 0, name: "example")])])
+        #expect(returning.tick(now: 60_000).isEmpty)
     }
 
     @Test(

@@ -30,7 +30,7 @@ private struct Stand {
         var result: [(UInt64, String)] = []
         for _ in 0..<seconds {
             self.now += 1_000
-            guard case .register(let requests) = self.machine.tick(now: self.now) else { continue }
+            guard case .register(let requests) = self.machine.tick(now: self.now).last else { continue }
             result += requests.map { (self.now / 1_000, $0.name) }
         }
         return result
@@ -156,6 +156,28 @@ struct WantedNamesTests {
             }
         }
         #expect(count > 350, "and not for much less either")
+    }
+
+    @Test("names that are changed again and again cost no more than the gateway takes")
+    func changes() throws {
+        var stand = try Stand((0..<60).map { "a\($0)" })
+        _ = stand.welcome(100)
+        for number in 0..<60 as Range<UInt16> { _ = stand.answer(number, .none) }
+        func frames(_ actions: [AgentMachine.Action]) -> Int { names(actions).count }
+        var sent = 60
+        for round in 0..<4 {
+            let wishes = try (0..<60).map { try Stand.wish("b\(round)-\($0)") }
+            sent += frames(stand.machine.changed(to: wishes, now: 0))
+        }
+        #expect(sent <= 200 && sent > 150)
+        var asked: [String] = []
+        for second in 1...600 as ClosedRange<UInt64> {
+            let actions = stand.machine.tick(now: second * 1_000)
+            sent += frames(actions)
+            #expect(sent <= 200 + Int(second))
+            asked += names(actions).filter { $0.hasPrefix("+") }
+        }
+        #expect(asked.contains("+b3-59"), "in the end all are asked for")
     }
 
     @Test("other settings: what stays keeps its number, what is new is asked for, what is gone is given back")

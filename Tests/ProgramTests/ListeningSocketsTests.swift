@@ -20,8 +20,8 @@ struct ListeningSocketsTests {
         ])
     func tcp(_ line: String, _ isThere: Bool) {
         let list = self.header + "   0: 0100007F:0016 00000000:0000 0A 0:0\n   1: \(line) 00000000:00000000 00:0 0\n"
-        #expect(ListeningSockets.hasLoopback(port: 9_000, in: list) == isThere)
-        #expect(!ListeningSockets.hasLoopback(port: 9_000, in: self.header))
+        #expect(ListeningSockets.loopbackPorts(in: list).contains(9_000) == isThere)
+        #expect(ListeningSockets.loopbackPorts(in: self.header).isEmpty)
     }
 
     @Test("of the unix kind are known by their path and flag")
