@@ -245,15 +245,16 @@ class Steering(CtlTest):
     def test_unban_by_each_address_of_a_source(self):
         """The log shows a translator's client by its IPv6 address, `ctl penalties` by its IPv4 address (RFC 6052)."""
         hosts = self.stage.use(TwoHosts())
-        client = "64:ff9b::c000:201"
-        subprocess.run([*hosts.near, "ip", "address", "add", f"{client}/128", "dev", "lo", "nodad"], check=True)
-        self.gateway = self.stage.gateway(listen=f"[{client}]:0", prefix=hosts.near)
+        client, place = "64:ff9b::c000:201", "64:ff9b::c000:202"
+        for host, address in ((hosts.far, client), (hosts.near, place)):
+            subprocess.run([*host, "ip", "address", "add", f"{address}/120", "dev", "cable", "nodad"], check=True)
+        self.gateway = self.stage.gateway(listen=f"[{place}]:0", prefix=hosts.near)
         for address in (client, "192.0.2.1"):
             with self.subTest(address):
                 # A gateway without an agents file refuses them; each costs the source 5 s, and from 15 s on it is kept out.
                 agents = [
-                    self.stage.agent(f"[{client}]:{self.gateway.port}", "--pin", self.gateway.pin, "-n", "example", "9",
-                                     prefix=hosts.near) for _ in range(8)]
+                    self.stage.agent(f"[{place}]:{self.gateway.port}", "--pin", self.gateway.pin, "-n", "example", "9",
+                                     prefix=hosts.far) for _ in range(8)]
                 wait_until(lambda: self.report("penalties"), "a penalty")
                 for agent in agents:
                     agent.kill()

@@ -312,8 +312,9 @@ class Agents(LimitsTest):
             kept = []
             served = 0
             for _ in range(20):
-                kept.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 15))
                 try:
+                    # A reset may come before connect(2) has returned.
+                    kept.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 15))
                     served += kept[-1].recv(1) == b"x"
                 except ConnectionError:
                     pass
