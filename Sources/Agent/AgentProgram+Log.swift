@@ -64,10 +64,10 @@ extension AgentProgram {
                 .warning, .milestone, "'\(wish.name)' is registered and leads to \(backend), but \(reason)",
                 self.about([.name: wish.name, .port: port, .backend: backend.description]))
         }
+        if let backend = self.backends[wish.name] { self.backendCheck.registered(wish.name, backend) }
         self.print(
             .registered(
                 name: wish.name.text, address: address, port: port, backend: backend.description, problem: problem))
-        if let backend = self.backends[wish.name] { self.backendCheck.registered(wish.name, backend) }
         self.ready.registered(wish.name, at: address)
         self.control?.registered(wish.name, at: address)
     }
