@@ -3,9 +3,10 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// What the agent shows of itself at each login: a token that stands in a file is read again each time.
+/// The credentials of each login. A token in a file is read again each time.
 final class AgentLogin {
-    /// How long a refused token may still be replaced in its file: whoever rotates it writes the file last.
+    /// How long the agent waits for another token in the file after a refusal: the operator rotates the token at the
+    /// gateway first and writes the file afterwards.
     private static let patienceMilliseconds: UInt64 = 10_000
     private static let lookMilliseconds: UInt64 = 250
 

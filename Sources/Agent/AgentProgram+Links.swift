@@ -49,7 +49,7 @@ extension AgentProgram: GatewaySessionOwner {
         if self.awaitsToken(after: goAway, of: session) { return }
         let action = self.machine.goAway(goAway, now: self.loop.now)
         if action != .none { return self.perform(action) }
-        // With `once` there is no next link, and this one ends the program when it ends.
+        // With `once` the program exits when this link ends.
         guard goAway.code == .drain, !self.isDraining, !self.hasStopped, !self.settings.once,
             session.connection.link.phase == .draining
         else { return }

@@ -13,11 +13,11 @@ package import Wire
 /// ```
 ///
 /// The wait is drawn evenly from 0 to 1 s doubled with each failure, at most 60 s ("full jitter"): a thousand agents
-/// that lost the same gateway do not come back in step. A link that was up for 10 s, and for as long as the longest
-/// wait before it, starts the count anew. After a gateway has said that it goes, the waits stay short for some minutes.
+/// that lost the same gateway do not come back in step. A link that was up for 10 s, and for at least the longest wait
+/// before it, resets the count. After GOAWAY(drain) the waits stay short for five minutes.
 ///
-/// A name that is refused costs the others nothing: ``WantedNames`` asks for it again. The agent ends when all of its
-/// names are refused for good.
+/// A refused name does not affect the others: ``WantedNames`` requests it again. The agent exits when all its names are
+/// permanently refused.
 package struct AgentMachine: Sendable {
     private enum State {
         case idle
@@ -61,8 +61,8 @@ package struct AgentMachine: Sendable {
     /// A link that was up for this long, and for at least the longest wait before it, resets the waits. An agent thus
     /// returns within seconds to a gateway that is restarted twice, and seldom to one that ends every link.
     private static let steadyAfter: Milliseconds = 10_000
-    /// The longest wait after the gateway has said that it goes, and how long that holds: most restarts are over by
-    /// then, and with the connection itself an agent is back within 3 s of the gateway.
+    /// The longest wait after GOAWAY(drain), and how long it applies. With the time to connect, the agent is back within
+    /// 3 s of its gateway; most restarts take less than five minutes.
     private static let mostHurriedWait: Milliseconds = 2_000
     private static let hurry: Milliseconds = 300_000
     /// A gateway that is away for longer may be asked again.
@@ -133,7 +133,7 @@ package struct AgentMachine: Sendable {
             + beyond.map { .missing($0.wish, .tooManyNames, $0.text) }
     }
 
-    /// The user wants other names from now on. What stays as it is notices nothing.
+    /// Replaces the wanted names. Unchanged names are not touched.
     package mutating func changed(to wishes: [Wish], now: Milliseconds) -> [Action] {
         self.names.change(to: wishes, now: now)
         return self.tick(now: now)
@@ -156,10 +156,10 @@ package struct AgentMachine: Sendable {
         return self.ending(wish, answer.code, text) ?? (isNews ? .missing(wish, answer.code, text) : .none)
     }
 
-    /// The end of the agent for a refusal of a name, if it is one.
+    /// The action that stops the agent, if this refusal is a reason to.
     private mutating func ending(_ wish: Wish?, _ code: ErrorCode, _ text: String?) -> Action? {
         guard let wish, let text else { return nil }
-        let isFinal = self.once ? self.names.isFinalWithOnce(wish, code) : self.names.areAllRefusedForGood
+        let isFinal = self.once ? self.names.isFinalWithOnce(wish, code) : self.names.areAllPermanentlyRefused
         guard isFinal, let reason = ExitReason(final: code) else { return nil }
         let isOne = self.once || self.names.count == 1
         let subject = isOne ? "the name '\(wish.name)'" : "all \(self.names.count) names, '\(wish.name)' the last"

@@ -37,7 +37,7 @@ struct WantedNames: Sendable {
     private static let firstPause: Milliseconds = 1_000
     /// Another agent has the name, or it was taken away: either may change at any time.
     private static let pause: Milliseconds = 30_000
-    /// The gateway does not allow it: that changes when somebody changes its configuration.
+    /// Not allowed: changes only with the gateway's configuration.
     private static let longPause: Milliseconds = 300_000
     /// What a gateway takes of REGISTER and UNREGISTER on a link before it counts glitches (docs/protocol.md).
     private static let registrations: (least: Int, perSecond: Int) = (32, 1)
@@ -46,7 +46,7 @@ struct WantedNames: Sendable {
     /// In the order of the configuration.
     private var order: [UInt16] = []
     private var nextNumber: UInt16 = 0
-    /// Numbers of names that are to be given back.
+    /// Exposure numbers that wait for UNREGISTER.
     private var toGiveBack: [UInt16] = []
     private var most = 0
     private var bucket = TokenBucket(burst: 0, perSecond: 0, now: 0)
@@ -70,9 +70,9 @@ struct WantedNames: Sendable {
         self.nextNumber &+= 1
     }
 
-    /// A link is up: all names are to be asked for, as far as it takes them; those that were ours come first.
+    /// A link is up. All names that fit become due; names that were registered before come first.
     ///
-    /// - Returns: the names for which there is no room.
+    /// - Returns: the names that do not fit.
     mutating func linkBegan(most: Int, now: Milliseconds) -> [(wish: Wish, text: String)] {
         self.linkEnded()
         self.most = most
@@ -98,11 +98,11 @@ struct WantedNames: Sendable {
         }
     }
 
-    /// Other names are wanted: what is new is due, and what is gone is to be given back.
+    /// Replaces the wanted names: new ones are due at once, removed ones are queued for UNREGISTER.
     mutating func change(to wishes: [Wish], now: Milliseconds) {
         let gone = self.order.filter { number in !wishes.contains { $0 == self.entries[number]?.wish } }
         for number in gone {
-            // The gateway has it, or has been asked for it; without a link nothing comes of that.
+            // Registered or requested. Without a link the queue is dropped again.
             if let entry = self.entries[number], entry.grant != nil || entry.due == nil && entry.refusal == nil {
                 self.toGiveBack.append(number)
             }
@@ -117,13 +117,13 @@ struct WantedNames: Sendable {
                 self.add(wish, due: now)
             }
         }
-        // There may be room now for those that were too many.
+        // Removed names may have made room.
         for number in self.order where self.entries[number]?.refusal == .tooManyNames {
             self.entries[number]?.due = now
         }
     }
 
-    /// The numbers of names to give back now: as many as the gateway takes of it.
+    /// Takes the due UNREGISTER numbers, at most as many as the gateway accepts now.
     mutating func dueReturns(now: Milliseconds) -> [UInt16] {
         var numbers: [UInt16] = []
         while let number = self.toGiveBack.first, self.bucket.take(now: now) {
@@ -156,7 +156,7 @@ struct WantedNames: Sendable {
         self.entries[number]?.refusal = code
         self.entries[number]?.refusals += 1
         self.entries[number]?.due = Self.pause(after: code, refusals: entry.refusals).map { now + $0 }
-        // The others would hear the same.
+        // The other excess names would get the same answer.
         for other in self.order where code == .tooManyNames && self.entries[other]?.refusal == code {
             self.entries[other]?.due = now + Self.longPause
         }
@@ -178,21 +178,21 @@ struct WantedNames: Sendable {
         min(self.firstPause << Milliseconds(min(refusals, 5)), self.pause)
     }
 
-    /// Whether waiting cannot help a refused name.
+    /// Whether a name is permanently refused.
     private static func isFinal(_ entry: Entry) -> Bool {
         guard let code = entry.refusal, !entry.wasOurs, code != .portTaken else { return false }
         return ExitReason(final: code) != nil
     }
 
-    var areAllRefusedForGood: Bool { self.entries.values.allSatisfy(Self.isFinal) }
+    var areAllPermanentlyRefused: Bool { self.entries.values.allSatisfy(Self.isFinal) }
 
-    /// The same for one name where no second attempt is wanted: its port would have to be free now.
+    /// The same for one name with `--once`, where a busy port is final as well.
     func isFinalWithOnce(_ wish: Wish, _ code: ErrorCode) -> Bool {
         guard let entry = self.entries.values.first(where: { $0.wish == wish }) else { return false }
         return code == .portTaken && !entry.wasOurs || Self.isFinal(entry)
     }
 
-    /// What is to be asked for now: as much as the gateway takes of it.
+    /// Takes the due REGISTER frames, at most as many as the gateway accepts now.
     mutating func dueRequests(now: Milliseconds) -> [Register] {
         // A name that is to have another port is given back before it is asked for again.
         guard self.toGiveBack.isEmpty else { return [] }
@@ -204,7 +204,7 @@ struct WantedNames: Sendable {
         .filter { $0.time <= now }
         for (_, _, number) in due.sorted(by: { ($0.time, $0.index) < ($1.time, $1.index) }) {
             guard let entry = self.entries[number] else { continue }
-            // One of those that were too many finds out whether the gateway takes more by now.
+            // One excess name tests whether the gateway accepts more by now.
             let isTrial = requests.isEmpty && entry.refusal == .tooManyNames
             guard places > 0 || isTrial, self.bucket.take(now: now) else { break }
             places -= 1

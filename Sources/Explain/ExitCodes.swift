@@ -55,14 +55,14 @@ extension Explanations {
         case .nameRefused:
             (
                 "the name is not valid, not allowed, or one too many",
-                "when all names are refused for good; with --once, when one is",
+                "when all names are permanently refused; with --once, when one is",
                 "The message says which. Valid: \(Name.rule). Which names the agent may use, "
                     + "'diglett-server agent list' shows at the gateway. For more names than a link may have, start "
                     + "another agent."
             )
         case .nameTaken:
             (
-                "another agent holds the name", "when all names are refused for good; with --once, when one is",
+                "another agent holds the name", "when all names are permanently refused; with --once, when one is",
                 "Stop the other agent or choose another name. At an open gateway an agent is known by its state "
                     + "directory: one that was moved needs its old instance.key. A holder that vanished without a word "
                     + "keeps the name for up to 45 s."
@@ -89,7 +89,7 @@ extension Explanations {
         case .portRefused:
             (
                 "the wanted public port is not allowed; with --once also: it is in use",
-                "when all names are refused for good; with --once, when one is",
+                "when all names are permanently refused; with --once, when one is",
                 "Leave --public-port (or public-port in the file) out, and the gateway chooses. Else wish for one that "
                     + "is in the gateway's --expose-ports and among the agent's own ports, is not below 1024 unless "
                     + "--expose-ports names it, and is no other agent's. Who uses it on the gateway's machine, "

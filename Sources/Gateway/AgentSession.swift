@@ -75,8 +75,8 @@ final class AgentSession {
         if case .up(let grant, _) = self.state { AgentIdentity(id: grant.identity) } else { nil }
     }
 
-    /// Whom the gateway counts what this agent leaves behind and asks for: an agent that can have as many identities as
-    /// it likes would have all bounds of one agent as often; nil without a login.
+    /// The key under which registrations and withdrawals are counted: the identity, or the source of an agent that can
+    /// create identities at will and so evade limits of one identity. Nil without a login.
     var payer: String? {
         guard let grant = self.grant else { return nil }
         return grant.identityIsFree && self.source.standing == .stranger ? self.source.text : grant.identity

@@ -238,7 +238,7 @@ final class ExposureBook {
         if wanted != 0 {
             guard rules.isFree(wanted) else { return .failure(Self.leaving) }
             do throws(UVError) { return .success(try self.listener(wanted)) } catch {
-                return .failure(self.refusal(error, "the public port \(wanted) cannot be had"))
+                return .failure(self.refusal(error, "the public port \(wanted) is unavailable"))
             }
         }
         if let kept = self.ports.port(of: name, for: identity), rules.allows(kept), rules.isFree(kept) {
@@ -251,10 +251,10 @@ final class ExposureBook {
         }
         do throws(UVError) {
             return rules.candidates.isEmpty ? try self.systemsListener(rules) : try self.listener(among: rules)
-        } catch { return .failure(self.refusal(error, "no public port can be had")) }
+        } catch { return .failure(self.refusal(error, "no public port is available")) }
     }
 
-    /// What an agent hears when its name gets no listener: only a right that the gateway lacks does not pass.
+    /// The refusal of a name without a listener. Only a missing privilege is permanent.
     private func refusal(_ error: UVError, _ text: String) -> Refusal {
         switch error {
         case .addressInUse: Refusal(code: .portTaken, text: "\(text): \(error)")

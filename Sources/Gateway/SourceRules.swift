@@ -3,13 +3,13 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// Tells for whom the bounds of one source hold.
+/// Decides which sources are exempt from limits of one source.
 struct SourceRules {
-    /// `trusted-networks`: of proxies, offices or monitors, behind each of whose addresses many may be.
+    /// `trusted-networks`: addresses that many agents or visitors share, of a proxy or an office for example.
     let trusted: [Network]
 
-    /// - Parameter local: where the peer connected to; nil when somebody else says who the peer is. A peer with the same
-    ///   address is a program of this machine, as one at loopback is.
+    /// - Parameter local: the address that the peer connected to; nil when a proxy reported the peer. A peer with the same
+    ///   address is local, like one on loopback.
     func source(of peer: SocketAddress, at local: SocketAddress?) -> Source {
         let address = WireAddress(peer)
         let standing: Source.Standing =

@@ -44,8 +44,7 @@ struct Visitor: CustomStringConvertible {
     let arrival = EventLoop.nanoseconds
 
     private init(address: SocketAddress?, local: SocketAddress?, proxy: Origin?, _ rules: SourceRules) {
-        // What comes through a unix socket is of this machine, as what comes from loopback addresses is. Where a proxy
-        // says where a visitor has connected to, that is no address of ours.
+        // Unix sockets are local, like loopback. The destination that a proxy reports is not an address of this machine.
         self.source =
             address.map { rules.source(of: $0, at: proxy == nil ? local : nil) }
             ?? Source(key: 0, standing: .ownMachine)

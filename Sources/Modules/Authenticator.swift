@@ -42,7 +42,7 @@ package struct LoginGrant: Equatable {
     /// still holds after a change.
     package let credential: String
     package let limits: AgentLimits
-    /// Whether an agent can make itself as many identities as it likes: what one identity may use up says nothing then.
+    /// Whether an agent can create identities at will, so that limits of one identity limit nothing.
     package let identityIsFree: Bool
 
     package init(

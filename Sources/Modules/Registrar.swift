@@ -5,8 +5,8 @@ package import Wire
 package struct PublicExposure: Equatable {
     package let name: Name
     package let identity: String
-    /// For whom the gateway counts what is left to withdraw: the identity, or the source of an agent that can have as
-    /// many identities as it likes.
+    /// The key under which the gateway counts pending withdrawals: the identity, or the source of an agent that can create
+    /// identities at will.
     package let payer: String
     /// The agent's, for logs.
     package let peer: SocketAddress?

@@ -1,13 +1,13 @@
 internal import CUV
 import Glibc
 
-/// Resolves host names for one loop, so that a slow or dead resolver costs as little as can be.
+/// Resolves host names for one loop, and limits the damage of a slow or dead resolver.
 ///
 /// - For each name and family there is one query at a time, however many wait for it.
 /// - The families do not wait for each other: once one has an answer, the other has 50 ms more (RFC 8305, 3).
 /// - The last good answer is kept. It is used when a query fails, and when it takes longer than a second.
-/// - Queries block a thread each, for half a minute where the resolver is dead. So their number is bounded, and names that
-///   have a lane of their own (that of the gateway) never wait for the others.
+/// - A query blocks a thread, for half a minute if the resolver is dead. So their number is bounded, and two lanes are
+///   reserved for the gateway's own name.
 package final class NameCache {
     package enum Family: CaseIterable, Sendable { case six, four }
 
@@ -71,8 +71,8 @@ package final class NameCache {
         return (min(max(threads, 1), 1_024) + 1) / 2
     }
 
-    /// Sees to it that so many names can be looked up side by side, both families of each, as far as memory allows. To be
-    /// called before a loop is made; an operator's own setting holds.
+    /// Sizes libuv's thread pool so that this many names can be resolved in parallel, both families of each. Call it
+    /// before the first loop is created. A UV_THREADPOOL_SIZE in the environment takes precedence.
     package static func reserveThreads(names: Int) {
         // Some more than needed now, as names may be added; one that has nothing to do costs little.
         setenv("UV_THREADPOOL_SIZE", "\(min(max(4 * names, 32), 64))", 0)
@@ -151,12 +151,12 @@ private final class Late: TurnEndHandler {
     func turnDidEnd() { self.body() }
 }
 
-/// One who waits for a name.
+/// A caller that waits for a name.
 package final class NameLookup {
     let host: String
     /// Families whose query is awaited.
     fileprivate var awaited: Set<NameCache.Family> = []
-    /// It may be gone when nobody has waited for the end of the lookup.
+    /// Weak, as the cache owns its lookups.
     private weak var cache: NameCache?
     private var completion: ((Result<[SocketAddress], UVError>) -> Void)?
     private var timer: LoopTimer?

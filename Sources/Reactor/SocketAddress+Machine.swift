@@ -2,11 +2,11 @@ internal import CUV
 import Glibc
 
 extension SocketAddress {
-    /// Whether this machine has the address now, or is about to: whether a socket can be bound to it, at whatever port.
+    /// Whether a socket can be bound to the address on this machine.
     package var isOfThisMachine: Bool {
         let descriptor = socket(
             self.family == .ip4 ? AF_INET : AF_INET6, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
-        // Without descriptors or the family, whoever listens there will tell.
+        // Without a descriptor or the family, the listener reports the error.
         guard descriptor >= 0 else { return true }
         defer { close(descriptor) }
         var address = self

@@ -56,7 +56,7 @@ package struct LoginToken: Equatable, Sendable {
         self.file != nil && self.file == other.file || self.text == other.text
     }
 
-    /// The token that stands in a file now. Never waits, unlike the first reading: the file may be a pipe by now.
+    /// Reads the token of a file again. Unlike the first read it never blocks on a pipe.
     package static func read(again file: String, isVersion1: Bool) throws(SettingsError) -> LoginToken {
         let bytes = try FileAccess.read(file, most: self.mostBytes, secret: true)
         return try LoginToken(bytes, file: file, place: file, isVersion1: isVersion1)

@@ -68,7 +68,7 @@ struct WantedNamesTests {
         #expect(!asked.isEmpty && Set(asked) == ["b"])
     }
 
-    @Test("ends when all names are refused for good, with the last reason")
+    @Test("stops when all names are permanently refused, with the last reason")
     func allRefused() throws {
         var stand = try Stand(["a", "b", "c"])
         _ = stand.welcome()
@@ -87,7 +87,7 @@ struct WantedNamesTests {
         #expect(names([stand.answer(1, .portTaken)]) == ["?b port-taken"])
     }
 
-    @Test("with once, the first name that is refused for good ends it, and a busy port too")
+    @Test("with once, the first permanent refusal stops it, and so does a busy port")
     func once() throws {
         for (code, reason) in [(ErrorCode.nameNotAllowed, ExitReason.nameRefused), (.portTaken, .portRefused)] {
             var stand = try Stand(["a", "b"], once: true)
@@ -189,7 +189,7 @@ struct WantedNamesTests {
         _ = stand.answer(0, .none)
         #expect(names(stand.machine.changed(to: wishes, now: 0)) == ["-1", "+d", "+e"])
         #expect(stand.machine.wish(of: 0)?.name.text == "a" && stand.machine.wish(of: 2)?.name.text == "c")
-        #expect(stand.machine.wish(of: 1) == nil, "what is on its way for it is nobody's")
+        #expect(stand.machine.wish(of: 1) == nil, "late frames for it belong to no name")
         #expect(stand.machine.wish(of: 3)?.name.text == "d")
         #expect(stand.answer(1, .none) == .none)
         let other = Wish(name: try #require(Name("a")), port: 7)

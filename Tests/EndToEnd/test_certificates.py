@@ -128,7 +128,7 @@ class Renewal(CertificateTest):
                 self.assertRegex(self.ctl("reload", "--dry-run", code=1), f"(?i){reason}")
                 self.assertEqual(shown_serial(self.gateway), first.serial)
                 self.assertEqual(len([line for line in self.gateway.stderr[since:] if KEPT in line]), 1)
-                # It keeps nobody from the agents file, and says what is wrong each time.
+                # The agents file is read all the same, and the error is repeated.
                 self.assertRegex(self.ctl("reload"), f"(?i)the certificate stays as it is: .*{reason}")
         second.write(self.files)
         self.wait_shown(second)

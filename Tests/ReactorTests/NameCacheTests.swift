@@ -165,7 +165,7 @@ struct NameCacheTests {
         }
     }
 
-    @Test("nobody hears of a lookup that was cancelled, and its answer counts for others")
+    @Test("a cancelled lookup is not completed, and its answer serves others")
     func cancelled() throws {
         try withCache { loop, cache, resolver in
             let cancelled = cache.lookUp("a") { _ in Issue.record("was called") }
