@@ -45,7 +45,7 @@ package final class NameCache {
     private var running: Set<Key> = []
     private var queued: [Key] = []
     private var ownLanes: Set<String> = []
-    private var lookups: [NameLookup] = []
+    private var lookups: [String: [ObjectIdentifier: NameLookup]] = [:]
 
     /// - Parameter lanes: queries at once.
     package init(loop: EventLoop, lanes: Int, query: @escaping Query) {
@@ -88,7 +88,7 @@ package final class NameCache {
         _ host: String, completion: @escaping (Result<[SocketAddress], UVError>) -> Void
     ) -> NameLookup {
         let lookup = NameLookup(cache: self, host: host, completion: completion)
-        self.lookups.append(lookup)
+        self.lookups[host, default: [:]][ObjectIdentifier(lookup)] = lookup
         if let answeredAt = self.entries[host]?.answeredAt, self.loop.now - answeredAt < Self.freshMilliseconds {
             lookup.finishLater(after: 0)
             return lookup
@@ -111,7 +111,10 @@ package final class NameCache {
         return Resolver.alternating(families.flatMap { entry.addresses[$0] ?? [] })
     }
 
-    fileprivate func forget(_ lookup: NameLookup) { self.lookups.removeAll { $0 === lookup } }
+    fileprivate func forget(_ lookup: NameLookup) {
+        self.lookups[lookup.host]?[ObjectIdentifier(lookup)] = nil
+        if self.lookups[lookup.host]?.isEmpty == true { self.lookups[lookup.host] = nil }
+    }
 
     fileprivate var owner: EventLoop { self.loop }
 
@@ -137,7 +140,7 @@ package final class NameCache {
         case .failure(let error) where error.isNoSuchName: self.entries[key.host]?.gone.insert(key.family)
         case .failure: break
         }
-        for lookup in self.lookups where lookup.host == key.host { lookup.answered(key.family, result) }
+        for lookup in (self.lookups[key.host] ?? [:]).values { lookup.answered(key.family, result) }
         self.startQueries()
     }
 }

@@ -12,11 +12,16 @@ package final class DaemonSignals {
     private static let terminalMilliseconds: UInt64 = 100
 
     private let stop: () -> Void
-    /// There is a terminal whose end would be a reason for SIGHUP.
-    private var hadTerminal: Bool
-    /// Looks in a row at which there was none.
-    private var misses = 0
-    private var isDeciding = false
+    /// The controlling terminal, whose end is a reason for SIGHUP.
+    private enum Terminal {
+        case none
+        /// - Parameter misses: consecutive ticks without it.
+        case present(misses: Int)
+        /// SIGHUP arrived; its reason is decided in a moment.
+        case hangingUp
+    }
+
+    private var terminal: Terminal
     private var sources: [SignalSource] = []
     private var reloads: Throttle?
     private var timer: LoopTimer?
@@ -24,7 +29,7 @@ package final class DaemonSignals {
     /// - Throws: when a signal cannot be handled; those before it then are.
     package init(loop: EventLoop, stop: @escaping () -> Void, reload: @escaping () -> Void) throws(UVError) {
         self.stop = stop
-        self.hadTerminal = Self.hasTerminal
+        self.terminal = Self.hasTerminal ? .present(misses: 0) : .none
         do throws(UVError) {
             for signal in [SignalSource.Signal.terminate, .interrupt] {
                 self.sources.append(try SignalSource(loop: loop, signal, stop))
@@ -42,21 +47,26 @@ package final class DaemonSignals {
     /// A terminal that went without SIGHUP, as after `disown`, is not the reason of a later one; call it about once a
     /// second.
     package func tick() {
-        guard self.hadTerminal, !self.isDeciding else { return }
-        self.misses = Self.hasTerminal ? 0 : self.misses + 1
-        // One look may come between the end of the terminal and its signal.
-        if self.misses > 1 { self.hadTerminal = false }
+        guard case .present(let before) = self.terminal else { return }
+        let misses = Self.hasTerminal ? 0 : before + 1
+        // One tick may fall between the end of the terminal and its signal.
+        self.terminal = misses > 1 ? .none : .present(misses: misses)
     }
 
     private func hungUp() {
-        guard self.hadTerminal else { return self.decide() }
-        self.isDeciding = true
-        self.timer?.start(after: Self.terminalMilliseconds)
+        switch self.terminal {
+        case .none: self.reloads?.request()
+        case .present:
+            self.terminal = .hangingUp
+            self.timer?.start(after: Self.terminalMilliseconds)
+        case .hangingUp: break
+        }
     }
 
     private func decide() {
-        self.isDeciding = false
-        if self.hadTerminal, !Self.hasTerminal { self.stop() } else { self.reloads?.request() }
+        guard Self.hasTerminal else { return self.stop() }
+        self.terminal = .present(misses: 0)
+        self.reloads?.request()
     }
 
     /// Whether this process has a controlling terminal (tty(4)).

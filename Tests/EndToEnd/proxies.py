@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from harness import Program, free_port, wait_until
-from realservers import require, wait_accepting
+from realservers import NGINX_HEAD, require, wait_accepting
 from visitors import curl
 
 DOMAIN = "gateway.test"
@@ -151,20 +151,7 @@ class MapFileProxy(Proxy):
                 f'file = "{self.map_file}"\nreload = {reload}\n')
 
 
-NGINX = """\
-daemon off;
-{user}
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log stderr warn;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
+NGINX = NGINX_HEAD + """\
     map $host $diglett {{ include {directory}/diglett.map; }}
     map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
     server {{

@@ -155,6 +155,27 @@ def python_http_server(stage, port, directory, bind):
     return program
 
 
+# The files of an nginx that keeps to its own directory; in a block `http`.
+NGINX_TEMPORARY = """\
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+"""
+
+# The beginning of a configuration, up to the inside of the block `http`.
+NGINX_HEAD = """\
+daemon off;
+{user}
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{}}
+http {{
+""" + NGINX_TEMPORARY
+
 NGINX_STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 # Tells whoever asks whose connection it is, as the PROXY header says.
@@ -165,12 +186,7 @@ pid {directory}/nginx.pid;
 error_log stderr warn;
 events {{ worker_connections 256; }}
 http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
+""" + NGINX_TEMPORARY + """\
     server {{
         listen {listen} proxy_protocol;
         root {directory}/files;

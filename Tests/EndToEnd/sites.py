@@ -10,7 +10,7 @@ import backends
 import websocket
 from documents import blocks, section, substitute
 from proxies import CaddyProxy, Family, HaproxyProxy, NginxProxy
-from realservers import require
+from realservers import NGINX_HEAD, require
 
 GUIDE = "## From an empty server to https://example.gateway.com"
 
@@ -63,20 +63,7 @@ class Site:
             number += 1
 
 
-NGINX_FRAME = """\
-daemon off;
-{user}
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log stderr warn;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
+NGINX_FRAME = NGINX_HEAD + """\
 {text}
 }}
 """

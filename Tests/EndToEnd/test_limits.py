@@ -275,22 +275,22 @@ class Agents(LimitsTest):
             self.assertEqual(agent.wait_exit(), 12)
 
     def test_visitors_of_a_trusted_network(self):
-        hosts = self.stage.use(TwoHosts())
-        file = configure(
-            self.stage, f'trusted-networks = "{hosts.FAR_ADDRESS}"\nexpose-bind = "{hosts.NEAR_ADDRESS}"\n'
-            "[limits]\nvisitors-per-source = 3\nvisitors-per-second = 1\n")
-        gateway = self.stage.gateway("-c", file, listen="127.0.0.1:0", prefix=hosts.near)
+        hosts, gateway = self.strict_gateway(f'trusted-networks = "{TwoHosts.FAR_ADDRESS}"')
         self.assertEqual(self.visits(hosts, hosts.far, gateway), 20)
 
     def test_own_address(self):
         """A program that connects to an address of its own machine is no stranger."""
-        hosts = self.stage.use(TwoHosts())
-        file = configure(
-            self.stage, f'expose-bind = "{hosts.NEAR_ADDRESS}"\n'
-            "[limits]\nvisitors-per-source = 3\nvisitors-per-second = 1\n")
-        gateway = self.stage.gateway("-c", file, listen="127.0.0.1:0", prefix=hosts.near)
+        hosts, gateway = self.strict_gateway()
         self.assertEqual(self.visits(hosts, hosts.near, gateway), 20)
         self.assertLessEqual(self.visits(hosts, hosts.far, gateway), 3)
+
+    def strict_gateway(self, head=""):
+        """Two hosts, and on the near one a gateway that lets few visitors of one source in."""
+        hosts = self.stage.use(TwoHosts())
+        file = configure(
+            self.stage, f'{head}\nexpose-bind = "{hosts.NEAR_ADDRESS}"\n'
+            "[limits]\nvisitors-per-source = 3\nvisitors-per-second = 1\n")
+        return hosts, self.stage.gateway("-c", file, listen="127.0.0.1:0", prefix=hosts.near)
 
     def visits(self, hosts, place, gateway):
         """How many of 20 visitors from there are served, who stay."""
