@@ -74,7 +74,7 @@ package final class PeerLog {
         switch kind {
         case .complete: nil
         case .milestone: self.milestones
-        // A link whose 16 names are all refused, and again at its next try.
+        // A link with 16 names, all refused, and again at its next attempt. Of more names the rest is counted.
         case .detail: (LineLimit.Rate(burst: 32, perSecond: 2), LineLimit.Rate(burst: 320, perSecond: 20))
         case .visitors: (LineLimit.Rate(burst: 32, perSecond: 5), LineLimit.Rate(burst: 128, perSecond: 20))
         // Enough for fail2ban to see each of the sources of a distributed attack.

@@ -92,7 +92,7 @@ package struct LinkLimits: Sendable {
     /// WINDOW frames: at most this many per DATA frame sent, plus `windowFrameAllowance`.
     package var windowFramesPerData: UInt64 = 10
     package var windowFrameAllowance: UInt64 = 100
-    /// REGISTER and UNREGISTER frames: a bucket for all 16 names of a link twice, refilled at one a second.
+    /// REGISTER and UNREGISTER frames: two for each name of a link, this many at least, refilled at one a second.
     package var registerBurst = 32
     package var registersPerSecond = 1
 
