@@ -18,19 +18,49 @@ package struct Wish: Equatable, Sendable {
 /// A link has a number for each name. A name keeps its number from link to link, and no other name gets it as long as
 /// there are others: an answer or a stream that is on its way then cannot be taken for another name's.
 struct WantedNames: Sendable {
+    private enum State: Sendable {
+        /// Without a link.
+        case idle
+        /// To be requested from then on.
+        case due(Milliseconds)
+        /// REGISTER was sent.
+        case requested
+        /// Reachable, with the gateway's answer.
+        case granted(Registered)
+        /// To be requested again from then on; nil: not over this link.
+        case refused(ErrorCode, again: Milliseconds?)
+    }
+
     private struct Entry: Sendable {
         let wish: Wish
-        /// Was registered at least once: a name that was ours may come back, whatever is said of it now.
+        var state: State
+        /// It was registered at least once, so no refusal is permanent.
         var wasOurs = false
-        /// Reachable now, with what the gateway said of it.
-        var grant: Registered?
-        var refusal: ErrorCode?
-        /// What the user was told of the latest refusal.
-        var told: String?
         /// Refusals since the last grant.
         var refusals = 0
-        /// When to ask for it; nil: it was asked for, or is not to be had over this link.
-        var due: Milliseconds?
+        /// The reason of the latest refusal on this link, as reported to the user.
+        var reported: String?
+
+        /// When to request it.
+        var due: Milliseconds? {
+            switch self.state {
+            case .due(let time): time
+            case .refused(_, let again): again
+            case .idle, .requested, .granted: nil
+            }
+        }
+
+        var refusal: ErrorCode? {
+            if case .refused(let code, _) = self.state { code } else { nil }
+        }
+
+        /// The gateway has it, or may have it soon.
+        var takesPlace: Bool {
+            switch self.state {
+            case .requested, .granted: true
+            case .idle, .due, .refused: false
+            }
+        }
     }
 
     /// Temporary trouble at the gateway, a port in use for instance: after 1 s, doubled each time up to 30 s.
@@ -52,20 +82,22 @@ struct WantedNames: Sendable {
     private var bucket = TokenBucket(burst: 0, perSecond: 0, now: 0)
 
     init(_ wishes: [Wish]) {
-        for wish in wishes { self.add(wish, due: nil) }
+        for wish in wishes { self.add(wish, .idle) }
     }
 
     var count: Int { self.order.count }
 
-    var reachableCount: Int { self.entries.values.count { $0.grant != nil } }
+    var reachableCount: Int {
+        self.entries.values.count { if case .granted = $0.state { true } else { false } }
+    }
 
     func wish(of number: UInt16) -> Wish? { self.entries[number]?.wish }
 
-    private mutating func add(_ wish: Wish, due: Milliseconds?) {
+    private mutating func add(_ wish: Wish, _ state: State) {
         while self.entries[self.nextNumber] != nil || self.toGiveBack.contains(self.nextNumber) {
             self.nextNumber &+= 1
         }
-        self.entries[self.nextNumber] = Entry(wish: wish, due: due)
+        self.entries[self.nextNumber] = Entry(wish: wish, state: state)
         self.order.append(self.nextNumber)
         self.nextNumber &+= 1
     }
@@ -80,7 +112,7 @@ struct WantedNames: Sendable {
             burst: max(Self.registrations.least, 2 * most) - 1, perSecond: Self.registrations.perSecond, now: now)
         let ours = self.order.filter { self.entries[$0]?.wasOurs == true }
         let others = self.order.filter { self.entries[$0]?.wasOurs != true }
-        for number in (ours + others).prefix(most) { self.entries[number]?.due = now }
+        for number in (ours + others).prefix(most) { self.entries[number]?.state = .due(now) }
         return (ours + others).dropFirst(most).compactMap { number in
             let text = "the gateway allows \(most) names on a link: start another agent for the rest"
             self.refused(number, .tooManyNames, text, now: now)
@@ -91,10 +123,8 @@ struct WantedNames: Sendable {
     mutating func linkEnded() {
         self.toGiveBack = []
         for number in self.order {
-            self.entries[number]?.grant = nil
-            self.entries[number]?.refusal = nil
-            self.entries[number]?.told = nil
-            self.entries[number]?.due = nil
+            self.entries[number]?.state = .idle
+            self.entries[number]?.reported = nil
         }
     }
 
@@ -102,10 +132,7 @@ struct WantedNames: Sendable {
     mutating func change(to wishes: [Wish], now: Milliseconds) {
         let gone = self.order.filter { number in !wishes.contains { $0 == self.entries[number]?.wish } }
         for number in gone {
-            // Registered or requested. Without a link the queue is dropped again.
-            if let entry = self.entries[number], entry.grant != nil || entry.due == nil && entry.refusal == nil {
-                self.toGiveBack.append(number)
-            }
+            if self.entries[number]?.takesPlace == true { self.toGiveBack.append(number) }
             self.entries[number] = nil
         }
         let kept = self.order.filter { self.entries[$0] != nil }
@@ -114,12 +141,12 @@ struct WantedNames: Sendable {
             if let number = kept.first(where: { self.entries[$0]?.wish == wish }) {
                 self.order.append(number)
             } else {
-                self.add(wish, due: now)
+                self.add(wish, .due(now))
             }
         }
         // Removed names may have made room.
         for number in self.order where self.entries[number]?.refusal == .tooManyNames {
-            self.entries[number]?.due = now
+            self.entries[number]?.state = .refused(.tooManyNames, again: now)
         }
     }
 
@@ -135,14 +162,13 @@ struct WantedNames: Sendable {
 
     /// - Returns: whether that is news.
     mutating func granted(_ answer: Registered) -> Bool {
-        let number = answer.exposure
-        guard self.entries[number]?.grant != answer else { return false }
-        self.entries[number]?.grant = answer
-        self.entries[number]?.wasOurs = true
-        self.entries[number]?.refusal = nil
-        self.entries[number]?.refusals = 0
-        self.entries[number]?.told = nil
-        self.entries[number]?.due = nil
+        guard var entry = self.entries[answer.exposure] else { return false }
+        if case .granted(answer) = entry.state { return false }
+        entry.state = .granted(answer)
+        entry.wasOurs = true
+        entry.refusals = 0
+        entry.reported = nil
+        self.entries[answer.exposure] = entry
         return true
     }
 
@@ -150,17 +176,17 @@ struct WantedNames: Sendable {
     /// - Returns: whether that is news.
     @discardableResult
     mutating func refused(_ number: UInt16, _ code: ErrorCode, _ text: String, now: Milliseconds) -> Bool {
-        guard let entry = self.entries[number] else { return false }
-        self.entries[number]?.told = text
-        self.entries[number]?.grant = nil
-        self.entries[number]?.refusal = code
-        self.entries[number]?.refusals += 1
-        self.entries[number]?.due = Self.pause(after: code, refusals: entry.refusals).map { now + $0 }
+        guard var entry = self.entries[number] else { return false }
+        let isNews = entry.reported != text
+        entry.state = .refused(code, again: Self.pause(after: code, refusals: entry.refusals).map { now + $0 })
+        entry.refusals += 1
+        entry.reported = text
+        self.entries[number] = entry
         // The other excess names would get the same answer.
         for other in self.order where code == .tooManyNames && self.entries[other]?.refusal == code {
-            self.entries[other]?.due = now + Self.longPause
+            self.entries[other]?.state = .refused(code, again: now + Self.longPause)
         }
-        return entry.told != text
+        return isNews
     }
 
     /// How long to wait before a name is asked for again; nil: it is not, over this link.
@@ -196,7 +222,7 @@ struct WantedNames: Sendable {
     mutating func dueRequests(now: Milliseconds) -> [Register] {
         // A name that is to have another port is given back before it is asked for again.
         guard self.toGiveBack.isEmpty else { return [] }
-        var places = self.most - self.entries.values.count { $0.grant != nil || $0.due == nil && $0.refusal == nil }
+        var places = self.most - self.entries.values.count { $0.takesPlace }
         var requests: [Register] = []
         let due = self.order.enumerated().compactMap { index, number in
             (self.entries[number]?.due).map { (time: $0, index: index, number: number) }
@@ -208,8 +234,7 @@ struct WantedNames: Sendable {
             let isTrial = requests.isEmpty && entry.refusal == .tooManyNames
             guard places > 0 || isTrial, self.bucket.take(now: now) else { break }
             places -= 1
-            self.entries[number]?.due = nil
-            self.entries[number]?.refusal = nil
+            self.entries[number]?.state = .requested
             requests.append(Register(exposure: number, port: entry.wish.port, name: entry.wish.name.text))
         }
         return requests

@@ -193,6 +193,10 @@ package struct AgentSettings: Sendable {
             guard !result.contains(where: { $0.name == valid }) else {
                 throw SettingsError(place, "the name '\(valid)' is given twice")
             }
+            guard result.count < LimitSettings.nameRange.upperBound else {
+                throw SettingsError(
+                    place, "more than \(LimitSettings.nameRange.upperBound) names: start another agent for the rest")
+            }
             let address = try BackendAddress(backend, place: place)
             result.append(Expose(name: valid, backend: address, port: port, proxyProtocol: proxy))
         }
