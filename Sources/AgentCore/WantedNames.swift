@@ -50,6 +50,10 @@ struct WantedNames: Sendable {
             }
         }
 
+        var grant: Registered? {
+            if case .granted(let answer) = self.state { answer } else { nil }
+        }
+
         var refusal: ErrorCode? {
             if case .refused(let code, _) = self.state { code } else { nil }
         }
@@ -87,9 +91,7 @@ struct WantedNames: Sendable {
 
     var count: Int { self.order.count }
 
-    var reachableCount: Int {
-        self.entries.values.count { if case .granted = $0.state { true } else { false } }
-    }
+    var reachableCount: Int { self.entries.values.count { $0.grant != nil } }
 
     func wish(of number: UInt16) -> Wish? { self.entries[number]?.wish }
 
@@ -162,8 +164,7 @@ struct WantedNames: Sendable {
 
     /// - Returns: whether that is news.
     mutating func granted(_ answer: Registered) -> Bool {
-        guard var entry = self.entries[answer.exposure] else { return false }
-        if case .granted(answer) = entry.state { return false }
+        guard var entry = self.entries[answer.exposure], entry.grant != answer else { return false }
         entry.state = .granted(answer)
         entry.wasOurs = true
         entry.refusals = 0
@@ -224,19 +225,22 @@ struct WantedNames: Sendable {
         guard self.toGiveBack.isEmpty else { return [] }
         var places = self.most - self.entries.values.count { $0.takesPlace }
         var requests: [Register] = []
+        for number in self.dueNumbers(now: now) {
+            // One excess name tests whether the gateway accepts more by now.
+            let isTrial = requests.isEmpty && self.entries[number]?.refusal == .tooManyNames
+            guard places > 0 || isTrial, self.bucket.take(now: now), let wish = self.wish(of: number) else { break }
+            places -= 1
+            self.entries[number]?.state = .requested
+            requests.append(Register(exposure: number, port: wish.port, name: wish.name.text))
+        }
+        return requests
+    }
+
+    /// Those that have waited longest come first.
+    private func dueNumbers(now: Milliseconds) -> [UInt16] {
         let due = self.order.enumerated().compactMap { index, number in
             (self.entries[number]?.due).map { (time: $0, index: index, number: number) }
         }
-        .filter { $0.time <= now }
-        for (_, _, number) in due.sorted(by: { ($0.time, $0.index) < ($1.time, $1.index) }) {
-            guard let entry = self.entries[number] else { continue }
-            // One excess name tests whether the gateway accepts more by now.
-            let isTrial = requests.isEmpty && entry.refusal == .tooManyNames
-            guard places > 0 || isTrial, self.bucket.take(now: now) else { break }
-            places -= 1
-            self.entries[number]?.state = .requested
-            requests.append(Register(exposure: number, port: entry.wish.port, name: entry.wish.name.text))
-        }
-        return requests
+        return due.filter { $0.time <= now }.sorted { ($0.time, $0.index) < ($1.time, $1.index) }.map(\.number)
     }
 }
