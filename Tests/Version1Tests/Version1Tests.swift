@@ -136,10 +136,10 @@ struct GatewaySideTests {
         let key = try #require(end.open())
         let most = (0..<65_535).map { UInt8(truncatingIfNeeded: $0 &* 7) }
         end.feed(frame(payload, 1) + frame(payload, 2, most) + frame(payload, 1, most) + frame(close, 2))
-        #expect(end.data == [key: most])
+        #expect(Bool(end.data == [key: most]))
         #expect(end.ended.isEmpty && end.violations.isEmpty)
         end.send(key, most + most)
-        #expect(end.output() == frame(payload, 1, most) + frame(payload, 1, most))
+        #expect(Bool(end.output() == frame(payload, 1, most) + frame(payload, 1, most)))
     }
 
     @Test("ids are given out in turn, and again only after all others")
