@@ -138,13 +138,23 @@ static inline int cuv_is_closed(int fd) {
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
 }
 
-/* Milliseconds since the last ACK (tcp(7), TCP_INFO). */
-static inline int cuv_since_ack(int fd, uint32_t *milliseconds) {
+/* How sending goes (tcp(7), TCP_INFO): milliseconds since the last ACK, whatever it acknowledged; how often in a row
+   the first unacknowledged segment was sent again for want of one; and the bytes of a full segment. */
+struct cuv_sending {
+    uint32_t since_ack, timeouts, segment;
+};
+static inline int cuv_sending(int fd, struct cuv_sending *result) {
     struct tcp_info info;
     socklen_t size = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return -errno;
-    *milliseconds = info.tcpi_last_ack_recv;
+    *result = (struct cuv_sending){info.tcpi_last_ack_recv, info.tcpi_retransmits, info.tcpi_snd_mss};
     return 0;
+}
+
+/* The largest segment of a connection that is not yet made, its options included, to send and to ask for (tcp(7),
+   TCP_MAXSEG). */
+static inline int cuv_largest_segment(int fd, int bytes) {
+    return setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &bytes, sizeof bytes) == 0 ? 0 : -errno;
 }
 
 /* Bytes in the send queue, sent and unacknowledged ones included (tcp(7), SIOCOUTQ). */

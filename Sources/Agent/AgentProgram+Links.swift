@@ -13,7 +13,13 @@ internal import Wire
 extension AgentProgram: GatewaySessionOwner {
     func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict {
         let gateway = self.settings.gateway.description
-        self.silentAddresses = []
+        if let race = self.race {
+            self.race = nil
+            let others = race.won(session)
+            self.session = session
+            self.silentAddresses = Set(others.compactMap(\.address))
+            self.leave(others, "another address of the gateway was faster")
+        }
         if self.settings.version1 {
             self.say(.debug, .milestone, "connected to \(gateway), version 1")
             self.print(.connected(gateway: gateway, pin: nil))
@@ -32,6 +38,13 @@ extension AgentProgram: GatewaySessionOwner {
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {
         guard session === self.session else { return }
+        if let bytes = self.segment.linkBegan() {
+            self.logger.warning(
+                """
+                large packets seem to be lost between here and \(self.settings.gateway), small ones pass: links use \
+                segments of \(bytes) bytes from now on; to do so from the start, set 'link-mss = \(bytes)'
+                """)
+        }
         for action in self.machine.welcomed(welcome, now: self.loop.now) { self.perform(action) }
     }
 
@@ -60,7 +73,7 @@ extension AgentProgram: GatewaySessionOwner {
     }
 
     /// - Parameter line: for the log; nil for one of the reason.
-    private func lost(_ reason: String, line: String? = nil) {
+    func lost(_ reason: String, line: String? = nil) {
         guard !self.hasStopped else { return }
         if self.isDraining { return self.loop.atTurnEnd(self) }
         self.print(.lost(reason: reason))
@@ -97,7 +110,10 @@ extension AgentProgram: GatewaySessionOwner {
     func sessionEnded(_ session: GatewaySession, _ end: LinkEnd) {
         self.delivering.append(session)
         if !session.isSecured, let address = session.address { self.silentAddresses.insert(address) }
-        if session === self.session {
+        if let race = self.race, race.sessions.contains(where: { $0 === session }) {
+            race.ended(session, end)
+        } else if session === self.session {
+            self.segment.linkEnded(session.connection.advisedSegment)
             self.session = nil
             if let refusal = self.keyRefusal {
                 guard let reason = refusal.reason else { return self.lost(refusal.text, line: refusal.text) }

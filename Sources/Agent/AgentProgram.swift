@@ -23,8 +23,6 @@ package final class AgentProgram {
         case stopped
     }
 
-    /// From the start of a dial to the TCP connection.
-    private static let dialMilliseconds: UInt64 = 15_000
     private static let drainMilliseconds: UInt64 = 30_000
     private static let sleepThreshold: Int64 = 2_000
     /// For files, the loop and links.
@@ -53,8 +51,9 @@ package final class AgentProgram {
     var backends: [Name: Backend]
     private let state: StateDirectory
     var machine: AgentMachine
-    private var connector: Connector?
-    /// The link that is being made or used.
+    /// While a link is being made.
+    var race: LinkRace?
+    /// The link that is used.
     var session: GatewaySession?
     /// Links that only finish their streams.
     var leaving: [GatewaySession] = []
@@ -62,6 +61,7 @@ package final class AgentProgram {
     var delivering: [GatewaySession] = []
     /// Addresses of the gateway that took a connection and then said nothing: they are tried last.
     var silentAddresses: Set<SocketAddress> = []
+    var segment: SegmentChoice
     private var retryTimer: LoopTimer?
     private var housekeeping: LoopTimer?
     private var signals: DaemonSignals?
@@ -87,6 +87,7 @@ package final class AgentProgram {
         self.loop = loop
         self.tickedAt = loop.now
         self.settings = settings
+        self.segment = SegmentChoice(configured: settings.linkMSS)
         self.logger = logger
         self.log = PeerLog(logger, loop: loop, milestones: PeerLog.answers(names: settings.exposes.count))
         self.manager = manager ?? .absent(loop: loop, logger: logger)
@@ -184,14 +185,19 @@ package final class AgentProgram {
         let gateway = self.settings.gateway
         self.say(.debug, .milestone, "connecting to \(gateway)")
         self.keyRefusal = nil
-        self.connector = Connector.connect(
-            loop: self.loop, to: .host(gateway.host, port: gateway.port), avoiding: self.silentAddresses,
-            timeout: Self.dialMilliseconds
-        ) { [unowned self] result in
-            self.connector = nil
-            switch result {
-            case .failure(let error): self.dialFailed("cannot reach the gateway \(gateway): \(Self.advice(error))")
-            case .success(let socket): self.connected(socket)
+        var plan = Connector.Plan()
+        plan.avoided = self.silentAddresses
+        plan.largestSegment = self.segment.largest
+        self.race = LinkRace(loop: self.loop, to: .host(gateway.host, port: gateway.port), plan: plan) {
+            [unowned self] (socket) throws(SecurityError) in
+            try self.begin(socket)
+        } failed: { [unowned self] failure in
+            self.race = nil
+            switch failure {
+            case .unreachable(let error):
+                self.dialFailed("cannot reach the gateway \(gateway): \(Self.advice(error))")
+            case .unusable(let error): self.dialFailed("\(error)")
+            case .ended(let end): self.lost(end.description)
             }
         }
     }
@@ -205,6 +211,7 @@ package final class AgentProgram {
     }
 
     private func dialFailed(_ text: String) {
+        self.segment.failed()
         self.retry(self.machine.dialFailed(text, now: self.loop.now, random: SecureRandom.integer()), after: text)
     }
 
@@ -217,18 +224,27 @@ package final class AgentProgram {
         self.perform(action)
     }
 
-    private func connected(_ socket: SocketStream) {
+    private func begin(_ socket: SocketStream) throws(SecurityError) -> GatewaySession {
         self.machine.connected()
-        do throws(SecurityError) {
-            let connection = try LinkConnection(
-                socket: socket, version: self.version, role: .agent, limits: self.linkLimits, budget: self.budget,
-                buffers: self.buffers, software: Self.software)
-            self.session = GatewaySession(connection: connection, owner: self, logger: self.logger)
-            connection.start()
-        } catch {
-            socket.close()
-            self.dialFailed("\(error)")
-        }
+        let connection = try LinkConnection(
+            socket: socket, version: self.version, role: .agent, limits: self.linkLimits, budget: self.budget,
+            buffers: self.buffers, software: Self.software)
+        let session = GatewaySession(connection: connection, owner: self, logger: self.logger)
+        connection.start()
+        return session
+    }
+
+    /// No link is made any more; what was connected for it is closed.
+    private func cancelRace(_ text: String) {
+        self.leave(self.race?.sessions ?? [], text)
+        self.race?.cancel()
+        self.race = nil
+    }
+
+    /// Ends sessions that are not or no longer the link.
+    func leave(_ sessions: [GatewaySession], _ text: String) {
+        self.leaving += sessions
+        for session in sessions { session.connection.end(.none, text: text) }
     }
 
     // MARK: - Time and the end
@@ -276,8 +292,7 @@ package final class AgentProgram {
         self.ending = .draining(until: self.loop.now + Self.drainMilliseconds)
         self.manager.stopping(status: self.status)
         // No next link: the streams of a former one are all that is waited for.
-        self.connector?.cancel()
-        self.connector = nil
+        self.cancelRace("the agent stops")
         self.retryTimer?.stop()
         if let session = self.session, !session.connection.link.phase.isPastLogin {
             session.connection.end(.none, text: "the agent stops")
@@ -288,9 +303,9 @@ package final class AgentProgram {
     /// Whether the gateway is on this machine, as far as the link can tell.
     var isGatewayLocal: Bool { self.session?.connection.isLocal ?? false }
 
-    /// The present link's and those that only finish their streams.
+    /// The present link's or those that may become it, and those that only finish their streams.
     private var sessions: [GatewaySession] {
-        if let session = self.session { self.leaving + [session] } else { self.leaving }
+        self.leaving + (self.session.map { [$0] } ?? []) + (self.race?.sessions ?? [])
     }
 
     private var streamCount: Int {
@@ -326,8 +341,7 @@ package final class AgentProgram {
                 metadata: self.about([.code: reason.slug, .exit: reason.rawValue]))
             self.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
         }
-        self.connector?.cancel()
-        self.connector = nil
+        self.cancelRace("the agent stops")
         for session in self.sessions { session.connection.end(.none, text: "the agent stops") }
         // Unless the user stops the agent, backends still receive the bytes that arrived before the link was lost.
         if reason == .stopped { for session in self.delivering { session.connection.cutDeliveries() } }

@@ -39,8 +39,10 @@ final class Backend {
     }
 
     func connect(loop: EventLoop, completion: @escaping (Result<SocketStream, UVError>) -> Void) -> Connector {
-        Connector.connect(
-            loop: loop, to: self.endpoint, preferring: self.preferred, timeout: Self.connectMilliseconds
+        var plan = Connector.Plan()
+        plan.preferred = self.preferred
+        return Connector.connect(
+            loop: loop, to: self.endpoint, plan: plan, timeout: Self.connectMilliseconds
         ) { [weak self] result in
             if case .success(let stream) = result, let address = stream.peerAddress { self?.preferred = address }
             completion(result)

@@ -19,8 +19,22 @@ package final class Connector {
     /// RFC 8305, 5: Connection Attempt Delay.
     private static let stagger: UInt64 = 250
 
+    /// Which addresses, in which order, and how.
+    package struct Plan {
+        /// An address that worked before and is tried first when it is among the resolved ones.
+        package var preferred: SocketAddress?
+        /// Addresses that are tried last.
+        package var avoided: Set<SocketAddress> = []
+        /// Addresses that are not tried.
+        package var excluded: Set<SocketAddress> = []
+        /// Bytes of the largest segment to send and to ask for, options included; nil: what the interface can carry.
+        package var largestSegment: Int?
+
+        package init() {}
+    }
+
     private let loop: EventLoop
-    private let avoided: Set<SocketAddress>
+    private let plan: Plan
     private var lookup: NameLookup?
     private var waiting: [SocketAddress] = []
     private var attempts: [ConnectAttempt] = []
@@ -32,27 +46,24 @@ package final class Connector {
     /// Starts connecting; `completion` is called once and never from inside this call.
     ///
     /// - Parameters:
-    ///   - preferred: an address that worked before and is tried first when it is among the resolved ones.
-    ///   - avoided: addresses that are tried last.
     ///   - timeout: milliseconds for everything together.
     package static func connect(
-        loop: EventLoop, to endpoint: Endpoint, preferring preferred: SocketAddress? = nil,
-        avoiding avoided: Set<SocketAddress> = [], timeout: UInt64,
+        loop: EventLoop, to endpoint: Endpoint, plan: Plan = Plan(), timeout: UInt64,
         completion: @escaping (Result<SocketStream, UVError>) -> Void
     ) -> Connector {
-        let connector = Connector(loop: loop, avoided: avoided, completion: completion)
+        let connector = Connector(loop: loop, plan: plan, completion: completion)
         let timer = LoopTimer(loop: loop) { [weak connector] in connector?.finish(.failure(.timedOut)) }
         connector.deadlineTimer = timer
         timer.start(after: timeout)
-        connector.start(endpoint, preferred)
+        connector.start(endpoint)
         return connector
     }
 
     private init(
-        loop: EventLoop, avoided: Set<SocketAddress>, completion: @escaping (Result<SocketStream, UVError>) -> Void
+        loop: EventLoop, plan: Plan, completion: @escaping (Result<SocketStream, UVError>) -> Void
     ) {
         self.loop = loop
-        self.avoided = avoided
+        self.plan = plan
         self.completion = completion
     }
 
@@ -62,14 +73,14 @@ package final class Connector {
         self.tearDown()
     }
 
-    private func start(_ endpoint: Endpoint, _ preferred: SocketAddress?) {
+    private func start(_ endpoint: Endpoint) {
         switch endpoint {
         case .unix(let path): self.attempt(.unix(path: path))
         case .host("localhost", let port):
             // RFC 6761, 6.3: resolves to the loopback addresses without asking anybody.
-            self.resolved([.loopback6(port: port), .loopback4(port: port)], preferred)
+            self.resolved([.loopback6(port: port), .loopback4(port: port)])
         case .host(let host, let port):
-            if let address = SocketAddress(host, port: port) { return self.resolved([address], nil) }
+            if let address = SocketAddress(host, port: port) { return self.resolved([address]) }
             self.lookup = self.loop.names.lookUp(host) { result in
                 self.lookup = nil
                 switch result {
@@ -79,16 +90,18 @@ package final class Connector {
                             var address = $0
                             address.port = port
                             return address
-                        }, preferred)
+                        })
                 case .failure(let error): self.finish(.failure(error))
                 }
             }
         }
     }
 
-    private func resolved(_ addresses: [SocketAddress], _ preferred: SocketAddress?) {
-        self.waiting = addresses.filter { !self.avoided.contains($0) } + addresses.filter { self.avoided.contains($0) }
-        if let preferred, let index = self.waiting.firstIndex(of: preferred) {
+    private func resolved(_ addresses: [SocketAddress]) {
+        let wanted = addresses.filter { !self.plan.excluded.contains($0) }
+        self.waiting =
+            wanted.filter { !self.plan.avoided.contains($0) } + wanted.filter { self.plan.avoided.contains($0) }
+        if let preferred = self.plan.preferred, let index = self.waiting.firstIndex(of: preferred) {
             self.waiting.remove(at: index)
             self.waiting.insert(preferred, at: 0)
         }
@@ -111,7 +124,9 @@ package final class Connector {
     private func attempt(_ target: ConnectAttempt.Target) {
         do throws(UVError) {
             self.attempts.append(
-                try ConnectAttempt(loop: self.loop, target) { attempt, result in self.ended(attempt, result) })
+                try ConnectAttempt(loop: self.loop, target, largestSegment: self.plan.largestSegment) {
+                    attempt, result in self.ended(attempt, result)
+                })
         } catch {
             self.lastError = error
             switch target {
@@ -176,12 +191,16 @@ private final class ConnectAttempt {
     private var completion: ((ConnectAttempt, Result<SocketStream, UVError>) -> Void)?
 
     init(
-        loop: EventLoop, _ target: Target,
+        loop: EventLoop, _ target: Target, largestSegment: Int?,
         completion: @escaping (ConnectAttempt, Result<SocketStream, UVError>) -> Void
     ) throws(UVError) {
         self.completion = completion
         switch target {
-        case .tcp: self.stream = try SocketStream.tcp(loop: loop)
+        case .tcp(let address):
+            self.stream =
+                if let largestSegment {
+                    try SocketStream.tcp(loop: loop, for: address, largestSegment: largestSegment)
+                } else { try SocketStream.tcp(loop: loop) }
         case .unix: self.stream = try SocketStream.unix(loop: loop)
         }
         self.request = .allocate(capacity: 1)

@@ -1,5 +1,21 @@
 internal import CUV
 
+/// How the kernel gets on with sending.
+package struct Sending: Equatable, Sendable {
+    /// Milliseconds since the peer last acknowledged anything, old bytes included.
+    package let sinceAcknowledgement: UInt32
+    /// How often in a row the first unacknowledged segment was sent again for want of an acknowledgement.
+    package let timeouts: Int
+    /// Bytes of a full segment, without headers and options.
+    package let segment: Int
+
+    package init(sinceAcknowledgement: UInt32, timeouts: Int, segment: Int) {
+        self.sinceAcknowledgement = sinceAcknowledgement
+        self.timeouts = timeouts
+        self.segment = segment
+    }
+}
+
 /// Options and addresses of TCP sockets; on a unix socket they do nothing.
 extension SocketStream {
     /// If this process dies, the peer gets a reset: what it received so far must not look whole.
@@ -59,11 +75,19 @@ extension SocketStream {
     /// Milliseconds since the peer last acknowledged anything, while it has something to acknowledge (tcp(7),
     /// TCP_INFO); else nil. A peer that keeps its window shut acknowledges probes, at least every two minutes.
     package var unansweredMilliseconds: UInt32? {
-        guard self.isTCP, self.unacknowledgedByteCount > 0 else { return nil }
-        var milliseconds: UInt32 = 0
+        guard self.unacknowledgedByteCount > 0 else { return nil }
+        return self.sending?.sinceAcknowledgement
+    }
+
+    /// How sending goes (tcp(7), TCP_INFO); nil when the kernel cannot tell.
+    package var sending: Sending? {
+        guard self.isTCP else { return nil }
+        var state = cuv_sending()
         var code: CInt = -1
-        self.withDescriptor { code = cuv_since_ack($0, &milliseconds) }
-        return code == 0 ? milliseconds : nil
+        self.withDescriptor { code = cuv_sending($0, &state) }
+        guard code == 0 else { return nil }
+        return Sending(
+            sinceAcknowledgement: state.since_ack, timeouts: Int(state.timeouts), segment: Int(state.segment))
     }
 
     func withDescriptor(_ body: (CInt) -> Void) {

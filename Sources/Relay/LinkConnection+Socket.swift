@@ -15,6 +15,7 @@ extension LinkConnection: SocketStreamDelegate {
     }
 
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        self.heardAt = self.loop.now
         if bytes.count >= self.readBudget.allowance { self.hit(.readBudget) }
         self.received(bytes)
     }

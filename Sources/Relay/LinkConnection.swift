@@ -53,6 +53,9 @@ package final class LinkConnection {
     var meter: LinkMeter?
     /// What the kernel held of our bytes at the last tick.
     private var lastUnacknowledged = 0
+    /// When the peer's last bytes came.
+    var heardAt: Milliseconds
+    private var blackHole = BlackHoleWatch()
     var expired: [(StreamKey, StreamExpiry)] = []
     /// Made when a stream is too slow for what comes for the first time.
     var inputHold: InputHold?
@@ -73,6 +76,7 @@ package final class LinkConnection {
         let (peer, own) = (socket.peerAddress, socket.localAddress)
         self.isLocal = peer.map { $0.isLoopback || $0.host == own?.host } ?? false
         self.createdAt = socket.loop.now
+        self.heardAt = socket.loop.now
         self.handshakeDeadline = limits.handshakeDeadline
         self.link = version.machine(role: role, limits: limits, budget: budget, now: socket.loop.now)
         self.phase = .silent
@@ -103,6 +107,9 @@ package final class LinkConnection {
             self.close(.security(error))
         }
     }
+
+    /// As the agent: the largest segment for the next link, if this one ended as if larger packets did not pass.
+    package var advisedSegment: Int? { self.blackHole.isLikely ? BlackHoleWatch.smallSegment : nil }
 
     package var openEdges: [Edge] { self.edges.compactMap(\.self) }
 
@@ -246,6 +253,11 @@ package final class LinkConnection {
                 edge.tick(now: now)
             }
             if self.isOutputMoving() { self.link.outputProgressed(now: now) }
+            if self.role == .agent, let sending = self.socket.sending {
+                self.blackHole.look(
+                    sending, unacknowledged: self.socket.unacknowledgedByteCount, heard: self.heardAt,
+                    hasStreams: self.edgeCount > 0, now: now)
+            }
             if self.link.phase.isPastLogin { self.channel?.allowMessage() }
             let verdict = self.link.tick(now: now, expired: &self.expired)
             self.countExpired()

@@ -24,6 +24,7 @@ extension AgentSettings {
             ("log-streams", self.logsStreams == former.logsStreams),
             ("state-dir", self.stateDirectory == former.stateDirectory), ("url-file", self.urlFile == former.urlFile),
             ("exec-on-ready", self.execOnReady == former.execOnReady), ("limits", self.limits == former.limits),
+            ("link-mss", self.linkMSS == former.linkMSS),
         ]
         .filter { !$0.1 }.map(\.0)
     }

@@ -24,6 +24,8 @@ package struct AgentOptions: Sendable {
     package var urlFile: String?
     /// A line for the shell.
     package var execOnReady: String?
+    /// Bytes.
+    package var linkMSS: String?
     /// It is read again while the agent runs: nothing may wait for a writer or a terminal.
     package var isReload = false
 
@@ -68,6 +70,11 @@ package struct AgentSettings: Sendable {
     package let execOnReady: [String]
     /// Its streams and their times; an agent has no others of these limits.
     package let limits: LimitSettings
+    /// Bytes of the largest TCP segment of a link; nil: what the path allows.
+    package let linkMSS: Int?
+
+    /// The smallest that every host must take (RFC 9293, 3.7.1) up to what a jumbo frame of 9,000 bytes carries.
+    private static let segmentRange = 536...8_960
 
     package init(_ options: AgentOptions) throws(SettingsError) {
         let file: TOMLFile?
@@ -79,13 +86,15 @@ package struct AgentSettings: Sendable {
         let section = file?.root
         let given = try (
             gateway: section?.string("gateway"), token: section?.string("token"),
-            tokenFile: section?.string("token-file"), pins: section?.strings("pin"),
+            tokenFile: section?.path("token-file"), pins: section?.strings("pin"),
             output: section?.string("output"), once: section?.boolean("once"), version1: section?.boolean("v1"),
-            debug: section?.debug(), stateDirectory: section?.string("state-dir")
+            debug: section?.debug(), stateDirectory: section?.path("state-dir")
         )
-        let whenReady = try (file: section?.string("url-file"), command: section?.strings("exec-on-ready"))
+        let whenReady = try (file: section?.path("url-file"), command: section?.strings("exec-on-ready"))
         let log = try (format: section?.string("log-format"), streams: section?.boolean("log-streams"))
         self.limits = try LimitSettings(agent: section)
+        let fileMSS = try section?.count("link-mss", in: Self.segmentRange)
+        self.linkMSS = try options.linkMSS.map(Self.segment) ?? fileMSS
         let sections = try section?.sections("expose") ?? []
         try section?.finish()
         func place(_ option: String, _ isOption: Bool) -> String {
@@ -151,6 +160,15 @@ package struct AgentSettings: Sendable {
             options.stateDirectory ?? given.stateDirectory, program: "diglett")
     }
 
+    private static func segment(_ text: String) throws(SettingsError) -> Int {
+        guard let bytes = Int(text), Self.segmentRange.contains(bytes) else {
+            let (least, most) = (Self.segmentRange.lowerBound, Self.segmentRange.upperBound)
+            throw SettingsError(
+                "option --link-mss", "'\(PeerText.escaped(text))' is no number of bytes from \(least) to \(most)")
+        }
+        return bytes
+    }
+
     /// What is there already must be such a file, and its directory must be there: whoever waits for it would wait in
     /// vain, and a device would be replaced.
     private static func check(urlFile path: String, _ place: String) throws(SettingsError) {
@@ -212,7 +230,7 @@ package struct AgentSettings: Sendable {
                 guard let name = try section.string("name") else {
                     throw SettingsError(section.place(of: "name"), "a table [[expose]] needs a name")
                 }
-                guard let backend = try section.string("backend") else {
+                guard let backend = try section.backend() else {
                     throw SettingsError(section.place(of: "name"), "'\(name)' needs a backend")
                 }
                 let number = try section.integer("public-port") ?? 0
@@ -270,5 +288,15 @@ package struct AgentSettings: Sendable {
                 place, "'\(PeerText.escaped(text))' is no version of the PROXY protocol: write v1 or v2")
         }
         return version
+    }
+}
+
+extension TOMLFile.Section {
+    /// The text of the key `backend`, whose path is relative to the file like others.
+    fileprivate func backend() throws(SettingsError) -> String? {
+        try self.string("backend").map { text in
+            let prefix = BackendAddress.unixPrefix
+            return text.hasPrefix(prefix) ? prefix + self.beside(String(text.dropFirst(prefix.count))) : text
+        }
     }
 }

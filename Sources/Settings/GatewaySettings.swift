@@ -94,7 +94,7 @@ package struct GatewaySettings: Sendable {
         var stateDirectory = ""
         problems.attempt { () throws(SettingsError) in
             stateDirectory = try StateDirectory.path(
-                reader.text("state-dir", or: options.stateDirectory), program: "diglett-server")
+                reader.path("state-dir", or: options.stateDirectory), program: "diglett-server")
             problems.need(
                 .stateDirectory(stateDirectory), at: reader.place("state-dir", options.stateDirectory != nil))
         }
@@ -123,7 +123,7 @@ package struct GatewaySettings: Sendable {
         let problems = Problems()
         let reader = GatewaySettingsReader(options, problems)
         // Who asks may be a user that has no directory of its own.
-        let named = options.stateDirectory ?? reader.text("state-dir")
+        let named = options.stateDirectory ?? reader.path("state-dir")
         let directory = try? StateDirectory.path(named, program: "diglett-server")
         let given = options.control ?? reader.text("control")
         try problems.throwIfAny()

@@ -35,6 +35,13 @@ struct GatewaySettingsReader {
         return option ?? text
     }
 
+    /// The same for a path: of the file, it is relative to the file's directory.
+    func path(_ key: String, or option: String? = nil) -> String? {
+        var path: String?
+        self.problems.attempt { () throws(SettingsError) in path = try self.section?.path(key) }
+        return option ?? path
+    }
+
     func boolean(_ key: String) -> Bool? {
         var value: Bool?
         self.problems.attempt { () throws(SettingsError) in value = try self.section?.boolean(key) }
@@ -146,7 +153,7 @@ struct GatewaySettingsReader {
 
     /// Nil when it cannot be told.
     func authentication(_ stateDirectory: String) -> GatewaySettings.Authentication? {
-        let given = (auth: self.text("auth"), file: self.text("agents-file"))
+        let given = (auth: self.text("auth"), file: self.path("agents-file"))
         let file = self.options.agentsFile ?? given.file
         let standard = GatewaySettings.agentsFile(in: stateDirectory)
         let kind = self.options.auth ?? given.auth
@@ -283,7 +290,7 @@ struct GatewaySettingsReader {
     }
 
     func tlsFiles() -> (certificate: String, key: String)? {
-        let given = (certificate: self.text("tls-cert"), key: self.text("tls-key"))
+        let given = (certificate: self.path("tls-cert"), key: self.path("tls-key"))
         switch (self.options.tlsCertificate ?? given.certificate, self.options.tlsKey ?? given.key) {
         case (nil, nil): return nil
         case (.some(let certificate), .some(let key)):

@@ -33,7 +33,7 @@ package struct WebhookSettings: Equatable, Sendable {
     init(_ section: TOMLFile.Section, _ problems: Problems) {
         self.url = problems.value("") { () throws(SettingsError) in try Self.url(section) }
         self.secret = problems.value("") { () throws(SettingsError) in
-            guard let path = try section.string("secret-file") else { return "" }
+            guard let path = try section.path("secret-file") else { return "" }
             do throws(SettingsError) { return try Self.secret(in: path) } catch {
                 throw SettingsError(section.place(of: "secret-file"), error.description)
             }
@@ -134,7 +134,7 @@ extension TOMLFile.Section {
     }
 
     func readableFile(_ key: String, secret: Bool = false) throws(SettingsError) -> String? {
-        guard let path = try self.string(key) else { return nil }
+        guard let path = try self.path(key) else { return nil }
         _ = try FileAccess.read(path, most: 1 << 20, secret: secret)
         return path
     }

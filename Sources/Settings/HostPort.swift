@@ -95,9 +95,11 @@ package enum BackendAddress: Hashable, Sendable, CustomStringConvertible {
     case tcp(HostPort)
     case unix(path: String)
 
+    static let unixPrefix = "unix:"
+
     package init(_ text: String, place: String) throws(SettingsError) {
-        if text.hasPrefix("unix:") {
-            let path = String(text.dropFirst("unix:".count))
+        if text.hasPrefix(Self.unixPrefix) {
+            let path = String(text.dropFirst(Self.unixPrefix.count))
             guard !path.isEmpty, path.utf8.count <= UnixPath.longest, !path.utf8.contains(0) else {
                 throw SettingsError(place, "'\(text)': the path of a unix socket has 1 to \(UnixPath.longest) bytes")
             }

@@ -145,7 +145,7 @@ package struct TraefikSettings: Equatable, Sendable {
 
     init(_ section: TOMLFile.Section, _ paths: ExposurePaths, _ problems: Problems) {
         self.route = RouteSettings(section, paths, problems, takesSockets: false)
-        self.directory = problems.value(nil) { () throws(SettingsError) in try section.string("directory") }
+        self.directory = problems.value(nil) { () throws(SettingsError) in try section.path("directory") }
         self.listenPlace = section.place(of: "listen")
         self.listen = problems.value(nil) { () throws(SettingsError) in
             guard let text = try section.string("listen") else { return nil }

@@ -48,6 +48,20 @@ package struct TOMLFile {
             return try self.whole(string, key)
         }
 
+        /// A path: one that does not begin with `/` is relative to the directory of this file.
+        package func path(_ key: String) throws(SettingsError) -> String? {
+            try self.string(key).map { self.beside($0) }
+        }
+
+        /// The same for a path that is a part of a text.
+        func beside(_ path: String) -> String {
+            // What came through a pipe, as from `<(...)`, lies nowhere.
+            guard !path.isEmpty, !path.hasPrefix("/"), path != "-", FileAccess.isRegular(self.path),
+                let slash = self.path.lastIndex(of: "/")
+            else { return path }
+            return self.path[...slash] + path
+        }
+
         package func integer(_ key: String) throws(SettingsError) -> Int? {
             guard let value = self.value(key) else { return nil }
             guard case .integer(let integer) = value else { throw self.wrongType(key, "a whole number") }

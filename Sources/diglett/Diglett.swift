@@ -87,6 +87,12 @@ struct Diglett: ParsableCommand, Daemon {
                 + "with the agent.", valueName: "command"))
     var execOnReady: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "The largest TCP segment of the link, 536 to 8960. (default: what the path allows; 1200 after a link on "
+                + "which large packets were lost)", valueName: "bytes"))
+    var linkMss: String?
+
     @Flag(help: "End when the link cannot be made or is lost, instead of trying for ever.")
     var once = false
 
@@ -158,6 +164,7 @@ struct Diglett: ParsableCommand, Daemon {
         options.stateDirectory = self.stateDir
         options.urlFile = self.urlFile
         options.execOnReady = self.execOnReady
+        options.linkMSS = self.linkMss
         var known: Logger?
         /// Of the settings; when they are what is wrong, as far as they can be told.
         var logger: Logger {

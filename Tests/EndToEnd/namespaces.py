@@ -1,4 +1,8 @@
-"""Two network namespaces joined by a cable: an agent that is not on loopback."""
+"""Network namespaces joined by cables: an agent that is not on loopback, and a path that loses large packets.
+
+The addresses exist inside the namespaces only.  A program is put into one of them by starting its command line with
+the attribute of that name.
+"""
 
 import os
 import subprocess
@@ -7,34 +11,21 @@ import unittest
 from realservers import require
 
 
-class TwoHosts:
-    """Namespaces `near` (10.99.0.1) and `far` (10.99.0.2) with a veth pair.
-
-    The addresses exist inside these namespaces only.  A program is put into one of
-    them by starting its command line with `near` or `far`.
-    """
-
-    NEAR_ADDRESS = "10.99.0.1"
-    FAR_ADDRESS = "10.99.0.2"
-
-    def __init__(self):
+class _Hosts:
+    def __init__(self, *names):
         self._ip = require("ip")
-        self._names = [f"diglett-{side}-{os.getpid()}" for side in ("near", "far")]
+        self._names = {name: f"diglett-{name}-{os.getpid()}" for name in names}
         self._made = []
-        self.near, self.far = ([self._ip, "netns", "exec", name] for name in self._names)
+        for name, namespace in self._names.items():
+            setattr(self, name, [self._ip, "netns", "exec", namespace])
 
     def __enter__(self):
-        near, far = self._names
         try:
-            for name in self._names:
-                self._run("netns", "add", name)
-                self._made.append(name)
-            self._run("-n", near, "link", "add", "cable", "type", "veth",
-                      "peer", "name", "cable", "netns", far)
-            for name, address in ((near, self.NEAR_ADDRESS), (far, self.FAR_ADDRESS)):
-                self._run("-n", name, "address", "add", f"{address}/30", "dev", "cable")
-                self._run("-n", name, "link", "set", "cable", "up")
-                self._run("-n", name, "link", "set", "lo", "up")
+            for namespace in self._names.values():
+                self._run("netns", "add", namespace)
+                self._made.append(namespace)
+                self._run("-n", namespace, "link", "set", "lo", "up")
+            self._connect()
         except subprocess.CalledProcessError as error:
             self.__exit__()
             raise unittest.SkipTest(
@@ -45,9 +36,57 @@ class TwoHosts:
         while self._made:
             self._run("netns", "delete", self._made.pop())
 
-    def add_address(self, address):
-        """Gives `near` a further address."""
-        self._run("-n", self._names[0], "address", "add", f"{address}/32", "dev", "cable")
+    def _cable(self, one, other, device, other_device):
+        """Joins two namespaces; each end is (namespace, address/prefix)."""
+        (name, address), (other_name, other_address) = one, other
+        self._run("-n", self._names[name], "link", "add", device, "type", "veth",
+                  "peer", "name", other_device, "netns", self._names[other_name])
+        for namespace, end, has in ((name, device, address), (other_name, other_device, other_address)):
+            self._run("-n", self._names[namespace], "address", "add", has, "dev", end)
+            self._run("-n", self._names[namespace], "link", "set", end, "up")
 
     def _run(self, *arguments):
         subprocess.run([self._ip, *arguments], check=True, capture_output=True, text=True)
+
+
+class TwoHosts(_Hosts):
+    """Namespaces `near` (10.99.0.1) and `far` (10.99.0.2) with a cable."""
+
+    NEAR_ADDRESS = "10.99.0.1"
+    FAR_ADDRESS = "10.99.0.2"
+
+    def __init__(self):
+        super().__init__("near", "far")
+
+    def _connect(self):
+        self._cable(("near", f"{self.NEAR_ADDRESS}/30"), ("far", f"{self.FAR_ADDRESS}/30"), "cable", "cable")
+
+    def add_address(self, address):
+        """Gives `near` a further address."""
+        self._run("-n", self._names["near"], "address", "add", f"{address}/32", "dev", "cable")
+
+
+class NarrowPath(_Hosts):
+    """Namespaces `near` (10.99.1.1) and `far` (10.99.2.1) behind a router that drops packets of more than 1,300 bytes.
+
+    It tells nobody: its ICMP messages are blackholed.
+    """
+
+    NEAR_ADDRESS = "10.99.1.1"
+    FAR_ADDRESS = "10.99.2.1"
+    MTU = 1300
+
+    def __init__(self):
+        super().__init__("near", "far", "router")
+
+    def _connect(self):
+        self._cable(("near", f"{self.NEAR_ADDRESS}/24"), ("router", "10.99.1.2/24"), "cable", "to-near")
+        self._cable(("router", "10.99.2.2/24"), ("far", f"{self.FAR_ADDRESS}/24"), "to-far", "cable")
+        self._run("-n", self._names["near"], "route", "add", "default", "via", "10.99.1.2")
+        self._run("-n", self._names["far"], "route", "add", "default", "via", "10.99.2.2")
+        # A packet is checked against the device that it is to leave by, and the hosts do not know.
+        for device in ("to-near", "to-far"):
+            self._run("-n", self._names["router"], "link", "set", device, "mtu", str(self.MTU))
+        subprocess.run([*self.router, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True, capture_output=True,
+                       text=True)
+        self._run("-n", self._names["router"], "rule", "add", "iif", "lo", "blackhole", "prio", "10")
