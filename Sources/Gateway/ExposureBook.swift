@@ -22,7 +22,7 @@ final class ExposureBook {
 
     private let loop: EventLoop
     private let peerLog: PeerLog
-    let bindAddress: SocketAddress
+    let hosts: PublicHosts
     private let publicPorts: PublicPorts
     /// Nil: names have no unix sockets.
     private let sockets: NameSockets?
@@ -36,12 +36,12 @@ final class ExposureBook {
     private var registry: Registry
 
     init(
-        loop: EventLoop, peerLog: PeerLog, bindAddress: SocketAddress, settings: GatewaySettings, mostNames: Int,
+        loop: EventLoop, peerLog: PeerLog, hosts: PublicHosts, settings: GatewaySettings, mostNames: Int,
         registrars: [any Registrar], ports: PortStore, store: ListenerStore
     ) throws(SettingsError) {
         self.loop = loop
         self.peerLog = peerLog
-        self.bindAddress = bindAddress
+        self.hosts = hosts
         self.publicPorts = settings.exposePorts
         self.publicURL = settings.publicURL
         self.sockets = try settings.exposeSockets.map { settings throws(SettingsError) in
@@ -65,15 +65,19 @@ final class ExposureBook {
 
     /// Has all registrars take back what a former run has left behind; names are published after that.
     func start() {
-        self.store.retain { key, place in
-            switch place {
-            case .tcp(var address):
+        self.store.retain { key, places in
+            switch key.kind {
+            case .tcp:
+                let addresses = places.compactMap { if case .tcp(let address) = $0 { address } else { nil } }
+                guard let port = addresses.first?.port else { return false }
                 let isInRange =
-                    self.publicPorts.range?.contains(address.port)
-                    ?? (self.publicPorts == .any && address.port >= PortRules.firstUserPort)
-                address.port = 0
-                return key.kind == .tcp && isInRange && address == self.bindAddress
-            case .unix(let path): return key.kind == .unix && self.sockets?.isRight(path, for: key.name) ?? false
+                    self.publicPorts.range?.contains(port)
+                    ?? (self.publicPorts == .any && port >= PortRules.firstUserPort)
+                return isInRange && addresses.count == places.count && self.hosts.areRight(addresses)
+            case .unix:
+                let paths = places.compactMap { if case .unix(let path) = $0 { path } else { nil } }
+                return paths.count == places.count
+                    && paths.allSatisfy { self.sockets?.isRight($0, for: key.name) ?? false }
             }
         }
         for registrar in self.registrars { registrar.start() }
@@ -197,16 +201,16 @@ final class ExposureBook {
         _ name: Name, _ session: AgentSession, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
     ) -> Result<NameListeners, Refusal> {
         self.store.makeWay(for: name, identity, port: wanted)
-        var tcp: SocketListener?
+        var tcp: [SocketListener] = []
         if self.publicPorts != .none {
-            switch self.openListener(name, session, identity, wanted: wanted, allowed: allowed) {
+            switch self.openPort(name, session, identity, wanted: wanted, allowed: allowed) {
             case .failure(let refusal): return .failure(refusal)
-            case .success(let listener): tcp = listener
+            case .success(let listeners): tcp = listeners
             }
         }
         guard let sockets = self.sockets else { return .success(NameListeners(tcp: tcp, unix: nil)) }
         do throws(UVError) {
-            if let held = self.store.take(.unix, name, identity) {
+            if let held = self.store.take(.unix, name, identity).first {
                 return .success(NameListeners(tcp: tcp, unix: held))
             }
             return .success(NameListeners(tcp: tcp, unix: try sockets.listen(name)))
@@ -227,22 +231,22 @@ final class ExposureBook {
     /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
     ///
     /// - Parameter allowed: where the agent's ports are; empty for all of the gateway's.
-    private func openListener(
+    private func openPort(
         _ name: Name, _ session: AgentSession, _ identity: AgentIdentity, wanted: UInt16, allowed: [ClosedRange<UInt16>]
-    ) -> Result<SocketListener, Refusal> {
+    ) -> Result<[SocketListener], Refusal> {
         let rules = PortRules(
             range: self.publicPorts.range, allowed: allowed,
             isLeaving: { port in self.registrars.contains { $0.isLeaving(port, exceptOf: identity.id) } })
         let held = self.store.take(.tcp, name, identity) { wanted == 0 ? rules.allows($0) : wanted == $0 }
-        if let held { return .success(held) }
+        if !held.isEmpty { return .success(held) }
         if wanted != 0 {
             guard rules.isFree(wanted) else { return .failure(Self.leaving) }
-            do throws(UVError) { return .success(try self.listener(wanted)) } catch {
+            do throws(UVError) { return .success(try self.hosts.listen(self.loop, port: wanted)) } catch {
                 return .failure(self.refusal(error, "the public port \(wanted) is unavailable"))
             }
         }
         if let kept = self.ports.port(of: name, for: identity), rules.allows(kept), rules.isFree(kept) {
-            do throws(UVError) { return .success(try self.listener(kept)) } catch {
+            do throws(UVError) { return .success(try self.hosts.listen(self.loop, port: kept)) } catch {
                 self.peerLog.write(
                     .warning, .detail, of: .agent(identity.id),
                     "\(session.label): '\(name)' cannot have its port \(kept) again: \(error)",
@@ -250,7 +254,7 @@ final class ExposureBook {
             }
         }
         do throws(UVError) {
-            return rules.candidates.isEmpty ? try self.systemsListener(rules) : try self.listener(among: rules)
+            return rules.candidates.isEmpty ? try self.systemsPort(rules) : try self.port(among: rules)
         } catch { return .failure(self.refusal(error, "no public port is available")) }
     }
 
@@ -266,25 +270,25 @@ final class ExposureBook {
         }
     }
 
-    private func listener(_ port: UInt16) throws(UVError) -> SocketListener {
-        var address = self.bindAddress
-        address.port = port
-        return try SocketListener(loop: self.loop, address: address)
-    }
-
-    /// At a port that the system chooses.
-    private func systemsListener(_ rules: PortRules) throws(UVError) -> Result<SocketListener, Refusal> {
+    /// At a port that the system chooses for the first address; on another one it may be taken.
+    private func systemsPort(_ rules: PortRules) throws(UVError) -> Result<[SocketListener], Refusal> {
         var others: [SocketListener] = []
         defer { for other in others { other.close() } }
+        var refusal = Self.leaving
         for _ in 0..<Self.mostTries {
-            let found = try self.listener(0)
-            if rules.isFree(found.port) { return .success(found) }
-            others.append(found)
+            do throws(UVError) {
+                let found = try self.hosts.listen(self.loop, port: 0)
+                if let port = found.first?.port, rules.isFree(port) { return .success(found) }
+                others += found
+            } catch {
+                guard error == .addressInUse else { throw error }
+                refusal = self.refusal(error, "no public port is free on all addresses")
+            }
         }
-        return .failure(Self.leaving)
+        return .failure(refusal)
     }
 
-    private func listener(among rules: PortRules) throws(UVError) -> Result<SocketListener, Refusal> {
+    private func port(among rules: PortRules) throws(UVError) -> Result<[SocketListener], Refusal> {
         let allowed = rules.candidates.joined().lazy.filter { rules.allows($0) }
         guard !allowed.isEmpty else {
             return .failure(Refusal(code: .portNotAllowed, text: "the gateway has none of the agent's ports"))
@@ -293,7 +297,7 @@ final class ExposureBook {
         // Ports that others had come last, so that they find them free when they return.
         for keptOnes in [false, true] {
             for port in free where self.ports.isKept(port) == keptOnes {
-                do throws(UVError) { return .success(try self.listener(port)) } catch {
+                do throws(UVError) { return .success(try self.hosts.listen(self.loop, port: port)) } catch {
                     guard error == .addressInUse else { throw error }
                 }
             }

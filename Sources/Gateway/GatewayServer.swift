@@ -90,11 +90,7 @@ package final class GatewayServer {
         self.logger = logger
         let peerLog = PeerLog(logger, loop: loop)
         self.peerLog = peerLog
-        guard let bind = SocketAddress(settings.exposeBind == "localhost" ? "127.0.0.1" : settings.exposeBind, port: 0)
-        else {
-            throw GatewayError(
-                .configuration, "expose-bind: '\(settings.exposeBind)' is no address: write 0.0.0.0 or ::")
-        }
+        let hosts = try PublicHosts(settings.exposeBind)
         do throws(SettingsError) {
             self.state = try StateDirectory(path: settings.stateDirectory)
             try self.state.lockExclusively()
@@ -126,7 +122,7 @@ package final class GatewayServer {
         }
         do throws(SettingsError) {
             self.exposures = try ExposureBook(
-                loop: loop, peerLog: peerLog, bindAddress: bind, settings: settings, mostNames: self.plan.names,
+                loop: loop, peerLog: peerLog, hosts: hosts, settings: settings, mostNames: self.plan.names,
                 registrars: registrars,
                 ports: PortStore(
                     loop: loop, path: self.state.file("ports.json"), namesPerAgent: settings.limits.namesPerAgent,
@@ -167,9 +163,9 @@ package final class GatewayServer {
             throw error
         }
         self.announce(metrics: self.metricsServer?.place)
-        if !self.exposures.bindAddress.isOfThisMachine {
-            let host = self.exposures.bindAddress.host
-            self.logger.error("expose-bind: this machine does not have the address \(host); names wait until it has")
+        for address in self.exposures.hosts.missing {
+            self.logger.error(
+                "expose-bind: this machine does not have the address \(address.host); names wait until it has")
         }
         self.certificate.start()
         self.exposures.start()

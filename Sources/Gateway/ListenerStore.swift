@@ -61,7 +61,8 @@ package final class ListenerStore {
     private let loop: EventLoop
     private let manager: ServiceManager
     private let logger: Logger
-    private var held: [StoredName: Held] = [:]
+    /// A public port has several where it is on several addresses.
+    private var held: [StoredName: [Held]] = [:]
     private let holdMilliseconds: UInt64
     private let heldUntil: UInt64
     /// Those of exposures that the manager keeps.
@@ -76,19 +77,19 @@ package final class ListenerStore {
         self.heldUntil = loop.now + holdMilliseconds
         for socket in manager.sockets.take(where: { $0.hasPrefix(StoredName.prefix) }) {
             manager.noteStored(socket.name)
-            if let key = StoredName(socket.name), self.held[key] != nil {
-                // A copy of one and the same, most likely: it must not be ended.
-                Glibc.close(socket.descriptor)
-                continue
-            }
             guard let key = StoredName(socket.name),
                 let place = SocketListener.place(of: socket.descriptor)
             else {
                 logger.warning("the kept listener '\(socket.name)' is of no use and was closed")
-                self.end(socket.descriptor, socket.name)
+                self.end([socket.descriptor], socket.name)
                 continue
             }
-            self.held[key] = Held(descriptor: socket.descriptor, place: place)
+            if self.held[key]?.contains(where: { $0.place == place }) ?? false {
+                // A copy of one and the same, most likely: it must not be ended.
+                Glibc.close(socket.descriptor)
+                continue
+            }
+            self.held[key, default: []].append(Held(descriptor: socket.descriptor, place: place))
         }
     }
 
@@ -99,49 +100,57 @@ package final class ListenerStore {
 
     /// The files of unix sockets that are held.
     var paths: Set<String> {
-        Set(self.held.values.compactMap { if case .unix(let path) = $0.place { path } else { nil } })
+        Set(self.held.values.joined().compactMap { if case .unix(let path) = $0.place { path } else { nil } })
     }
 
     // MARK: - What a former run has left
 
     /// Ends what does not fit the settings any more.
-    func retain(where fits: (StoredName, SocketListener.Place) -> Bool) {
-        for (key, held) in self.held where !fits(key, held.place) {
-            self.logger.info(
-                "the kept listener of '\(key.name)', \(held.place), does not fit the settings any more",
-                metadata: .about([.name: key.name, .address: held.place]))
+    func retain(where fit: (StoredName, [SocketListener.Place]) -> Bool) {
+        for (key, held) in self.held where !fit(key, held.map(\.place)) {
+            for place in held.map(\.place) {
+                self.logger.info(
+                    "the kept listener of '\(key.name)', \(place), does not fit the settings any more",
+                    metadata: .about([.name: key.name, .address: place]))
+            }
             self.discard(key)
         }
         guard !self.held.isEmpty else { return }
         self.logger.info(
             """
-            \(self.held.count) listeners of the former run wait for their agents for \(self.holdMilliseconds / 1_000) s, \
+            \(self.held.values.joined().count) listeners of the former run wait for their agents for \(self.holdMilliseconds / 1_000) s, \
             and visitors with them
             """)
     }
 
-    /// The listener that waits for this agent's name; one that does not fit its wish is ended.
+    /// The listeners that wait for this agent's name; those that do not fit its wish are ended.
     func take(
         _ kind: StoredName.Kind, _ name: Name, _ identity: AgentIdentity, where fits: (UInt16) -> Bool = { _ in true }
-    ) -> SocketListener? {
+    ) -> [SocketListener] {
         let key = StoredName(kind: kind, name: name, identity: identity.id)
-        guard let held = self.held[key] else { return nil }
-        guard case .tcp(let address) = held.place, !fits(address.port) else {
-            self.held[key] = nil
+        guard let held = self.held[key] else { return [] }
+        if case .tcp(let address) = held.first?.place, !fits(address.port) {
+            self.discard(key)
+            return []
+        }
+        self.held[key] = nil
+        var listeners: [SocketListener] = []
+        for one in held {
             do throws(UVError) {
-                let listener = try SocketListener(loop: self.loop, adopting: held.descriptor, ownsFile: true)
-                self.kept.insert(key)
-                return listener
+                listeners.append(try SocketListener(loop: self.loop, adopting: one.descriptor, ownsFile: true))
             } catch {
                 self.logger.error(
                     "the kept listener of '\(name)' cannot be used: \(error)",
                     metadata: .about([.name: name, .error: error]))
-                self.manager.remove(key.description)
-                return nil
             }
         }
-        self.discard(key)
-        return nil
+        guard listeners.count == held.count else {
+            for listener in listeners { listener.shutDown() }
+            self.manager.remove(key.description)
+            return []
+        }
+        self.kept.insert(key)
+        return listeners
     }
 
     /// Makes way for a name's new holder, and for an agent that wants its port for another name.
@@ -151,7 +160,7 @@ package final class ListenerStore {
         for (key, held) in self.held {
             let isOthers = key.name == name && key.owner != owner
             var isWanted = false
-            if case .tcp(let address) = held.place { isWanted = address.port == port && key.owner == owner }
+            if case .tcp(let address) = held.first?.place { isWanted = address.port == port && key.owner == owner }
             if isOthers || isWanted && key.name != name { self.discard(key) }
         }
     }
@@ -166,13 +175,15 @@ package final class ListenerStore {
 
     private func discard(_ key: StoredName) {
         guard let held = self.held.removeValue(forKey: key) else { return }
-        self.end(held.descriptor, key.description)
+        self.end(held.map(\.descriptor), key.description)
     }
 
-    private func end(_ descriptor: Int32, _ name: String) {
-        // It closes the descriptor also if it cannot be had.
-        if let listener = try? SocketListener(loop: self.loop, adopting: descriptor, ownsFile: true) {
-            listener.shutDown()
+    private func end(_ descriptors: [Int32], _ name: String) {
+        for descriptor in descriptors {
+            // It closes the descriptor also if it cannot be had.
+            if let listener = try? SocketListener(loop: self.loop, adopting: descriptor, ownsFile: true) {
+                listener.shutDown()
+            }
         }
         self.manager.remove(name)
     }
@@ -181,41 +192,41 @@ package final class ListenerStore {
 
     /// Has the manager keep an exposure's listeners, from now on.
     func keep(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
-        for (kind, listener) in listeners.byKind {
+        for (kind, listeners) in listeners.byKind {
             let key = StoredName(kind: kind, name: name, identity: identity.id)
-            // One that came from the store is there still.
+            // Those that came from the store are there still.
             guard !self.kept.contains(key) else { continue }
-            listener.withDescriptor {
-                if self.manager.store($0, as: key.description) { self.kept.insert(key) }
-            }
+            if self.manager.store(listeners.compactMap(\.descriptor), as: key.description) { self.kept.insert(key) }
         }
     }
 
     /// Ends an exposure's listeners, wherever they are open.
     func end(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
-        for (kind, listener) in listeners.byKind {
+        for (kind, listeners) in listeners.byKind {
             let key = StoredName(kind: kind, name: name, identity: identity.id)
             guard self.kept.remove(key) != nil else {
-                listener.close()
+                for listener in listeners { listener.close() }
                 continue
             }
             // Not when the manager comes to closing its copy: the port must be free for whoever is told so.
-            listener.shutDown()
+            for listener in listeners { listener.shutDown() }
             self.manager.remove(key.description)
         }
     }
 
     /// Closes our copies at the end of the gateway; those that the manager keeps go on taking visitors.
     func leave(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
-        for (kind, listener) in listeners.byKind {
+        for (kind, listeners) in listeners.byKind {
             let isKept = self.kept.remove(StoredName(kind: kind, name: name, identity: identity.id)) != nil
-            if isKept { listener.leave() } else { listener.close() }
+            for listener in listeners {
+                if isKept { listener.leave() } else { listener.close() }
+            }
         }
     }
 
     /// The same with those that nobody has come back for yet.
     func close() {
-        for held in self.held.values { Glibc.close(held.descriptor) }
+        for held in self.held.values.joined() { Glibc.close(held.descriptor) }
         self.held = [:]
     }
 }

@@ -1,13 +1,14 @@
 internal import Reactor
 
-/// Where visitors of one name come in: its public port, its unix socket, or both.
+/// Where visitors of one name come in: its public port, on one or several addresses, its unix socket, or both.
 struct NameListeners {
-    let tcp: SocketListener?
+    let tcp: [SocketListener]
     let unix: SocketListener?
 
-    private var all: [SocketListener] { [self.tcp, self.unix].compactMap(\.self) }
+    private var all: [SocketListener] { self.tcp + (self.unix.map { [$0] } ?? []) }
 
-    var address: SocketAddress? { self.tcp?.address }
+    /// The first one.
+    var address: SocketAddress? { self.tcp.first?.address }
 
     var socket: String? {
         if case .unix(let path) = self.unix?.place { path } else { nil }
@@ -26,7 +27,7 @@ struct NameListeners {
         for listener in self.all where hasRoom() { listener.resume() }
     }
 
-    var byKind: [(StoredName.Kind, SocketListener)] {
-        [(.tcp, self.tcp), (.unix, self.unix)].compactMap { kind, listener in listener.map { (kind, $0) } }
+    var byKind: [(StoredName.Kind, [SocketListener])] {
+        [(.tcp, self.tcp), (.unix, self.unix.map { [$0] } ?? [])].filter { !$0.1.isEmpty }
     }
 }

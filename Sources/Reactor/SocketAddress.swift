@@ -51,7 +51,9 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
     /// All addresses of the machine (RFC 4291, 2.5.2; RFC 1122, 3.2.1.3), without a port.
     package static let any6 = SocketAddress(family: .ip6, high: 0, low: 0, port: 0)
+    package static let any4 = SocketAddress(family: .ip4, high: 0, low: 0, port: 0)
     package var isAny4: Bool { self.family == .ip4 && self.ip.isAny }
+    package var isAny6: Bool { self.family == .ip6 && self.ip.isAny }
 
     private var ip: IPAddress { IPAddress(version: self.family.version, high: self.high, low: self.low) }
     package var isLoopback: Bool { self.ip.isLoopback }

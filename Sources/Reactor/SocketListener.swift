@@ -59,12 +59,17 @@ package final class SocketListener {
     /// The port is the one that the system chose.
     package private(set) var place: Place
 
-    /// Binds and listens. An IPv6 listener takes no IPv4 connections, so that both families can have their own.
-    package convenience init(loop: EventLoop, address: SocketAddress) throws(UVError) {
+    /// Binds and listens.
+    ///
+    /// - Parameter takesBothFamilies: whether a listener on `::` takes IPv4 connections too; otherwise none on an IPv6
+    ///   address does, so that both families can have their own.
+    package convenience init(
+        loop: EventLoop, address: SocketAddress, takesBothFamilies: Bool = false
+    ) throws(UVError) {
         try self.init(loop: loop, for: .tcp(address))
         try self.orClose { () throws(UVError) in
             let raw = cuv_tcp_of_stream(self.raw)
-            let flags = address.family == .ip6 ? UV_TCP_IPV6ONLY.rawValue : 0
+            let flags = address.family == .ip6 && !takesBothFamilies ? UV_TCP_IPV6ONLY.rawValue : 0
             try check(address.withRaw { uv_tcp_bind(raw, cuv_sockaddr($0), flags) })
             try check(uv_listen(self.raw, Self.backlog, onConnection))
             if let address = SocketAddress.read({ uv_tcp_getsockname(raw, $0, $1) }) { self.place = .tcp(address) }
@@ -170,11 +175,11 @@ package final class SocketListener {
     /// The port that it listens on; 0 for a unix socket.
     package var port: UInt16 { self.address?.port ?? 0 }
 
-    /// Calls `body` with the descriptor, which stays the listener's.
-    package func withDescriptor(_ body: (Int32) -> Void) {
+    /// It stays the listener's; nil when that is closed.
+    package var descriptor: Int32? {
         var descriptor: uv_os_fd_t = -1
-        guard self.phase == .open, uv_fileno(cuv_handle_of_stream(self.raw), &descriptor) == 0 else { return }
-        body(descriptor)
+        guard self.phase == .open, uv_fileno(cuv_handle_of_stream(self.raw), &descriptor) == 0 else { return nil }
+        return descriptor
     }
 
     /// Where a socket is bound; nil for what is no stream socket of these families.
@@ -221,7 +226,7 @@ package final class SocketListener {
     /// Stops listening for all who have the socket, and so at once, whoever else has it and closes it later.
     package func shutDown() {
         // Of a listening TCP socket it is the end: who waits is reset, and the port is free (Linux, tcp_disconnect).
-        self.withDescriptor { _ = Glibc.shutdown($0, Int32(SHUT_RDWR)) }
+        if let descriptor = self.descriptor { _ = Glibc.shutdown(descriptor, Int32(SHUT_RDWR)) }
         self.close()
     }
 
@@ -238,8 +243,8 @@ package final class SocketListener {
     package var isListening: Bool {
         var answer: CInt = 0
         var size = socklen_t(MemoryLayout<CInt>.size)
-        self.withDescriptor { if getsockopt($0, SOL_SOCKET, SO_ACCEPTCONN, &answer, &size) != 0 { answer = 0 } }
-        return answer != 0
+        guard let descriptor = self.descriptor else { return false }
+        return getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &answer, &size) == 0 && answer != 0
     }
 
     fileprivate func connectionArrived(_ status: CInt) {

@@ -8,7 +8,7 @@ package struct GatewayOptions: Sendable {
     package var logsStreams = false
     package var configuration: String?
     package var stateDirectory: String?
-    package var exposeBind: String?
+    package var exposeBind: [String] = []
     package var exposePorts: String?
     package var exposeSockets: String?
     package var exposeSocketsGroup: String?

@@ -35,7 +35,7 @@ package struct GatewaySettings: Sendable {
     /// Write a line to the log for each stream that is over.
     package let logsStreams: Bool
     package let stateDirectory: String
-    package let exposeBind: String
+    package let exposeBind: [String]
     package let exposePorts: PublicPorts
     /// Nil: names have no unix sockets.
     package let exposeSockets: SocketSettings?
@@ -60,7 +60,9 @@ package struct GatewaySettings: Sendable {
     package let limits: LimitSettings
 
     /// Public port and unix socket, or one of them.
-    package var listenersPerName: Int { self.exposeSockets != nil && self.exposePorts != .none ? 2 : 1 }
+    package var listenersPerName: Int {
+        (self.exposePorts == .none ? 0 : self.exposeBind.count) + (self.exposeSockets == nil ? 0 : 1)
+    }
 
     /// Finds everything that is wrong, not only the first of it.
     package init(_ options: GatewayOptions) throws(SettingsErrors) {
@@ -99,8 +101,7 @@ package struct GatewaySettings: Sendable {
                 .stateDirectory(stateDirectory), at: reader.place("state-dir", options.stateDirectory != nil))
         }
         self.stateDirectory = stateDirectory
-        self.exposeBind = reader.text("expose-bind", or: options.exposeBind) ?? "127.0.0.1"
-        problems.need(.address(self.exposeBind), at: reader.place("expose-bind", options.exposeBind != nil))
+        self.exposeBind = reader.exposeBind()
         let ports = reader.exposePorts()
         let sockets = reader.exposeSockets(ports)
         self.exposePorts = ports

@@ -100,6 +100,25 @@ struct GatewaySettingsReader {
         return format
     }
 
+    /// More listeners than that for each name are a mistake.
+    private static let mostHosts = 16
+
+    func exposeBind() -> [String] {
+        let given = self.texts("expose-bind")
+        let areOptions = !self.options.exposeBind.isEmpty
+        let hosts = areOptions ? self.options.exposeBind : given
+        let place = self.place("expose-bind", areOptions)
+        for (index, host) in hosts.enumerated() {
+            if hosts[..<index].contains(host) {
+                self.problems.add(place, "'\(PeerText.escaped(host))' is there twice")
+            } else {
+                self.problems.need(.address(host), at: place)
+            }
+        }
+        if hosts.count > Self.mostHosts { self.problems.add(place, "has at most \(Self.mostHosts) addresses") }
+        return hosts.isEmpty ? ["127.0.0.1"] : hosts
+    }
+
     func exposePorts() -> PublicPorts {
         let given = self.text("expose-ports")
         var ports = PublicPorts.any

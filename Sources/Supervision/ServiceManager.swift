@@ -27,7 +27,8 @@ package final class ServiceManager {
     private var sentStatus: String?
     private var statusSentAt: UInt64?
     private var extendedAt: UInt64?
-    private var stored: Set<String> = []
+    /// How many descriptors each name has.
+    private var stored: [String: Int] = [:]
     private var storeIsFull = false
 
     package init(
@@ -140,35 +141,39 @@ package final class ServiceManager {
 
     // MARK: - The store
 
-    /// Has the manager keep a descriptor for the next start (FileDescriptorStoreMax= of systemd.service(5)).
+    /// Has the manager keep descriptors for the next start (FileDescriptorStoreMax= of systemd.service(5)), all of them or
+    /// none.
     ///
-    /// - Parameter name: under which it comes back; one descriptor a name.
+    /// - Parameter name: under which they come back; it replaces what was stored so.
     /// - Returns: whether it was asked to.
-    package func store(_ descriptor: Int32, as name: String) -> Bool {
+    package func store(_ descriptors: [Int32], as name: String) -> Bool {
         guard let socket = self.socket, let message = ServiceMessage.store(name) else { return false }
         self.remove(name)
-        guard self.stored.count < self.storeSize ?? .max else {
+        let count = self.stored.values.reduce(0, +)
+        guard count + descriptors.count <= self.storeSize ?? .max else {
             if !self.storeIsFull {
                 self.logger.warning(
                     """
-                    the service manager keeps \(self.stored.count) sockets and no more: visitors of further names \
+                    the service manager keeps \(count) sockets and no more: visitors of further names \
                     are refused during a restart; raise FileDescriptorStoreMax
                     """)
             }
             self.storeIsFull = true
             return false
         }
-        self.stored.insert(name)
-        socket.send(message, with: descriptor)
+        self.stored[name] = descriptors.count
+        for descriptor in descriptors { socket.send(message, with: descriptor) }
         return true
     }
 
     /// A descriptor that came back is in the store still.
-    package func noteStored(_ name: String) { self.stored.insert(name) }
+    package func noteStored(_ name: String) { self.stored[name, default: 0] += 1 }
 
-    /// Has the manager close what it keeps under a name.
+    /// Has the manager close all that it keeps under a name.
     package func remove(_ name: String) {
-        guard self.stored.remove(name) != nil, let message = ServiceMessage.removeStored(name) else { return }
+        guard self.stored.removeValue(forKey: name) != nil, let message = ServiceMessage.removeStored(name) else {
+            return
+        }
         self.socket?.send(message)
     }
 }

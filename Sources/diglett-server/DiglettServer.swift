@@ -71,8 +71,11 @@ struct DiglettServer: ParsableCommand, Daemon {
         completion: .directory)
     var stateDir: String?
 
-    @Option(help: ArgumentHelp("On which address names are public. (default: 127.0.0.1)", valueName: "host"))
-    var exposeBind: String?
+    @Option(
+        help: ArgumentHelp(
+            "On which address names are public, '::' for all of both families; may be repeated. (default: 127.0.0.1)",
+            valueName: "host"))
+    var exposeBind: [String] = []
 
     @Option(
         help: ArgumentHelp(

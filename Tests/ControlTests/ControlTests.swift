@@ -177,8 +177,7 @@ struct ControlTests {
         first.close()
         // What a killed program leaves: a socket that nobody listens on.
         let left = try SocketListener(loop: bench.loop, path: bench.path, access: .init(mode: 0o600, group: nil))
-        var copy: Int32 = -1
-        left.withDescriptor { copy = dup($0) }
+        let copy = dup(try #require(left.descriptor))
         left.close()
         close(copy)
         let second = try bench.server()

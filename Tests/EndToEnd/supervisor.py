@@ -5,6 +5,7 @@ systemd.service(5), as far as a program can tell.
 """
 
 import collections
+import itertools
 import os
 import socket
 import sys
@@ -52,7 +53,7 @@ class Supervisor:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
         self._socket.close()
-        for kept in self.store.values():
+        for kept in itertools.chain(*self.store.values()):
             os.close(kept)
         self.store = {}
 
@@ -70,9 +71,10 @@ class Supervisor:
             fields = dict(line.split("=", 1) for line in data.decode().split("\n"))
             name = fields.get("FDNAME")
             if fields.get("FDSTOREREMOVE") == "1" and name in self.store:
-                os.close(self.store.pop(name))
+                for kept in self.store.pop(name):
+                    os.close(kept)
             if fields.get("FDSTORE") == "1":
-                [self.store[name]] = descriptors
+                self.store.setdefault(name, []).extend(descriptors)
             if self.on_message:
                 self.on_message(fields)
             with self._changed:
@@ -117,7 +119,8 @@ class Supervisor:
 
     def start(self, kind, program, *arguments):
         """Starts it with the sockets and with what it has stored before; does not wait."""
-        named = [(name, opened.fileno()) for name, opened in self.sockets] + list(self.store.items())
+        named = [(name, opened.fileno()) for name, opened in self.sockets]
+        named += [(name, kept) for name, several in self.store.items() for kept in several]
         env = self.stage.environment()
         env["NOTIFY_SOCKET"] = self.address
         if named:

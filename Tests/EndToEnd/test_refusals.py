@@ -1,11 +1,13 @@
 """Who and what is turned away: the right words and the right exit code."""
 
+import socket
+
 import backends
 from backends import Listener
 from harness import EndToEndTest, free_port
 from hooks import configure
 from namespaces import TwoHosts
-from visitors import get
+from visitors import get, read_exactly
 
 WRONG_PIN = "sha256/" + "A" * 43 + "="
 
@@ -237,6 +239,42 @@ class PublicPorts(RefusalTest):
         backend = self.stage.use(Listener(backends.answering(b"five")))
         tunnel = self.stage.expose(backend.address, gateway=gateway)
         self.assertEqual(get(f"http://127.0.0.5:{tunnel.port}/"), b"five")
+
+    def test_both_families(self):
+        """The address of an IPv4 visitor is the same as at a socket for IPv4."""
+        gateway = self.stage.gateway("--expose-bind", "::")
+        backend = self.stage.use(Listener(backends.serve_echo))
+        agent = self.stage.agent(gateway, "--proxy-protocol", "v1", "-n", "example", backend.address)
+        port = agent.wait_registered()
+        for host, header in (("127.0.0.1", b"PROXY TCP4 127.0.0.1 "), ("::1", b"PROXY TCP6 ::1 ")):
+            with socket.create_connection((host, port), 10) as visitor:
+                self.assertEqual(read_exactly(visitor, len(header)), header)
+
+    def test_several_addresses(self):
+        hosts = ("127.0.0.5", "127.0.0.6", "[::1]")
+        text = ", ".join(f'"{host.strip("[]")}"' for host in hosts)
+        backend = self.stage.use(Listener(backends.answering(b"all")))
+        taken = self.stage.use(Listener(backends.serve_echo, host="127.0.0.6"))
+        free = free_port()
+        # One that is free on some of them only is none, and another one is looked for.
+        for low, high, found in ((free, free, True), (taken.port, taken.port, False),
+                                   (taken.port, min(taken.port + 9, 65535), True)):
+            gateway = self.stage.gateway("-c", configure(self.stage, f"expose-bind = [{text}]\n"),
+                                         "--expose-ports", f"{low}-{high}")
+            if found:
+                tunnel = self.stage.expose(backend.address, gateway=gateway)
+                self.assertNotEqual(tunnel.port, taken.port)
+                for host in hosts:
+                    self.assertEqual(get(f"http://{host}:{tunnel.port}/"), b"all")
+            else:
+                agent = self.stage.agent(gateway, "-n", "example", "9")
+                self.assertEqual(agent.wait_event("missing")["code"], "port-taken")
+            gateway.stop()
+
+    def test_an_address_twice(self):
+        gateway = self.stage.gateway("--expose-bind", "::1", "--expose-bind", "::1", ready=False)
+        self.assertEqual(gateway.wait_exit(), 64)
+        self.assertIn("--expose-bind: '::1' is there twice", gateway.output)
 
     def test_address_that_comes_later(self):
         """After a power cut, the gateway's public address may come after the gateway."""

@@ -457,6 +457,24 @@ class Restart(SupervisedTest):
                 self.assertFalse(path.exists())
                 gateway.stop()
 
+    def test_several_addresses(self):
+        hosts = ("127.0.0.2", "127.0.0.3")
+        self.options += [word for host in hosts for word in ("--expose-bind", host)]
+        gateway = self.start()
+        agent, port = self.expose(gateway)
+        self.assertEqual(agent.wait_event("registered")["address"], f"{hosts[0]}:{port}")
+        for _ in range(2):
+            wait_until(lambda: [len(kept) for kept in self.manager.store.values()] == [2], "both to be stored")
+            gateway.kill()
+            visitors = [self.visit((host, port)) for host in hosts]
+            gateway = self.start()
+            self.assertEqual([visitor() for visitor in visitors], ["page", "page"])
+        agent.stop()
+        wait_until(lambda: not self.names(), "both to leave the store")
+        for host in hosts:
+            with self.assertRaises(ConnectionRefusedError):
+                fetch((host, port))
+
     def test_unix_socket_without_its_file(self):
         """The directory of a service may be gone with its service (RuntimeDirectory=)."""
         directory = self.stage.directory / "names"

@@ -15,8 +15,7 @@ struct SupervisedTests {
         let loop = try EventLoop()
         let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
         let port = listener.port
-        var copy: Int32 = -1
-        listener.withDescriptor { copy = dup($0) }
+        let copy = dup(try #require(listener.descriptor))
         listener.leave()
         loop.close()
         let stored = StoredName(kind: .tcp, name: try #require(Name(name)), identity: identity)

@@ -142,8 +142,7 @@ struct SocketListenerTests {
         try withLoop { loop in
             let first = try SocketListener(loop: loop, address: .loopback4(port: 0))
             let place = first.place
-            var copy: Int32 = -1
-            first.withDescriptor { copy = dup($0) }
+            let copy = dup(try #require(first.descriptor))
             first.close()
             #expect(SocketListener.place(of: copy) == place)
             var here: SocketStream?
@@ -169,8 +168,7 @@ struct SocketListenerTests {
     func unixAdoption() throws {
         try withPath { loop, path in
             let first = try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil))
-            var copy: Int32 = -1
-            first.withDescriptor { copy = dup($0) }
+            let copy = dup(try #require(first.descriptor))
             let door = Door()
             let second = try SocketListener(loop: loop, adopting: copy)
             second.delegate = door
@@ -189,8 +187,7 @@ struct SocketListenerTests {
             let tcp = try SocketListener(loop: loop, address: .loopback4(port: 0))
             let unix = try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil))
             for (first, endpoint) in [(tcp, Endpoint.host("127.0.0.1", port: tcp.port)), (unix, .unix(path: path))] {
-                var copy: Int32 = -1
-                first.withDescriptor { copy = dup($0) }
+                let copy = dup(try #require(first.descriptor))
                 first.leave()
                 #expect(!first.isListening)
                 var here: SocketStream?
@@ -219,7 +216,7 @@ struct SocketListenerTests {
             let port = tcp.port
             var copies: [Int32] = []
             for listener in [tcp, unix] {
-                listener.withDescriptor { copies.append(dup($0)) }
+                copies.append(dup(try #require(listener.descriptor)))
                 listener.shutDown()
             }
             defer { for copy in copies { Glibc.close(copy) } }

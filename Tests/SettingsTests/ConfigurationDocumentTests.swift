@@ -77,7 +77,7 @@ struct ConfigurationTable: Sendable, CustomTestStringConvertible {
         (options.listen, options.listenVersion1) = (["127.0.0.1:1"], ["127.0.0.1:2"])
         (options.allowsInsecureVersion1, options.debug, options.stateDirectory) = (true, 1, "/x")
         (options.logFormat, options.logsStreams) = ("json", true)
-        (options.exposeBind, options.exposePorts, options.acceptProxyProtocol) = ("::", "1", ["::1"])
+        (options.exposeBind, options.exposePorts, options.acceptProxyProtocol) = (["::"], "1", ["::1"])
         (options.exposeSockets, options.exposeSocketsGroup) = ("/x", "0")
         (options.auth, options.agentsFile, options.tlsCertificate, options.tlsKey) = ("file", "/x", "/x", "/x")
         (options.metrics, options.metricsPerName, options.allowsInsecureMetrics) = ("[::]:1", true, true)

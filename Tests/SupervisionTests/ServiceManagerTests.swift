@@ -110,13 +110,13 @@ struct ServiceManagerTests {
         let first = try listeningSocket()
         let second = try listeningSocket()
         defer { for descriptor in [first, second] { Glibc.close(descriptor) } }
-        #expect(fixture.manager.store(first, as: "expose-web"))
+        #expect(fixture.manager.store([first], as: "expose-web"))
         let message = try #require(fixture.fake.receive())
         #expect(message.lines == ["FDSTORE=1", "FDNAME=expose-web"])
         let kept = try #require(message.descriptor)
         #expect(kept != first && inode(kept) == inode(first))
         Glibc.close(kept)
-        #expect(fixture.manager.store(second, as: "expose-web"))
+        #expect(fixture.manager.store([second], as: "expose-web"))
         #expect(fixture.fake.receive()?.lines == ["FDSTOREREMOVE=1", "FDNAME=expose-web"])
         let other = try #require(fixture.fake.receive()?.descriptor)
         #expect(inode(other) == inode(second))
@@ -136,11 +136,11 @@ struct ServiceManagerTests {
         defer { fixture.finish() }
         let descriptor = try listeningSocket()
         defer { Glibc.close(descriptor) }
-        #expect(fixture.manager.store(descriptor, as: "a"))
-        #expect(!fixture.manager.store(descriptor, as: "b"))
+        #expect(fixture.manager.store([descriptor], as: "a"))
+        #expect(!fixture.manager.store([descriptor], as: "b"))
         #expect(fixture.fake.lines() == [["FDSTORE=1", "FDNAME=a"]])
         fixture.manager.remove("a")
-        #expect(fixture.manager.store(descriptor, as: "b"))
+        #expect(fixture.manager.store([descriptor], as: "b"))
         #expect(fixture.fake.lines() == [["FDSTOREREMOVE=1", "FDNAME=a"], ["FDSTORE=1", "FDNAME=b"]])
     }
 
@@ -153,7 +153,7 @@ struct ServiceManagerTests {
         #expect(!manager.isPresent)
         manager.started(status: "") { true }
         manager.setStatus("a")
-        #expect(!manager.store(0, as: "a"))
+        #expect(!manager.store([0], as: "a"))
         var hasRun = false
         manager.reloading { hasRun = true }
         #expect(hasRun)
