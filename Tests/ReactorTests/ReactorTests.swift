@@ -30,7 +30,7 @@ struct ReactorTests {
             there.stream.startReading()
             here.stream.shutdownWriting()
             #expect(loop.run { there.hasEnded })
-            #expect(there.received == bytes)
+            #expect(Bool(there.received == bytes))
             #expect(here.written == bytes.count - taken)
             #expect(here.stream.queuedByteCount == 0)
         }
