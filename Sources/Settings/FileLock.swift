@@ -10,10 +10,7 @@ package final class FileLock {
     init(path: String, of file: String) throws(SettingsError) {
         self.descriptor = try Self.open(path, of: file)
         while flock(self.descriptor, LOCK_EX) != 0 {
-            guard errno == EINTR else {
-                Glibc.close(self.descriptor)
-                throw FileAccess.error(path, "cannot be locked")
-            }
+            guard errno == EINTR else { throw FileAccess.error(path, "cannot be locked") }
         }
     }
 
@@ -21,12 +18,10 @@ package final class FileLock {
     package init?(tryPath path: String) throws(SettingsError) {
         let directory = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
         self.descriptor = try Self.open(path, of: "\(directory)/.")
-        guard flock(self.descriptor, LOCK_EX | LOCK_NB) == 0 else {
-            Glibc.close(self.descriptor)
-            return nil
-        }
+        guard flock(self.descriptor, LOCK_EX | LOCK_NB) == 0 else { return nil }
     }
 
+    /// Also when an initializer fails after the file was opened.
     deinit {
         Glibc.close(self.descriptor)
     }
