@@ -79,7 +79,8 @@ let package = Package(
         driver("Secure", ["COpenSSL", "Bytes"]),
         driver("Web", ["CCurl", "Reactor"]),
         driver("Supervision", ["CNotify", "Reactor", logging]),
-        driver("Relay", ["Bytes", "Metrics", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
+        driver(
+            "Relay", ["Bytes", "Metrics", "ProxyProtocol", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
         driver("Console", [arguments]),
         driver("Control", ["Reactor", "Wire"]),
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),

@@ -34,6 +34,9 @@ package struct AdmissionLimits: Sendable {
     package var loginsPerSource = 64
     /// Penalties below this are not enforced, so that one slip costs nothing.
     package var enforcedFrom: Milliseconds = 15_000
+    /// How long a handshake waits for the penalty of its source at most: well within the handshake's deadline, at both
+    /// ends. With ``strangersPerSource`` this is what bounds the attempts of one source: five a second.
+    package var mostWait: Milliseconds = 3_000
     package var mostPenalty: Milliseconds = 600_000
     package var penaltyTable = 65_536
     /// How long a refused login is remembered for its source, from its last attempt on.
@@ -63,6 +66,9 @@ package enum Offence: Sendable {
 /// At a limit, the connection that has gone longest without progress is closed to make room. Connections that hang
 /// therefore never keep an honest agent out, whose handshake is always the one that progressed last.
 ///
+/// A penalty keeps nobody out, because an honest agent may have the address of whoever earned it: the handshakes of its
+/// source wait. One that waits does not make room for another one of its source.
+///
 /// From its LOGIN to the verdict a connection counts as a login instead. A source at its limit does not displace one of
 /// its own logins, because that agent would only try again. At the total limit, the source with the most logins loses
 /// its oldest one.
@@ -73,8 +79,8 @@ package struct Admission: Sendable {
         case admit
         /// Let it in and close that other one.
         case admitInsteadOf(UInt64)
-        /// Its source has to wait that many milliseconds.
-        case refuse(Milliseconds)
+        /// All connections that its source may have wait for its penalty.
+        case refuse
     }
 
     package enum LoginVerdict: Equatable, Sendable {
@@ -87,6 +93,7 @@ package struct Admission: Sendable {
 
     private struct Stranger {
         let source: Source
+        /// Later than now for one that waits for the penalty of its source: when it has waited.
         var progressedAt: Milliseconds
     }
 
@@ -119,11 +126,10 @@ package struct Admission: Sendable {
 
     /// A connection came.
     package mutating func connected(_ id: UInt64, from source: Source, now: Milliseconds) -> Verdict {
-        let penalty = self.penalty(of: source, now: now)
-        if penalty >= self.limits.enforcedFrom { return .refuse(penalty) }
         var evicted: UInt64?
         if self.isFull(of: source) {
-            evicted = self.slowest { $0.source == source }
+            evicted = self.slowest { $0.source == source && $0.progressedAt <= now }
+            guard evicted != nil else { return .refuse }
         } else if self.strangers.count >= self.limits.strangers {
             evicted = self.slowest { _ in true }
         }
@@ -141,6 +147,17 @@ package struct Admission: Sendable {
     private func slowest(_ belongs: (Stranger) -> Bool) -> UInt64? {
         self.strangers.filter { belongs($0.value) }
             .min { ($0.value.progressedAt, $0.key) < ($1.value.progressedAt, $1.key) }?.key
+    }
+
+    /// The first message of a handshake is complete.
+    ///
+    /// - Returns: how many milliseconds the handshake has to wait, for the penalty of its source.
+    package mutating func greeted(_ id: UInt64, now: Milliseconds) -> Milliseconds {
+        guard let source = self.strangers[id]?.source else { return 0 }
+        let penalty = self.penalty(of: source, now: now)
+        let wait = penalty >= self.limits.enforcedFrom ? min(penalty, self.limits.mostWait) : 0
+        self.strangers[id]?.progressedAt = now + wait
+        return wait
     }
 
     /// A handshake moved on.

@@ -41,12 +41,11 @@ extension AgentProgram {
                 "'\(wish.name)' is registered at \(gateway), whose log tells the public port, and leads to \(backend)",
                 self.about([.name: wish.name, .backend: backend.description]))
         } else if let known = PublicAddress(text), known.isLoopback, !self.isGatewayLocal {
-            let reason =
-                "\(known) is on the gateway's machine, and only that machine reaches it; set 'expose-bind' there to open "
-                + "it, or 'public-url' if a proxy there leads to it"
-            problem = reason
+            let place = "reachable at \(known) on the gateway's machine only"
+            let advice = "set 'expose-bind' there to open it, or 'public-url' if a proxy there leads to it"
+            problem = "\(place); \(advice)"
             self.say(
-                .warning, .milestone, "'\(wish.name)' is registered and leads to \(backend), but \(reason)",
+                .warning, .milestone, "'\(wish.name)' is \(place) and leads to \(backend); \(advice)",
                 self.about([.name: wish.name, .port: port, .backend: backend.description]))
         } else if let known = PublicAddress(text) {
             let shown = known.seen(from: gateway.host)

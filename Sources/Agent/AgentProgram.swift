@@ -191,14 +191,39 @@ package final class AgentProgram {
         self.race = LinkRace(loop: self.loop, to: .host(gateway.host, port: gateway.port), plan: plan) {
             [unowned self] (socket) throws(SecurityError) in
             try self.begin(socket)
+        } silent: { [unowned self] address in
+            self.logger.info(
+                """
+                \(address) has taken the connection and not answered yet; waiting: gateways let addresses wait from \
+                which wrong logins or connections without a login came
+                """, metadata: self.about([:]))
         } failed: { [unowned self] failure in
             self.race = nil
             switch failure {
             case .unreachable(let error):
                 self.dialFailed("cannot reach the gateway \(gateway): \(Self.advice(error))")
             case .unusable(let error): self.dialFailed("\(error)")
-            case .ended(let end): self.lost(end.description)
+            case .ended(let end):
+                self.lost(end.description, line: "no link to the gateway \(gateway): \(Self.advice(end))")
             }
+        }
+    }
+
+    /// Why a connection to the gateway ended before the gateway had shown its key.
+    private static func advice(_ end: LinkEnd) -> String {
+        switch end {
+        case .security(let error):
+            switch error.alert {
+            case .accessDenied: "it has banned this address; its operator can lift that with 'diglett-server ctl unban'"
+            case .internalError: "it has no room for this connection now"
+            case nil: end.description
+            }
+        case .closedByPeer, .failed(.connectionReset):
+            """
+            \(end) before the handshake: is a diglett gateway behind that port? A ban, a limit of connections or a \
+            firewall can be the reason too
+            """
+        default: end.description
         }
     }
 

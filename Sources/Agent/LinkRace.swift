@@ -27,6 +27,7 @@ final class LinkRace {
     private var plan: Connector.Plan
     private let deadline: UInt64
     private let begin: (SocketStream) throws(SecurityError) -> GatewaySession
+    private let silent: (SocketAddress) -> Void
     private let failed: (Failure) -> Void
     private var connector: Connector?
     private var timer: LoopTimer?
@@ -35,18 +36,21 @@ final class LinkRace {
 
     /// - Parameters:
     ///   - begin: makes a session of a connection and starts it.
+    ///   - silent: called for each address that has taken a connection and not answered after ``patience``.
     ///   - failed: called once, unless a session wins or the race is cancelled, and never from inside this call.
     init(
         loop: EventLoop, to endpoint: Endpoint, plan: Connector.Plan,
-        begin: @escaping (SocketStream) throws(SecurityError) -> GatewaySession, failed: @escaping (Failure) -> Void
+        begin: @escaping (SocketStream) throws(SecurityError) -> GatewaySession,
+        silent: @escaping (SocketAddress) -> Void, failed: @escaping (Failure) -> Void
     ) {
         self.loop = loop
         self.endpoint = endpoint
         self.plan = plan
         self.begin = begin
+        self.silent = silent
         self.failed = failed
         self.deadline = loop.now + Self.milliseconds
-        self.timer = LoopTimer(loop: loop) { [weak self] in self?.next() }
+        self.timer = LoopTimer(loop: loop) { [weak self] in self?.patienceEnded() }
         self.next()
     }
 
@@ -71,6 +75,12 @@ final class LinkRace {
         self.connector = nil
         self.timer?.close()
         self.timer = nil
+    }
+
+    private func patienceEnded() {
+        // The others have been named before.
+        if let address = self.sessions.last?.address { self.silent(address) }
+        self.next()
     }
 
     private func next() {

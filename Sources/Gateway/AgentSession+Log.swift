@@ -18,7 +18,7 @@ extension PeerSource {
 extension AgentSession {
     /// What a line about this agent is about: the agent, and what is given here.
     func about(_ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>) -> Logger.Metadata {
-        var metadata = Logger.Metadata.about([.peer: self.peer, .agent: self.identity])
+        var metadata = Logger.Metadata.about([.peer: self.peer, .proxy: self.proxy, .agent: self.identity])
         metadata.add(fields)
         return metadata
     }

@@ -22,7 +22,9 @@ extension AgentSession {
                 .refused(.methodNotSupported, reason: reason), of: credentials, run: login.run, mostLinks: 0)
         }
         guard self.gateway.mayBeJudged(self) else { return self.refuseUnjudged() }
-        let request = LoginRequest(peer: self.peer, credentials: credentials, certificatePin: self.certificatePin)
+        let request = LoginRequest(
+            peer: self.peer, isFromLoopback: self.isFromLoopback, credentials: credentials,
+            certificatePin: self.certificatePin)
         // Version 1 has no run number, so each of its links counts as a run of its own.
         let run: UInt64
         let mostLinks: Int

@@ -27,9 +27,17 @@ final class AgentSession {
     private static let moveMilliseconds: UInt64 = 30_000
 
     let id: UInt64
-    let source: Source
+    /// By which limits and penalties count it.
+    private(set) var source: Source
     let connection: LinkConnection
-    let peer: SocketAddress
+    /// The agent's address: of the connection, or as a trusted proxy has said.
+    private(set) var peer: SocketAddress
+    /// The trusted proxy between it and us.
+    private(set) var proxy: SocketAddress?
+    /// Whether the first message of its handshake has come.
+    var hasGreeted = false
+    /// Whether it has the rights of the gateway's own machine.
+    private(set) var isFromLoopback: Bool
     let probes: BackendProbes
     let visits: LinkVisits
     unowned let gateway: GatewayServer
@@ -59,10 +67,21 @@ final class AgentSession {
         self.probes = BackendProbes(connection: connection)
         self.visits = LinkVisits(connection: connection, gateway: gateway)
         self.peer = peer
+        self.isFromLoopback = peer.isLoopback
         self.gateway = gateway
         self.source = source
         self.questionShare = BudgetShare(gateway.budget)
         connection.delegate = self
+        connection.gatekeeper = self
+    }
+
+    /// A proxy says that the agent is at this address.
+    ///
+    /// - Parameter isTrusted: whether it is believed. Rights are lost in any case.
+    func isSaid(toBeAt address: SocketAddress, source: Source, isTrusted: Bool) {
+        if !address.isLoopback { self.isFromLoopback = false }
+        guard isTrusted else { return }
+        (self.proxy, self.peer, self.source) = (self.peer, address, source)
     }
 
     private func chargeQuestions() {

@@ -8,8 +8,8 @@ internal import Wire
 /// What became of a connection to the agent port before anything was read from it.
 enum ArrivalResult: String, CaseIterable {
     case admitted
-    /// Its source is kept out for what it did.
-    case penalty
+    /// All connections that its source may have wait for its penalty.
+    case sourceFull = "source-full"
     /// The operator keeps it out.
     case banned
     case noRoom = "no-room"

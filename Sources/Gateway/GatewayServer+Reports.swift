@@ -39,7 +39,8 @@ extension GatewayServer {
         }
         if !self.settings.proxies.isEmpty {
             let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
-            self.logger.info("visitors from \(networks) must begin with a PROXY header, which is believed")
+            self.logger.info(
+                "visitors from \(networks) must begin with a PROXY header, agents from there may; it is believed")
         }
     }
 

@@ -51,6 +51,7 @@ package final class GatewayServer {
     /// How often each agent registers names.
     var registrations: RegistrationGate
     private(set) var bans = BanList()
+    let refusedAgents = RefusedAgents()
     let doors: Doors
     let startedAt: UInt64
     /// When it began to run, or to drain.
@@ -102,9 +103,9 @@ package final class GatewayServer {
             settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
         if let text = self.plan.loweredText(descriptors: descriptors, memory: memory) { logger.warning("\(text)") }
         self.linkLimits = LinkLimits(settings.limits)
-        self.sources = SourceRules(trusted: settings.trustedNetworks)
+        self.sources = SourceRules(trusted: settings.trustedNetworks, proxies: settings.proxies)
         self.visitors = VisitorBook(
-            loop: loop, limits: VisitorLimits(settings.limits, self.plan), proxies: settings.proxies,
+            loop: loop, limits: VisitorLimits(settings.limits, self.plan), rules: self.sources,
             socketsAreProxied: settings.socketsAreProxied)
         var admissionLimits = AdmissionLimits()
         admissionLimits.strangers = self.plan.strangers
@@ -245,6 +246,7 @@ package final class GatewayServer {
             self.logger.warning("memory is short: \(counted(ended, "stalled stream")) ended, the longest-stalled first")
         }
         self.bans.forgetExpired(now: self.loop.now)
+        self.refusedAgents.tick()
         self.registrations.forgetFull(now: self.loop.now)
         let suspended = EventLoop.suspendedMilliseconds
         if suspended - self.suspended > Self.sleepThreshold {
@@ -320,6 +322,7 @@ package final class GatewayServer {
 
     private func tearDown() {
         self.doors.close()
+        self.refusedAgents.close()
         self.certificate.close()
         self.metricsServer?.close()
         self.metricsServer = nil

@@ -7,6 +7,19 @@ internal import Wire
 struct SourceRules {
     /// `trusted-networks`: addresses that many agents or visitors share, of a proxy or an office for example.
     let trusted: [Network]
+    /// `accept-proxy-protocol`: whose word about who comes is believed.
+    let proxies: [Network]
+
+    func isProxy(_ peer: SocketAddress) -> Bool {
+        let address = WireAddress(peer)
+        return self.proxies.contains { $0.contains(address) }
+    }
+
+    /// The source of a connection to the agent port. A proxy's own has no bounds: whose it is may still be said, and a
+    /// proxy that never says so brings many agents.
+    func source(ofAgentAt peer: SocketAddress, at local: SocketAddress?) -> Source {
+        self.isProxy(peer) ? Source(key: peer.source, standing: .trusted) : self.source(of: peer, at: local)
+    }
 
     /// - Parameter local: the address that the peer connected to; nil when a proxy reported the peer. A peer with the same
     ///   address is local, like one on loopback.

@@ -1,8 +1,6 @@
 internal import Admission
 internal import Reactor
 internal import Registry
-internal import Settings
-internal import Wire
 
 /// Makes room for visitors; the gateway, for ``VisitorBook``.
 protocol VisitorRoom: AnyObject {
@@ -16,15 +14,15 @@ protocol VisitorRoom: AnyObject {
 /// Who visits: counts visitors against their limits, and knows which proxies may say who comes.
 final class VisitorBook {
     private let loop: EventLoop
-    private let proxies: [Network]
+    private let rules: SourceRules
     private let socketsAreProxied: Bool
     private var gate: VisitorGate
     weak var room: (any VisitorRoom)?
 
     /// - Parameter socketsAreProxied: whether what comes through unix sockets begins with a PROXY header.
-    init(loop: EventLoop, limits: VisitorLimits, proxies: [Network], socketsAreProxied: Bool) {
+    init(loop: EventLoop, limits: VisitorLimits, rules: SourceRules, socketsAreProxied: Bool) {
         self.loop = loop
-        self.proxies = proxies
+        self.rules = rules
         self.socketsAreProxied = socketsAreProxied
         self.gate = VisitorGate(limits: limits)
     }
@@ -32,10 +30,8 @@ final class VisitorBook {
     /// Whether what comes from there begins with a PROXY header.
     func isProxy(_ origin: Origin) -> Bool {
         switch origin {
-        case .socket: return self.socketsAreProxied
-        case .address(let address):
-            let address = WireAddress(address)
-            return self.proxies.contains { $0.contains(address) }
+        case .socket: self.socketsAreProxied
+        case .address(let address): self.rules.isProxy(address)
         }
     }
 

@@ -10,12 +10,16 @@ package protocol Cancellable: AnyObject {
 /// What an agent has shown of itself.
 package struct LoginRequest {
     package let peer: SocketAddress
+    /// Whether the agent is on the gateway's machine, for all that is known: neither its connection nor a proxy's word
+    /// about it says otherwise.
+    package let isFromLoopback: Bool
     package let credentials: Credentials
     /// `sha256/...` of the client certificate's key, if the agent has one. TLS has proved that it holds the key.
     package let certificatePin: String?
 
-    package init(peer: SocketAddress, credentials: Credentials, certificatePin: String?) {
+    package init(peer: SocketAddress, isFromLoopback: Bool, credentials: Credentials, certificatePin: String?) {
         self.peer = peer
+        self.isFromLoopback = isFromLoopback
         self.credentials = credentials
         self.certificatePin = certificatePin
     }

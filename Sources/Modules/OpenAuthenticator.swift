@@ -18,7 +18,7 @@ package final class OpenAuthenticator: Authenticator {
     package func authenticate(
         _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
     ) -> (any Cancellable)? {
-        if self.acceptsStrangers || request.peer.isLoopback {
+        if self.acceptsStrangers || request.isFromLoopback {
             completion(.granted(LoginGrant(identity: self.identity(request), identityIsFree: true)))
         } else {
             completion(.refused(.notLoopback, reason: "an open gateway takes agents from loopback addresses only"))

@@ -27,6 +27,9 @@ package enum ProxyHeader: Equatable, Sendable {
     /// With which version 1 begins.
     static let word: [UInt8] = Array("PROXY ".utf8)
 
+    /// Whether a connection that begins with this byte may begin with a header.
+    package static func canBegin(with byte: UInt8) -> Bool { byte == Self.signature[0] || byte == Self.word[0] }
+
     /// The header of a stream; one without addresses if one is not known. A header has room for one family, so of two
     /// families both are written as IPv6 addresses.
     package init(source: WireAddress, destination: WireAddress) {

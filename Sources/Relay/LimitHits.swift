@@ -11,6 +11,8 @@ package enum LimitHit: String, CaseIterable, Sendable {
     /// Connections before the login that were closed for a newer one: of all, and of one source.
     case strangers
     case strangersPerSource = "strangers-per-source"
+    /// Handshakes that had to wait for the penalty of their source.
+    case penaltyWait = "penalty-wait"
     /// Logins that were refused as too many were being judged, of their source or in all.
     case logins
     /// Names that were refused as their agents had left too many to be withdrawn, and times that a reset of a registrar

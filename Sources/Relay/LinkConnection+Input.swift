@@ -8,30 +8,11 @@ internal import Wire
 
 extension LinkConnection {
     func received(_ bytes: UnsafeRawBufferPointer) {
-        guard case .silent = self.phase else { return self.decrypt(bytes) }
-        if self.partial.isEmpty, bytes[0] != self.version.firstByte {
-            return self.close(.otherProtocol(firstByte: bytes[0]))
-        }
-        self.partial.append(bytes)
-        switch self.version.greeting(self.partial.readable) {
-        case .needMore: return
-        case .invalid: return self.close(.security(SecurityError("not the beginning of a TLS handshake")))
-        case .tooLarge:
-            self.hit(.clientHello)
-            return self.close(.security(SecurityError("a ClientHello of more than \(ClientHello.most) bytes")))
-        case .whole: break
-        }
-        self.phase = .open
-        do throws(SecurityError) { self.channel = try self.version.channel(isServer: true) } catch {
-            return self.close(.security(error))
-        }
-        let greeting = self.partial.withReadable { Array($0) }
-        self.partial.removeAll()
-        self.partial.releaseStorageIfEmpty()
-        greeting.withUnsafeBytes { self.decrypt($0) }
+        guard case .silent(let greeting) = self.phase else { return self.decrypt(bytes) }
+        self.greeted(greeting.received(bytes))
     }
 
-    private func decrypt(_ bytes: UnsafeRawBufferPointer) {
+    func decrypt(_ bytes: UnsafeRawBufferPointer) {
         guard case .open = self.phase, let channel = self.channel else { return }
         let carried = self.partial.count
         let plain = self.buffers.plain

@@ -1,11 +1,14 @@
+internal import Reactor
 internal import Timing
 
 // MARK: - How far a link has come
 
 extension LinkConnection {
     enum Phase {
-        /// As a server, until the first byte: a parked connection costs no keys.
-        case silent
+        /// As the gateway, until the first message of the handshake is complete: a parked connection costs no keys.
+        case silent(Greeting)
+        /// The handshake has to wait.
+        case waiting(LoopTimer)
         case open
         /// The last words are on their way; what still comes is thrown away.
         case lingering(until: Milliseconds, LinkEnd)
@@ -17,7 +20,7 @@ extension LinkConnection {
 
     package var isOpen: Bool {
         switch self.phase {
-        case .silent, .open: true
+        case .silent, .waiting, .open: true
         case .lingering, .closing, .emptying, .closed: false
         }
     }
@@ -30,7 +33,7 @@ extension LinkConnection {
     /// Why it ends or has ended; nil while it is open.
     package var ending: LinkEnd? {
         switch self.phase {
-        case .silent, .open, .closed: nil
+        case .silent, .waiting, .open, .closed: nil
         case .lingering(_, let end), .closing(let end), .emptying(let end): end
         }
     }

@@ -10,7 +10,7 @@ package final class LinkConnection {
     /// How long the peer may take to read our last words.
     private static let lingerMilliseconds: Milliseconds = 5_000
     /// The same when it does not matter whether the peer reads them, as the end of the connection says enough.
-    private static let shortLingerMilliseconds: Milliseconds = 1_000
+    static let shortLingerMilliseconds: Milliseconds = 1_000
     /// How much longer, while bytes before them are still moving.
     private static let mostLinger: Milliseconds = 30_000
     /// The kernel asks a silent peer whether it is there; one that has vanished is found after
@@ -28,6 +28,8 @@ package final class LinkConnection {
     /// The multiplexer; call its commands and then `setNeedsFlush`.
     package var link: any Multiplexer & ~Copyable
     package var delegate: (any LinkConnectionDelegate)?
+    /// As the gateway: decides before the handshake.
+    package weak var gatekeeper: (any LinkGatekeeper)?
     let socket: SocketStream
     let version: LinkProtocol
     private let role: Role
@@ -43,7 +45,7 @@ package final class LinkConnection {
     /// Edges that the batch which is being handled has bytes for, and how many those of the last one were.
     var touched: [Edge] = []
     var edgesTouched = 0
-    /// The beginning of a frame that is not yet whole; before the handshake, of the greeting.
+    /// The beginning of a frame that is not yet whole.
     var partial = ByteQueue()
     var readBudget = ReadBudget()
     var needsFlush = false
@@ -79,7 +81,7 @@ package final class LinkConnection {
         self.heardAt = socket.loop.now
         self.handshakeDeadline = limits.handshakeDeadline
         self.link = version.machine(role: role, limits: limits, budget: budget, now: socket.loop.now)
-        self.phase = .silent
+        self.phase = .silent(Greeting(version))
         if role == .agent {
             self.phase = .open
             self.channel = try version.channel(isServer: false)
@@ -215,6 +217,9 @@ package final class LinkConnection {
         switch self.phase {
         case .closing, .emptying, .closed: return
         case .lingering(_, let first): self.phase = .closing(first)
+        case .waiting(let timer):
+            timer.close()
+            self.phase = .closing(end)
         case .silent, .open: self.phase = .closing(end)
         }
         self.link.shut()
@@ -242,7 +247,7 @@ package final class LinkConnection {
             if self.loop.now >= until, !self.isOutputMoving() || self.loop.now >= until + Self.mostLinger {
                 self.close(end)
             }
-        case .silent, .open:
+        case .silent, .waiting, .open:
             let now = self.loop.now
             if self.channel?.isEstablished != true, now - self.createdAt >= self.handshakeDeadline {
                 self.hit(.handshakeTimeout)

@@ -1,5 +1,7 @@
+package import ProxyProtocol
 package import Reactor
 package import Secure
+package import Timing
 package import Tunnel
 package import Wire
 
@@ -68,6 +70,18 @@ package enum PeerVerdict: Equatable {
     case proceed(Login?)
     /// Close without a word.
     case refuse(SecurityError)
+}
+
+/// Decides about a connection of which nothing is known but where it comes from.
+package protocol LinkGatekeeper: AnyObject {
+    /// A proxy has said whose connection it is.
+    ///
+    /// - Returns: why the connection ends; nil if it goes on.
+    func link(_ connection: LinkConnection, didReceive header: ProxyHeader) -> LinkEnd?
+    /// The first message of the handshake is complete.
+    ///
+    /// - Returns: how long the handshake has to wait.
+    func linkDidGreet(_ connection: LinkConnection) -> Milliseconds
 }
 
 /// The owner of a ``LinkConnection``: the gateway's or the agent's side of it.

@@ -13,10 +13,13 @@ package struct SecurityError: Error, Equatable, Sendable, CustomStringConvertibl
     package let description: String
     /// Set when the peer has exceeded one.
     package let limit: Limit?
+    /// Set when the peer has sent one.
+    package let alert: TLSAlert?
 
-    package init(_ description: String, limit: Limit? = nil) {
+    package init(_ description: String, limit: Limit? = nil, alert: TLSAlert? = nil) {
         self.description = description
         self.limit = limit
+        self.alert = alert
     }
 
     /// The oldest error in OpenSSL's queue of this thread, which is emptied.
@@ -24,14 +27,16 @@ package struct SecurityError: Error, Equatable, Sendable, CustomStringConvertibl
         let code = ERR_get_error()
         ERR_clear_error()
         guard code != 0 else { return SecurityError(what) }
+        let reason = ERR_GET_REASON(code)
         // SSL_CTX_set_max_cert_list(3): no other message of a handshake can be as large as its bound.
-        let limit: Limit? = ERR_GET_REASON(code) == SSL_R_EXCESSIVE_MESSAGE_SIZE ? .certificates : nil
+        let limit: Limit? = reason == SSL_R_EXCESSIVE_MESSAGE_SIZE ? .certificates : nil
+        let alert = UInt8(exactly: reason - SSL_AD_REASON_OFFSET).flatMap(TLSAlert.init(rawValue:))
         // OpenSSL's words for it, 'wrong version number', sound like a release of ours that does not match.
-        if ERR_GET_REASON(code) == SSL_R_WRONG_VERSION_NUMBER {
+        if reason == SSL_R_WRONG_VERSION_NUMBER {
             return SecurityError("\(what): the peer does not speak TLS")
         }
         if let reason = ERR_reason_error_string(code) {
-            return SecurityError("\(what): \(String(cString: reason))", limit: limit)
+            return SecurityError("\(what): \(String(cString: reason))", limit: limit, alert: alert)
         }
         return SecurityError("\(what): OpenSSL error \(code)")
     }

@@ -93,14 +93,42 @@ struct AdmissionTests {
     @Test("penalties add up, are enforced from 15 s on, end by themselves and are capped")
     func penalties() {
         var admission = Admission()
+        func wait(_ id: UInt64, from source: Source, now: Milliseconds) -> Milliseconds {
+            #expect(admission.connected(id, from: source, now: now) == .admit, "a penalty keeps nobody out")
+            return admission.greeted(id, now: now)
+        }
         _ = admission.penalize(remote(1), .protocolError, now: 0)
-        #expect(admission.connected(1, from: remote(1), now: 0) == .admit)
+        #expect(wait(1, from: remote(1), now: 0) == 0)
         _ = admission.penalize(remote(1), .badLogin, now: 0)
-        #expect(admission.connected(2, from: remote(1), now: 0) == .refuse(15_000))
-        #expect(admission.connected(3, from: remote(2), now: 0) == .admit)
-        #expect(admission.connected(4, from: remote(1), now: 1) == .admit)
+        #expect(wait(2, from: remote(1), now: 0) == 3_000)
+        #expect(wait(3, from: remote(2), now: 0) == 0)
+        #expect(wait(4, from: remote(1), now: 1) == 0)
         for _ in 0..<1_000 { _ = admission.penalize(remote(1), .tooSlow, now: 0) }
         #expect(admission.penalty(of: remote(1), now: 0) == 600_000)
+        #expect(wait(5, from: remote(1), now: 0) == 3_000)
+        #expect(admission.greeted(77, now: 0) == 0, "one that is not known")
+    }
+
+    @Test("a handshake that waits makes no room for others of its source, and afterwards as any other")
+    func waiting() {
+        var limits = AdmissionLimits()
+        (limits.strangersPerSource, limits.strangers) = (3, 4)
+        var admission = Admission(limits: limits)
+        _ = admission.connected(1, from: remote(1), now: 0)
+        for _ in 0..<2 { _ = admission.penalize(remote(1), .tooSlow, now: 0) }
+        for id in [2, 3] as [UInt64] {
+            _ = admission.connected(id, from: remote(1), now: 1)
+            #expect(admission.greeted(id, now: 1) == 3_000)
+        }
+        // The one that is silent goes first.
+        #expect(admission.connected(4, from: remote(1), now: 2) == .admitInsteadOf(1))
+        #expect(admission.greeted(4, now: 2) == 3_000)
+        #expect(admission.connected(5, from: remote(1), now: 3) == .refuse)
+        #expect(admission.strangerCount == 3)
+        #expect(admission.connected(6, from: remote(2), now: 3) == .admit)
+        // In all there is room for the newest, whatever the others wait for; the one that has waited longest goes last.
+        #expect(admission.connected(7, from: remote(3), now: 3) == .admitInsteadOf(6))
+        #expect(admission.connected(8, from: remote(1), now: 3_001) == .admitInsteadOf(2))
     }
 
     @Test("a program that is restarted with one wrong token does not keep its neighbours out, guesses do")
@@ -116,7 +144,7 @@ struct AdmissionTests {
         _ = admission.loginRefused(0, from: remote(2), now: 0)
         #expect(admission.penalty(of: remote(2), now: 0) == 5_000)
         for guess in 0..<4 as Range<UInt64> { _ = admission.loginRefused(100 + guess, from: remote(3), now: 0) }
-        #expect(admission.connected(2, from: remote(3), now: 0) == .refuse(20_000))
+        #expect(admission.penalty(of: remote(3), now: 0) == 20_000)
         // After the memory it is a first attempt again.
         _ = admission.loginRefused(0, from: remote(2), now: 600_000)
         #expect(admission.penalty(of: remote(2), now: 600_000) == 5_000)
@@ -124,7 +152,7 @@ struct AdmissionTests {
         #expect(admission.penaltyCount(now: 0) == 1 + 2, "loopback collects none")
     }
 
-    @Test("refused logins that are remembered are bounded, and hammering with one is kept out")
+    @Test("refused logins that are remembered are bounded, and hammering with one has to wait")
     func refusedTable() {
         var limits = AdmissionLimits()
         limits.refusalTable = 2
@@ -133,7 +161,8 @@ struct AdmissionTests {
         _ = admission.loginRefused(0, from: remote(0), now: 3)
         #expect(admission.penalty(of: remote(0), now: 3) > 5_000, "it was forgotten")
         for _ in 0..<200 { _ = admission.loginRefused(9, from: remote(9), now: 10) }
-        guard case .refuse = admission.connected(1, from: remote(9), now: 10) else { return _ = Issue.record("let in") }
+        _ = admission.connected(1, from: remote(9), now: 10)
+        #expect(admission.greeted(1, now: 10) == 3_000)
     }
 
     @Test("loopback collects none")
@@ -141,6 +170,7 @@ struct AdmissionTests {
         var admission = Admission()
         for _ in 0..<100 { _ = admission.penalize(local, .protocolError, now: 0) }
         #expect(admission.connected(1, from: local, now: 0) == .admit)
+        #expect(admission.greeted(1, now: 0) == 0)
     }
 
     @Test("logins that are being judged count for their source until the verdict")

@@ -251,7 +251,7 @@ class Steering(CtlTest):
         self.gateway = self.stage.gateway(listen=f"[{place}]:0", prefix=hosts.near)
         for address in (client, "192.0.2.1"):
             with self.subTest(address):
-                # A gateway without an agents file refuses them; each costs the source 5 s, and from 15 s on it is kept out.
+                # A gateway without an agents file refuses them; each costs the source 5 s, and penalties count from 15 s on.
                 agents = [
                     self.stage.agent(f"[{place}]:{self.gateway.port}", "--pin", self.gateway.pin, "-n", "example", "9",
                                      prefix=hosts.far) for _ in range(8)]

@@ -266,13 +266,14 @@ class Agents(LimitsTest):
             self.assertEqual(peer.register("another").code, 0)
 
     def test_penalties_of_a_trusted_network(self):
-        """It gets none: each of these would cost five seconds, and from 15 s on a source is kept out."""
+        """It gets none: each of these would cost five seconds, and from 15 s on handshakes wait."""
         hosts = self.stage.use(TwoHosts())
         file = configure(self.stage, f'trusted-networks = "{hosts.FAR_ADDRESS}"\n')
         gateway = self.stage.gateway("-c", file, listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
         for _ in range(6):
             agent = self.stage.agent(gateway, "--pin", gateway.pin, "-n", "example", "9", prefix=hosts.far)
             self.assertEqual(agent.wait_exit(), 12)
+        self.assertNotIn("waits for", gateway.output)
 
     def test_visitors_of_a_trusted_network(self):
         hosts, gateway = self.strict_gateway(f'trusted-networks = "{TwoHosts.FAR_ADDRESS}"')

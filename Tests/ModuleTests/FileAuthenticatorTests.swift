@@ -47,7 +47,8 @@ private final class Desk {
             method: !token.isEmpty ? .token : pin == nil ? .instance : .certificate,
             instanceKey: [UInt8](repeating: 7, count: 32), run: 1, token: token)
         let request = LoginRequest(
-            peer: .loopback4(port: 1), credentials: version1.map { .version1(token: $0) } ?? .version2(login),
+            peer: .loopback4(port: 1), isFromLoopback: true,
+            credentials: version1.map { .version1(token: $0) } ?? .version2(login),
             certificatePin: pin)
         var verdict: LoginVerdict?
         _ = self.authenticator.authenticate(request) { verdict = $0 }

@@ -22,7 +22,8 @@ struct HookQueueTests {
 
         func login(_ token: String, from host: String) throws {
             let peer = try #require(SocketAddress(host, port: 1))
-            let request = LoginRequest(peer: peer, credentials: .version1(token: token), certificatePin: nil)
+            let request = LoginRequest(
+                peer: peer, isFromLoopback: false, credentials: .version1(token: token), certificatePin: nil)
             self.operations[token] = self.authenticator.authenticate(request) { self.verdicts[token] = $0 }
         }
 

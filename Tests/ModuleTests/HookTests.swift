@@ -137,7 +137,8 @@ struct HookTests {
         var operations: [any Cancellable] = []
         func login(_ host: String, _ port: UInt16) throws {
             let peer = try #require(SocketAddress(host, port: port))
-            let request = LoginRequest(peer: peer, credentials: .version1(token: "t"), certificatePin: nil)
+            let request = LoginRequest(
+                peer: peer, isFromLoopback: false, credentials: .version1(token: "t"), certificatePin: nil)
             if let operation = authenticator.authenticate(request, completion: { verdicts.append($0) }) {
                 operations.append(operation)
             }

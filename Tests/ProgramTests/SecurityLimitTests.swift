@@ -93,8 +93,10 @@ struct SecurityLimitTests {
                 + "others try again",
             "withdrawals that wait for another registrar":
                 "as many; then one reset, which keeps other names, replaces them",
-            "penalty that keeps a source out · longest · sources with a penalty":
-                "\(seconds(admission.enforcedFrom)) · \(seconds(admission.mostPenalty)) · \(grouped(admission.penaltyTable))",
+            "penalty from which handshakes of a source wait · how long · longest penalty · sources with one":
+                "\(seconds(admission.enforcedFrom)) · \(seconds(admission.mostWait)) · \(seconds(admission.mostPenalty)) · "
+                + grouped(admission.penaltyTable),
+            "refused connections that are told why · how long each": "\(RefusedAgents.most) · 2 s; others are reset",
             "ClientHello": kib(ClientHello.most),
             "client certificates": kib(TLSContext.mostClientCertificates),
             "TLS messages after the handshake":

@@ -52,6 +52,15 @@ final class TLSPair {
 
 @Suite("TLS")
 struct TLSTests {
+    @Test("an alert in plain text ends the handshake and says why", arguments: [TLSAlert.accessDenied, .internalError])
+    func alerts(_ alert: TLSAlert) throws {
+        let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "test"))
+        pair.toServer.removeAll()
+        pair.toClient.append(alert.record)
+        let error = #expect(throws: SecurityError.self) { try pair.carry(size: 1_000) }
+        #expect(error?.alert == alert)
+    }
+
     @Test("shakes hands and carries bytes both ways, whatever the pieces", arguments: [1, 7, 1_000, 1 << 20])
     func roundTrip(_ size: Int) throws {
         let identity = try Identity.selfSigned(commonName: "test")

@@ -1,0 +1,194 @@
+internal import Admission
+internal import Journal
+internal import Logging
+internal import Modules
+internal import ProxyProtocol
+package import Reactor
+internal import Relay
+internal import Secure
+internal import Tunnel
+internal import Wire
+
+/// Strangers: connections to the agent port until their login is judged.
+extension GatewayServer {
+    // MARK: - Before the handshake
+
+    /// Counts a stranger; false when there is no room for it.
+    func admit(_ id: UInt64, from source: Source) -> Bool {
+        let isSourceFull = self.admission.isFull(of: source)
+        switch self.admission.connected(id, from: source, now: self.loop.now) {
+        case .admit: return true
+        case .admitInsteadOf(let other):
+            self.metrics.hit(isSourceFull ? .strangersPerSource : .strangers)
+            // Without a penalty: being slow among many connections is not an offence.
+            self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
+            return true
+        case .refuse:
+            self.metrics.hit(.strangersPerSource)
+            return false
+        }
+    }
+
+    /// A proxy has said whose connection it is. A proxy of this machine that is not trusted may only take rights from
+    /// the agent that it brings: whoever may connect from here could claim any address.
+    ///
+    /// - Returns: why the connection ends; nil if it goes on.
+    func introduced(_ session: AgentSession, _ header: ProxyHeader) -> LinkEnd? {
+        let isTrusted = self.sources.isProxy(session.peer)
+        guard isTrusted || session.source.standing == .ownMachine else {
+            return .security(SecurityError("a PROXY header from an address that is not in accept-proxy-protocol"))
+        }
+        guard case .proxied(let wire, _) = header, let address = SocketAddress(wire) else { return nil }
+        let source = self.sources.source(of: address, at: nil)
+        session.isSaid(toBeAt: address, source: source, isTrusted: isTrusted)
+        guard isTrusted else { return nil }
+        guard !self.bans.contains(address) else { return .ended(.denied, "its address is banned") }
+        self.admission.left(session.id)
+        return self.admit(session.id, from: source)
+            ? nil : .ended(.tooManyLinks, "all connections that its source may have wait for its penalty")
+    }
+
+    /// How long the handshake of a stranger has to wait, in milliseconds.
+    func greeted(_ session: AgentSession) -> UInt64 {
+        session.hasGreeted = true
+        let wait = self.admission.greeted(session.id, now: self.loop.now)
+        guard wait > 0 else { return 0 }
+        self.metrics.hit(.penaltyWait)
+        let seconds = (wait + 999) / 1_000
+        session.log(
+            .info, .strangers,
+            "the handshake of \(session.peer) waits for \(seconds) s after what its address did before")
+        return wait
+    }
+
+    // MARK: - Until the verdict
+
+    func admissionProgressed(_ session: AgentSession) {
+        self.admission.progressed(session.id, now: self.loop.now)
+    }
+
+    /// Whether a login may be judged now. It counts for its source until `loginJudged`.
+    func mayBeJudged(_ session: AgentSession) -> Bool {
+        switch self.admission.loginArrived(session.id) {
+        case .judge: return true
+        case .judgeInsteadOf(let other):
+            self.metrics.hit(.logins)
+            self.sessions[other]?.makeRoomForLogin()
+            return true
+        case .refuse:
+            self.metrics.hit(.logins)
+            return false
+        }
+    }
+
+    /// There is a verdict about a login.
+    func loginJudged(_ session: AgentSession) {
+        self.admission.left(session.id)
+    }
+
+    func penalize(_ session: AgentSession, _ offence: Offence) {
+        let hasDroppedAnother = self.admission.penalize(session.source, offence, now: self.loop.now)
+        self.countPenalty(hasDroppedAnother: hasDroppedAnother)
+    }
+
+    private func countPenalty(hasDroppedAnother: Bool) {
+        if hasDroppedAnother { self.metrics.hit(.penaltyTable) }
+    }
+
+    /// The authenticator refused a login.
+    func loginRefused(_ session: AgentSession, _ credentials: Credentials, pin: String?) {
+        let shown: [UInt8] =
+            switch credentials {
+            case .version1(let token): Array(token.utf8)
+            case .version2(let login):
+                switch login.method {
+                case .token: Array(login.token.utf8)
+                case .certificate: Array((pin ?? "").utf8)
+                default: login.instanceKey
+                }
+            }
+        let hash = SHA256.hash(shown).prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+        let hasDroppedAnother = self.admission.loginRefused(hash, from: session.source, now: self.loop.now)
+        self.countPenalty(hasDroppedAnother: hasDroppedAnother)
+    }
+
+    /// A connection ended before its login.
+    func strangerLeft(_ session: AgentSession, _ end: LinkEnd) {
+        switch end {
+        case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.methodNotSupported, _),
+            .ended(.tooManyLinks, _), .ended(.denied, _), .ended(.drain, _), .ended(.overloaded, _):
+            return
+        case .ended(.handshakeTimeout, _): self.penalize(session, .tooSlow)
+        case .closedByPeer, .failed, .goAway: self.penalize(session, .noLogin)
+        case .security, .otherProtocol, .violation, .ended: self.penalize(session, .protocolError)
+        }
+        let level: Logger.Level = Self.isHealthCheck(session, end) ? .debug : .info
+        session.log(level, .strangers, "no login from \(session.label): \(end)")
+    }
+
+    /// A load balancer looks every second whether the port is open.
+    private static func isHealthCheck(_ session: AgentSession, _ end: LinkEnd) -> Bool {
+        guard session.source.standing != .stranger, !session.hasGreeted else { return false }
+        switch end {
+        case .closedByPeer, .failed: return true
+        default: return false
+        }
+    }
+}
+
+extension AgentSession: LinkGatekeeper {
+    func link(_ connection: LinkConnection, didReceive header: ProxyHeader) -> LinkEnd? {
+        self.gateway.introduced(self, header)
+    }
+
+    func linkDidGreet(_ connection: LinkConnection) -> UInt64 { self.gateway.greeted(self) }
+}
+
+extension GatewayServer: SocketListenerDelegate {
+    package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        guard let peer = stream.peerAddress else {
+            self.metrics.arrived(.gone)
+            return stream.reset()
+        }
+        let isVersion1 = self.doors.isVersion1(listener)
+        func refuse(_ result: ArrivalResult, _ alert: TLSAlert) {
+            self.metrics.arrived(result)
+            if isVersion1 { stream.reset() } else { self.refusedAgents.take(stream, alert) }
+        }
+        guard !self.bans.contains(peer) else { return refuse(.banned, .accessDenied) }
+        guard self.hasRoomForSession() else { return refuse(.noRoom, .internalError) }
+        let id = self.nextID
+        self.nextID += 1
+        let source = self.sources.source(ofAgentAt: peer, at: stream.localAddress)
+        guard self.admit(id, from: source) else { return refuse(.sourceFull, .internalError) }
+        self.metrics.arrived(.admitted)
+        let version =
+            isVersion1 ? LinkProtocol.version1 : .version2(self.certificate.context, serverName: nil)
+        do throws(SecurityError) {
+            let connection = try LinkConnection(
+                socket: stream, version: version, role: .gateway, limits: self.linkLimits, budget: self.budget,
+                buffers: self.buffers, software: GatewayServer.software, meter: self.metrics.relay)
+            self.sessions[id] = AgentSession(
+                id: id, connection: connection, peer: peer, source: source, gateway: self)
+            connection.start()
+        } catch {
+            self.admission.left(id)
+            self.peerLog.write(.error, .strangers, of: .stranger(peer), "\(peer): \(error)", .about([.peer: peer]))
+            stream.close()
+        }
+    }
+
+    /// Makes room, if need be, by cutting a connection that only waits for its last words to be read.
+    private func hasRoomForSession() -> Bool {
+        guard self.sessions.count >= self.plan.links else { return true }
+        guard let last = self.sessions.values.first(where: { $0.connection.isLingering }) else { return false }
+        last.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
+        return true
+    }
+
+    package func listener(_ listener: SocketListener, didFail error: UVError) {
+        self.peerLog.write(
+            .info, .strangers, of: .unknownStrangers, "an agent could not be accepted: \(error)",
+            .about([.error: error]))
+    }
+}

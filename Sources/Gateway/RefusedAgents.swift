@@ -1,0 +1,53 @@
+internal import Reactor
+internal import Secure
+
+/// Connections to the agent port that were refused before anything was read: each gets a TLS alert that says why.
+///
+/// Closing a socket with unread bytes resets the connection, which may discard the alert at the other end. So what
+/// comes is read and thrown away until the peer closes too, or for a short time.
+final class RefusedAgents {
+    /// At once; further ones are reset, which costs nothing.
+    static let most = 64
+    /// How often ``tick()`` is called until a connection is closed: after one to two seconds.
+    private static let ticks = 2
+
+    private var streams: [ObjectIdentifier: (stream: SocketStream, ticksLeft: Int)] = [:]
+
+    func take(_ stream: SocketStream, _ alert: TLSAlert) {
+        guard self.streams.count < Self.most else { return stream.reset() }
+        self.streams[ObjectIdentifier(stream)] = (stream, Self.ticks)
+        stream.delegate = self
+        stream.startReading()
+        alert.record.withUnsafeBytes { _ = stream.write($0) }
+        stream.shutdownWriting()
+    }
+
+    /// Call it once a second.
+    func tick() {
+        for (key, entry) in self.streams {
+            if entry.ticksLeft > 1 {
+                self.streams[key]?.ticksLeft -= 1
+            } else {
+                self.close(entry.stream)
+            }
+        }
+    }
+
+    func close() {
+        for entry in self.streams.values { self.close(entry.stream) }
+    }
+
+    private func close(_ stream: SocketStream) {
+        self.streams[ObjectIdentifier(stream)] = nil
+        stream.close()
+    }
+}
+
+extension RefusedAgents: SocketStreamDelegate {
+    func readAllowance(_ stream: SocketStream) -> Int { 4_096 }
+    func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {}
+    func socketStreamDidReachEnd(_ stream: SocketStream) { self.close(stream) }
+    func socketStream(_ stream: SocketStream, didWrite count: Int) {}
+    func socketStream(_ stream: SocketStream, didFail error: UVError) { self.close(stream) }
+    func socketStreamDidClose(_ stream: SocketStream) {}
+}

@@ -1,0 +1,283 @@
+"""Who shares an address with others that misbehave, who comes through a proxy, and what refused connections are told."""
+
+import contextlib
+import json
+import socket
+import threading
+
+import header_proxy
+import v2peer
+from administration import AgentsFile, run
+from harness import EndToEndTest, wait_until
+from namespaces import TwoHosts
+from realservers import haproxy_as_proxy
+from version1 import own_gateway, peer_agent
+
+BACKEND = "127.0.0.1:9"
+
+
+def line(address, port=4711):
+    return f"PROXY TCP4 {address} 203.0.113.7 {port} 443\r\n"
+
+
+class SharedAddress(EndToEndTest):
+    """Good agents behind the address of others (an office, a balancer that hides addresses) always find room."""
+
+    def setUp(self):
+        super().setUp()
+        self.hosts = self.stage.use(TwoHosts())
+        state = self.stage.new_directory("gateway-state")
+        self.token = AgentsFile(self.stage, state=state).add("good", "--names", "good").token
+        self.gateway = self.stage.gateway(
+            "--expose-bind", self.hosts.NEAR_ADDRESS, listen=f"{self.hosts.NEAR_ADDRESS}:0", state=state,
+            prefix=self.hosts.near)
+        self.gateway.wait_log("listening for agents")
+
+    def agent(self, token, name="good"):
+        return self.stage.agent(
+            self.gateway, "--pin", self.gateway.pin, "-t", token, "-n", name, BACKEND, prefix=self.hosts.far)
+
+    def test_revoked_tokens(self):
+        agents = [self.agent(f"dgl_b{number}_{'x' * 43}") for number in range(12)]
+        for agent in agents:
+            self.assertEqual(agent.wait_exit(), 11)
+        good = self.agent(self.token)
+        good.wait_registered("good")
+        good.wait_log("has taken the connection and not answered yet; waiting")
+        self.gateway.wait_log("the handshake of .* waits for 3 s")
+        # The others are still slowed down: what was earned is not forgotten for a login that is right.
+        before = len(self.gateway.stderr)
+        again = self.agent(self.token)
+        again.wait_registered("good")
+        self.gateway.wait_log("the handshake of .* waits for 3 s", since=before)
+
+    def test_probes(self):
+        """A monitor and a balancer look at the port again and again."""
+        code = (
+            "import socket, sys\n"
+            "for number in range(40):\n"
+            "    with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as probe:\n"
+            "        if number % 2:\n"
+            "            probe.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')\n"
+            "            try:\n"
+            "                probe.recv(10)\n"
+            "            except ConnectionError:\n"
+            "                pass\n")
+        host, _, port = self.gateway.address.rpartition(":")
+        probes = self.stage.start("probes", [*self.hosts.far, "/usr/bin/python3", "-c", code, host, port])
+        self.assertEqual(probes.wait_exit(), 0)
+        good = self.agent(self.token)
+        good.wait_registered("good")
+        good.wait_log("not answered yet; waiting")
+
+    def test_room_for_newcomers(self):
+        """Silent connections make room; those that wait for the penalty do not, and one more is told so."""
+        for agent in [self.agent(f"dgl_b{number}_{'x' * 43}") for number in range(4)]:
+            agent.wait_exit()
+        code = (
+            "import select, socket, ssl, sys\n"
+            "context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)\n"
+            "incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()\n"
+            "context.check_hostname = False\n"
+            "context.verify_mode = ssl.CERT_NONE\n"
+            "try:\n"
+            "    context.wrap_bio(incoming, outgoing).do_handshake()\n"
+            "except ssl.SSLWantReadError:\n"
+            "    hello = outgoing.read()\n"
+            "def dial(text):\n"
+            "    end = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)\n"
+            "    end.sendall(text)\n"
+            "    return end\n"
+            "silent = [dial(b'') for _ in range(16)]\n"
+            "waiting = []\n"
+            "alerts = set()\n"
+            "for _ in range(500):\n"
+            "    waiting.append(dial(hello))\n"
+            "    for end in select.select(waiting, [], [], 0.02)[0]:\n"
+            "        waiting.remove(end)\n"
+            "        answer = end.recv(100)\n"
+            "        if answer[:1] == b'\\x15':\n"
+            "            alerts.add(answer.hex())\n"
+            "    if alerts:\n"
+            "        break\n"
+            "print([end.recv(1) for end in silent].count(b''))\n"
+            "print(*alerts)\n")
+        host, _, port = self.gateway.address.rpartition(":")
+        crowd = self.stage.start("crowd", [*self.hosts.far, "/usr/bin/python3", "-c", code, host, port])
+        self.assertEqual(crowd.wait_exit(), 0)
+        # RFC 8446, 5.1 and 6: alert, version, length, fatal, internal_error.
+        self.assertEqual(crowd.stdout, ["16", "15030300020250"])
+
+
+class Refused(EndToEndTest):
+    """What a refused connection learns, and what the agent makes of it."""
+
+    def setUp(self):
+        super().setUp()
+        self.gateway = self.stage.gateway()
+
+    def ctl(self, *arguments):
+        result = run(self.stage, "diglett-server", "--state-dir", self.gateway.state, "ctl", *arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_banned(self):
+        self.ctl("ban", "127.0.0.1")
+        agent = self.stage.agent(self.gateway, "-n", "example", BACKEND)
+        agent.wait_log("no link to the gateway .*: it has banned this address; .*ctl unban.*; retrying in")
+        self.ctl("unban", "127.0.0.1")
+        agent.wait_registered()
+
+    def test_banned_once(self):
+        self.ctl("ban", "127.0.0.1")
+        agent = self.stage.agent(self.gateway, "--once", "-n", "example", BACKEND)
+        self.assertEqual(agent.wait_exit(), 69)
+        self.assertIn("it has banned this address", agent.output)
+
+    def test_the_alert(self):
+        """Whatever the client has sent, it can read the alert; those that do not read it are not waited for."""
+        quiet = self.gateway.descriptors()
+        self.ctl("ban", "127.0.0.1")
+        host, _, port = self.gateway.address.rpartition(":")
+        with contextlib.ExitStack() as stack:
+            def dial():
+                return stack.enter_context(socket.create_connection((host, int(port)), 15))
+
+            crowd, answers = [], []
+            for _ in range(100):
+                with contextlib.suppress(ConnectionError):
+                    crowd.append(dial())
+                    crowd[-1].sendall(b"x" * 100_000)
+            for end in crowd:
+                with contextlib.suppress(ConnectionError):
+                    answers.append(end.recv(100))
+            # The alert is access_denied (RFC 8446, 6.2). Further connections are reset.
+            self.assertEqual(set(answers), {bytes.fromhex("15030300020231")})
+            self.assertGreaterEqual(len(answers), 64)
+            # They are still open at this end.
+            wait_until(lambda: self.gateway.descriptors() <= quiet, "the gateway to close them")
+            with self.assertRaises(v2peer.Closed):
+                v2peer.connect((host, int(port)))
+        self.ctl("unban", "127.0.0.1")
+        with v2peer.connect((host, int(port))):
+            pass
+
+    def test_no_gateway_there(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            def close_at_once():
+                with contextlib.suppress(OSError):
+                    while True:
+                        server.accept()[0].close()
+
+            threading.Thread(target=close_at_once, daemon=True).start()
+            agent = self.stage.agent(f"127.0.0.1:{server.getsockname()[1]}", "-n", "example", BACKEND)
+            agent.wait_log("before the handshake: is a diglett gateway behind that port")
+            server.shutdown(socket.SHUT_RDWR)
+
+
+class ThroughProxies(EndToEndTest):
+    """PROXY headers before the handshake of agents."""
+
+    def gateway(self, *options, **more):
+        return self.stage.gateway(*options, **more)
+
+    def agents(self, gateway):
+        result = run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "agents", "--output", "json")
+        return [agent["peer"] for agent in json.loads(result.stdout)]
+
+    def test_haproxy(self):
+        """Also without a setting; health checks are no news."""
+        for options, source in ((), "127.0.0.1"), (("--accept-proxy-protocol", "127.0.0.1"), "127.0.0.5"):
+            gateway = self.gateway(*options)
+            for option in ("check inter 100", "send-proxy check inter 100",
+                           "send-proxy-v2 check inter 100 check-send-proxy"):
+                with self.subTest(option, options=options):
+                    proxy = haproxy_as_proxy(self.stage, gateway.address, option)
+                    agent = self.stage.agent(f"127.0.0.1:{proxy.port}", "-n", "example", BACKEND)
+                    agent.wait_registered()
+                    self.assertRegex(self.agents(gateway)[0], rf"^127\.0\.0\.1:\d+$")
+                    before = len(gateway.stderr)
+                    agent.stop()
+                    gateway.wait_log("link of agent .* ended", since=before)
+            self.assertNotIn("no login from", gateway.output)
+
+    def test_trusted(self):
+        """Its word is what the log, bans and limits go by."""
+        gateway = self.gateway("--accept-proxy-protocol", "127.0.0.8", "--auth", "open")
+        proxy = header_proxy.start(self.stage, gateway, line("192.0.2.9"), "127.0.0.8")
+        agent = self.stage.agent(proxy, "-n", "example", BACKEND)
+        agent.wait_registered()
+        self.assertEqual(self.agents(gateway), ["192.0.2.9:4711"])
+        gateway.wait_log(r"agent .* at 192\.0\.2\.9:4711 logged in")
+        before = len(agent.stderr)
+        self.assertEqual(
+            run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "ban", "192.0.2.9").returncode, 0)
+        agent.wait_log("it has banned this address", since=before)
+        # Others come through the same proxy.
+        other = header_proxy.start(self.stage, gateway, line("192.0.2.10"), "127.0.0.8")
+        self.stage.agent(other, "-n", "other", BACKEND).wait_registered("other")
+
+    def test_penalties_by_header(self):
+        """They go to the address in the header, not to the proxy."""
+        state = self.stage.new_directory("gateway-state")
+        token = AgentsFile(self.stage, state=state).add("good", "--names", "example").token
+        gateway = self.gateway("--accept-proxy-protocol", "127.0.0.8", state=state)
+        bad = header_proxy.start(self.stage, gateway, line("192.0.2.9"), "127.0.0.8")
+        good = header_proxy.start(self.stage, gateway, line("192.0.2.10"), "127.0.0.8")
+        for number in range(4):
+            agent = self.stage.agent(bad, "-t", f"dgl_b{number}_{'x' * 43}", "-n", "example", BACKEND)
+            self.assertEqual(agent.wait_exit(), 11)
+        report = run(self.stage, "diglett-server", "--state-dir", state, "ctl", "penalties", "--output", "json")
+        self.assertEqual([bar["network"] for bar in json.loads(report.stdout)], ["192.0.2.9"])
+        self.stage.agent(good, "-t", token, "-n", "example", BACKEND).wait_registered()
+        self.assertNotIn("the handshake of 192.0.2.10", gateway.output)
+
+    def test_untrusted_of_this_machine(self):
+        """It may only take rights: this gateway takes agents of its own machine alone."""
+        gateway = self.gateway()
+        for header, exit_code in ((line("192.0.2.9"), 12), (line("127.0.0.5"), None), ("PROXY UNKNOWN\r\n", None)):
+            with self.subTest(header):
+                proxy = header_proxy.start(self.stage, gateway, header)
+                agent = self.stage.agent(proxy, "-n", "example", BACKEND)
+                if exit_code:
+                    self.assertEqual(agent.wait_exit(), exit_code)
+                else:
+                    agent.wait_registered()
+                    agent.stop()
+        # Nobody may say who somebody else is.
+        self.assertNotIn("192.0.2.9", gateway.output)
+
+    def test_loopback_in_the_header_of_another_machine(self):
+        hosts = self.stage.use(TwoHosts())
+        gateway = self.gateway(
+            "--accept-proxy-protocol", hosts.FAR_ADDRESS, listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        proxy = header_proxy.start(self.stage, gateway, line("127.0.0.1"), hosts.FAR_ADDRESS, prefix=hosts.far)
+        agent = self.stage.agent(proxy, "--pin", gateway.pin, "-n", "example", BACKEND, prefix=hosts.far)
+        self.assertEqual(agent.wait_exit(), 12)
+
+    def test_stranger(self):
+        hosts = self.stage.use(TwoHosts())
+        gateway = self.gateway("--auth", "open", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        proxy = header_proxy.start(self.stage, gateway, line("192.0.2.9"), hosts.FAR_ADDRESS, prefix=hosts.far)
+        agent = self.stage.agent(proxy, "--pin", gateway.pin, "-n", "example", BACKEND, prefix=hosts.far)
+        gateway.wait_log("a PROXY header from an address that is not in accept-proxy-protocol")
+        agent.wait_log("no link to the gateway")
+
+    def test_version1(self):
+        """The header stands before any handshake."""
+        gateway = own_gateway(self.stage, "--accept-proxy-protocol", "127.0.0.8")
+        proxy = header_proxy.start(self.stage, gateway.address_v1, line("192.0.2.9"), "127.0.0.8")
+        peer_agent(self.stage, proxy, BACKEND, ready=False)
+        gateway.wait_log(r"login from 192\.0\.2\.9:4711 refused")
+
+    def test_broken_headers(self):
+        gateway = self.gateway("--accept-proxy-protocol", "127.0.0.1")
+        for text, words in (
+                (b"PROXY TCP4 x\r\n", "the PROXY line has not two addresses"), (b"POST / HTTP/1.1\r\n", "first byte is 0x50"),
+                (b"PROXY " + b"x" * 200, "longer than 107 bytes"),
+                ((line("192.0.2.9") * 2).encode(), "first byte is 0x50")):
+            with self.subTest(text), socket.create_connection((gateway.host, gateway.port), 15) as end:
+                since = len(gateway.stderr)
+                end.sendall(text)
+                gateway.wait_log(words, since=since)
+                with contextlib.suppress(ConnectionError):
+                    self.assertEqual(end.recv(100), b"")
