@@ -50,6 +50,12 @@ package struct IPAddress: Hashable, Sendable {
         return IPAddress(version: .ip4, high: self.low << 32, low: 0)
     }
 
+    /// The address that a stateless translator gives an IPv4 client; an IPv6 address is returned unchanged.
+    package var translated: IPAddress {
+        guard self.version == .ip4 else { return self }
+        return IPAddress(version: .ip6, high: Self.translated, low: self.high >> 32)
+    }
+
     /// Marks the keys of IPv4 sources. As an IPv6 /64 it would belong to 0000::/8, which is reserved (RFC 4291, 4).
     private static let mark4: UInt64 = 0xFFFF << 32
 

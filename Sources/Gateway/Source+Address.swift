@@ -16,8 +16,9 @@ extension Source {
     }
 
     /// Whether `ctl unban` of a network reaches this source. An operator may write the address from the log, which is only
-    /// one of the source's.
+    /// one of the source's, or a network of such addresses.
     func isReached(by network: Network) -> Bool {
-        network.address.source == self.key || network.contains(self.network.first)
+        let first = self.network.first
+        return network.address.source == self.key || network.contains(first) || network.contains(first.translated)
     }
 }

@@ -37,6 +37,9 @@ extension WireAddress {
     /// See ``IPAddress/untranslated``.
     package var untranslated: WireAddress { self.ip.map { WireAddress($0.untranslated, port: self.port) } ?? self }
 
+    /// See ``IPAddress/translated``.
+    package var translated: WireAddress { self.ip.map { WireAddress($0.translated, port: self.port) } ?? self }
+
     /// See ``IPAddress/source``; nil for `none`.
     package var source: UInt64? { self.ip?.source }
 

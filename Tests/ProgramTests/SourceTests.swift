@@ -25,14 +25,17 @@ struct SourceTests {
     @Test(
         "are reached by each of their addresses and by the networks around them",
         arguments: [
-            ("64:ff9b::c000:201", ["64:ff9b::c000:201", "192.0.2.1", "192.0.2.0/24", "::ffff:192.0.2.1"]),
-            ("192.0.2.1", ["64:ff9b::c000:201", "192.0.2.1", "192.0.2.0/24"]),
+            (
+                "64:ff9b::c000:201",
+                ["64:ff9b::c000:201", "192.0.2.1", "192.0.2.0/24", "::ffff:192.0.2.1", "64:ff9b::/96"]
+            ),
+            ("192.0.2.1", ["64:ff9b::c000:201", "192.0.2.1", "192.0.2.0/24", "64:ff9b::c000:200/120"]),
             ("2001:db8::1:2", ["2001:db8::1:2", "2001:db8::3", "2001:db8::/64", "2001:db8::/32"]),
         ])
     func reached(_ text: String, _ networks: [String]) throws {
         let source = Source(key: try self.address(text).source)
         for network in networks { #expect(source.isReached(by: try Network(network, place: "")), "\(network)") }
-        for other in ["192.0.2.2", "64:ff9b::c000:202", "2001:db8:0:1::1", "198.51.100.0/24"] {
+        for other in ["192.0.2.2", "64:ff9b::c000:202", "64:ff9b::c000:300/120", "2001:db8:0:1::1", "198.51.100.0/24"] {
             #expect(!source.isReached(by: try Network(other, place: "")), "\(other)")
         }
     }
