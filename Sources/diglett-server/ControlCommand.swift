@@ -193,7 +193,9 @@ struct ControlCommand: ParsableCommand {
             discussion: "Until 'unban', or the end of the gateway.")
         @Argument(help: "An address or a network: 192.0.2.1, 192.0.2.0/24, 2001:db8::/32.")
         var network: String
-        @Option(name: .customLong("for"), help: ArgumentHelp("How long.", valueName: "90d|12h|30m|45s"))
+        @Option(
+            name: .customLong("for"),
+            help: ArgumentHelp("How long. (default: until the gateway ends)", valueName: "90d|12h|30m|45s"))
         var span: String?
         @ParentCommand var control: ControlCommand
 

@@ -89,7 +89,7 @@ struct DiglettServer: ParsableCommand, Daemon {
             valueName: "dir"))
     var exposeSockets: String?
 
-    @Option(help: ArgumentHelp("The group that may connect to these sockets.", valueName: "group"))
+    @Option(help: ArgumentHelp("The group that may connect to these sockets. (default: none)", valueName: "group"))
     var exposeSocketsGroup: String?
 
     @Option(
@@ -107,8 +107,8 @@ struct DiglettServer: ParsableCommand, Daemon {
 
     @Option(
         help: ArgumentHelp(
-            "A certificate of a public authority (PEM, with its chain); a renewed file is used without a restart.",
-            valueName: "file"),
+            "A certificate of a public authority (PEM, with its chain); a renewed file is used without a restart. "
+                + "(default: a key of the gateway's own, whose pin it prints)", valueName: "file"),
         completion: .file())
     var tlsCert: String?
 
@@ -118,8 +118,8 @@ struct DiglettServer: ParsableCommand, Daemon {
     @Option(
         name: .customLong("accept-proxy-protocol"),
         help: ArgumentHelp(
-            "From where visitors come through a proxy that tells their addresses by a PROXY header; may be repeated.",
-            valueName: "network|unix"))
+            "From where visitors and agents come through a proxy that tells their addresses by a PROXY header; may be "
+                + "repeated. (default: none)", valueName: "network|unix"))
     var acceptProxyProtocol: [String] = []
 
     @Option(
@@ -142,7 +142,9 @@ struct DiglettServer: ParsableCommand, Daemon {
                 + "directory or the state directory)", valueName: "path|none"))
     var control: String?
 
-    @Option(help: ArgumentHelp("The group that may use it.", valueName: "group"))
+    @Option(
+        help: ArgumentHelp(
+            "The group that may use it. (default: none, only the gateway's user and root)", valueName: "group"))
     var controlGroup: String?
 
     /// What the command line says, for the gateway and for its subcommands.

@@ -58,7 +58,9 @@ struct Diglett: ParsableCommand, Daemon {
 
     @Option(
         name: .customLong("pin"),
-        help: ArgumentHelp("The gateway's key, as it prints it; may be given twice.", valueName: "sha256/..."))
+        help: ArgumentHelp(
+            "The gateway's key, as it prints it; may be given twice. (default: a certificate of a public authority, or "
+                + "the key that was accepted before)", valueName: "sha256/..."))
     var pins: [String] = []
 
     @Option(help: ArgumentHelp("The wanted public port. (default: the gateway chooses)", valueName: "port"))
@@ -66,12 +68,14 @@ struct Diglett: ParsableCommand, Daemon {
 
     @Option(
         help: ArgumentHelp(
-            "Tell the services the visitors' addresses by a PROXY header, which they must expect.", valueName: "v1|v2"),
+            "Tell the services the visitors' addresses by a PROXY header, which they must expect. (default: no header)",
+            valueName: "v1|v2"),
         completion: .list(["v1", "v2"]))
     var proxyProtocol: String?
 
     @Option(
-        help: ArgumentHelp("What to print: text, or json for one event a line.", valueName: "text|json"),
+        help: ArgumentHelp(
+            "What to print: text, or json for one event a line. (default: text)", valueName: "text|json"),
         completion: .list(["text", "json"]))
     var output: String?
 
