@@ -42,7 +42,7 @@ need() {
             changed=$(sed -nE 's/^Inst ([^ ]+) \[.*/\1/p; s/^Remv ([^ ]+).*/\1/p' <<<"$plan" | paste -sd ' ')
             [ -z "$changed" ] || [ "${CI:-}" = true ] || die "installing ${missing[*]} would upgrade or remove $changed; if it may: \
 apt-get install --no-install-recommends ${missing[*]}"
-            plan=$(DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" 2>&1) && return 0
+            plan=$(DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends "${wanted[@]}" 2>&1) && return 0
         fi
         [ $lists = new ] || apt-get update -qq || die "apt-get update failed"
     done

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -36,6 +37,9 @@ MANAGER = ("CREDENTIALS_DIRECTORY", "FDSTORE", "JOURNAL_STREAM", "NOTIFY_SOCKET"
 # Long enough for a loaded two-core machine, short enough that a hang is a
 # failure of one test and not of the whole run.
 PATIENCE = 15.0
+
+# Above the ports that manuals and tests write out, such as 20000.
+FIRST_FREE_PORT = 21_000
 
 
 class Failure(AssertionError):
@@ -70,14 +74,52 @@ def wait_until(condition, what, timeout=PATIENCE, interval=0.01):
         time.sleep(interval)
 
 
-def free_port():
-    """A TCP port that was free a moment ago on 127.0.0.1.
+# The locks of the ports that `free_port` has given out.
+_held = []
 
-    Only for servers that cannot be told to pick one and report it.
+
+def hold_port(port):
+    """A lock for a port number, so that no test of another process on this machine chooses it; None if another has it.
+
+    It is a socket with a name that only one process can bind. It is free when the socket is closed.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        lock.bind(f"\0diglett-e2e-port-{port}")
+    except OSError:
+        lock.close()
+        return None
+    return lock
+
+
+def listens(port):
+    """Whether a TCP port is in use on any address of this machine."""
+    for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                return True
+    return False
+
+
+def free_port(count=1):
+    """A free TCP port that no other test takes while this process lives; the first of `count` adjacent ones.
+
+    It is below the range from which the kernel takes ports for outgoing connections and for port 0. Only for servers
+    that cannot choose a port and report it, and for ports on which nothing listens.
+    """
+    below = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(1_000):
+        first = random.randrange(FIRST_FREE_PORT, below - count)
+        locks = [hold_port(port) for port in range(first, first + count)]
+        _held.extend(filter(None, locks))
+        if all(locks) and not any(listens(port) for port in range(first, first + count)):
+            return first
+    raise Failure(f"no free port between {FIRST_FREE_PORT} and {below}")
 
 
 def address_text(host, port):
@@ -332,8 +374,12 @@ class Stage:
         self.programs.append(program)
         return program
 
-    def gateway(self, *options, listen="127.0.0.1:0", state=None, prefix=(), ready=True):
-        """Starts a gateway; unless `ready` is false, waits until it listens."""
+    def gateway(self, *options, listen=None, state=None, prefix=(), ready=True):
+        """Starts a gateway; unless `ready` is false, waits until it listens.
+
+        By default it listens on a port that is free again after a restart.
+        """
+        listen = listen or f"127.0.0.1:{free_port()}"
         state = state or self.new_directory("gateway-state")
         gateway = self.start(
             "gateway", [*prefix, program_path("diglett-server"), "-l", listen,

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import itertools
 import os
 import shutil
 import signal
@@ -29,11 +30,67 @@ def template():
     return directory / "root", made.stderr.strip()[-200:] if made.returncode != 0 else None
 
 
+# Puts the process into the control groups $1, $2... before "--", then becomes what follows.
+JOIN = """\
+while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit; shift; done
+shift
+exec "$@"
+"""
+
+
+def mount_point(controllers):
+    """Where the hierarchy of control groups with these mount options is mounted; None if nowhere."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if kind == "cgroup2" and not controllers or kind == "cgroup" and controllers in options.split(","):
+            return Path(place)
+    return None
+
+
+class ControlGroups:
+    """A machine's own groups, below those of this process, in the hierarchies that a systemd uses.
+
+    In the groups of this process, the systemds of two machines would end each other's services.
+    """
+
+    def __init__(self, name):
+        self.paths = []
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            place = controllers in ("", "name=systemd") and mount_point(controllers)
+            if place:
+                self.paths.append(place / path.lstrip("/") / name)
+
+    def make(self):
+        try:
+            for path in self.paths:
+                path.mkdir()
+        except OSError as error:
+            self.remove()
+            raise unittest.SkipTest(f"no control group can be made: {error}") from None
+
+    def remove(self):
+        for path in self.paths:
+            wait_until(functools.partial(self._is_removed, path), f"{path} to be removed")
+
+    @staticmethod
+    def _is_removed(path):
+        """Removes a group and those below it. The kernel still counts a process that has just ended."""
+        for directory, _, _ in os.walk(path, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+        return not path.exists()
+
+
 class Machine:
     """Debian 12, booted by systemd-nspawn. Where that cannot be had, the test is skipped."""
 
+    _numbers = itertools.count()
+
     def __init__(self, directory):
         self.root = Path(directory) / "root"
+        self._name = f"diglett-e2e-{os.getpid()}-{next(self._numbers)}"
+        self._groups = ControlGroups(self._name)
         self._container = None
 
     def __enter__(self):
@@ -45,9 +102,11 @@ class Machine:
         return self
 
     def boot(self):
+        self._groups.make()
         self._container = subprocess.Popen(
-            ["systemd-nspawn", "--quiet", "--directory", self.root, "--register=no", "--keep-unit",
-             "--private-network", "--boot"],
+            ["sh", "-c", JOIN, "sh", *self._groups.paths, "--",
+             "systemd-nspawn", "--quiet", "--directory", self.root, f"--machine={self._name}", "--register=no",
+             "--keep-unit", "--private-network", "--boot"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_until(self._find_init, "the machine to be up", timeout=150, interval=0.2)
@@ -62,6 +121,7 @@ class Machine:
                 self._container.wait(60)
             self._container.kill()
             self._container.wait()
+            self._groups.remove()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _find_init(self):

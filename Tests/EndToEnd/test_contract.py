@@ -1,28 +1,14 @@
 """The first run, word for word as the manual has it."""
 
-import socket
+import functools
 import unittest
 
-from harness import EndToEndTest, Gateway, Program, program_path
+from harness import EndToEndTest, Gateway, Program, hold_port, listens, program_path, wait_until
 from realservers import python_http_server
 from visitors import get
 
 GATEWAY_PORT = 20000
 BACKEND_PORT = 9000
-
-
-def taken(port):
-    """Whether somebody else already listens on this port, on any address."""
-    for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                return True
-    return False
 
 
 class Contract(EndToEndTest):
@@ -31,7 +17,10 @@ class Contract(EndToEndTest):
     def setUp(self):
         super().setUp()
         for port in (GATEWAY_PORT, BACKEND_PORT):
-            if taken(port):
+            # Another run of the tests has them for a few seconds only.
+            lock = wait_until(functools.partial(hold_port, port), f"port {port}", timeout=60, interval=0.2)
+            self.addCleanup(lock.close)
+            if listens(port):
                 raise unittest.SkipTest(f"port {port} is taken by another program")
 
     def command(self, line, kind=Program, cwd=None):

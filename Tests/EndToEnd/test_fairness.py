@@ -10,6 +10,9 @@ from harness import EndToEndTest, Failure, fast, wait_until
 from realservers import Nginx
 from visitors import aggregate_speed, at_once, read_exactly, sha256, sha256_of, stalled_download
 
+# It measures: no other module runs at the same time (integration-test -j).
+ALONE = True
+
 MIB = 1 << 20
 GIB = 1 << 30
 # What a program may grow by while a stream is stalled: a few stream windows and

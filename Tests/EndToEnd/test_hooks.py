@@ -399,6 +399,7 @@ answer(identity=request.get("token", "anybody"))
         self.assertEqual(len(hook.requests("authenticate")), 16)
         self.assertEqual([agent.events("lost") for agent in agents], [[]] * 16)
 
+    @unittest.skipIf(fast(), "takes long")
     def test_slow_and_thirty_agents_at_once(self):
         """More than that: some are sent away, and all of them get in in the end."""
         hook, _ = self.slow_and_many(30)
@@ -525,6 +526,7 @@ answer(not is_on("closed"), reason="closed")
                 # Some may have been refused as too many were being judged, and asked for again.
                 agent.wait_event("missing", timeout=40, name=f"n{number}-{name}", code="revoked")
 
+    @unittest.skipIf(fast(), "takes long")
     def test_more_names_than_logins_may_wait(self):
         agents = self.expose(*((2, 4) if fast() else (20, 16)))
         self.hook.switch("closed")
@@ -542,6 +544,7 @@ answer(not is_on("closed"), reason="closed")
         self.hook.switch("broken", on=False)
         self.check_missing([agent], 2)
 
+    @unittest.skipIf(fast(), "takes long")
     def test_signals_without_end(self):
         """They cost no more than two readings a second."""
         agent, = self.expose(1, 8)
@@ -591,6 +594,7 @@ answer()
         self.assertEqual(withdraw, dict(publish, action="withdraw"))
         self.assertEqual([request["action"] for request in self.hook.requests()], ["reset", "publish", "withdraw"])
 
+    @unittest.skipIf(fast(), "takes long")
     def test_many_names_at_once(self):
         """After a crash all names are published, however long that takes, and nobody has to ask again."""
         agents, names = (3, 4) if fast() else (24, 16)

@@ -13,6 +13,9 @@ from hostile import NeighbourTest, client_hello, start_pages, start_peer
 from prometheus import Metrics
 
 # A gateway that bounds them has ended the link long before.
+# It measures: no other module runs at the same time (integration-test -j).
+ALONE = True
+
 MOST_KEY_UPDATES = 5_000
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from harness import Failure, allow_descriptors, long_run, wait_until
 from hostile import NeighbourTest, start_peer
 
+# It measures: no other module runs at the same time (integration-test -j).
+ALONE = True
+
 STREAMS = 8_000 if long_run() else 1_500
 STREAMS_PER_AGENT = 1_000
 MIB = 1 << 20

@@ -13,6 +13,9 @@ from v1peer import PAYLOAD
 from version1 import Link, own_gateway
 from visitors import aggregate_speed
 
+# It measures: no other module runs at the same time (integration-test -j).
+ALONE = True
+
 MIB = 1 << 20
 PLENTY = bytes(16 * MIB)
 

@@ -8,6 +8,9 @@ import soak
 from backends import TaggingEcho
 from harness import EndToEndTest, Failure, allow_descriptors, fast
 
+# It measures: no other module runs at the same time (integration-test -j).
+ALONE = True
+
 # This process holds both ends of every connection; the programs need half of that.
 DESCRIPTORS = 8192
 

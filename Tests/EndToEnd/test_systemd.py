@@ -9,10 +9,11 @@ import statistics
 import subprocess
 import threading
 import time
+import unittest
 
 from administration import AgentsFile
 from backends import Listener, answering, serve_echo
-from harness import EndToEndTest, Failure, Gateway, free_port, program_path, wait_until
+from harness import EndToEndTest, Failure, Gateway, fast, free_port, program_path, wait_until
 from supervisor import Supervisor, listening
 from visitors import get, read_exactly
 
@@ -207,6 +208,7 @@ class Life(SupervisedTest):
                     warned = [line for line in gateway.stderr if "service manager" in line]
                     self.assertLessEqual(len(warned), 1, "errors are told once")
 
+    @unittest.skipIf(fast(), "judges the programs as they are shipped")
     def test_time_to_ready(self):
         """A start costs nothing that a boot would notice."""
         times = []
