@@ -34,9 +34,11 @@ package struct AdmissionLimits: Sendable {
     package var loginsPerSource = 64
     /// Penalties below this are not enforced, so that one slip costs nothing.
     package var enforcedFrom: Milliseconds = 15_000
-    /// How long a handshake waits for the penalty of its source at most: well within the handshake's deadline, at both
-    /// ends. With ``strangersPerSource`` this is what bounds the attempts of one source: five a second.
+    /// How long a handshake waits for the penalty of its source at most. With ``strangersPerSource`` this is what bounds
+    /// the attempts of one source: five a second.
     package var mostWait: Milliseconds = 3_000
+    /// It is also no more than this part of the handshake's deadline.
+    package static let waitShare: Milliseconds = 3
     package var mostPenalty: Milliseconds = 600_000
     package var penaltyTable = 65_536
     /// How long a refused login is remembered for its source, from its last attempt on.
@@ -67,7 +69,7 @@ package enum Offence: Sendable {
 /// therefore never keep an honest agent out, whose handshake is always the one that progressed last.
 ///
 /// A penalty keeps nobody out, because an honest agent may have the address of whoever earned it: the handshakes of its
-/// source wait. One that waits does not make room for another one of its source.
+/// source wait. One that waits does not make room for another one of its source, but for all others first of all.
 ///
 /// From its LOGIN to the verdict a connection counts as a login instead. A source at its limit does not displace one of
 /// its own logins, because that agent would only try again. At the total limit, the source with the most logins loses
@@ -93,8 +95,16 @@ package struct Admission: Sendable {
 
     private struct Stranger {
         let source: Source
-        /// Later than now for one that waits for the penalty of its source: when it has waited.
         var progressedAt: Milliseconds
+        /// Until when its handshake waits for the penalty of its source; then that is its last progress.
+        var waitsUntil: Milliseconds = 0
+
+        func isWaiting(_ now: Milliseconds) -> Bool { self.waitsUntil > now }
+
+        /// What makes room first comes first: at the limit of all, those that wait for what their source has done.
+        func rank(_ id: UInt64, _ now: Milliseconds) -> (Int, Milliseconds, UInt64) {
+            self.isWaiting(now) ? (0, self.progressedAt, id) : (1, max(self.progressedAt, self.waitsUntil), id)
+        }
     }
 
     private struct RefusedLogin: Hashable {
@@ -128,10 +138,10 @@ package struct Admission: Sendable {
     package mutating func connected(_ id: UInt64, from source: Source, now: Milliseconds) -> Verdict {
         var evicted: UInt64?
         if self.isFull(of: source) {
-            evicted = self.slowest { $0.source == source && $0.progressedAt <= now }
+            evicted = self.slowest(now) { $0.source == source && !$0.isWaiting(now) }
             guard evicted != nil else { return .refuse }
         } else if self.strangers.count >= self.limits.strangers {
-            evicted = self.slowest { _ in true }
+            evicted = self.slowest(now) { _ in true }
         }
         if let evicted { self.left(evicted) }
         self.strangers[id] = Stranger(source: source, progressedAt: now)
@@ -144,9 +154,8 @@ package struct Admission: Sendable {
         source.standing != .trusted && self.perSource[source]?.strangers ?? 0 >= self.limits.strangersPerSource
     }
 
-    private func slowest(_ belongs: (Stranger) -> Bool) -> UInt64? {
-        self.strangers.filter { belongs($0.value) }
-            .min { ($0.value.progressedAt, $0.key) < ($1.value.progressedAt, $1.key) }?.key
+    private func slowest(_ now: Milliseconds, _ belongs: (Stranger) -> Bool) -> UInt64? {
+        self.strangers.filter { belongs($0.value) }.min { $0.value.rank($0.key, now) < $1.value.rank($1.key, now) }?.key
     }
 
     /// The first message of a handshake is complete.
@@ -156,7 +165,8 @@ package struct Admission: Sendable {
         guard let source = self.strangers[id]?.source else { return 0 }
         let penalty = self.penalty(of: source, now: now)
         let wait = penalty >= self.limits.enforcedFrom ? min(penalty, self.limits.mostWait) : 0
-        self.strangers[id]?.progressedAt = now + wait
+        self.strangers[id]?.progressedAt = now
+        self.strangers[id]?.waitsUntil = now + wait
         return wait
     }
 

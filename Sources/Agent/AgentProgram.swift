@@ -72,6 +72,8 @@ package final class AgentProgram {
     let streamLog: StreamLog
     private var ending = Ending.running
     var keyRefusal: GatewayKeys.Refusal?
+    /// Once until the next link: whether it was said that an address does not answer.
+    var hasSaidSilent = false
     /// Why the program ended.
     package private(set) var exit = ExitReason.stopped
 
@@ -192,10 +194,12 @@ package final class AgentProgram {
             [unowned self] (socket) throws(SecurityError) in
             try self.begin(socket)
         } silent: { [unowned self] address in
+            guard !self.hasSaidSilent else { return }
+            self.hasSaidSilent = true
             self.logger.info(
                 """
-                \(address) has taken the connection and not answered yet; waiting: gateways let addresses wait from \
-                which wrong logins or connections without a login came
+                \(address) has taken the connection and not answered yet; waiting: it may be slow, or let this address \
+                wait after wrong logins or connections without a login
                 """, metadata: self.about([:]))
         } failed: { [unowned self] failure in
             self.race = nil
@@ -214,8 +218,16 @@ package final class AgentProgram {
         switch end {
         case .security(let error):
             switch error.alert {
-            case .accessDenied: "it has banned this address; its operator can lift that with 'diglett-server ctl unban'"
-            case .internalError: "it has no room for this connection now"
+            case .accessDenied:
+                """
+                it answers 'access denied': a diglett gateway says so when it has banned this address, which \
+                'diglett-server ctl unban' lifts there; is one behind that port?
+                """
+            case .internalError:
+                """
+                it answers 'internal error': a diglett gateway says so when it has no room for another connection; is \
+                one behind that port?
+                """
             case nil: end.description
             }
         case .closedByPeer, .failed(.connectionReset):

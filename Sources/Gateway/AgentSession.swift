@@ -75,12 +75,11 @@ final class AgentSession {
         connection.gatekeeper = self
     }
 
-    /// A proxy says that the agent is at this address.
-    ///
-    /// - Parameter isTrusted: whether it is believed. Rights are lost in any case.
-    func isSaid(toBeAt address: SocketAddress, source: Source, isTrusted: Bool) {
-        if !address.isLoopback { self.isFromLoopback = false }
-        guard isTrusted else { return }
+    /// Somebody says that the agent is not on this machine.
+    func loseLoopbackRights() { self.isFromLoopback = false }
+
+    /// A trusted proxy says where the agent is.
+    func isBehindProxy(at address: SocketAddress, source: Source) {
         (self.proxy, self.peer, self.source) = (self.peer, address, source)
     }
 

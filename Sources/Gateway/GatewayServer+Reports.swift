@@ -123,8 +123,11 @@ extension GatewayServer {
     func cut(_ network: Network) -> (links: Int, streams: Int) {
         var links = 0
         var streams = 0
+        func bansAgent(_ session: AgentSession) -> Bool {
+            [session.peer, session.proxy].contains { $0.map { network.bans(WireAddress($0)) } ?? false }
+        }
         for session in Array(self.sessions.values) where session.connection.isOpen {
-            if network.bans(WireAddress(session.peer)) {
+            if bansAgent(session) {
                 links += 1
                 session.connection.close(.ended(.denied, "its address was banned"))
             } else {
@@ -132,8 +135,8 @@ extension GatewayServer {
             }
         }
         for session in self.deliveringSessions {
-            let isAgents = network.contains(WireAddress(session.peer))
-            streams += session.connection.abortStreams(.denied) { isAgents || network.contains($0.visitor) }
+            let isAgents = bansAgent(session)
+            streams += session.connection.abortStreams(.denied) { isAgents || network.bans($0.visitor) }
         }
         return (links, streams)
     }

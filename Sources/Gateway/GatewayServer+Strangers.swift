@@ -6,6 +6,7 @@ internal import ProxyProtocol
 package import Reactor
 internal import Relay
 internal import Secure
+internal import Timing
 internal import Tunnel
 internal import Wire
 
@@ -32,24 +33,36 @@ extension GatewayServer {
     /// A proxy has said whose connection it is. A proxy of this machine that is not trusted may only take rights from
     /// the agent that it brings: whoever may connect from here could claim any address.
     ///
-    /// - Returns: why the connection ends; nil if it goes on.
-    func introduced(_ session: AgentSession, _ header: ProxyHeader) -> LinkEnd? {
+    func introduced(_ session: AgentSession, _ header: ProxyHeader) -> IntroductionVerdict {
         let isTrusted = self.sources.isProxy(session.peer)
-        guard isTrusted || session.source.standing == .ownMachine else {
-            return .security(SecurityError("a PROXY header from an address that is not in accept-proxy-protocol"))
+        guard isTrusted || session.connection.isLocal else {
+            let text = "a PROXY header from an address that is not in accept-proxy-protocol"
+            return .refuse(.security(SecurityError(text)))
         }
-        guard case .proxied(let wire, _) = header, let address = SocketAddress(wire) else { return nil }
+        guard case .proxied(let wire, _) = header, let address = SocketAddress(wire) else { return .proceed }
+        if !address.isLoopback { session.loseLoopbackRights() }
+        guard isTrusted else { return .proceed }
         let source = self.sources.source(of: address, at: nil)
-        session.isSaid(toBeAt: address, source: source, isTrusted: isTrusted)
-        guard isTrusted else { return nil }
-        guard !self.bans.contains(address) else { return .ended(.denied, "its address is banned") }
+        session.isBehindProxy(at: address, source: source)
+        guard !self.bans.contains(address) else { return .tell(.ended(.denied, "its address is banned")) }
         self.admission.left(session.id)
-        return self.admit(session.id, from: source)
-            ? nil : .ended(.tooManyLinks, "all connections that its source may have wait for its penalty")
+        guard self.admit(session.id, from: source) else {
+            return .tell(.ended(.tooManyLinks, "all connections that its source may have wait for its penalty"))
+        }
+        return .proceed
     }
 
-    /// How long the handshake of a stranger has to wait, in milliseconds.
-    func greeted(_ session: AgentSession) -> UInt64 {
+    /// The gateway ends a connection before its handshake.
+    func tell(_ stream: SocketStream, _ end: LinkEnd, isVersion1: Bool) {
+        guard !isVersion1 else { return stream.reset() }
+        switch end {
+        case .ended(.denied, _): self.refusedAgents.take(stream, .accessDenied)
+        default: self.refusedAgents.take(stream, .internalError)
+        }
+    }
+
+    /// How long the handshake of a stranger has to wait.
+    func greeted(_ session: AgentSession) -> Milliseconds {
         session.hasGreeted = true
         let wait = self.admission.greeted(session.id, now: self.loop.now)
         guard wait > 0 else { return 0 }
@@ -137,11 +150,15 @@ extension GatewayServer {
 }
 
 extension AgentSession: LinkGatekeeper {
-    func link(_ connection: LinkConnection, didReceive header: ProxyHeader) -> LinkEnd? {
+    func link(_ connection: LinkConnection, didReceive header: ProxyHeader) -> IntroductionVerdict {
         self.gateway.introduced(self, header)
     }
 
-    func linkDidGreet(_ connection: LinkConnection) -> UInt64 { self.gateway.greeted(self) }
+    func link(_ connection: LinkConnection, leaves socket: SocketStream, _ end: LinkEnd) {
+        self.gateway.tell(socket, end, isVersion1: connection.protocolNumber == 1)
+    }
+
+    func linkDidGreet(_ connection: LinkConnection) -> Milliseconds { self.gateway.greeted(self) }
 }
 
 extension GatewayServer: SocketListenerDelegate {

@@ -51,7 +51,7 @@ package final class GatewayServer {
     /// How often each agent registers names.
     var registrations: RegistrationGate
     private(set) var bans = BanList()
-    let refusedAgents = RefusedAgents()
+    let refusedAgents: RefusedAgents
     let doors: Doors
     let startedAt: UInt64
     /// When it began to run, or to drain.
@@ -102,6 +102,7 @@ package final class GatewayServer {
         self.plan = ResourcePlan(
             settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
         if let text = self.plan.loweredText(descriptors: descriptors, memory: memory) { logger.warning("\(text)") }
+        self.refusedAgents = RefusedAgents(most: self.plan.refused)
         self.linkLimits = LinkLimits(settings.limits)
         self.sources = SourceRules(trusted: settings.trustedNetworks, proxies: settings.proxies)
         self.visitors = VisitorBook(
@@ -111,6 +112,8 @@ package final class GatewayServer {
         admissionLimits.strangers = self.plan.strangers
         admissionLimits.logins = self.plan.logins
         admissionLimits.loginsPerSource = min(admissionLimits.loginsPerSource, self.plan.logins / 4)
+        admissionLimits.mostWait = min(
+            admissionLimits.mostWait, self.linkLimits.handshakeDeadline / AdmissionLimits.waitShare)
         self.admission = Admission(limits: admissionLimits)
         self.registrations = RegistrationGate(
             limits: RegistrationLimits(namesPerAgent: settings.limits.namesPerAgent))

@@ -6,15 +6,17 @@ internal import Secure
 /// Closing a socket with unread bytes resets the connection, which may discard the alert at the other end. So what
 /// comes is read and thrown away until the peer closes too, or for a short time.
 final class RefusedAgents {
-    /// At once; further ones are reset, which costs nothing.
-    static let most = 64
     /// How often ``tick()`` is called until a connection is closed: after one to two seconds.
-    private static let ticks = 2
+    static let ticks = 2
 
+    /// At once; further ones are reset, which costs nothing.
+    private let most: Int
     private var streams: [ObjectIdentifier: (stream: SocketStream, ticksLeft: Int)] = [:]
 
+    init(most: Int) { self.most = most }
+
     func take(_ stream: SocketStream, _ alert: TLSAlert) {
-        guard self.streams.count < Self.most else { return stream.reset() }
+        guard self.streams.count < self.most else { return stream.reset() }
         self.streams[ObjectIdentifier(stream)] = (stream, Self.ticks)
         stream.delegate = self
         stream.startReading()

@@ -6,6 +6,8 @@ internal import Settings
 struct ResourcePlan: Equatable {
     let agents: Int
     let strangers: Int
+    /// Refused connections to the agent port that are told why.
+    let refused: Int
     /// Logins that are being judged.
     let logins: Int
     /// Connections of trusted proxies whose PROXY header is awaited.
@@ -25,6 +27,9 @@ struct ResourcePlan: Equatable {
     static let mostNames = 4_096
     /// Connections to the agent port before the login: more than log in within a second.
     static let mostStrangers = 256
+
+    /// Refused connections to the agent port that wait until their alert was read. Further ones are reset.
+    static let mostRefused = 64
 
     /// Logins at once that the authenticator is at work on. It may be slow, and each is a connection with its buffers.
     static let mostLogins = 1_024
@@ -60,6 +65,7 @@ struct ResourcePlan: Equatable {
         let agents = limits.agents ?? Self.defaultAgents
         self.agents = min(agents, available / 8)
         self.strangers = min(Self.mostStrangers, available / 16)
+        self.refused = min(Self.mostRefused, available / 16)
         self.logins = min(Self.mostLogins, available / 16)
         self.headers = min(Self.mostHeaders, available / 16)
         self.names = min(Self.mostNames, available / 4 / listenersPerName)
@@ -67,7 +73,8 @@ struct ResourcePlan: Equatable {
         let inMemory = self.memory / Self.visitorShare.of / Self.bytesPerVisitor * Self.visitorShare.0
         self.visitors = min(
             visitors,
-            available - self.agents - self.strangers - self.logins - self.headers - self.names * listenersPerName,
+            available - self.agents - self.strangers - self.refused - self.logins - self.headers
+                - self.names * listenersPerName,
             max(inMemory, Self.leastVisitors))
         self.isLowered =
             self.memory < budget || self.agents < agents || self.strangers < Self.mostStrangers

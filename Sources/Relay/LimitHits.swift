@@ -8,7 +8,8 @@ package enum LimitHit: String, CaseIterable, Sendable {
     case handshakeTimeout = "handshake-timeout"
     /// The same for the login.
     case loginTimeout = "login-timeout"
-    /// Connections before the login that were closed for a newer one: of all, and of one source.
+    /// Connections before the login that were closed for a newer one: of all, and of one source. Also those that were
+    /// refused because all of their source wait for its penalty.
     case strangers
     case strangersPerSource = "strangers-per-source"
     /// Handshakes that had to wait for the penalty of their source.

@@ -12,32 +12,55 @@ extension LinkConnection {
         switch progress {
         case .needMore: return
         case .header(let header):
-            if let end = self.gatekeeper?.link(self, didReceive: header) { return self.refuse(end) }
+            switch self.gatekeeper?.link(self, didReceive: header) {
+            case .proceed, nil: break
+            case .refuse(let end): return self.close(end)
+            case .tell(let end): return self.handOver(end)
+            }
             guard case .silent(let greeting) = self.phase else { return }
             // Behind a header comes no other one.
             self.greeted(greeting.next())
         case .whole(let bytes): self.greetingArrived(bytes)
-        case .tooLarge:
-            self.hit(.clientHello)
-            self.close(.security(SecurityError("a ClientHello of more than \(ClientHello.most) bytes")))
+        case .tooLarge: self.greetingTooLarge()
         case .failed(let end): self.close(end)
         }
+    }
+
+    private func greetingTooLarge() {
+        self.hit(.clientHello)
+        self.close(.security(SecurityError("more than \(ClientHello.most) bytes before the gateway's first answer")))
     }
 
     private func greetingArrived(_ bytes: [UInt8]) {
         let wait = self.gatekeeper?.linkDidGreet(self) ?? 0
         guard wait > 0 else { return self.shakeHands(bytes) }
-        self.socket.stopReading()
-        let timer = LoopTimer(loop: self.loop) { [unowned self] in self.waited(bytes) }
+        self.phase = .waiting(bytes)
+        let timer = LoopTimer(loop: self.loop) { [unowned self] in self.waited() }
         timer.start(after: wait)
-        self.phase = .waiting(timer)
+        self.waitTimer = timer
     }
 
-    private func waited(_ bytes: [UInt8]) {
-        guard case .waiting(let timer) = self.phase else { return }
-        timer.close()
+    /// While its handshake waits, a connection is read so that its end is noticed.
+    func receivedWhileWaiting(_ first: [UInt8], _ more: UnsafeRawBufferPointer) {
+        guard first.count + more.count <= ClientHello.most else { return self.greetingTooLarge() }
+        self.phase = .waiting(first + more)
+    }
+
+    private func waited() {
+        guard case .waiting(let bytes) = self.phase else { return }
+        // Many may have waited for the same moment.
+        guard self.buffers.takeHandshake(turn: self.loop.turn) else {
+            self.hit(.handshakeReads)
+            self.waitTimer?.start(after: 1)
+            return
+        }
+        self.endWait()
         self.shakeHands(bytes)
-        if self.isOpen { self.socket.startReading() }
+    }
+
+    func endWait() {
+        self.waitTimer?.close()
+        self.waitTimer = nil
     }
 
     private func shakeHands(_ bytes: [UInt8]) {
@@ -48,21 +71,12 @@ extension LinkConnection {
         bytes.withUnsafeBytes { self.decrypt($0) }
     }
 
-    /// Ends a connection that has not begun its handshake, with a word on the reason if there is one.
-    private func refuse(_ end: LinkEnd) {
-        guard case .version2 = self.version, let alert = end.alert else { return self.close(end) }
-        alert.record.withUnsafeBytes { _ = self.socket.write($0) }
-        self.linger(end, for: Self.shortLingerMilliseconds)
-    }
-}
-
-extension LinkEnd {
-    /// How it is said before there are keys.
-    fileprivate var alert: TLSAlert? {
-        switch self {
-        case .ended(.denied, _): .accessDenied
-        case .ended(.tooManyLinks, _): .internalError
-        default: nil
-        }
+    /// Ends, and leaves the socket to whoever tells the peer why.
+    private func handOver(_ end: LinkEnd) {
+        guard let gatekeeper = self.gatekeeper else { return self.close(end) }
+        self.phase = .closing(end)
+        self.link.shut()
+        gatekeeper.link(self, leaves: self.socket, end)
+        self.socketClosed()
     }
 }

@@ -8,8 +8,11 @@ internal import Wire
 
 extension LinkConnection {
     func received(_ bytes: UnsafeRawBufferPointer) {
-        guard case .silent(let greeting) = self.phase else { return self.decrypt(bytes) }
-        self.greeted(greeting.received(bytes))
+        switch self.phase {
+        case .silent(let greeting): self.greeted(greeting.received(bytes))
+        case .waiting(let first): self.receivedWhileWaiting(first, bytes)
+        default: self.decrypt(bytes)
+        }
     }
 
     func decrypt(_ bytes: UnsafeRawBufferPointer) {

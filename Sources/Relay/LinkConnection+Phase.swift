@@ -1,4 +1,3 @@
-internal import Reactor
 internal import Timing
 
 // MARK: - How far a link has come
@@ -7,8 +6,8 @@ extension LinkConnection {
     enum Phase {
         /// As the gateway, until the first message of the handshake is complete: a parked connection costs no keys.
         case silent(Greeting)
-        /// The handshake has to wait.
-        case waiting(LoopTimer)
+        /// The handshake has to wait; with all that has come.
+        case waiting([UInt8])
         case open
         /// The last words are on their way; what still comes is thrown away.
         case lingering(until: Milliseconds, LinkEnd)

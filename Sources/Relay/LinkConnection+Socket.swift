@@ -5,7 +5,11 @@ internal import Tunnel
 // MARK: - From the socket of the link
 
 extension LinkConnection: SocketStreamDelegate {
+    /// A read while the handshake waits, for which a peer has nothing to say. It costs no handshake.
+    private static let waitingReadBytes = 4_096
+
     package func readAllowance(_ stream: SocketStream) -> Int {
+        if case .waiting = self.phase { return Self.waitingReadBytes }
         if self.channel?.isEstablished != true, !self.buffers.takeHandshake(turn: self.loop.turn) {
             self.hit(.handshakeReads)
             stream.waitForNextTurn()

@@ -10,7 +10,7 @@ package final class LinkConnection {
     /// How long the peer may take to read our last words.
     private static let lingerMilliseconds: Milliseconds = 5_000
     /// The same when it does not matter whether the peer reads them, as the end of the connection says enough.
-    static let shortLingerMilliseconds: Milliseconds = 1_000
+    private static let shortLingerMilliseconds: Milliseconds = 1_000
     /// How much longer, while bytes before them are still moving.
     private static let mostLinger: Milliseconds = 30_000
     /// The kernel asks a silent peer whether it is there; one that has vanished is found after
@@ -61,6 +61,8 @@ package final class LinkConnection {
     var expired: [(StreamKey, StreamExpiry)] = []
     /// Made when a stream is too slow for what comes for the first time.
     var inputHold: InputHold?
+    /// While the handshake waits.
+    var waitTimer: LoopTimer?
 
     package init(
         socket: SocketStream, version: LinkProtocol, role: Role, limits: LinkLimits, budget: ByteBudget?,
@@ -217,11 +219,9 @@ package final class LinkConnection {
         switch self.phase {
         case .closing, .emptying, .closed: return
         case .lingering(_, let first): self.phase = .closing(first)
-        case .waiting(let timer):
-            timer.close()
-            self.phase = .closing(end)
-        case .silent, .open: self.phase = .closing(end)
+        case .silent, .waiting, .open: self.phase = .closing(end)
         }
+        self.endWait()
         self.link.shut()
         self.inputHold?.close()
         self.inputHold = nil
@@ -304,6 +304,7 @@ package final class LinkConnection {
     /// Sends the last words, and closes when the peer has read them or the time for that is over.
     func linger(_ end: LinkEnd, for milliseconds: Milliseconds = LinkConnection.lingerMilliseconds) {
         guard self.isOpen else { return }
+        self.endWait()
         if self.inputHold?.end() ?? false { self.socket.startReading() }
         if let channel = self.channel, channel.isEstablished {
             // Also when the link is congested: these are a few frames, and without them the peer would take the end

@@ -72,12 +72,21 @@ package enum PeerVerdict: Equatable {
     case refuse(SecurityError)
 }
 
+/// What the gatekeeper makes of a proxy's word.
+package enum IntroductionVerdict {
+    case proceed
+    /// Close without a word.
+    case refuse(LinkEnd)
+    /// End the link and leave its socket to the gatekeeper.
+    case tell(LinkEnd)
+}
+
 /// Decides about a connection of which nothing is known but where it comes from.
 package protocol LinkGatekeeper: AnyObject {
     /// A proxy has said whose connection it is.
-    ///
-    /// - Returns: why the connection ends; nil if it goes on.
-    func link(_ connection: LinkConnection, didReceive header: ProxyHeader) -> LinkEnd?
+    func link(_ connection: LinkConnection, didReceive header: ProxyHeader) -> IntroductionVerdict
+    /// After ``IntroductionVerdict/tell(_:)``: the socket is the gatekeeper's from now on.
+    func link(_ connection: LinkConnection, leaves socket: SocketStream, _ end: LinkEnd)
     /// The first message of the handshake is complete.
     ///
     /// - Returns: how long the handshake has to wait.

@@ -126,9 +126,23 @@ struct AdmissionTests {
         #expect(admission.connected(5, from: remote(1), now: 3) == .refuse)
         #expect(admission.strangerCount == 3)
         #expect(admission.connected(6, from: remote(2), now: 3) == .admit)
-        // In all there is room for the newest, whatever the others wait for; the one that has waited longest goes last.
-        #expect(admission.connected(7, from: remote(3), now: 3) == .admitInsteadOf(6))
-        #expect(admission.connected(8, from: remote(1), now: 3_001) == .admitInsteadOf(2))
+        // In all, those that wait make room first, the oldest before the others.
+        #expect(admission.connected(7, from: remote(3), now: 3) == .admitInsteadOf(2))
+        #expect(admission.connected(8, from: remote(4), now: 3) == .admitInsteadOf(3))
+        #expect(admission.connected(9, from: remote(5), now: 3) == .admitInsteadOf(4))
+        #expect(admission.connected(10, from: remote(5), now: 3) == .admitInsteadOf(6), "as always")
+    }
+
+    @Test("a handshake that has waited has made progress just then")
+    func waited() {
+        var limits = AdmissionLimits()
+        limits.strangers = 2
+        var admission = Admission(limits: limits)
+        for _ in 0..<2 { _ = admission.penalize(remote(1), .tooSlow, now: 0) }
+        _ = admission.connected(1, from: remote(1), now: 0)
+        #expect(admission.greeted(1, now: 0) == 3_000)
+        _ = admission.connected(2, from: remote(2), now: 2_999)
+        #expect(admission.connected(3, from: remote(3), now: 3_000) == .admitInsteadOf(2))
     }
 
     @Test("a program that is restarted with one wrong token does not keep its neighbours out, guesses do")

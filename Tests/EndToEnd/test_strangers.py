@@ -3,12 +3,16 @@
 import contextlib
 import json
 import socket
+import ssl
+import struct
 import threading
 
 import header_proxy
+import prometheus
 import v2peer
 from administration import AgentsFile, run
-from harness import EndToEndTest, wait_until
+from harness import EndToEndTest, Failure, wait_until
+from hooks import configure
 from namespaces import TwoHosts
 from realservers import haproxy_as_proxy
 from version1 import own_gateway, peer_agent
@@ -109,6 +113,98 @@ class SharedAddress(EndToEndTest):
         self.assertEqual(crowd.stdout, ["16", "15030300020250"])
 
 
+class Waits(EndToEndTest):
+    """Handshakes that wait, of a source that a trusted proxy names."""
+
+    def gateway(self, options=""):
+        """A gateway at which 192.0.2.9 has a penalty."""
+        socket_path = self.stage.directory / "metrics.sock"
+        gateway = self.stage.gateway("-c", configure(
+            self.stage, f'accept-proxy-protocol = "127.0.0.1"\nmetrics = "unix:{socket_path}"\n{options}'))
+        self.metrics = prometheus.Metrics(gateway)
+        for _ in range(3):
+            with socket.create_connection((gateway.host, gateway.port), 15) as end:
+                end.sendall((line("192.0.2.9") + "GET").encode())
+                with contextlib.suppress(ConnectionError):
+                    self.assertEqual(end.recv(1), b"")
+        return gateway
+
+    def hello(self):
+        outgoing = ssl.MemoryBIO()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.set_alpn_protocols([v2peer.ALPN])
+        with contextlib.suppress(ssl.SSLWantReadError):
+            context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+        return outgoing.read()
+
+    def wait(self, gateway, count, more=b""):
+        """So many connections whose handshakes wait."""
+        before, ends = self.waits(), []
+        for _ in range(count):
+            end = self.stage.use(socket.create_connection((gateway.host, gateway.port), 15))
+            end.sendall(line("192.0.2.9").encode() + self.hello() + more)
+            ends.append(end)
+        wait_until(lambda: self.waits() >= before + count, "handshakes that wait")
+        return ends
+
+    def waits(self):
+        return self.metrics.scrape().value("diglett_limit_hits_total", limit="penalty-wait")
+
+    def strangers(self):
+        return self.metrics.scrape().value("diglett_strangers")
+
+    def test_all_are_answered(self):
+        gateway = self.gateway()
+        for end in self.wait(gateway, 16):
+            # A ServerHello.
+            self.assertEqual(end.recv(1), b"\x16")
+
+    def test_peers_that_leave(self):
+        """They do not keep their places for the rest of the wait."""
+        gateway = self.gateway()
+        for _ in range(3):
+            ends = self.wait(gateway, 8)
+            for end in ends[:4]:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            for end in ends:
+                end.close()
+            # The wait takes 3 s. A machine that is too busy to tell gets another chance.
+            with contextlib.suppress(Failure):
+                return wait_until(lambda: self.strangers() == 0, "free places", timeout=2)
+            wait_until(lambda: self.strangers() == 0, "the end of the waits")
+        self.fail("they keep their places")
+
+    def test_more_than_a_greeting(self):
+        gateway = self.gateway()
+        end, = self.wait(gateway, 1)
+        with contextlib.suppress(ConnectionError):
+            end.sendall(b"x" * 20_000)
+            self.assertEqual(end.recv(1), b"")
+        gateway.wait_log("more than 16384 bytes before the gateway's first answer")
+
+    def test_the_end_of_the_gateway(self):
+        gateway = self.gateway()
+        self.wait(gateway, 8)
+        self.assertEqual(gateway.stop(timeout=2), 0)
+
+    def test_a_ban(self):
+        gateway = self.gateway()
+        ends = self.wait(gateway, 4)
+        run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "ban", "192.0.2.9")
+        for end in ends:
+            with contextlib.suppress(ConnectionError):
+                self.assertEqual(end.recv(1), b"")
+
+    def test_a_short_handshake_timeout(self):
+        """The wait is no reason to be too late."""
+        gateway = self.gateway("[limits]\nhandshake-timeout = \"1s\"\n")
+        for end in self.wait(gateway, 4):
+            self.assertEqual(end.recv(1), b"\x16")
+
+
 class Refused(EndToEndTest):
     """What a refused connection learns, and what the agent makes of it."""
 
@@ -123,7 +219,7 @@ class Refused(EndToEndTest):
     def test_banned(self):
         self.ctl("ban", "127.0.0.1")
         agent = self.stage.agent(self.gateway, "-n", "example", BACKEND)
-        agent.wait_log("no link to the gateway .*: it has banned this address; .*ctl unban.*; retrying in")
+        agent.wait_log("no link to the gateway .*: it answers 'access denied': .*ctl unban.*; retrying in")
         self.ctl("unban", "127.0.0.1")
         agent.wait_registered()
 
@@ -131,7 +227,7 @@ class Refused(EndToEndTest):
         self.ctl("ban", "127.0.0.1")
         agent = self.stage.agent(self.gateway, "--once", "-n", "example", BACKEND)
         self.assertEqual(agent.wait_exit(), 69)
-        self.assertIn("it has banned this address", agent.output)
+        self.assertIn("it answers 'access denied'", agent.output)
 
     def test_the_alert(self):
         """Whatever the client has sent, it can read the alert; those that do not read it are not waited for."""
@@ -147,9 +243,7 @@ class Refused(EndToEndTest):
                 with contextlib.suppress(ConnectionError):
                     crowd.append(dial())
                     crowd[-1].sendall(b"x" * 100_000)
-            for end in crowd:
-                with contextlib.suppress(ConnectionError):
-                    answers.append(end.recv(100))
+                    answers.append(crowd[-1].recv(100))
             # The alert is access_denied (RFC 8446, 6.2). Further connections are reset.
             self.assertEqual(set(answers), {bytes.fromhex("15030300020231")})
             self.assertGreaterEqual(len(answers), 64)
@@ -185,16 +279,16 @@ class ThroughProxies(EndToEndTest):
         return [agent["peer"] for agent in json.loads(result.stdout)]
 
     def test_haproxy(self):
-        """Also without a setting; health checks are no news."""
-        for options, source in ((), "127.0.0.1"), (("--accept-proxy-protocol", "127.0.0.1"), "127.0.0.5"):
+        """Also without a setting, when headers change nothing; health checks are no news."""
+        for options, named in ((), "127.0.0.8"), (("--accept-proxy-protocol", "127.0.0.8"), "127.0.0.1"):
             gateway = self.gateway(*options)
-            for option in ("check inter 100", "send-proxy check inter 100",
-                           "send-proxy-v2 check inter 100 check-send-proxy"):
+            for option, peer in (("", "127.0.0.8"), ("send-proxy", named), ("send-proxy-v2 check-send-proxy", named)):
                 with self.subTest(option, options=options):
-                    proxy = haproxy_as_proxy(self.stage, gateway.address, option)
+                    proxy = haproxy_as_proxy(
+                        self.stage, gateway.address, f"source 127.0.0.8 check inter 100 {option}")
                     agent = self.stage.agent(f"127.0.0.1:{proxy.port}", "-n", "example", BACKEND)
                     agent.wait_registered()
-                    self.assertRegex(self.agents(gateway)[0], rf"^127\.0\.0\.1:\d+$")
+                    self.assertEqual(self.agents(gateway)[0].partition(":")[0], peer)
                     before = len(gateway.stderr)
                     agent.stop()
                     gateway.wait_log("link of agent .* ended", since=before)
@@ -211,10 +305,14 @@ class ThroughProxies(EndToEndTest):
         before = len(agent.stderr)
         self.assertEqual(
             run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "ban", "192.0.2.9").returncode, 0)
-        agent.wait_log("it has banned this address", since=before)
-        # Others come through the same proxy.
-        other = header_proxy.start(self.stage, gateway, line("192.0.2.10"), "127.0.0.8")
-        self.stage.agent(other, "-n", "other", BACKEND).wait_registered("other")
+        agent.wait_log("it answers 'access denied'", since=before)
+        # Others come through the same proxy, until it is banned itself.
+        proxy = header_proxy.start(self.stage, gateway, line("192.0.2.10"), "127.0.0.8")
+        other = self.stage.agent(proxy, "-n", "other", BACKEND)
+        other.wait_registered("other")
+        result = run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "ban", "127.0.0.8")
+        self.assertIn("1 link", result.stdout)
+        self.assertEqual(self.agents(gateway), [])
 
     def test_penalties_by_header(self):
         """They go to the address in the header, not to the proxy."""
@@ -245,6 +343,13 @@ class ThroughProxies(EndToEndTest):
                     agent.stop()
         # Nobody may say who somebody else is.
         self.assertNotIn("192.0.2.9", gateway.output)
+
+    def test_trusted_networks_on_this_machine(self):
+        """They have no limits of one source; headers from there are believed no more than others of this machine."""
+        gateway = self.gateway("-c", configure(self.stage, 'trusted-networks = "127.0.0.0/8"\n'))
+        proxy = header_proxy.start(self.stage, gateway, line("127.0.0.5"))
+        self.stage.agent(proxy, "-n", "example", BACKEND).wait_registered()
+        self.assertNotIn("127.0.0.5", gateway.output)
 
     def test_loopback_in_the_header_of_another_machine(self):
         hosts = self.stage.use(TwoHosts())

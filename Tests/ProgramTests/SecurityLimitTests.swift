@@ -96,7 +96,8 @@ struct SecurityLimitTests {
             "penalty from which handshakes of a source wait · how long · longest penalty · sources with one":
                 "\(seconds(admission.enforcedFrom)) · \(seconds(admission.mostWait)) · \(seconds(admission.mostPenalty)) · "
                 + grouped(admission.penaltyTable),
-            "refused connections that are told why · how long each": "\(RefusedAgents.most) · 2 s; others are reset",
+            "refused connections that are told why · how long each":
+                "\(ResourcePlan.mostRefused) · \(RefusedAgents.ticks) s; others are reset",
             "ClientHello": kib(ClientHello.most),
             "client certificates": kib(TLSContext.mostClientCertificates),
             "TLS messages after the handshake":
@@ -258,7 +259,7 @@ struct ResourcePlanTests {
         for count in [64, 256, 1_024, 4_096, 13_632] {
             for listeners in 1...2 {
                 let plan = ResourcePlan(descriptors: count, memory: self.machine, listenersPerName: listeners)
-                let sum = plan.links + plan.headers + plan.names * listeners + plan.visitors
+                let sum = plan.links + plan.refused + plan.headers + plan.names * listeners + plan.visitors
                 #expect(sum + 64 <= max(count, 128) && plan.visitors > 0)
             }
         }
