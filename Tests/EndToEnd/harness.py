@@ -146,6 +146,11 @@ def allow_descriptors(count):
     unittest.addModuleCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def seconds_kept_waiting(pid):
+    """How long a process's first thread was ready to run while other work of the machine had all processors."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 class Program:
     """A started process whose two output streams are read as lines."""
 
