@@ -9,6 +9,7 @@ whoever waits for a line.
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import random
@@ -38,7 +39,9 @@ MANAGER = ("CREDENTIALS_DIRECTORY", "FDSTORE", "JOURNAL_STREAM", "NOTIFY_SOCKET"
 # failure of one test and not of the whole run.
 PATIENCE = 15.0
 
-# Above the ports that manuals and tests write out, such as 20000.
+# Where `free_port` looks for several adjacent ports, and for one: single ports would leave no gaps for the former. The
+# ports that manuals and tests write out, such as 20000, are in neither.
+ADJACENT_PORTS = range(10_000, 20_000)
 FIRST_FREE_PORT = 21_000
 
 
@@ -95,13 +98,15 @@ def hold_port(port):
 def listens(port):
     """Whether a TCP port is in use on any address of this machine."""
     for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
+        try:
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind((host, port))
-            except OSError:
+        except OSError as error:
+            # Any other error is that of a machine without IPv6.
+            if error.errno == errno.EADDRINUSE:
                 return True
     return False
 
@@ -112,14 +117,17 @@ def free_port(count=1):
     It is below the range from which the kernel takes ports for outgoing connections and for port 0. Only for servers
     that cannot choose a port and report it, and for ports on which nothing listens.
     """
-    below = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    chosen = range(FIRST_FREE_PORT, ephemeral) if count == 1 else ADJACENT_PORTS
     for _ in range(1_000):
-        first = random.randrange(FIRST_FREE_PORT, below - count)
+        first = random.randrange(chosen.start, chosen.stop - count)
         locks = [hold_port(port) for port in range(first, first + count)]
-        _held.extend(filter(None, locks))
         if all(locks) and not any(listens(port) for port in range(first, first + count)):
+            _held.extend(locks)
             return first
-    raise Failure(f"no free port between {FIRST_FREE_PORT} and {below}")
+        for lock in filter(None, locks):
+            lock.close()
+    raise Failure(f"{count} free ports were not found from {chosen.start} to {chosen.stop - 1}")
 
 
 def address_text(host, port):
@@ -136,6 +144,11 @@ def allow_descriptors(count):
         raise unittest.SkipTest(f"only {hard} open files are allowed, {count} are needed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
     unittest.addModuleCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def seconds_kept_waiting(pid):
+    """How long a process's first thread was ready to run while other work of the machine had all processors."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 class Program:

@@ -130,6 +130,8 @@ class Renewal(CertificateTest):
                 self.assertEqual(len([line for line in self.gateway.stderr[since:] if KEPT in line]), 1)
                 # The agents file is read all the same, and the error is repeated.
                 self.assertRegex(self.ctl("reload"), f"(?i)the certificate stays as it is: .*{reason}")
+                wait_until(lambda: sum(KEPT in line for line in self.gateway.stderr[since:]) == 2,
+                           "the error to be logged again")
         second.write(self.files)
         self.wait_shown(second)
         self.assertNotIn("failure", self.status()["certificate"])

@@ -275,7 +275,8 @@ with open({str(pids)!r} + ".new", "w") as file: file.write("%d %d" % (os.getpid(
 os.rename({str(pids)!r} + ".new", {str(pids)!r})
 time.sleep(300)
 ''')
-        self.check_login_fails(hook, "did not end in time and was killed", timeout=0.7, most=2.5)
+        # On a busy machine Python takes more than a second to start.
+        self.check_login_fails(hook, "did not end in time and was killed", timeout=3, most=6)
         for pid in wait_file(pids).split():
             wait_gone(int(pid))
 
@@ -602,13 +603,14 @@ answer()
         self.gateway = self.stage.gateway("-c", file)
         clients = [self.stage.agent(self.gateway, *(
             word for name in range(names) for word in ("-n", f"n{number}-{name}=9"))) for number in range(agents)]
+        # A hook is a process that starts for each name.
         for number, client in enumerate(clients):
-            client.wait_registered(f"n{number}-{names - 1}", timeout=40)
+            client.wait_registered(f"n{number}-{names - 1}", timeout=120)
         self.gateway.kill()
         self.gateway = self.stage.gateway("-c", file, listen=self.gateway.address, state=self.gateway.state)
         for number, client in enumerate(clients):
             for name in range(names):
-                self.gateway.wait_registered(f"n{number}-{name}", timeout=60)
+                self.gateway.wait_registered(f"n{number}-{name}", timeout=120)
         self.assertNotIn("registrar-failed", "".join(client.output for client in clients))
         self.assertNotIn("ERROR", self.gateway.output)
 

@@ -23,12 +23,12 @@ class Lines(LogTest):
         agent = self.stage.agent(gateway, "-d", "-d", *JSON, "-n", f"good={backend}", "-n", f"bad=127.0.0.1:{free_port()}")
         for name in ("good", "bad"):
             port = agent.wait_registered(name)
-            with socket.create_connection(("127.0.0.1", port), 10) as visitor:
-                try:
+            try:
+                with socket.create_connection(("127.0.0.1", port), 10) as visitor:
                     visitor.sendall(REQUEST)
                     backends.read_all(visitor)
-                except ConnectionError:
-                    self.assertEqual(name, "bad")
+            except ConnectionError:
+                self.assertEqual(name, "bad")
         thief = self.stage.agent(gateway, *JSON, "-n", "good", "9")
         self.assertEqual(thief.wait_exit(), 14)
         with socket.create_connection((gateway.host, gateway.port), 10) as stranger:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import backends
 from backends import Listener
-from harness import REPOSITORY, Agent, EndToEndTest, Gateway, fast, program_path
+from harness import REPOSITORY, Agent, EndToEndTest, Gateway, fast, program_path, seconds_kept_waiting
 from overlay import Overlay
 from realservers import require
 from visitors import get
@@ -104,13 +104,14 @@ class Content(EndToEndTest):
                     [directory / "usr" / "bin" / "diglett-server", "-l", "127.0.0.1:0", "--state-dir", state],
                     stderr=subprocess.PIPE, text=True, env=self.stage.environment()) as gateway:
                 line = next(line for line in gateway.stderr if "listening for agents" in line)
-                times.append(1_000 * (time.perf_counter() - began))
+                elapsed = time.perf_counter() - began
+                times.append(1_000 * (elapsed - seconds_kept_waiting(gateway.pid)))
                 self.assertIn("127.0.0.1", line)
                 gateway.terminate()
                 gateway.stderr.read()
             self.assertEqual(gateway.returncode, 0)
         self.note(f"median of {STARTS}: {statistics.median(times[1:]):.1f} ms, fastest {min(times):.1f} ms")
-        # The fastest, as a machine that is busy otherwise makes the others slow.
+        # The fastest, as this test may also be kept waiting on a busy machine.
         self.assertLessEqual(min(times), MOST_START_MS)
 
     def test_programs_are_stripped_and_hardened(self):

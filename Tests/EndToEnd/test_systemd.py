@@ -13,7 +13,7 @@ import unittest
 
 from administration import AgentsFile
 from backends import Listener, answering, serve_echo
-from harness import EndToEndTest, Failure, Gateway, fast, free_port, program_path, wait_until
+from harness import EndToEndTest, Failure, Gateway, fast, free_port, program_path, seconds_kept_waiting, wait_until
 from supervisor import Supervisor, listening
 from visitors import get, read_exactly
 
@@ -220,11 +220,12 @@ class Life(SupervisedTest):
             since, began = supervisor.count, time.monotonic()
             gateway = self.stage.start("gateway", [
                 program_path("diglett-server"), "-l", "127.0.0.1:0", "--state-dir", self.state], Gateway, env=env)
-            times.append(supervisor.wait(since, READY="1").time - began)
+            elapsed = supervisor.wait(since, READY="1").time - began
+            times.append(elapsed - seconds_kept_waiting(gateway.pid))
             gateway.stop()
         self.note(f"start to READY: {statistics.median(times) * 1000:.0f} ms, "
                   f"{min(times) * 1000:.0f} to {max(times) * 1000:.0f}")
-        # The fastest, as a machine that is busy otherwise makes the others slow.
+        # The fastest, as this test may also be kept waiting on a busy machine.
         self.assertLessEqual(min(times), MOST_START_SECONDS)
 
 
