@@ -1,4 +1,5 @@
 internal import AgentCore
+internal import Journal
 internal import Logging
 internal import Reactor
 internal import Settings
@@ -35,6 +36,8 @@ extension AgentProgram {
                 "SIGHUP: '\(expose.name)' \(isNew ? "is added and leads" : "now leads") to \(expose.backend)")
         }
         for name in gone { self.logger.info("SIGHUP: '\(name)' is taken away") }
+        self.log.change(milestones: PeerLog.answers(names: wanted.count))
+        self.printer.change(names: wanted.count, now: self.loop.now)
         self.ready.changed(to: wanted.map(\.name))
         self.control?.changed(to: wanted)
         let wishes = wanted.map { Wish(name: $0.name, port: $0.port) }

@@ -42,7 +42,7 @@ enum AgentEvent {
 /// without end, so both kinds have a rate; `omitted` tells how many events are missing.
 final class EventPrinter {
     /// Lines that wait for a reader; further ones are dropped.
-    private let mostWaiting: Int
+    private var mostWaiting: Int
 
     private let format: AgentSettings.Output
     private var waiting: [String] = []
@@ -55,13 +55,22 @@ final class EventPrinter {
     /// - Parameter names: that the agent wants; the first answer about each is never left out.
     init(format: AgentSettings.Output, names: Int, now: Milliseconds) {
         self.format = format
-        self.mostWaiting = 1_000 + 4 * names
+        self.mostWaiting = Self.mostWaiting(names: names)
         // As the lines about the same in the log.
         let rates = PeerLog.answers(names: names)
         self.answers = LineLimit(source: rates.source, total: rates.total, now: now)
         // A visitor costs a connection to the backend, too.
         let rate = LineLimit.Rate(burst: 1_000, perSecond: 100)
         self.streams = LineLimit(source: rate, total: rate, now: now)
+    }
+
+    private static func mostWaiting(names: Int) -> Int { 1_000 + 4 * names }
+
+    /// The agent wants so many names from now on.
+    func change(names: Int, now: Milliseconds) {
+        self.mostWaiting = Self.mostWaiting(names: names)
+        let rates = PeerLog.answers(names: names)
+        self.answers.change(source: rates.source, total: rates.total, now: now)
     }
 
     func print(_ event: AgentEvent, now: Milliseconds) {

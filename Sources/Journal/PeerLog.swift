@@ -82,6 +82,11 @@ package final class PeerLog {
         }
     }
 
+    /// Applies other rates to milestones.
+    package func change(milestones rates: Rates) {
+        self.limits[.milestone]?.change(source: rates.source, total: rates.total, now: self.loop.now)
+    }
+
     /// Writes a line unless there are too many like it. Message and metadata are made only for a line that is written.
     package func write(
         _ level: Logger.Level, _ kind: Kind, of source: PeerSource, _ message: @autoclosure () -> String,

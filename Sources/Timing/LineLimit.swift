@@ -47,7 +47,7 @@ package struct LineLimit: Sendable {
     /// This much silence ends a flood.
     private static let endAfter: Milliseconds = 2_000
 
-    private let rate: Rate
+    private var rate: Rate
     private var total: TokenBucket
     private var sources: [String: Flood] = [:]
     /// When the table was last looked through.
@@ -59,6 +59,15 @@ package struct LineLimit: Sendable {
         self.rate = rate
         self.total = TokenBucket(burst: total.burst, perSecond: total.perSecond, now: now)
         self.others = Flood(bucket: TokenBucket(burst: rate.burst, perSecond: rate.perSecond, now: now))
+    }
+
+    /// Applies other rates, as if no line had been written. What was left out is still reported.
+    package mutating func change(source rate: Rate, total: Rate, now: Milliseconds) {
+        self.rate = rate
+        self.total = TokenBucket(burst: total.burst, perSecond: total.perSecond, now: now)
+        let bucket = TokenBucket(burst: rate.burst, perSecond: rate.perSecond, now: now)
+        for source in self.sources.keys { self.sources[source]?.bucket = bucket }
+        self.others.bucket = bucket
     }
 
     /// Whether a line may be written; one that may not is counted.

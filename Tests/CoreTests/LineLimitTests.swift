@@ -79,4 +79,14 @@ struct LineLimitTests {
         #expect(reports.last?.source == nil)
         #expect(reports.reduce(0) { $0 + $1.count } == LineLimit.maxSources * 2 + 47)
     }
+
+    @Test("other rates apply at once, and what was left out before is still reported")
+    func change() {
+        var limit = LineLimit(source: Self.few, total: Self.many, now: 0)
+        func write(_ count: Int) -> Int { (0..<count).count { _ in limit.take("a", now: 0) } }
+        let few = write(10)
+        limit.change(source: LineLimit.Rate(burst: 20, perSecond: 1), total: Self.many, now: 0)
+        #expect(write(30) == 20)
+        #expect(limit.leftOut(now: 5_000).first?.count == 10 - few + 10)
+    }
 }

@@ -69,6 +69,13 @@ class Names(ReloadTest):
         self.assertEqual(len(self.agent.events("connected")), 1)
         self.assertEqual(len([event for event in self.agent.events("registered") if event["name"] == "stays"]), 1)
 
+    def test_many_names_come(self):
+        """There is an event for each, though the agent began with one."""
+        self.start(example=self.echo.address)
+        self.reload(**{f"n{number}": self.echo.address for number in range(100)})
+        wait_until(lambda: len(self.agent.events("registered")) == 101, "an event for each name")
+        self.assertEqual(self.agent.events("omitted"), [])
+
     def test_another_backend(self):
         other = self.stage.use(TaggingEcho("other "))
         ports = self.start(example=self.echo.address)
