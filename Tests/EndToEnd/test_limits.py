@@ -11,7 +11,7 @@ from pathlib import Path
 import v2peer
 from administration import run
 from backends import Listener, answering_after_end, read_all, serve_echo, serve_never_reads
-from harness import EndToEndTest, program_path, wait_until
+from harness import EndToEndTest, free_port, program_path, wait_until
 from hooks import Hook, authenticator, configure
 from namespaces import TwoHosts
 from prometheus import Metrics
@@ -232,7 +232,10 @@ class Agents(LimitsTest):
 
     def test_many_names_keep_their_ports(self):
         """As many ports of an agent are remembered as it can have names."""
-        gateway = self.gateway("names-per-link = 1000\nlinks-per-agent = 1")
+        # Ports that nobody else takes between the two links.
+        first = free_port(600)
+        gateway = self.gateway(
+            "names-per-link = 1000\nlinks-per-agent = 1", "--expose-ports", f"{first}-{first + 599}")
         key = bytes(range(32))
 
         def ports():
