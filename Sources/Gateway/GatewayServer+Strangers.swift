@@ -32,7 +32,6 @@ extension GatewayServer {
 
     /// A proxy has said whose connection it is. A proxy of this machine that is not trusted may only take rights from
     /// the agent that it brings: whoever may connect from here could claim any address.
-    ///
     func introduced(_ session: AgentSession, _ header: ProxyHeader) -> IntroductionVerdict {
         let isTrusted = self.sources.isProxy(session.peer)
         guard isTrusted || session.connection.isLocal else {
