@@ -34,10 +34,10 @@ package struct AdmissionLimits: Sendable {
     package var loginsPerSource = 64
     /// Penalties below this are not enforced, so that one slip costs nothing.
     package var enforcedFrom: Milliseconds = 15_000
-    /// How long a handshake waits for the penalty of its source at most. With ``strangersPerSource`` this is what bounds
-    /// the attempts of one source: five a second.
+    /// The longest wait of a handshake for the penalty of its source. With ``strangersPerSource`` connections it bounds
+    /// one source to five attempts a second.
     package var mostWait: Milliseconds = 3_000
-    /// It is also no more than this part of the handshake's deadline.
+    /// The wait is at most the handshake's deadline divided by this.
     package static let waitShare: Milliseconds = 3
     package var mostPenalty: Milliseconds = 600_000
     package var penaltyTable = 65_536
@@ -68,8 +68,9 @@ package enum Offence: Sendable {
 /// At a limit, the connection that has gone longest without progress is closed to make room. Connections that hang
 /// therefore never keep an honest agent out, whose handshake is always the one that progressed last.
 ///
-/// A penalty keeps nobody out, because an honest agent may have the address of whoever earned it: the handshakes of its
-/// source wait. One that waits does not make room for another one of its source, but for all others first of all.
+/// A penalty delays the handshakes of its source and refuses none, because an honest agent may share the address. A
+/// waiting connection is not closed for another one of its source. At the total limit, waiting connections are closed
+/// first.
 ///
 /// From its LOGIN to the verdict a connection counts as a login instead. A source at its limit does not displace one of
 /// its own logins, because that agent would only try again. At the total limit, the source with the most logins loses
@@ -81,7 +82,7 @@ package struct Admission: Sendable {
         case admit
         /// Let it in and close that other one.
         case admitInsteadOf(UInt64)
-        /// All connections that its source may have wait for its penalty.
+        /// All connections that its source may have are waiting for its penalty.
         case refuse
     }
 
@@ -96,12 +97,12 @@ package struct Admission: Sendable {
     private struct Stranger {
         let source: Source
         var progressedAt: Milliseconds
-        /// Until when its handshake waits for the penalty of its source; then that is its last progress.
+        /// The end of its handshake's wait for the penalty of its source. The end of the wait counts as progress.
         var waitsUntil: Milliseconds = 0
 
         func isWaiting(_ now: Milliseconds) -> Bool { self.waitsUntil > now }
 
-        /// What makes room first comes first: at the limit of all, those that wait for what their source has done.
+        /// The connection with the lowest rank is closed first: waiting ones before others.
         func rank(_ id: UInt64, _ now: Milliseconds) -> (Int, Milliseconds, UInt64) {
             self.isWaiting(now) ? (0, self.progressedAt, id) : (1, max(self.progressedAt, self.waitsUntil), id)
         }
@@ -160,7 +161,7 @@ package struct Admission: Sendable {
 
     /// The first message of a handshake is complete.
     ///
-    /// - Returns: how many milliseconds the handshake has to wait, for the penalty of its source.
+    /// - Returns: milliseconds that the handshake waits for the penalty of its source; 0 for none.
     package mutating func greeted(_ id: UInt64, now: Milliseconds) -> Milliseconds {
         guard let source = self.strangers[id]?.source else { return 0 }
         let penalty = self.penalty(of: source, now: now)

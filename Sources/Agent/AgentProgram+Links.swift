@@ -38,7 +38,7 @@ extension AgentProgram: GatewaySessionOwner {
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {
         guard session === self.session else { return }
-        self.hasSaidSilent = false
+        self.hasReportedSilence = false
         if let bytes = self.segment.linkBegan() {
             self.logger.warning(
                 """

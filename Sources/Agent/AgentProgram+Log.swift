@@ -23,6 +23,17 @@ extension AgentProgram {
         self.log.write(level, kind, of: .gateway("\(self.settings.gateway)"), message(), metadata() ?? self.about([:]))
     }
 
+    /// An address has accepted a connection and not answered: logged once until the next link.
+    func reportSilence(of address: SocketAddress) {
+        guard !self.hasReportedSilence else { return }
+        self.hasReportedSilence = true
+        self.logger.info(
+            """
+            \(address) has taken the connection and not answered yet; waiting: it may be slow, or let this address \
+            wait after wrong logins or connections without a login
+            """, metadata: self.about([:]))
+    }
+
     func print(_ event: AgentEvent) { self.printer.print(event, now: self.loop.now) }
 
     /// A name is registered.

@@ -72,8 +72,8 @@ package final class AgentProgram {
     let streamLog: StreamLog
     private var ending = Ending.running
     var keyRefusal: GatewayKeys.Refusal?
-    /// Once until the next link: whether it was said that an address does not answer.
-    var hasSaidSilent = false
+    /// Whether the silence of an address was logged since the last link.
+    var hasReportedSilence = false
     /// Why the program ended.
     package private(set) var exit = ExitReason.stopped
 
@@ -194,56 +194,16 @@ package final class AgentProgram {
             [unowned self] (socket) throws(SecurityError) in
             try self.begin(socket)
         } silent: { [unowned self] address in
-            guard !self.hasSaidSilent else { return }
-            self.hasSaidSilent = true
-            self.logger.info(
-                """
-                \(address) has taken the connection and not answered yet; waiting: it may be slow, or let this address \
-                wait after wrong logins or connections without a login
-                """, metadata: self.about([:]))
+            self.reportSilence(of: address)
         } failed: { [unowned self] failure in
             self.race = nil
             switch failure {
             case .unreachable(let error):
-                self.dialFailed("cannot reach the gateway \(gateway): \(Self.advice(error))")
+                self.dialFailed("cannot reach the gateway \(gateway): \(DialAdvice.text(error))")
             case .unusable(let error): self.dialFailed("\(error)")
             case .ended(let end):
-                self.lost(end.description, line: "no link to the gateway \(gateway): \(Self.advice(end))")
+                self.lost(end.description, line: "no link to the gateway \(gateway): \(DialAdvice.text(end))")
             }
-        }
-    }
-
-    /// Why a connection to the gateway ended before the gateway had shown its key.
-    private static func advice(_ end: LinkEnd) -> String {
-        switch end {
-        case .security(let error):
-            switch error.alert {
-            case .accessDenied:
-                """
-                it answers 'access denied': a diglett gateway says so when it has banned this address, which \
-                'diglett-server ctl unban' lifts there; is one behind that port?
-                """
-            case .internalError:
-                """
-                it answers 'internal error': a diglett gateway says so when it has no room for another connection; is \
-                one behind that port?
-                """
-            case nil: end.description
-            }
-        case .closedByPeer, .failed(.connectionReset):
-            """
-            \(end) before the handshake: is a diglett gateway behind that port? A ban, a limit of connections or a \
-            firewall can be the reason too
-            """
-        default: end.description
-        }
-    }
-
-    private static func advice(_ error: UVError) -> String {
-        switch error {
-        case .connectionRefused: "\(error): nothing listens there; is diglett-server running, and is it that port?"
-        case .timedOut: "\(error): is a firewall in between?"
-        default: error.isResolution ? "\(error): is the name right?" : "\(error)"
         }
     }
 

@@ -42,7 +42,9 @@ enum AgentEvent {
 /// without end, so both kinds have a rate; `omitted` tells how many events are missing.
 final class EventPrinter {
     /// Lines that wait for a reader; further ones are dropped.
-    private var mostWaiting: Int
+    private var mostWaiting: Int { 1_000 + 4 * self.names }
+    /// That the agent wants.
+    private var names: Int
 
     private let format: AgentSettings.Output
     private var waiting: [String] = []
@@ -55,7 +57,7 @@ final class EventPrinter {
     /// - Parameter names: that the agent wants; the first answer about each is never left out.
     init(format: AgentSettings.Output, names: Int, now: Milliseconds) {
         self.format = format
-        self.mostWaiting = Self.mostWaiting(names: names)
+        self.names = names
         // As the lines about the same in the log.
         let rates = PeerLog.answers(names: names)
         self.answers = LineLimit(source: rates.source, total: rates.total, now: now)
@@ -64,11 +66,9 @@ final class EventPrinter {
         self.streams = LineLimit(source: rate, total: rate, now: now)
     }
 
-    private static func mostWaiting(names: Int) -> Int { 1_000 + 4 * names }
-
-    /// The agent wants so many names from now on.
+    /// The agent wants another number of names.
     func change(names: Int, now: Milliseconds) {
-        self.mostWaiting = Self.mostWaiting(names: names)
+        self.names = names
         let rates = PeerLog.answers(names: names)
         self.answers.change(source: rates.source, total: rates.total, now: now)
     }

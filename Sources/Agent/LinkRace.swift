@@ -36,7 +36,7 @@ final class LinkRace {
 
     /// - Parameters:
     ///   - begin: makes a session of a connection and starts it.
-    ///   - silent: called for each address that has taken a connection and not answered after ``patience``.
+    ///   - silent: called for each address that has accepted a connection and not answered within ``patience``.
     ///   - failed: called once, unless a session wins or the race is cancelled, and never from inside this call.
     init(
         loop: EventLoop, to endpoint: Endpoint, plan: Connector.Plan,
@@ -78,7 +78,7 @@ final class LinkRace {
     }
 
     private func patienceEnded() {
-        // The others have been named before.
+        // Earlier ones were reported by their own timer.
         if let address = self.sessions.last?.address { self.silent(address) }
         self.next()
     }

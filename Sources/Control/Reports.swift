@@ -138,7 +138,7 @@ package struct ExposureReport: Codable, Equatable, Sendable {
     }
 }
 
-/// A source whose handshakes have to wait for what it did, or a network that the operator keeps out.
+/// A source whose handshakes wait for a penalty, or a banned network.
 package struct BarReport: Codable, Equatable, Sendable {
     package let network: String
     /// Seconds that are left; nil until it is taken back.

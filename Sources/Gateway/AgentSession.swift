@@ -27,14 +27,14 @@ final class AgentSession {
     private static let moveMilliseconds: UInt64 = 30_000
 
     let id: UInt64
-    /// By which limits and penalties count it.
+    /// The source that limits and penalties count.
     private(set) var source: Source
     let connection: LinkConnection
-    /// The agent's address: of the connection, or as a trusted proxy has said.
+    /// The agent's address: of the connection, or of a trusted proxy's header.
     private(set) var peer: SocketAddress
     /// The trusted proxy between it and us.
     private(set) var proxy: SocketAddress?
-    /// Whether the first message of its handshake has come.
+    /// Whether the first message of its handshake has arrived.
     var hasGreeted = false
     /// Whether it has the rights of the gateway's own machine.
     private(set) var isFromLoopback: Bool
@@ -75,10 +75,10 @@ final class AgentSession {
         connection.gatekeeper = self
     }
 
-    /// Somebody says that the agent is not on this machine.
+    /// A PROXY header shows that the agent is not on this machine.
     func loseLoopbackRights() { self.isFromLoopback = false }
 
-    /// A trusted proxy says where the agent is.
+    /// A trusted proxy's header has the agent's address.
     func isBehindProxy(at address: SocketAddress, source: Source) {
         (self.proxy, self.peer, self.source) = (self.peer, address, source)
     }

@@ -8,7 +8,7 @@ internal import Wire
 /// What became of a connection to the agent port before anything was read from it.
 enum ArrivalResult: String, CaseIterable {
     case admitted
-    /// All connections that its source may have wait for its penalty.
+    /// All connections that its source may have are waiting for its penalty.
     case sourceFull = "source-full"
     /// The operator keeps it out.
     case banned

@@ -14,7 +14,7 @@ internal import Wire
 extension GatewayServer {
     // MARK: - Before the handshake
 
-    /// Counts a stranger; false when there is no room for it.
+    /// Counts an unauthenticated connection; false at the limit of its source.
     func admit(_ id: UInt64, from source: Source) -> Bool {
         let isSourceFull = self.admission.isFull(of: source)
         switch self.admission.connected(id, from: source, now: self.loop.now) {
@@ -30,8 +30,8 @@ extension GatewayServer {
         }
     }
 
-    /// A proxy has said whose connection it is. A proxy of this machine that is not trusted may only take rights from
-    /// the agent that it brings: whoever may connect from here could claim any address.
+    /// A PROXY header arrived. From an untrusted program on this machine it can only take rights away: any local user
+    /// could claim any address.
     func introduced(_ session: AgentSession, _ header: ProxyHeader) -> IntroductionVerdict {
         let isTrusted = self.sources.isProxy(session.peer)
         guard isTrusted || session.connection.isLocal else {
@@ -43,24 +43,23 @@ extension GatewayServer {
         guard isTrusted else { return .proceed }
         let source = self.sources.source(of: address, at: nil)
         session.isBehindProxy(at: address, source: source)
-        guard !self.bans.contains(address) else { return .tell(.ended(.denied, "its address is banned")) }
+        guard !self.bans.contains(address) else {
+            return .tell(.ended(.denied, "its address is banned"), .accessDenied)
+        }
         self.admission.left(session.id)
         guard self.admit(session.id, from: source) else {
-            return .tell(.ended(.tooManyLinks, "all connections that its source may have wait for its penalty"))
+            let text = "all connections that its source may have wait for its penalty"
+            return .tell(.ended(.tooManyLinks, text), .internalError)
         }
         return .proceed
     }
 
-    /// The gateway ends a connection before its handshake.
-    func tell(_ stream: SocketStream, _ end: LinkEnd, isVersion1: Bool) {
-        guard !isVersion1 else { return stream.reset() }
-        switch end {
-        case .ended(.denied, _): self.refusedAgents.take(stream, .accessDenied)
-        default: self.refusedAgents.take(stream, .internalError)
-        }
+    /// Ends a connection before its handshake. Version 1 has no alerts.
+    func refuse(_ stream: SocketStream, _ alert: TLSAlert, isVersion1: Bool) {
+        if isVersion1 { stream.reset() } else { self.refusedAgents.take(stream, alert) }
     }
 
-    /// How long the handshake of a stranger has to wait.
+    /// Milliseconds that the handshake of an unauthenticated connection waits.
     func greeted(_ session: AgentSession) -> Milliseconds {
         session.hasGreeted = true
         let wait = self.admission.greeted(session.id, now: self.loop.now)
@@ -138,7 +137,7 @@ extension GatewayServer {
         session.log(level, .strangers, "no login from \(session.label): \(end)")
     }
 
-    /// A load balancer looks every second whether the port is open.
+    /// Load balancers connect every second to check that the port is open.
     private static func isHealthCheck(_ session: AgentSession, _ end: LinkEnd) -> Bool {
         guard session.source.standing != .stranger, !session.hasGreeted else { return false }
         switch end {
@@ -153,8 +152,8 @@ extension AgentSession: LinkGatekeeper {
         self.gateway.introduced(self, header)
     }
 
-    func link(_ connection: LinkConnection, leaves socket: SocketStream, _ end: LinkEnd) {
-        self.gateway.tell(socket, end, isVersion1: connection.protocolNumber == 1)
+    func link(_ connection: LinkConnection, leaves socket: SocketStream, _ alert: TLSAlert) {
+        self.gateway.refuse(socket, alert, isVersion1: connection.protocolNumber == 1)
     }
 
     func linkDidGreet(_ connection: LinkConnection) -> Milliseconds { self.gateway.greeted(self) }
@@ -169,7 +168,7 @@ extension GatewayServer: SocketListenerDelegate {
         let isVersion1 = self.doors.isVersion1(listener)
         func refuse(_ result: ArrivalResult, _ alert: TLSAlert) {
             self.metrics.arrived(result)
-            if isVersion1 { stream.reset() } else { self.refusedAgents.take(stream, alert) }
+            self.refuse(stream, alert, isVersion1: isVersion1)
         }
         guard !self.bans.contains(peer) else { return refuse(.banned, .accessDenied) }
         guard self.hasRoomForSession() else { return refuse(.noRoom, .internalError) }

@@ -1,15 +1,15 @@
 internal import Reactor
 internal import Secure
 
-/// Connections to the agent port that were refused before anything was read: each gets a TLS alert that says why.
+/// Connections to the agent port that were refused before their handshake. Each gets a TLS alert with the reason.
 ///
-/// Closing a socket with unread bytes resets the connection, which may discard the alert at the other end. So what
-/// comes is read and thrown away until the peer closes too, or for a short time.
+/// Closing a socket with unread bytes resets the connection, which can discard the alert at the peer. Received bytes are
+/// therefore read and dropped until the peer closes the connection too, or for ``ticks`` seconds.
 final class RefusedAgents {
     /// How often ``tick()`` is called until a connection is closed: after one to two seconds.
     static let ticks = 2
 
-    /// At once; further ones are reset, which costs nothing.
+    /// Connections at once. Further ones are reset.
     private let most: Int
     private var streams: [ObjectIdentifier: (stream: SocketStream, ticksLeft: Int)] = [:]
 

@@ -6,7 +6,7 @@ internal import Settings
 struct ResourcePlan: Equatable {
     let agents: Int
     let strangers: Int
-    /// Refused connections to the agent port that are told why.
+    /// Refused connections to the agent port that get an alert.
     let refused: Int
     /// Logins that are being judged.
     let logins: Int
@@ -28,7 +28,7 @@ struct ResourcePlan: Equatable {
     /// Connections to the agent port before the login: more than log in within a second.
     static let mostStrangers = 256
 
-    /// Refused connections to the agent port that wait until their alert was read. Further ones are reset.
+    /// Refused connections that stay open until the peer has read the alert. Further ones are reset.
     static let mostRefused = 64
 
     /// Logins at once that the authenticator is at work on. It may be slow, and each is a connection with its buffers.

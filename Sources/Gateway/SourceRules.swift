@@ -7,7 +7,7 @@ internal import Wire
 struct SourceRules {
     /// `trusted-networks`: addresses that many agents or visitors share, of a proxy or an office for example.
     let trusted: [Network]
-    /// `accept-proxy-protocol`: whose word about who comes is believed.
+    /// `accept-proxy-protocol`: proxies whose PROXY headers are believed.
     let proxies: [Network]
 
     func isProxy(_ peer: SocketAddress) -> Bool {
@@ -15,8 +15,8 @@ struct SourceRules {
         return self.proxies.contains { $0.contains(address) }
     }
 
-    /// The source of a connection to the agent port. A proxy's own has no bounds: whose it is may still be said, and a
-    /// proxy that never says so brings many agents.
+    /// The source of a connection to the agent port. A trusted proxy's own source has no bounds: a PROXY header may
+    /// follow, and a proxy that sends none connects for many agents.
     func source(ofAgentAt peer: SocketAddress, at local: SocketAddress?) -> Source {
         self.isProxy(peer) ? Source(key: peer.source, standing: .trusted) : self.source(of: peer, at: local)
     }

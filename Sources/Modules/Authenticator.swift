@@ -10,8 +10,8 @@ package protocol Cancellable: AnyObject {
 /// What an agent has shown of itself.
 package struct LoginRequest {
     package let peer: SocketAddress
-    /// Whether the agent is on the gateway's machine, for all that is known: neither its connection nor a proxy's word
-    /// about it says otherwise.
+    /// Whether the agent has the rights of the gateway's machine: its connection comes from a loopback address, and no
+    /// PROXY header has another one.
     package let isFromLoopback: Bool
     package let credentials: Credentials
     /// `sha256/...` of the client certificate's key, if the agent has one. TLS has proved that it holds the key.

@@ -6,7 +6,9 @@ import Synchronization
 /// `@unchecked Sendable`, the only one of this package. Proof: another thread can call nothing but `post`, which
 /// touches only `state`, guarded by its mutex; the handle is used by `post` under that mutex and only while `isOpen`,
 /// which `close` clears under the same mutex before libuv may free anything. `uv_async_send` itself may be called from
-/// any thread (libuv, "uv_async_t"). Everything else (`body`, the flags) belongs to the loop's thread.
+/// any thread (libuv, "uv_async_t"). Everything else (`body`, the flags) belongs to the loop's thread: only `init`,
+/// `close` and callbacks of the loop use it, and `deinit`, which may run on another thread but only after the close
+/// callback, as the handle holds the mailbox until then.
 package final class Mailbox<Message: Sendable>: @unchecked Sendable {
     private struct State {
         var messages: [Message] = []

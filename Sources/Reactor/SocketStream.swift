@@ -1,33 +1,5 @@
 internal import CUV
 
-/// Hears of what happens to a ``SocketStream``.
-///
-/// Nothing but `socketStreamDidClose` arrives after `close()` or `reset()`.
-package protocol SocketStreamDelegate: AnyObject {
-    /// Writing failed and the connection is over, but bytes that the peer sent before may still be unread.
-    ///
-    /// Writes are dropped from here on. Keep reading, or call `startReading()` once there is room: `didFail` follows
-    /// when everything has been read. The default fails at once.
-    func socketStream(_ stream: SocketStream, didBreak error: UVError)
-    /// How many bytes the next read may bring; with 0 the stream stops reading until `startReading()`.
-    func readAllowance(_ stream: SocketStream) -> Int
-    /// Bytes have come. They lie in the loop's shared buffer: use or copy them before returning.
-    func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer)
-    /// The peer will send no more.
-    func socketStreamDidReachEnd(_ stream: SocketStream)
-    /// Queued bytes were handed to the kernel.
-    func socketStream(_ stream: SocketStream, didWrite count: Int)
-    /// Reading or writing failed; close or reset the stream.
-    func socketStream(_ stream: SocketStream, didFail error: UVError)
-    func socketStreamDidClose(_ stream: SocketStream)
-}
-
-extension SocketStreamDelegate {
-    package func socketStream(_ stream: SocketStream, didBreak error: UVError) {
-        self.socketStream(stream, didFail: error)
-    }
-}
-
 /// A connected stream socket, TCP or unix.
 ///
 /// ## Lifetime
@@ -38,6 +10,9 @@ extension SocketStreamDelegate {
 /// later phase of the turn. `deinit` traps when the handle is open.
 package final class SocketStream {
     private enum Phase { case open, closing, closed }
+    /// Of one write: 64 pieces of 16 KiB are more than one read of a link can hold.
+    private static let mostPieces = 64
+
     private enum News {
         case broken(UVError)
         case failed(UVError)
@@ -67,50 +42,20 @@ package final class SocketStream {
     /// Set by `setResetOnDeath`.
     var resetsOnDeath = false
     private var shutdownRequest: UnsafeMutablePointer<uv_shutdown_t>?
-    /// What the kernel did not take; the first is in flight while `isInFlight`.
-    private var queue: [Chunk] = []
+    /// Bytes that the kernel did not take; the first chunk is in flight while `isInFlight`.
+    private var queue: ChunkQueue
     private var isInFlight = false
     /// Bytes in `queue`.
-    package private(set) var queuedByteCount = 0
+    package var queuedByteCount: Int { self.queue.byteCount }
     /// Cleared by whoever tears the owner down; held strongly, which the close callback ends.
     package var delegate: (any SocketStreamDelegate)?
 
-    /// An unconnected TCP socket, for a listener to accept into or a connector to connect.
-    static func tcp(loop: EventLoop) throws(UVError) -> SocketStream { try Self.tcp(loop: loop, family: AF_UNSPEC) }
-
-    /// One for an address, whose segments are no larger than `largestSegment` bytes.
-    static func tcp(
-        loop: EventLoop, for address: SocketAddress, largestSegment: Int
-    ) throws(UVError) -> SocketStream {
-        let stream = try Self.tcp(loop: loop, family: address.family == .ip6 ? AF_INET6 : AF_INET)
-        stream.withDescriptor { _ = cuv_largest_segment($0, CInt(clamping: largestSegment)) }
-        return stream
-    }
-
-    /// - Parameter family: with `AF_UNSPEC` libuv makes the socket itself when it needs one.
-    private static func tcp(loop: EventLoop, family: CInt) throws(UVError) -> SocketStream {
-        let raw = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
-        do throws(UVError) { try check(uv_tcp_init_ex(loop.raw, raw, CUnsignedInt(family))) } catch {
-            raw.deallocate()
-            throw error
-        }
-        return SocketStream(loop: loop, memory: UnsafeMutableRawPointer(raw), isTCP: true)
-    }
-
-    /// An unconnected unix socket.
-    static func unix(loop: EventLoop) throws(UVError) -> SocketStream {
-        let raw = UnsafeMutablePointer<uv_pipe_t>.allocate(capacity: 1)
-        do throws(UVError) { try check(uv_pipe_init(loop.raw, raw, 0)) } catch {
-            raw.deallocate()
-            throw error
-        }
-        return SocketStream(loop: loop, memory: UnsafeMutableRawPointer(raw), isTCP: false)
-    }
-
-    private init(loop: EventLoop, memory: UnsafeMutableRawPointer, isTCP: Bool) {
+    /// - Parameter memory: an initialised `uv_tcp_t` or `uv_pipe_t`, which this object frees.
+    init(loop: EventLoop, memory: UnsafeMutableRawPointer, isTCP: Bool) {
         self.loop = loop
         self.memory = memory
         self.isTCP = isTCP
+        self.queue = ChunkQueue(pool: loop.chunks)
         self.raw = memory.assumingMemoryBound(to: uv_stream_t.self)
         self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }
@@ -193,7 +138,7 @@ package final class SocketStream {
             if skip >= piece.count {
                 skip -= piece.count
             } else {
-                self.enqueue(UnsafeRawBufferPointer(rebasing: piece[skip...]))
+                self.queue.append(UnsafeRawBufferPointer(rebasing: piece[skip...]))
                 skip = 0
             }
         }
@@ -207,7 +152,7 @@ package final class SocketStream {
         var taken = 0
         if self.queue.isEmpty { taken = self.tryWriteOne(bytes) }
         if taken < bytes.count, self.canWrite {
-            self.enqueue(UnsafeRawBufferPointer(rebasing: bytes[taken...]))
+            self.queue.append(UnsafeRawBufferPointer(rebasing: bytes[taken...]))
             self.submit()
         }
         return taken
@@ -227,8 +172,7 @@ package final class SocketStream {
     }
 
     private func tryWrite(_ pieces: [UnsafeRawBufferPointer]) -> Int {
-        // 64 pieces of 16 KiB are more than one read of a link can hold.
-        withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: min(pieces.count, 64)) { buffers in
+        withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: min(pieces.count, Self.mostPieces)) { buffers in
             for index in buffers.indices { buffers.initializeElement(at: index, to: uvBuffer(pieces[index])) }
             guard buffers.count > 0 else { return 0 }
             return self.judge(uv_try_write(self.raw, buffers.baseAddress, UInt32(buffers.count)))
@@ -239,17 +183,6 @@ package final class SocketStream {
         if code >= 0 { return Int(code) }
         if code != UV_EAGAIN.rawValue { self.writingFailed(UVError(code: code)) }
         return 0
-    }
-
-    private func enqueue(_ bytes: UnsafeRawBufferPointer) {
-        var rest = bytes
-        while rest.count > 0 {
-            let canAppend = self.queue.count > (self.isInFlight ? 1 : 0) && (self.queue.last?.room ?? 0) > 0
-            if !canAppend { self.queue.append(self.loop.chunks.take()) }
-            let count = self.queue[self.queue.count - 1].append(rest)
-            self.queuedByteCount += count
-            rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-        }
     }
 
     /// Hands the first queued chunk to libuv, which writes it when the socket can take it.
@@ -273,40 +206,19 @@ package final class SocketStream {
         // What was queued is gone already when another call has found that writing failed.
         guard self.phase == .open, !self.isBroken else { return }
         guard status == 0 else { return self.writingFailed(UVError(code: status)) }
-        var written = self.dequeueFirst()
+        var written = self.queue.removeFirst()
         // The socket has room again: give it what else waits before asking to be woken.
         while !self.queue.isEmpty, !self.isBroken {
-            let taken = self.tryWrite(self.queue.prefix(64).map { $0.readable })
+            let taken = self.tryWrite(self.queue.pieces(most: Self.mostPieces))
             guard taken > 0 else { break }
-            written += self.drop(taken)
+            self.queue.drop(taken)
+            written += taken
         }
         self.submit()
         self.delegate?.socketStream(self, didWrite: written)
         guard self.queue.isEmpty else { return }
         if self.wantsShutdown { self.shutDown() }
         self.checkDelivery()
-    }
-
-    private func dequeueFirst() -> Int {
-        let chunk = self.queue.removeFirst()
-        let count = chunk.count
-        self.queuedByteCount -= count
-        self.loop.chunks.give(chunk)
-        return count
-    }
-
-    private func drop(_ count: Int) -> Int {
-        var rest = count
-        while rest > 0, let first = self.queue.first {
-            if rest >= first.count {
-                rest -= self.dequeueFirst()
-            } else {
-                first.head += rest
-                self.queuedByteCount -= rest
-                rest = 0
-            }
-        }
-        return count
     }
 
     /// Ends our direction once the queue is written: the peer sees the end of the stream and can still answer.
@@ -335,9 +247,7 @@ package final class SocketStream {
     /// Nothing more can be written. If the connection is over, what the peer sent before its end is still read.
     private func writingFailed(_ error: UVError) {
         guard self.phase == .open, !self.isBroken else { return }
-        for chunk in self.queue { self.loop.chunks.give(chunk) }
         self.queue.removeAll()
-        self.queuedByteCount = 0
         var isOver = false
         self.withDescriptor { isOver = cuv_is_hung_up($0) != 0 }
         // Without a hang-up the end of what there is to read would never come.
@@ -393,9 +303,7 @@ package final class SocketStream {
 
     fileprivate func didClose() {
         self.phase = .closed
-        for chunk in self.queue { self.loop.chunks.give(chunk) }
         self.queue.removeAll()
-        self.queuedByteCount = 0
         if self.isTCP {
             self.memory.assumingMemoryBound(to: uv_tcp_t.self).deallocate()
         } else {

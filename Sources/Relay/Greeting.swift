@@ -2,15 +2,15 @@ internal import Bytes
 internal import ProxyProtocol
 internal import Secure
 
-/// What a connection begins with, as the gateway reads it: the header of a proxy, if one sends it, and the first message
-/// of the handshake. Until that is complete a stranger costs no more than the bytes it has sent.
+/// The beginning of a connection at the gateway: a PROXY header, if there is one, and the first message of the handshake.
+/// Until the message is complete, an unauthenticated connection costs no more than the bytes that it has sent.
 final class Greeting {
     enum Progress: Equatable {
         case needMore
-        /// Then ask for the ``Greeting/next()``: more may have come behind it.
+        /// Call ``Greeting/next()``: bytes of the handshake may have followed.
         case header(ProxyHeader)
-        /// All bytes of the handshake so far.
-        case whole([UInt8])
+        /// The first message is complete.
+        case whole
         /// The first message is larger than a handshake has reason to begin with.
         case tooLarge
         case failed(LinkEnd)
@@ -62,16 +62,25 @@ final class Greeting {
         }
     }
 
-    /// Judges what has come of the handshake.
+    /// Bytes of the handshake.
+    var count: Int { self.bytes.count }
+
+    func withHandshake(_ body: (UnsafeRawBufferPointer) -> Void) { self.bytes.withReadable(body) }
+
+    /// Adds bytes that follow a complete message.
+    func append(_ bytes: UnsafeRawBufferPointer) { self.bytes.append(bytes) }
+
+    /// Judges the received bytes of the handshake.
     func next() -> Progress {
-        guard self.bytes.count > 0 else { return .needMore }
-        let first = self.bytes.readable.unsafeLoad(as: UInt8.self)
-        guard first == self.version.firstByte else { return .failed(.otherProtocol(firstByte: first)) }
-        switch self.version.greeting(self.bytes.readable) {
-        case .needMore: return .needMore
-        case .invalid: return .failed(.security(SecurityError("not the beginning of a TLS handshake")))
-        case .tooLarge: return .tooLarge
-        case .whole: return .whole(self.bytes.withReadable { Array($0) })
+        self.bytes.withReadable { bytes in
+            guard let first = bytes.first else { return .needMore }
+            guard first == self.version.firstByte else { return .failed(.otherProtocol(firstByte: first)) }
+            switch self.version.greeting(bytes.bytes) {
+            case .needMore: return .needMore
+            case .invalid: return .failed(.security(SecurityError("not the beginning of a TLS handshake")))
+            case .tooLarge: return .tooLarge
+            case .whole: return .whole
+            }
         }
     }
 }

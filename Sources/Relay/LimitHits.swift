@@ -8,11 +8,11 @@ package enum LimitHit: String, CaseIterable, Sendable {
     case handshakeTimeout = "handshake-timeout"
     /// The same for the login.
     case loginTimeout = "login-timeout"
-    /// Connections before the login that were closed for a newer one: of all, and of one source. Also those that were
-    /// refused because all of their source wait for its penalty.
+    /// Unauthenticated connections that were closed for a newer one: of all, and of one source. The latter includes
+    /// connections that were refused because all connections of their source wait for its penalty.
     case strangers
     case strangersPerSource = "strangers-per-source"
-    /// Handshakes that had to wait for the penalty of their source.
+    /// Handshakes that waited for the penalty of their source.
     case penaltyWait = "penalty-wait"
     /// Logins that were refused as too many were being judged, of their source or in all.
     case logins

@@ -15,12 +15,11 @@ extension LinkConnection {
             switch self.gatekeeper?.link(self, didReceive: header) {
             case .proceed, nil: break
             case .refuse(let end): return self.close(end)
-            case .tell(let end): return self.handOver(end)
+            case .tell(let end, let alert): return self.handOver(end, alert)
             }
-            guard case .silent(let greeting) = self.phase else { return }
-            // Behind a header comes no other one.
-            self.greeted(greeting.next())
-        case .whole(let bytes): self.greetingArrived(bytes)
+            // A header is followed by the handshake, not by another header.
+            if case .silent(let greeting) = self.phase { self.greeted(greeting.next()) }
+        case .whole: self.greetingArrived()
         case .tooLarge: self.greetingTooLarge()
         case .failed(let end): self.close(end)
         }
@@ -31,31 +30,32 @@ extension LinkConnection {
         self.close(.security(SecurityError("more than \(ClientHello.most) bytes before the gateway's first answer")))
     }
 
-    private func greetingArrived(_ bytes: [UInt8]) {
+    private func greetingArrived() {
+        guard case .silent(let greeting) = self.phase else { return }
         let wait = self.gatekeeper?.linkDidGreet(self) ?? 0
-        guard wait > 0 else { return self.shakeHands(bytes) }
-        self.phase = .waiting(bytes)
+        guard wait > 0 else { return self.shakeHands(greeting) }
+        self.phase = .waiting(greeting)
         let timer = LoopTimer(loop: self.loop) { [unowned self] in self.waited() }
         timer.start(after: wait)
         self.waitTimer = timer
     }
 
-    /// While its handshake waits, a connection is read so that its end is noticed.
-    func receivedWhileWaiting(_ first: [UInt8], _ more: UnsafeRawBufferPointer) {
-        guard first.count + more.count <= ClientHello.most else { return self.greetingTooLarge() }
-        self.phase = .waiting(first + more)
+    /// A connection is read while its handshake waits, to notice when the peer closes it.
+    func receivedWhileWaiting(_ bytes: UnsafeRawBufferPointer, _ greeting: Greeting) {
+        guard greeting.count + bytes.count <= ClientHello.most else { return self.greetingTooLarge() }
+        greeting.append(bytes)
     }
 
     private func waited() {
-        guard case .waiting(let bytes) = self.phase else { return }
-        // Many may have waited for the same moment.
+        guard case .waiting(let greeting) = self.phase else { return }
+        // Many waits can end at the same time.
         guard self.buffers.takeHandshake(turn: self.loop.turn) else {
             self.hit(.handshakeReads)
             self.waitTimer?.start(after: 1)
             return
         }
         self.endWait()
-        self.shakeHands(bytes)
+        self.shakeHands(greeting)
     }
 
     func endWait() {
@@ -63,20 +63,20 @@ extension LinkConnection {
         self.waitTimer = nil
     }
 
-    private func shakeHands(_ bytes: [UInt8]) {
+    private func shakeHands(_ greeting: Greeting) {
         self.phase = .open
         do throws(SecurityError) { self.channel = try self.version.channel(isServer: true) } catch {
             return self.close(.security(error))
         }
-        bytes.withUnsafeBytes { self.decrypt($0) }
+        greeting.withHandshake { self.decrypt($0) }
     }
 
-    /// Ends, and leaves the socket to whoever tells the peer why.
-    private func handOver(_ end: LinkEnd) {
+    /// Ends the link and leaves the socket to the gatekeeper, which sends the alert.
+    private func handOver(_ end: LinkEnd, _ alert: TLSAlert) {
         guard let gatekeeper = self.gatekeeper else { return self.close(end) }
         self.phase = .closing(end)
         self.link.shut()
-        gatekeeper.link(self, leaves: self.socket, end)
+        gatekeeper.link(self, leaves: self.socket, alert)
         self.socketClosed()
     }
 }

@@ -10,7 +10,7 @@ extension LinkConnection {
     func received(_ bytes: UnsafeRawBufferPointer) {
         switch self.phase {
         case .silent(let greeting): self.greeted(greeting.received(bytes))
-        case .waiting(let first): self.receivedWhileWaiting(first, bytes)
+        case .waiting(let greeting): self.receivedWhileWaiting(bytes, greeting)
         default: self.decrypt(bytes)
         }
     }

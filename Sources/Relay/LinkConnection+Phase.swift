@@ -6,8 +6,8 @@ extension LinkConnection {
     enum Phase {
         /// As the gateway, until the first message of the handshake is complete: a parked connection costs no keys.
         case silent(Greeting)
-        /// The handshake has to wait; with all that has come.
-        case waiting([UInt8])
+        /// The first message is complete, and the handshake waits for a penalty.
+        case waiting(Greeting)
         case open
         /// The last words are on their way; what still comes is thrown away.
         case lingering(until: Milliseconds, LinkEnd)

@@ -5,7 +5,7 @@ internal import Tunnel
 // MARK: - From the socket of the link
 
 extension LinkConnection: SocketStreamDelegate {
-    /// A read while the handshake waits, for which a peer has nothing to say. It costs no handshake.
+    /// A read while the handshake waits: peers send nothing then. It does not count as a read of a handshake.
     private static let waitingReadBytes = 4_096
 
     package func readAllowance(_ stream: SocketStream) -> Int {

@@ -72,24 +72,24 @@ package enum PeerVerdict: Equatable {
     case refuse(SecurityError)
 }
 
-/// What the gatekeeper makes of a proxy's word.
+/// The gatekeeper's answer to a PROXY header.
 package enum IntroductionVerdict {
     case proceed
-    /// Close without a word.
+    /// Close the connection.
     case refuse(LinkEnd)
-    /// End the link and leave its socket to the gatekeeper.
-    case tell(LinkEnd)
+    /// End the link and leave its socket to the gatekeeper, which sends the alert.
+    case tell(LinkEnd, TLSAlert)
 }
 
-/// Decides about a connection of which nothing is known but where it comes from.
+/// Admits connections before their handshake.
 package protocol LinkGatekeeper: AnyObject {
-    /// A proxy has said whose connection it is.
+    /// A PROXY header arrived.
     func link(_ connection: LinkConnection, didReceive header: ProxyHeader) -> IntroductionVerdict
-    /// After ``IntroductionVerdict/tell(_:)``: the socket is the gatekeeper's from now on.
-    func link(_ connection: LinkConnection, leaves socket: SocketStream, _ end: LinkEnd)
+    /// Follows ``IntroductionVerdict/tell(_:_:)``. The gatekeeper owns the socket from now on.
+    func link(_ connection: LinkConnection, leaves socket: SocketStream, _ alert: TLSAlert)
     /// The first message of the handshake is complete.
     ///
-    /// - Returns: how long the handshake has to wait.
+    /// - Returns: milliseconds to wait before the handshake is processed; 0 for none.
     func linkDidGreet(_ connection: LinkConnection) -> Milliseconds
 }
 

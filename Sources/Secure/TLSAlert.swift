@@ -1,10 +1,11 @@
-/// What one side says when it ends a handshake (RFC 8446, 6.2), as far as diglett gives it a meaning.
+/// The TLS alerts (RFC 8446, 6.2) that a gateway sends to refuse a connection, and an agent explains.
 package enum TLSAlert: UInt8, Sendable {
-    /// The operator keeps the address out.
+    /// The address is banned.
     case accessDenied = 49
-    /// There is no room for another connection.
+    /// The gateway is at its limit of connections.
     case internalError = 80
 
-    /// The record that says so in plain text, before there are keys: type alert, version 3.3, two bytes, level fatal.
+    /// The alert as an unencrypted record, as it is sent before the keys are negotiated: type alert, version 3.3, two
+    /// bytes, level fatal (RFC 8446, 5.1).
     package var record: [UInt8] { [21, 3, 3, 0, 2, 2, self.rawValue] }
 }

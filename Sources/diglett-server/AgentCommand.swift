@@ -159,7 +159,7 @@ struct AgentCommand: ParsableCommand {
         @Option(help: ArgumentHelp("Which public ports it may have. (default: any)", valueName: "low-high"))
         var ports: [String] = []
 
-        @Option(help: ArgumentHelp("Until when: 90d, 12h or 2027-02-21. (default: for good)", valueName: "time"))
+        @Option(help: ArgumentHelp("Expiry: 90d, 12h or 2027-02-21. (default: never expires)", valueName: "time"))
         var expires: String?
 
         @Option(help: ArgumentHelp("Know it by this key of 'diglett key' instead of a token.", valueName: "sha256/..."))

@@ -149,7 +149,7 @@ struct ControlCommand: ParsableCommand {
 
     struct Penalties: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Sources whose handshakes have to wait for what they did before they logged in.")
+            abstract: "Sources whose handshakes are delayed after failed attempts.")
         @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
 

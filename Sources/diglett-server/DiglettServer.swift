@@ -108,7 +108,7 @@ struct DiglettServer: ParsableCommand, Daemon {
     @Option(
         help: ArgumentHelp(
             "A certificate of a public authority (PEM, with its chain); a renewed file is used without a restart. "
-                + "(default: a key of the gateway's own, whose pin it prints)", valueName: "file"),
+                + "(default: a generated key; agents check its pin)", valueName: "file"),
         completion: .file())
     var tlsCert: String?
 
@@ -118,8 +118,8 @@ struct DiglettServer: ParsableCommand, Daemon {
     @Option(
         name: .customLong("accept-proxy-protocol"),
         help: ArgumentHelp(
-            "From where visitors and agents come through a proxy that tells their addresses by a PROXY header; may be "
-                + "repeated. (default: none)", valueName: "network|unix"))
+            "Trusted proxies, which send the addresses of visitors and agents in PROXY headers; may be repeated. "
+                + "(default: none)", valueName: "network|unix"))
     var acceptProxyProtocol: [String] = []
 
     @Option(

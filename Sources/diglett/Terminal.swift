@@ -26,8 +26,10 @@ enum Terminal {
             var old = sigaction()
             var new = sigaction()
             new.__sigaction_handler.sa_handler = { number in
-                // Both are safe in a handler (signal-safety(7)).
-                tcsetattr(STDIN_FILENO, TCSANOW, &Terminal.saved)
+                // A copy, as passing the variable itself counts as writing to it. The calls are safe in a handler
+                // (signal-safety(7)).
+                var saved = Terminal.saved
+                tcsetattr(STDIN_FILENO, TCSANOW, &saved)
                 signal(number, SIG_DFL)
                 raise(number)
             }

@@ -27,6 +27,11 @@ def run(stage, program, *arguments):
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
 
 
+def ctl(stage, gateway, *arguments):
+    """Runs `diglett-server ctl`; returns the CompletedProcess with texts."""
+    return run(stage, "diglett-server", "--state-dir", gateway.state, "ctl", *arguments)
+
+
 class Invitation:
     """What `agent add` and `agent rotate` print, once."""
 

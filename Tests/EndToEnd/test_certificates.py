@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 
-from administration import AgentsFile, Invitation, run
+from administration import AgentsFile, Invitation, ctl, run
 from backends import Listener, serve_echo
 from certificates import Authority, replace, shown_serial
 from harness import EndToEndTest, wait_until
@@ -34,7 +34,7 @@ class CertificateTest(EndToEndTest):
         return dict(self.stage.environment(), SSL_CERT_FILE=str(self.authority.file))
 
     def ctl(self, *arguments, code=0):
-        result = run(self.stage, "diglett-server", "--state-dir", self.gateway.state, "ctl", *arguments)
+        result = ctl(self.stage, self.gateway, *arguments)
         self.assertEqual(result.returncode, code, result.stdout + result.stderr)
         return result.stdout if code == 0 else result.stderr
 

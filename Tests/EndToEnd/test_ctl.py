@@ -12,7 +12,7 @@ import threading
 import time
 
 import backends
-from administration import AgentsFile, run
+from administration import AgentsFile, ctl, run
 from backends import Listener
 from harness import EndToEndTest, allow_descriptors, fast, program_path, wait_until
 from hooks import configure
@@ -28,7 +28,7 @@ class CtlTest(EndToEndTest):
 
     def ctl(self, *arguments, code=0, gateway=None):
         """What `ctl` prints; `code` is how it must end."""
-        result = run(self.stage, "diglett-server", "--state-dir", (gateway or self.gateway).state, "ctl", *arguments)
+        result = ctl(self.stage, gateway or self.gateway, *arguments)
         self.assertEqual(result.returncode, code, result.stdout + result.stderr)
         return result.stdout if code == 0 else result.stderr
 

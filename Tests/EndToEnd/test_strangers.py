@@ -1,16 +1,17 @@
-"""Who shares an address with others that misbehave, who comes through a proxy, and what refused connections are told."""
+"""Agents that share an address with misbehaving peers, agents behind proxies, and the answers to refused connections."""
 
 import contextlib
 import json
 import socket
 import ssl
 import struct
+import textwrap
 import threading
 
 import header_proxy
 import prometheus
 import v2peer
-from administration import AgentsFile, run
+from administration import AgentsFile, ctl
 from harness import EndToEndTest, Failure, wait_until
 from hooks import configure
 from namespaces import TwoHosts
@@ -20,8 +21,21 @@ from version1 import own_gateway, peer_agent
 BACKEND = "127.0.0.1:9"
 
 
-def line(address, port=4711):
-    return f"PROXY TCP4 {address} 203.0.113.7 {port} 443\r\n"
+def line(address):
+    return f"PROXY TCP4 {address} 203.0.113.7 4711 443\r\n"
+
+
+def hello():
+    """A ClientHello."""
+    outgoing = ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([v2peer.ALPN])
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    return outgoing.read()
 
 
 class SharedAddress(EndToEndTest):
@@ -41,10 +55,24 @@ class SharedAddress(EndToEndTest):
         return self.stage.agent(
             self.gateway, "--pin", self.gateway.pin, "-t", token, "-n", name, BACKEND, prefix=self.hosts.far)
 
-    def test_revoked_tokens(self):
-        agents = [self.agent(f"dgl_b{number}_{'x' * 43}") for number in range(12)]
+    def refuse_logins(self, count):
+        """Logins with different wrong tokens."""
+        agents = [self.agent(f"dgl_b{number}_{'x' * 43}") for number in range(count)]
         for agent in agents:
             self.assertEqual(agent.wait_exit(), 11)
+
+    def run_far(self, code, *arguments):
+        """Runs Python code on the agents' host, with the gateway's address in `gateway`; returns the printed lines."""
+        program = self.stage.start(
+            "peers", [*self.hosts.far, "/usr/bin/python3", "-c",
+                      "import select, socket, sys\n"
+                      "gateway = sys.argv[1], int(sys.argv[2])\n" + textwrap.dedent(code),
+                      self.gateway.host, self.gateway.port, *arguments])
+        self.assertEqual(program.wait_exit(), 0)
+        return program.stdout
+
+    def test_revoked_tokens(self):
+        self.refuse_logins(12)
         good = self.agent(self.token)
         good.wait_registered("good")
         good.wait_log("has taken the connection and not answered yet; waiting")
@@ -57,60 +85,46 @@ class SharedAddress(EndToEndTest):
 
     def test_probes(self):
         """A monitor and a balancer look at the port again and again."""
-        code = (
-            "import socket, sys\n"
-            "for number in range(40):\n"
-            "    with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as probe:\n"
-            "        if number % 2:\n"
-            "            probe.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')\n"
-            "            try:\n"
-            "                probe.recv(10)\n"
-            "            except ConnectionError:\n"
-            "                pass\n")
-        host, _, port = self.gateway.address.rpartition(":")
-        probes = self.stage.start("probes", [*self.hosts.far, "/usr/bin/python3", "-c", code, host, port])
-        self.assertEqual(probes.wait_exit(), 0)
+        self.run_far("""
+            for number in range(40):
+                with socket.create_connection(gateway, 10) as probe:
+                    if number % 2:
+                        probe.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+                        try:
+                            probe.recv(10)
+                        except ConnectionError:
+                            pass
+            """)
         good = self.agent(self.token)
         good.wait_registered("good")
         good.wait_log("not answered yet; waiting")
 
     def test_room_for_newcomers(self):
         """Silent connections make room; those that wait for the penalty do not, and one more is told so."""
-        for agent in [self.agent(f"dgl_b{number}_{'x' * 43}") for number in range(4)]:
-            agent.wait_exit()
-        code = (
-            "import select, socket, ssl, sys\n"
-            "context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)\n"
-            "incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()\n"
-            "context.check_hostname = False\n"
-            "context.verify_mode = ssl.CERT_NONE\n"
-            "try:\n"
-            "    context.wrap_bio(incoming, outgoing).do_handshake()\n"
-            "except ssl.SSLWantReadError:\n"
-            "    hello = outgoing.read()\n"
-            "def dial(text):\n"
-            "    end = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)\n"
-            "    end.sendall(text)\n"
-            "    return end\n"
-            "silent = [dial(b'') for _ in range(16)]\n"
-            "waiting = []\n"
-            "alerts = set()\n"
-            "for _ in range(500):\n"
-            "    waiting.append(dial(hello))\n"
-            "    for end in select.select(waiting, [], [], 0.02)[0]:\n"
-            "        waiting.remove(end)\n"
-            "        answer = end.recv(100)\n"
-            "        if answer[:1] == b'\\x15':\n"
-            "            alerts.add(answer.hex())\n"
-            "    if alerts:\n"
-            "        break\n"
-            "print([end.recv(1) for end in silent].count(b''))\n"
-            "print(*alerts)\n")
-        host, _, port = self.gateway.address.rpartition(":")
-        crowd = self.stage.start("crowd", [*self.hosts.far, "/usr/bin/python3", "-c", code, host, port])
-        self.assertEqual(crowd.wait_exit(), 0)
+        self.refuse_logins(4)
+        lines = self.run_far("""
+            hello = bytes.fromhex(sys.argv[3])
+            def dial(text):
+                end = socket.create_connection(gateway, 10)
+                end.sendall(text)
+                return end
+            silent = [dial(b"") for _ in range(16)]
+            waiting = []
+            alerts = set()
+            for _ in range(500):
+                waiting.append(dial(hello))
+                for end in select.select(waiting, [], [], 0.02)[0]:
+                    waiting.remove(end)
+                    answer = end.recv(100)
+                    if answer[:1] == b"\\x15":
+                        alerts.add(answer.hex())
+                if alerts:
+                    break
+            print([end.recv(1) for end in silent].count(b""))
+            print(*alerts)
+            """, hello().hex())
         # RFC 8446, 5.1 and 6: alert, version, length, fatal, internal_error.
-        self.assertEqual(crowd.stdout, ["16", "15030300020250"])
+        self.assertEqual(lines, ["16", "15030300020250"])
 
 
 class Waits(EndToEndTest):
@@ -129,23 +143,12 @@ class Waits(EndToEndTest):
                     self.assertEqual(end.recv(1), b"")
         return gateway
 
-    def hello(self):
-        outgoing = ssl.MemoryBIO()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.set_alpn_protocols([v2peer.ALPN])
-        with contextlib.suppress(ssl.SSLWantReadError):
-            context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
-        return outgoing.read()
-
-    def wait(self, gateway, count, more=b""):
-        """So many connections whose handshakes wait."""
+    def wait(self, gateway, count):
+        """Connections whose handshakes wait."""
         before, ends = self.waits(), []
         for _ in range(count):
             end = self.stage.use(socket.create_connection((gateway.host, gateway.port), 15))
-            end.sendall(line("192.0.2.9").encode() + self.hello() + more)
+            end.sendall(line("192.0.2.9").encode() + hello())
             ends.append(end)
         wait_until(lambda: self.waits() >= before + count, "handshakes that wait")
         return ends
@@ -193,7 +196,7 @@ class Waits(EndToEndTest):
     def test_a_ban(self):
         gateway = self.gateway()
         ends = self.wait(gateway, 4)
-        run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "ban", "192.0.2.9")
+        ctl(self.stage, gateway, "ban", "192.0.2.9")
         for end in ends:
             with contextlib.suppress(ConnectionError):
                 self.assertEqual(end.recv(1), b"")
@@ -213,7 +216,7 @@ class Refused(EndToEndTest):
         self.gateway = self.stage.gateway()
 
     def ctl(self, *arguments):
-        result = run(self.stage, "diglett-server", "--state-dir", self.gateway.state, "ctl", *arguments)
+        result = ctl(self.stage, self.gateway, *arguments)
         self.assertEqual(result.returncode, 0, result.stderr)
 
     def test_banned(self):
@@ -271,17 +274,14 @@ class Refused(EndToEndTest):
 class ThroughProxies(EndToEndTest):
     """PROXY headers before the handshake of agents."""
 
-    def gateway(self, *options, **more):
-        return self.stage.gateway(*options, **more)
-
     def agents(self, gateway):
-        result = run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "agents", "--output", "json")
-        return [agent["peer"] for agent in json.loads(result.stdout)]
+        report = ctl(self.stage, gateway, "agents", "--output", "json").stdout
+        return [agent["peer"] for agent in json.loads(report)]
 
     def test_haproxy(self):
         """Also without a setting, when headers change nothing; health checks are no news."""
         for options, named in ((), "127.0.0.8"), (("--accept-proxy-protocol", "127.0.0.8"), "127.0.0.1"):
-            gateway = self.gateway(*options)
+            gateway = self.stage.gateway(*options)
             for option, peer in (("", "127.0.0.8"), ("send-proxy", named), ("send-proxy-v2 check-send-proxy", named)):
                 with self.subTest(option, options=options):
                     proxy = haproxy_as_proxy(
@@ -296,21 +296,20 @@ class ThroughProxies(EndToEndTest):
 
     def test_trusted(self):
         """Its word is what the log, bans and limits go by."""
-        gateway = self.gateway("--accept-proxy-protocol", "127.0.0.8", "--auth", "open")
+        gateway = self.stage.gateway("--accept-proxy-protocol", "127.0.0.8", "--auth", "open")
         proxy = header_proxy.start(self.stage, gateway, line("192.0.2.9"), "127.0.0.8")
         agent = self.stage.agent(proxy, "-n", "example", BACKEND)
         agent.wait_registered()
         self.assertEqual(self.agents(gateway), ["192.0.2.9:4711"])
         gateway.wait_log(r"agent .* at 192\.0\.2\.9:4711 logged in")
         before = len(agent.stderr)
-        self.assertEqual(
-            run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "ban", "192.0.2.9").returncode, 0)
+        self.assertEqual(ctl(self.stage, gateway, "ban", "192.0.2.9").returncode, 0)
         agent.wait_log("it answers 'access denied'", since=before)
         # Others come through the same proxy, until it is banned itself.
         proxy = header_proxy.start(self.stage, gateway, line("192.0.2.10"), "127.0.0.8")
         other = self.stage.agent(proxy, "-n", "other", BACKEND)
         other.wait_registered("other")
-        result = run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "ban", "127.0.0.8")
+        result = ctl(self.stage, gateway, "ban", "127.0.0.8")
         self.assertIn("1 link", result.stdout)
         self.assertEqual(self.agents(gateway), [])
 
@@ -318,20 +317,20 @@ class ThroughProxies(EndToEndTest):
         """They go to the address in the header, not to the proxy."""
         state = self.stage.new_directory("gateway-state")
         token = AgentsFile(self.stage, state=state).add("good", "--names", "example").token
-        gateway = self.gateway("--accept-proxy-protocol", "127.0.0.8", state=state)
+        gateway = self.stage.gateway("--accept-proxy-protocol", "127.0.0.8", state=state)
         bad = header_proxy.start(self.stage, gateway, line("192.0.2.9"), "127.0.0.8")
         good = header_proxy.start(self.stage, gateway, line("192.0.2.10"), "127.0.0.8")
         for number in range(4):
             agent = self.stage.agent(bad, "-t", f"dgl_b{number}_{'x' * 43}", "-n", "example", BACKEND)
             self.assertEqual(agent.wait_exit(), 11)
-        report = run(self.stage, "diglett-server", "--state-dir", state, "ctl", "penalties", "--output", "json")
+        report = ctl(self.stage, gateway, "penalties", "--output", "json")
         self.assertEqual([bar["network"] for bar in json.loads(report.stdout)], ["192.0.2.9"])
         self.stage.agent(good, "-t", token, "-n", "example", BACKEND).wait_registered()
         self.assertNotIn("the handshake of 192.0.2.10", gateway.output)
 
     def test_untrusted_of_this_machine(self):
         """It may only take rights: this gateway takes agents of its own machine alone."""
-        gateway = self.gateway()
+        gateway = self.stage.gateway()
         for header, exit_code in ((line("192.0.2.9"), 12), (line("127.0.0.5"), None), ("PROXY UNKNOWN\r\n", None)):
             with self.subTest(header):
                 proxy = header_proxy.start(self.stage, gateway, header)
@@ -346,14 +345,14 @@ class ThroughProxies(EndToEndTest):
 
     def test_trusted_networks_on_this_machine(self):
         """They have no limits of one source; headers from there are believed no more than others of this machine."""
-        gateway = self.gateway("-c", configure(self.stage, 'trusted-networks = "127.0.0.0/8"\n'))
+        gateway = self.stage.gateway("-c", configure(self.stage, 'trusted-networks = "127.0.0.0/8"\n'))
         proxy = header_proxy.start(self.stage, gateway, line("127.0.0.5"))
         self.stage.agent(proxy, "-n", "example", BACKEND).wait_registered()
         self.assertNotIn("127.0.0.5", gateway.output)
 
     def test_loopback_in_the_header_of_another_machine(self):
         hosts = self.stage.use(TwoHosts())
-        gateway = self.gateway(
+        gateway = self.stage.gateway(
             "--accept-proxy-protocol", hosts.FAR_ADDRESS, listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
         proxy = header_proxy.start(self.stage, gateway, line("127.0.0.1"), hosts.FAR_ADDRESS, prefix=hosts.far)
         agent = self.stage.agent(proxy, "--pin", gateway.pin, "-n", "example", BACKEND, prefix=hosts.far)
@@ -361,7 +360,7 @@ class ThroughProxies(EndToEndTest):
 
     def test_stranger(self):
         hosts = self.stage.use(TwoHosts())
-        gateway = self.gateway("--auth", "open", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        gateway = self.stage.gateway("--auth", "open", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
         proxy = header_proxy.start(self.stage, gateway, line("192.0.2.9"), hosts.FAR_ADDRESS, prefix=hosts.far)
         agent = self.stage.agent(proxy, "--pin", gateway.pin, "-n", "example", BACKEND, prefix=hosts.far)
         gateway.wait_log("a PROXY header from an address that is not in accept-proxy-protocol")
@@ -375,7 +374,7 @@ class ThroughProxies(EndToEndTest):
         gateway.wait_log(r"login from 192\.0\.2\.9:4711 refused")
 
     def test_broken_headers(self):
-        gateway = self.gateway("--accept-proxy-protocol", "127.0.0.1")
+        gateway = self.stage.gateway("--accept-proxy-protocol", "127.0.0.1")
         for text, words in (
                 (b"PROXY TCP4 x\r\n", "the PROXY line has not two addresses"), (b"POST / HTTP/1.1\r\n", "first byte is 0x50"),
                 (b"PROXY " + b"x" * 200, "longer than 107 bytes"),

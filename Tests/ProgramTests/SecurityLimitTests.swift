@@ -96,7 +96,7 @@ struct SecurityLimitTests {
             "penalty from which handshakes of a source wait · how long · longest penalty · sources with one":
                 "\(seconds(admission.enforcedFrom)) · \(seconds(admission.mostWait)) · \(seconds(admission.mostPenalty)) · "
                 + grouped(admission.penaltyTable),
-            "refused connections that are told why · how long each":
+            "refused connections that get an alert · how long each":
                 "\(ResourcePlan.mostRefused) · \(RefusedAgents.ticks) s; others are reset",
             "ClientHello": kib(ClientHello.most),
             "client certificates": kib(TLSContext.mostClientCertificates),
