@@ -75,7 +75,8 @@ func write(_ stream: SocketStream, _ bytes: [UInt8]) -> Int { bytes.withUnsafeBy
 
 /// A socket that is connected to a port of this machine, as soon as it is in the listener's backlog.
 func connected(to port: UInt16) throws -> CInt {
-    let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+    // A child process of another test would otherwise keep the connection open after its end here.
+    let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     try #require(descriptor >= 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
