@@ -86,7 +86,8 @@ let package = Package(
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
         driver("Journal", ["Reactor", "Settings", "Timing", logging]),
         driver("Records", ["Journal", "Reactor", "Relay", "Wire", logging]),
-        driver("Modules", ["Journal", "Reactor", "Secure", "Settings", "Web", "Wire", logging]),
+        driver(
+            "Modules", ["Journal", "Metrics", "Reactor", "Secure", "Settings", "Timing", "Web", "Wire", logging]),
         driver(
             "Gateway",
             [
@@ -127,7 +128,8 @@ let package = Package(
             name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
         tests("SupervisionTests", ["Reactor", "Supervision", logging]),
         tests("SecureTests", ["Bytes", "Secure"]),
-        tests("ModuleTests", ["Journal", "Modules", "Reactor", "Settings", "Web", "Wire", logging]),
+        tests(
+            "ModuleTests", ["Journal", "Metrics", "Modules", "Reactor", "Settings", "Timing", "Web", "Wire", logging]),
         tests("SettingsTests", ["ProxyProtocol", "Settings", "Wire"]),
         tests(
             "ProgramTests",

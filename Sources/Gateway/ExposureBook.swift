@@ -60,7 +60,6 @@ final class ExposureBook {
     func tick() {
         self.ports.tick()
         self.store.tick()
-        for registrar in self.registrars { registrar.tick(now: self.loop.now) }
     }
 
     /// Has all registrars take back what a former run has left behind; names are published after that.
@@ -190,7 +189,11 @@ final class ExposureBook {
 
     func isOnlyAgent(_ agent: AgentIdentity) -> Bool { self.registry.isOnlyHolder(agent) }
 
-    var registrarReports: [GatewayReport.Registrar] { self.registrars.map(\.report) }
+    var registrarReports: [GatewayReport.Registrar] {
+        self.registrars.map {
+            GatewayReport.Registrar(name: $0.label, failure: $0.failure, pending: $0.pendingCount)
+        }
+    }
 
     /// How many names an agent has over all its links, one left out.
     func nameCount(of identity: AgentIdentity, except name: Name) -> Int {

@@ -1,4 +1,5 @@
 internal import Admission
+internal import Modules
 internal import Reactor
 internal import Registry
 internal import Relay

@@ -1,4 +1,5 @@
 internal import Metrics
+internal import Modules
 internal import Relay
 internal import Wire
 

@@ -1,5 +1,6 @@
 internal import Admission
 internal import Metrics
+internal import Modules
 internal import Reactor
 package import Relay
 internal import Tunnel
@@ -123,14 +124,6 @@ package struct Ending: Hashable, Sendable {
 
 /// What authenticators are asked.
 enum Question: String, CaseIterable { case login, name }
-
-/// What one registrar did.
-struct RegistrarFigures {
-    var failures = Counter()
-    /// Times that a reset replaced withdrawals, as too many waited.
-    var abandonments = Counter()
-    var duration = Histogram(bounds: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
-}
 
 /// Everything that a gateway counts of itself. The rest of the gateway tells it what happens, in a line each; what can
 /// be looked at is not counted but looked at when somebody asks (``GatewayFigures``).

@@ -19,7 +19,7 @@ extension GatewayServer {
         _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
     ) -> any Cancellable {
         DeadlinedOperation(
-            loop: self.loop, milliseconds: Self.moduleDeadline,
+            loop: self.loop, milliseconds: moduleDeadline,
             late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
             start: { self.authenticator.authenticate(request, completion: $0) },
             completion: self.metrics.timing(.login, completion))
@@ -45,7 +45,7 @@ extension GatewayServer {
         _ request: NameRequest, completion: @escaping (NameVerdict) -> Void
     ) -> DeadlinedOperation<NameVerdict> {
         DeadlinedOperation(
-            loop: self.loop, milliseconds: Self.moduleDeadline,
+            loop: self.loop, milliseconds: moduleDeadline,
             late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
             start: { self.authenticator.authorize(request, completion: $0) },
             completion: self.metrics.timing(.name, completion))

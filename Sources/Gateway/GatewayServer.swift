@@ -21,8 +21,6 @@ package final class GatewayServer {
         case stopped
     }
 
-    /// The modules get this long for one question or action.
-    static let moduleDeadline: UInt64 = 10_000
     private static let drainMilliseconds: UInt64 = 30_000
     /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
     private static let sleepThreshold: Int64 = 2_000

@@ -1,5 +1,8 @@
 package import Reactor
 
+/// The modules get this long for one question or action, in milliseconds.
+package let moduleDeadline: UInt64 = 10_000
+
 /// Runs one question or action of a module with a deadline: whoever comes first, the answer, the deadline or the
 /// cancellation, decides, and nothing that comes later is heard.
 package final class DeadlinedOperation<Answer>: Cancellable {

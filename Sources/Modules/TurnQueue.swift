@@ -71,6 +71,10 @@ package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
         return removed
     }
 
+    package func forEach(_ body: (Element) -> Void) {
+        for element in self.elements.values.joined() { body(element) }
+    }
+
     package mutating func removeAll() {
         self.elements = [:]
         self.turns = []

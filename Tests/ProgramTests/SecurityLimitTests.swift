@@ -158,7 +158,7 @@ struct SecurityLimitTests {
                 "\(link.pendingOpens) · what other names leave, at least \(link.leastPendingOpens); others wait in the "
                 + "backlog",
             "backend's connection · agent's answer · module's answer":
-                "5 s · \(seconds(link.acceptDeadline)) · \(seconds(GatewayServer.moduleDeadline))",
+                "5 s · \(seconds(link.acceptDeadline)) · \(seconds(moduleDeadline))",
             "stream whose receiver takes nothing": link.stalled == 0 && settings.stallTimeout == 0 ? "no limit" : "?",
             "half-closed stream that is silent":
                 link.halfClosedIdle == 0 && settings.halfCloseTimeout == 0 ? "no limit" : "?",

@@ -1,4 +1,3 @@
-internal import Modules
 internal import Reactor
 internal import Wire
 
@@ -6,7 +5,7 @@ internal import Wire
 ///
 /// Names are withdrawn one by one until there are too many. Then all of them are left to the registrar's next reset,
 /// which removes every unwanted name, and only their ports are kept: a machine has at most 65,535 of those.
-struct LeavingPlaces {
+struct LeavingPorts {
     private struct Place: Hashable {
         let port: UInt16
         let identity: String
@@ -48,7 +47,7 @@ struct LeavingPlaces {
         self.needReset = false
     }
 
-    /// - Parameter isKept: whether the reset kept a name, or does not count for it.
+    /// - Parameter isKept: whether the reset kept a name.
     mutating func resetSucceeded(isKept: (Name) -> Bool) {
         self.count(self.covered, -1)
         self.covered = []

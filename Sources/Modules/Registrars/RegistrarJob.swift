@@ -1,11 +1,10 @@
-internal import Modules
-internal import Reactor
+internal import Timing
 internal import Wire
 
 /// What is wanted of a registrar for one name.
-enum RegistrarWish {
-    /// Without a completion the name was published before: it is tried until it is done.
-    case publish(PublicExposure, completion: ((_ failure: String?) -> Void)?)
+enum RegistrarRequest {
+    /// Without a ticket no agent waits, as the name was published before: it is tried until it is done.
+    case publish(PublicExposure, ticket: UInt64?)
     case withdraw(PublicExposure)
 
     var exposure: PublicExposure {
@@ -32,35 +31,27 @@ enum RegistrarWish {
     }
 }
 
-/// A wish on its way: waiting for its turn, under way, or until its next attempt.
+/// A request that is not done: waiting for its turn, under way, or until its next attempt.
 final class RegistrarJob {
-    let wish: RegistrarWish
+    let request: RegistrarRequest
     var attempts = 0
-    /// When the present attempt began, in nanoseconds of the monotonic clock.
-    var began: UInt64 = 0
-    var operation: (any Cancellable)?
-    var timer: LoopTimer?
+    /// The number of the attempt that is under way.
+    var attempt: UInt64?
     /// Since when it waits for others to be done.
-    var waitingSince: UInt64?
-    /// What is wanted as soon as this is over.
-    var next: RegistrarWish?
+    var waitingSince: Milliseconds?
+    /// What is requested as soon as this is over.
+    var next: RegistrarRequest?
 
-    init(_ wish: RegistrarWish) { self.wish = wish }
+    init(_ request: RegistrarRequest) { self.request = request }
 
-    /// Ends what is under way; its owner takes it out of ``WaitingJobs``.
-    func stop() {
-        self.operation?.cancel()
-        self.operation = nil
-        self.timer?.close()
-        self.timer = nil
-    }
+    var isUnderWay: Bool { self.attempt != nil }
 
-    fileprivate var owner: String { self.wish.exposure.payer }
+    fileprivate var owner: String { self.request.exposure.payer }
 
     /// Whether its name was published before and is not any more: its visitors are led nowhere until it is done. One that
     /// has failed takes turns with others, which would wait for ever otherwise.
     fileprivate var isRepair: Bool {
-        if case .publish(_, nil) = self.wish { self.attempts == 0 } else { false }
+        if case .publish(_, nil) = self.request { self.attempts == 0 } else { false }
     }
 }
 
@@ -71,7 +62,7 @@ struct WaitingJobs {
 
     var isEmpty: Bool { self.repairs.isEmpty && self.others.isEmpty }
 
-    mutating func append(_ job: RegistrarJob, now: UInt64) {
+    mutating func append(_ job: RegistrarJob, now: Milliseconds) {
         job.waitingSince = now
         _ = job.isRepair ? self.repairs.append(job, of: job.owner) : self.others.append(job, of: job.owner)
     }
@@ -93,18 +84,28 @@ struct WaitingJobs {
     }
 
     mutating func removeWithdrawals() {
-        func isWithdrawal(_ job: RegistrarJob) -> Bool { if case .withdraw = job.wish { true } else { false } }
+        func isWithdrawal(_ job: RegistrarJob) -> Bool { if case .withdraw = job.request { true } else { false } }
         for job in self.others.removeAll(where: isWithdrawal) { job.waitingSince = nil }
     }
 
     /// Takes out publications whose agents have waited since `time` or longer.
-    mutating func removePublications(since time: UInt64) -> [RegistrarJob] {
+    mutating func removePublications(since time: Milliseconds) -> [RegistrarJob] {
         let late = self.others.removeAll { job in
-            guard case .publish(_, .some) = job.wish, let since = job.waitingSince else { return false }
+            guard case .publish(_, .some) = job.request, let since = job.waitingSince else { return false }
             return since <= time
         }
         for job in late { job.waitingSince = nil }
         return late
+    }
+
+    /// Since when the publication that has waited longest waits.
+    var oldestPublication: Milliseconds? {
+        var oldest: Milliseconds?
+        self.others.forEach { job in
+            guard case .publish(_, .some) = job.request, let since = job.waitingSince else { return }
+            oldest = min(oldest ?? since, since)
+        }
+        return oldest
     }
 
     mutating func removeAll() { self = WaitingJobs() }
@@ -119,8 +120,8 @@ struct RegistrarJobs {
     subscript(name: Name) -> RegistrarJob? {
         get { self.all[name] }
         set {
-            if case .withdraw = self.all[name]?.wish { self.withdrawalCount -= 1 }
-            if case .withdraw = newValue?.wish { self.withdrawalCount += 1 }
+            if case .withdraw = self.all[name]?.request { self.withdrawalCount -= 1 }
+            if case .withdraw = newValue?.request { self.withdrawalCount += 1 }
             self.all[name] = newValue
         }
     }
@@ -129,26 +130,26 @@ struct RegistrarJobs {
 }
 
 /// Requests that wait for a reset, one for each name: the newest replaces the older one, whose completion is not called.
-struct HeldWishes {
+struct HeldRequests {
     /// `order` is that of the first request for the name.
-    private var wishes: [Name: (wish: RegistrarWish, order: Int)] = [:]
+    private var requests: [Name: (request: RegistrarRequest, order: Int)] = [:]
     private var nextOrder = 0
 
-    var names: Set<Name> { Set(self.wishes.keys) }
-    var count: Int { self.wishes.count }
+    var names: Set<Name> { Set(self.requests.keys) }
+    var count: Int { self.requests.count }
 
-    mutating func hold(_ wish: RegistrarWish) {
-        self.wishes[wish.name] = (wish, self.wishes[wish.name]?.order ?? self.nextOrder)
+    mutating func hold(_ request: RegistrarRequest) {
+        self.requests[request.name] = (request, self.requests[request.name]?.order ?? self.nextOrder)
         self.nextOrder += 1
     }
 
-    func contains(_ name: Name) -> Bool { self.wishes[name] != nil }
+    func contains(_ name: Name) -> Bool { self.requests[name] != nil }
 
-    mutating func remove(_ name: Name) { self.wishes[name] = nil }
+    mutating func remove(_ name: Name) { self.requests[name] = nil }
 
     /// All of them, in the order in which their names came.
-    mutating func take() -> [RegistrarWish] {
-        defer { self = HeldWishes() }
-        return self.wishes.values.sorted { $0.order < $1.order }.map(\.wish)
+    mutating func take() -> [RegistrarRequest] {
+        defer { self = HeldRequests() }
+        return self.requests.values.sorted { $0.order < $1.order }.map(\.request)
     }
 }

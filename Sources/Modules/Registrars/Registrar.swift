@@ -63,7 +63,7 @@ package protocol Registrar: AnyObject {
     /// and, with a period, when the operator asks for a reload.
     ///
     /// - Parameters:
-    ///   - keeping: what is published, or about to be.
+    ///   - keeping: what is published. A name that is not in it may be published later.
     ///   - completion: gets those of `keeping` that are not published as they should be; the gateway publishes them
     ///     again.
     /// - Returns: nil when `completion` was called already.

@@ -1,0 +1,197 @@
+package import Journal
+internal import Logging
+package import Metrics
+package import Reactor
+package import Wire
+
+/// What one registrar did.
+package struct RegistrarFigures {
+    package var failures = Counter()
+    /// Times that a reset replaced withdrawals, as too many waited.
+    package var abandonments = Counter()
+    package var duration = Histogram(bounds: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
+}
+
+/// Has one registrar do what its ``RegistrarQueue`` decides, and tells the queue what has become of it.
+package final class RegistrarDriver {
+    private static let late = RegistrarError(reason: "did not answer in time")
+
+    private let loop: EventLoop
+    private let registrar: any Registrar
+    private let queue: RegistrarQueue
+    private let log: PeerLog
+    package private(set) var figures = RegistrarFigures()
+    /// By the number of the queue's action.
+    private var running: [UInt64: any Cancellable] = [:]
+    /// Those who wait for a name to be published.
+    private var waiting: [Name: (ticket: UInt64, completion: (_ failure: String?) -> Void)] = [:]
+    private var timer: LoopTimer?
+    private var timerIsFor: UInt64?
+    private var isActing = false
+
+    package init(loop: EventLoop, registrar: any Registrar, limits: WithdrawalLimits, log: PeerLog) {
+        self.loop = loop
+        self.registrar = registrar
+        self.log = log
+        var traits = RegistrarQueue.Traits(label: registrar.label)
+        traits.resetPeriod = registrar.resetPeriod
+        traits.resetKeepsNames = registrar.resetKeepsNames
+        traits.maxAtOnce = registrar.mostAtOnce
+        self.queue = RegistrarQueue(traits, limits: limits)
+    }
+
+    package var label: String { self.registrar.label }
+
+    package var isFailing: Bool { self.queue.isFailing }
+
+    /// See ``RegistrarQueue/failure``.
+    package var failure: String? { self.queue.failure }
+
+    package var pendingCount: Int { self.queue.pendingCount }
+
+    package func start() {
+        self.queue.start()
+        self.act()
+    }
+
+    package func reconcile() {
+        self.queue.reconcile()
+        self.act()
+    }
+
+    /// `completion` is called once, unless the name is withdrawn before.
+    package func publish(_ exposure: PublicExposure, completion: @escaping (_ failure: String?) -> Void) {
+        let ticket = self.queue.publish(exposure, now: self.loop.now)
+        self.waiting[exposure.name] = (ticket, completion)
+        self.act()
+    }
+
+    package func withdraw(_ exposure: PublicExposure) {
+        self.waiting[exposure.name] = nil
+        self.queue.withdraw(exposure, now: self.loop.now)
+        self.act()
+    }
+
+    /// See ``RegistrarQueue/isFull(for:of:)``.
+    package func isFull(for name: Name, of payer: String) -> Bool { self.queue.isFull(for: name, of: payer) }
+
+    /// See ``RegistrarQueue/isLeaving(_:exceptOf:)``.
+    package func isLeaving(_ port: UInt16, exceptOf identity: String) -> Bool {
+        self.queue.isLeaving(port, exceptOf: identity)
+    }
+
+    /// See ``RegistrarQueue/close(now:)``.
+    package func close() {
+        self.queue.close(now: self.loop.now)
+        self.act()
+    }
+
+    // MARK: - What the queue decides
+
+    private func act() {
+        // A registrar may answer at once, and an answer may lead to the next request.
+        guard !self.isActing else { return }
+        self.isActing = true
+        while let action = self.queue.popAction() { self.perform(action) }
+        self.isActing = false
+        self.setTimer()
+    }
+
+    private func perform(_ action: RegistrarQueue.Action) {
+        switch action {
+        case .begin(let work, let id): self.begin(work, id)
+        case .cancel(let id): self.running.removeValue(forKey: id)?.cancel()
+        case .answer(let name, let ticket, let failure):
+            guard let waiting = self.waiting[name], waiting.ticket == ticket else { return }
+            self.waiting[name] = nil
+            waiting.completion(failure)
+        case .log(let level, let text, let exposure): self.write(level, text, exposure)
+        case .abandoned(let count):
+            self.figures.abandonments.add()
+            self.log.write(
+                .warning, .detail, of: .registrar(self.label),
+                "\(count) names wait to be withdrawn by the registrar \(self.label): a reset removes them",
+                .about([.registrar: self.label]))
+        case .close: self.registrar.close()
+        }
+    }
+
+    private func begin(_ work: RegistrarQueue.Work, _ id: UInt64) {
+        switch work {
+        case .publish(let exposure): self.run(id) { self.registrar.publish(exposure, completion: $0) }
+        case .withdraw(let exposure): self.run(id) { self.registrar.withdraw(exposure, completion: $0) }
+        case .reset(let keeping):
+            self.run(id, { self.registrar.reset(keeping: keeping, completion: $0) }) { queue, result, now in
+                queue.resetEnded(id, result, now: now)
+            }
+        }
+    }
+
+    /// Publishes or withdraws.
+    private func run(
+        _ id: UInt64, _ start: (@escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?
+    ) {
+        let began = EventLoop.nanoseconds
+        self.run(id, start) { [weak self] queue, result, now in
+            self?.figures.duration.observe(nanoseconds: EventLoop.nanoseconds &- began)
+            if case .failure(let error) = result {
+                queue.ended(id, error, now: now)
+            } else {
+                queue.ended(id, nil, now: now)
+            }
+        }
+    }
+
+    private func run<Answer>(
+        _ id: UInt64, _ start: (@escaping (Result<Answer, RegistrarError>) -> Void) -> (any Cancellable)?,
+        _ tell: @escaping (RegistrarQueue, Result<Answer, RegistrarError>, UInt64) -> Void
+    ) {
+        let operation = DeadlinedOperation(
+            loop: self.loop, milliseconds: moduleDeadline, late: .failure(Self.late), start: start,
+            completion: { [weak self] result in
+                guard let self else { return }
+                self.running[id] = nil
+                if case .failure = result { self.figures.failures.add() }
+                tell(self.queue, result, self.loop.now)
+                self.act()
+            })
+        if !operation.isOver { self.running[id] = operation }
+    }
+
+    /// An agent can make a name fail and succeed as often as it registers it; what is about no name is rare.
+    private func write(_ level: RegistrarQueue.Level, _ text: String, _ exposure: PublicExposure?) {
+        let level: Logger.Level =
+            switch level {
+            case .debug: .debug
+            case .notice: .notice
+            case .warning: .warning
+            case .error: .error
+            }
+        self.log.write(
+            level, exposure == nil ? .complete : .detail,
+            of: exposure.map { .agent($0.identity) } ?? .registrar(self.label), text,
+            .about([.registrar: self.label, .name: exposure?.name, .agent: exposure?.identity]))
+    }
+
+    // MARK: - Time
+
+    private func setTimer() {
+        guard let deadline = self.queue.nextDeadline else {
+            self.timer?.close()
+            (self.timer, self.timerIsFor) = (nil, nil)
+            return
+        }
+        guard deadline != self.timerIsFor else { return }
+        self.timerIsFor = deadline
+        let timer =
+            self.timer
+            ?? LoopTimer(loop: self.loop) { [weak self] in
+                guard let self else { return }
+                self.timerIsFor = nil
+                self.queue.timerFired(now: self.loop.now)
+                self.act()
+            }
+        self.timer = timer
+        timer.start(after: deadline - min(self.loop.now, deadline))
+    }
+}

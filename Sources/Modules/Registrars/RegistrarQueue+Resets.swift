@@ -1,0 +1,83 @@
+package import Timing
+internal import Wire
+
+// MARK: - Resets
+
+extension RegistrarQueue {
+    package func start() { self.reset() }
+
+    /// Puts right what others have undone, where that can happen, and what a former reset could not do.
+    package func reconcile() {
+        guard self.hasBegun, self.failedResets > 0 || self.traits.resetPeriod != nil else { return }
+        self.reset()
+    }
+
+    func reset() {
+        guard case .working = self.phase, !self.isClosing else { return }
+        self.deadlines.remove(.reset)
+        self.phase = .resetDue
+        self.resetIfIdle()
+    }
+
+    func resetIfIdle() {
+        guard case .resetDue = self.phase, self.isIdle else { return }
+        let id = self.newID()
+        // Not what is still to be published: under its name the proxy may lead to a place that is another agent's by then.
+        let keeping = self.published.compactMap { self.wanted[$0] }.sorted { $0.name.text < $1.name.text }
+        self.phase = .resetting(id: id, keeping: Set(keeping.map(\.name)))
+        self.leaving.resetBegan()
+        self.emit(.begin(.reset(keeping: keeping), id: id))
+    }
+
+    /// The registrar has removed what is not to be kept, and says which of the others are missing; or it failed to.
+    package func resetEnded(_ id: UInt64, _ result: Result<[PublicExposure], RegistrarError>, now: Milliseconds) {
+        guard case .resetting(id, let keeping) = self.phase else { return }
+        self.phase = .working
+        let what = self.hasBegun ? "look after its names" : "clean up after a former run"
+        self.hasBegun = true
+        let heldNames = self.held.names
+        let held = self.held.take()
+        switch result {
+        case .success(let missing):
+            self.note(nil, .reset, what, nil)
+            self.leaving.resetSucceeded { keeping.contains($0) }
+            self.failedResets = 0
+            self.publishAgain(missing, except: heldNames, now)
+            if self.leaving.needReset {
+                self.deadlines.set(.reset, at: now + Self.firstResetPause)
+            } else if let period = self.traits.resetPeriod {
+                self.deadlines.set(.reset, at: now + period)
+            }
+        case .failure(let error):
+            self.note(error, .reset, what, nil)
+            self.leaving.resetFailed()
+            let pause = min(Self.firstResetPause << UInt64(min(self.failedResets, 10)), Self.maxPause)
+            self.deadlines.set(.reset, at: now + pause)
+            self.failedResets += 1
+        }
+        self.resume(held, now)
+    }
+
+    /// Goes on after a reset: first with those that came to their next attempt meanwhile, then with what was held.
+    func resume(_ held: [RegistrarRequest], _ now: Milliseconds) {
+        // What a held request replaces is not attempted any more.
+        for request in held { if let job = self.jobs[request.name], !job.isUnderWay { self.stopWaiting(job) } }
+        let replaced = Set(held.map(\.name))
+        for (name, job) in self.jobs.all where !job.isUnderWay && job.waitingSince == nil {
+            guard !replaced.contains(name), self.deadlines[.attempt(name)] == nil else { continue }
+            self.attempt(job, now)
+        }
+        self.attemptNext(now)
+        for request in held { self.request(request, now) }
+    }
+
+    private func publishAgain(_ missing: [PublicExposure], except held: Set<Name>, _ now: Milliseconds) {
+        let lost = missing.filter {
+            self.wanted[$0.name] != nil && self.jobs[$0.name] == nil && !held.contains($0.name)
+        }
+        guard !lost.isEmpty else { return }
+        let names = lost.map(\.name.text).joined(separator: ", ")
+        self.emit(.log(.notice, "publishing again by the registrar \(self.traits.label): \(names)", nil))
+        for exposure in lost { self.begin(.publish(exposure, ticket: nil), now) }
+    }
+}

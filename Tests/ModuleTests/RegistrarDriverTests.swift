@@ -1,0 +1,135 @@
+import Journal
+import Logging
+import Metrics
+import Modules
+import Reactor
+import Synchronization
+import Testing
+
+/// The queue's decisions, carried out on a loop.
+@Suite("How registrars are driven", .serialized, .timeLimit(.minutes(1)))
+struct RegistrarDriverTests {
+    private final class Stand {
+        let loop: EventLoop
+        let registrar = FakeRegistrar()
+        let driver: RegistrarDriver
+        let log = WrittenLines()
+
+        init(limits: WithdrawalLimits = WithdrawalLimits()) throws {
+            self.loop = try EventLoop()
+            self.driver = RegistrarDriver(
+                loop: self.loop, registrar: self.registrar, limits: limits,
+                log: PeerLog(self.log.logger, loop: self.loop))
+        }
+
+        func close() {
+            self.driver.close()
+            self.loop.run()
+            self.loop.close()
+        }
+    }
+
+    @Test("an answer that comes at once, and one that comes later")
+    func answers() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        stand.driver.start()
+        var told: [String?] = []
+        stand.driver.publish(try QueueStand.exposure("one")) { told.append($0) }
+        #expect(told == [nil])
+        stand.registrar.answersLater = true
+        stand.driver.publish(try QueueStand.exposure("two")) { told.append($0) }
+        stand.driver.publish(try QueueStand.exposure("three")) { _ in Issue.record("the name was withdrawn") }
+        stand.driver.withdraw(try QueueStand.exposure("three"))
+        #expect(told == [nil])
+        stand.registrar.letGo()
+        #expect(told == [nil, nil])
+        stand.registrar.answersLater = false
+        stand.registrar.letGo()
+        #expect(stand.driver.pendingCount == 0)
+        #expect(stand.driver.figures.duration.count == 4 && stand.driver.figures.failures.value == 0)
+    }
+
+    @Test("what fails is tried again when its time has come, and said once")
+    func again() throws {
+        let stand = try Stand()
+        defer { stand.close() }
+        stand.driver.start()
+        stand.registrar.failing = ["publish one"]
+        var told: [String?] = []
+        stand.driver.publish(try QueueStand.exposure("one")) { told.append($0) }
+        #expect(stand.driver.isFailing)
+        #expect(stand.loop.run { stand.registrar.count("publish one") == 2 })
+        stand.registrar.failing = []
+        #expect(stand.loop.run { told == [nil] })
+        #expect(!stand.driver.isFailing && stand.driver.figures.failures.value == 2)
+        #expect(stand.log.lines.count { $0.contains("cannot publish 'one': is broken") && $0.hasPrefix("error") } == 1)
+        #expect(stand.log.lines.contains("notice the registrar fake works again"))
+    }
+
+    @Test("at the end a publication that hangs is cancelled, and its name is withdrawn")
+    func endOfOneThatHangs() throws {
+        let stand = try Stand()
+        stand.driver.start()
+        stand.registrar.answersLater = true
+        stand.driver.publish(try QueueStand.exposure("one")) { _ in Issue.record("the name was withdrawn") }
+        stand.driver.withdraw(try QueueStand.exposure("one"))
+        stand.registrar.answersLater = false
+        stand.close()
+        #expect(stand.registrar.calls == ["reset", "publish one", "withdraw one"])
+        stand.registrar.letGo()
+        #expect(stand.driver.figures.duration.count == 1, "an answer that comes later is not heard")
+    }
+
+    @Test("what an agent has abandoned again and again fills no log")
+    func lines() throws {
+        var limits = WithdrawalLimits()
+        (limits.perAgent, limits.total) = (8, 2)
+        let stand = try Stand(limits: limits)
+        defer { stand.close() }
+        stand.driver.start()
+        let names = (0..<400).map { "n\($0)" }
+        stand.registrar.failing = Set(names.map { "withdraw \($0)" })
+        let began = ContinuousClock.now
+        for name in names {
+            stand.driver.publish(try QueueStand.exposure(name)) { _ in }
+            stand.driver.withdraw(try QueueStand.exposure(name))
+        }
+        // 32 at once, and two more for each second that this took.
+        let seconds = Int((ContinuousClock.now - began).components.seconds) + 1
+        #expect(stand.log.lines.count { $0.contains("a reset removes them") } <= 32 + 2 * seconds)
+        #expect(stand.driver.figures.abandonments.value > 100)
+        stand.registrar.failing = []
+        #expect(stand.loop.run { stand.driver.pendingCount == 0 })
+    }
+}
+
+/// A logger that keeps its lines, each after its level.
+private final class WrittenLines {
+    private final class Store: Sendable {
+        let lines = Mutex<[String]>([])
+    }
+
+    private struct Handler: LogHandler {
+        let store: Store
+        var logLevel = Logger.Level.debug
+        var metadata: Logger.Metadata = [:]
+
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { self.metadata[key] }
+            set { self.metadata[key] = newValue }
+        }
+
+        func log(event: LogEvent) { self.store.lines.withLock { $0.append("\(event.level) \(event.message)") } }
+    }
+
+    private let store = Store()
+    let logger: Logger
+
+    init() {
+        let store = self.store
+        self.logger = Logger(label: "test", factory: { _ in Handler(store: store) })
+    }
+
+    var lines: [String] { self.store.lines.withLock { $0 } }
+}
