@@ -22,8 +22,9 @@ extension AgentProgram {
         self.session = nil
         session.connection.end(.none, text: "the login was refused")
         self.print(.lost(reason: reason))
+        let copy = ServiceCredentials.contains(file) ? "; systemd copies it at the start of the service only" : ""
         self.say(
-            .warning, .milestone, "\(reason): waiting for another token in \(file)",
+            .warning, .milestone, "\(reason): waiting for another token in \(file)\(copy)",
             self.about([.code: refusal.code]))
         // Another token ends its wait, not the time that it asks for.
         _ = self.machine.linkEnded(reason, now: self.loop.now, random: 0)

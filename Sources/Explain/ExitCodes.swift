@@ -44,7 +44,8 @@ extension Explanations {
                 "Check the token; the first of these counts: -t, --token-file, the configuration file, the line of "
                     + "-g, the credential 'token', DIGLETT_TOKEN. Only the gateway's log has the reason: 'login from ADDRESS refused: REASON'. "
                     + "There, 'diglett-server agent list' shows who is expired or disabled, and 'agent rotate NAME' "
-                    + "makes a new token."
+                    + "makes a new token. A service diglett@NAME uses the token that its source had at its start: put "
+                    + "the new one there, then run 'systemctl restart diglett@NAME'."
             )
         case .notLoopback:
             (

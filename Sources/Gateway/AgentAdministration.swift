@@ -16,6 +16,8 @@ package struct AgentAdministration {
         package let note: String?
         /// For protocol version 1, if asked for.
         package let version1Token: String?
+        /// A name that the agent may use.
+        package let example: String
         /// Until when the tokens that these replace are good, in seconds since 1970; nil: not any more.
         package fileprivate(set) var formerTokenUntil: Int64?
     }
@@ -132,6 +134,9 @@ package struct AgentAdministration {
                 SettingsError("argument PIN", "'\(pin)' is no pin: 'diglett key' prints it as sha256/BASE64")
             ])
         }
+        if let owner = try self.list().first(where: { $0.name != name && $0.pins.contains(pin) }) {
+            throw SettingsErrors([SettingsError("argument PIN", "it is a key of the agent '\(owner.name)' already")])
+        }
         var editor = try AgentsFileEditor(path: self.path)
         try editor.update(name) { if !$0.pins.contains(pin) { $0.pins.append(pin) } }
     }
@@ -174,13 +179,15 @@ package struct AgentAdministration {
         }
         let identity = try self.gatewayIdentity()
         let line = "diglett://\(made.token)@\(host)"
+        let example = agent.names.first?.text.replacing("*", with: "1") ?? "example"
         guard let certificate = self.settings.tlsFiles?.certificate, !identity.isSelfIssued else {
             return Invitation(
-                token: made.token, line: "\(line)#\(identity.pin)", note: nil, version1Token: version1Token)
+                token: made.token, line: "\(line)#\(identity.pin)", note: nil, version1Token: version1Token,
+                example: example)
         }
         return Invitation(
             token: made.token, line: line, note: Self.note(on: identity, certificate, host),
-            version1Token: version1Token)
+            version1Token: version1Token, example: example)
     }
 
     /// Why the line has no pin: a renewed certificate may have another key, which would end every agent with the pin.

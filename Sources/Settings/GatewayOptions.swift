@@ -25,3 +25,20 @@ package struct GatewayOptions: Sendable {
 
     package init() {}
 }
+
+extension GatewayOptions {
+    /// The configuration of the unit `diglett-server.service`.
+    private static let serviceConfiguration = "/etc/diglett-server/diglett-server.toml"
+
+    /// The same for a command about a gateway. Without a configuration file it is the service's, if the service's
+    /// gateway is the one that is meant: the command then knows its key, its port and its control socket.
+    package var ofCommand: GatewayOptions {
+        guard self.configuration == nil, FileAccess.exists(Self.serviceConfiguration),
+            let directory = try? StateDirectory.path(self.stateDirectory, program: "diglett-server"),
+            StateDirectory.isOfService(directory, program: "diglett-server")
+        else { return self }
+        var options = self
+        options.configuration = Self.serviceConfiguration
+        return options
+    }
+}

@@ -10,7 +10,7 @@ package enum ServiceCredentials {
     }
 
     /// Whether a file is a credential, which can be read but not changed.
-    static func contains(_ path: String) -> Bool {
+    package static func contains(_ path: String) -> Bool {
         guard let directory = self.directory else { return false }
         return path.hasPrefix("\(directory)/")
     }

@@ -20,21 +20,22 @@ struct AgentCommand: ParsableCommand {
 
     /// Its options are known to each of the commands, whose help does not list them.
     private static let whichGateway = """
-        --agents-file, --state-dir and --config say which gateway's agents are meant, as for the gateway itself.
+        --agents-file, --state-dir and --config say which gateway's agents are meant, as for the gateway itself. Root \
+        without them means the service, with its /etc/diglett-server/diglett-server.toml.
         """
 
     /// Its options say which gateway is meant.
     @ParentCommand var server: DiglettServer
 
     fileprivate func administration() throws -> AgentAdministration {
-        try AgentAdministration(settings: try GatewaySettings(self.server.options))
+        try AgentAdministration(settings: try GatewaySettings(self.server.options.ofCommand))
     }
 
     /// Has a running gateway read what was changed; says so if that fails, as the change itself was made.
     ///
     /// - Returns: whether a gateway has read it.
     fileprivate func reload(_ administration: AgentAdministration) -> Bool {
-        guard let places = try? administration.controlPlaces(self.server.options) else { return false }
+        guard let places = try? administration.controlPlaces(self.server.options.ofCommand) else { return false }
         switch GatewayReload(places: places).perform() {
         case .done: return true
         case .absent: return false
@@ -99,15 +100,14 @@ struct AgentCommand: ParsableCommand {
         }
     }
 
-    /// - Parameter example: a pattern of the agent's.
-    fileprivate static func text(_ made: AgentAdministration.Invitation, example: String) -> String {
+    fileprivate static func text(_ made: AgentAdministration.Invitation) -> String {
         var text = "token, shown this once: \(made.token)\n"
         if let token = made.version1Token { text += "token for version 1, shown this once: \(token)\n" }
         if let until = made.formerTokenUntil {
             text += "the former token is valid until \(Timestamp.text(until))\n"
         }
         text += "start the agent with\n"
-        text += "  diglett -g '\(made.line)' -n \(example.replacing("*", with: "1")) localhost:9000\n"
+        text += "  diglett -g '\(made.line)' -n \(made.example) localhost:9000\n"
         return text + (made.note.map { "\($0)\n" } ?? "")
     }
 
@@ -191,7 +191,7 @@ struct AgentCommand: ParsableCommand {
                 try AgentCommand.write(
                     change, self.output,
                     text: "added agent '\(self.name)' to \(administration.path)\n" + (wasOpen ? "\(closes)\n" : "")
-                        + (made.map { AgentCommand.text($0, example: wish.names.first ?? "example") } ?? ""))
+                        + (made.map { AgentCommand.text($0) } ?? ""))
             }
         }
     }
@@ -254,7 +254,7 @@ struct AgentCommand: ParsableCommand {
                     host: try self.address.hostPort(port: administration.port))
                 var change = Change(self.name, administration, reloaded: self.parent.reload(administration))
                 change.add(made)
-                try AgentCommand.write(change, self.output, text: AgentCommand.text(made, example: "example"))
+                try AgentCommand.write(change, self.output, text: AgentCommand.text(made))
             }
         }
     }

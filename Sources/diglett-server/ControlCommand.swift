@@ -12,7 +12,7 @@ struct ControlCommand: ParsableCommand {
         discussion: """
             The gateway answers on a unix socket in its runtime directory, or else in its state directory: those who may \
             use the socket may do all of this. The gateway's options (--state-dir, --config, --control) tell which \
-            gateway is meant.
+            gateway is meant; root without them means the service, with its /etc/diglett-server/diglett-server.toml.
 
             Exit codes: 0 done, 1 the gateway says no, 64 bad argument, 69 no gateway answers, 74 the output \
             cannot be written, 78 bad configuration.
@@ -268,5 +268,5 @@ struct ControlCommand: ParsableCommand {
 
     @ParentCommand var server: DiglettServer
 
-    var asker: Asker { Asker(options: self.server.options) }
+    var asker: Asker { Asker(options: self.server.options.ofCommand) }
 }

@@ -20,7 +20,9 @@ def section(page, heading):
 
 def blocks(text, language):
     """The fenced blocks of a text in this language, without their fences; "" for those without a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    # In their order, or the end of one block would be taken for the beginning of one without a language.
+    found = re.findall(r"^```([a-z]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [content for known, content in found if known == language]
 
 
 def substitute(text, *pairs):

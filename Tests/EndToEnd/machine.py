@@ -16,7 +16,8 @@ from harness import Failure, wait_until
 from realservers import require
 
 INCLUDED = ("systemd", "systemd-sysv", "dbus", "libnss-systemd", "libpam-systemd", "curl", "libuv1", "libssl3",
-            "libcurl4", "libstdc++6", "procps", "nginx-light", "openssl", "python3-minimal", "python3")
+            "libcurl4", "libstdc++6", "procps", "haproxy", "nginx-light", "openssl", "python3-minimal", "python3",
+            "socat")
 
 
 @functools.cache

@@ -73,7 +73,7 @@ class DocumentedNginx(NginxProxy):
     """nginx of docs/modules.md."""
 
     domain = "gateway.example.com"
-    map_path = "/etc/nginx/diglett.map"
+    map_path = "/var/lib/diglett-server/nginx.map"
 
     @classmethod
     def text(cls):
@@ -104,7 +104,6 @@ class GuideNginx(DocumentedNginx):
     """nginx of the guide in docs/operations.md."""
 
     domain = "gateway.com"
-    map_path = "/var/lib/diglett-server/nginx.map"
 
     @classmethod
     def text(cls):
@@ -135,7 +134,7 @@ class DocumentedHaproxy(HaproxyProxy):
         program = require("haproxy")
         require("socat")
         self.map_file.touch()
-        own = ("/etc/haproxy/diglett.map", self.map_file)
+        own = ("/var/lib/diglett-server/haproxy.map", self.map_file)
         configuration = self.directory / "haproxy.cfg"
         configuration.write_text(HAPROXY_FRAME.format(directory=self.directory, text=substitute(
             self.text(), own, ("/etc/haproxy/gateway.pem", self.authority.bundle),

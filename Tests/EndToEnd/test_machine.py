@@ -97,6 +97,13 @@ class UnderSystemd(EndToEndTest):
         self.assertEqual(self.user_of(AGENT), "diglett-web")
         port = self.public_port()
 
+        # systemd copies a credential at the start.
+        said = machine.output("diglett-server", "agent", "rotate", "web", "--grace", "1h", "--host", "localhost")
+        machine.put("/etc/credstore/diglett.web.token", re.search(r"shown this once: (\S+)", said).group(1))
+        machine.output("systemctl", "restart", AGENT)
+        machine.output("diglett-server", "agent", "rotate", "web", "--grace", "1h", "--host", "localhost")
+        self.check_reachable()
+
         machine.output("systemctl", "reload", GATEWAY)
         wait_until(lambda: "SIGHUP" in machine.log(GATEWAY), "the reload in the log")
         # A crash: it is there again, with the same key and the same port.
@@ -135,9 +142,9 @@ class Step(NamedTuple):
     text: str
 
 
-def guide():
-    """The steps of docs/operations.md, `From an empty server`, in their order."""
-    text = section("operations.md", GUIDE)
+def guide(title=GUIDE):
+    """The steps of a section of docs/operations.md, `From an empty server` for example, in their order."""
+    text = section("operations.md", title)
     steps, end = [], 0
     for block in re.finditer(r"<!-- guide: (\w+) -->\n```(\w+)\n(.*?)```", text, re.DOTALL):
         paths = re.findall(r"`(/[^`]+)`", text[end:block.start()])
@@ -321,6 +328,72 @@ class Guide(EndToEndTest):
                                      "sh", "-c", reach, check=False).returncode, 0)
         self.assertIn("1 name", machine.output(
             "setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "diglett-server", "ctl", "status"))
+
+
+    def serve_by_hand(self):
+        self.shell("systemd-run --unit=home python3 -m http.server --directory /srv --bind 127.0.0.1 9000")
+        self.shell("systemd-run --unit=by-hand diglett -g localhost -n example localhost:9000")
+
+    def test_haproxy(self):
+        """docs/modules.md, with the service as the packages install it."""
+        machine = self.machine
+        text = section("modules.md", "### HAProxy").replace("gateway.example.com", "gateway.com")
+        self.shell(CERTIFICATE)
+        self.shell("apt install ./diglett-server_*.deb ./diglett_*.deb; "
+                   "cat /etc/letsencrypt/live/gateway.com/fullchain.pem /etc/letsencrypt/live/gateway.com/privkey.pem "
+                   ">/etc/haproxy/gateway.pem")
+        frontends = "\n".join(blocks(text, ""))
+        with (machine.root / "etc/haproxy/haproxy.cfg").open("a") as configuration:
+            configuration.write(frontends)
+        socket_line = re.search(r"`(stats socket [^`]+)`", text)[1]
+        self.assertIn(socket_line, (machine.root / "etc/haproxy/haproxy.cfg").read_text(), "Debian's own")
+        machine.put("/usr/local/bin/reload-map", blocks(text, "sh")[0])
+        machine.put("/etc/diglett-server/diglett-server.toml", blocks(text, "toml")[0])
+        drop_in = re.search(r"`(SupplementaryGroups=haproxy)`", text)[1]
+        machine.put("/etc/systemd/system/diglett-server.service.d/haproxy.conf", f"[Service]\n{drop_in}\n")
+        self.shell("chmod 755 /usr/local/bin/reload-map; systemctl daemon-reload; systemctl stop nginx; "
+                   "systemctl restart diglett-server; systemctl restart haproxy")
+        self.serve_by_hand()
+        self.wait_status("example.gateway.com", 200)
+        self.assertIn("registrar haproxy (/var/lib/diglett-server/haproxy.map): works",
+                      self.shell("diglett-server ctl status"))
+
+    def test_traefik_directory(self):
+        """The drop-in of docs/modules.md lets the service write there."""
+        machine = self.machine
+        text = section("modules.md", "### Traefik")
+        self.shell("apt install ./diglett-server_*.deb ./diglett_*.deb; groupadd traefik")
+        self.shell(re.search(r"`(install -d [^`]+)`", text)[1])
+        settings = re.findall(r"`((?:ReadWritePaths|SupplementaryGroups)=[^`]+)`", text)
+        self.assertEqual(len(settings), 2)
+        machine.put("/etc/systemd/system/diglett-server.service.d/traefik.conf", "\n".join(["[Service]", *settings]))
+        registrar = next(block for block in blocks(text, "toml") if "[[registrar]]" in block)
+        machine.put("/etc/diglett-server/diglett-server.toml", registrar)
+        self.shell("systemctl daemon-reload; systemctl restart diglett-server")
+        self.serve_by_hand()
+        file = "/etc/traefik/dynamic/diglett-example.yml"
+        wait_until(lambda: machine.run("test", "-s", file, check=False).returncode == 0, "the file of the name")
+        self.assertEqual(machine.output("stat", "--format=%G", file), "traefik")
+
+    def test_restore_on_another_server(self):
+        """The backup makes the same gateway, and root's commands are about the service without being told."""
+        machine = self.machine
+        self.shell("apt install ./diglett-server_*.deb")
+        machine.put("/etc/diglett-server/diglett-server.toml",
+                    'listen = ["127.0.0.1:20007"]\ncontrol = "/run/diglett-server/my.sock"\n')
+        self.shell("systemctl restart diglett-server")
+        said = self.shell("diglett-server agent add web --names 'app-*' --host gateway.com")
+        self.assertRegex(said, r"@gateway\.com:20007#sha256/\S+' -n app-1 ")
+        self.assertIn("@gateway.com:20007#", self.shell("diglett-server agent rotate web --host gateway.com"))
+        self.assertIn("20007", self.shell("diglett-server ctl status"))
+        pin = re.search(PIN, said).group(0)
+        self.shell("mkdir -p backup/etc backup/state; cp /etc/diglett-server/* backup/etc; cd /var/lib/diglett-server; "
+                   "cp identity.pem agents.toml /root/backup/state; apt purge diglett-server")
+        (step,) = guide("## Backup, and another server")
+        self.shell(step.text)
+        self.assertEqual(machine.active(GATEWAY), "active")
+        self.assertIn(pin, self.shell("diglett-server ctl status"))
+        self.assertIn("web", self.shell("diglett-server agent list"))
 
 
 class UserUnit(EndToEndTest):
