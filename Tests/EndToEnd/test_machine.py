@@ -355,8 +355,9 @@ class Guide(EndToEndTest):
                    "systemctl restart diglett-server; systemctl restart haproxy")
         self.serve_by_hand()
         self.wait_status("example.gateway.com", 200)
-        self.assertIn("registrar haproxy (/var/lib/diglett-server/haproxy.map): works",
-                      self.shell("diglett-server ctl status"))
+        # The gateway started before HAProxy, whose map it has not cleared yet.
+        wait_until(lambda: "registrar haproxy (/var/lib/diglett-server/haproxy.map): works" in
+                   self.shell("diglett-server ctl status"), "the registrar to work", interval=0.2)
 
     def test_traefik_directory(self):
         """The drop-in of docs/modules.md lets the service write there."""
