@@ -69,8 +69,7 @@ let package = Package(
         pure("Metrics"),
         pure("Tunnel", ["Bytes", "Timing", "Wire"]),
         pure("Version1", ["Bytes", "Timing", "Tunnel", "Wire"]),
-        pure("Registry", ["Timing", "Wire"]),
-        pure("Admission", ["Timing"]),
+        pure("GatewayCore", ["Timing", "Wire"]),
         pure("AgentCore", ["Timing", "Wire"]),
         pure("Explain", ["AgentCore", "Wire"]),
         pure("ProxyProtocol", ["Wire"]),
@@ -91,8 +90,9 @@ let package = Package(
         driver(
             "Gateway",
             [
-                "Admission", "Control", "Journal", "Metrics", "Modules", "ProxyProtocol", "Reactor", "Records",
-                "Registry", "Relay", "Secure", "Settings", "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
+                "Control", "GatewayCore", "Journal", "Metrics", "Modules", "ProxyProtocol", "Reactor", "Records",
+                "Relay",
+                "Secure", "Settings", "Supervision", "Timing", "Tunnel", "Web", "Wire", logging,
             ]),
         driver(
             "Agent",
@@ -119,7 +119,8 @@ let package = Package(
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("MetricsTests", ["Metrics"]),
-        tests("CoreTests", ["Admission", "AgentCore", "Explain", "Registry", "Timing", "Wire"]),
+        tests("CoreTests", ["AgentCore", "Explain", "Timing", "Wire"]),
+        tests("GatewayCoreTests", ["GatewayCore", "Timing", "Wire"]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
@@ -134,7 +135,7 @@ let package = Package(
         tests(
             "ProgramTests",
             [
-                "Admission", "Agent", "AgentCore", "Explain", "Gateway", "Journal", "Metrics", "Modules",
+                "Agent", "AgentCore", "Explain", "Gateway", "GatewayCore", "Journal", "Metrics", "Modules",
                 "ProxyProtocol",
                 "Reactor", "Relay", "Secure", "Settings", "Supervision", "Tunnel", "Version1", "Web", "Wire", logging,
             ]),

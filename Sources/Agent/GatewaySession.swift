@@ -107,6 +107,8 @@ extension GatewaySession: LinkConnectionDelegate {
         self.owner.session(self, streamEnded: edge, end)
     }
 
+    func linkIsEnding(_ connection: LinkConnection) {}
+
     func linkDidEnd(_ connection: LinkConnection, _ end: LinkEnd) { self.owner.sessionEnded(self, end) }
 
     func linkDidEmpty(_ connection: LinkConnection) { self.owner.sessionEmptied(self) }

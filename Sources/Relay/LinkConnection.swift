@@ -219,7 +219,9 @@ package final class LinkConnection {
         switch self.phase {
         case .closing, .emptying, .closed: return
         case .lingering(_, let first): self.phase = .closing(first)
-        case .silent, .waiting, .open: self.phase = .closing(end)
+        case .silent, .waiting, .open:
+            self.phase = .closing(end)
+            self.delegate?.linkIsEnding(self)
         }
         self.endWait()
         self.link.shut()
@@ -318,6 +320,7 @@ package final class LinkConnection {
             if isSilent, self.role == .agent { return self.close(end) }
         }
         self.phase = .lingering(until: self.loop.now + milliseconds, end)
+        self.delegate?.linkIsEnding(self)
         self.endEdges(end)
         self.socket.shutdownWriting()
     }

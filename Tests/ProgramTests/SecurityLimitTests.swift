@@ -1,5 +1,5 @@
-import Admission
 import Foundation
+import GatewayCore
 import Metrics
 import Modules
 import Secure
@@ -106,7 +106,7 @@ struct SecurityLimitTests {
             "frame before the login · after it":
                 "\(grouped(WireConstant.maximumPayloadBeforeLogin)) · \(grouped(WireConstant.maximumPayload)) bytes",
             "agents' links": grouped(ResourcePlan.defaultAgents),
-            "links of an agent · of one program": "\(settings.linksPerAgent) · \(GatewayServer.mostLinksPerRun)",
+            "links of an agent · of one program": "\(settings.linksPerAgent) · \(GatewayMachine.maxLinksPerRun)",
             "names of a link · of an agent, by all its links · in all":
                 "\(settings.namesPerLink) · \(settings.namesPerAgent), or `names-per-link` if that is more · "
                 + grouped(ResourcePlan.mostNames),

@@ -1,4 +1,4 @@
-import Admission
+import GatewayCore
 import Journal
 import Reactor
 import Settings

@@ -1,0 +1,31 @@
+internal import GatewayCore
+internal import Journal
+internal import Logging
+internal import Modules
+internal import Reactor
+internal import Relay
+internal import Secure
+internal import Settings
+internal import Tunnel
+internal import Wire
+
+/// Agents and their links: logins, names.
+extension GatewayServer {
+    func authenticate(
+        _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
+    ) -> any Cancellable {
+        DeadlinedOperation(
+            loop: self.loop, milliseconds: moduleDeadline,
+            late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
+            start: { self.authenticator.authenticate(request, completion: $0) },
+            completion: self.metrics.timing(.login, completion))
+    }
+}
+
+extension GatewayServer: NameHost {
+    func session(_ link: LinkID) -> AgentSession? { self.sessions[link] }
+
+    func makeExposure(_ id: ExposureID, _ request: PortRequest, _ listeners: NameListeners) -> Exposure {
+        Exposure(id, name: request.name, identity: request.identity, listeners: listeners, gateway: self)
+    }
+}

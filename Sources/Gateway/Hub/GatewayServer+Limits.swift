@@ -1,0 +1,68 @@
+internal import GatewayCore
+internal import Modules
+internal import Reactor
+internal import Relay
+internal import Settings
+internal import Tunnel
+
+/// The operator's limits as the machines take them.
+extension LinkLimits {
+    init(_ settings: LimitSettings) {
+        self.init(
+            streams: settings.streamsPerLink, names: settings.namesPerLink, stalled: settings.stallTimeout,
+            halfClosedIdle: settings.halfCloseTimeout)
+        self.handshakeDeadline = settings.handshakeTimeout
+        self.loginDeadline = settings.loginTimeout
+    }
+}
+
+extension VisitorLimits {
+    init(_ settings: LimitSettings, _ plan: ResourcePlan) {
+        self.init()
+        self.total = plan.visitors
+        self.unnamed = plan.headers
+        self.perSource = settings.visitorsPerSource
+        self.ratePerSecond = settings.visitorsPerSecond
+        self.burst = settings.visitorsPerSecond * VisitorLimits.burstSeconds
+    }
+}
+
+extension GatewayMachine.Limits {
+    init(_ settings: GatewaySettings, _ plan: ResourcePlan) {
+        self.init()
+        self.agents = plan.agents
+        self.names = plan.names
+        self.namesPerAgent = settings.limits.namesPerAgent
+        self.namesPerLink = settings.limits.namesPerLink
+        self.ports =
+            switch settings.exposePorts {
+            case .none: .none
+            case .any: .any
+            case .range(let range): .range(range.low...range.high)
+            }
+        self.probesBackends = settings.probesBackends
+    }
+}
+
+extension WithdrawalLimits {
+    init(_ settings: LimitSettings) {
+        self.init()
+        self.perAgent = 2 * settings.namesPerAgent
+        // Of eight agents, so that a few of them do not take all the room.
+        self.total = max(self.total, 8 * self.perAgent)
+    }
+}
+
+extension GatewayServer: VisitorRoom {
+    func isOnlyAgent(_ agent: AgentIdentity) -> Bool { self.names.isOnlyAgent(agent) }
+
+    func endStalledStream(of agent: AgentIdentity?) -> AgentIdentity? {
+        let ended = self.stalled.endOldest(of: agent, among: { self.ownedLinks }, now: self.loop.now)
+        if ended != nil { self.metrics.hit(.visitors) }
+        return ended
+    }
+
+    var ownedLinks: [StalledStreams.Owned] {
+        self.sessions.values.compactMap { session in session.identity.map { ($0, session.connection) } }
+    }
+}

@@ -1,0 +1,97 @@
+internal import Control
+internal import GatewayCore
+internal import Reactor
+internal import Relay
+internal import Tunnel
+internal import Wire
+
+/// A visitor's stream, as the gateway knows it from the beginning.
+struct Visit {
+    let visitor: Visitor
+    let name: Name
+    let agent: AgentIdentity
+}
+
+/// Whether a link can take a visitor.
+enum LinkRoom { case free, soon, none }
+
+/// Who visits what over one link: lets visitors in, and makes room for them.
+final class LinkVisits {
+    private let connection: LinkConnection
+    private unowned let gateway: GatewayServer
+    /// To give the place back, and to say so at the end.
+    private var visits: [StreamKey: Visit] = [:]
+    /// Streams that are being ended to make room for others of this link.
+    private var leaving: Set<StreamKey> = []
+
+    init(connection: LinkConnection, gateway: GatewayServer) {
+        self.connection = connection
+        self.gateway = gateway
+    }
+
+    subscript(key: StreamKey) -> Visit? { self.visits[key] }
+
+    /// Visitors of an agent, by its identity.
+    func count(of agent: String) -> Int { self.visits.values.count { $0.agent.id == agent } }
+
+    /// Looks for room in the link. When as many streams run as may, one that is stalled is ended for the newcomer, which
+    /// has to wait until its place is free.
+    ///
+    /// - Parameter most: streams of the agent, as its authenticator says.
+    func room(most: Int?) -> LinkRoom {
+        guard self.connection.link.streamCount >= most ?? .max || !self.connection.makeRoom() else { return .free }
+        guard self.leaving.isEmpty else { return .soon }
+        let before = self.connection.loop.now - min(StalledStreams.leastMilliseconds, self.connection.loop.now)
+        let stalled = self.connection.stalledStreams(before: before).min { $0.since < $1.since }
+        guard let (key, _) = stalled else { return .none }
+        self.leaving.insert(key)
+        self.gateway.metrics.hit(.visitors)
+        self.connection.abort(key, .stalled)
+        return .soon
+    }
+
+    /// Opens a stream for a visitor that has a place in the book, and gives the place back if there is none.
+    ///
+    /// - Parameters:
+    ///   - first: bytes that were read already.
+    ///   - most: streams of the agent, as its authenticator says.
+    /// - Returns: the visitor's edge; nil when it was refused.
+    func letIn(
+        _ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure, most: Int?
+    ) -> Edge? {
+        if let most, self.connection.link.streamCount >= most {
+            self.gateway.metrics.visitor(.agentLimit)
+            self.refuse(visitor, stream, at: exposure, "the agent has \(most) streams already")
+            return nil
+        }
+        let now = self.connection.loop.now
+        let address = visitor.address.map { WireAddress($0) } ?? .none
+        let local = visitor.local.map { WireAddress($0) } ?? .none
+        guard self.connection.isOpen, self.connection.makeRoom(),
+            let key = self.connection.link.open(exposure: exposure.number, visitor: address, local: local, now: now)
+        else {
+            self.gateway.metrics.visitor(.agentFull)
+            self.refuse(visitor, stream, at: exposure, "the agent has no room for more streams")
+            return nil
+        }
+        self.visits[key] = Visit(visitor: visitor, name: exposure.name, agent: exposure.identity)
+        self.gateway.metrics.visitor(.admitted)
+        self.connection.measure(key, for: exposure.meter, arrival: visitor.arrival)
+        let edge = self.connection.attach(key, exposure: exposure.number, visitor: address, socket: stream)
+        if let first { edge.send(first: first) }
+        return edge
+    }
+
+    private func refuse(_ visitor: Visitor, _ stream: SocketStream, at exposure: Exposure, _ reason: String) {
+        self.gateway.visitors.left(visitor.source, to: exposure.identity)
+        exposure.log("\(visitor) of '\(exposure.name)' refused: \(reason)", visitor)
+        stream.reset()
+    }
+
+    /// A visitor's stream is over: its place is free.
+    func ended(_ key: StreamKey) {
+        guard let visit = self.visits.removeValue(forKey: key) else { return }
+        self.leaving.remove(key)
+        self.gateway.visitors.left(visit.visitor.source, to: visit.agent)
+    }
+}

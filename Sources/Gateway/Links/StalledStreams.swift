@@ -1,0 +1,82 @@
+internal import GatewayCore
+internal import Relay
+internal import Timing
+internal import Tunnel
+internal import Wire
+
+/// Ends streams whose peer takes no bytes, the longest-stalled first, when memory or room for visitors runs short. A
+/// pause alone does not end a stream.
+final class StalledStreams {
+    /// A stream that has waited for less is not ended for others.
+    static let leastMilliseconds: Milliseconds = 2_000
+    /// Between two searches through all streams.
+    private static let searchMilliseconds: Milliseconds = 500
+    /// Of the budget: from here on streams are ended, until less than the other part is used.
+    static let highWater = (9, of: 10)
+    private static let lowWater = (8, of: 10)
+    /// Streams that are ended in a second for the sake of memory.
+    private static let mostPerTick = 256
+
+    /// A link and its agent.
+    typealias Owned = (agent: AgentIdentity, connection: LinkConnection)
+    private struct Found {
+        let connection: LinkConnection
+        let key: StreamKey
+        let since: Milliseconds
+    }
+
+    /// By agent, those that have waited the longest at the end, from where they are taken.
+    private var found: [AgentIdentity: [Found]] = [:]
+    private var searchedAt: Milliseconds?
+
+    /// Ends the stream that has waited the longest, of one agent or of all.
+    ///
+    /// - Returns: the agent; nil if no such stream is stalled.
+    func endOldest(of agent: AgentIdentity? = nil, among links: () -> [Owned], now: Milliseconds) -> AgentIdentity? {
+        if let ended = self.endFound(of: agent) { return ended }
+        if let searched = self.searchedAt, now - searched < Self.searchMilliseconds { return nil }
+        self.search(links(), now)
+        return self.endFound(of: agent)
+    }
+
+    private func endFound(of agent: AgentIdentity?) -> AgentIdentity? {
+        func longest() -> AgentIdentity? {
+            self.found.min { ($0.value.last?.since ?? .max) < ($1.value.last?.since ?? .max) }?.key
+        }
+        while let agent = agent ?? longest(), let next = self.found[agent]?.popLast() {
+            if self.found[agent]?.isEmpty ?? false { self.found[agent] = nil }
+            // It may have made progress, or ended, since the search.
+            guard next.connection.isStalled(next.key, since: next.since) else { continue }
+            next.connection.abort(next.key, .stalled)
+            return agent
+        }
+        return nil
+    }
+
+    private func search(_ links: [Owned], _ now: Milliseconds) {
+        self.searchedAt = now
+        self.found = [:]
+        guard now >= Self.leastMilliseconds else { return }
+        for (agent, connection) in links {
+            for (key, since) in connection.stalledStreams(before: now - Self.leastMilliseconds) {
+                self.found[agent, default: []].append(Found(connection: connection, key: key, since: since))
+            }
+        }
+        for agent in self.found.keys { self.found[agent]?.sort { $0.since > $1.since } }
+    }
+
+    /// Ends streams while memory is short; call it about once a second. Returns how many that were.
+    func relieve(_ budget: ByteBudget, among links: () -> [Owned], now: Milliseconds) -> Int {
+        guard budget.used >= budget.limit / Self.highWater.of * Self.highWater.0 else { return 0 }
+        // What was found before is old.
+        self.found = [:]
+        self.searchedAt = nil
+        var count = 0
+        while count < Self.mostPerTick, budget.used >= budget.limit / Self.lowWater.of * Self.lowWater.0,
+            self.endOldest(among: links, now: now) != nil
+        {
+            count += 1
+        }
+        return count
+    }
+}

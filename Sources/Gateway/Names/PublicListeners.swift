@@ -1,0 +1,192 @@
+internal import GatewayCore
+internal import Journal
+internal import Logging
+internal import Modules
+internal import Reactor
+internal import Settings
+internal import Wire
+
+/// Opens the public listeners of names: finds a port, and takes back those that a former run has left.
+final class PublicListeners {
+    /// Ports that the system may give before one is free.
+    private static let mostTries = 16
+
+    private let loop: EventLoop
+    let hosts: PublicHosts
+    private let ports: PublicPorts
+    /// Nil: names have no unix sockets.
+    private let sockets: NameSockets?
+    private let store: ListenerStore
+    private let registrars: RegistrarSet
+
+    init(
+        loop: EventLoop, hosts: PublicHosts, settings: GatewaySettings, store: ListenerStore, registrars: RegistrarSet
+    ) throws(SettingsError) {
+        self.loop = loop
+        self.hosts = hosts
+        self.ports = settings.exposePorts
+        self.store = store
+        self.registrars = registrars
+        self.sockets = try settings.exposeSockets.map { settings throws(SettingsError) in
+            try NameSockets(loop: loop, settings: settings, keeping: store.paths)
+        }
+    }
+
+    /// Names of a former run whose agents are not back yet.
+    var waitingNameCount: Int { self.store.heldNameCount }
+
+    /// Ends those of a former run that do not fit the settings any more.
+    func start() {
+        self.store.retain { key, places in
+            switch key.kind {
+            case .tcp:
+                let addresses = places.compactMap { if case .tcp(let address) = $0 { address } else { nil } }
+                guard let port = addresses.first?.port else { return false }
+                let isInRange =
+                    self.ports.range?.contains(port) ?? (self.ports == .any && port >= PortPolicy.firstUserPort)
+                return isInRange && addresses.count == places.count && self.hosts.areRight(addresses)
+            case .unix:
+                let paths = places.compactMap { if case .unix(let path) = $0 { path } else { nil } }
+                return paths.count == places.count
+                    && paths.allSatisfy { self.sockets?.isRight($0, for: key.name) ?? false }
+            }
+        }
+    }
+
+    /// Call it about once a second.
+    func tick() { self.store.tick() }
+
+    func close() { self.store.close() }
+
+    /// Ends a name's listeners, or leaves those to the service manager that it keeps for the next gateway.
+    func end(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity, leavesThem: Bool) {
+        if leavesThem {
+            self.store.leave(listeners, of: name, identity)
+        } else {
+            self.store.end(listeners, of: name, identity)
+        }
+    }
+
+    /// Opens all listeners of a name.
+    ///
+    /// - Parameters:
+    ///   - isKept: whether a port was given to another name before and should be given away last.
+    ///   - warn: gets what goes wrong without a refusal, or what a refusal does not tell.
+    func open(
+        _ request: PortRequest, isKept: (UInt16) -> Bool, warn: (Logger.Level, String, Logger.Metadata) -> Void
+    ) -> Result<NameListeners, Refusal> {
+        let (name, identity) = (request.name, request.identity)
+        self.store.makeWay(for: name, identity, port: request.wanted)
+        var tcp: [SocketListener] = []
+        if self.ports != .none {
+            switch self.openPort(request, isKept, warn) {
+            case .failure(let refusal): return .failure(refusal)
+            case .success(let listeners): tcp = listeners
+            }
+        }
+        var listeners = NameListeners(tcp: tcp, unix: nil)
+        if let sockets = self.sockets {
+            do throws(UVError) {
+                if let held = self.store.take(.unix, name, identity).first {
+                    listeners = NameListeners(tcp: tcp, unix: held)
+                } else {
+                    listeners = NameListeners(tcp: tcp, unix: try sockets.listen(name))
+                }
+            } catch {
+                self.store.end(listeners, of: name, identity)
+                let path = sockets.path(of: name)
+                warn(
+                    .error, "'\(name)' cannot have its socket \(path): \(error)",
+                    .about([.socket: path, .error: error]))
+                return .failure(Refusal(code: .registrarFailed, text: "the name cannot be made reachable now"))
+            }
+        }
+        self.store.keep(listeners, of: name, identity)
+        return .success(listeners)
+    }
+
+    /// That passes: the agent asks again.
+    private static let leaving = Refusal(
+        code: .registrarFailed, text: "visitors of another agent's former name may still come to its port")
+
+    /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
+    private func openPort(
+        _ request: PortRequest, _ isKept: (UInt16) -> Bool, _ warn: (Logger.Level, String, Logger.Metadata) -> Void
+    ) -> Result<[SocketListener], Refusal> {
+        let wanted = request.wanted
+        let rules = PortRules(
+            range: self.ports.range, allowed: request.allowed,
+            isLeaving: { port in self.registrars.isLeaving(port, exceptOf: request.identity.id) })
+        let held = self.store.take(.tcp, request.name, request.identity) {
+            wanted == 0 ? rules.allows($0) : wanted == $0
+        }
+        if !held.isEmpty { return .success(held) }
+        if wanted != 0 {
+            guard rules.isFree(wanted) else { return .failure(Self.leaving) }
+            do throws(UVError) { return .success(try self.hosts.listen(self.loop, port: wanted)) } catch {
+                return .failure(self.refusal(error, "the public port \(wanted) is unavailable"))
+            }
+        }
+        if let kept = request.kept, rules.allows(kept), rules.isFree(kept) {
+            do throws(UVError) { return .success(try self.hosts.listen(self.loop, port: kept)) } catch {
+                warn(
+                    .warning, "'\(request.name)' cannot have its port \(kept) again: \(error)",
+                    .about([.port: kept, .error: error]))
+            }
+        }
+        do throws(UVError) {
+            return rules.candidates.isEmpty ? try self.systemsPort(rules) : try self.port(among: rules, isKept)
+        } catch { return .failure(self.refusal(error, "no public port is available")) }
+    }
+
+    /// The refusal of a name without a listener. Only a missing privilege is permanent.
+    private func refusal(_ error: UVError, _ text: String) -> Refusal {
+        switch error {
+        case .addressInUse: Refusal(code: .portTaken, text: "\(text): \(error)")
+        case .permissionDenied: Refusal(code: .portNotAllowed, text: "\(text): \(error)")
+        case .addressNotAvailable:
+            Refusal(code: .registrarFailed, text: "the gateway's machine does not have the address of its names yet")
+        case .tooManyFiles: Refusal(code: .overloaded, text: "\(text): \(error)")
+        default: Refusal(code: .registrarFailed, text: "\(text): \(error)")
+        }
+    }
+
+    /// At a port that the system chooses for the first address; on another one it may be taken.
+    private func systemsPort(_ rules: PortRules) throws(UVError) -> Result<[SocketListener], Refusal> {
+        var others: [SocketListener] = []
+        defer { for other in others { other.close() } }
+        var refusal = Self.leaving
+        for _ in 0..<Self.mostTries {
+            do throws(UVError) {
+                let found = try self.hosts.listen(self.loop, port: 0)
+                if let port = found.first?.port, rules.isFree(port) { return .success(found) }
+                others += found
+            } catch {
+                guard error == .addressInUse else { throw error }
+                refusal = self.refusal(error, "no public port is free on all addresses")
+            }
+        }
+        return .failure(refusal)
+    }
+
+    private func port(
+        among rules: PortRules, _ isKept: (UInt16) -> Bool
+    ) throws(UVError) -> Result<[SocketListener], Refusal> {
+        let allowed = rules.candidates.joined().lazy.filter { rules.allows($0) }
+        guard !allowed.isEmpty else {
+            return .failure(Refusal(code: .portNotAllowed, text: "the gateway has none of the agent's ports"))
+        }
+        let free = allowed.filter { rules.isFree($0) }
+        // Ports that others had come last, so that they find them free when they return.
+        for keptOnes in [false, true] {
+            for port in free where isKept(port) == keptOnes {
+                do throws(UVError) { return .success(try self.hosts.listen(self.loop, port: port)) } catch {
+                    guard error == .addressInUse else { throw error }
+                }
+            }
+        }
+        guard free.count == allowed.count else { return .failure(Self.leaving) }
+        let ranges = rules.candidates.map { "\($0.lowerBound) to \($0.upperBound)" }.joined(separator: ", ")
+        return .failure(Refusal(code: .portTaken, text: "all public ports from \(ranges) are in use"))
+    }
+}

@@ -1,0 +1,241 @@
+package import Timing
+package import Wire
+
+// MARK: - From REGISTER to the registrars
+
+extension GatewayMachine {
+    package mutating func register(_ id: LinkID, _ register: Register, now: Milliseconds) {
+        guard let link = self.links[id], link.isOpen else { return }
+        let number = register.exposure
+        guard link.questions[number] == nil, link.exposures[number] == nil else {
+            // REGISTERED has the number only, so the agent could not tell which of the two it answers.
+            let text = "exposure \(number) is registered already"
+            return self.end(id, Refusal(code: .protocolViolation, text: text))
+        }
+        guard self.mayRegister(link.login, now) else {
+            let text = "too many registrations in a short time"
+            let name = PeerText.escaped(register.name, most: 64)
+            return self.refuse(id, number, nil, .overloaded, text, log: "name '\(name)' refused: \(text)")
+        }
+        guard Register.Kind.known.contains(register.kind) else {
+            let kind = register.kind.rawValue
+            return self.refuse(
+                id, number, nil, .kindNotSupported, "the gateway does not support names of kind \(kind)",
+                log: "a name of kind \(kind) refused: the kind is not supported")
+        }
+        guard let name = Name(register.name) else {
+            let text = PeerText.escaped(register.name, most: 64)
+            return self.refuse(id, number, nil, .nameInvalid, Name.rule, log: "bad name '\(text)'")
+        }
+        self.links[id]?.questions[number] = Question(name: name, port: register.port)
+        self.emit(.ask(id, number: number, name, port: register.port))
+    }
+
+    private mutating func mayRegister(_ login: Login, _ now: Milliseconds) -> Bool {
+        let limits = login.maxNames.flatMap {
+            $0 > self.limits.namesPerAgent ? RegistrationLimits(namesPerAgent: $0) : nil
+        }
+        var forgotten = 0
+        let isAllowed = self.registrations.take(login.payer, limits: limits, now: now) { forgotten = $0 }
+        if forgotten > 0 { self.emit(.hit(.registrationTable(forgotten))) }
+        if !isAllowed { self.emit(.hit(.registrations)) }
+        return isAllowed
+    }
+
+    /// The authenticator refuses a name, or cannot judge it now (`overloaded`).
+    ///
+    /// - Parameter reason: for the log.
+    package mutating func refused(_ id: LinkID, number: UInt16, _ code: ErrorCode, reason: String) {
+        guard let question = self.takeQuestion(id, number), self.links[id]?.isOpen ?? false else { return }
+        let text =
+            switch code {
+            case .portNotAllowed: "the port is not allowed"
+            case .overloaded: "the name cannot be judged now"
+            default: "the name is not allowed"
+            }
+        self.refuse(id, number, question.name, code, text, log: "name '\(question.name)' refused: \(reason)")
+    }
+
+    /// The agent has the right to a name.
+    ///
+    /// - Parameters:
+    ///   - allowed: the public ports that the name may have; empty for those of the gateway.
+    ///   - isFull: whether too many of the agent's former names are still to be withdrawn for it to have this one.
+    package mutating func authorized(
+        _ id: LinkID, number: UInt16, ports allowed: [ClosedRange<UInt16>],
+        isFull: (_ name: Name, _ payer: String) -> Bool, now: Milliseconds
+    ) {
+        guard let question = self.takeQuestion(id, number), let link = self.links[id], link.isOpen else { return }
+        let (name, port) = (question.name, question.port)
+        if port != 0, !allowed.isEmpty, !allowed.contains(where: { $0.contains(port) }) {
+            return self.refuse(
+                id, number, name, .portNotAllowed, "the port is not allowed",
+                log: "name '\(name)' refused: it may not have the port \(port)")
+        }
+        let most = link.login.maxNames ?? self.limits.namesPerAgent
+        if self.registry.nameCount(of: link.login.identity, except: name) >= most {
+            return self.refuse(
+                id, number, name, .tooManyNames, "at most \(most) names are allowed",
+                log: "name '\(name)' refused: it has \(most) names already")
+        }
+        if let refusal = self.refusal(of: name, port, link.login, isFull)
+            ?? self.claim(id, number, question, allowed, now)
+        {
+            self.refuse(id, number, name, refusal.code, refusal.text, log: "name '\(name)' refused: \(refusal.text)")
+        }
+    }
+
+    private mutating func takeQuestion(_ id: LinkID, _ number: UInt16) -> Question? {
+        self.links[id]?.questions.removeValue(forKey: number)
+    }
+
+    /// Why an agent cannot have a name now, whoever has it.
+    private mutating func refusal(
+        of name: Name, _ port: UInt16, _ login: Login, _ isFull: (_ name: Name, _ payer: String) -> Bool
+    ) -> Refusal? {
+        guard !self.isDraining else { return Refusal(code: .drain, text: "the gateway stops") }
+        if let text = self.portRefusal(port, login.identity) { return Refusal(code: .portNotAllowed, text: text) }
+        guard self.registry.holder(of: name) == nil else { return nil }
+        guard self.registry.nameCount < self.limits.names else {
+            return Refusal(code: .overloaded, text: "the gateway has as many names as it may have")
+        }
+        guard isFull(name, login.payer) else { return nil }
+        self.emit(.hit(.withdrawals))
+        return Refusal(code: .overloaded, text: "too many of the agent's former names are still to be withdrawn")
+    }
+
+    /// Why a wanted port is not given, if so.
+    private func portRefusal(_ port: UInt16, _ identity: AgentIdentity) -> String? {
+        guard port != 0 else { return nil }
+        if let text = self.limits.ports.refusal(of: port) { return text }
+        // Of those who are away, nobody knows whether they come back; who is here keeps what it had.
+        if let keeper = self.ledger.keeper(of: port), keeper != identity, self.hasLink(of: keeper) {
+            return "the port \(port) is another agent's"
+        }
+        return nil
+    }
+
+    /// Gives a name to a link: a new exposure, or that of another link of the agent.
+    private mutating func claim(
+        _ id: LinkID, _ number: UInt16, _ question: Question, _ allowed: [ClosedRange<UInt16>], _ now: Milliseconds
+    ) -> Refusal? {
+        guard let login = self.links[id]?.login else { return nil }
+        let name = question.name
+        let holder = Registry.Holder(identity: login.identity, link: id, run: login.run, exposure: number)
+        switch self.registry.register(name, holder, most: login.maxNames, now: now) {
+        case .refused(let code, let text): return Refusal(code: code, text: text)
+        case .takenOver(let former, let code):
+            guard let exposure = self.links[former.link]?.exposures.removeValue(forKey: former.exposure) else { break }
+            let port = self.exposures[exposure]?.port ?? 0
+            let fits = question.port == 0 || question.port == port
+            if fits { self.move(exposure, to: id, number) }
+            self.tellLoser(former, name, code)
+            if fits { return nil }
+            self.forget(exposure)
+        case .granted: break
+        }
+        self.lastExposure += 1
+        let exposure = ExposureID(number: self.lastExposure)
+        self.links[id]?.exposures[number] = exposure
+        self.exposures[exposure] = Exposure(name: name, identity: login.identity, link: id, number: number)
+        self.emit(
+            .open(
+                exposure,
+                PortRequest(
+                    name: name, identity: login.identity, wanted: question.port,
+                    kept: self.ledger.port(of: name, for: login.identity), allowed: allowed)))
+        return nil
+    }
+
+    /// The exposure goes to another link of its agent as it is, so that no visitor is refused in between.
+    private mutating func move(_ id: ExposureID, to link: LinkID, _ number: UInt16) {
+        self.exposures[id]?.link = link
+        self.exposures[id]?.number = number
+        self.links[link]?.exposures[number] = id
+        switch self.exposures[id]?.phase {
+        case .opening, nil: break
+        case .probing:
+            self.emit(.attach(id, link, number: number))
+            self.probe(id)
+        case .publishing: self.emit(.attach(id, link, number: number))
+        case .published:
+            self.emit(.attach(id, link, number: number))
+            self.emit(.grant(id, link, number: number))
+        }
+    }
+
+    private mutating func tellLoser(_ former: Registry.Holder, _ name: Name, _ code: ErrorCode) {
+        guard let link = self.links[former.link], link.isOpen else { return }
+        self.emit(.lost(former.link, number: former.exposure, name, code))
+        // One that drains finishes its streams, and is ended then.
+        guard !link.isDraining else { return }
+        if link.exposures.isEmpty {
+            let text =
+                code == .conflict
+                ? "two programs with one instance key take the name from each other"
+                : "a newer program of the same agent took over"
+            self.end(former.link, Refusal(code: code, text: text))
+        } else {
+            let text = "a newer link of the same agent has the name now"
+            self.emit(.takeBack(former.link, number: former.exposure, Refusal(code: code, text: text)))
+        }
+    }
+
+    /// The exposure has its listeners.
+    ///
+    /// - Parameter port: the public one; 0 for none.
+    package mutating func opened(_ id: ExposureID, port: UInt16) {
+        guard let exposure = self.exposures[id] else {
+            // Its agent has left meanwhile.
+            return self.emit(.withdraw(id))
+        }
+        guard case .opening = exposure.phase else { return }
+        self.exposures[id]?.port = port
+        if port != 0, self.ledger.note(port, for: exposure.name, exposure.identity) { self.emit(.savePorts) }
+        self.emit(.attach(id, exposure.link, number: exposure.number))
+        self.probe(id)
+    }
+
+    package mutating func notOpened(_ id: ExposureID, _ refusal: Refusal) {
+        guard let exposure = self.exposures[id], case .opening = exposure.phase else { return }
+        self.release(id, exposure)
+        self.refuse(
+            exposure.link, exposure.number, exposure.name, refusal.code, refusal.text,
+            log: "name '\(exposure.name)' refused: \(refusal.text)")
+    }
+
+    private mutating func probe(_ id: ExposureID) {
+        guard let exposure = self.exposures[id] else { return }
+        guard self.limits.probesBackends, self.links[exposure.link]?.login.canProbe ?? false else {
+            self.exposures[id]?.phase = .publishing
+            return self.emit(.publish(id))
+        }
+        self.exposures[id]?.phase = .probing
+        self.emit(.probe(id, exposure.link))
+    }
+
+    /// The backend of an exposure answers over a link.
+    package mutating func probed(_ id: ExposureID, over link: LinkID) {
+        guard let exposure = self.exposures[id], case .probing = exposure.phase, exposure.link == link else { return }
+        self.exposures[id]?.phase = .publishing
+        self.emit(.publish(id))
+    }
+
+    /// The registrars have published an exposure, or failed to.
+    package mutating func published(_ id: ExposureID, failure: String?) {
+        guard let exposure = self.exposures[id], case .publishing = exposure.phase else { return }
+        if let failure {
+            let refusal = Refusal(code: .registrarFailed, text: failure)
+            self.emit(.refuse(exposure.link, number: exposure.number, refusal))
+            return self.withdraw(id)
+        }
+        self.exposures[id]?.phase = .published
+        self.emit(.grant(id, exposure.link, number: exposure.number))
+    }
+
+    /// The agent gives a name back, or does not want it any more before it has it.
+    package mutating func unregister(_ id: LinkID, number: UInt16) {
+        if self.takeQuestion(id, number) != nil { self.emit(.cancelQuestion(id, number: number)) }
+        if let exposure = self.links[id]?.exposures[number] { self.withdraw(exposure) }
+    }
+}

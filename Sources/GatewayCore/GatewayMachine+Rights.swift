@@ -1,0 +1,68 @@
+package import Wire
+
+// MARK: - Rights that change
+
+extension GatewayMachine {
+    /// From now on these limits hold for an agent. What is above them ends, the newest first; streams that run are left.
+    package mutating func changed(_ identity: AgentIdentity, maxLinks: Int?, maxNames: Int?) {
+        var links = self.linksByAgent[identity, default: []].filter { self.links[$0]?.isOpen ?? false }.sorted()
+        for id in links { self.links[id]?.login.maxNames = maxNames }
+        if let maxLinks {
+            // A program's present link and its former one count as one (`loggedIn`).
+            var runs: Set<UInt64> = []
+            for id in links where runs.count < maxLinks { if let run = self.links[id]?.login.run { runs.insert(run) } }
+            let isKept = { (id: LinkID, links: [LinkID: Link]) in links[id].map { runs.contains($0.login.run) } ?? false
+            }
+            for id in links where !isKept(id, self.links) {
+                let text = "the link is ended, as its agent may have at most \(maxLinks) now"
+                self.emit(.warn(id, Warning(text: text, name: nil, code: .tooManyLinks, isChange: true)))
+                self.dropNames(of: id)
+                self.end(id, Refusal(code: .tooManyLinks, text: "the agent may have fewer links now"), retryAfter: 5)
+            }
+            links.removeAll { !isKept($0, self.links) }
+        }
+        guard let maxNames else { return }
+        let names = links.flatMap { self.links[$0].map { Array($0.exposures.values) } ?? [] }.sorted()
+        for id in names.dropFirst(maxNames) {
+            self.revoke(id, .tooManyNames, reason: "its agent may have at most \(maxNames) names now")
+        }
+    }
+
+    /// The agent of a link has lost the right to be here.
+    package mutating func revoked(_ id: LinkID) {
+        // At once, whether the agent reads its goodbye or not.
+        self.dropNames(of: id)
+        self.end(id, Refusal(code: .revoked, text: "the right to be here was withdrawn"))
+    }
+
+    /// The right to a name was judged again.
+    ///
+    /// - Parameter ports: as in `authorized`.
+    package mutating func confirmed(_ id: ExposureID, ports: [ClosedRange<UInt16>]) {
+        guard let port = self.exposures[id]?.port, port != 0, !ports.isEmpty,
+            !ports.contains(where: { $0.contains(port) })
+        else { return }
+        self.revoke(id, .portNotAllowed, reason: "it may not have the port \(port) any more")
+    }
+
+    /// Takes a name and its streams from its agent.
+    ///
+    /// - Parameters:
+    ///   - code: what the agent hears.
+    ///   - reason: for the log.
+    package mutating func revoke(_ id: ExposureID, _ code: ErrorCode, reason: String) {
+        guard let exposure = self.exposures[id] else { return }
+        let (link, number) = (exposure.link, exposure.number)
+        let text =
+            switch code {
+            case .portNotAllowed: "the right to the port was withdrawn"
+            case .tooManyNames: "the agent may have fewer names now"
+            default: "the right to the name was withdrawn"
+            }
+        let line = "the right to '\(exposure.name)' is gone: \(reason)"
+        self.emit(.warn(link, Warning(text: line, name: exposure.name, code: code, isChange: true)))
+        self.emit(.takeBack(link, number: number, Refusal(code: code, text: text)))
+        self.withdraw(id)
+        self.emit(.cutStreams(link, number: number))
+    }
+}

@@ -1,0 +1,349 @@
+import GatewayCore
+import Testing
+import Wire
+
+private let alice = AgentIdentity(id: "alice")
+private let bob = AgentIdentity(id: "bob")
+
+/// A machine with the effects since they were last looked at.
+private final class Stand {
+    var machine: GatewayMachine
+    var isFull = false
+    private var nextPort: UInt16 = 40_000
+
+    init(_ change: (inout GatewayMachine.Limits) -> Void = { _ in }) {
+        var limits = GatewayMachine.Limits()
+        change(&limits)
+        self.machine = GatewayMachine(limits, ledger: PortLedger(namesPerAgent: limits.namesPerAgent))
+    }
+
+    func effects() -> [GatewayMachine.Effect] {
+        var effects: [GatewayMachine.Effect] = []
+        while let effect = self.machine.popEffect() { effects.append(effect) }
+        return effects
+    }
+
+    /// Without lines of the log.
+    func acts() -> [GatewayMachine.Effect] {
+        self.effects().filter { if case .warn = $0 { false } else { true } }
+    }
+
+    func login(
+        _ link: LinkID, _ identity: AgentIdentity, run: UInt64 = 1, maxNames: Int? = nil, maxLinks: Int = 4
+    ) {
+        let login = GatewayMachine.Login(
+            identity: identity, payer: identity.id, run: run, maxNames: maxNames, canProbe: true)
+        #expect(self.refusal(link, login, maxLinks: maxLinks) == nil)
+    }
+
+    func refusal(_ link: LinkID, _ login: GatewayMachine.Login, maxLinks: Int) -> ErrorCode? {
+        self.machine.loggedIn(link, login, maxLinks: maxLinks)?.code
+    }
+
+    func register(
+        _ link: LinkID, _ number: UInt16, _ name: String, port: UInt16 = 0, kind: Register.Kind = .tcp
+    ) {
+        self.machine.register(link, Register(exposure: number, kind: kind, port: port, name: name), now: 0)
+    }
+
+    func authorize(_ link: LinkID, _ number: UInt16, ports: [ClosedRange<UInt16>] = []) {
+        let isFull = self.isFull
+        self.machine.authorized(link, number: number, ports: ports, isFull: { _, _ in isFull }, now: 0)
+    }
+
+    /// From REGISTER until it is published.
+    ///
+    /// - Returns: the exposure, unless it was refused or moved.
+    func have(_ link: LinkID, _ number: UInt16, _ name: String, port: UInt16 = 0) -> ExposureID? {
+        self.register(link, number, name, port: port)
+        self.authorize(link, number)
+        for effect in self.effects() {
+            guard case .open(let id, let request) = effect else { continue }
+            self.nextPort += 1
+            let port = request.wanted != 0 ? request.wanted : request.kept ?? self.nextPort
+            self.machine.opened(id, port: port)
+            self.machine.published(id, failure: nil)
+            _ = self.effects()
+            return id
+        }
+        return nil
+    }
+}
+
+@Suite("The gateway's rules about links and names")
+struct GatewayMachineTests {
+    private let example: Name
+
+    init() throws { self.example = try #require(Name("example")) }
+
+    // MARK: - From REGISTER to the registrars
+
+    @Test("a name is asked about, opened, published and granted, one after the other")
+    func wholeWay() {
+        let stand = Stand()
+        stand.login(1, alice)
+        stand.register(1, 7, "Example")
+        #expect(stand.effects() == [.ask(1, number: 7, self.example, port: 0)])
+        stand.authorize(1, 7, ports: [30_000...30_010])
+        let effects = stand.effects()
+        guard case .open(let id, let request)? = effects.first, effects.count == 1 else {
+            Issue.record("\(effects)")
+            return
+        }
+        #expect(request.wanted == 0 && request.kept == nil && request.allowed == [30_000...30_010])
+        stand.machine.opened(id, port: 30_001)
+        #expect(stand.effects() == [.savePorts, .attach(id, 1, number: 7), .publish(id)])
+        stand.machine.published(id, failure: nil)
+        #expect(stand.effects() == [.grant(id, 1, number: 7)])
+        stand.machine.unregister(1, number: 7)
+        #expect(stand.effects() == [.withdraw(id)] && stand.machine.nameCount == 0)
+    }
+
+    @Test("with probes, a name is published when its backend answers over its present link")
+    func probes() throws {
+        let stand = Stand { $0.probesBackends = true }
+        stand.login(1, alice, run: 1)
+        stand.register(1, 7, "example")
+        stand.authorize(1, 7)
+        guard case .open(let id, _)? = stand.effects().last else { throw CancellationError() }
+        stand.machine.opened(id, port: 30_001)
+        #expect(stand.effects().last == .probe(id, 1))
+        stand.login(2, alice, run: 1)
+        stand.register(2, 8, "example")
+        stand.authorize(2, 8)
+        #expect(stand.acts().suffix(4).contains(.probe(id, 2)))
+        stand.machine.probed(id, over: 1)
+        #expect(stand.effects() == [])
+        stand.machine.probed(id, over: 2)
+        #expect(stand.effects() == [.publish(id)])
+    }
+
+    @Test("what is wrong with a REGISTER costs that name, and a number in use the link")
+    func refusals() {
+        let stand = Stand()
+        stand.login(1, alice)
+        func code(_ effects: [GatewayMachine.Effect]) -> ErrorCode? {
+            if case .refuse(1, number: 3, let refusal)? = effects.last { refusal.code } else { nil }
+        }
+        stand.register(1, 3, "no_name")
+        #expect(code(stand.effects()) == .nameInvalid)
+        stand.register(1, 3, "example", kind: Register.Kind(rawValue: 77))
+        #expect(code(stand.effects()) == .kindNotSupported)
+        stand.register(1, 3, "example")
+        stand.machine.refused(1, number: 3, .nameNotAllowed, reason: "not in its patterns")
+        #expect(code(stand.effects()) == .nameNotAllowed)
+        stand.register(1, 3, "example", port: 50)
+        stand.authorize(1, 3)
+        #expect(code(stand.effects()) == .portNotAllowed, "a port of the system's")
+        stand.register(1, 3, "example", port: 5_000)
+        stand.authorize(1, 3, ports: [6_000...6_001])
+        #expect(code(stand.effects()) == .portNotAllowed)
+        stand.isFull = true
+        stand.register(1, 3, "example")
+        stand.authorize(1, 3)
+        #expect(code(stand.effects()) == .overloaded)
+        stand.isFull = false
+        stand.register(1, 3, "example")
+        _ = stand.effects()
+        stand.register(1, 3, "another")
+        guard case .end(1, let refusal, retryAfterSeconds: 0)? = stand.effects().last else {
+            Issue.record("the link was not ended")
+            return
+        }
+        #expect(refusal.code == .protocolViolation)
+    }
+
+    @Test("a name whose listener or registrar fails is free again")
+    func failures() throws {
+        let stand = Stand()
+        stand.login(1, alice)
+        stand.register(1, 3, "example")
+        stand.authorize(1, 3)
+        guard case .open(let id, _)? = stand.effects().last else { throw CancellationError() }
+        stand.machine.notOpened(id, Refusal(code: .portTaken, text: "taken"))
+        #expect(stand.acts() == [.refuse(1, number: 3, Refusal(code: .portTaken, text: "taken"))])
+        #expect(stand.machine.nameCount == 0)
+        stand.register(1, 3, "example")
+        stand.authorize(1, 3)
+        guard case .open(let next, _)? = stand.effects().last else { throw CancellationError() }
+        stand.machine.opened(next, port: 30_001)
+        _ = stand.effects()
+        stand.machine.published(next, failure: "not now")
+        #expect(
+            stand.effects() == [
+                .refuse(1, number: 3, Refusal(code: .registrarFailed, text: "not now")), .withdraw(next),
+            ])
+        #expect(stand.machine.nameCount == 0)
+    }
+
+    @Test("an agent that leaves while its name is asked about or opened leaves nothing behind")
+    func leavesEarly() throws {
+        let stand = Stand()
+        stand.login(1, alice)
+        stand.register(1, 3, "example")
+        stand.register(1, 4, "other")
+        stand.authorize(1, 4)
+        guard case .open(let id, _)? = stand.effects().last else { throw CancellationError() }
+        stand.machine.linkEnded(1)
+        #expect(stand.effects() == [.cancelQuestion(1, number: 3)])
+        stand.machine.opened(id, port: 30_001)
+        #expect(stand.effects() == [.withdraw(id)])
+        #expect(stand.machine.nameCount == 0)
+    }
+
+    @Test("registrations are bounded for each payer")
+    func haste() {
+        let stand = Stand { $0.namesPerAgent = 1 }
+        stand.login(1, alice)
+        for number in 0..<4 { stand.register(1, UInt16(number), "n\(number)") }
+        _ = stand.effects()
+        stand.register(1, 9, "one-more")
+        let effects = stand.acts()
+        #expect(effects.first == .hit(.registrations))
+        guard case .refuse(1, number: 9, let refusal)? = effects.last else {
+            Issue.record("\(effects)")
+            return
+        }
+        #expect(refusal.code == .overloaded)
+    }
+
+    // MARK: - Takeovers
+
+    @Test("a published name goes to a newer link of its agent as it is, and the older link ends")
+    func takeover() throws {
+        let stand = Stand()
+        stand.login(1, alice, run: 1)
+        let id = try #require(stand.have(1, 3, "example"))
+        stand.login(2, alice, run: 1)
+        stand.register(2, 5, "example")
+        stand.authorize(2, 5)
+        let effects = stand.acts()
+        #expect(effects.contains(.attach(id, 2, number: 5)) && effects.contains(.grant(id, 2, number: 5)))
+        #expect(effects.contains { if case .end(1, _, _) = $0 { true } else { false } })
+        #expect(!effects.contains(.withdraw(id)))
+        stand.machine.linkEnded(1)
+        #expect(stand.effects() == [], "the name is not the older link's any more")
+        stand.machine.linkEnded(2)
+        #expect(stand.effects() == [.withdraw(id)])
+    }
+
+    @Test("a link that has other names, or drains, is not ended when it loses one")
+    func losers() throws {
+        let stand = Stand()
+        stand.login(1, alice, run: 1)
+        _ = try #require(stand.have(1, 3, "example"))
+        _ = try #require(stand.have(1, 4, "other"))
+        stand.login(2, alice, run: 1)
+        stand.register(2, 5, "example")
+        stand.authorize(2, 5)
+        let effects = stand.acts()
+        #expect(effects.contains { if case .takeBack(1, number: 3, _) = $0 { true } else { false } })
+        stand.machine.linkDrains(1)
+        stand.register(2, 6, "other")
+        stand.authorize(2, 6)
+        let told = stand.acts().contains { effect in
+            switch effect {
+            case .end(1, _, _), .takeBack(1, _, _): true
+            default: false
+            }
+        }
+        #expect(!told, "its streams finish")
+    }
+
+    @Test("with another port the name is withdrawn and opened anew")
+    func takeoverWithPort() throws {
+        let stand = Stand()
+        stand.login(1, alice, run: 1)
+        let old = try #require(stand.have(1, 3, "example"))
+        stand.login(2, alice, run: 1)
+        let new = try #require(stand.have(2, 5, "example", port: 31_000))
+        #expect(new != old && stand.machine.link(of: old) == nil && stand.machine.link(of: new) == 2)
+    }
+
+    @Test("another agent gets neither a name nor a port of an agent that is here")
+    func others() throws {
+        let stand = Stand()
+        stand.login(1, alice)
+        _ = try #require(stand.have(1, 3, "example", port: 31_000))
+        stand.login(2, bob)
+        stand.register(2, 1, "example")
+        stand.authorize(2, 1)
+        stand.machine.unregister(1, number: 3)
+        stand.register(2, 2, "other", port: 31_000)
+        stand.authorize(2, 2)
+        let codes = stand.effects().compactMap { effect in
+            if case .refuse(2, _, let refusal) = effect { refusal.code } else { nil }
+        }
+        #expect(codes == [.nameTaken, .portNotAllowed])
+        stand.machine.linkEnded(1)
+        #expect(stand.have(2, 3, "other", port: 31_000) != nil, "whoever is away keeps nothing")
+    }
+
+    // MARK: - Links
+
+    @Test("a program's former link makes way, and a further program needs room")
+    func links() {
+        let stand = Stand()
+        stand.login(1, alice, run: 1, maxLinks: 1)
+        stand.login(2, alice, run: 1, maxLinks: 1)
+        #expect(stand.effects() == [])
+        stand.login(3, alice, run: 1, maxLinks: 1)
+        #expect(stand.effects() == [.close(1)])
+        let other = GatewayMachine.Login(identity: alice, payer: "alice", run: 2)
+        #expect(stand.refusal(4, other, maxLinks: 1) == .tooManyLinks)
+        stand.machine.linkEnds(2)
+        stand.machine.linkEnds(3)
+        #expect(stand.refusal(4, other, maxLinks: 1) == nil, "links that are being closed do not count")
+        stand.machine.drain()
+        #expect(stand.refusal(5, other, maxLinks: 9) == .drain)
+    }
+
+    @Test("the gateway's own bounds on agents and names hold")
+    func bounds() throws {
+        let stand = Stand {
+            $0.agents = 1
+            $0.names = 2
+        }
+        stand.login(1, alice)
+        let other = GatewayMachine.Login(identity: bob, payer: "bob", run: 2)
+        #expect(stand.refusal(2, other, maxLinks: 1) == .tooManyLinks)
+        for name in ["a", "b"] { #expect(stand.have(1, UInt16(name.utf8.first ?? 0), name) != nil) }
+        #expect(stand.have(1, 3, "c") == nil)
+    }
+
+    // MARK: - Rights that change
+
+    @Test("what is above new limits ends, the newest first")
+    func fewer() throws {
+        let stand = Stand()
+        stand.login(1, alice, run: 1)
+        stand.login(2, alice, run: 2)
+        let kept = try #require(stand.have(1, 1, "a"))
+        let lost = try #require(stand.have(1, 2, "b"))
+        let gone = try #require(stand.have(2, 1, "c"))
+        stand.machine.changed(alice, maxLinks: 1, maxNames: 1)
+        let effects = stand.acts()
+        #expect(effects.contains(.withdraw(lost)) && effects.contains(.withdraw(gone)))
+        #expect(effects.contains(.cutStreams(1, number: 2)) && !effects.contains(.withdraw(kept)))
+        #expect(effects.contains { if case .end(2, _, retryAfterSeconds: 5) = $0 { true } else { false } })
+        #expect(stand.have(1, 3, "d") == nil, "the limit holds for new names")
+    }
+
+    @Test("a right that was withdrawn takes the name and its streams, or the whole link")
+    func revocations() throws {
+        let stand = Stand()
+        stand.login(1, alice)
+        let first = try #require(stand.have(1, 1, "a", port: 31_000))
+        let second = try #require(stand.have(1, 2, "b"))
+        stand.machine.confirmed(first, ports: [31_000...31_000])
+        #expect(stand.effects() == [])
+        stand.machine.confirmed(first, ports: [32_000...32_000])
+        #expect(stand.acts().suffix(2) == [.withdraw(first), .cutStreams(1, number: 1)])
+        stand.machine.revoked(1)
+        let effects = stand.acts()
+        #expect(effects.first == .withdraw(second))
+        #expect(
+            effects.last
+                == .end(1, Refusal(code: .revoked, text: "the right to be here was withdrawn"), retryAfterSeconds: 0))
+    }
+}
