@@ -104,14 +104,15 @@ let package = Package(
         .executableTarget(
             name: "diglett-server",
             dependencies: [
-                "Console", "Control", "Explain", "Gateway", "Journal", "Settings", "Supervision", arguments, logging,
+                "Console", "Control", "Explain", "Gateway", "Journal", "Settings", "Supervision", "Wire", arguments,
+                logging,
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "diglett",
             dependencies: [
-                "Agent", "AgentCore", "Console", "Control", "Explain", "Journal", "Settings", "Supervision", arguments,
-                logging,
+                "Agent", "AgentCore", "Console", "Control", "Explain", "Journal", "Settings", "Supervision", "Wire",
+                arguments, logging,
             ],
             swiftSettings: strict),
 

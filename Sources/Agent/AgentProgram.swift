@@ -14,7 +14,7 @@ internal import Wire
 package typealias Question = (_ text: String) -> Bool
 
 /// The agent: dials the gateway, registers names, connects backends, comes back when a link is lost.
-package final class AgentProgram {
+package final class AgentProgram: HousekeptProgram {
     private enum Ending {
         case running
         /// Asked to stop: running streams may finish until then, nothing new is begun.
@@ -24,13 +24,10 @@ package final class AgentProgram {
     }
 
     private static let drainMilliseconds: UInt64 = 30_000
-    private static let sleepThreshold: Int64 = 2_000
     /// For files, the loop and links.
     private static let ownDescriptors = 64
     /// Bytes that may wait in all links: those of eight links, as one may follow the other before that has emptied.
     private static let memory = 256 * 1024 * 1024
-    /// What has to be done each second is late by so much only when something hangs.
-    private static let mostTickPause: UInt64 = 10_000
 
     let loop: EventLoop
     var settings: AgentSettings
@@ -63,12 +60,9 @@ package final class AgentProgram {
     var silentAddresses: Set<SocketAddress> = []
     var segment: SegmentChoice
     private var retryTimer: LoopTimer?
-    private var housekeeping: LoopTimer?
-    private var signals: DaemonSignals?
+    private let housekeeping: Housekeeping
     /// Reads the settings again; nil where nothing can be read.
     let reread: (() throws(SettingsError) -> AgentSettings)?
-    private var tickedAt: UInt64
-    private var suspended = EventLoop.suspendedMilliseconds
     let streamLog: StreamLog
     private var ending = Ending.running
     var keyRefusal: GatewayKeys.Refusal?
@@ -87,12 +81,13 @@ package final class AgentProgram {
     ) throws(SettingsError) {
         self.reread = reread
         self.loop = loop
-        self.tickedAt = loop.now
         self.settings = settings
         self.segment = SegmentChoice(configured: settings.linkMSS)
         self.logger = logger
         self.log = PeerLog(logger, loop: loop, milestones: PeerLog.answers(names: settings.exposes.count))
-        self.manager = manager ?? .absent(loop: loop, logger: logger)
+        let manager = manager ?? .absent(loop: loop, logger: logger)
+        self.manager = manager
+        self.housekeeping = Housekeeping(loop: loop, manager: manager, logger: logger)
         self.printer = EventPrinter(
             format: settings.output, names: settings.exposes.count, now: loop.now)
         self.ready = ReadyActions(loop: loop, settings: settings, log: self.log)
@@ -117,18 +112,9 @@ package final class AgentProgram {
 
     /// Starts dialling. Afterwards run the loop.
     package func start() {
-        let timer = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
-        timer.start(after: 1_000, repeating: 1_000)
-        self.housekeeping = timer
+        self.housekeeping.start(self)
         self.ready.begin()
         self.retryTimer = LoopTimer(loop: self.loop) { [unowned self] in self.perform(self.machine.timerFired()) }
-        do throws(UVError) {
-            self.signals = try DaemonSignals(loop: self.loop) { [unowned self] in
-                self.stop()
-            } reload: { [unowned self] in
-                self.manager.reloading { self.reload() }
-            }
-        } catch { self.logger.error("signals are not handled: \(error)") }
         if self.settings.version1 {
             self.logger.warning(
                 """
@@ -143,17 +129,20 @@ package final class AgentProgram {
         self.control = control
         self.perform(self.machine.started())
         // Whatever waits for this service at the boot must not wait for a gateway that is away.
-        self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
+        self.housekeeping.started()
     }
 
-    private var status: String {
+    package var status: String {
         let streams = self.hasStopped || self.isDraining ? self.streamCount : nil
         return AgentStatus(gateway: self.settings.gateway, progress: self.machine.progress, draining: streams)
             .description
     }
 
-    /// Whether the work is done that must be done each second.
-    private var isWell: Bool { self.hasStopped || self.loop.now - self.tickedAt < Self.mostTickPause }
+    package func isWell(onTime: Bool) -> Bool { self.hasStopped || onTime }
+
+    package func hungUp() {
+        self.manager.reloading { self.reload() }
+    }
 
     // MARK: - Performing what the machine asks for
 
@@ -246,15 +235,7 @@ package final class AgentProgram {
 
     // MARK: - Time and the end
 
-    private func tick() {
-        self.tickedAt = self.loop.now
-        self.loop.reapAdopted()
-        self.signals?.tick()
-        self.manager.setStatus(self.status)
-        self.manager.tick()
-        let suspended = EventLoop.suspendedMilliseconds
-        let slept = suspended - self.suspended > Self.sleepThreshold
-        self.suspended = suspended
+    package func tick(slept: Bool) {
         for session in self.sessions {
             if slept { session.connection.clockJumped() }
             session.connection.tick()
@@ -348,19 +329,16 @@ package final class AgentProgram {
     /// Closes what keeps the loop alive once the last link is gone; until then ticks end the lingering.
     func closeIfQuiet() {
         guard self.hasStopped, self.session == nil, self.leaving.isEmpty, self.delivering.isEmpty else { return }
-        self.housekeeping?.close()
-        self.housekeeping = nil
+        self.housekeeping.close()
         self.retryTimer?.close()
         self.retryTimer = nil
-        self.signals?.close()
-        self.signals = nil
         self.printer.flush()
         // A name resolution that still runs would keep the loop going.
         self.loop.stop()
     }
 
     /// What HELLO tells of this program.
-    package static let software = "diglett/2.0.0"
+    package static let software = "diglett/\(Release.version)"
 }
 
 extension AgentProgram: TurnEndHandler {

@@ -14,7 +14,6 @@ package import Reactor
 /// Whoever made a client closes it. libcurl's callbacks borrow it, from `init` to the `curl_multi_cleanup` in
 /// `close()`, behind which none of them comes; `deinit` traps when it was not closed.
 package final class HTTPClient {
-    package static let userAgent = "diglett-server/2.0.0"
     /// Connections to one server; what goes beyond waits. Eight web requests in their ten seconds are more than an
     /// authenticator can use, and few enough for a small server.
     private static let mostConnectionsPerHost = 8
@@ -24,6 +23,8 @@ package final class HTTPClient {
     private static let mostTasks = 1_024
 
     private let loop: EventLoop
+    /// RFC 9110, 10.1.5.
+    let userAgent: String
     /// Nil after `close()`.
     private var multi: UnsafeMutableRawPointer?
     private var timer: LoopTimer?
@@ -32,8 +33,9 @@ package final class HTTPClient {
     /// Could not be sent, and will be told so at the end of the turn.
     private var failing: [HTTPTask] = []
 
-    package init(loop: EventLoop) {
+    package init(loop: EventLoop, userAgent: String) {
         self.loop = loop
+        self.userAgent = userAgent
         guard isLibraryReady, let multi = curl_multi_init() else {
             preconditionFailure("libcurl cannot be initialised")
         }

@@ -152,7 +152,7 @@ package final class HTTPTask {
         try set(CURLOPT_URL, request.url)
         try set(CURLOPT_PROTOCOLS_STR, "http,https")
         try set(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1)
-        try set(CURLOPT_USERAGENT, HTTPClient.userAgent)
+        try set(CURLOPT_USERAGENT, self.client?.userAgent)
         try set(CURLOPT_FOLLOWLOCATION, 0)
         try set(CURLOPT_UNIX_SOCKET_PATH, request.unixSocket)
         try set(CURLOPT_CONNECTTIMEOUT_MS, max(1, Int(clamping: min(request.connectTimeout, request.timeout))))

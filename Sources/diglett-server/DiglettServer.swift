@@ -7,6 +7,7 @@ import Logging
 import Reactor
 import Settings
 import Supervision
+import Wire
 
 /// The public gateway.
 @main
@@ -24,7 +25,7 @@ struct DiglettServer: ParsableCommand, Daemon {
             Exit codes: 0 stopped, 64 bad argument, 71 an address cannot be listened on, 73 the state directory \
             cannot be used, 78 bad configuration. 'diglett-server explain 71' says what to do.
             """,
-        version: "diglett-server 2.0.0",
+        version: "diglett-server \(Release.version)",
         subcommands: [AgentCommand.self, CheckCommand.self, ControlCommand.self, ExplainCommand.self]
     )
 

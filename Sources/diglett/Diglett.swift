@@ -8,6 +8,7 @@ import Logging
 import Reactor
 import Settings
 import Supervision
+import Wire
 
 /// The agent beside the service.
 @main
@@ -32,7 +33,7 @@ struct Diglett: ParsableCommand, Daemon {
             16 two agents with one identity; 17 no common version; 18 public port refused; 64 bad argument; \
             69 unreachable, with --once; 78 bad configuration. 'diglett explain 14' says what to do.
             """,
-        version: "diglett 2.0.0",
+        version: "diglett \(Release.version)",
         subcommands: [KeyCommand.self, StatusCommand.self, ExplainCommand.self]
     )
 

@@ -11,7 +11,7 @@ private func serving(_ body: (EventLoop, HTTPClient, _ url: String) throws -> Vo
         listener: listener,
         document: { $0 == "/here" ? Document(contentType: "text/x", body: Array("some text".utf8)) : nil },
         onFailure: { Issue.record("\($0)") })
-    let client = HTTPClient(loop: loop)
+    let client = HTTPClient(loop: loop, userAgent: "test/1")
     defer {
         client.close()
         server.close()

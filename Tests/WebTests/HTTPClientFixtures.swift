@@ -7,7 +7,7 @@ typealias Answer = Result<HTTPResponse, HTTPFailure>
 /// Runs `body` with a client on a loop, which must have no handle left once the client is closed.
 func withClient(_ body: (EventLoop, HTTPClient) throws -> Void) throws {
     let loop = try EventLoop()
-    let client = HTTPClient(loop: loop)
+    let client = HTTPClient(loop: loop, userAgent: "test/1")
     defer {
         client.close()
         client.close()

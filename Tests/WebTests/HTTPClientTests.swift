@@ -76,7 +76,7 @@ struct HTTPClientTests {
         #expect(seen.values("content-length") == (needsLength ? ["\(count)"] : []))
         #expect(seen.values("authorization") == ["Bearer s3cret"])
         #expect(seen.values("x-empty") == [""])
-        #expect(seen.values("user-agent") == ["diglett-server/2.0.0"])
+        #expect(seen.values("user-agent") == ["test/1"])
         #expect(seen.values("expect").isEmpty)
         #expect(seen.values("content-type").isEmpty)
         let expected: Set = ["host", "user-agent", "accept", "authorization", "x-empty", "x-odd", "content-length"]
@@ -346,7 +346,7 @@ struct HTTPClientTests {
     @Test("closing breaks off everything that is under way", arguments: [0, 1, 3, 10])
     func closing(_ turns: Int) throws {
         let loop = try EventLoop()
-        let client = HTTPClient(loop: loop)
+        let client = HTTPClient(loop: loop, userAgent: "test/1")
         for path in ["hang/", "drip/", "big/1000000"] {
             for kind in ["http", "https"] {
                 var request = self.get(path, kind: kind)
@@ -383,7 +383,7 @@ struct HTTPClientTests {
     func dropped() async {
         await #expect(processExitsWith: .failure) {
             let loop = try EventLoop()
-            _ = HTTPClient(loop: loop)
+            _ = HTTPClient(loop: loop, userAgent: "test/1")
         }
     }
 }

@@ -54,7 +54,7 @@ extension GatewayServer {
     private func age(since start: UInt64) -> Int { Int((self.loop.now - start) / 1_000) }
 
     /// What the service manager is told.
-    var status: String {
+    package var status: String {
         GatewayStatus(
             isDraining: self.isDraining, agents: self.openSessions.count, names: self.names.nameCount,
             streams: self.streamCount, waiting: self.names.listeners.waitingNameCount

@@ -13,7 +13,7 @@ internal import Web
 internal import Wire
 
 /// The gateway: listeners for agents, their sessions, admission, drain. Names are kept by its ``GatewayNames``.
-package final class GatewayServer {
+package final class GatewayServer: HousekeptProgram {
     private enum Phase {
         case running
         case draining(until: UInt64)
@@ -21,11 +21,6 @@ package final class GatewayServer {
     }
 
     private static let drainMilliseconds: UInt64 = 30_000
-    /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
-    private static let sleepThreshold: Int64 = 2_000
-    private static let tickMilliseconds: UInt64 = 1_000
-    /// What has to be done each second is late by so much only when something hangs.
-    private static let mostTickPause: UInt64 = 10_000
 
     package let loop: EventLoop
     let logger: Logger
@@ -60,10 +55,7 @@ package final class GatewayServer {
     private var phase = Phase.running
     let stalled = StalledStreams()
     private var metricsServer: DocumentServer?
-    private var housekeeping: LoopTimer?
-    private var signals: DaemonSignals?
-    private var tickedAt: UInt64
-    private var suspended = EventLoop.suspendedMilliseconds
+    private let housekeeping: Housekeeping
     let review: RightsReview
     let sources: SourceRules
 
@@ -80,10 +72,10 @@ package final class GatewayServer {
         self.startedAt = loop.now
         self.stateBegan = loop.now
         self.settings = settings
-        self.tickedAt = loop.now
         let manager = manager ?? .absent(loop: loop, logger: logger)
         self.manager = manager
         self.logger = logger
+        self.housekeeping = Housekeeping(loop: loop, manager: manager, logger: logger)
         let peerLog = PeerLog(logger, loop: loop)
         self.peerLog = peerLog
         let hosts = try PublicHosts(settings.exposeBind)
@@ -148,14 +140,7 @@ package final class GatewayServer {
     /// Listens. Afterwards run the loop.
     package func start() throws(GatewayError) {
         // First of all: whoever reads the first line of the log may already ask for the end.
-        do throws(UVError) {
-            self.signals = try DaemonSignals(loop: self.loop) { [unowned self] in
-                self.stop()
-            } reload: { [unowned self] in
-                self.logger.info("SIGHUP: reading the agents and the certificate again")
-                self.reload()
-            }
-        } catch { self.logger.error("signals are not handled: \(error)") }
+        self.housekeeping.start(self)
         do throws(GatewayError) {
             if let metrics = self.settings.metrics { self.metricsServer = try MetricsDoor.open(metrics, self) }
             try self.doors.open(self, inherited: self.manager.sockets)
@@ -173,22 +158,19 @@ package final class GatewayServer {
         }
         self.certificate.start()
         self.names.start()
-        let housekeeping = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
-        housekeeping.start(after: Self.tickMilliseconds, repeating: Self.tickMilliseconds)
-        self.housekeeping = housekeeping
         self.authenticator.onChange { [weak self] in
             self?.recheckRights()
         }
-        self.manager.started(status: self.status) { [weak self] in self?.isWell ?? true }
+        self.housekeeping.started()
     }
 
     // MARK: - What the service manager is told
 
-    /// Whether the work is done that must be done each second, and agents can come.
-    private var isWell: Bool {
+    /// Whether agents can come.
+    package func isWell(onTime: Bool) -> Bool {
         switch self.phase {
-        case .running: self.loop.now - self.tickedAt < Self.mostTickPause && self.doors.areOpen
-        case .draining: self.loop.now - self.tickedAt < Self.mostTickPause
+        case .running: onTime && self.doors.areOpen
+        case .draining: onTime
         case .stopped: true
         }
     }
@@ -203,6 +185,11 @@ package final class GatewayServer {
     }
 
     // MARK: - What the operator asks for
+
+    package func hungUp() {
+        self.logger.info("SIGHUP: reading the agents and the certificate again")
+        self.reload()
+    }
 
     /// Reads again who has which rights, and the certificate; has the registrars look after their names.
     package func reload() {
@@ -223,13 +210,8 @@ package final class GatewayServer {
 
     // MARK: - Time and the end
 
-    private func tick() {
-        self.metrics.ticked(now: self.loop.now, period: Self.tickMilliseconds)
-        self.tickedAt = self.loop.now
-        self.loop.reapAdopted()
-        self.signals?.tick()
-        self.manager.setStatus(self.status)
-        self.manager.tick()
+    package func tick(slept: Bool) {
+        self.metrics.ticked(now: self.loop.now, period: Housekeeping.period)
         for session in self.sessions.values { session.tick() }
         self.names.tick()
         self.visitors.tick()
@@ -241,12 +223,10 @@ package final class GatewayServer {
         }
         self.bans.forgetExpired(now: self.loop.now)
         self.refusedAgents.tick()
-        let suspended = EventLoop.suspendedMilliseconds
-        if suspended - self.suspended > Self.sleepThreshold {
+        if slept {
             self.logger.info("the machine slept; asking all agents whether they are still there")
             for session in self.sessions.values { session.connection.clockJumped() }
         }
-        self.suspended = suspended
         self.peerLog.tick()
         if case .draining(let until) = self.phase {
             for session in self.sessions.values where session.connection.link.streamCount == 0 { session.drain() }
@@ -320,10 +300,7 @@ package final class GatewayServer {
         self.metricsServer?.close()
         self.metricsServer = nil
         self.control?.close()
-        self.housekeeping?.close()
-        self.housekeeping = nil
-        self.signals?.close()
-        self.signals = nil
+        self.housekeeping.close()
         self.review.close()
         self.authenticator.close()
         self.names.close()
@@ -332,7 +309,5 @@ package final class GatewayServer {
 
 extension GatewayServer {
     /// What HELLO tells of this program.
-    package static let software = "diglett-server/\(version)"
-
-    static let version = "2.0.0"
+    package static let software = "diglett-server/\(Release.version)"
 }

@@ -11,6 +11,8 @@ struct ModuleFactory {
     let peerLog: PeerLog
 
     private var logger: Logger { self.peerLog.logger }
+    /// Each module has one of its own.
+    private var client: HTTPClient { HTTPClient(loop: self.loop, userAgent: GatewayServer.software) }
 
     func authenticator(_ kind: GatewaySettings.Authentication) throws(SettingsErrors) -> any Authenticator {
         switch kind {
@@ -40,7 +42,7 @@ struct ModuleFactory {
     private func registrar(_ settings: RegistrarSettings) throws(GatewayError) -> any Registrar {
         switch settings {
         case .traefik(let settings): try self.traefik(settings)
-        case .caddy(let settings): CaddyRegistrar(client: HTTPClient(loop: self.loop), settings: settings)
+        case .caddy(let settings): CaddyRegistrar(client: self.client, settings: settings)
         case .mapFile(let settings): MapFileRegistrar(loop: self.loop, settings: settings)
         case .hook(let settings): HookRegistrar(hook: self.hook(settings))
         }
@@ -63,7 +65,7 @@ struct ModuleFactory {
         case .webhook(let settings):
             HookQueue(
                 loop: self.loop,
-                hook: WebHook(loop: self.loop, client: HTTPClient(loop: self.loop), settings: settings),
+                hook: WebHook(loop: self.loop, client: self.client, settings: settings),
                 mostRunning: WebHook.mostRunning)
         }
     }

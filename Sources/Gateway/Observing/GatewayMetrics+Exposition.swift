@@ -10,7 +10,7 @@ extension GatewayMetrics {
     func exposition(_ figures: GatewayFigures, _ process: ProcessFigures, isPerName: Bool) -> [UInt8] {
         var text = Exposition()
         text.begin("diglett_build_info", .gauge, "The program that runs; the value is always 1.")
-        text.sample(1, ["version": GatewayServer.version])
+        text.sample(1, ["version": Release.version])
         text.gauge(
             "diglett_certificate_expiry_timestamp_seconds",
             "Until when the certificate is valid, since 1970; +Inf when agents look at its key only.",
