@@ -142,7 +142,7 @@ extension GatewayMachine {
             .open(
                 exposure,
                 PortRequest(
-                    name: name, identity: login.identity, wanted: question.port,
+                    name: name, identity: login.identity, payer: login.payer, wanted: question.port,
                     kept: self.ledger.port(of: name, for: login.identity), allowed: allowed)))
         return nil
     }
@@ -166,7 +166,7 @@ extension GatewayMachine {
 
     private mutating func tellLoser(_ former: Registry.Holder, _ name: Name, _ code: ErrorCode) {
         guard let link = self.links[former.link], link.isOpen else { return }
-        self.emit(.lost(former.link, number: former.exposure, name, code))
+        self.emit(.lost(former.link, name, code))
         // One that drains finishes its streams, and is ended then.
         guard !link.isDraining else { return }
         if link.exposures.isEmpty {

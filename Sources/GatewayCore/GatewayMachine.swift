@@ -83,7 +83,7 @@ package struct GatewayMachine: Sendable {
 
     package enum Hit: Equatable, Sendable {
         case registrations
-        /// So many others were forgotten.
+        /// The number of payers that were forgotten.
         case registrationTable(Int)
         case withdrawals
     }
@@ -109,8 +109,8 @@ package struct GatewayMachine: Sendable {
         case refuse(LinkID, number: UInt16, Refusal)
         /// Tell the agent that it does not have a name any more.
         case takeBack(LinkID, number: UInt16, Refusal)
-        /// Another link of the agent has the name now.
-        case lost(LinkID, number: UInt16, Name, ErrorCode)
+        /// Another link of the agent has the name now: a line of the log.
+        case lost(LinkID, Name, ErrorCode)
         case warn(LinkID, Warning)
         /// End the streams of a name.
         case cutStreams(LinkID, number: UInt16)
@@ -190,14 +190,14 @@ package struct GatewayMachine: Sendable {
     package var nameCount: Int { self.registry.nameCount }
 
     /// Whether a link of an agent is here and open.
-    package func hasLink(of identity: AgentIdentity) -> Bool {
+    func hasLink(of identity: AgentIdentity) -> Bool {
         self.linksByAgent[identity]?.contains { self.links[$0]?.isOpen ?? false } ?? false
     }
 
     /// Nil when the exposure is gone.
     package func link(of exposure: ExposureID) -> LinkID? { self.exposures[exposure]?.link }
 
-    /// Forgets what need not be remembered; call it about once a second.
+    /// Drops expired state; call it about once a second.
     package mutating func tick(now: Milliseconds) { self.registrations.forgetFull(now: now) }
 
     // MARK: - Links
@@ -217,28 +217,37 @@ package struct GatewayMachine: Sendable {
         guard self.links.values.count(where: \.isOpen) - former.count < self.limits.agents else {
             return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
         }
-        for id in former {
-            self.links[id]?.isOpen = false
-            self.emit(.close(id))
+        for older in former {
+            self.links[older]?.isOpen = false
+            self.emit(.close(older))
         }
         self.links[id] = Link(login: login)
         self.linksByAgent[login.identity, default: []].insert(id)
         return nil
     }
 
-    /// The link takes nothing new; its streams finish.
-    package mutating func linkDrains(_ id: LinkID) { self.links[id]?.isDraining = true }
+    /// One side says goodbye: the link gets no more names, and its streams finish. The names that it has stay until they
+    /// are dropped or taken over.
+    package mutating func linkIsDraining(_ id: LinkID) {
+        self.links[id]?.isDraining = true
+        self.cancelQuestions(of: id)
+    }
 
     /// The link is being closed. Its names stay until it has ended, so that a newer link can take them over.
-    package mutating func linkEnds(_ id: LinkID) { self.links[id]?.isOpen = false }
+    package mutating func linkIsEnding(_ id: LinkID) { self.links[id]?.isOpen = false }
 
     /// The link is gone, and with it the names that no other link has taken over.
     package mutating func linkEnded(_ id: LinkID) {
         self.dropNames(of: id)
+        self.cancelQuestions(of: id)
         guard let link = self.links.removeValue(forKey: id) else { return }
-        for number in link.questions.keys.sorted() { self.emit(.cancelQuestion(id, number: number)) }
         self.linksByAgent[link.login.identity]?.remove(id)
         if self.linksByAgent[link.login.identity]?.isEmpty ?? false { self.linksByAgent[link.login.identity] = nil }
+    }
+
+    private mutating func cancelQuestions(of id: LinkID) {
+        for number in self.links[id]?.questions.keys.sorted() ?? [] { self.emit(.cancelQuestion(id, number: number)) }
+        self.links[id]?.questions = [:]
     }
 
     /// The gateway stops: no new links and names.

@@ -101,7 +101,8 @@ package protocol LinkConnectionDelegate: AnyObject {
     func link(_ connection: LinkConnection, did event: LinkEvent)
     /// A stream is over and its slot free.
     func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd)
-    /// The link begins to end: it takes nothing new. `linkDidEnd` follows.
+    /// The link begins to end: it takes nothing new. `linkDidEnd` follows. Not called for a connection that is refused
+    /// before its handshake.
     func linkIsEnding(_ connection: LinkConnection)
     /// The connection is closed: nothing comes from it any more. What came before may still be on its way to edges.
     func linkDidEnd(_ connection: LinkConnection, _ end: LinkEnd)

@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// What the command line of `diglett-server` says; nil and empty mean not given.
 package struct GatewayOptions: Sendable {
     package var listen: [String] = []
@@ -28,13 +30,14 @@ package struct GatewayOptions: Sendable {
 
 extension GatewayOptions {
     /// The configuration of the unit `diglett-server.service`.
-    private static let serviceConfiguration = "/etc/diglett-server/diglett-server.toml"
+    package static let serviceConfiguration = "/etc/diglett-server/diglett-server.toml"
 
-    /// The same for a command about a gateway. Without a configuration file it is the service's, if the service's
-    /// gateway is the one that is meant: the command then knows its key, its port and its control socket.
-    package var ofCommand: GatewayOptions {
-        guard self.configuration == nil, FileAccess.exists(Self.serviceConfiguration),
-            let directory = try? StateDirectory.path(self.stateDirectory, program: "diglett-server"),
+    /// For a command about a gateway: with the service's configuration, where the service's gateway is meant because root
+    /// names no other. The command then knows its key, its port and its control socket.
+    package var withServiceConfiguration: GatewayOptions {
+        let named = [self.configuration, self.stateDirectory, self.agentsFile, self.auth, self.control]
+        guard geteuid() == 0, named.allSatisfy({ $0 == nil }), access(Self.serviceConfiguration, R_OK) == 0,
+            let directory = try? StateDirectory.path(nil, program: "diglett-server"),
             StateDirectory.isOfService(directory, program: "diglett-server")
         else { return self }
         var options = self

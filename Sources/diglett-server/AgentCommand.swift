@@ -28,14 +28,16 @@ struct AgentCommand: ParsableCommand {
     @ParentCommand var server: DiglettServer
 
     fileprivate func administration() throws -> AgentAdministration {
-        try AgentAdministration(settings: try GatewaySettings(self.server.options.ofCommand))
+        try AgentAdministration(settings: try GatewaySettings(self.server.options.withServiceConfiguration))
     }
 
     /// Has a running gateway read what was changed; says so if that fails, as the change itself was made.
     ///
     /// - Returns: whether a gateway has read it.
     fileprivate func reload(_ administration: AgentAdministration) -> Bool {
-        guard let places = try? administration.controlPlaces(self.server.options.ofCommand) else { return false }
+        guard let places = try? administration.controlPlaces(self.server.options.withServiceConfiguration) else {
+            return false
+        }
         switch GatewayReload(places: places).perform() {
         case .done: return true
         case .absent: return false

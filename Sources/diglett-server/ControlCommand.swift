@@ -35,11 +35,7 @@ struct ControlCommand: ParsableCommand {
 
         /// Runs `body` with a client, and turns what goes wrong into a message and an exit code.
         func run(_ body: (ControlClient) throws -> Void) throws {
-            let found: ControlSettings.Places
-            do { found = try GatewaySettings.controlPlaces(self.options) } catch {
-                for error in error.all { Complaint.write("\(error)") }
-                throw ExitCode(GatewayError.Kind.configuration.rawValue)
-            }
+            let found = try self.places()
             if let given = found.given, !given.hasPrefix("/") { throw self.unusable(given) }
             let places = found.paths
             let path = places.first { ControlClient.isThere($0) } ?? places[0]
@@ -59,11 +55,24 @@ struct ControlCommand: ParsableCommand {
             }
         }
 
+        private func places() throws -> ControlSettings.Places {
+            let options = self.options.withServiceConfiguration
+            do { return try GatewaySettings.controlPlaces(options) } catch {
+                for error in error.all { Complaint.write("\(error)") }
+                // A running gateway can be asked although its file has a mistake by now.
+                guard self.options.configuration == nil, options.configuration != nil else {
+                    throw ExitCode(GatewayError.Kind.configuration.rawValue)
+                }
+                return try GatewaySettings.controlPlaces(self.options)
+            }
+        }
+
         /// Says why a `control` leads to no gateway; returns how to end.
         private func unusable(_ control: String) -> ExitCode {
             let isOption = self.options.control != nil
             Complaint.write(
-                (isOption ? "option --control: " : "\(self.options.configuration ?? ""): control: ")
+                (isOption
+                    ? "option --control: " : "\(self.options.withServiceConfiguration.configuration ?? ""): control: ")
                     + (control == "none"
                         ? "a gateway with 'none' has no socket and cannot be asked: start it without"
                         : "'\(control)' is no path that begins with '/': write the gateway's own"))
@@ -268,5 +277,5 @@ struct ControlCommand: ParsableCommand {
 
     @ParentCommand var server: DiglettServer
 
-    var asker: Asker { Asker(options: self.server.options.ofCommand) }
+    var asker: Asker { Asker(options: self.server.options) }
 }

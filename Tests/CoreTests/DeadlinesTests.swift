@@ -3,7 +3,7 @@ import Timing
 
 @Suite("Deadlines")
 struct DeadlinesTests {
-    @Test("come in the order of time, the later word about a key counts")
+    @Test("are returned in time order; a later one of a key replaces an earlier one")
     func order() {
         var deadlines = Deadlines<String>()
         #expect(deadlines.next == nil && deadlines.popDue(now: .max) == nil)

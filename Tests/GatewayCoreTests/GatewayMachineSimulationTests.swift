@@ -37,6 +37,9 @@ private struct Simulation {
     private var links: [LinkID: AgentIdentity] = [:]
     private var ending: Set<LinkID> = []
     private var mute: Set<LinkID> = []
+    private var draining: Set<LinkID> = []
+    /// The link that has just lost a name to a newer one.
+    private var loser: LinkID?
     private var nextLink: LinkID = 1
     private var asked: [Number] = []
     private var opening: [(ExposureID, PortRequest)] = []
@@ -89,7 +92,7 @@ private struct Simulation {
             guard let link = self.anyLink() else { break }
             self.unanswered = self.unanswered.filter { $0.link != link }
             self.mute.insert(link)
-            if self.random(2) == 0 { self.machine.linkDrains(link) } else { self.machine.dropNames(of: link) }
+            if self.random(2) == 0 { self.drain(link) } else { self.machine.dropNames(of: link) }
         case 9:
             let open = self.open.keys.sorted()
             guard !open.isEmpty else { break }
@@ -148,9 +151,14 @@ private struct Simulation {
     }
 
     private mutating func end(_ link: LinkID) {
-        if self.random(2) == 0, self.ending.insert(link).inserted { return self.machine.linkEnds(link) }
+        if self.random(2) == 0, self.ending.insert(link).inserted { return self.machine.linkIsEnding(link) }
         self.links[link] = nil
         self.machine.linkEnded(link)
+    }
+
+    private mutating func drain(_ link: LinkID) {
+        self.draining.insert(link)
+        self.machine.linkIsDraining(link)
     }
 
     private mutating func answerOne() {
@@ -203,6 +211,7 @@ private struct Simulation {
 
     private mutating func follow() {
         while let effect = self.machine.popEffect() {
+            defer { if case .lost(let link, _, _) = effect { self.loser = link } else { self.loser = nil } }
             switch effect {
             case .ask(let link, let number, _, _): self.asked.append(Number(link: link, number: number))
             case .cancelQuestion(let link, let number):
@@ -223,16 +232,24 @@ private struct Simulation {
             case .withdraw(let id):
                 #expect(self.open.removeValue(forKey: id) != nil, "seed \(self.seed): \(id) was not open")
                 #expect(self.withdrawn.insert(id).inserted, "seed \(self.seed): \(id) is withdrawn twice")
-                self.publishing.removeAll { $0 == id }
-            case .refuse(let link, let number, _), .takeBack(let link, let number, _): self.answered(link, number)
-            case .end(let link, _, _), .close(let link): self.ending.insert(link)
+                // A registrar may answer all the same.
+                if self.random(2) == 0 { self.publishing.removeAll { $0 == id } }
+            case .refuse(let link, let number, _): self.answered(link, number)
+            case .takeBack(let link, let number, _):
+                #expect(self.loser != link || !self.draining.contains(link), "seed \(self.seed)")
+                self.unanswered.remove(Number(link: link, number: number))
+            case .end(let link, _, _):
+                #expect(self.loser != link || !self.draining.contains(link), "seed \(self.seed): streams are cut")
+                self.ending.insert(link)
+            case .close(let link): self.ending.insert(link)
             case .lost, .warn, .cutStreams, .hit, .savePorts: break
             }
         }
     }
 
     private mutating func answered(_ link: LinkID, _ number: UInt16) {
-        self.unanswered.remove(Number(link: link, number: number))
+        let isAwaited = self.unanswered.remove(Number(link: link, number: number)) != nil
+        #expect(isAwaited || self.mute.contains(link), "seed \(self.seed): two answers to \(link) \(number)")
     }
 
     private func check() {

@@ -111,7 +111,10 @@ struct GatewayMachineTests {
         stand.login(2, alice, run: 1)
         stand.register(2, 8, "example")
         stand.authorize(2, 8)
-        #expect(stand.acts().suffix(4).contains(.probe(id, 2)))
+        #expect(
+            stand.acts().filter { if case .end = $0 { false } else { true } }.suffix(2) == [
+                .probe(id, 2), .lost(1, self.example, .replaced),
+            ])
         stand.machine.probed(id, over: 1)
         #expect(stand.effects() == [])
         stand.machine.probed(id, over: 2)
@@ -141,7 +144,8 @@ struct GatewayMachineTests {
         stand.isFull = true
         stand.register(1, 3, "example")
         stand.authorize(1, 3)
-        #expect(code(stand.effects()) == .overloaded)
+        let full = stand.effects()
+        #expect(code(full) == .overloaded && full.contains(.hit(.withdrawals)))
         stand.isFull = false
         stand.register(1, 3, "example")
         _ = stand.effects()
@@ -217,10 +221,13 @@ struct GatewayMachineTests {
         stand.login(2, alice, run: 1)
         stand.register(2, 5, "example")
         stand.authorize(2, 5)
-        let effects = stand.acts()
-        #expect(effects.contains(.attach(id, 2, number: 5)) && effects.contains(.grant(id, 2, number: 5)))
-        #expect(effects.contains { if case .end(1, _, _) = $0 { true } else { false } })
-        #expect(!effects.contains(.withdraw(id)))
+        let text = "a newer program of the same agent took over"
+        #expect(
+            stand.acts() == [
+                .ask(2, number: 5, self.example, port: 0), .attach(id, 2, number: 5), .grant(id, 2, number: 5),
+                .lost(1, self.example, .replaced),
+                .end(1, Refusal(code: .replaced, text: text), retryAfterSeconds: 0),
+            ])
         stand.machine.linkEnded(1)
         #expect(stand.effects() == [], "the name is not the older link's any more")
         stand.machine.linkEnded(2)
@@ -238,7 +245,7 @@ struct GatewayMachineTests {
         stand.authorize(2, 5)
         let effects = stand.acts()
         #expect(effects.contains { if case .takeBack(1, number: 3, _) = $0 { true } else { false } })
-        stand.machine.linkDrains(1)
+        stand.machine.linkIsDraining(1)
         stand.register(2, 6, "other")
         stand.authorize(2, 6)
         let told = stand.acts().contains { effect in
@@ -248,6 +255,56 @@ struct GatewayMachineTests {
             }
         }
         #expect(!told, "its streams finish")
+    }
+
+    @Test("a name that is being published goes to a newer link, whose number gets the answer")
+    func takeoverWhilePublishing() throws {
+        let stand = Stand { $0.probesBackends = true }
+        // Its link cannot probe.
+        let first = GatewayMachine.Login(identity: alice, payer: "alice", run: 1, canProbe: false)
+        #expect(stand.refusal(1, first, maxLinks: 2) == nil)
+        stand.register(1, 3, "example")
+        stand.authorize(1, 3)
+        guard case .open(let id, _)? = stand.effects().last else { throw CancellationError() }
+        stand.machine.opened(id, port: 30_001)
+        #expect(stand.effects().last == .publish(id))
+        stand.login(2, alice, run: 1)
+        stand.register(2, 5, "example")
+        stand.authorize(2, 5)
+        #expect(stand.acts().dropFirst().first == .attach(id, 2, number: 5))
+        stand.machine.published(id, failure: "not now")
+        #expect(
+            stand.effects() == [
+                .refuse(2, number: 5, Refusal(code: .registrarFailed, text: "not now")), .withdraw(id),
+            ])
+    }
+
+    @Test("programs that take a name from each other again and again hear of a conflict")
+    func conflict() throws {
+        let stand = Stand()
+        var codes: [ErrorCode] = []
+        for link in 1...4 as ClosedRange<LinkID> {
+            stand.login(link, alice, run: link)
+            stand.register(link, 1, "example")
+            stand.authorize(link, 1)
+            for effect in stand.effects() {
+                if case .open(let id, _) = effect { stand.machine.opened(id, port: 30_001) }
+                if case .lost(_, _, let code) = effect { codes.append(code) }
+            }
+        }
+        #expect(codes == [.replaced, .replaced, .conflict])
+    }
+
+    @Test("a link that says goodbye gets no name that was asked for, and its streams are not cut for one")
+    func goodbye() throws {
+        let stand = Stand()
+        stand.login(1, alice, run: 1)
+        stand.register(1, 3, "example")
+        _ = stand.effects()
+        stand.machine.linkIsDraining(1)
+        #expect(stand.effects() == [.cancelQuestion(1, number: 3)])
+        stand.authorize(1, 3)
+        #expect(stand.effects() == [] && stand.machine.nameCount == 0)
     }
 
     @Test("with another port the name is withdrawn and opened anew")
@@ -291,8 +348,8 @@ struct GatewayMachineTests {
         #expect(stand.effects() == [.close(1)])
         let other = GatewayMachine.Login(identity: alice, payer: "alice", run: 2)
         #expect(stand.refusal(4, other, maxLinks: 1) == .tooManyLinks)
-        stand.machine.linkEnds(2)
-        stand.machine.linkEnds(3)
+        stand.machine.linkIsEnding(2)
+        stand.machine.linkIsEnding(3)
         #expect(stand.refusal(4, other, maxLinks: 1) == nil, "links that are being closed do not count")
         stand.machine.drain()
         #expect(stand.refusal(5, other, maxLinks: 9) == .drain)

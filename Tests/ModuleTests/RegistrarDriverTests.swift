@@ -26,6 +26,7 @@ struct RegistrarDriverTests {
             self.driver.close()
             self.loop.run()
             self.loop.close()
+            #expect(self.registrar.closes == 1)
         }
     }
 
@@ -35,12 +36,12 @@ struct RegistrarDriverTests {
         defer { stand.close() }
         stand.driver.start()
         var told: [String?] = []
-        stand.driver.publish(try QueueStand.exposure("one")) { told.append($0) }
+        stand.driver.publish(try QueueFixture.exposure("one")) { told.append($0) }
         #expect(told == [nil])
         stand.registrar.answersLater = true
-        stand.driver.publish(try QueueStand.exposure("two")) { told.append($0) }
-        stand.driver.publish(try QueueStand.exposure("three")) { _ in Issue.record("the name was withdrawn") }
-        stand.driver.withdraw(try QueueStand.exposure("three"))
+        stand.driver.publish(try QueueFixture.exposure("two")) { told.append($0) }
+        stand.driver.publish(try QueueFixture.exposure("three")) { _ in Issue.record("the name was withdrawn") }
+        stand.driver.withdraw(try QueueFixture.exposure("three"))
         #expect(told == [nil])
         stand.registrar.letGo()
         #expect(told == [nil, nil])
@@ -50,14 +51,14 @@ struct RegistrarDriverTests {
         #expect(stand.driver.figures.duration.count == 4 && stand.driver.figures.failures.value == 0)
     }
 
-    @Test("what fails is tried again when its time has come, and said once")
+    @Test("what fails is tried again, and logged once")
     func again() throws {
         let stand = try Stand()
         defer { stand.close() }
         stand.driver.start()
         stand.registrar.failing = ["publish one"]
         var told: [String?] = []
-        stand.driver.publish(try QueueStand.exposure("one")) { told.append($0) }
+        stand.driver.publish(try QueueFixture.exposure("one")) { told.append($0) }
         #expect(stand.driver.isFailing)
         #expect(stand.loop.run { stand.registrar.count("publish one") == 2 })
         stand.registrar.failing = []
@@ -72,8 +73,8 @@ struct RegistrarDriverTests {
         let stand = try Stand()
         stand.driver.start()
         stand.registrar.answersLater = true
-        stand.driver.publish(try QueueStand.exposure("one")) { _ in Issue.record("the name was withdrawn") }
-        stand.driver.withdraw(try QueueStand.exposure("one"))
+        stand.driver.publish(try QueueFixture.exposure("one")) { _ in Issue.record("the name was withdrawn") }
+        stand.driver.withdraw(try QueueFixture.exposure("one"))
         stand.registrar.answersLater = false
         stand.close()
         #expect(stand.registrar.calls == ["reset", "publish one", "withdraw one"])
@@ -92,8 +93,8 @@ struct RegistrarDriverTests {
         stand.registrar.failing = Set(names.map { "withdraw \($0)" })
         let began = ContinuousClock.now
         for name in names {
-            stand.driver.publish(try QueueStand.exposure(name)) { _ in }
-            stand.driver.withdraw(try QueueStand.exposure(name))
+            stand.driver.publish(try QueueFixture.exposure(name)) { _ in }
+            stand.driver.withdraw(try QueueFixture.exposure(name))
         }
         // 32 at once, and two more for each second that this took.
         let seconds = Int((ContinuousClock.now - began).components.seconds) + 1

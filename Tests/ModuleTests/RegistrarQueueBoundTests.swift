@@ -13,19 +13,19 @@ struct RegistrarQueueBoundTests {
     private func exposure(
         _ name: String, of identity: String = "x", payer: String? = nil, port: UInt16 = 4_711
     ) throws -> PublicExposure {
-        try QueueStand.exposure(name, of: identity, payer: payer, port: port)
+        try QueueFixture.exposure(name, of: identity, payer: payer, port: port)
     }
 
-    private func isFull(_ stand: QueueStand, for name: String = "new", of identity: String) throws -> Bool {
+    private func isFull(_ stand: QueueFixture, for name: String = "new", of identity: String) throws -> Bool {
         stand.queue.isFull(for: try self.exposure(name).name, of: identity)
     }
 
     @Test("a name whose publication never began is withdrawn only if something older of it is there")
     func nothingToTakeBack() throws {
-        let stand = QueueStand()
+        let stand = QueueFixture()
         let registrar = stand.registrar
         defer { stand.close() }
-        registrar.mostAtOnce = 1
+        registrar.maxAtOnce = 1
         stand.start()
         stand.publish(try exposure("old")) { _ in }
         registrar.answersLater = true
@@ -54,10 +54,10 @@ struct RegistrarQueueBoundTests {
 
     @Test("agents take turns")
     func turns() throws {
-        let stand = QueueStand()
+        let stand = QueueFixture()
         let registrar = stand.registrar
         defer { stand.close() }
-        registrar.mostAtOnce = 1
+        registrar.maxAtOnce = 1
         stand.start()
         registrar.answersLater = true
         for number in 0..<100 { stand.publish(try exposure("many-\(number)", of: "many")) { _ in } }
@@ -73,10 +73,10 @@ struct RegistrarQueueBoundTests {
 
     @Test("names that a reset has taken back are published again before all that waits")
     func keptNamesFirst() throws {
-        let stand = QueueStand()
+        let stand = QueueFixture()
         let registrar = stand.registrar
         defer { stand.close() }
-        registrar.mostAtOnce = 1
+        registrar.maxAtOnce = 1
         registrar.resetPeriod = 60_000
         stand.start()
         let kept = ["a", "b", "c"]
@@ -96,10 +96,10 @@ struct RegistrarQueueBoundTests {
 
     @Test("names that fail to be published again take turns with others, and are tried until it is done")
     func failingRepairs() throws {
-        let stand = QueueStand()
+        let stand = QueueFixture()
         let registrar = stand.registrar
         defer { stand.close() }
-        registrar.mostAtOnce = 1
+        registrar.maxAtOnce = 1
         registrar.resetPeriod = 600_000
         stand.start()
         let kept = ["a", "b", "c"]
@@ -123,7 +123,7 @@ struct RegistrarQueueBoundTests {
 
     @Test("a registrar whose reset takes back all names is not reset, however much waits to be withdrawn")
     func noReset() throws {
-        let stand = QueueStand(limits: Self.limits(perAgent: 8, total: 64))
+        let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 64))
         let registrar = stand.registrar
         defer { stand.close() }
         registrar.resetKeepsNames = false
@@ -144,7 +144,7 @@ struct RegistrarQueueBoundTests {
 
     @Test("an agent that has left too many names gets no new ones until some are withdrawn; others do")
     func perAgent() throws {
-        let stand = QueueStand(limits: Self.limits(perAgent: 4, total: 16))
+        let stand = QueueFixture(limits: Self.limits(perAgent: 4, total: 16))
         let registrar = stand.registrar
         defer { stand.close() }
         registrar.resetKeepsNames = false
@@ -168,10 +168,10 @@ struct RegistrarQueueBoundTests {
 
     @Test("identities with one payer share its bound, and its turns")
     func onePayer() throws {
-        let stand = QueueStand(limits: Self.limits(perAgent: 4, total: 16))
+        let stand = QueueFixture(limits: Self.limits(perAgent: 4, total: 16))
         let registrar = stand.registrar
         defer { stand.close() }
-        (registrar.resetKeepsNames, registrar.mostAtOnce) = (false, 1)
+        (registrar.resetKeepsNames, registrar.maxAtOnce) = (false, 1)
         stand.start()
         registrar.answersLater = true
         for number in 0..<4 {
@@ -196,7 +196,7 @@ struct RegistrarQueueBoundTests {
 
     @Test("the less room there is for withdrawals, the fewer one agent may leave")
     func inAll() throws {
-        let stand = QueueStand(limits: Self.limits(perAgent: 8, total: 12))
+        let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 12))
         let registrar = stand.registrar
         defer { stand.close() }
         registrar.resetKeepsNames = false
@@ -221,7 +221,7 @@ struct RegistrarQueueBoundTests {
 
     @Test("withdrawals of an unreachable registrar are bounded: a reset takes their place when it works again")
     func unreachable() throws {
-        let stand = QueueStand(limits: Self.limits(perAgent: 8, total: 100))
+        let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 100))
         let registrar = stand.registrar
         defer { stand.close() }
         stand.start()
@@ -247,10 +247,10 @@ struct RegistrarQueueBoundTests {
 
     @Test("withdrawals that wait for one that hangs are bounded too")
     func hanging() throws {
-        let stand = QueueStand(limits: Self.limits(perAgent: 8, total: 100))
+        let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 100))
         let registrar = stand.registrar
         defer { stand.close() }
-        registrar.mostAtOnce = 1
+        registrar.maxAtOnce = 1
         stand.start()
         for number in 0..<210 { stand.publish(try exposure("n\(number)")) { _ in } }
         registrar.answersLater = true
@@ -263,9 +263,9 @@ struct RegistrarQueueBoundTests {
         #expect(stand.leavingPorts(exceptOf: "another").isEmpty)
     }
 
-    @Test("withdrawals that are under way cannot be abandoned, and nothing is said of them")
+    @Test("withdrawals that are under way cannot be abandoned, and nothing is logged about them")
     func underWay() throws {
-        let stand = QueueStand(limits: Self.limits(perAgent: 8, total: 100))
+        let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 100))
         let registrar = stand.registrar
         defer { stand.close() }
         stand.start()

@@ -12,7 +12,7 @@ struct RegistrarQueueSimulationTests {
         for seed in block * 25..<(block + 1) * 25 {
             var simulation = try Simulation(seed: UInt64(seed))
             for _ in 0..<400 { try simulation.step() }
-            try simulation.settle()
+            if seed % 4 == 0 { try simulation.close() } else { try simulation.settle() }
         }
     }
 }
@@ -95,7 +95,7 @@ private struct Simulation {
         #expect(self.proxy == self.wanted.mapValues(\.exposure), "seed \(self.seed)")
         #expect(self.wanted.values.allSatisfy { $0.ticket == nil }, "seed \(self.seed): an answer is missing")
         // A failure stays until the next attempt.
-        let last = try QueueStand.exposure("last", port: 10)
+        let last = try QueueFixture.exposure("last", port: 10)
         self.wanted[last.name] = (last, self.queue.publish(last, now: self.now))
         try self.act()
         try self.pass(5_000)
@@ -106,6 +106,18 @@ private struct Simulation {
         try self.act()
         try self.pass(5_000)
         #expect(self.isOver && self.proxy.isEmpty, "seed \(self.seed)")
+    }
+
+    /// The gateway stops, whatever works and whatever does not.
+    mutating func close() throws {
+        for exposure in self.wanted.values.map(\.exposure) where self.random(4) > 0 {
+            self.wanted[exposure.name] = nil
+            self.queue.withdraw(exposure, now: self.now)
+        }
+        self.queue.close(now: self.now)
+        try self.act()
+        try self.pass(60_000)
+        #expect(self.isOver && self.queue.nextDeadline == nil, "seed \(self.seed)")
     }
 
     /// A port that the queue gives away must be one to which the proxy leads no visitors of another agent.
@@ -163,6 +175,7 @@ private struct Simulation {
         while let action = self.queue.popAction() {
             switch action {
             case .begin(let work, let id):
+                #expect(!self.isOver, "seed \(self.seed): \(work) begins when the registrar is closed")
                 self.expectAlone(work)
                 self.running[id] = Running(work: work, done: self.now + UInt64(self.random(self.slowest)))
             case .cancel(let id): self.running[id] = nil
@@ -174,7 +187,9 @@ private struct Simulation {
                     self.wanted[name] = nil
                     self.queue.withdraw(wish.exposure, now: self.now)
                 }
-            case .close: self.isOver = true
+            case .close:
+                #expect(!self.isOver, "seed \(self.seed): closed twice")
+                self.isOver = true
             case .log, .abandoned: break
             }
         }

@@ -4,13 +4,13 @@ import Wire
 
 @Suite("What a registrar has to do, and when")
 struct RegistrarQueueTests {
-    private func stand() -> (QueueStand, FakeRegistrar) {
-        let stand = QueueStand()
+    private func stand() -> (QueueFixture, FakeRegistrar) {
+        let stand = QueueFixture()
         return (stand, stand.registrar)
     }
 
     private func exposure(_ name: String, port: UInt16 = 4_711) throws -> PublicExposure {
-        try QueueStand.exposure(name, port: port)
+        try QueueFixture.exposure(name, port: port)
     }
 
     @Test("a withdrawal waits for the publication that is under way, and is not overtaken by it")
@@ -36,11 +36,11 @@ struct RegistrarQueueTests {
         registrar.answersLater = false
     }
 
-    @Test("no more are under way than the registrar bears, and the others follow in their order")
+    @Test("no more run than the registrar allows, and the others follow in their order")
     func atOnce() throws {
         let (stand, registrar) = self.stand()
         defer { stand.close() }
-        registrar.mostAtOnce = 2
+        registrar.maxAtOnce = 2
         registrar.resetPeriod = 60_000
         stand.start()
         registrar.answersLater = true
@@ -65,7 +65,7 @@ struct RegistrarQueueTests {
     func patience() throws {
         let (stand, registrar) = self.stand()
         defer { stand.close() }
-        registrar.mostAtOnce = 1
+        registrar.maxAtOnce = 1
         stand.start()
         registrar.answersLater = true
         var told: [String] = []
@@ -84,7 +84,7 @@ struct RegistrarQueueTests {
     func turns() throws {
         let (stand, registrar) = self.stand()
         defer { stand.close() }
-        registrar.mostAtOnce = 1
+        registrar.maxAtOnce = 1
         stand.start()
         registrar.answersLater = true
         stand.publish(try exposure("a")) { _ in }
@@ -198,7 +198,7 @@ struct RegistrarQueueTests {
         #expect(stand.run { registrar.calls.last == "reset two" })
     }
 
-    @Test("a reset that the operator asks for has nothing beside it")
+    @Test("a reset that the operator asks for runs alone")
     func alone() throws {
         let (stand, registrar) = self.stand()
         defer { stand.close() }

@@ -9,7 +9,7 @@ internal import Settings
 internal import Tunnel
 internal import Wire
 
-/// Agents and their links: logins, names.
+/// What sessions and names need of the gateway.
 extension GatewayServer {
     func authenticate(
         _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
@@ -26,6 +26,6 @@ extension GatewayServer: NameHost {
     func session(_ link: LinkID) -> AgentSession? { self.sessions[link] }
 
     func makeExposure(_ id: ExposureID, _ request: PortRequest, _ listeners: NameListeners) -> Exposure {
-        Exposure(id, name: request.name, identity: request.identity, listeners: listeners, gateway: self)
+        Exposure(id, request, listeners, gateway: self)
     }
 }

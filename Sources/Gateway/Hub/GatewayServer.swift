@@ -116,14 +116,14 @@ package final class GatewayServer: HousekeptProgram {
                 })
             let store = ListenerStore(
                 loop: loop, manager: manager, holdMilliseconds: holdMilliseconds, logger: logger)
+            let limits = GatewayMachine.Limits(settings, self.plan)
             self.names = GatewayNames(
-                loop: loop, settings: settings, limits: GatewayMachine.Limits(settings, self.plan),
+                loop: loop, settings: settings, limits: limits,
                 metrics: self.metrics, authenticator: self.authenticator, registrars: drivers,
                 listeners: try PublicListeners(
-                    loop: loop, hosts: hosts, settings: settings, store: store, registrars: drivers),
-                ports: PortStore(
-                    loop: loop, path: self.state.file("ports.json"), namesPerAgent: settings.limits.namesPerAgent,
-                    logger: logger))
+                    loop: loop, hosts: hosts, ports: limits.ports, settings: settings, store: store,
+                    registrars: drivers),
+                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger))
         } catch {
             for registrar in registrars { registrar.close() }
             self.authenticator.close()

@@ -78,7 +78,7 @@ extension AgentSession {
                 return
             }
             self.gateway.metrics.loginAccepted()
-            self.state = .up(grant, run: run)
+            self.state = .up(grant)
             self.allow()
             let names = grant.limits.names ?? self.gateway.settings.limits.namesPerLink
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))

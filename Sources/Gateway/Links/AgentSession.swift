@@ -18,7 +18,7 @@ final class AgentSession {
         case authenticating(any Cancellable)
         /// It is told, and the connection ends.
         case refused
-        case up(LoginGrant, run: UInt64)
+        case up(LoginGrant)
         case closed
     }
 
@@ -89,30 +89,26 @@ final class AgentSession {
     }
 
     var identity: AgentIdentity? {
-        if case .up(let grant, _) = self.state { AgentIdentity(id: grant.identity) } else { nil }
+        if case .up(let grant) = self.state { AgentIdentity(id: grant.identity) } else { nil }
     }
 
     /// The key under which registrations and withdrawals are counted: the identity, or the source of an agent that can
-    /// create identities at will and so evade limits of one identity. Nil without a login.
-    var payer: String? {
-        self.grant.map { self.payer(of: $0) }
-    }
-
+    /// create identities at will and so evade limits of one identity.
     func payer(of grant: LoginGrant) -> String {
         grant.identityIsFree && self.source.standing == .stranger ? self.source.text : grant.identity
     }
 
     /// What its login is good for; nil before it, and after the end.
     var grant: LoginGrant? {
-        if case .up(let grant, _) = self.state { grant } else { nil }
+        if case .up(let grant) = self.state { grant } else { nil }
     }
 
     var limits: AgentLimits { self.grant?.limits ?? AgentLimits() }
 
     /// From now on these hold instead of those of the login.
     func setLimits(_ limits: AgentLimits) {
-        guard case .up(let grant, let run) = self.state else { return }
-        self.state = .up(grant.with(limits), run: run)
+        guard case .up(let grant) = self.state else { return }
+        self.state = .up(grant.with(limits))
         self.allow()
     }
 
@@ -122,10 +118,6 @@ final class AgentSession {
         self.connection.link.allow(
             streams: self.limits.streams ?? usual.streamsPerLink, names: self.limits.names ?? usual.namesPerLink,
             now: self.connection.loop.now)
-    }
-
-    var run: UInt64? {
-        if case .up(_, let run) = self.state { run } else { nil }
     }
 
     /// How the log calls this agent.
@@ -184,7 +176,7 @@ final class AgentSession {
             return
         }
         self.connection.drain(retryAfterSeconds: 1, text: "the gateway stops when the streams are done")
-        self.gateway.names.linkDrains(self.id)
+        self.gateway.names.linkIsDraining(self.id)
         self.gateway.names.dropNames(of: self.id)
     }
 
@@ -196,7 +188,7 @@ final class AgentSession {
         if self.connection.isOpen, self.connection.link.phase == .up, self.connection.link.isWornOut {
             // The agent makes its next link, which takes the names over.
             self.connection.drain(text: "the stream ids of this link are used up")
-            self.gateway.names.linkDrains(self.id)
+            self.gateway.names.linkIsDraining(self.id)
             // Visitors wait in the backlog until the names have moved.
             for exposure in self.exposures { exposure.pause() }
             self.wornOutAt = self.connection.loop.now
@@ -227,6 +219,7 @@ extension AgentSession: LinkConnectionDelegate {
         case .goAway(let goAway):
             self.log(
                 .debug, .detail, "\(self.label) says goodbye: \(goAway.code)", self.about([.code: goAway.code]))
+            self.gateway.names.linkIsDraining(self.id)
             self.gateway.names.dropNames(of: self.id)
         case .needMore, .welcomed, .registered, .opened, .data, .reset, .violation: break
         }
@@ -253,7 +246,7 @@ extension AgentSession: LinkConnectionDelegate {
         }
     }
 
-    func linkIsEnding(_ connection: LinkConnection) { self.gateway.names.linkEnds(self.id) }
+    func linkIsEnding(_ connection: LinkConnection) { self.gateway.names.linkIsEnding(self.id) }
 
     func linkDidEnd(_ connection: LinkConnection, _ end: LinkEnd) {
         self.refusalTimer?.close()

@@ -1,4 +1,3 @@
-internal import Control
 internal import GatewayCore
 internal import Journal
 internal import Logging
@@ -50,7 +49,7 @@ final class GatewayNames {
         self.registrars = registrars
         self.listeners = listeners
         self.ports = ports
-        self.machine = GatewayMachine(limits, ledger: ports.former)
+        self.machine = GatewayMachine(limits, ledger: ports.load(namesPerAgent: limits.namesPerAgent))
         ports.current = { [unowned self] in self.machine.ledger }
     }
 
@@ -90,9 +89,9 @@ final class GatewayNames {
         return refusal
     }
 
-    func linkDrains(_ link: LinkID) { self.machine.linkDrains(link) }
+    func linkIsDraining(_ link: LinkID) { self.act { $0.linkIsDraining(link) } }
 
-    func linkEnds(_ link: LinkID) { self.machine.linkEnds(link) }
+    func linkIsEnding(_ link: LinkID) { self.machine.linkIsEnding(link) }
 
     func linkEnded(_ link: LinkID) { self.act { $0.linkEnded(link) } }
 
@@ -158,7 +157,7 @@ final class GatewayNames {
             self.session(link)?.answer(number, refusal.code, text: refusal.text)
         case .takeBack(let link, let number, let refusal):
             self.session(link)?.answer(number, refusal.code, text: refusal.text)
-        case .lost(let link, _, let name, let code): self.session(link)?.log(lost: name, code)
+        case .lost(let link, let name, let code): self.session(link)?.log(lost: name, code)
         case .warn(let link, let warning): self.session(link)?.log(warning)
         case .cutStreams(let link, let number): self.session(link)?.connection.abortStreams(of: number, .revoked)
         case .end(let link, let refusal, let seconds):

@@ -13,30 +13,31 @@ final class PortStore {
     private let loop: EventLoop
     private let file: PortsFile
     private let logger: Logger
-    /// As the last run left it.
-    let former: PortLedger
-    /// As it is now.
-    var current: () -> PortLedger
+    /// The ledger as it is now.
+    var current: () -> PortLedger = { PortLedger(namesPerAgent: 0) }
     private var isDirty = false
     private var savedAt: UInt64?
     /// Since the last save that worked.
     private var failures = 0
 
-    /// - Parameter namesPerAgent: that one identity can hold at once.
-    init(loop: EventLoop, path: String, namesPerAgent: Int, logger: Logger) {
+    init(loop: EventLoop, path: String, logger: Logger) {
         self.loop = loop
         self.file = PortsFile(path: path)
         self.logger = logger
+    }
+
+    /// The ledger that a former run has saved.
+    ///
+    /// - Parameter namesPerAgent: that one identity can hold at once.
+    func load(namesPerAgent: Int) -> PortLedger {
         do throws(SettingsError) {
-            self.former = PortLedger(
+            return PortLedger(
                 namesPerAgent: namesPerAgent,
                 try self.file.load().map { .init(name: $0.name, identity: $0.identity, port: $0.port) })
         } catch {
-            logger.error("the public ports of names are forgotten: \(error)")
-            self.former = PortLedger(namesPerAgent: namesPerAgent)
+            self.logger.error("the public ports of names are forgotten: \(error)")
+            return PortLedger(namesPerAgent: namesPerAgent)
         }
-        let former = self.former
-        self.current = { former }
     }
 
     /// Has the ledger saved soon.

@@ -13,18 +13,19 @@ final class PublicListeners {
 
     private let loop: EventLoop
     let hosts: PublicHosts
-    private let ports: PublicPorts
+    private let ports: PortPolicy
     /// Nil: names have no unix sockets.
     private let sockets: NameSockets?
     private let store: ListenerStore
     private let registrars: RegistrarSet
 
     init(
-        loop: EventLoop, hosts: PublicHosts, settings: GatewaySettings, store: ListenerStore, registrars: RegistrarSet
+        loop: EventLoop, hosts: PublicHosts, ports: PortPolicy, settings: GatewaySettings, store: ListenerStore,
+        registrars: RegistrarSet
     ) throws(SettingsError) {
         self.loop = loop
         self.hosts = hosts
-        self.ports = settings.exposePorts
+        self.ports = ports
         self.store = store
         self.registrars = registrars
         self.sockets = try settings.exposeSockets.map { settings throws(SettingsError) in
@@ -42,9 +43,7 @@ final class PublicListeners {
             case .tcp:
                 let addresses = places.compactMap { if case .tcp(let address) = $0 { address } else { nil } }
                 guard let port = addresses.first?.port else { return false }
-                let isInRange =
-                    self.ports.range?.contains(port) ?? (self.ports == .any && port >= PortPolicy.firstUserPort)
-                return isInRange && addresses.count == places.count && self.hosts.areRight(addresses)
+                return self.ports.allows(port) && addresses.count == places.count && self.hosts.areRight(addresses)
             case .unix:
                 let paths = places.compactMap { if case .unix(let path) = $0 { path } else { nil } }
                 return paths.count == places.count
@@ -115,7 +114,7 @@ final class PublicListeners {
     ) -> Result<[SocketListener], Refusal> {
         let wanted = request.wanted
         let rules = PortRules(
-            range: self.ports.range, allowed: request.allowed,
+            policy: self.ports, allowed: request.allowed,
             isLeaving: { port in self.registrars.isLeaving(port, exceptOf: request.identity.id) })
         let held = self.store.take(.tcp, request.name, request.identity) {
             wanted == 0 ? rules.allows($0) : wanted == $0

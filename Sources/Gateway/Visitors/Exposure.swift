@@ -23,7 +23,7 @@ final class Exposure {
     let name: Name
     let identity: AgentIdentity
     /// See ``GatewayMachine/Login/payer``; also after the end of the session.
-    private var payer: String
+    private let payer: String
     let listeners: NameListeners
     /// The agent's number for it on its present link.
     private(set) var number: UInt16 = 0
@@ -39,12 +39,12 @@ final class Exposure {
 
     /// It has no session until it is attached to one.
     init(
-        _ id: ExposureID, name: Name, identity: AgentIdentity, listeners: NameListeners, gateway: GatewayServer
+        _ id: ExposureID, _ request: PortRequest, _ listeners: NameListeners, gateway: GatewayServer
     ) {
         self.id = id
-        self.name = name
-        self.identity = identity
-        self.payer = identity.id
+        self.name = request.name
+        self.identity = request.identity
+        self.payer = request.payer
         self.listeners = listeners
         self.gateway = gateway
         self.since = gateway.loop.now
@@ -82,7 +82,6 @@ final class Exposure {
 
     /// Its visitors go to this session from now on.
     func attach(to session: AgentSession, number: UInt16) {
-        if self.session == nil { self.payer = session.payer ?? self.identity.id }
         self.session = session
         self.number = number
     }

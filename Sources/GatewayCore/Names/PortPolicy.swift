@@ -1,5 +1,3 @@
-package import Wire
-
 /// Which public ports names may have.
 package enum PortPolicy: Equatable, Sendable {
     /// Ports below this belong to the system (RFC 6335, 6) and are given only where a range names them.
@@ -9,6 +7,14 @@ package enum PortPolicy: Equatable, Sendable {
     case range(ClosedRange<UInt16>)
     /// Names are reached by unix sockets only.
     case none
+
+    /// Whether names may have a port.
+    package func allows(_ port: UInt16) -> Bool { self.refusal(of: port) == nil }
+
+    /// Where to look for a port; nil where the system may choose.
+    package var range: ClosedRange<UInt16>? {
+        if case .range(let range) = self { range } else { nil }
+    }
 
     /// Why no name may have a port; nil when one may.
     func refusal(of port: UInt16) -> String? {
@@ -20,16 +26,4 @@ package enum PortPolicy: Equatable, Sendable {
         case .range, .any: nil
         }
     }
-}
-
-/// A public port to be found for a name.
-package struct PortRequest: Equatable, Sendable {
-    package let name: Name
-    package let identity: AgentIdentity
-    /// This one and no other; 0 for any.
-    package let wanted: UInt16
-    /// The one that the name had before, if it can be had again.
-    package let kept: UInt16?
-    /// Where the agent's ports are; empty for all of the gateway's.
-    package let allowed: [ClosedRange<UInt16>]
 }

@@ -14,7 +14,7 @@ package final class CaddyRegistrar: Registrar {
     /// A reload of Caddy's own configuration, and a start without `--resume`, drop all that the admin API has added.
     package let resetPeriod: UInt64? = 30_000
     /// A route is put before the others by its place in a list, which two at once would confuse.
-    package let mostAtOnce: Int? = 1
+    package let maxAtOnce: Int? = 1
 
     private let client: HTTPClient
     private let settings: CaddySettings

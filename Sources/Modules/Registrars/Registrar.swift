@@ -56,7 +56,7 @@ package protocol Registrar: AnyObject {
 
     /// How many actions may be under way at once; the time of each counts from its beginning. Nil for any number, where
     /// many at once cost less than one after the other.
-    var mostAtOnce: Int? { get }
+    var maxAtOnce: Int? { get }
 
     /// Take back whatever is ours but not in `keeping`. When the gateway has just started nothing is to be kept, and
     /// what a former run has left behind goes. Later it is asked again when that had failed, after each `resetPeriod`,
@@ -88,5 +88,5 @@ package protocol Registrar: AnyObject {
 extension Registrar {
     package var resetPeriod: UInt64? { nil }
     package var resetKeepsNames: Bool { true }
-    package var mostAtOnce: Int? { nil }
+    package var maxAtOnce: Int? { nil }
 }

@@ -36,7 +36,7 @@ package final class RegistrarDriver {
         var traits = RegistrarQueue.Traits(label: registrar.label)
         traits.resetPeriod = registrar.resetPeriod
         traits.resetKeepsNames = registrar.resetKeepsNames
-        traits.maxAtOnce = registrar.mostAtOnce
+        traits.maxAtOnce = registrar.maxAtOnce
         self.queue = RegistrarQueue(traits, limits: limits)
     }
 

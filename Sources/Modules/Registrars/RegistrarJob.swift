@@ -49,7 +49,7 @@ final class RegistrarJob {
     fileprivate var owner: String { self.request.exposure.payer }
 
     /// Whether its name was published before and is not any more: its visitors are led nowhere until it is done. One that
-    /// has failed takes turns with others, which would wait for ever otherwise.
+    /// has failed takes turns with others, which would otherwise wait forever.
     fileprivate var isRepair: Bool {
         if case .publish(_, nil) = self.request { self.attempts == 0 } else { false }
     }

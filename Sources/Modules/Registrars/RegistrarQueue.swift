@@ -49,7 +49,7 @@ package final class RegistrarQueue {
         case answer(Name, ticket: UInt64, failure: String?)
         /// About a name, or about the registrar.
         case log(Level, String, PublicExposure?)
-        /// So many withdrawals are left to the next reset.
+        /// The number of withdrawals that were left to the next reset.
         case abandoned(Int)
         /// Everything is done: close the registrar.
         case close
@@ -63,7 +63,7 @@ package final class RegistrarQueue {
         case reset
         /// A publication that waits for others has waited for too long.
         case patience
-        /// The registrar is closed whatever is left.
+        /// The registrar is closed, even if work remains.
         case end
     }
 
@@ -92,7 +92,7 @@ package final class RegistrarQueue {
     var held = HeldRequests()
     /// In a row.
     var failedResets = 0
-    /// Names are let through as soon as the first reset has an answer, whichever.
+    /// Names are published after the first reset has ended, successfully or not.
     var hasBegun = false
     /// What shall be published now.
     var wanted: [Name: PublicExposure] = [:]
@@ -102,6 +102,8 @@ package final class RegistrarQueue {
     var leaving = LeavingPorts()
     private var failures = RegistrarFailures()
     var isClosing = false
+    /// The registrar is closed; nothing follows.
+    private var isOver = false
     private var lastID: UInt64 = 0
 
     package init(_ traits: Traits, limits: WithdrawalLimits) {
@@ -196,6 +198,7 @@ package final class RegistrarQueue {
     }
 
     func request(_ request: RegistrarRequest, _ now: Milliseconds) {
+        guard !self.isOver else { return }
         guard self.hasBegun, case .working = self.phase else { return self.held.hold(request) }
         guard let job = self.jobs[request.name] else { return self.begin(request, now) }
         guard !job.isUnderWay else { return job.next = request }
@@ -321,10 +324,11 @@ package final class RegistrarQueue {
     ) {
         self.emit(.log(.warning, text, exposure))
         self.wanted[exposure.name] = nil
-        self.finish(job)
+        self.jobs[exposure.name] = nil
         self.emit(.answer(exposure.name, ticket: ticket, failure: reason))
         // Half of it may have been done.
         self.giveBack(exposure, now)
+        self.closeIfDone()
     }
 
     func stopWaiting(_ job: RegistrarJob) {
@@ -350,6 +354,7 @@ package final class RegistrarQueue {
                 self.emit(.log(.error, "the registrar \(self.traits.label) is left with names that are gone", nil))
                 for id in self.running.keys.sorted() { self.emit(.cancel(id: id)) }
                 self.running = [:]
+                self.runningWithdrawalCount = 0
                 self.jobs.removeAll()
                 self.waiting.removeAll()
                 self.emitClose()
@@ -414,11 +419,12 @@ package final class RegistrarQueue {
     }
 
     private func closeIfDone() {
-        guard self.jobs.all.isEmpty, self.deadlines[.end] != nil else { return }
+        guard self.isClosing, !self.isOver, self.deadlines[.end] != nil, self.jobs.all.isEmpty else { return }
         self.emitClose()
     }
 
     private func emitClose() {
+        self.isOver = true
         self.deadlines.removeAll()
         self.emit(.close)
     }

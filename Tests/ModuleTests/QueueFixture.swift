@@ -9,7 +9,7 @@ final class FakeRegistrar: Registrar {
     let label = "fake"
     var resetPeriod: UInt64?
     var resetKeepsNames = true
-    var mostAtOnce: Int?
+    var maxAtOnce: Int?
     var calls: [String] = []
     /// What fails, by how it is called in `calls`.
     var failing: Set<String> = []
@@ -18,6 +18,7 @@ final class FakeRegistrar: Registrar {
     /// Answers that wait until they are let go.
     var waiting: [() -> Void] = []
     var answersLater = false
+    private(set) var closes = 0
 
     private func answer(_ call: String, _ completion: @escaping (Result<Void, RegistrarError>) -> Void) {
         self.calls.append(call)
@@ -57,17 +58,16 @@ final class FakeRegistrar: Registrar {
         return nil
     }
 
-    func close() {}
+    func close() { self.closes += 1 }
 }
 
 /// A registrar's queue with a clock of its own.
-final class QueueStand {
+final class QueueFixture {
     let registrar = FakeRegistrar()
     let queue: RegistrarQueue
     /// The lines of the log.
     private(set) var lines: [String] = []
     private(set) var abandoned: [Int] = []
-    private(set) var isClosed = false
     private(set) var now: Milliseconds = 1_000_000
     private var waiting: [UInt64: (String?) -> Void] = [:]
     private var isActing = false
@@ -119,7 +119,7 @@ final class QueueStand {
     private func act(_ event: (RegistrarQueue) -> Void) {
         self.queue.traits.resetPeriod = self.registrar.resetPeriod
         self.queue.traits.resetKeepsNames = self.registrar.resetKeepsNames
-        self.queue.traits.maxAtOnce = self.registrar.mostAtOnce
+        self.queue.traits.maxAtOnce = self.registrar.maxAtOnce
         event(self.queue)
         guard !self.isActing else { return }
         self.isActing = true
@@ -141,7 +141,7 @@ final class QueueStand {
         case .answer(_, let ticket, let failure): self.waiting.removeValue(forKey: ticket)?(failure)
         case .log(_, let text, _): self.lines.append(text)
         case .abandoned(let count): self.abandoned.append(count)
-        case .close: self.isClosed = true
+        case .close: self.registrar.close()
         }
     }
 
