@@ -42,7 +42,7 @@ enum AgentEvent {
 /// without end, so both kinds have a rate; `omitted` tells how many events are missing.
 final class EventPrinter {
     /// Lines that wait for a reader; further ones are dropped.
-    private var mostWaiting: Int { 1_000 + 4 * self.names }
+    private var maxWaiting: Int { 1_000 + 4 * self.names }
     /// That the agent wants.
     private var names: Int
 
@@ -83,7 +83,7 @@ final class EventPrinter {
     func tick(now: Milliseconds) {
         self.flush()
         for report in self.answers.leftOut(now: now) + self.streams.leftOut(now: now) { self.dropped += report.count }
-        guard self.dropped > 0, self.waiting.count < self.mostWaiting else { return }
+        guard self.dropped > 0, self.waiting.count < self.maxWaiting else { return }
         let count = self.dropped
         self.dropped = 0
         self.append(.omitted(count: count))
@@ -91,7 +91,7 @@ final class EventPrinter {
 
     private func append(_ event: AgentEvent) {
         guard let line = self.format == .json ? Self.json(event) : Self.text(event) else { return }
-        guard self.waiting.count < self.mostWaiting else {
+        guard self.waiting.count < self.maxWaiting else {
             self.dropped += 1
             return
         }

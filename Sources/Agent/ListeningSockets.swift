@@ -5,7 +5,7 @@ internal import Settings
 /// Unlike a connection, a look at the list costs a service nothing: one that serves a single connection keeps it.
 package enum ListeningSockets {
     /// A machine with more sockets than that, about 25,000, is not asked: reading would hold the others up.
-    private static let mostBytes = 4 << 20
+    private static let maxBytes = 4 << 20
 
     /// The ports at which something listens where connections to loopback addresses arrive; nil when they cannot be told.
     static func loopbackPorts() -> Set<UInt16>? {
@@ -21,7 +21,7 @@ package enum ListeningSockets {
     }
 
     private static func text(_ kind: String) -> String? {
-        (try? FileAccess.read("/proc/self/net/\(kind)", most: self.mostBytes)).map {
+        (try? FileAccess.read("/proc/self/net/\(kind)", most: self.maxBytes)).map {
             String(decoding: $0, as: UTF8.self)
         }
     }

@@ -57,16 +57,16 @@ package struct AgentMachine: Sendable {
     }
 
     private static let firstWait: Milliseconds = 1_000
-    private static let mostWait: Milliseconds = 60_000
+    private static let maxWait: Milliseconds = 60_000
     /// A link that was up for this long, and for at least the longest wait before it, resets the waits. An agent thus
     /// returns within seconds to a gateway that is restarted twice, and seldom to one that ends every link.
     private static let steadyAfter: Milliseconds = 10_000
     /// The longest wait after GOAWAY(drain), and how long it applies. With the time to connect, the agent is back within
     /// 3 s of its gateway; most restarts take less than five minutes.
-    private static let mostHurriedWait: Milliseconds = 2_000
+    private static let maxHurriedWait: Milliseconds = 2_000
     private static let hurry: Milliseconds = 300_000
     /// A gateway that is away for longer may be asked again.
-    private static let mostRetryAfterSeconds: UInt16 = 300
+    private static let maxRetryAfterSeconds: UInt16 = 300
 
     /// Give up instead of coming back.
     private let once: Bool
@@ -176,7 +176,7 @@ package struct AgentMachine: Sendable {
 
     /// The gateway said goodbye; the link ends or is drained.
     package mutating func goAway(_ goAway: GoAway, now: Milliseconds) -> Action {
-        self.retryAfterSeconds = min(goAway.retryAfterSeconds, Self.mostRetryAfterSeconds)
+        self.retryAfterSeconds = min(goAway.retryAfterSeconds, Self.maxRetryAfterSeconds)
         // It is restarted, or goes on elsewhere, and says itself when to come back: no failure of the link.
         if goAway.code == .drain, case .up = self.state {
             self.failures = 0
@@ -212,7 +212,7 @@ package struct AgentMachine: Sendable {
     /// After the failures so far.
     private func longestWait(_ now: Milliseconds) -> Milliseconds {
         guard self.failures > 0 else { return 0 }
-        let most = now < self.hurriesUntil ? Self.mostHurriedWait : Self.mostWait
+        let most = now < self.hurriesUntil ? Self.maxHurriedWait : Self.maxWait
         return min(most, Self.firstWait << Milliseconds(min(self.failures - 1, 6)))
     }
 

@@ -26,7 +26,7 @@ package enum ControlError: Error, Equatable, CustomStringConvertible {
 /// Asks a running program, and waits.
 package struct ControlClient {
     /// Bytes of one line.
-    private static let mostAnswer = 64 << 20
+    private static let maxAnswer = 64 << 20
 
     private let path: String
     private let timeoutSeconds: Int
@@ -77,7 +77,7 @@ package struct ControlClient {
         var hasAnswer = false
         var buffer = [UInt8](repeating: 0, count: 64 * 1024)
         while true {
-            guard Self.isReadable(descriptor, by: deadline), received.count <= Self.mostAnswer else {
+            guard Self.isReadable(descriptor, by: deadline), received.count <= Self.maxAnswer else {
                 throw .unreachable(path: self.path, reason: "no answer within \(timeoutSeconds ?? 0) s")
             }
             let count = read(descriptor, &buffer, buffer.count)

@@ -18,7 +18,7 @@ package protocol ControlHandler: AnyObject {
 
 /// The control socket of a running program: one question a connection, one JSON object a line.
 package final class ControlServer {
-    private static let mostConversations = 32
+    private static let maxConversations = 32
 
     /// Who may connect may do everything, so that is left to the file's rights.
     package let path: String
@@ -55,11 +55,11 @@ package final class ControlServer {
 
 extension ControlServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        if self.conversations.count >= Self.mostConversations {
+        if self.conversations.count >= Self.maxConversations {
             // Whoever has waited longest without asking makes room, and is gone after this turn.
             self.conversations.first { !$0.isAsked }?.abandon()
         }
-        guard self.conversations.count < 2 * Self.mostConversations, let credentials = stream.peerCredentials else {
+        guard self.conversations.count < 2 * Self.maxConversations, let credentials = stream.peerCredentials else {
             return stream.close()
         }
         let peer = ControlPeer(process: credentials.process, user: credentials.user)
@@ -73,10 +73,10 @@ extension ControlServer: SocketListenerDelegate {
 
 /// One question and its answer, or its many answers.
 package final class ControlConversation {
-    private static let mostRequest = 16 * 1024
+    private static let maxRequest = 16 * 1024
     private static let deadline: UInt64 = 5_000
     /// What may wait for somebody who watches and does not read.
-    private static let mostQueued = 1 << 20
+    private static let maxQueued = 1 << 20
 
     private let stream: SocketStream
     private let peer: ControlPeer
@@ -115,7 +115,7 @@ package final class ControlConversation {
 
     /// One of many answers. Who reads them too slowly is told so, and hears no more.
     package func say(_ result: some Codable) {
-        guard self.stream.queuedByteCount <= Self.mostQueued else {
+        guard self.stream.queuedByteCount <= Self.maxQueued else {
             return self.fail("news came faster than they were read: some are lost")
         }
         self.send(ControlReply(result))
@@ -153,13 +153,13 @@ package final class ControlConversation {
 }
 
 extension ControlConversation: SocketStreamDelegate {
-    package func readAllowance(_ stream: SocketStream) -> Int { Self.mostRequest }
+    package func readAllowance(_ stream: SocketStream) -> Int { Self.maxRequest }
 
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
         guard !self.isAsked else { return }
         self.received += bytes
         guard let end = self.received.firstIndex(of: 0x0A) else {
-            if self.received.count > Self.mostRequest { self.fail("the request is too long") }
+            if self.received.count > Self.maxRequest { self.fail("the request is too long") }
             return
         }
         self.isAsked = true

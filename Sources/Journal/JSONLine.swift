@@ -9,9 +9,9 @@ package import Logging
 /// else is text. What is too long is cut inside its quotes and ends with `…`.
 package struct JSONLine {
     /// Bytes that one field may have between its quotes: there are few, and most are an address or a name.
-    private static let mostValue = 384
+    private static let maxValue = 384
     /// Bytes of the line that fields leave to the message.
-    private static let leastMessage = 512
+    private static let minMessage = 512
     private static let quote = UInt8(ascii: "\"")
 
     private var bytes: [UInt8] = []
@@ -33,7 +33,7 @@ package struct JSONLine {
         line.bytes += #"","level":""#.utf8
         line.bytes += Self.name(of: level).utf8
         line.bytes += #"","message":""#.utf8
-        let fields = Self.fields(metadata, lost: lost, most: most - line.bytes.count - Self.leastMessage)
+        let fields = Self.fields(metadata, lost: lost, most: most - line.bytes.count - Self.minMessage)
         // The message's closing quote and the brace.
         line.append(message, most: most - line.bytes.count - fields.count - 2)
         line.bytes.append(Self.quote)
@@ -77,7 +77,7 @@ package struct JSONLine {
             if let truth = value as? Bool { return self.bytes += "\(truth)".utf8 }
         }
         self.bytes.append(Self.quote)
-        self.append("\(value)", most: Self.mostValue)
+        self.append("\(value)", most: Self.maxValue)
         self.bytes.append(Self.quote)
     }
 

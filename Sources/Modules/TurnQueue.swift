@@ -4,15 +4,15 @@
 /// already and is the nearest to its deadline; a queue that is full takes from the owner that has most.
 package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
     private let most: Int
-    private let mostPerOwner: Int
+    private let maxPerOwner: Int
     private var elements: [Owner: [Element]] = [:]
     /// Owners that have elements, the next one first.
     private var turns: [Owner] = []
     package private(set) var count = 0
 
-    package init(most: Int = .max, mostPerOwner: Int = .max) {
+    package init(most: Int = .max, maxPerOwner: Int = .max) {
         self.most = most
-        self.mostPerOwner = mostPerOwner
+        self.maxPerOwner = maxPerOwner
     }
 
     package var isEmpty: Bool { self.count == 0 }
@@ -21,7 +21,7 @@ package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
     package mutating func append(_ element: Element, of owner: Owner) -> Element? {
         var evicted: Element?
         let own = self.elements[owner]?.count ?? 0
-        if own >= self.mostPerOwner {
+        if own >= self.maxPerOwner {
             evicted = self.removeFirst(of: owner)
         } else if self.count >= self.most {
             evicted = self.largest.flatMap { self.removeFirst(of: $0) }

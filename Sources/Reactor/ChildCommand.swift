@@ -9,7 +9,7 @@ package struct ChildCommand: Sendable {
     /// Milliseconds for everything together; nil for as long as it takes.
     package var timeout: UInt64?
     /// Bytes that standard output may have, and standard error too.
-    package var mostOutput: Int
+    package var maxOutput: Int
     /// Whether it is the user's own program rather than a question of ours: it gets our whole environment but
     /// ``secrets`` and our working directory, and what it writes goes to our standard error.
     package var isUsersOwn = false
@@ -23,13 +23,13 @@ package struct ChildCommand: Sendable {
 
     package init(
         arguments: [String], environment: [String: String] = [:], input: [UInt8] = [], timeout: UInt64?,
-        mostOutput: Int = 64 * 1_024
+        maxOutput: Int = 64 * 1_024
     ) {
         self.arguments = arguments
         self.environment = environment
         self.input = input
         self.timeout = timeout
-        self.mostOutput = mostOutput
+        self.maxOutput = maxOutput
     }
 
     /// Whether execve(2) can be given all of it: its strings end with a zero byte, and a variable's name with `=`

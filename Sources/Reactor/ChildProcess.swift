@@ -36,7 +36,7 @@ package final class ChildProcess {
 
     private let loop: EventLoop
     private let raw: UnsafeMutablePointer<uv_process_t>
-    private let mostOutput: Int
+    private let maxOutput: Int
     private var phase = Phase.unborn
     private var completion: ((Result<ChildOutcome, ChildFailure>) -> Void)?
     private var whenGone: (() -> Void)?
@@ -61,7 +61,7 @@ package final class ChildProcess {
     ) -> ChildProcess {
         loop.assertOnLoop()
         let child = ChildProcess(
-            loop: loop, mostOutput: command.mostOutput, completion: completion, whenGone: whenGone)
+            loop: loop, maxOutput: command.maxOutput, completion: completion, whenGone: whenGone)
         do throws(UVError) { try child.start(command) } catch {
             child.startFailure = error
             loop.atTurnEnd(child)
@@ -70,12 +70,12 @@ package final class ChildProcess {
     }
 
     private init(
-        loop: EventLoop, mostOutput: Int, completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void,
+        loop: EventLoop, maxOutput: Int, completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void,
         whenGone: (() -> Void)?
     ) {
         self.loop = loop
         self.raw = .allocate(capacity: 1)
-        self.mostOutput = mostOutput
+        self.maxOutput = maxOutput
         self.completion = completion
         self.whenGone = whenGone
     }
@@ -202,7 +202,7 @@ package final class ChildProcess {
     // MARK: - Events
 
     private func append(_ bytes: UnsafeRawBufferPointer, to output: ReferenceWritableKeyPath<ChildProcess, [UInt8]>) {
-        guard self[keyPath: output].count + bytes.count <= self.mostOutput else {
+        guard self[keyPath: output].count + bytes.count <= self.maxOutput else {
             return self.finish(.failure(.tooMuchOutput))
         }
         self[keyPath: output] += bytes

@@ -18,7 +18,7 @@ package protocol TurnEndHandler: AnyObject {
 /// cannot go unnoticed.
 ///
 /// ## Isolation
-/// A loop and its handles belong to the thread that made them and are not `Sendable`; ``Mailbox`` is the door for
+/// A loop and its handles belong to the thread that made them and are not `Sendable`; ``Mailbox`` is the way in for
 /// other threads.
 package final class EventLoop {
     let raw: UnsafeMutablePointer<uv_loop_t>

@@ -1,7 +1,7 @@
 internal import CUV
 import Synchronization
 
-/// The door by which other threads reach a loop: messages posted from anywhere arrive on the loop, in order.
+/// How other threads reach a loop: messages posted from anywhere arrive on the loop, in order.
 ///
 /// `@unchecked Sendable`, the only one of this package. Proof: another thread can call nothing but `post`, which
 /// touches only `state`, guarded by its mutex; the handle is used by `post` under that mutex and only while `isOpen`,

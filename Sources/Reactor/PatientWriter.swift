@@ -11,7 +11,7 @@ import Synchronization
 /// writer alone.
 package final class PatientWriter: Sendable {
     /// The longest line, with its end: PIPE_BUF on Linux.
-    package static let mostBytes = 4_096
+    package static let maxBytes = 4_096
 
     private let descriptor: CInt
     /// A part of a line was written, on a full disk for instance, and its end was not.
@@ -35,7 +35,7 @@ package final class PatientWriter: Sendable {
         var request = pollfd(fd: self.descriptor, events: Int16(POLLOUT), revents: 0)
         guard poll(&request, 1, 0) == 1, request.revents & Int16(POLLOUT) != 0 else { return false }
         var bytes: [UInt8] = self.isTorn.load(ordering: .relaxed) ? [0x0A] : []
-        bytes += line.utf8.prefix(Self.mostBytes - 1 - bytes.count)
+        bytes += line.utf8.prefix(Self.maxBytes - 1 - bytes.count)
         bytes.append(0x0A)
         let count = bytes.withUnsafeBytes { Glibc.write(self.descriptor, $0.baseAddress, $0.count) }
         guard count > 0 else { return false }

@@ -42,7 +42,7 @@ package final class SocketListener {
     private static let backlog: Int32 = 1_024
     /// Connections that are accepted in one turn of the loop, each of which costs tens of microseconds until it is read;
     /// the others wait in the backlog, so that those who are here already get their turn.
-    package static let mostPerTurn = 16
+    package static let maxPerTurn = 16
 
     package let loop: EventLoop
     private let raw: UnsafeMutablePointer<uv_stream_t>
@@ -256,7 +256,7 @@ package final class SocketListener {
         // Not taking the connection makes libuv stop polling the listener, which is what a pause is.
         if self.isPaused {
             self.holdsConnection = true
-        } else if self.accepted.turn == self.loop.turn, self.accepted.count >= Self.mostPerTurn {
+        } else if self.accepted.turn == self.loop.turn, self.accepted.count >= Self.maxPerTurn {
             self.holdsConnection = true
             self.loop.atTurnEnd(self)
         } else {

@@ -11,7 +11,7 @@ internal import CUV
 package final class SocketStream {
     private enum Phase { case open, closing, closed }
     /// Of one write: 64 pieces of 16 KiB are more than one read of a link can hold.
-    private static let mostPieces = 64
+    private static let maxPieces = 64
 
     private enum News {
         case broken(UVError)
@@ -172,7 +172,7 @@ package final class SocketStream {
     }
 
     private func tryWrite(_ pieces: [UnsafeRawBufferPointer]) -> Int {
-        withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: min(pieces.count, Self.mostPieces)) { buffers in
+        withUnsafeTemporaryAllocation(of: uv_buf_t.self, capacity: min(pieces.count, Self.maxPieces)) { buffers in
             for index in buffers.indices { buffers.initializeElement(at: index, to: uvBuffer(pieces[index])) }
             guard buffers.count > 0 else { return 0 }
             return self.judge(uv_try_write(self.raw, buffers.baseAddress, UInt32(buffers.count)))
@@ -209,7 +209,7 @@ package final class SocketStream {
         var written = self.queue.removeFirst()
         // The socket has room again: give it what else waits before asking to be woken.
         while !self.queue.isEmpty, !self.isBroken {
-            let taken = self.tryWrite(self.queue.pieces(most: Self.mostPieces))
+            let taken = self.tryWrite(self.queue.pieces(most: Self.maxPieces))
             guard taken > 0 else { break }
             self.queue.drop(taken)
             written += taken

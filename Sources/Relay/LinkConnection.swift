@@ -12,7 +12,7 @@ package final class LinkConnection {
     /// The same when it does not matter whether the peer reads them, as the end of the connection says enough.
     private static let shortLingerMilliseconds: Milliseconds = 1_000
     /// How much longer, while bytes before them are still moving.
-    private static let mostLinger: Milliseconds = 30_000
+    private static let maxLinger: Milliseconds = 30_000
     /// The kernel asks a silent peer whether it is there; one that has vanished is found after
     /// `TCP_USER_TIMEOUT`, which replaces the count (tcp(7)).
     private static let keepAlive: (idle: Int32, interval: Int32, count: Int32) = (15, 10, 3)
@@ -246,7 +246,7 @@ package final class LinkConnection {
         case .closing, .emptying, .closed: return
         case .lingering(let until, let end):
             // What still moves may finish: it is the tail of streams that have ended in order.
-            if self.loop.now >= until, !self.isOutputMoving() || self.loop.now >= until + Self.mostLinger {
+            if self.loop.now >= until, !self.isOutputMoving() || self.loop.now >= until + Self.maxLinger {
                 self.close(end)
             }
         case .silent, .waiting, .open:

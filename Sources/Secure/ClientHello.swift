@@ -15,7 +15,7 @@ package enum ClientHello {
     /// A ClientHello has 250 to 500 bytes, 2 KiB with hybrid key shares.
     package static let most = 16 * 1024
     /// Records that it may be split into.
-    private static let mostRecords = 64
+    private static let maxRecords = 64
     private static let recordHeader = 5
     /// RFC 8446, 5.1.
     private static let largestRecord = 1 << 14
@@ -26,7 +26,7 @@ package enum ClientHello {
         var message = 0
         var wanted: Int?
         var header: [UInt8] = []
-        for _ in 0..<self.mostRecords {
+        for _ in 0..<self.maxRecords {
             guard bytes.byteCount - offset >= self.recordHeader else {
                 return self.isPlausible(bytes, offset) ? .needMore : .invalid
             }

@@ -7,9 +7,9 @@ package final class TLSContext {
 
     /// Bytes of a client's certificates: a key needs less than 1 KiB, and what strangers may send is parsed
     /// (SSL_CTX_set_max_cert_list(3)).
-    package static let mostClientCertificates = 16 * 1024
+    package static let maxClientCertificates = 16 * 1024
     /// Bytes of a server's certificates: chains of public authorities have 4 to 10 KiB.
-    static let mostServerCertificates = 32 * 1024
+    static let maxServerCertificates = 32 * 1024
 
     let raw: OpaquePointer
     let isServer: Bool
@@ -24,7 +24,7 @@ package final class TLSContext {
         try context.use(identity)
         SSL_CTX_set_verify(context.raw, SSL_VERIFY_PEER, nil)
         context.skipVerification()
-        cssl_set_max_cert_list(context.raw, Self.mostClientCertificates)
+        cssl_set_max_cert_list(context.raw, Self.maxClientCertificates)
         // RFC 7301, 3.2: a peer that offers other protocols only is refused.
         SSL_CTX_set_alpn_select_cb(
             context.raw,
@@ -69,7 +69,7 @@ package final class TLSContext {
                 let error = X509_STORE_CTX_get_error(store)
                 return error == X509_V_ERR_CERT_HAS_EXPIRED || error == X509_V_ERR_CERT_NOT_YET_VALID ? 1 : 0
             })
-        cssl_set_max_cert_list(context.raw, Self.mostServerCertificates)
+        cssl_set_max_cert_list(context.raw, Self.maxServerCertificates)
         if !trustsSystemRoots {
             context.skipVerification()
         } else {

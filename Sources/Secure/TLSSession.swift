@@ -16,7 +16,7 @@ package final class TLSSession: SecureChannel {
     /// every 2^23 records.
     static let firstMessages: (ofClient: Int, ofServer: Int) = (0, 4)
     /// What may be saved up, one a second: few enough to cost less than a millisecond together.
-    package static let mostMessages = 16
+    package static let maxMessages = 16
 
     /// - Parameter serverName: as a client, the host that was dialled: sent as SNI (RFC 6066, 3) unless it is an
     ///   address, and compared with the certificate.
@@ -164,7 +164,7 @@ package final class TLSSession: SecureChannel {
 
     package func allowMessage() {
         guard let left = self.port.pointee.messagesLeft else { return }
-        self.port.pointee.messagesLeft = min(left + 1, Self.mostMessages)
+        self.port.pointee.messagesLeft = min(left + 1, Self.maxMessages)
     }
 
     /// Lends `input` and `output` to the BIO for the time of `body`.

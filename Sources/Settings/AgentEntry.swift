@@ -25,9 +25,9 @@ package struct AgentEntry: Equatable, Sendable {
     package var expires: Int64?
     package var isDisabled: Bool
     /// Nil for the gateway's own limits.
-    package var mostLinks: Int?
-    package var mostNames: Int?
-    package var mostStreams: Int?
+    package var maxLinks: Int?
+    package var maxNames: Int?
+    package var maxStreams: Int?
 
     package init(name: String) {
         self.name = name
@@ -61,8 +61,8 @@ package struct AgentEntry: Equatable, Sendable {
             self.expires != former.expires
                 ? "expires \(self.expires.map { Timestamp.text($0) } ?? "never")" : nil,
             self.isDisabled != former.isDisabled ? (self.isDisabled ? "disabled" : "enabled") : nil,
-            limit("max-links", self.mostLinks, former.mostLinks), limit("max-names", self.mostNames, former.mostNames),
-            limit("max-streams", self.mostStreams, former.mostStreams),
+            limit("max-links", self.maxLinks, former.maxLinks), limit("max-names", self.maxNames, former.maxNames),
+            limit("max-streams", self.maxStreams, former.maxStreams),
         ]
         return changes.compactMap(\.self)
     }

@@ -3,7 +3,7 @@ internal import Wire
 /// The agents of a gateway, `agents.toml`: a table `[[agent]]` for each (`docs/modules.md`).
 package struct AgentsFile {
     /// More than this is neither read nor written.
-    package static let mostBytes = 4 << 20
+    package static let maxBytes = 4 << 20
 
     package let path: String
     package let agents: [AgentEntry]
@@ -16,7 +16,7 @@ package struct AgentsFile {
     }
 
     static func text(path: String) throws(SettingsError) -> String {
-        try FileAccess.readText(path, most: self.mostBytes, secret: true)
+        try FileAccess.readText(path, most: self.maxBytes, secret: true)
     }
 
     /// Finds everything that is wrong, not only the first of it.
@@ -76,9 +76,9 @@ package struct AgentsFile {
         }
         problems.attempt { () throws(SettingsError) in agent.expires = try self.time(section, "expires") }
         problems.attempt { () throws(SettingsError) in agent.isDisabled = try section.boolean("disabled") ?? false }
-        problems.attempt { () throws(SettingsError) in agent.mostLinks = try self.limit(section, "max-links") }
-        problems.attempt { () throws(SettingsError) in agent.mostNames = try self.limit(section, "max-names", 4_096) }
-        problems.attempt { () throws(SettingsError) in agent.mostStreams = try self.limit(section, "max-streams") }
+        problems.attempt { () throws(SettingsError) in agent.maxLinks = try self.limit(section, "max-links") }
+        problems.attempt { () throws(SettingsError) in agent.maxNames = try self.limit(section, "max-names", 4_096) }
+        problems.attempt { () throws(SettingsError) in agent.maxStreams = try self.limit(section, "max-streams") }
         section.finish(problems)
         return name == nil ? nil : agent
     }

@@ -145,8 +145,8 @@ package struct AgentsFileEditor {
             ("pins", list(agent.pins)), ("names", list(agent.names.map(\.text))),
             ("ports", list(agent.ports.map(\.description))),
             ("expires", agent.expires.map { self.quoted(Timestamp.text($0)) }),
-            ("disabled", agent.isDisabled ? "true" : nil), ("max-links", agent.mostLinks.map { "\($0)" }),
-            ("max-names", agent.mostNames.map { "\($0)" }), ("max-streams", agent.mostStreams.map { "\($0)" }),
+            ("disabled", agent.isDisabled ? "true" : nil), ("max-links", agent.maxLinks.map { "\($0)" }),
+            ("max-names", agent.maxNames.map { "\($0)" }), ("max-streams", agent.maxStreams.map { "\($0)" }),
         ]
         return values.compactMap { key, value in value.map { (key, $0) } }
     }
@@ -290,10 +290,10 @@ package struct AgentsFileEditor {
         }
         do throws(SettingsError) {
             let bytes = Array(self.text.utf8)
-            guard bytes.count <= AgentsFile.mostBytes else {
+            guard bytes.count <= AgentsFile.maxBytes else {
                 throw SettingsError(
                     self.path,
-                    "nothing was changed: it would become larger than \(AgentsFile.mostBytes) bytes, and no gateway reads "
+                    "nothing was changed: it would become larger than \(AgentsFile.maxBytes) bytes, and no gateway reads "
                         + "more; take out agents that are not needed, or comments")
             }
             try FileAccess.replace(self.path, with: bytes, durable: true)

@@ -101,7 +101,7 @@ struct GatewaySettingsReader {
     }
 
     /// More listeners than that for each name are a mistake.
-    private static let mostHosts = 16
+    private static let maxHosts = 16
 
     func exposeBind() -> [String] {
         let given = self.texts("expose-bind")
@@ -115,7 +115,7 @@ struct GatewaySettingsReader {
                 self.problems.need(.address(host), at: place)
             }
         }
-        if hosts.count > Self.mostHosts { self.problems.add(place, "has at most \(Self.mostHosts) addresses") }
+        if hosts.count > Self.maxHosts { self.problems.add(place, "has at most \(Self.maxHosts) addresses") }
         return hosts.isEmpty ? ["127.0.0.1"] : hosts
     }
 

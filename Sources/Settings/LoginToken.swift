@@ -13,15 +13,15 @@ package struct LoginToken: Equatable, Sendable {
     static let none = LoginToken(text: "", file: nil)
 
     /// A file with more bytes holds something else; a token of version 1 may have as many.
-    private static let mostBytes = 4_096
+    private static let maxBytes = 4_096
 
     /// - Parameter place: where the token was found, for errors, which never repeat it.
     init(_ given: String, file: String? = nil, place: String, isVersion1: Bool) throws(SettingsError) {
         let text = Self.cleaned(given)
         if isVersion1 {
             // Version 1 takes any text.
-            guard text.utf8.count <= Self.mostBytes else {
-                throw SettingsError(place, "a token of version 1 has at most \(Self.mostBytes) bytes")
+            guard text.utf8.count <= Self.maxBytes else {
+                throw SettingsError(place, "a token of version 1 has at most \(Self.maxBytes) bytes")
             }
         } else {
             guard text.utf8.count <= Login.maximumToken, text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
@@ -42,9 +42,9 @@ package struct LoginToken: Equatable, Sendable {
         let isInput = path == "-"
         let bytes =
             isInput
-            ? try FileAccess.readStandardInput(most: Self.mostBytes)
+            ? try FileAccess.readStandardInput(most: Self.maxBytes)
             // A shell hands over the output of a command as a pipe, /dev/fd/63.
-            : try FileAccess.read(path, most: Self.mostBytes, secret: true, orPipe: true)
+            : try FileAccess.read(path, most: Self.maxBytes, secret: true, orPipe: true)
         try self.init(
             bytes, file: !isInput && FileAccess.isRegular(path) ? path : nil,
             place: isInput ? "standard input" : path, isVersion1: isVersion1)
@@ -58,7 +58,7 @@ package struct LoginToken: Equatable, Sendable {
 
     /// Reads the token of a file again. Unlike the first read it never blocks on a pipe.
     package static func read(again file: String, isVersion1: Bool) throws(SettingsError) -> LoginToken {
-        let bytes = try FileAccess.read(file, most: self.mostBytes, secret: true)
+        let bytes = try FileAccess.read(file, most: self.maxBytes, secret: true)
         return try LoginToken(bytes, file: file, place: file, isVersion1: isVersion1)
     }
 

@@ -4,7 +4,7 @@ package import Wire
 ///
 /// What it matches is always a valid ``Name``; the pattern only says which of them.
 package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
-    private static let mostStars = 4
+    private static let maxStars = 4
     /// The pattern in lower case.
     package let text: String
     private let bytes: [UInt8]
@@ -17,7 +17,7 @@ package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
     package init?(_ text: String) {
         let bytes = text.utf8.map { (0x41...0x5A).contains($0) ? $0 + 0x20 : $0 }
         guard (1...63).contains(bytes.count), !bytes.contains(where: { !Self.isAllowed($0) }),
-            bytes.count(where: { $0 == Self.star }) <= Self.mostStars
+            bytes.count(where: { $0 == Self.star }) <= Self.maxStars
         else { return nil }
         if !bytes.contains(Self.star) {
             guard Name(text) != nil else { return nil }

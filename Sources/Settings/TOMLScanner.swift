@@ -3,7 +3,7 @@
 /// toml++ to where its code says it cannot come.
 struct TOMLScanner {
     /// Parts of one key, `a.b.c`. Tables lie within each other as deep.
-    static let mostParts = 64
+    static let maxParts = 64
 
     /// A byte order mark, which some editors put at the beginning of a text. There toml++ skips it, too.
     static let mark: Unicode.Scalar = "\u{FEFF}"
@@ -50,8 +50,8 @@ struct TOMLScanner {
             self.dots = 0
         case UInt8(ascii: "."):
             self.dots += 1
-            guard self.dots < Self.mostParts else {
-                throw TOMLDocument.ParseError(line: self.line, reason: "a key has more than \(Self.mostParts) parts")
+            guard self.dots < Self.maxParts else {
+                throw TOMLDocument.ParseError(line: self.line, reason: "a key has more than \(Self.maxParts) parts")
             }
         case UInt8(ascii: "="), UInt8(ascii: ","), UInt8(ascii: "["), UInt8(ascii: "]"), UInt8(ascii: "{"),
             UInt8(ascii: "}"), UInt8(ascii: "\n"):

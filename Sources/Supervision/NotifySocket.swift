@@ -6,7 +6,7 @@ internal import Glibc
 /// the first failure is reported, once.
 package final class NotifySocket {
     /// Messages that wait; a start with a thousand names has one for each.
-    package static let mostWaiting = 2_048
+    package static let maxWaiting = 2_048
 
     private struct Message {
         let text: String
@@ -68,7 +68,7 @@ package final class NotifySocket {
     }
 
     private func wait(_ message: ServiceMessage, _ descriptor: Int32?) {
-        guard self.waiting.count < Self.mostWaiting else { return self.note(ENOBUFS) }
+        guard self.waiting.count < Self.maxWaiting else { return self.note(ENOBUFS) }
         var copy: Int32?
         if let descriptor {
             let duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)

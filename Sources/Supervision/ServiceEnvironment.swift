@@ -13,7 +13,7 @@ package struct ServiceEnvironment: Equatable, Sendable {
     /// A name of a socket that the manager gave none (sd_listen_fds_with_names(3)).
     static let nameless = "unknown"
     /// More than any manager hands over, and few enough that closing them one by one takes no time.
-    package static let mostSockets = 65_536
+    package static let maxSockets = 65_536
 
     /// Where messages go, as the bytes of a sun_path: an abstract name begins with a zero.
     package private(set) var notifyAddress: [UInt8]?
@@ -88,8 +88,8 @@ package struct ServiceEnvironment: Equatable, Sendable {
             return self.problems.append("LISTEN_FDS comes without a LISTEN_PID that is a number")
         }
         guard owner == UInt64(processID) else { return }
-        guard let count = Self.number(text), count <= UInt64(Self.mostSockets) else {
-            return self.problems.append("LISTEN_FDS is no number from 0 to \(Self.mostSockets)")
+        guard let count = Self.number(text), count <= UInt64(Self.maxSockets) else {
+            return self.problems.append("LISTEN_FDS is no number from 0 to \(Self.maxSockets)")
         }
         let names = (variables["LISTEN_FDNAMES"] ?? "").split(separator: ":", omittingEmptySubsequences: false)
         self.socketNames = Array(repeating: Self.nameless, count: Int(count))

@@ -208,13 +208,13 @@ package struct Link: ~Copyable, Multiplexer {
         answer.encode(into: &self.control)
     }
 
-    /// An exposure may have as many pending opens as it leaves to the others, and at least `leastPendingOpens`: a
+    /// An exposure may have as many pending opens as it leaves to the others, and at least `minPendingOpens`: a
     /// backend that hangs never uses up all of them.
     package func obstacle(toOpening exposure: UInt16) -> OpenObstacle? {
         guard self.phase == .up else { return .notUp }
         guard self.control.count < self.limits.owedControl / 2 else { return .owedControl }
         let left = self.limits.pendingOpens - self.pendingOpens
-        let isFull = self.pendingByExposure[exposure, default: 0] >= max(left, self.limits.leastPendingOpens)
+        let isFull = self.pendingByExposure[exposure, default: 0] >= max(left, self.limits.minPendingOpens)
         return isFull ? .pendingOpens : nil
     }
 
@@ -333,7 +333,7 @@ package struct Link: ~Copyable, Multiplexer {
     /// Frames for a stream that we have ended may come as long as the peer has not heard of it. They are not glitches.
     mutating func expectLateFrames(bytes: Int) {
         let frames = self.limits.lateFrames + bytes / self.limits.lateFrameBytes
-        self.lateAllowance = min(self.lateAllowance + frames, self.limits.mostLateFrames)
+        self.lateAllowance = min(self.lateAllowance + frames, self.limits.maxLateFrames)
     }
 
     mutating func sendPing(now: Milliseconds) {

@@ -13,7 +13,7 @@ package struct LinkLimits: Sendable {
     /// Receive window of a new stream: covers 21 Mbit/s at 100 ms, and grows from there.
     package var startWindow = 256 * 1024
     /// Largest receive window: 335 Mbit/s at 100 ms.
-    package var mostWindow = 4 * 1024 * 1024
+    package var maxWindow = 4 * 1024 * 1024
     /// Largest receive window where a round trip takes less than a millisecond: there more buys no speed, and what is
     /// on its way only delays what comes after it.
     package var nearWindow = 512 * 1024
@@ -27,7 +27,7 @@ package struct LinkLimits: Sendable {
     package var helloWindow = 64 * 1024
     /// With more streams than that HELLO promises the floor window instead: all promises together stay below the 256 MiB
     /// that an agent may hold.
-    private static let mostFullPromises = 4_096
+    private static let maxFullPromises = 4_096
     /// Streams open at once. At `floorWindow` each they take half of `linkBudget`.
     package var maximumStreams = 1_024
     /// Stream ids of a link, less a margin for what is opened until the next link is there.
@@ -36,7 +36,7 @@ package struct LinkLimits: Sendable {
     package var pendingOpens = 256
     /// What one exposure gets of them also when the others have used them up: with a backend that answers within 50 ms,
     /// it is enough for 80 visitors a second.
-    package var leastPendingOpens = 4
+    package var minPendingOpens = 4
     /// Bytes waiting in one stream's send queue: four full frames.
     package var streamQueue = 64 * 1024
     /// The same once half of the budget is used, and once all of it is: what a stream needs to move at all.
@@ -82,7 +82,7 @@ package struct LinkLimits: Sendable {
     package var lateFrames = 16
     package var lateFrameBytes = 1_024
     /// All of them together: what 1,024 streams of 1 MiB may have on their way.
-    package var mostLateFrames = 1_024 * LinkLimits.lateFramesPerStream
+    package var maxLateFrames = 1_024 * LinkLimits.lateFramesPerStream
     /// 1 MiB by `lateFrameBytes`.
     private static let lateFramesPerStream = 1_024
     /// OPENs followed by RESET before the agent has accepted: visitors who come and go, a port scan for instance. The
@@ -106,7 +106,7 @@ package struct LinkLimits: Sendable {
     ///   - stalled: milliseconds; 0 for no limit.
     ///   - halfClosedIdle: milliseconds; 0 for no limit.
     package init(streams: Int, names: Int = 16, stalled: Milliseconds, halfClosedIdle: Milliseconds) {
-        if streams > Self.mostFullPromises { self.helloWindow = self.floorWindow }
+        if streams > Self.maxFullPromises { self.helloWindow = self.floorWindow }
         self.allow(streams: streams, names: names)
         self.stalled = stalled
         self.halfClosedIdle = halfClosedIdle
@@ -115,7 +115,7 @@ package struct LinkLimits: Sendable {
     /// Has as many streams and names as that.
     mutating func allow(streams: Int, names: Int) {
         self.maximumStreams = streams
-        self.mostLateFrames = max(self.mostLateFrames, streams * Self.lateFramesPerStream)
+        self.maxLateFrames = max(self.maxLateFrames, streams * Self.lateFramesPerStream)
         self.registerBurst = max(self.registerBurst, names * 2)
     }
 }

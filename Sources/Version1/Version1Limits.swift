@@ -14,7 +14,7 @@ package struct Version1Limits: Sendable {
     /// What one read of the link may bring; the driver knows.
     package var readSize: Int
     /// The peer of a stream that keeps the link waiting must take this much in `patience`, 1 Mbit/s, or is cut.
-    package var leastProgress = 128 * 1024
+    package var minProgress = 128 * 1024
     package var patience: Milliseconds = 1_000
     /// Sum of what waits for the edges of a link.
     package var linkBudget = 32 * 1024 * 1024
@@ -22,8 +22,8 @@ package struct Version1Limits: Sendable {
     package var sendSize = 128 * 1024
     /// What those who wait for the link's socket may send together when it takes bytes again, and each of them.
     package var turnBytes = 256 * 1024
-    package var leastTurn = 4 * 1024
-    package var mostTurn = 64 * 1024
+    package var minTurn = 4 * 1024
+    package var maxTurn = 64 * 1024
     /// Streams open at once.
     package var maximumStreams = 1_024
     /// Bytes that we owe a peer who does not read, before new answers to it are left out.

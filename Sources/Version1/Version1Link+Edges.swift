@@ -96,7 +96,7 @@ extension Version1Link {
         guard !self.isCongested else { return nil }
         // What all of them together may send is bounded, so that few wait long and many get ahead.
         let turn = min(
-            max(self.limits.turnBytes / max(self.starved.count, 1), self.limits.leastTurn), self.limits.mostTurn)
+            max(self.limits.turnBytes / max(self.starved.count, 1), self.limits.minTurn), self.limits.maxTurn)
         while let key = self.starved.popFirst() {
             guard self.contains(key) else { continue }
             self.streams[key.slot].isStarved = false
@@ -160,7 +160,7 @@ extension Version1Link {
             }
             guard now - last.time >= self.limits.patience else { continue }
             self.streams[key.slot].lastJudgement = (waiting, now)
-            guard last.waiting - waiting < self.limits.leastProgress else { continue }
+            guard last.waiting - waiting < self.limits.minProgress else { continue }
             self.reset(key, .stalled)
             expired.append((key, .reset(.stalled)))
         }

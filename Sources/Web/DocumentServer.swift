@@ -18,7 +18,7 @@ package struct Document: Equatable, Sendable {
 /// There is room for a few connections, each of which has some seconds for all that it wants; when it is full, the
 /// oldest makes room, so that those who hang keep nobody out.
 package final class DocumentServer {
-    private static let mostConnections = 32
+    private static let maxConnections = 32
     private static let deadline: UInt64 = 5_000
 
     private let listener: SocketListener
@@ -124,7 +124,7 @@ package final class DocumentServer {
 extension DocumentServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         // Those that are closing already are gone in this turn.
-        if self.visits.count >= Self.mostConnections { self.visits[self.visits.count - Self.mostConnections].end() }
+        if self.visits.count >= Self.maxConnections { self.visits[self.visits.count - Self.maxConnections].end() }
         self.visits.append(Visit(stream, self))
     }
 

@@ -16,11 +16,11 @@ package import Reactor
 package final class HTTPClient {
     /// Connections to one server; what goes beyond waits. Eight web requests in their ten seconds are more than an
     /// authenticator can use, and few enough for a small server.
-    private static let mostConnectionsPerHost = 8
+    private static let maxConnectionsPerHost = 8
     /// Connections together, so that the descriptors of visitors are not used up.
-    private static let mostConnections = 64
+    private static let maxConnections = 64
     /// Requests under way or waiting: of 16 KiB each or so, 16 MiB.
-    private static let mostTasks = 1_024
+    private static let maxTasks = 1_024
 
     private let loop: EventLoop
     /// RFC 9110, 10.1.5.
@@ -42,10 +42,10 @@ package final class HTTPClient {
         self.multi = multi
         self.timer = LoopTimer(loop: loop) { [unowned self] in self.act(ccurl_socket_timeout, 0) }
         ccurl_multi_set_callbacks(multi, onSocket, onTimer, Unmanaged.passUnretained(self).toOpaque())
-        _ = ccurl_multi_set_long(multi, CURLMOPT_MAX_HOST_CONNECTIONS, Self.mostConnectionsPerHost)
-        _ = ccurl_multi_set_long(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, Self.mostConnections)
+        _ = ccurl_multi_set_long(multi, CURLMOPT_MAX_HOST_CONNECTIONS, Self.maxConnectionsPerHost)
+        _ = ccurl_multi_set_long(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, Self.maxConnections)
         // Those that rest and wait for another request.
-        _ = ccurl_multi_set_long(multi, CURLMOPT_MAXCONNECTS, Self.mostConnectionsPerHost)
+        _ = ccurl_multi_set_long(multi, CURLMOPT_MAXCONNECTS, Self.maxConnectionsPerHost)
     }
 
     deinit {
@@ -59,7 +59,7 @@ package final class HTTPClient {
         let task = HTTPTask(client: self, request, completion: completion)
         do throws(HTTPFailure) {
             guard let multi = self.multi else { throw .other("the client is closed") }
-            guard self.tasks.count < Self.mostTasks else { throw .other("\(Self.mostTasks) requests wait already") }
+            guard self.tasks.count < Self.maxTasks else { throw .other("\(Self.maxTasks) requests wait already") }
             let easy = try task.start(loop: self.loop)
             self.tasks[easy] = task
             guard curl_multi_add_handle(multi, easy) == CURLM_OK else { throw .other("out of memory") }

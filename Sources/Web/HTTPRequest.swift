@@ -32,7 +32,7 @@ package struct HTTPRequest: Sendable {
     package var connectTimeout: UInt64
     /// Bytes that the answer's body may have. libcurl reads as long as there is something to be read (at least until
     /// 7.88), so this is also how much of a fast server's answer the loop may have to take in one turn.
-    package var mostResponse = 64 * 1_024
+    package var maxResponse = 64 * 1_024
     /// Names of the header fields that are wanted from the answer.
     package var wantedFields = ["Content-Type"]
     /// PEM: who may certify the server, instead of the system's authorities.

@@ -102,7 +102,7 @@ package final class HTTPTask {
 
     /// How many of `count` bytes are taken; fewer make libcurl break off (CURLOPT_WRITEFUNCTION).
     fileprivate func received(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
-        guard self.body.count + count <= self.request.mostResponse else {
+        guard self.body.count + count <= self.request.maxResponse else {
             self.isTooLarge = true
             return 0
         }

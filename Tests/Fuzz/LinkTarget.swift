@@ -6,7 +6,7 @@ import Wire
 private func smallLimits() -> LinkLimits {
     var limits = LinkLimits()
     limits.startWindow = 4_096
-    limits.mostWindow = 16_384
+    limits.maxWindow = 16_384
     limits.nearWindow = 8_192
     limits.pressureWindow = 2_048
     limits.floorWindow = 1_024
@@ -22,8 +22,8 @@ private func smallLimits() -> LinkLimits {
 
 /// What our end may hold for the peer at most: the budget, and of each stream a window that was parked and has come
 /// back, and a send queue, whose memory is at most twice its bytes.
-private func mostGranted(_ limits: LinkLimits) -> Int {
-    limits.linkBudget + limits.maximumStreams * (limits.mostWindow + 2 * limits.streamQueue)
+private func maxGranted(_ limits: LinkLimits) -> Int {
+    limits.linkBudget + limits.maximumStreams * (limits.maxWindow + 2 * limits.streamQueue)
 }
 
 /// Watches both directions of one link: what the peer has granted, and what our end sends.
@@ -165,7 +165,7 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
         default: drive(model, choice, &choices, now: &now)
         }
         check(
-            model.machine.grantedBytes <= mostGranted(limits), "\(model.machine.grantedBytes) bytes are granted")
+            model.machine.grantedBytes <= maxGranted(limits), "\(model.machine.grantedBytes) bytes are granted")
     }
     watch.wrote(model.output(most: 1 << 20, taking: 1 << 20, now: now))
     model.end()

@@ -7,7 +7,7 @@ private func smallLimits() -> Version1Limits {
     var limits = Version1Limits(readSize: 1_024)
     limits.slowStream = 4_096
     limits.slowStreamUnderPressure = 1_024
-    limits.leastProgress = 512
+    limits.minProgress = 512
     limits.linkBudget = 16_384
     limits.maximumStreams = 6
     limits.owedControl = 512

@@ -48,11 +48,11 @@ struct RegistrationGateTests {
         var gate = RegistrationGate(limits: self.limits)
         #expect(self.allowed(&gate, self.limits.burst, of: "hasty", at: 0) == self.limits.burst)
         var forgotten = 0
-        for number in 0..<(2 * RegistrationGate.mostPayers) {
+        for number in 0..<(2 * RegistrationGate.maxPayers) {
             _ = gate.take("n\(number)", now: 0) { forgotten += $0 }
-            #expect(gate.count <= RegistrationGate.mostPayers)
+            #expect(gate.count <= RegistrationGate.maxPayers)
         }
-        #expect(forgotten + gate.count == 2 * RegistrationGate.mostPayers + 1)
+        #expect(forgotten + gate.count == 2 * RegistrationGate.maxPayers + 1)
         let isAllowed = gate.take("hasty", now: 0)
         #expect(!isAllowed)
     }

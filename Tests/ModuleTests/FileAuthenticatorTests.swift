@@ -91,7 +91,7 @@ private func entry(_ more: String = "", hash: String = madeHash) -> String {
 
 @Suite("Agents known by a file", .serialized, .timeLimit(.minutes(1)))
 struct FileAuthenticatorTests {
-    @Test("a token, a key or a token of version 1 each open their own door")
+    @Test("a token, a key or a token of version 1 are accepted each in its own place")
     func credentials() throws {
         let desk = try Desk(entry("pins = \"\(pin)\"\nv1-token = \"sha256:\(oldHash)\"\nmax-names = 2"))
         defer { desk.close() }

@@ -17,7 +17,7 @@ struct HookQueueTests {
         init() throws {
             self.loop = try EventLoop()
             self.authenticator = HookAuthenticator(
-                loop: self.loop, hook: HookQueue(loop: self.loop, hook: self.hook, mostRunning: 2))
+                loop: self.loop, hook: HookQueue(loop: self.loop, hook: self.hook, maxRunning: 2))
         }
 
         func login(_ token: String, from host: String) throws {
@@ -76,7 +76,7 @@ struct HookQueueTests {
         try stand.login("b0", from: "192.0.2.2")
         try stand.login("b1", from: "192.0.2.2")
         try stand.login("b2", from: "192.0.2.2")
-        let most = HookQueue.mostLoginsPerSource
+        let most = HookQueue.maxLoginsPerSource
         for number in 0..<(most + 11) { try stand.login("a\(number)", from: "192.0.2.1") }
         #expect(stand.verdicts.isEmpty, "not from inside the call")
         #expect(stand.loop.run { stand.verdicts.count == 10 })
@@ -93,7 +93,7 @@ struct HookQueueTests {
     func largest() throws {
         let stand = try Stand()
         defer { stand.close() }
-        let most = HookQueue.mostLoginsPerSource
+        let most = HookQueue.maxLoginsPerSource
         try stand.login("x0", from: "192.0.2.9")
         try stand.login("x1", from: "192.0.2.9")
         for source in 1...3 {

@@ -19,7 +19,7 @@ struct HookTests {
                 "kind = \"exec\"\ncommand = [\"\(program)\"]\ntimeout = \(timeout)")
         else { return [] }
         let hook = HookQueue(
-            loop: bench.loop, hook: ExecHook(loop: bench.loop, settings: settings), mostRunning: ExecHook.mostRunning)
+            loop: bench.loop, hook: ExecHook(loop: bench.loop, settings: settings), maxRunning: ExecHook.maxRunning)
         var answers: [Result<HookAnswer, HookFailure>] = []
         let questions = (0..<count).map { _ in hook.ask(.reset) { answers.append($0) } }
         #expect(bench.loop.run { answers.count == count })

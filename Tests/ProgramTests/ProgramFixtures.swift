@@ -55,8 +55,8 @@ final class World {
         proxyProtocol: ProxyVersion? = nil
     ) throws -> AgentProgram {
         var options = AgentOptions()
-        let doors = version1 ? self.gateway.version1Addresses : self.gateway.agentAddresses
-        options.gateway = try #require(doors.first).description
+        let addresses = version1 ? self.gateway.version1Addresses : self.gateway.agentAddresses
+        options.gateway = try #require(addresses.first).description
         options.version1 = version1
         options.names = names
         options.proxyProtocol = proxyProtocol?.rawValue

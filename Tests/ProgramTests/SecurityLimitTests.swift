@@ -82,26 +82,26 @@ struct SecurityLimitTests {
             "TLS handshake, from the connection on": seconds(settings.handshakeTimeout),
             "login, from the connection on": seconds(settings.loginTimeout),
             "connections before the login · from one source":
-                "\(ResourcePlan.mostStrangers) · \(admission.strangersPerSource); the one that has gone longest without "
+                "\(ResourcePlan.maxStrangers) · \(admission.strangersPerSource); the one that has gone longest without "
                 + "progress makes room",
             "logins that are judged · of one source":
                 "\(grouped(admission.logins)) · \(admission.loginsPerSource); others try again",
             "logins that wait for `exec` or `webhook` · of one source":
-                "\(HookQueue.mostLogins) · \(HookQueue.mostLoginsPerSource); others try again",
+                "\(HookQueue.maxLogins) · \(HookQueue.maxLoginsPerSource); others try again",
             "names of an agent that `exec` or `webhook` must withdraw · of all agents":
                 "\(withdrawals.perAgent) (twice what it can hold) · \(grouped(withdrawals.total)) (or eight times as many); "
                 + "others try again",
             "withdrawals that wait for another registrar":
                 "as many; then one reset, which keeps other names, replaces them",
             "penalty from which handshakes of a source wait · how long · longest penalty · sources with one":
-                "\(seconds(admission.enforcedFrom)) · \(seconds(admission.mostWait)) · \(seconds(admission.mostPenalty)) · "
+                "\(seconds(admission.enforcedFrom)) · \(seconds(admission.maxWait)) · \(seconds(admission.maxPenalty)) · "
                 + grouped(admission.penaltyTable),
             "refused connections that get an alert · how long each":
-                "\(ResourcePlan.mostRefused) · \(RefusedAgents.ticks) s; others are reset",
+                "\(ResourcePlan.maxRefused) · \(RefusedAgents.ticks) s; others are reset",
             "ClientHello": kib(ClientHello.most),
-            "client certificates": kib(TLSContext.mostClientCertificates),
+            "client certificates": kib(TLSContext.maxClientCertificates),
             "TLS messages after the handshake":
-                "none before the login, then 1 a second, \(TLSSession.mostMessages) at once",
+                "none before the login, then 1 a second, \(TLSSession.maxMessages) at once",
             "handshake reads": "\(RelayBuffers.handshakesPerTurn) a turn of the loop; others wait for the next turn",
             "frame before the login · after it":
                 "\(grouped(WireConstant.maximumPayloadBeforeLogin)) · \(grouped(WireConstant.maximumPayload)) bytes",
@@ -109,7 +109,7 @@ struct SecurityLimitTests {
             "links of an agent · of one program": "\(settings.linksPerAgent) · \(GatewayMachine.maxLinksPerRun)",
             "names of a link · of an agent, by all its links · in all":
                 "\(settings.namesPerLink) · \(settings.namesPerAgent), or `names-per-link` if that is more · "
-                + grouped(ResourcePlan.mostNames),
+                + grouped(ResourcePlan.maxNames),
             "registrations of a link":
                 "\(link.registerBurst) at once (twice as many as it may have names, \(LinkLimits().registerBurst) at "
                 + "least), then \(link.registersPerSecond) a second",
@@ -117,11 +117,11 @@ struct SecurityLimitTests {
                 "\(grouped(registrations.burst)) at once (four times what it can hold), then \(registrations.perSecond) a "
                 + "second (that in 15 s); others try again",
             "agents whose registrations are remembered":
-                "\(grouped(RegistrationGate.mostPayers)); then those that have used least are forgotten",
+                "\(grouped(RegistrationGate.maxPayers)); then those that have used least are forgotten",
             "glitches of a link": "\(grouped(link.glitchBurst)) at once, then \(link.glitchesPerSecond) a second",
             "late frames for ended streams":
                 "\(link.lateFrames) for each, and 1 for each \(link.lateFrameBytes == 1_024 ? "KiB" : "?") granted and "
-                + "unused; \(grouped(link.mostLateFrames)) in all; beyond that they are glitches",
+                + "unused; \(grouped(link.maxLateFrames)) in all; beyond that they are glitches",
             "streams withdrawn before the agent's answer":
                 "\(grouped(link.withdrawnOpenBurst)) at once, then \(link.withdrawnOpensPerSecond) a second; beyond that "
                 + "they are glitches",
@@ -155,7 +155,7 @@ struct SecurityLimitTests {
                 + seconds(ProxyEntrance.roomMilliseconds),
             "streams of a link": "\(grouped(link.maximumStreams)); a stalled one makes room",
             "streams of a link not accepted yet · of one name":
-                "\(link.pendingOpens) · what other names leave, at least \(link.leastPendingOpens); others wait in the "
+                "\(link.pendingOpens) · what other names leave, at least \(link.minPendingOpens); others wait in the "
                 + "backlog",
             "backend's connection · agent's answer · module's answer":
                 "5 s · \(seconds(link.acceptDeadline)) · \(seconds(moduleDeadline))",
@@ -163,7 +163,7 @@ struct SecurityLimitTests {
             "half-closed stream that is silent":
                 link.halfClosedIdle == 0 && settings.halfCloseTimeout == 0 ? "no limit" : "?",
             "stalled stream that is ended for a visitor or for memory":
-                "after \(seconds(StalledStreams.leastMilliseconds)) without progress, the longest-stalled first",
+                "after \(seconds(StalledStreams.minMilliseconds)) without progress, the longest-stalled first",
             "bytes before a reset": "\(seconds(link.resetPatience)) without progress",
             "visitor that answers no probe · that acknowledges nothing":
                 "\(Edge.keepAlive.idle) s + \(Edge.keepAlive.count) × \(Edge.keepAlive.interval) s · "
@@ -179,7 +179,7 @@ struct SecurityLimitTests {
         try self.check([
             "bytes granted on a link": kib(link.linkBudget),
             "receive window: first · most · on a round trip below 1 ms · under pressure · least":
-                [link.startWindow, link.mostWindow, link.nearWindow, link.pressureWindow, link.floorWindow]
+                [link.startWindow, link.maxWindow, link.nearWindow, link.pressureWindow, link.floorWindow]
                 .map { kib($0) }.joined(separator: " · "),
             "send queue of a stream · under pressure · least":
                 [link.streamQueue, link.pressureQueue, link.floorQueue].map { kib($0) }.joined(separator: " · "),
@@ -188,7 +188,7 @@ struct SecurityLimitTests {
             "links of an agent": "\(settings.version1LinksPerAgent)",
             "bytes that wait for a visitor; then the link is not read":
                 "\(kib(old.slowStream)), and \(kib(old.readSize)) of the last read",
-            "what that visitor must take": "\(kib(old.leastProgress)) in \(seconds(old.patience))",
+            "what that visitor must take": "\(kib(old.minProgress)) in \(seconds(old.patience))",
             "link that takes no bytes, or acknowledges none": seconds(old.outputStalled),
             "`Close` after a visitor's end: the answer is silent · has not begun":
                 "\(seconds(old.quietGrace)) · \(seconds(old.answerGrace))",

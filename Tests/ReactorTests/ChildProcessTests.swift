@@ -68,7 +68,7 @@ extension ReactorTests {
             "what is written to standard input comes back, also more than a pipe holds", arguments: [0, 1, 1_000_000])
         func echo(_ count: Int) throws {
             let input = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
-            let command = ChildCommand(arguments: ["cat"], input: input, timeout: 20_000, mostOutput: count)
+            let command = ChildCommand(arguments: ["cat"], input: input, timeout: 20_000, maxOutput: count)
             let outcome = try run(command).get()
             #expect(outcome.end == .exited(code: 0))
             #expect(outcome.standardOutput == input)
@@ -123,10 +123,10 @@ extension ReactorTests {
         @Test("the output's bound is exact, and who writes more is killed", arguments: ["", " >&2"])
         func flood(_ target: String) throws {
             var command = shell("head -c 100000 /dev/zero\(target)")
-            command.mostOutput = 100_000
+            command.maxOutput = 100_000
             let outcome = try run(command).get()
             #expect(outcome.standardOutput.count + outcome.standardError.count == 100_000)
-            command.mostOutput = 99_999
+            command.maxOutput = 99_999
             #expect(try run(command) == .failure(.tooMuchOutput))
             let witness = try Witness()
             let endless = shell("exec 9>\"$1\"; cat /dev/zero\(target)", witness.path)
@@ -200,7 +200,7 @@ extension ReactorTests {
                     let input = [UInt8](repeating: UInt8(index), count: 100_000)
                     let command = shell("cat; exit \(index)", input: input)
                     var wide = command
-                    wide.mostOutput = 100_000
+                    wide.maxOutput = 100_000
                     let child = ChildProcess.run(loop: loop, wide) { answers[index] = $0 }
                     processes.append(try #require(child.processID))
                 }
@@ -351,7 +351,7 @@ extension ReactorTests {
         func cancelFlood() throws {
             try withLoop { loop in
                 var command = shell("cat", input: [UInt8](repeating: 0, count: 4_000_000))
-                command.mostOutput = 4_000_000
+                command.maxOutput = 4_000_000
                 let child = ChildProcess.run(loop: loop, command) { Issue.record("told: \($0)") }
                 let process = try #require(child.processID)
                 var turns = 0

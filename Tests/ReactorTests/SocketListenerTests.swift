@@ -4,7 +4,7 @@ import Reactor
 import Testing
 
 /// Takes connections and closes them when it is told to.
-private final class Door: SocketListenerDelegate {
+private final class AcceptRecorder: SocketListenerDelegate {
     var accepted: [SocketStream] = []
     /// Of each, by the loop's turn.
     var perTurn: [UInt64: Int] = [:]
@@ -19,7 +19,7 @@ private final class Door: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didFail error: UVError) {}
 
     func close() {
-        // It may hold the door itself.
+        // It may hold the recorder itself.
         self.onAccept = nil
         for stream in self.accepted { stream.close() }
     }
@@ -39,13 +39,13 @@ private func withPath(_ body: (EventLoop, String) throws -> Void) throws {
     try withLoop { try body($0, "\(directory)/socket") }
 }
 
-private func connects(_ loop: EventLoop, _ endpoint: Endpoint, _ door: Door) throws {
+private func connects(_ loop: EventLoop, _ endpoint: Endpoint, _ recorder: AcceptRecorder) throws {
     var here: SocketStream?
     let connector = Connector.connect(loop: loop, to: endpoint, timeout: 5_000) { here = try? $0.get() }
-    #expect(loop.run { here != nil && !door.accepted.isEmpty })
+    #expect(loop.run { here != nil && !recorder.accepted.isEmpty })
     _ = connector
     try #require(here).close()
-    door.close()
+    recorder.close()
 }
 
 @Suite("Listeners", .serialized, .timeLimit(.minutes(1)))
@@ -54,31 +54,31 @@ struct SocketListenerTests {
     func crowd() throws {
         try withLoop { loop in
             let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
-            let door = Door()
-            listener.delegate = door
+            let recorder = AcceptRecorder()
+            listener.delegate = recorder
             let count = 100
             let visitors = try (0..<count).map { _ in try connected(to: listener.port) }
             defer { for visitor in visitors { Glibc.close(visitor) } }
-            door.onAccept = {
-                if door.accepted.count == SocketListener.mostPerTurn / 2 { listener.pause() }
+            recorder.onAccept = {
+                if recorder.accepted.count == SocketListener.maxPerTurn / 2 { listener.pause() }
             }
-            #expect(loop.run { door.accepted.count == SocketListener.mostPerTurn / 2 })
+            #expect(loop.run { recorder.accepted.count == SocketListener.maxPerTurn / 2 })
             listener.resume()
-            #expect(loop.run { door.accepted.count == count })
-            #expect(door.perTurn.values.max() == SocketListener.mostPerTurn)
+            #expect(loop.run { recorder.accepted.count == count })
+            #expect(recorder.perTurn.values.max() == SocketListener.maxPerTurn)
 
             // One that is resumed while its turn is used up takes the one that it holds, and no more.
             let more = try (0..<count).map { _ in try connected(to: listener.port) }
             defer { for visitor in more { Glibc.close(visitor) } }
-            door.perTurn = [:]
-            door.onAccept = {
-                guard door.perTurn[loop.turn] == SocketListener.mostPerTurn else { return }
+            recorder.perTurn = [:]
+            recorder.onAccept = {
+                guard recorder.perTurn[loop.turn] == SocketListener.maxPerTurn else { return }
                 listener.pause()
                 listener.resume()
             }
-            #expect(loop.run { door.accepted.count == 2 * count })
-            #expect(door.perTurn.values.max() ?? 0 <= SocketListener.mostPerTurn + 1)
-            door.close()
+            #expect(loop.run { recorder.accepted.count == 2 * count })
+            #expect(recorder.perTurn.values.max() ?? 0 <= SocketListener.maxPerTurn + 1)
+            recorder.close()
             listener.close()
         }
     }
@@ -87,36 +87,36 @@ struct SocketListenerTests {
     func closedCrowd() throws {
         try withLoop { loop in
             let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
-            let door = Door()
-            listener.delegate = door
-            let visitors = try (0...SocketListener.mostPerTurn).map { _ in try connected(to: listener.port) }
+            let recorder = AcceptRecorder()
+            listener.delegate = recorder
+            let visitors = try (0...SocketListener.maxPerTurn).map { _ in try connected(to: listener.port) }
             defer { for visitor in visitors { Glibc.close(visitor) } }
             let closing = AtTurnEnd { listener.close() }
-            door.onAccept = {
-                if door.accepted.count == 1 { loop.atTurnEnd(closing) }
+            recorder.onAccept = {
+                if recorder.accepted.count == 1 { loop.atTurnEnd(closing) }
             }
-            #expect(loop.run { !door.accepted.isEmpty })
+            #expect(loop.run { !recorder.accepted.isEmpty })
             loop.run()
-            #expect(door.accepted.count == SocketListener.mostPerTurn)
+            #expect(recorder.accepted.count == SocketListener.maxPerTurn)
             var byte: UInt8 = 0
-            #expect(recv(visitors[SocketListener.mostPerTurn], &byte, 1, 0) == -1 && errno == ECONNRESET)
-            door.close()
+            #expect(recv(visitors[SocketListener.maxPerTurn], &byte, 1, 0) == -1 && errno == ECONNRESET)
+            recorder.close()
         }
     }
 
     @Test("on a unix socket let in whom the file's rights let in, and remove it at the end")
     func unix() throws {
         try withPath { loop, path in
-            let door = Door()
+            let recorder = AcceptRecorder()
             let access = SocketListener.Access(mode: 0o660, group: getgid())
             let listener = try SocketListener(loop: loop, path: path, access: access)
-            listener.delegate = door
+            listener.delegate = recorder
             var status = stat()
             #expect(lstat(path, &status) == 0)
             #expect(status.st_mode == S_IFSOCK | 0o660)
             #expect(listener.place == .unix(path: path))
             #expect(listener.address == nil && listener.port == 0)
-            try connects(loop, .unix(path: path), door)
+            try connects(loop, .unix(path: path), recorder)
             // Whoever is there first stays.
             #expect(throws: UVError.addressInUse) { try SocketListener(loop: loop, path: path, access: access) }
             #expect(lstat(path, &status) == 0)
@@ -153,13 +153,13 @@ struct SocketListenerTests {
             // Nobody has accepted it yet.
             #expect(loop.run { here != nil })
             _ = connector
-            let door = Door()
+            let recorder = AcceptRecorder()
             let second = try SocketListener(loop: loop, adopting: copy)
-            second.delegate = door
+            second.delegate = recorder
             #expect(second.place == place)
-            #expect(loop.run { !door.accepted.isEmpty })
+            #expect(loop.run { !recorder.accepted.isEmpty })
             try #require(here).close()
-            door.close()
+            recorder.close()
             second.close()
         }
     }
@@ -169,13 +169,13 @@ struct SocketListenerTests {
         try withPath { loop, path in
             let first = try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil))
             let copy = dup(try #require(first.descriptor))
-            let door = Door()
+            let recorder = AcceptRecorder()
             let second = try SocketListener(loop: loop, adopting: copy)
-            second.delegate = door
+            second.delegate = recorder
             #expect(second.place == .unix(path: path))
             // One of them takes it.
-            first.delegate = door
-            try connects(loop, .unix(path: path), door)
+            first.delegate = recorder
+            try connects(loop, .unix(path: path), recorder)
             first.close()
             second.close()
         }
@@ -194,13 +194,13 @@ struct SocketListenerTests {
                 let connector = Connector.connect(loop: loop, to: endpoint, timeout: 5_000) { here = try? $0.get() }
                 #expect(loop.run { here != nil })
                 _ = connector
-                let door = Door()
+                let recorder = AcceptRecorder()
                 let second = try SocketListener(loop: loop, adopting: copy, ownsFile: true)
-                second.delegate = door
+                second.delegate = recorder
                 #expect(second.isListening)
-                #expect(loop.run { !door.accepted.isEmpty })
+                #expect(loop.run { !recorder.accepted.isEmpty })
                 try #require(here).close()
-                door.close()
+                recorder.close()
                 second.close()
             }
             var status = stat()

@@ -43,7 +43,7 @@ struct AgentsFileTests {
         web.ports = [try PortRange("30000-30010", place: ""), try PortRange("40000", place: "")]
         web.expires = 1_803_168_000
         web.isDisabled = true
-        (web.mostLinks, web.mostNames, web.mostStreams) = (2, 3, 4)
+        (web.maxLinks, web.maxNames, web.maxStreams) = (2, 3, 4)
         #expect(agents == [web, AgentEntry(name: "bare")])
     }
 
@@ -369,7 +369,7 @@ struct AgentsFileTests {
             try editor.update("bob") {
                 $0.tokenHash = [UInt8](repeating: 0xFF, count: 32)
                 $0.pins.append(other)
-                $0.mostLinks = 2
+                $0.maxLinks = 2
             }
             try editor.add(AgentEntry(name: "joe"))
             let changed =
@@ -414,7 +414,7 @@ struct AgentsFileTests {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
             let head = "[[agent]]\nname = \"one\"\n#"
-            let text = head + String(repeating: "x", count: AgentsFile.mostBytes - head.utf8.count - 10) + "\n"
+            let text = head + String(repeating: "x", count: AgentsFile.maxBytes - head.utf8.count - 10) + "\n"
             try write(text, path)
             var editor = try AgentsFileEditor(path: path)
             #expect(message { try editor.add(AgentEntry(name: "two")) }.contains("larger than 4194304 bytes"))

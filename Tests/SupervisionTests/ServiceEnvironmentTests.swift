@@ -86,7 +86,7 @@ struct ServiceEnvironmentTests {
             (["LISTEN_PID": "self", "LISTEN_FDS": "1"], []),
             (["LISTEN_PID": "4711", "LISTEN_FDS": "-1"], []),
             (["LISTEN_PID": "4711", "LISTEN_FDS": "one"], []),
-            (["LISTEN_PID": "4711", "LISTEN_FDS": "\(ServiceEnvironment.mostSockets + 1)"], []),
+            (["LISTEN_PID": "4711", "LISTEN_FDS": "\(ServiceEnvironment.maxSockets + 1)"], []),
             (["LISTEN_PID": "4711", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "agents"], ["unknown", "unknown"]),
             (["LISTEN_PID": "4711", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "agents:web"], ["unknown"]),
         ] as [([String: String], [String])])

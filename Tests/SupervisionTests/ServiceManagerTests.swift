@@ -199,7 +199,7 @@ struct NotifySocketTests {
         let socket = try #require(NotifySocket(address: fake.address) { complaints.append($0) })
         var taken = 0
         while taken < 100_000, socket.sendAtOnce(.watchdog) { taken += 1 }
-        for _ in 0..<NotifySocket.mostWaiting + 5 { socket.send(.ready) }
+        for _ in 0..<NotifySocket.maxWaiting + 5 { socket.send(.ready) }
         #expect(complaints.count == 1)
         var ready = 0
         while true {
@@ -208,7 +208,7 @@ struct NotifySocketTests {
             if lines.isEmpty { break }
             socket.flush()
         }
-        #expect(ready == NotifySocket.mostWaiting)
+        #expect(ready == NotifySocket.maxWaiting)
     }
 
     @Test("a manager that is gone is complained of once")

@@ -46,7 +46,7 @@ struct LimitTableTests {
             ["text of REGISTERED, GOAWAY", "\(Registered.maximumText), \(GoAway.maximumText) bytes"],
             [
                 "streams without ACCEPT",
-                "\(limits.pendingOpens); of one exposure what the others leave of them, at least \(limits.leastPendingOpens)",
+                "\(limits.pendingOpens); of one exposure what the others leave of them, at least \(limits.minPendingOpens)",
             ],
             [
                 "REGISTER and UNREGISTER",

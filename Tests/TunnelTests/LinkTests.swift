@@ -177,7 +177,7 @@ struct LinkTests {
         }
         #expect(pair.agent.failures.isEmpty)
         #expect(limit - sent > 2 << 20)
-        #expect(limit - sent <= LinkLimits().mostWindow)
+        #expect(limit - sent <= LinkLimits().maxWindow)
     }
 
     @Test("a stream whose edge is gone keeps its slot until its end is sent, and no longer")

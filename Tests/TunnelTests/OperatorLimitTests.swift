@@ -20,7 +20,7 @@ struct OperatorLimitTests {
     }
 
     @Test("65,535 streams can be open, and the next one not")
-    func mostStreams() throws {
+    func maxStreams() throws {
         var limits = LinkLimits(streams: 65_535, stalled: 0, halfClosedIdle: 0)
         limits.pendingOpens = 140_000
         limits.owedControl = 1 << 30

@@ -82,7 +82,7 @@ private struct Simulation {
     /// What each stream has also when the budget is spent comes on top of it: the floor window, or what HELLO promised,
     /// and the smallest send queue. A queue takes up to twice the memory of its bytes, and the one that uses the budget
     /// up may be a larger one.
-    private var mostGranted: Int {
+    private var maxGranted: Int {
         let window = max(self.limits.floorWindow, self.limits.helloWindow)
         return self.limits.linkBudget + (window + 2 * self.limits.floorQueue) * self.limits.maximumStreams
             + 2 * self.limits.pressureQueue
@@ -157,7 +157,7 @@ private struct Simulation {
         var failures: [String] = []
         for end in [self.pair.gateway, self.pair.agent] {
             failures += end.failures + end.violations.map { "\(end.role) saw a violation: \($0)" }
-            if end.link.grantedBytes > self.mostGranted {
+            if end.link.grantedBytes > self.maxGranted {
                 failures.append("\(end.role): \(end.link.grantedBytes) bytes granted")
             }
         }

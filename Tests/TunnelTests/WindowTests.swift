@@ -36,7 +36,7 @@ struct WindowTests {
         let there = try #require(pair.agent.awaitingAccept.first)
         pair.agent.accept(there, now: pair.now)
         pair.exchange()
-        let window = pair.gateway.roundTrip == 0 ? limits.nearWindow : limits.mostWindow
+        let window = pair.gateway.roundTrip == 0 ? limits.nearWindow : limits.maxWindow
         var run = Run(pair: pair, key: key, there: there, way: way)
         let took = run.milliseconds(toFill: window, most: 2_000)
         #expect(took != nil, "the window is \(run.largest) bytes after 2 s, not \(window)")

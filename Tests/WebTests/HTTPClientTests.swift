@@ -49,9 +49,9 @@ struct HTTPClientTests {
     @Test("ten megabytes arrive when they may, and one byte too many is too large")
     func large() throws {
         var request = self.get("big/10000000")
-        request.mostResponse = 10_000_000
+        request.maxResponse = 10_000_000
         #expect(try fetch(request).get().body.count == 10_000_000)
-        request.mostResponse -= 1
+        request.maxResponse -= 1
         #expect(failure(try fetch(request)) == .tooLarge)
         request = self.get("endless")
         #expect(failure(try fetch(request)) == .tooLarge)
@@ -350,7 +350,7 @@ struct HTTPClientTests {
         for path in ["hang/", "drip/", "big/1000000"] {
             for kind in ["http", "https"] {
                 var request = self.get(path, kind: kind)
-                request.mostResponse = 1_000_000
+                request.maxResponse = 1_000_000
                 _ = client.send(request) { answer in
                     if path != "big/1000000" { Issue.record("told: \(answer)") }
                 }

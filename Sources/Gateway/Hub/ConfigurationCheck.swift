@@ -69,14 +69,14 @@ package enum ConfigurationCheck {
             return SettingsError(
                 path, "agent '\(agent.name)': '\(key)' is \(wanted), and the gateway has \(most) \(what)")
         }
-        guard agent.mostNames != nil || agent.mostStreams != nil else { return [] }
+        guard agent.maxNames != nil || agent.maxStreams != nil else { return [] }
         let ranges = agent.ports.isEmpty ? [settings.exposePorts.range].compactMap(\.self) : agent.ports
-        let needPorts = settings.exposePorts != .none && agent.mostNames != nil && !ranges.isEmpty
+        let needPorts = settings.exposePorts != .none && agent.maxNames != nil && !ranges.isEmpty
         let ports = !needPorts ? nil : Set(ranges.flatMap { Array($0.low...$0.high) }).count
         return [
-            problem("max-names", agent.mostNames, ports, "public ports for it"),
-            problem("max-names", agent.mostNames, plan.names, "names in all"),
-            problem("max-streams", agent.mostStreams, plan.visitors, "visitors in all"),
+            problem("max-names", agent.maxNames, ports, "public ports for it"),
+            problem("max-names", agent.maxNames, plan.names, "names in all"),
+            problem("max-streams", agent.maxStreams, plan.visitors, "visitors in all"),
         ].compactMap(\.self)
     }
 

@@ -65,7 +65,7 @@ extension GatewayServer {
         let sessions = self.openSessions
         return GatewayReport(
             version: Self.software, process: getpid(), state: self.isDraining ? "draining" : "running",
-            seconds: self.age(since: self.stateBegan), listening: self.doors.places,
+            seconds: self.age(since: self.stateBegan), listening: self.agentListeners.places,
             pin: self.certificate.identity.pin.description,
             certificate: self.certificate.report, authentication: self.settings.authentication.description,
             agents: Set(sessions.compactMap { $0.identity?.id }).count, links: sessions.count,

@@ -165,7 +165,7 @@ extension GatewayServer: SocketListenerDelegate {
             self.metrics.arrived(.gone)
             return stream.reset()
         }
-        let isVersion1 = self.doors.isVersion1(listener)
+        let isVersion1 = self.agentListeners.isVersion1(listener)
         func refuse(_ result: ArrivalResult, _ alert: TLSAlert) {
             self.metrics.arrived(result)
             self.refuse(stream, alert, isVersion1: isVersion1)

@@ -27,7 +27,7 @@ package final class GatewayServer: HousekeptProgram {
     /// For every line that an agent, a visitor or an unauthenticated connection can cause.
     let peerLog: PeerLog
     let names: GatewayNames
-    let visitors: VisitorBook
+    let visitors: VisitorTable
     let metrics = GatewayMetrics()
     let settings: GatewaySettings
     private let manager: ServiceManager
@@ -42,7 +42,7 @@ package final class GatewayServer: HousekeptProgram {
     var admission: Admission
     private(set) var bans = BanList()
     let refusedAgents: RefusedAgents
-    let doors: Doors
+    let agentListeners: AgentListeners
     let startedAt: UInt64
     /// When it began to run, or to drain.
     private(set) var stateBegan: UInt64
@@ -92,15 +92,15 @@ package final class GatewayServer: HousekeptProgram {
         self.refusedAgents = RefusedAgents(most: self.plan.refused)
         self.linkLimits = LinkLimits(settings.limits)
         self.sources = SourceRules(trusted: settings.trustedNetworks, proxies: settings.proxies)
-        self.visitors = VisitorBook(
+        self.visitors = VisitorTable(
             loop: loop, limits: VisitorLimits(settings.limits, self.plan), rules: self.sources,
             socketsAreProxied: settings.socketsAreProxied)
         var admissionLimits = AdmissionLimits()
         admissionLimits.strangers = self.plan.strangers
         admissionLimits.logins = self.plan.logins
         admissionLimits.loginsPerSource = min(admissionLimits.loginsPerSource, self.plan.logins / 4)
-        admissionLimits.mostWait = min(
-            admissionLimits.mostWait, self.linkLimits.handshakeDeadline / AdmissionLimits.waitShare)
+        admissionLimits.maxWait = min(
+            admissionLimits.maxWait, self.linkLimits.handshakeDeadline / AdmissionLimits.waitShare)
         self.admission = Admission(limits: admissionLimits)
         self.budget = ByteBudget(limit: self.plan.memory)
         let factory = ModuleFactory(loop: loop, peerLog: peerLog)
@@ -129,7 +129,7 @@ package final class GatewayServer: HousekeptProgram {
             self.authenticator.close()
             throw GatewayError(.state, error.description)
         }
-        self.doors = Doors(loop: loop, logger: logger, settings: settings)
+        self.agentListeners = AgentListeners(loop: loop, logger: logger, settings: settings)
         self.review = RightsReview(loop: loop)
         self.visitors.room = self
         self.names.host = self
@@ -142,8 +142,8 @@ package final class GatewayServer: HousekeptProgram {
         // First of all: whoever reads the first line of the log may already ask for the end.
         self.housekeeping.start(self)
         do throws(GatewayError) {
-            if let metrics = self.settings.metrics { self.metricsServer = try MetricsDoor.open(metrics, self) }
-            try self.doors.open(self, inherited: self.manager.sockets)
+            if let metrics = self.settings.metrics { self.metricsServer = try MetricsListener.open(metrics, self) }
+            try self.agentListeners.open(self, inherited: self.manager.sockets)
             let control = GatewayControl(gateway: self)
             self.control = control
             try control.open(self.settings.control)
@@ -169,16 +169,16 @@ package final class GatewayServer: HousekeptProgram {
     /// Whether agents can come.
     package func isWell(onTime: Bool) -> Bool {
         switch self.phase {
-        case .running: onTime && self.doors.areOpen
+        case .running: onTime && self.agentListeners.areOpen
         case .draining: onTime
         case .stopped: true
         }
     }
 
     /// Addresses on which agents are listened for.
-    package var agentAddresses: [SocketAddress] { self.doors.addresses(isVersion1: false) }
+    package var agentAddresses: [SocketAddress] { self.agentListeners.addresses(isVersion1: false) }
     /// The same for agents of version 1.
-    package var version1Addresses: [SocketAddress] { self.doors.addresses(isVersion1: true) }
+    package var version1Addresses: [SocketAddress] { self.agentListeners.addresses(isVersion1: true) }
 
     var isDraining: Bool {
         if case .running = self.phase { false } else { true }
@@ -262,7 +262,7 @@ package final class GatewayServer: HousekeptProgram {
                 let them = self.streamCount == 1 ? "it" : "them"
                 self.logger.info("stopping \(self.whenStreamsAreDone); a second signal cuts \(them)")
             }
-            self.doors.close()
+            self.agentListeners.close()
             for session in self.sessions.values { session.drain() }
             self.finishIfEmpty()
         case .draining: self.cutAll()
@@ -294,7 +294,7 @@ package final class GatewayServer: HousekeptProgram {
     }
 
     private func tearDown() {
-        self.doors.close()
+        self.agentListeners.close()
         self.refusedAgents.close()
         self.certificate.close()
         self.metricsServer?.close()

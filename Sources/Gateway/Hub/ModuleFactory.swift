@@ -61,12 +61,12 @@ struct ModuleFactory {
         switch settings {
         case .exec(let settings):
             HookQueue(
-                loop: self.loop, hook: ExecHook(loop: self.loop, settings: settings), mostRunning: ExecHook.mostRunning)
+                loop: self.loop, hook: ExecHook(loop: self.loop, settings: settings), maxRunning: ExecHook.maxRunning)
         case .webhook(let settings):
             HookQueue(
                 loop: self.loop,
                 hook: WebHook(loop: self.loop, client: self.client, settings: settings),
-                mostRunning: WebHook.mostRunning)
+                maxRunning: WebHook.maxRunning)
         }
     }
 }

@@ -24,22 +24,22 @@ struct ResourcePlan: Equatable {
     static let defaultAgents = 1_024
     static let defaultVisitors = 8_192
     /// Names at once. Each has a listener, and registrars handle one after the other.
-    static let mostNames = 4_096
+    static let maxNames = 4_096
     /// Connections to the agent port before the login: more than log in within a second.
-    static let mostStrangers = 256
+    static let maxStrangers = 256
 
     /// Refused connections that stay open until the peer has read the alert. Further ones are reset.
-    static let mostRefused = 64
+    static let maxRefused = 64
 
     /// Logins at once that the authenticator is at work on. It may be slow, and each is a connection with its buffers.
-    static let mostLogins = 1_024
+    static let maxLogins = 1_024
     /// Connections of proxies that have not yet said whose they are. A proxy says so at once, so there are few.
-    static let mostHeaders = 1_024
+    static let maxHeaders = 1_024
 
     /// Descriptors for files, the loop and modules.
     private static let reserve = 64
     /// The lower bound for visitors, however little memory there is: with fewer, the gateway is of no use.
-    private static let leastVisitors = 64
+    private static let minVisitors = 64
 
     /// The most memory that a visitor takes in the gateway and the kernel when memory is short, in bytes: a receive
     /// window (16 KiB), a send queue (4 KiB), bookkeeping (4 KiB), and the kernel's buffers of its socket (64 KiB).
@@ -47,7 +47,7 @@ struct ResourcePlan: Equatable {
     /// The budget's part of the memory by default: the kernel's buffers and the program itself need the rest.
     static let budgetShare = (6, of: 10)
     /// Its largest part, also where the operator has set more.
-    static let mostBudgetShare = (9, of: 10)
+    static let maxBudgetShare = (9, of: 10)
     /// Memory for visitors is five quarters of the budget, and so three quarters of the memory by default: less than a
     /// third of what a visitor needs is counted in the budget.
     static let visitorShare = (5, of: 4)
@@ -61,24 +61,24 @@ struct ResourcePlan: Equatable {
     ) {
         let available = max(descriptors - Self.reserve, 64)
         let budget = limits.memory ?? memory / Self.budgetShare.of * Self.budgetShare.0
-        self.memory = min(budget, memory / Self.mostBudgetShare.of * Self.mostBudgetShare.0)
+        self.memory = min(budget, memory / Self.maxBudgetShare.of * Self.maxBudgetShare.0)
         let agents = limits.agents ?? Self.defaultAgents
         self.agents = min(agents, available / 8)
-        self.strangers = min(Self.mostStrangers, available / 16)
-        self.refused = min(Self.mostRefused, available / 16)
-        self.logins = min(Self.mostLogins, available / 16)
-        self.headers = min(Self.mostHeaders, available / 16)
-        self.names = min(Self.mostNames, available / 4 / listenersPerName)
+        self.strangers = min(Self.maxStrangers, available / 16)
+        self.refused = min(Self.maxRefused, available / 16)
+        self.logins = min(Self.maxLogins, available / 16)
+        self.headers = min(Self.maxHeaders, available / 16)
+        self.names = min(Self.maxNames, available / 4 / listenersPerName)
         let visitors = limits.visitors ?? Self.defaultVisitors
         let inMemory = self.memory / Self.visitorShare.of / Self.bytesPerVisitor * Self.visitorShare.0
         self.visitors = min(
             visitors,
             available - self.agents - self.strangers - self.refused - self.logins - self.headers
                 - self.names * listenersPerName,
-            max(inMemory, Self.leastVisitors))
+            max(inMemory, Self.minVisitors))
         self.isLowered =
-            self.memory < budget || self.agents < agents || self.strangers < Self.mostStrangers
-            || self.names < Self.mostNames
+            self.memory < budget || self.agents < agents || self.strangers < Self.maxStrangers
+            || self.names < Self.maxNames
             || self.visitors < visitors
     }
 

@@ -19,7 +19,7 @@ extension AgentSession {
         if case .version2(let login) = credentials, !Login.Method.known.contains(login.method) {
             let reason = "the login method \(login.method.rawValue) is not supported"
             return self.judged(
-                .refused(.methodNotSupported, reason: reason), of: credentials, run: login.run, mostLinks: 0)
+                .refused(.methodNotSupported, reason: reason), of: credentials, run: login.run, maxLinks: 0)
         }
         guard self.gateway.mayBeJudged(self) else { return self.refuseUnjudged() }
         let request = LoginRequest(
@@ -27,13 +27,13 @@ extension AgentSession {
             certificatePin: self.certificatePin)
         // Version 1 has no run number, so each of its links counts as a run of its own.
         let run: UInt64
-        let mostLinks: Int
+        let maxLinks: Int
         switch credentials {
-        case .version2(let login): (run, mostLinks) = (login.run, self.gateway.settings.limits.linksPerAgent)
-        case .version1: (run, mostLinks) = (self.id, self.gateway.settings.limits.version1LinksPerAgent)
+        case .version2(let login): (run, maxLinks) = (login.run, self.gateway.settings.limits.linksPerAgent)
+        case .version1: (run, maxLinks) = (self.id, self.gateway.settings.limits.version1LinksPerAgent)
         }
         let operation = self.gateway.authenticate(request) { [weak self] verdict in
-            self?.judged(verdict, of: credentials, run: run, mostLinks: mostLinks)
+            self?.judged(verdict, of: credentials, run: run, maxLinks: maxLinks)
         }
         // An answer that came at once has changed the state already.
         if case .stranger = self.state { self.state = .authenticating(operation) }
@@ -58,7 +58,7 @@ extension AgentSession {
             .overloaded, retryAfterSeconds: 1, text: "too many logins wait for the authenticator")
     }
 
-    private func judged(_ verdict: LoginVerdict, of credentials: Credentials, run: UInt64, mostLinks: Int) {
+    private func judged(_ verdict: LoginVerdict, of credentials: Credentials, run: UInt64, maxLinks: Int) {
         self.gateway.loginJudged(self)
         guard self.connection.isOpen else { return }
         self.state = .refused
@@ -68,7 +68,7 @@ extension AgentSession {
             let login = GatewayMachine.Login(
                 identity: identity, payer: self.payer(of: grant), run: run, maxNames: grant.limits.names,
                 canProbe: self.connection.canProbe)
-            if let refusal = self.gateway.names.loggedIn(self.id, login, maxLinks: grant.limits.links ?? mostLinks) {
+            if let refusal = self.gateway.names.loggedIn(self.id, login, maxLinks: grant.limits.links ?? maxLinks) {
                 self.gateway.metrics.loginRefused(refusal.code)
                 self.gateway.peerLog.write(
                     .warning, .detail, of: .agent(identity.id),

@@ -41,7 +41,7 @@ final class LinkVisits {
     func room(most: Int?) -> LinkRoom {
         guard self.connection.link.streamCount >= most ?? .max || !self.connection.makeRoom() else { return .free }
         guard self.leaving.isEmpty else { return .soon }
-        let before = self.connection.loop.now - min(StalledStreams.leastMilliseconds, self.connection.loop.now)
+        let before = self.connection.loop.now - min(StalledStreams.minMilliseconds, self.connection.loop.now)
         let stalled = self.connection.stalledStreams(before: before).min { $0.since < $1.since }
         guard let (key, _) = stalled else { return .none }
         self.leaving.insert(key)
@@ -50,7 +50,7 @@ final class LinkVisits {
         return .soon
     }
 
-    /// Opens a stream for a visitor that has a place in the book, and gives the place back if there is none.
+    /// Opens a stream for a visitor that has a place in the table, and gives the place back if there is none.
     ///
     /// - Parameters:
     ///   - first: bytes that were read already.

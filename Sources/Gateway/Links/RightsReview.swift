@@ -6,9 +6,9 @@ internal import Reactor
 /// A few at a time, so that a hook judges logins in between, and the time of each question counts from when it is asked.
 /// A question without an answer decides nothing, and is asked again after a pause.
 final class RightsReview {
-    private static let mostAtOnce = ExecHook.mostRunning
+    private static let maxAtOnce = ExecHook.maxRunning
     private static let firstPause: UInt64 = 5_000
-    private static let mostPause: UInt64 = 60_000
+    private static let maxPause: UInt64 = 60_000
 
     private let loop: EventLoop
     /// Still to be asked; the first is the last.
@@ -50,7 +50,7 @@ final class RightsReview {
         // An authenticator may answer at once.
         guard !self.isAsking else { return }
         self.isAsking = true
-        while self.running.count < Self.mostAtOnce, let next = self.queue.popLast() {
+        while self.running.count < Self.maxAtOnce, let next = self.queue.popLast() {
             guard let exposure = next.exposure, let session = exposure.session, let grant = session.grant else {
                 continue
             }
@@ -58,7 +58,7 @@ final class RightsReview {
         }
         self.isAsking = false
         guard self.running.isEmpty, !self.unanswered.isEmpty else { return }
-        let pause = min(Self.firstPause << min(self.passes - 1, 10), Self.mostPause)
+        let pause = min(Self.firstPause << min(self.passes - 1, 10), Self.maxPause)
         let unanswered = self.unanswered
         self.unanswered = []
         let timer = LoopTimer(loop: self.loop) { [weak self] in self?.pass(unanswered) }

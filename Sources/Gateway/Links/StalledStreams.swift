@@ -8,14 +8,14 @@ internal import Wire
 /// pause alone does not end a stream.
 final class StalledStreams {
     /// A stream that has waited for less is not ended for others.
-    static let leastMilliseconds: Milliseconds = 2_000
+    static let minMilliseconds: Milliseconds = 2_000
     /// Between two searches through all streams.
     private static let searchMilliseconds: Milliseconds = 500
     /// Of the budget: from here on streams are ended, until less than the other part is used.
     static let highWater = (9, of: 10)
     private static let lowWater = (8, of: 10)
     /// Streams that are ended in a second for the sake of memory.
-    private static let mostPerTick = 256
+    private static let maxPerTick = 256
 
     /// A link and its agent.
     typealias Owned = (agent: AgentIdentity, connection: LinkConnection)
@@ -56,9 +56,9 @@ final class StalledStreams {
     private func search(_ links: [Owned], _ now: Milliseconds) {
         self.searchedAt = now
         self.found = [:]
-        guard now >= Self.leastMilliseconds else { return }
+        guard now >= Self.minMilliseconds else { return }
         for (agent, connection) in links {
-            for (key, since) in connection.stalledStreams(before: now - Self.leastMilliseconds) {
+            for (key, since) in connection.stalledStreams(before: now - Self.minMilliseconds) {
                 self.found[agent, default: []].append(Found(connection: connection, key: key, since: since))
             }
         }
@@ -72,7 +72,7 @@ final class StalledStreams {
         self.found = [:]
         self.searchedAt = nil
         var count = 0
-        while count < Self.mostPerTick, budget.used >= budget.limit / Self.lowWater.of * Self.lowWater.0,
+        while count < Self.maxPerTick, budget.used >= budget.limit / Self.lowWater.of * Self.lowWater.0,
             self.endOldest(among: links, now: now) != nil
         {
             count += 1

@@ -9,7 +9,7 @@ internal import Wire
 /// Opens the public listeners of names: finds a port, and takes back those that a former run has left.
 final class PublicListeners {
     /// Ports that the system may give before one is free.
-    private static let mostTries = 16
+    private static let maxTries = 16
 
     private let loop: EventLoop
     let hosts: PublicHosts
@@ -155,7 +155,7 @@ final class PublicListeners {
         var others: [SocketListener] = []
         defer { for other in others { other.close() } }
         var refusal = Self.leaving
-        for _ in 0..<Self.mostTries {
+        for _ in 0..<Self.maxTries {
             do throws(UVError) {
                 let found = try self.hosts.listen(self.loop, port: 0)
                 if let port = found.first?.port, rules.isFree(port) { return .success(found) }

@@ -14,7 +14,7 @@ final class GatewayControl {
     private static let longestBan = 36_500 * 86_400
 
     /// Those who only look must not keep those out who steer.
-    private static let mostWatchers = 8
+    private static let maxWatchers = 8
 
     private unowned let gateway: GatewayServer
     private var server: ControlServer?
@@ -51,8 +51,8 @@ final class GatewayControl {
     }
 
     private func watch(_ conversation: ControlConversation) {
-        guard self.watchers.count < Self.mostWatchers else {
-            return conversation.fail("\(Self.mostWatchers) watch already")
+        guard self.watchers.count < Self.maxWatchers else {
+            return conversation.fail("\(Self.maxWatchers) watch already")
         }
         let id = ObjectIdentifier(conversation)
         self.watchers[id] = conversation

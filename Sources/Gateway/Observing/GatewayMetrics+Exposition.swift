@@ -130,7 +130,7 @@ extension GatewayMetrics {
         text.gauge("process_resident_memory_bytes", "Memory that is resident.", process.residentBytes)
         text.gauge("process_virtual_memory_bytes", "Memory that is mapped.", process.virtualBytes)
         text.gauge("process_open_fds", "Open file descriptors.", process.openDescriptors)
-        text.gauge("process_max_fds", "How many file descriptors may be open.", process.mostDescriptors)
+        text.gauge("process_max_fds", "How many file descriptors may be open.", process.maxDescriptors)
         text.gauge("process_start_time_seconds", "When the program began, since 1970.", seconds: self.processStart)
     }
 

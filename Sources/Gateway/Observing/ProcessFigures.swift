@@ -8,7 +8,7 @@ struct ProcessFigures {
     let residentBytes: Int
     let virtualBytes: Int
     let openDescriptors: Int
-    let mostDescriptors: Int
+    let maxDescriptors: Int
 
     /// Looks now.
     init() {
@@ -24,7 +24,7 @@ struct ProcessFigures {
         self.openDescriptors = max(((try? FileAccess.list("/proc/self/fd")) ?? []).count - 1, 0)
         var limit = rlimit()
         getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-        self.mostDescriptors = Int(clamping: limit.rlim_cur)
+        self.maxDescriptors = Int(clamping: limit.rlim_cur)
     }
 
     /// By the clock as it stands now, so call it once.

@@ -15,7 +15,7 @@ final class Exposure {
     private enum Waiting {
         /// Nothing was looked at yet.
         case new(SocketStream, SocketListener)
-        /// It has a place in the ``VisitorBook``.
+        /// It has a place in the ``VisitorTable``.
         case admitted(Visitor, SocketStream)
     }
 
@@ -166,7 +166,7 @@ final class Exposure {
         }
     }
 
-    /// Lets a visitor in that has a place in the book, or has it wait until a stream that makes room has ended.
+    /// Lets a visitor in that has a place in the table, or has it wait until a stream that makes room has ended.
     private func enter(_ visitor: Visitor, _ stream: SocketStream) {
         let isBanned = visitor.isBanned(self.gateway.bans)
         guard let session = self.session, !isBanned else {

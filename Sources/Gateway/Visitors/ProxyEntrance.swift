@@ -6,7 +6,7 @@ internal import Timing
 /// the agent has not caught up with earlier ones, for room.
 ///
 /// They belong to the exposure, not to its session: they stay when it moves to another link, and are reset when it is
-/// closed. Each holds a place in the ``VisitorBook`` all the time.
+/// closed. Each holds a place in the ``VisitorTable`` all the time.
 final class ProxyEntrance {
     /// A proxy sends the header at once (proxy-protocol.txt, 2); what takes longer is no proxy.
     static let headerMilliseconds: Milliseconds = 5_000

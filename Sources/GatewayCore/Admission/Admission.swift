@@ -36,10 +36,10 @@ package struct AdmissionLimits: Sendable {
     package var enforcedFrom: Milliseconds = 15_000
     /// The longest wait of a handshake for the penalty of its source. With ``strangersPerSource`` connections it bounds
     /// one source to five attempts a second.
-    package var mostWait: Milliseconds = 3_000
+    package var maxWait: Milliseconds = 3_000
     /// The wait is at most the handshake's deadline divided by this.
     package static let waitShare: Milliseconds = 3
-    package var mostPenalty: Milliseconds = 600_000
+    package var maxPenalty: Milliseconds = 600_000
     package var penaltyTable = 65_536
     /// How long a refused login is remembered for its source, from its last attempt on.
     package var refusalMemory: Milliseconds = 600_000
@@ -165,7 +165,7 @@ package struct Admission: Sendable {
     package mutating func greeted(_ id: UInt64, now: Milliseconds) -> Milliseconds {
         guard let source = self.strangers[id]?.source else { return 0 }
         let penalty = self.penalty(of: source, now: now)
-        let wait = penalty >= self.limits.enforcedFrom ? min(penalty, self.limits.mostWait) : 0
+        let wait = penalty >= self.limits.enforcedFrom ? min(penalty, self.limits.maxWait) : 0
         self.strangers[id]?.progressedAt = now
         self.strangers[id]?.waitsUntil = now + wait
         return wait
@@ -251,7 +251,7 @@ package struct Admission: Sendable {
             }
         }
         let served = max(self.penalties[source] ?? 0, now)
-        self.penalties[source] = min(served + offence.milliseconds, now + self.limits.mostPenalty)
+        self.penalties[source] = min(served + offence.milliseconds, now + self.limits.maxPenalty)
         return hasForgotten
     }
 

@@ -21,7 +21,7 @@ package struct RegistrationLimits: Equatable, Sendable {
 /// likes. It outlives the links, until it is full again.
 package struct RegistrationGate: Sendable {
     /// Payers at once, four times the agents of a gateway. At about 150 bytes each they take 600 KB.
-    package static let mostPayers = 4_096
+    package static let maxPayers = 4_096
 
     private let limits: RegistrationLimits
     private var buckets: [String: TokenBucket] = [:]
@@ -39,7 +39,7 @@ package struct RegistrationGate: Sendable {
         _ payer: String, limits: RegistrationLimits? = nil, now: Milliseconds, forgotten: (Int) -> Void = { _ in }
     ) -> Bool {
         let limits = limits ?? self.limits
-        if self.buckets[payer] == nil, self.count >= Self.mostPayers { forgotten(self.makeRoom(now: now)) }
+        if self.buckets[payer] == nil, self.count >= Self.maxPayers { forgotten(self.makeRoom(now: now)) }
         return self.buckets[
             payer, default: TokenBucket(burst: limits.burst, perSecond: limits.perSecond, now: now)
         ].take(now: now)
@@ -54,7 +54,7 @@ package struct RegistrationGate: Sendable {
     private mutating func makeRoom(now: Milliseconds) -> Int {
         let ordered = self.buckets.sorted { $0.value.tokens(now: now) < $1.value.tokens(now: now) }
         self.buckets = Dictionary(
-            uniqueKeysWithValues: ordered.prefix(Self.mostPayers / 2).map { ($0.key, $0.value) })
+            uniqueKeysWithValues: ordered.prefix(Self.maxPayers / 2).map { ($0.key, $0.value) })
         return ordered.count - self.count
     }
 }

@@ -43,7 +43,7 @@ package struct Registry: Sendable {
     /// Takeovers by other programs within `conflictSpan` after which the loser is told of a conflict.
     private static let conflictTakeovers = 2
     private static let conflictSpan: Milliseconds = 60_000
-    private static let leastTakeoversToKeep = 64
+    private static let minTakeoversToKeep = 64
 
     private let maximumNamesPerLink: Int
     private var holders: [Name: Holder] = [:]
@@ -53,7 +53,7 @@ package struct Registry: Sendable {
     private var nameCounts: [AgentIdentity: Int] = [:]
     private var takeovers: [Name: [Milliseconds]] = [:]
     /// When there are as many, those that are over are forgotten.
-    private var takeoversToKeep = Registry.leastTakeoversToKeep
+    private var takeoversToKeep = Registry.minTakeoversToKeep
 
     package init(maximumNamesPerLink: Int) {
         self.maximumNamesPerLink = maximumNamesPerLink
@@ -103,7 +103,7 @@ package struct Registry: Sendable {
     private mutating func noteTakeover(_ name: Name, now: Milliseconds) -> Bool {
         if self.takeovers.count >= self.takeoversToKeep {
             self.takeovers = self.takeovers.filter { now - ($0.value.last ?? 0) < Self.conflictSpan }
-            self.takeoversToKeep = max(2 * self.takeovers.count, Self.leastTakeoversToKeep)
+            self.takeoversToKeep = max(2 * self.takeovers.count, Self.minTakeoversToKeep)
         }
         let recent = self.takeovers[name, default: []].filter { now - $0 < Self.conflictSpan }
         self.takeovers[name] = recent.suffix(Self.conflictTakeovers) + [now]

@@ -235,7 +235,7 @@ package final class FileAuthenticator: Authenticator {
     }
 
     private static func limits(_ agent: AgentEntry) -> AgentLimits {
-        AgentLimits(links: agent.mostLinks, names: agent.mostNames, streams: agent.mostStreams)
+        AgentLimits(links: agent.maxLinks, names: agent.maxNames, streams: agent.maxStreams)
     }
 
     package func limits(of grant: LoginGrant) -> AgentLimits? {

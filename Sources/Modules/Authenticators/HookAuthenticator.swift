@@ -9,7 +9,7 @@ internal import Wire
 package final class HookAuthenticator: Authenticator {
     /// How long a refusal is remembered.
     private static let memoryMilliseconds: UInt64 = 5_000
-    private static let mostRemembered = 1_024
+    private static let maxRemembered = 1_024
 
     private let loop: EventLoop
     private let hook: any HookTransport
@@ -133,9 +133,9 @@ package final class HookAuthenticator: Authenticator {
 
     private func remember(_ key: [UInt8], _ reason: String) {
         let now = self.loop.now
-        if self.refusals.count >= Self.mostRemembered {
+        if self.refusals.count >= Self.maxRemembered {
             self.refusals = self.refusals.filter { $0.value.until > now }
-            if self.refusals.count >= Self.mostRemembered { self.refusals.removeAll() }
+            if self.refusals.count >= Self.maxRemembered { self.refusals.removeAll() }
         }
         self.refusals[key] = (now + Self.memoryMilliseconds, reason)
     }

@@ -5,9 +5,9 @@ internal import Wire
 /// Starts a program for each question: one line of JSON to its standard input, one from its standard output.
 package final class ExecHook: HookTransport {
     /// Programs that run at once, by ``HookQueue``.
-    package static let mostRunning = 4
+    package static let maxRunning = 4
     /// Of the answer, and of what the program says on standard error.
-    private static let mostOutput = 64 * 1_024
+    private static let maxOutput = 64 * 1_024
 
     private let loop: EventLoop
     private let settings: ExecSettings
@@ -35,7 +35,7 @@ package final class ExecHook: HookTransport {
         let question = Question()
         let command = ChildCommand(
             arguments: self.settings.command, input: request.line() + [0x0A], timeout: self.settings.timeout,
-            mostOutput: Self.mostOutput)
+            maxOutput: Self.maxOutput)
         question.process = ChildProcess.run(
             loop: self.loop, command,
             completion: { result in

@@ -9,28 +9,28 @@ package import Reactor
 /// agent. Logins and names take turns too, so that neither delays the other.
 package final class HookQueue: HookTransport {
     /// Logins that wait, in all and of one source: a quarter, so that four sources cannot keep out a fifth.
-    package static let mostLogins = 256
-    package static let mostLoginsPerSource = 64
+    package static let maxLogins = 256
+    package static let maxLoginsPerSource = 64
 
     private let loop: EventLoop
     private let hook: any HookTransport
-    private let mostRunning: Int
+    private let maxRunning: Int
     private var running = 0
     /// Logins that are being asked, by source.
     private var runningLogins: [UInt64: Int] = [:]
     private var logins = TurnQueue<UInt64, Question>(
-        most: HookQueue.mostLogins, mostPerOwner: HookQueue.mostLoginsPerSource)
+        most: HookQueue.maxLogins, maxPerOwner: HookQueue.maxLoginsPerSource)
     private var others = TurnQueue<String, Question>()
     /// Whether a login comes next if both wait.
     private var isLoginsTurn = false
     /// Questions that made room for others, until they are answered at the end of the turn.
     private var evicted: [Question] = []
 
-    /// - Parameter mostRunning: questions that the hook is asked at once.
-    package init(loop: EventLoop, hook: any HookTransport, mostRunning: Int) {
+    /// - Parameter maxRunning: questions that the hook is asked at once.
+    package init(loop: EventLoop, hook: any HookTransport, maxRunning: Int) {
         self.loop = loop
         self.hook = hook
-        self.mostRunning = mostRunning
+        self.maxRunning = maxRunning
     }
 
     package var label: String { self.hook.label }
@@ -81,7 +81,7 @@ package final class HookQueue: HookTransport {
         whenOver: @escaping () -> Void
     ) -> any Cancellable {
         let question = Question(request, self, completion, whenOver)
-        if self.running < self.mostRunning, !question.isLogin || self.mayAsk(question.source) {
+        if self.running < self.maxRunning, !question.isLogin || self.mayAsk(question.source) {
             self.start(question)
         } else if question.isLogin {
             if let evicted = self.logins.append(question, of: question.source) { self.evict(evicted) }
@@ -92,7 +92,7 @@ package final class HookQueue: HookTransport {
     }
 
     private func mayAsk(_ source: UInt64) -> Bool {
-        self.runningLogins[source, default: 0] < max(self.mostRunning - 1, 1)
+        self.runningLogins[source, default: 0] < max(self.maxRunning - 1, 1)
     }
 
     private func evict(_ question: Question) {

@@ -7,8 +7,8 @@ internal import Wire
 package final class WebHook: HookTransport {
     /// Questions that are asked at once, by ``HookQueue``: one for each connection that an ``HTTPClient`` makes to a
     /// server. Beyond that libcurl has a queue of its own, which knows no sources.
-    package static let mostRunning = 8
-    private static let mostAnswer = 64 * 1_024
+    package static let maxRunning = 8
+    private static let maxAnswer = 64 * 1_024
     private static let retryMilliseconds: UInt64 = 200
 
     private let client: HTTPClient
@@ -89,7 +89,7 @@ package final class WebHook: HookTransport {
             call.fields.append(HTTPRequest.Field("Authorization", "Bearer \(self.settings.secret)"))
         }
         call.body = question.body
-        call.mostResponse = Self.mostAnswer
+        call.maxResponse = Self.maxAnswer
         call.authorityFile = self.settings.caFile
         call.certificateFile = self.settings.certificateFile
         call.keyFile = self.settings.keyFile
@@ -106,7 +106,7 @@ package final class WebHook: HookTransport {
             question.finish(.failure(HookFailure("answered with status \(response.status)")))
         case .success(let response):
             self.retry(question, HookFailure("answered with status \(response.status)"))
-        case .failure(.tooLarge): question.finish(.failure(HookFailure("answered more than \(Self.mostAnswer) bytes")))
+        case .failure(.tooLarge): question.finish(.failure(HookFailure("answered more than \(Self.maxAnswer) bytes")))
         case .failure(let failure): self.retry(question, HookFailure("did not answer: \(failure)"))
         }
     }

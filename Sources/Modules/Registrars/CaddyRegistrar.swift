@@ -10,7 +10,7 @@ package final class CaddyRegistrar: Registrar {
     private static let prefix = "diglett-"
     private static let timeout: UInt64 = 4_000
     /// Of Caddy's list of routes.
-    private static let mostAnswer = 4 << 20
+    private static let maxAnswer = 4 << 20
     /// A reload of Caddy's own configuration, and a start without `--resume`, drop all that the admin API has added.
     package let resetPeriod: UInt64? = 30_000
     /// A route is put before the others by its place in a list, which two at once would confuse.
@@ -286,7 +286,7 @@ package final class CaddyRegistrar: Registrar {
             method: request.method, url: self.settings.admin + request.path, timeout: Self.timeout)
         call.fields = request.body.isEmpty ? [] : [HTTPRequest.Field("Content-Type", "application/json")]
         call.body = request.body
-        call.mostResponse = Self.mostAnswer
+        call.maxResponse = Self.maxAnswer
         return self.client.send(call, completion: completion)
     }
 

@@ -5,7 +5,7 @@ internal import Wire
 package final class HookRegistrar: Registrar {
     package var label: String { self.hook.label }
     /// As many as programs run at once; a web service is asked by as many connections at least.
-    package let maxAtOnce: Int? = ExecHook.mostRunning
+    package let maxAtOnce: Int? = ExecHook.maxRunning
     /// To a hook a reset means all names.
     package let resetKeepsNames = false
     private let hook: any HookTransport

@@ -5,8 +5,8 @@ internal import Settings
 internal import Supervision
 
 /// The listeners for agents.
-final class Doors {
-    private struct Door {
+final class AgentListeners {
+    private struct Opened {
         let listener: SocketListener
         let isVersion1: Bool
         var isInherited = false
@@ -19,7 +19,7 @@ final class Doors {
     private let loop: EventLoop
     private let logger: Logger
     private let settings: GatewaySettings
-    private var doors: [Door] = []
+    private var all: [Opened] = []
 
     init(loop: EventLoop, logger: Logger, settings: GatewaySettings) {
         self.loop = loop
@@ -31,28 +31,28 @@ final class Doors {
     ///
     /// Sockets that were handed over take the place of the addresses by default. Where the operator has written out
     /// addresses, those that no such socket has are listened on as well: one that was left alone would let agents wait
-    /// in its backlog for ever.
+    /// in its backlog forever.
     func open(
         _ delegate: any SocketListenerDelegate, inherited: InheritedSockets
     ) throws(GatewayError) {
         for (name, isVersion1) in [(Self.socketName, false), (Self.version1SocketName, true)] {
             for socket in inherited.take(name) { try self.adopt(socket, isVersion1: isVersion1, delegate) }
         }
-        let isReplaced = self.settings.listensByDefault && self.doors.contains { !$0.isVersion1 }
+        let isReplaced = self.settings.listensByDefault && self.all.contains { !$0.isVersion1 }
         for hostPort in isReplaced ? [] : self.settings.listen {
             try self.open(hostPort, isVersion1: false, option: "listen", delegate)
         }
         for hostPort in self.settings.listenVersion1 {
             try self.open(hostPort, isVersion1: true, option: "listen-v1", delegate)
         }
-        for door in self.doors {
+        for opened in self.all {
             self.logger.info(
                 """
-                listening for agents\(door.isVersion1 ? " of version 1" : "") on \(door.listener.place)\
-                \(door.isInherited ? " (inherited)" : "")
-                """, metadata: .about([.address: door.listener.place]))
+                listening for agents\(opened.isVersion1 ? " of version 1" : "") on \(opened.listener.place)\
+                \(opened.isInherited ? " (inherited)" : "")
+                """, metadata: .about([.address: opened.listener.place]))
         }
-        guard self.doors.contains(where: \.isVersion1) else { return }
+        guard self.all.contains(where: \.isVersion1) else { return }
         self.logger.warning(
             """
             version 1 is on: whoever is between an agent and this gateway can read and change everything and take the \
@@ -68,7 +68,7 @@ final class Doors {
             throw GatewayError(.listen, "the inherited socket '\(socket.name)' cannot be used: \(error)")
         }
         listener.delegate = delegate
-        self.doors.append(Door(listener: listener, isVersion1: isVersion1, isInherited: true))
+        self.all.append(Opened(listener: listener, isVersion1: isVersion1, isInherited: true))
         guard let address = listener.address else {
             throw GatewayError(
                 .configuration, "the inherited socket '\(socket.name)', \(listener.place), is none of TCP")
@@ -83,7 +83,7 @@ final class Doors {
 
     /// Whether a socket that was handed over has an address.
     private func isInherited(_ address: SocketAddress, isVersion1: Bool) -> Bool {
-        self.doors.contains { $0.isInherited && $0.isVersion1 == isVersion1 && $0.listener.address == address }
+        self.all.contains { $0.isInherited && $0.isVersion1 == isVersion1 && $0.listener.address == address }
     }
 
     private func open(
@@ -99,7 +99,7 @@ final class Doors {
             do throws(UVError) {
                 let listener = try SocketListener(loop: self.loop, address: address)
                 listener.delegate = delegate
-                self.doors.append(Door(listener: listener, isVersion1: isVersion1))
+                self.all.append(Opened(listener: listener, isVersion1: isVersion1))
             } catch {
                 // An inherited [::] may take IPv4 too (ipv6(7), IPV6_V6ONLY).
                 var other = SocketAddress.any6
@@ -124,21 +124,21 @@ final class Doors {
     }
 
     func addresses(isVersion1: Bool) -> [SocketAddress] {
-        self.doors.filter { $0.isVersion1 == isVersion1 }.compactMap(\.listener.address)
+        self.all.filter { $0.isVersion1 == isVersion1 }.compactMap(\.listener.address)
     }
 
     /// Whether the kernel takes connections of agents.
-    var areOpen: Bool { !self.doors.isEmpty && self.doors.allSatisfy(\.listener.isListening) }
+    var areOpen: Bool { !self.all.isEmpty && self.all.allSatisfy(\.listener.isListening) }
 
-    var places: [String] { self.doors.map { "\($0.listener.place)" + ($0.isVersion1 ? " (version 1)" : "") } }
+    var places: [String] { self.all.map { "\($0.listener.place)" + ($0.isVersion1 ? " (version 1)" : "") } }
 
     /// Whether agents of version 1 come to the listener.
     func isVersion1(_ listener: SocketListener) -> Bool {
-        self.doors.contains { $0.isVersion1 && $0.listener === listener }
+        self.all.contains { $0.isVersion1 && $0.listener === listener }
     }
 
     func close() {
-        for door in self.doors { door.listener.close() }
-        self.doors = []
+        for opened in self.all { opened.listener.close() }
+        self.all = []
     }
 }

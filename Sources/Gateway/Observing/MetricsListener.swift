@@ -5,7 +5,7 @@ internal import Settings
 internal import Web
 
 /// Where the gateway shows its metrics.
-enum MetricsDoor {
+enum MetricsListener {
     static func open(_ settings: MetricsSettings, _ gateway: GatewayServer) throws(GatewayError) -> DocumentServer {
         let listener: SocketListener
         switch settings.place {

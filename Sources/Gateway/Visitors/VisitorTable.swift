@@ -1,7 +1,7 @@
 internal import GatewayCore
 internal import Reactor
 
-/// Makes room for visitors; the gateway, for ``VisitorBook``.
+/// Makes room for visitors; the gateway, for ``VisitorTable``.
 protocol VisitorRoom: AnyObject {
     /// Whether no other agent has names.
     func isOnlyAgent(_ agent: AgentIdentity) -> Bool
@@ -11,7 +11,7 @@ protocol VisitorRoom: AnyObject {
 }
 
 /// Who visits: counts visitors against their limits, and knows which proxies may say who comes.
-final class VisitorBook {
+final class VisitorTable {
     private let loop: EventLoop
     private let rules: SourceRules
     private let socketsAreProxied: Bool
