@@ -89,7 +89,7 @@ extension GatewayMachine {
         self.links[id]?.questions.removeValue(forKey: number)
     }
 
-    /// Why an agent cannot have a name now, whoever has it.
+    /// Why an agent cannot have a name now, apart from its holder.
     private mutating func refusal(
         of name: Name, _ port: UInt16, _ login: Login, _ isFull: (_ name: Name, _ payer: String) -> Bool
     ) -> Refusal? {
@@ -108,7 +108,7 @@ extension GatewayMachine {
     private func portRefusal(_ port: UInt16, _ identity: AgentIdentity) -> String? {
         guard port != 0 else { return nil }
         if let text = self.limits.ports.refusal(of: port) { return text }
-        // Of those who are away, nobody knows whether they come back; who is here keeps what it had.
+        // An absent agent may never come back; a present one keeps its ports.
         if let keeper = self.ledger.keeper(of: port), keeper != identity, self.hasLink(of: keeper) {
             return "the port \(port) is another agent's"
         }

@@ -246,7 +246,7 @@ final class GatewayNames {
     private func withdraw(_ id: ExposureID) {
         guard let exposure = self.exposures.removeValue(forKey: id) else { return }
         exposure.session?.detach(exposure)
-        // First: whoever reads that the name is gone finds it so.
+        // Before the registrars log that the name is gone: by then it must be.
         exposure.close()
         self.listeners.end(
             exposure.listeners, of: exposure.name, exposure.identity, leavesThem: self.machine.isDraining)
