@@ -130,11 +130,12 @@ final class QueueFixture {
     private func perform(_ action: RegistrarQueue.Action) {
         switch action {
         case .begin(.publish(let exposure), let id):
-            _ = self.registrar.publish(exposure) { result in self.ended(id, result) }
+            _ = self.registrar.publish(exposure) { [weak self] result in self?.ended(id, result) }
         case .begin(.withdraw(let exposure), let id):
-            _ = self.registrar.withdraw(exposure) { result in self.ended(id, result) }
+            _ = self.registrar.withdraw(exposure) { [weak self] result in self?.ended(id, result) }
         case .begin(.reset(let keeping), let id):
-            _ = self.registrar.reset(keeping: keeping) { result in
+            _ = self.registrar.reset(keeping: keeping) { [weak self] result in
+                guard let self else { return }
                 self.act { $0.resetEnded(id, result, now: self.now) }
             }
         case .cancel: break
