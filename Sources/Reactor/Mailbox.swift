@@ -1,22 +1,37 @@
 internal import CUV
 import Synchronization
 
-/// How other threads reach a loop: messages posted from anywhere arrive on the loop, in order.
+/// Receives messages from other threads on the loop, in their order.
 ///
-/// `@unchecked Sendable`, the only one of this package. Proof: another thread can call nothing but `post`, which
-/// touches only `state`, guarded by its mutex; the handle is used by `post` under that mutex and only while `isOpen`,
-/// which `close` clears under the same mutex before libuv may free anything. `uv_async_send` itself may be called from
-/// any thread (libuv, "uv_async_t"). Everything else (`body`, the flags) belongs to the loop's thread: only `init`,
-/// `close` and callbacks of the loop use it, and `deinit`, which may run on another thread but only after the close
-/// callback, as the handle holds the mailbox until then.
-package final class Mailbox<Message: Sendable>: @unchecked Sendable {
-    private struct State {
-        var messages: [Message] = []
-        var isOpen = true
+/// The mailbox belongs to the loop's thread. Other threads have its ``Sender``.
+package final class Mailbox<Message: Sendable> {
+    /// Sends messages to a mailbox, from any thread.
+    package final class Sender: Sendable {
+        fileprivate struct State {
+            var messages: [Message] = []
+            /// Nil when the mailbox is closed.
+            var handle: UnsafeMutablePointer<uv_async_t>?
+        }
+
+        fileprivate let state = Mutex(State())
+
+        fileprivate init() {}
+
+        /// False when the mailbox is closed.
+        @discardableResult
+        package func post(_ message: Message) -> Bool {
+            self.state.withLock { state in
+                guard let handle = state.handle else { return false }
+                state.messages.append(message)
+                // Any thread may call it (libuv, "uv_async_t").
+                uv_async_send(handle)
+                return true
+            }
+        }
     }
 
+    package let sender = Sender()
     private let raw: UnsafeMutablePointer<uv_async_t>
-    private let state = Mutex(State())
     private var isClosed = false
     private var body: ((Message) -> Void)?
     private let core: MailboxCore
@@ -34,28 +49,20 @@ package final class Mailbox<Message: Sendable>: @unchecked Sendable {
         self.core.closed = { [unowned self] in self.didClose() }
         self.core.owner = self
         self.raw.pointee.data = Unmanaged.passRetained(self.core).toOpaque()
+        let handle = UInt(bitPattern: self.raw)
+        self.sender.state.withLock { $0.handle = UnsafeMutablePointer(bitPattern: handle) }
     }
 
     deinit {
         precondition(self.isClosed, "a mailbox was dropped before its close callback")
     }
 
-    /// Sends `message` to the loop, from any thread; false when the mailbox is closed.
-    @discardableResult
-    package func post(_ message: Message) -> Bool {
-        self.state.withLock { state in
-            guard state.isOpen else { return false }
-            state.messages.append(message)
-            uv_async_send(self.raw)
-            return true
-        }
-    }
-
-    /// Takes no more messages; those that were posted and not delivered are dropped. On the loop's thread.
+    /// Drops undelivered messages and accepts no more.
     package func close() {
-        let wasOpen = self.state.withLock { state in
-            defer { state.isOpen = false }
-            return state.isOpen
+        // Before libuv frees anything.
+        let wasOpen = self.sender.state.withLock { state in
+            defer { state.handle = nil }
+            return state.handle != nil
         }
         guard wasOpen else { return }
         self.body = nil
@@ -63,7 +70,7 @@ package final class Mailbox<Message: Sendable>: @unchecked Sendable {
     }
 
     private func deliver() {
-        let messages = self.state.withLock { state in
+        let messages = self.sender.state.withLock { state in
             defer { state.messages.removeAll() }
             return state.messages
         }

@@ -16,20 +16,19 @@ struct TransportPort {
 }
 
 enum TransportBIO {
-    /// `nonisolated(unsafe)` as a pointer is not `Sendable`. Proof that it is sound: a static `let` is initialised once,
-    /// under the runtime's lock; nobody but that initialiser writes to the method; `BIO_new` only reads it
-    /// (BIO_meth_new(3)); and it is never freed.
-    nonisolated(unsafe) private static let method: OpaquePointer? = {
+    /// The address of the BIO's method, which is never freed. `BIO_new` only reads it (BIO_meth_new(3)), so all threads
+    /// share it.
+    private static let method: UInt = {
         let method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "diglett transport")
         BIO_meth_set_read(method, onRead)
         BIO_meth_set_write(method, onWrite)
         BIO_meth_set_ctrl(method, onControl)
-        return method
+        return UInt(bitPattern: method)
     }()
 
     /// A BIO on `port`, which must outlive it.
     static func make(_ port: UnsafeMutablePointer<TransportPort>) -> OpaquePointer? {
-        guard let method = self.method, let bio = BIO_new(method) else { return nil }
+        guard let method = OpaquePointer(bitPattern: self.method), let bio = BIO_new(method) else { return nil }
         BIO_set_data(bio, port)
         BIO_set_init(bio, 1)
         return bio

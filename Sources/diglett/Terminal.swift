@@ -3,33 +3,26 @@ import Glibc
 /// The terminal at standard input, and whoever sits there.
 enum Terminal {
     private static let signals = [SIGINT, SIGTERM, SIGQUIT, SIGHUP]
-    /// How it was, for the handler of signals, which can be handed nothing.
-    ///
-    /// `nonisolated(unsafe)` as a static variable is anybody's. Proof that it is sound: only `withoutEcho` writes it, which
-    /// the program calls once, while it reads its settings on its only thread, before there is a loop; it is written
-    /// before the handler is there and not again, and the handler, on that same thread, only reads it.
-    private nonisolated(unsafe) static var saved = termios()
 
-    /// Does what reads a secret from the terminal, which does not show meanwhile what is typed. If a signal ends the
-    /// program, the terminal is as before.
+    /// Turns the terminal's echo off while `body` reads a secret. It is on again when a signal ends the program.
     static func withoutEcho<Result, Failure>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
         // A program in the background that changes the terminal is stopped (tcsetattr(3)).
-        guard tcgetpgrp(STDIN_FILENO) == getpgrp(), tcgetattr(STDIN_FILENO, &self.saved) == 0 else {
-            return try body()
-        }
-        let before = self.saved
+        var before = termios()
+        guard tcgetpgrp(STDIN_FILENO) == getpgrp(), tcgetattr(STDIN_FILENO, &before) == 0,
+            before.c_lflag & tcflag_t(ECHO) != 0
+        else { return try body() }
         var silent = before
         silent.c_lflag &= ~tcflag_t(ECHO)
-        // Nobody would put the terminal right for a shell to which Ctrl-Z gives it back. 0 is for none (termios(3)).
-        withUnsafeMutableBytes(of: &silent.c_cc) { $0[Int(VSUSP)] = 0 }
-        let actions = self.signals.map { number in
+        var actions = self.signals.map { number in
             var old = sigaction()
             var new = sigaction()
             new.__sigaction_handler.sa_handler = { number in
-                // A copy, as passing the variable itself counts as writing to it. The calls are safe in a handler
-                // (signal-safety(7)).
-                var saved = Terminal.saved
-                tcsetattr(STDIN_FILENO, TCSANOW, &saved)
+                // These calls are safe in a handler (signal-safety(7)).
+                var terminal = termios()
+                if tcgetattr(STDIN_FILENO, &terminal) == 0 {
+                    terminal.c_lflag |= tcflag_t(ECHO)
+                    tcsetattr(STDIN_FILENO, TCSANOW, &terminal)
+                }
                 signal(number, SIG_DFL)
                 raise(number)
             }
@@ -39,6 +32,11 @@ enum Terminal {
             if !isIgnored { sigaction(number, &new, nil) }
             return (number, old)
         }
+        // Ctrl-Z would return the terminal to the shell without echo.
+        var (stop, ignore) = (sigaction(), sigaction())
+        ignore.__sigaction_handler.sa_handler = SIG_IGN
+        sigaction(SIGTSTP, &ignore, &stop)
+        actions.append((SIGTSTP, stop))
         tcsetattr(STDIN_FILENO, TCSANOW, &silent)
         defer {
             var before = before

@@ -10,12 +10,13 @@ extension ReactorTests {
             try withLoop { loop in
                 var received: [Int] = []
                 let mailbox = try Mailbox<Int>(loop: loop) { received.append($0) }
-                let thread = Thread { for number in 0..<1_000 { mailbox.post(number) } }
+                let sender = mailbox.sender
+                let thread = Thread { for number in 0..<1_000 { sender.post(number) } }
                 thread.start()
                 #expect(loop.run { received.count == 1_000 })
                 #expect(received == Array(0..<1_000))
                 mailbox.close()
-                #expect(!mailbox.post(7))
+                #expect(!sender.post(7))
             }
         }
 
