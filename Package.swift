@@ -116,6 +116,7 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        .target(name: "TestSupport", dependencies: [logging], path: "Tests/Support", swiftSettings: strict),
         tests("WireTests", ["Bytes", "Wire"]),
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
@@ -131,14 +132,17 @@ let package = Package(
         tests("SupervisionTests", ["Reactor", "Supervision", logging]),
         tests("SecureTests", ["Bytes", "Secure"]),
         tests(
-            "ModuleTests", ["Journal", "Metrics", "Modules", "Reactor", "Settings", "Timing", "Web", "Wire", logging]),
+            "ModuleTests",
+            [
+                "Journal", "Metrics", "Modules", "Reactor", "Settings", "TestSupport", "Timing", "Web", "Wire", logging,
+            ]),
         tests("SettingsTests", ["ProxyProtocol", "Settings", "Wire"]),
         tests(
             "ProgramTests",
             [
                 "Agent", "AgentCore", "Explain", "Gateway", "GatewayCore", "Journal", "Metrics", "Modules",
-                "ProxyProtocol",
-                "Reactor", "Relay", "Secure", "Settings", "Supervision", "Tunnel", "Version1", "Web", "Wire", logging,
+                "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision", "TestSupport", "Tunnel",
+                "Version1", "Web", "Wire", logging,
             ]),
     ] + fuzzing,
     swiftLanguageModes: [.v6],

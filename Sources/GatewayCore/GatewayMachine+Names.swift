@@ -186,7 +186,7 @@ extension GatewayMachine {
     /// - Parameter port: the public one; 0 for none.
     package mutating func opened(_ id: ExposureID, port: UInt16) {
         guard let exposure = self.exposures[id] else {
-            // Its agent has left meanwhile.
+            // Its agent has left.
             return self.emit(.withdraw(id))
         }
         guard case .opening = exposure.phase else { return }

@@ -226,8 +226,8 @@ package struct GatewayMachine: Sendable {
         return nil
     }
 
-    /// One side says goodbye: the link gets no more names, and its streams finish. The names that it has stay until they
-    /// are dropped or taken over.
+    /// One side sent GOAWAY: the link gets no more names, and its streams finish. It keeps its names until they are
+    /// dropped or taken over.
     package mutating func linkIsDraining(_ id: LinkID) {
         self.links[id]?.isDraining = true
         self.cancelQuestions(of: id)

@@ -5,7 +5,7 @@ extension SocketStream {
     /// An unconnected TCP socket, for a listener to accept into or a connector to connect.
     static func tcp(loop: EventLoop) throws(UVError) -> SocketStream { try Self.tcp(loop: loop, family: AF_UNSPEC) }
 
-    /// One for an address, whose segments are no larger than `largestSegment` bytes.
+    /// A socket for an address, with segments of at most `largestSegment` bytes.
     static func tcp(
         loop: EventLoop, for address: SocketAddress, largestSegment: Int
     ) throws(UVError) -> SocketStream {

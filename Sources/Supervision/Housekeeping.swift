@@ -5,7 +5,7 @@ package import Reactor
 package protocol HousekeptProgram: AnyObject {
     /// For the service manager.
     var status: String { get }
-    /// Whether the service manager is told that all is well.
+    /// Whether the watchdog of the service manager is reset.
     ///
     /// - Parameter onTime: whether the work of each second is done each second.
     func isWell(onTime: Bool) -> Bool
@@ -15,7 +15,7 @@ package protocol HousekeptProgram: AnyObject {
     func hungUp()
     /// The work of each second.
     ///
-    /// - Parameter slept: whether the machine slept meanwhile, so that nothing is known of connections.
+    /// - Parameter slept: whether the machine was suspended since the last call, so that connections may be dead.
     func tick(slept: Bool)
 }
 

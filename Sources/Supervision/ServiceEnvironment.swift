@@ -89,7 +89,7 @@ package struct ServiceEnvironment: Equatable, Sendable {
         }
         guard owner == UInt64(processID) else { return }
         guard let count = Self.number(text), count <= UInt64(Self.maxSockets) else {
-            return self.problems.append("LISTEN_FDS is no number from 0 to \(Self.maxSockets)")
+            return self.problems.append("LISTEN_FDS is not a number from 0 to \(Self.maxSockets)")
         }
         let names = (variables["LISTEN_FDNAMES"] ?? "").split(separator: ":", omittingEmptySubsequences: false)
         self.socketNames = Array(repeating: Self.nameless, count: Int(count))

@@ -377,7 +377,7 @@ class Guide(EndToEndTest):
         self.assertEqual(machine.output("stat", "--format=%G", file), "traefik")
 
     def test_restore_on_another_server(self):
-        """The backup makes the same gateway, and root's commands are about the service without being told."""
+        """The backup restores the same gateway, and root's commands use the service's configuration."""
         machine = self.machine
         self.shell("apt install ./diglett-server_*.deb")
         machine.put("/etc/diglett-server/diglett-server.toml",

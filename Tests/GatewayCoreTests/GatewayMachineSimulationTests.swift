@@ -88,7 +88,7 @@ private struct Simulation {
             self.machine.unregister(link, number: number.number)
         case 7: if let link = self.anyLink() { self.end(link) }
         case 8:
-            // Of an agent that says goodbye, or of the operator: nothing is answered any more.
+            // The agent or the operator ends the link: its requests get no answers.
             guard let link = self.anyLink() else { break }
             self.unanswered = self.unanswered.filter { $0.link != link }
             self.mute.insert(link)

@@ -295,7 +295,7 @@ struct GatewayMachineTests {
         #expect(codes == [.replaced, .replaced, .conflict])
     }
 
-    @Test("a link that says goodbye gets no name that was asked for, and its streams are not cut for one")
+    @Test("a link that drains gets no name that it has requested")
     func goodbye() throws {
         let stand = Stand()
         stand.login(1, alice, run: 1)
@@ -307,7 +307,7 @@ struct GatewayMachineTests {
         #expect(stand.effects() == [] && stand.machine.nameCount == 0)
     }
 
-    @Test("with another port the name is withdrawn and opened anew")
+    @Test("with another port the name is withdrawn and opened again")
     func takeoverWithPort() throws {
         let stand = Stand()
         stand.login(1, alice, run: 1)
@@ -333,7 +333,7 @@ struct GatewayMachineTests {
         }
         #expect(codes == [.nameTaken, .portNotAllowed])
         stand.machine.linkEnded(1)
-        #expect(stand.have(2, 3, "other", port: 31_000) != nil, "whoever is away keeps nothing")
+        #expect(stand.have(2, 3, "other", port: 31_000) != nil, "an absent agent keeps no port")
     }
 
     // MARK: - Links

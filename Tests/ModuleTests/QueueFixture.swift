@@ -4,7 +4,7 @@ import Testing
 import Timing
 import Wire
 
-/// Does as it is told, and keeps what it was asked.
+/// A registrar with scripted answers, which records its calls.
 final class FakeRegistrar: Registrar {
     let label = "fake"
     var resetPeriod: UInt64?

@@ -3,7 +3,7 @@ import Logging
 import Metrics
 import Modules
 import Reactor
-import Synchronization
+import TestSupport
 import Testing
 
 /// The queue's decisions, carried out on a loop.
@@ -13,7 +13,7 @@ struct RegistrarDriverTests {
         let loop: EventLoop
         let registrar = FakeRegistrar()
         let driver: RegistrarDriver
-        let log = WrittenLines()
+        let log = LogLines()
 
         init(limits: WithdrawalLimits = WithdrawalLimits()) throws {
             self.loop = try EventLoop()
@@ -64,8 +64,8 @@ struct RegistrarDriverTests {
         stand.registrar.failing = []
         #expect(stand.loop.run { told == [nil] })
         #expect(!stand.driver.isFailing && stand.driver.figures.failures.value == 2)
-        #expect(stand.log.lines.count { $0.contains("cannot publish 'one': is broken") && $0.hasPrefix("error") } == 1)
-        #expect(stand.log.lines.contains("notice the registrar fake works again"))
+        #expect(stand.log.lines(at: .error).count { $0.contains("cannot publish 'one': is broken") } == 1)
+        #expect(stand.log.lines(at: .notice) == ["the registrar fake works again"])
     }
 
     @Test("at the end a publication that hangs is cancelled, and its name is withdrawn")
@@ -103,34 +103,4 @@ struct RegistrarDriverTests {
         stand.registrar.failing = []
         #expect(stand.loop.run { stand.driver.pendingCount == 0 })
     }
-}
-
-/// A logger that keeps its lines, each after its level.
-private final class WrittenLines {
-    private final class Store: Sendable {
-        let lines = Mutex<[String]>([])
-    }
-
-    private struct Handler: LogHandler {
-        let store: Store
-        var logLevel = Logger.Level.debug
-        var metadata: Logger.Metadata = [:]
-
-        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-            get { self.metadata[key] }
-            set { self.metadata[key] = newValue }
-        }
-
-        func log(event: LogEvent) { self.store.lines.withLock { $0.append("\(event.level) \(event.message)") } }
-    }
-
-    private let store = Store()
-    let logger: Logger
-
-    init() {
-        let store = self.store
-        self.logger = Logger(label: "test", factory: { _ in Handler(store: store) })
-    }
-
-    var lines: [String] { self.store.lines.withLock { $0 } }
 }

@@ -38,7 +38,7 @@ struct RegistrarQueueBoundTests {
         stand.publish(try exposure("fresh", port: 2)) { _ in }
         stand.withdraw(try exposure("fresh", port: 2))
         #expect(stand.pendingCount == 2)
-        #expect(stand.leavingPorts(exceptOf: "another") == [4_711], "nobody is led to the other ports")
+        #expect(stand.leavingPorts(exceptOf: "another") == [4_711], "no visitor is led to the other ports")
         registrar.letGo()
         registrar.letGo()
         #expect(registrar.calls == ["reset", "publish old", "publish busy", "withdraw old"])

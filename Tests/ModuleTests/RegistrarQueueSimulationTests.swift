@@ -4,7 +4,7 @@ import Testing
 import Timing
 import Wire
 
-/// Agents, a registrar that answers late, fails and loses names, and a proxy that does what it is told.
+/// Agents, a registrar that answers late, fails and loses names, and a proxy that the registrar configures.
 @Suite("A registrar's queue, simulated")
 struct RegistrarQueueSimulationTests {
     @Test("whatever fails and in whichever order, the proxy ends up with what is wanted", arguments: 0..<20)

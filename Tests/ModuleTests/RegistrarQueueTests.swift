@@ -19,14 +19,14 @@ struct RegistrarQueueTests {
         defer { stand.close() }
         stand.start()
         registrar.answersLater = true
-        stand.publish(try exposure("one")) { _ in Issue.record("nobody waits for it any more") }
+        stand.publish(try exposure("one")) { _ in Issue.record("the request was replaced") }
         stand.withdraw(try exposure("one"))
         #expect(registrar.calls.suffix(1) == ["publish one"])
         registrar.letGo()
         #expect(registrar.calls.suffix(1) == ["withdraw one"])
         // The last wish counts.
         var published = 0
-        stand.publish(try exposure("one")) { _ in Issue.record("nobody waits for it any more") }
+        stand.publish(try exposure("one")) { _ in Issue.record("the request was replaced") }
         stand.withdraw(try exposure("one"))
         stand.publish(try exposure("one", port: 1)) { _ in published += 1 }
         registrar.letGo()

@@ -3,6 +3,7 @@ import Gateway
 import Reactor
 import Secure
 import Settings
+import TestSupport
 import Testing
 
 @Suite("The dates of a certificate")

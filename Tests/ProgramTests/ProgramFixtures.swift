@@ -8,6 +8,7 @@ import Reactor
 import Settings
 import Supervision
 import Synchronization
+import TestSupport
 import Testing
 import Wire
 
@@ -86,36 +87,6 @@ final class World {
         self.loop.close()
         try? FileManager.default.removeItem(atPath: self.directory)
     }
-}
-
-/// A logger that keeps its lines.
-final class LogLines {
-    private final class Store: Sendable {
-        let lines = Mutex<[String]>([])
-    }
-
-    private struct Handler: LogHandler {
-        let store: Store
-        var logLevel = Logger.Level.debug
-        var metadata: Logger.Metadata = [:]
-
-        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-            get { self.metadata[key] }
-            set { self.metadata[key] = newValue }
-        }
-
-        func log(event: LogEvent) { self.store.lines.withLock { $0.append("\(event.message)") } }
-    }
-
-    private let store = Store()
-    let logger: Logger
-
-    init() {
-        let store = self.store
-        self.logger = Logger(label: "test", factory: { _ in Handler(store: store) })
-    }
-
-    var lines: [String] { self.store.lines.withLock { $0 } }
 }
 
 /// A port of its own at which connections are refused until it listens: nobody else gets it meanwhile.

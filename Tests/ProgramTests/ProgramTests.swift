@@ -2,6 +2,7 @@ import Agent
 import AgentCore
 import Gateway
 import Reactor
+import TestSupport
 import Testing
 
 @Suite("Gateway and agent", .serialized, .timeLimit(.minutes(2)))

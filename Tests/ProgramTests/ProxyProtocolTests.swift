@@ -2,6 +2,7 @@ import Agent
 import AgentCore
 import ProxyProtocol
 import Reactor
+import TestSupport
 import Testing
 import Wire
 

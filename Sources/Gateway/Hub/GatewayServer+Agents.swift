@@ -1,12 +1,6 @@
 internal import GatewayCore
-internal import Journal
-internal import Logging
 internal import Modules
 internal import Reactor
-internal import Relay
-internal import Secure
-internal import Settings
-internal import Tunnel
 internal import Wire
 
 /// What sessions and names need of the gateway.

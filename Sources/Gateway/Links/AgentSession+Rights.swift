@@ -24,8 +24,8 @@ extension AgentSession {
     /// Asks again whether the agent still has the right to a name, and does what follows.
     ///
     /// - Parameters:
-    ///   - isFirst: whether the log shall tell if there is no answer.
-    ///   - completion: called once; false if there was no answer, which decides nothing.
+    ///   - isFirst: whether a missing answer is logged.
+    ///   - completion: called once, with false if the authenticator did not answer; the agent then keeps the name.
     func recheck(
         _ exposure: Exposure, of grant: LoginGrant, isFirst: Bool, completion: @escaping (_ isJudged: Bool) -> Void
     ) -> DeadlinedOperation<NameVerdict> {
@@ -34,7 +34,7 @@ extension AgentSession {
         return self.gateway.names.authorize(request) { [weak self, weak exposure] verdict in
             guard let self, let exposure else { return completion(true) }
             guard self.exposures.contains(where: { $0 === exposure }) else {
-                // One that has moved to another link meanwhile has not been judged there.
+                // If it has moved to another link, it still has to be checked there.
                 return completion(exposure.session === self)
             }
             switch verdict {

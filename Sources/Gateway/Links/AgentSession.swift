@@ -128,7 +128,7 @@ final class AgentSession {
     /// Looks for room for a visitor.
     func room() -> LinkRoom { self.visits.room(most: self.limits.streams) }
 
-    /// Opens a stream for a visitor that has a place in the table, or refuses it.
+    /// Opens a stream for an admitted visitor, or refuses the visitor.
     ///
     /// - Parameter first: bytes that were read already.
     func letIn(_ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure) {

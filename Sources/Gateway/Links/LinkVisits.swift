@@ -50,7 +50,7 @@ final class LinkVisits {
         return .soon
     }
 
-    /// Opens a stream for a visitor that has a place in the table, and gives the place back if there is none.
+    /// Opens a stream for an admitted visitor. If the link has no room, the visitor is reset and no longer counts.
     ///
     /// - Parameters:
     ///   - first: bytes that were read already.

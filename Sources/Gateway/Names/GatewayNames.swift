@@ -237,7 +237,7 @@ final class GatewayNames {
         self.metrics.nameRegistered()
     }
 
-    /// What an agent is told of where its name is.
+    /// The address of a name, as its agent receives it.
     private func shown(_ exposure: Exposure) -> String {
         if let url = self.publicURL { return url.replacing("{name}", with: exposure.name.text) }
         return exposure.address?.description ?? "behind the gateway's proxy"

@@ -166,7 +166,7 @@ final class Exposure {
         }
     }
 
-    /// Lets a visitor in that has a place in the table, or has it wait until a stream that makes room has ended.
+    /// Opens a stream for an admitted visitor, or queues the visitor until a stream that makes room has ended.
     private func enter(_ visitor: Visitor, _ stream: SocketStream) {
         let isBanned = visitor.isBanned(self.gateway.bans)
         guard let session = self.session, !isBanned else {

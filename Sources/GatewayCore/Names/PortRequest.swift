@@ -8,7 +8,7 @@ package struct PortRequest: Equatable, Sendable {
     package let payer: String
     /// This one and no other; 0 for any.
     package let wanted: UInt16
-    /// The one that the name had before, if it can be had again.
+    /// The name's former port, used if it is free.
     package let kept: UInt16?
     /// Where the agent's ports are; empty for all of the gateway's.
     package let allowed: [ClosedRange<UInt16>]

@@ -29,7 +29,7 @@ extension RegistrarQueue {
         self.emit(.begin(.reset(keeping: keeping), id: id))
     }
 
-    /// The registrar has removed what is not to be kept, and says which of the others are missing; or it failed to.
+    /// The registrar has removed all names but those in `keeping`, and reports which of these are missing; or it failed.
     package func resetEnded(_ id: UInt64, _ result: Result<[PublicExposure], RegistrarError>, now: Milliseconds) {
         guard case .resetting(id, let keeping) = self.phase else { return }
         self.phase = .working
@@ -58,7 +58,7 @@ extension RegistrarQueue {
         self.resume(held, now)
     }
 
-    /// Goes on after a reset: first with those that came to their next attempt meanwhile, then with what was held.
+    /// Continues after a reset: first the attempts that became due during it, then the held requests.
     func resume(_ held: [RegistrarRequest], _ now: Milliseconds) {
         // What a held request replaces is not attempted any more.
         for request in held { if let job = self.jobs[request.name], !job.isUnderWay { self.stopWaiting(job) } }

@@ -94,7 +94,7 @@ package final class RegistrarQueue {
     var failedResets = 0
     /// Names are published after the first reset has ended, successfully or not.
     var hasBegun = false
-    /// What shall be published now.
+    /// Names that are, or are to be, published.
     var wanted: [Name: PublicExposure] = [:]
     /// Those of `wanted` of which a publication was done.
     private(set) var published: Set<Name> = []
