@@ -5,7 +5,7 @@ package import Wire
 
 extension GatewayMachine {
     package mutating func register(_ id: LinkID, _ register: Register, now: Milliseconds) {
-        guard let link = self.links[id], link.isOpen else { return }
+        guard let link = self.links[id], link.isPresent else { return }
         let number = register.exposure
         guard link.questions[number] == nil, link.exposures[number] == nil else {
             // REGISTERED has the number only, so the agent could not tell which of the two it answers.
@@ -46,7 +46,7 @@ extension GatewayMachine {
     ///
     /// - Parameter reason: for the log.
     package mutating func refused(_ id: LinkID, number: UInt16, _ code: ErrorCode, reason: String) {
-        guard let question = self.takeQuestion(id, number), self.links[id]?.isOpen ?? false else { return }
+        guard let question = self.takeQuestion(id, number), self.links[id]?.isPresent ?? false else { return }
         let text =
             switch code {
             case .portNotAllowed: "the port is not allowed"
@@ -65,7 +65,7 @@ extension GatewayMachine {
         _ id: LinkID, number: UInt16, ports allowed: [ClosedRange<UInt16>],
         isFull: (_ name: Name, _ payer: String) -> Bool, now: Milliseconds
     ) {
-        guard let question = self.takeQuestion(id, number), let link = self.links[id], link.isOpen else { return }
+        guard let question = self.takeQuestion(id, number), let link = self.links[id], link.isPresent else { return }
         let (name, port) = (question.name, question.port)
         if port != 0, !allowed.isEmpty, !allowed.contains(where: { $0.contains(port) }) {
             return self.refuse(
@@ -131,7 +131,7 @@ extension GatewayMachine {
             if fits { self.move(exposure, to: id, number) }
             self.tellLoser(former, name, code)
             if fits { return nil }
-            self.forget(exposure)
+            self.withdraw(exposure)
         case .granted: break
         }
         self.lastExposure += 1
@@ -165,10 +165,10 @@ extension GatewayMachine {
     }
 
     private mutating func tellLoser(_ former: Registry.Holder, _ name: Name, _ code: ErrorCode) {
-        guard let link = self.links[former.link], link.isOpen else { return }
+        guard let link = self.links[former.link], link.isPresent else { return }
         self.emit(.lost(former.link, name, code))
         // One that drains finishes its streams, and is ended then.
-        guard !link.isDraining else { return }
+        guard link.state == .open else { return }
         if link.exposures.isEmpty {
             let text =
                 code == .conflict
@@ -198,7 +198,7 @@ extension GatewayMachine {
 
     package mutating func notOpened(_ id: ExposureID, _ refusal: Refusal) {
         guard let exposure = self.exposures[id], case .opening = exposure.phase else { return }
-        self.release(id, exposure)
+        self.withdraw(id)
         self.refuse(
             exposure.link, exposure.number, exposure.name, refusal.code, refusal.text,
             log: "name '\(exposure.name)' refused: \(refusal.text)")

@@ -5,7 +5,7 @@ package import Wire
 extension GatewayMachine {
     /// From now on these limits hold for an agent. What is above them ends, the newest first; streams that run are left.
     package mutating func changed(_ identity: AgentIdentity, maxLinks: Int?, maxNames: Int?) {
-        var links = self.linksByAgent[identity, default: []].filter { self.links[$0]?.isOpen ?? false }.sorted()
+        var links = self.linksByAgent[identity, default: []].filter { self.links[$0]?.isPresent ?? false }.sorted()
         for id in links { self.links[id]?.login.maxNames = maxNames }
         if let maxLinks {
             // A program's present link and its former one count as one (`loggedIn`).

@@ -128,14 +128,21 @@ package struct GatewayMachine: Sendable {
         let port: UInt16
     }
 
+    enum LinkState: Sendable {
+        case open
+        /// Its streams finish, and it takes nothing new.
+        case draining
+        case ending
+    }
+
     struct Link: Sendable {
         var login: Login
-        /// Neither ended nor ending.
-        var isOpen = true
-        /// Its streams finish, and it takes nothing new.
-        var isDraining = false
+        var state = LinkState.open
         var questions: [UInt16: Question] = [:]
         var exposures: [UInt16: ExposureID] = [:]
+
+        /// Whether it counts as a link of its agent.
+        var isPresent: Bool { self.state != .ending }
     }
 
     enum Phase: Sendable { case opening, probing, publishing, published }
@@ -189,9 +196,9 @@ package struct GatewayMachine: Sendable {
 
     package var nameCount: Int { self.registry.nameCount }
 
-    /// Whether a link of an agent is here and open.
+    /// Whether an agent has a link.
     func hasLink(of identity: AgentIdentity) -> Bool {
-        self.linksByAgent[identity]?.contains { self.links[$0]?.isOpen ?? false } ?? false
+        self.linksByAgent[identity]?.contains { self.links[$0]?.isPresent ?? false } ?? false
     }
 
     /// Nil when the exposure is gone.
@@ -208,17 +215,17 @@ package struct GatewayMachine: Sendable {
     /// - Returns: why the agent gets no further link; nil when the link is here from now on.
     package mutating func loggedIn(_ id: LinkID, _ login: Login, maxLinks: Int) -> Refusal? {
         guard !self.isDraining else { return Refusal(code: .drain, text: "the gateway stops") }
-        let present = self.linksByAgent[login.identity, default: []].filter { self.links[$0]?.isOpen ?? false }
+        let present = self.linksByAgent[login.identity, default: []].filter { self.links[$0]?.isPresent ?? false }
         let own = present.filter { self.links[$0]?.login.run == login.run }.sorted()
         let former = own.dropLast(Self.maxLinksPerRun - 1)
         guard present.count - own.count < maxLinks else {
             return Refusal(code: .tooManyLinks, text: "the agent has \(present.count) links already")
         }
-        guard self.links.values.count(where: \.isOpen) - former.count < self.limits.agents else {
+        guard self.links.values.count(where: \.isPresent) - former.count < self.limits.agents else {
             return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
         }
         for older in former {
-            self.links[older]?.isOpen = false
+            self.links[older]?.state = .ending
             self.emit(.close(older))
         }
         self.links[id] = Link(login: login)
@@ -229,12 +236,12 @@ package struct GatewayMachine: Sendable {
     /// One side sent GOAWAY: the link gets no more names, and its streams finish. It keeps its names until they are
     /// dropped or taken over.
     package mutating func linkIsDraining(_ id: LinkID) {
-        self.links[id]?.isDraining = true
+        if self.links[id]?.state == .open { self.links[id]?.state = .draining }
         self.cancelQuestions(of: id)
     }
 
     /// The link is being closed. Its names stay until it has ended, so that a newer link can take them over.
-    package mutating func linkIsEnding(_ id: LinkID) { self.links[id]?.isOpen = false }
+    package mutating func linkIsEnding(_ id: LinkID) { self.links[id]?.state = .ending }
 
     /// The link is gone, and with it the names that no other link has taken over.
     package mutating func linkEnded(_ id: LinkID) {
@@ -268,27 +275,17 @@ package struct GatewayMachine: Sendable {
     }
 
     mutating func end(_ link: LinkID, _ refusal: Refusal, retryAfter seconds: UInt16 = 0) {
-        self.links[link]?.isOpen = false
+        self.links[link]?.state = .ending
         self.emit(.end(link, refusal, retryAfterSeconds: seconds))
     }
 
     /// The name is free, and no more visitors come to it.
     mutating func withdraw(_ id: ExposureID) {
-        guard let exposure = self.exposures[id] else { return }
-        self.release(id, exposure)
-        if case .opening = exposure.phase { return }
-        self.emit(.withdraw(id))
-    }
-
-    mutating func release(_ id: ExposureID, _ exposure: Exposure) {
+        guard let exposure = self.exposures.removeValue(forKey: id) else { return }
+        // Nothing happens if another link has taken the name.
         self.registry.unregister(exposure.name, link: exposure.link, exposure: exposure.number)
         self.links[exposure.link]?.exposures[exposure.number] = nil
-        self.exposures[id] = nil
-    }
-
-    /// The exposure is gone, and its name is another exposure's already.
-    mutating func forget(_ id: ExposureID) {
-        guard let exposure = self.exposures.removeValue(forKey: id) else { return }
+        // Without listeners there is nothing to withdraw.
         if case .opening = exposure.phase { return }
         self.emit(.withdraw(id))
     }

@@ -24,7 +24,6 @@ struct RegistrarQueueBoundTests {
     func nothingToTakeBack() throws {
         let stand = QueueFixture()
         let registrar = stand.registrar
-        defer { stand.close() }
         registrar.maxAtOnce = 1
         stand.start()
         stand.publish(try exposure("old")) { _ in }
@@ -49,14 +48,12 @@ struct RegistrarQueueBoundTests {
         stand.withdraw(try exposure("old"))
         #expect(stand.pendingCount == 1)
         registrar.letGo()
-        registrar.answersLater = false
     }
 
     @Test("agents take turns")
     func turns() throws {
         let stand = QueueFixture()
         let registrar = stand.registrar
-        defer { stand.close() }
         registrar.maxAtOnce = 1
         stand.start()
         registrar.answersLater = true
@@ -67,15 +64,12 @@ struct RegistrarQueueBoundTests {
         let begun = registrar.calls.dropFirst(2)
         #expect(begun.firstIndex(of: "publish one").map { $0 - begun.startIndex } ?? 9 <= 1)
         #expect(begun.firstIndex(of: "publish two").map { $0 - begun.startIndex } ?? 9 <= 3)
-        registrar.answersLater = false
-        registrar.letGo()
     }
 
     @Test("names that a reset has taken back are published again before all that waits")
     func keptNamesFirst() throws {
         let stand = QueueFixture()
         let registrar = stand.registrar
-        defer { stand.close() }
         registrar.maxAtOnce = 1
         registrar.resetPeriod = 60_000
         stand.start()
@@ -98,7 +92,6 @@ struct RegistrarQueueBoundTests {
     func failingRepairs() throws {
         let stand = QueueFixture()
         let registrar = stand.registrar
-        defer { stand.close() }
         registrar.maxAtOnce = 1
         registrar.resetPeriod = 600_000
         stand.start()
@@ -125,7 +118,6 @@ struct RegistrarQueueBoundTests {
     func noReset() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 64))
         let registrar = stand.registrar
-        defer { stand.close() }
         registrar.resetKeepsNames = false
         stand.start()
         stand.publish(try exposure("honest", of: "honest")) { _ in }
@@ -146,7 +138,6 @@ struct RegistrarQueueBoundTests {
     func perAgent() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 4, total: 16))
         let registrar = stand.registrar
-        defer { stand.close() }
         registrar.resetKeepsNames = false
         stand.start()
         for number in 0..<4 { stand.publish(try exposure("n\(number)", of: "many")) { _ in } }
@@ -170,7 +161,6 @@ struct RegistrarQueueBoundTests {
     func onePayer() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 4, total: 16))
         let registrar = stand.registrar
-        defer { stand.close() }
         (registrar.resetKeepsNames, registrar.maxAtOnce) = (false, 1)
         stand.start()
         registrar.answersLater = true
@@ -198,7 +188,6 @@ struct RegistrarQueueBoundTests {
     func inAll() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 12))
         let registrar = stand.registrar
-        defer { stand.close() }
         registrar.resetKeepsNames = false
         stand.start()
         registrar.answersLater = true
@@ -223,7 +212,6 @@ struct RegistrarQueueBoundTests {
     func unreachable() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 100))
         let registrar = stand.registrar
-        defer { stand.close() }
         stand.start()
         stand.publish(try exposure("keeps", port: 7)) { _ in }
         let names = (0..<110).map { "n\($0)" }
@@ -249,7 +237,6 @@ struct RegistrarQueueBoundTests {
     func hanging() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 100))
         let registrar = stand.registrar
-        defer { stand.close() }
         registrar.maxAtOnce = 1
         stand.start()
         for number in 0..<210 { stand.publish(try exposure("n\(number)")) { _ in } }
@@ -267,7 +254,6 @@ struct RegistrarQueueBoundTests {
     func underWay() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 100))
         let registrar = stand.registrar
-        defer { stand.close() }
         stand.start()
         for number in 0..<300 { stand.publish(try exposure("n\(number)")) { _ in } }
         registrar.answersLater = true

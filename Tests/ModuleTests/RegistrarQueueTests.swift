@@ -4,10 +4,8 @@ import Wire
 
 @Suite("What a registrar has to do, and when")
 struct RegistrarQueueTests {
-    private func stand() -> (QueueFixture, FakeRegistrar) {
-        let stand = QueueFixture()
-        return (stand, stand.registrar)
-    }
+    private let stand = QueueFixture()
+    private var registrar: FakeRegistrar { self.stand.registrar }
 
     private func exposure(_ name: String, port: UInt16 = 4_711) throws -> PublicExposure {
         try QueueFixture.exposure(name, port: port)
@@ -15,8 +13,6 @@ struct RegistrarQueueTests {
 
     @Test("a withdrawal waits for the publication that is under way, and is not overtaken by it")
     func order() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         stand.start()
         registrar.answersLater = true
         stand.publish(try exposure("one")) { _ in Issue.record("the request was replaced") }
@@ -33,13 +29,10 @@ struct RegistrarQueueTests {
         #expect(registrar.calls.suffix(2) == ["withdraw one", "publish one"])
         registrar.letGo()
         #expect(published == 1 && stand.pendingCount == 0)
-        registrar.answersLater = false
     }
 
     @Test("no more run than the registrar allows, and the others follow in their order")
     func atOnce() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         registrar.maxAtOnce = 2
         registrar.resetPeriod = 60_000
         stand.start()
@@ -58,13 +51,10 @@ struct RegistrarQueueTests {
         #expect(registrar.calls.last == "withdraw a")
         registrar.letGo()
         #expect(stand.pendingCount == 0)
-        registrar.answersLater = false
     }
 
     @Test("a name that has waited for a minute is given up, as others may hang")
     func patience() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         registrar.maxAtOnce = 1
         stand.start()
         registrar.answersLater = true
@@ -77,13 +67,10 @@ struct RegistrarQueueTests {
         #expect(told == ["b others are published first"])
         registrar.letGo()
         #expect(stand.pendingCount == 0 && registrar.calls == ["reset", "publish a"])
-        registrar.answersLater = false
     }
 
     @Test("whoever waits has the turn before one that has just been served")
     func turns() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         registrar.maxAtOnce = 1
         stand.start()
         registrar.answersLater = true
@@ -95,13 +82,10 @@ struct RegistrarQueueTests {
         registrar.letGo()
         #expect(registrar.calls.last == "withdraw a")
         registrar.letGo()
-        registrar.answersLater = false
     }
 
     @Test("a name that is withdrawn during a reset, which keeps it, is not gone with the reset")
     func leavingDuringReset() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         registrar.resetPeriod = 60_000
         stand.start()
         stand.publish(try exposure("one")) { _ in }
@@ -112,12 +96,10 @@ struct RegistrarQueueTests {
         #expect(registrar.calls.last == "withdraw one" && stand.leavingPorts(exceptOf: "another") == [4_711])
         registrar.letGo()
         #expect(stand.leavingPorts(exceptOf: "another").isEmpty)
-        registrar.answersLater = false
     }
 
     @Test("at the end a publication that hangs does not keep its name from being withdrawn")
     func endOfOneThatHangs() throws {
-        let (stand, registrar) = self.stand()
         stand.start()
         registrar.answersLater = true
         stand.publish(try exposure("one")) { _ in }
@@ -130,8 +112,6 @@ struct RegistrarQueueTests {
 
     @Test("a name's place is free when it is withdrawn everywhere or leads elsewhere, not before")
     func leaving() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         stand.start()
         var leaving: Set<UInt16> { stand.leavingPorts(exceptOf: "another") }
         stand.publish(try exposure("one")) { _ in }
@@ -158,13 +138,10 @@ struct RegistrarQueueTests {
         #expect(leaving == [4_711])
         registrar.letGo()
         #expect(leaving.isEmpty)
-        registrar.answersLater = false
     }
 
     @Test("a reset that fails is tried again and keeps what was published meanwhile")
     func resetRecovers() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         registrar.failing = ["reset", "reset one"]
         stand.start()
         var failures: [String?] = []
@@ -179,8 +156,6 @@ struct RegistrarQueueTests {
 
     @Test("what a reset finds missing is published again until it is done")
     func publishedAgain() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         registrar.resetPeriod = 10
         stand.start()
         for name in ["one", "two"] { stand.publish(try exposure(name)) { #expect($0 == nil) } }
@@ -200,8 +175,6 @@ struct RegistrarQueueTests {
 
     @Test("a reset that the operator asks for runs alone")
     func alone() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         stand.start()
         stand.reconcile()
         #expect(registrar.calls == ["reset"], "nobody undoes what this one has done")
@@ -224,7 +197,6 @@ struct RegistrarQueueTests {
 
     @Test("what is withdrawn during a reset is taken back at the end")
     func endDuringReset() throws {
-        let (stand, registrar) = self.stand()
         registrar.resetPeriod = 60_000
         stand.start()
         stand.publish(try exposure("one")) { _ in }
@@ -239,8 +211,6 @@ struct RegistrarQueueTests {
 
     @Test("a failure stays until the same is done, whatever else succeeds")
     func failures() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         stand.start()
         registrar.failing = ["publish one"]
         var told: [String?] = []
@@ -264,8 +234,6 @@ struct RegistrarQueueTests {
 
     @Test("of requests that wait for a reset the newest of each name counts")
     func held() throws {
-        let (stand, registrar) = self.stand()
-        defer { stand.close() }
         registrar.answersLater = true
         stand.start()
         for _ in 0..<1_000 {
@@ -278,6 +246,5 @@ struct RegistrarQueueTests {
         #expect(registrar.calls == ["reset", "publish two"])
         registrar.letGo()
         #expect(stand.pendingCount == 0)
-        registrar.answersLater = false
     }
 }

@@ -50,7 +50,7 @@ final class GatewayNames {
         self.listeners = listeners
         self.ports = ports
         self.machine = GatewayMachine(limits, ledger: ports.load(namesPerAgent: limits.namesPerAgent))
-        ports.current = { [unowned self] in self.machine.ledger }
+        ports.start { [unowned self] in self.machine.ledger }
     }
 
     /// Names can be registered from now on.

@@ -13,8 +13,7 @@ final class PortStore {
     private let loop: EventLoop
     private let file: PortsFile
     private let logger: Logger
-    /// The ledger as it is now.
-    var current: () -> PortLedger = { PortLedger(namesPerAgent: 0) }
+    private var current: (() -> PortLedger)?
     private var isDirty = false
     private var savedAt: UInt64?
     /// Since the last save that worked.
@@ -40,6 +39,9 @@ final class PortStore {
         }
     }
 
+    /// - Parameter current: returns the ledger as it is when it is saved.
+    func start(_ current: @escaping () -> PortLedger) { self.current = current }
+
     /// Has the ledger saved soon.
     func changed() {
         guard !self.isDirty || self.failures > 0 else { return }
@@ -54,18 +56,18 @@ final class PortStore {
     }
 
     /// Saving encodes the whole ledger: the larger it is, the more new names share one. A full one: every 4 s.
-    private var pause: UInt64 { UInt64(self.current().count / 2) }
+    private var pause: UInt64 { UInt64((self.current?().count ?? 0) / 2) }
 
     private var retryPause: UInt64 {
         self.failures == 0 ? 0 : min(Self.firstRetry << UInt64(min(self.failures - 1, 10)), Self.longestRetry)
     }
 
     func saveNow() {
-        guard self.isDirty else { return }
+        guard self.isDirty, let ledger = self.current?() else { return }
         self.savedAt = self.loop.now
         do throws(SettingsError) {
             try self.file.save(
-                self.current().entries.map { .init(name: $0.name, identity: $0.identity, port: $0.port) })
+                ledger.entries.map { .init(name: $0.name, identity: $0.identity, port: $0.port) })
             if self.failures > 0 { self.logger.notice("the public ports of names are saved again") }
             self.isDirty = false
             self.failures = 0

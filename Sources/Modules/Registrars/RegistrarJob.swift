@@ -35,16 +35,14 @@ enum RegistrarRequest {
 final class RegistrarJob {
     let request: RegistrarRequest
     var attempts = 0
-    /// The number of the attempt that is under way.
-    var attempt: UInt64?
+    /// Whether an attempt is under way.
+    var isUnderWay = false
     /// Since when it waits for others to be done.
     var waitingSince: Milliseconds?
     /// What is requested as soon as this is over.
     var next: RegistrarRequest?
 
     init(_ request: RegistrarRequest) { self.request = request }
-
-    var isUnderWay: Bool { self.attempt != nil }
 
     fileprivate var owner: String { self.request.exposure.payer }
 

@@ -8,12 +8,12 @@ extension RegistrarQueue {
 
     /// Puts right what others have undone, where that can happen, and what a former reset could not do.
     package func reconcile() {
-        guard self.hasBegun, self.failedResets > 0 || self.traits.resetPeriod != nil else { return }
+        guard self.life == .running, self.failedResets > 0 || self.traits.resetPeriod != nil else { return }
         self.reset()
     }
 
     func reset() {
-        guard case .working = self.phase, !self.isClosing else { return }
+        guard case .working = self.phase, self.life == .starting || self.life == .running else { return }
         self.deadlines.remove(.reset)
         self.phase = .resetDue
         self.resetIfIdle()
@@ -33,8 +33,8 @@ extension RegistrarQueue {
     package func resetEnded(_ id: UInt64, _ result: Result<[PublicExposure], RegistrarError>, now: Milliseconds) {
         guard case .resetting(id, let keeping) = self.phase else { return }
         self.phase = .working
-        let what = self.hasBegun ? "look after its names" : "clean up after a former run"
-        self.hasBegun = true
+        let what = self.life == .starting ? "clean up after a former run" : "look after its names"
+        if self.life == .starting { self.life = .running }
         let heldNames = self.held.names
         let held = self.held.take()
         switch result {

@@ -57,6 +57,16 @@ package final class RegistrarQueue {
 
     enum Phase { case working, resetDue, resetting(id: UInt64, keeping: Set<Name>) }
 
+    enum Life {
+        /// Names are published after the first reset has ended, successfully or not.
+        case starting
+        case running
+        /// What is left is withdrawn.
+        case closing
+        /// The registrar is closed; nothing follows.
+        case over
+    }
+
     enum Timer: Hashable {
         /// The next attempt of a name's job.
         case attempt(Name)
@@ -92,8 +102,6 @@ package final class RegistrarQueue {
     var held = HeldRequests()
     /// In a row.
     var failedResets = 0
-    /// Names are published after the first reset has ended, successfully or not.
-    var hasBegun = false
     /// Names that are, or are to be, published.
     var wanted: [Name: PublicExposure] = [:]
     /// Those of `wanted` of which a publication was done.
@@ -101,9 +109,7 @@ package final class RegistrarQueue {
     private var left = LeftNames()
     var leaving = LeavingPorts()
     private var failures = RegistrarFailures()
-    var isClosing = false
-    /// The registrar is closed; nothing follows.
-    private var isOver = false
+    var life = Life.starting
     private var lastID: UInt64 = 0
 
     package init(_ traits: Traits, limits: WithdrawalLimits) {
@@ -198,8 +204,8 @@ package final class RegistrarQueue {
     }
 
     func request(_ request: RegistrarRequest, _ now: Milliseconds) {
-        guard !self.isOver else { return }
-        guard self.hasBegun, case .working = self.phase else { return self.held.hold(request) }
+        guard self.life != .over else { return }
+        guard self.life != .starting, case .working = self.phase else { return self.held.hold(request) }
         guard let job = self.jobs[request.name] else { return self.begin(request, now) }
         guard !job.isUnderWay else { return job.next = request }
         self.stopWaiting(job)
@@ -217,7 +223,7 @@ package final class RegistrarQueue {
     private func abandonWithdrawals(_ now: Milliseconds) {
         // Those under way cannot be called off; each is over within ten seconds.
         let count = self.jobs.withdrawalCount - self.runningWithdrawalCount
-        guard self.traits.resetKeepsNames, !self.isClosing, count >= self.limits.total else { return }
+        guard self.traits.resetKeepsNames, self.life != .closing, count >= self.limits.total else { return }
         self.waiting.removeWithdrawals()
         var names: [Name] = []
         for (name, job) in self.jobs.all where !job.isUnderWay {
@@ -250,7 +256,7 @@ package final class RegistrarQueue {
         let id = self.newID()
         self.running[id] = job
         job.attempts += 1
-        job.attempt = id
+        job.isUnderWay = true
         switch job.request {
         case .publish(let exposure, _):
             self.left.publicationBegan(exposure.name)
@@ -278,7 +284,7 @@ package final class RegistrarQueue {
 
     private func stopRunning(_ id: UInt64) -> RegistrarJob? {
         guard let job = self.running.removeValue(forKey: id) else { return nil }
-        job.attempt = nil
+        job.isUnderWay = false
         if case .withdraw = job.request { self.runningWithdrawalCount -= 1 }
         return job
     }
@@ -394,8 +400,9 @@ package final class RegistrarQueue {
 
     /// The registrar is closed when the last withdrawal is done, or after a while.
     package func close(now: Milliseconds) {
-        guard !self.isClosing else { return }
-        self.isClosing = true
+        guard self.life == .starting || self.life == .running else { return }
+        let hasBegun = self.life == .running
+        self.life = .closing
         if self.leaving.needReset {
             let text = "registrar \(self.traits.label): stale names were not removed; the next start removes them"
             self.emit(.log(.error, text, nil))
@@ -413,18 +420,18 @@ package final class RegistrarQueue {
             self.begin(next, now)
         }
         // Before the first reset has ended nothing was published that could be taken back.
-        if self.hasBegun { self.resume(held, now) }
+        if hasBegun { self.resume(held, now) }
         self.deadlines.set(.end, at: now + Self.lastMilliseconds)
         self.closeIfDone()
     }
 
     private func closeIfDone() {
-        guard self.isClosing, !self.isOver, self.deadlines[.end] != nil, self.jobs.all.isEmpty else { return }
+        guard self.life == .closing, self.deadlines[.end] != nil, self.jobs.all.isEmpty else { return }
         self.emitClose()
     }
 
     private func emitClose() {
-        self.isOver = true
+        self.life = .over
         self.deadlines.removeAll()
         self.emit(.close)
     }
