@@ -206,7 +206,8 @@ class AtATerminal(EndToEndTest):
         terminal = self.start(gateway.address, "--token-file", "-", "--pin", gateway.pin)
         terminal.await_text("The token, which is not shown; ")
         wait_until(lambda: not self.echoes(terminal), "silence")
-        os.write(terminal.descriptor, b"dgl_web_SECRET\n\x04")
+        # Ctrl-Z does not stop it: the shell would have a terminal without echo.
+        os.write(terminal.descriptor, b"\x1adgl_web_SECRET\n\x04")
         wait_until(lambda: "registered" in self.events.read_text(), "the name")
         self.assertTrue(self.echoes(terminal))
         os.kill(terminal.pid, signal.SIGTERM)
