@@ -21,10 +21,32 @@ beside_installed() {
     printf '%s' "$1${version:+=$version}"
 }
 
-# need PACKAGE...: installs those that are missing when we are root, else says how to. Installed packages stay as they are:
-# the machine may have other uses, and an upgrade restarts its services. A machine of CI alone (CI=true) has none.
+# changes PLAN [COMPANIONS]: the installed packages that a simulated apt-get would upgrade or remove. With COMPANIONS,
+# without those that are of the same source as a new package: they have to have its version, as the archive no longer has
+# the installed one.
+changes() {
+    local package source new=
+    # "Inst NAME [VERSION] (...)" replaces that version; without one the package is new.
+    [ -z "${2:-}" ] || new=$(sed -nE 's/^Inst ([^ ]+) \(.*/\1/p' <<<"$1" | while read -r package; do
+        source=$(apt-cache show "$package" 2>/dev/null | sed -nE 's/^Source: ([^ ]+).*/\1/p' | head -n 1)
+        printf ' %s ' "${source:-$package}"
+    done)
+    sed -nE 's/^Remv ([^ ]+).*/\1/p' <<<"$1"
+    sed -nE 's/^Inst ([^ ]+) \[.*/\1/p' <<<"$1" | while read -r package; do
+        source=$(dpkg-query -W -f='${source:Package}\n' "$package" | head -n 1)
+        if [[ $new == *" $source "* ]]; then say "this upgrades $package, too"; else printf '%s\n' "$package"; fi
+    done
+}
+
+# need [--companions] PACKAGE...: installs those that are missing when we are root, else says how to. Installed packages
+# stay as they are: the machine may have other uses, and an upgrade restarts its services. Exempt are a machine of CI
+# (CI=true), and with --companions packages of the same source as a missing one.
 need() {
-    local missing=() wanted=() lists package plan changed
+    local missing=() wanted=() lists package plan changed companions=
+    if [ "$1" = --companions ]; then
+        companions=yes
+        shift
+    fi
     for package in "$@"; do
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
     done
@@ -38,8 +60,7 @@ need() {
         wanted=()
         for package in "${missing[@]}"; do wanted+=("$(beside_installed "$package")"); done
         if plan=$(LC_ALL=C apt-get -s -q --no-install-recommends install "${wanted[@]}" 2>&1); then
-            # "Inst NAME [VERSION] (...)" replaces that version; without one the package is new.
-            changed=$(sed -nE 's/^Inst ([^ ]+) \[.*/\1/p; s/^Remv ([^ ]+).*/\1/p' <<<"$plan" | paste -sd ' ')
+            changed=$(changes "$plan" $companions | paste -sd ' ')
             [ -z "$changed" ] || [ "${CI:-}" = true ] || die "installing ${missing[*]} would upgrade or remove $changed; if it may: \
 apt-get install --no-install-recommends ${missing[*]}"
             plan=$(DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends "${wanted[@]}" 2>&1) && return 0
@@ -72,9 +93,10 @@ need_swift() {
     command -v swift >/dev/null || die "no swift found; install Swift 6.2 or later from https://www.swift.org/install/linux/"
 }
 
-# What it takes to build.
+# What it takes to build. Without these nothing works, so a machine that lags behind a point release of Debian gets the
+# new version of a library together with its headers.
 need_build() {
-    need libcurl4-openssl-dev libtomlplusplus-dev libuv1-dev libssl-dev pkg-config
+    need --companions libcurl4-openssl-dev libtomlplusplus-dev libuv1-dev libssl-dev pkg-config
     need_swift
 }
 

@@ -92,7 +92,12 @@ class Need(EndToEndTest):
         self.assertEqual(self.version("probe-base"), "1")
 
     def test_nothing_is_upgraded(self):
-        result = self.need("probe-old", "probe-new")
+        for option in ([], ["--companions"]):
+            with self.subTest(option=option):
+                self.check_nothing_is_upgraded(*option)
+
+    def check_nothing_is_upgraded(self, *option):
+        result = self.need(*option, "probe-old", "probe-new")
         self.assertEqual(result.returncode, 1)
         self.assertIn("would upgrade or remove probe-base", result.stderr)
         self.assertIn("apt-get install --no-install-recommends probe-old probe-new", result.stderr)
@@ -109,6 +114,18 @@ class Need(EndToEndTest):
         result = self.need("probe-twin")
         self.assertEqual((result.returncode, self.version("probe-twin")), (0, "1"), result.stdout + result.stderr)
         self.assertEqual(self.version("probe-base"), "1")
+
+    def test_what_is_of_the_same_source_has_the_same_version(self):
+        """The archive has no longer the version that is installed."""
+        self.copy.run("sh", "-c", "cd /srv/packages && rm probe-twin_1_all.deb probe-twin-1 -r "
+                      "&& dpkg-scanpackages --multiversion . >Packages 2>/dev/null")
+        result = self.need("probe-twin")
+        self.assertIn("would upgrade or remove probe-base", result.stderr)
+        self.assertEqual(self.version("probe-base"), "1")
+        result = self.need("--companions", "probe-twin")
+        self.assertEqual((result.returncode, self.version("probe-twin")), (0, "2"), result.stdout + result.stderr)
+        self.assertEqual(self.version("probe-base"), "2")
+        self.assertIn("this upgrades probe-base, too", result.stderr)
 
     def test_a_machine_of_ci_may_be_upgraded(self):
         result = self.need("probe-new", CI="true")
