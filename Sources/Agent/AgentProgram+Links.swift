@@ -26,7 +26,7 @@ extension AgentProgram: GatewaySessionOwner {
             return .proceed(self.login.next())
         }
         guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
-        let isLoopback = session.connection.peerAddress?.isLoopback ?? false
+        let isLoopback = session.link.transport.peerAddress?.isLoopback ?? false
         if let refusal = self.keys.refusal(of: pin, peer.system, isLoopback: isLoopback) {
             self.keyRefusal = refusal
             return .refuse(SecurityError(refusal.text))
@@ -65,7 +65,7 @@ extension AgentProgram: GatewaySessionOwner {
         if action != .none { return self.perform(action) }
         // With `once` the program exits when this link ends.
         guard goAway.code == .drain, !self.isDraining, !self.hasStopped, !self.settings.once,
-            session.connection.link.phase == .draining
+            session.link.phase == .draining
         else { return }
         // The streams of this link finish while the next one is made.
         self.leaving.append(session)
@@ -103,7 +103,7 @@ extension AgentProgram: GatewaySessionOwner {
     func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd) {
         self.streamLog.ended(
             edge, end, self.name(edge.exposure), self.session(session, backendOf: edge.exposure)?.endpoint,
-            link: session.connection.ending)
+            link: session.link.ending)
         // Not from inside the session's own work.
         if self.isDraining { self.loop.atTurnEnd(self) }
     }
@@ -114,7 +114,7 @@ extension AgentProgram: GatewaySessionOwner {
         if let race = self.race, race.sessions.contains(where: { $0 === session }) {
             race.ended(session, end)
         } else if session === self.session {
-            self.segment.linkEnded(session.connection.advisedSegment)
+            self.segment.linkEnded(session.link.transport.advisedSegment)
             self.session = nil
             if let refusal = self.keyRefusal {
                 guard let reason = refusal.reason else { return self.lost(refusal.text, line: refusal.text) }

@@ -20,7 +20,7 @@ extension AgentProgram {
         let reason = refusal.text.isEmpty ? "\(refusal.code)" : PeerText.escaped(refusal.text)
         self.leaving.append(session)
         self.session = nil
-        session.connection.end(.none, text: "the login was refused")
+        session.link.end(.none, text: "the login was refused")
         self.print(.lost(reason: reason))
         let copy = ServiceCredentials.contains(file) ? "; systemd copies it at the start of the service only" : ""
         self.say(

@@ -123,7 +123,7 @@ package final class AgentProgram: HousekeptProgram {
                 """)
         }
         let control = AgentControl(loop: self.loop, settings: self.settings, logger: self.logger) { [unowned self] in
-            (self.status, self.session?.connection.link.phase == .up, self.streamCount)
+            (self.status, self.session?.link.phase == .up, self.streamCount)
         }
         control.open()
         self.control = control
@@ -212,11 +212,13 @@ package final class AgentProgram: HousekeptProgram {
 
     private func begin(_ socket: SocketStream) throws(SecurityError) -> GatewaySession {
         self.machine.connected()
-        let connection = try LinkConnection(
-            socket: socket, version: self.version, role: .agent, limits: self.linkLimits, budget: self.budget,
-            buffers: self.buffers, software: Self.software)
-        let session = GatewaySession(connection: connection, owner: self, logger: self.logger)
-        connection.start()
+        let transport = try LinkTransport(
+            socket: socket, version: self.version, role: .agent, handshakeDeadline: self.linkLimits.handshakeDeadline,
+            budget: self.budget, buffers: self.buffers)
+        let link = LinkSession(
+            transport: transport, limits: self.linkLimits, budget: self.budget, software: Self.software)
+        let session = GatewaySession(link: link, owner: self, logger: self.logger)
+        link.start()
         return session
     }
 
@@ -230,18 +232,18 @@ package final class AgentProgram: HousekeptProgram {
     /// Ends sessions that are not or no longer the link.
     func leave(_ sessions: [GatewaySession], _ text: String) {
         self.leaving += sessions
-        for session in sessions { session.connection.end(.none, text: text) }
+        for session in sessions { session.link.end(.none, text: text) }
     }
 
     // MARK: - Time and the end
 
     package func tick(slept: Bool) {
         for session in self.sessions {
-            if slept { session.connection.clockJumped() }
-            session.connection.tick()
+            if slept { session.link.clockJumped() }
+            session.link.tick()
         }
-        for session in self.leaving where session.connection.link.streamCount == 0 {
-            session.connection.end(.none, text: "done")
+        for session in self.leaving where session.link.streamCount == 0 {
+            session.link.end(.none, text: "done")
         }
         for action in self.machine.tick(now: self.loop.now) { self.perform(action) }
         self.printer.tick(now: self.loop.now)
@@ -257,8 +259,8 @@ package final class AgentProgram: HousekeptProgram {
         case .draining: self.finishIfDone(force: true)
         case .stopped:
             // Whoever asks again does not want to wait for goodbyes either.
-            for session in self.sessions { session.connection.close(.ended(.none, "the agent stops")) }
-            for session in self.delivering { session.connection.cutDeliveries() }
+            for session in self.sessions { session.link.close(.ended(.none, "the agent stops")) }
+            for session in self.delivering { session.link.cutDeliveries() }
         }
     }
 
@@ -272,14 +274,14 @@ package final class AgentProgram: HousekeptProgram {
         // No next link: the streams of a former one are all that is waited for.
         self.cancelRace("the agent stops")
         self.retryTimer?.stop()
-        if let session = self.session, !session.connection.link.phase.isPastLogin {
-            session.connection.end(.none, text: "the agent stops")
+        if let session = self.session, !session.link.phase.isPastLogin {
+            session.link.end(.none, text: "the agent stops")
         }
-        self.session?.connection.drain(text: "the agent stops")
+        self.session?.link.drain(text: "the agent stops")
     }
 
     /// Whether the gateway is on this machine, as far as the link can tell.
-    var isGatewayLocal: Bool { self.session?.connection.isLocal ?? false }
+    var isGatewayLocal: Bool { self.session?.link.transport.isLocal ?? false }
 
     /// The present link's or those that may become it, and those that only finish their streams.
     private var sessions: [GatewaySession] {
@@ -287,7 +289,7 @@ package final class AgentProgram: HousekeptProgram {
     }
 
     private var streamCount: Int {
-        (self.sessions + self.delivering).reduce(0) { $0 + $1.connection.link.streamCount }
+        (self.sessions + self.delivering).reduce(0) { $0 + $1.link.streamCount }
     }
 
     var isDraining: Bool {
@@ -320,9 +322,9 @@ package final class AgentProgram: HousekeptProgram {
             self.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
         }
         self.cancelRace("the agent stops")
-        for session in self.sessions { session.connection.end(.none, text: "the agent stops") }
+        for session in self.sessions { session.link.end(.none, text: "the agent stops") }
         // Unless the user stops the agent, backends still receive the bytes that arrived before the link was lost.
-        if reason == .stopped { for session in self.delivering { session.connection.cutDeliveries() } }
+        if reason == .stopped { for session in self.delivering { session.link.cutDeliveries() } }
         self.closeIfQuiet()
     }
 

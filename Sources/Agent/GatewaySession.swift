@@ -23,7 +23,7 @@ protocol GatewaySessionOwner: AnyObject {
 
 /// One link, seen from the agent: connects backends to the streams that the gateway opens.
 final class GatewaySession {
-    let connection: LinkConnection
+    let link: LinkSession
     /// The gateway's address that was reached.
     let address: SocketAddress?
     /// Whether the gateway has shown its key, so that something like a gateway is there.
@@ -33,31 +33,28 @@ final class GatewaySession {
     /// Backends that are being connected.
     private var connectors: [StreamKey: Connector] = [:]
 
-    init(connection: LinkConnection, owner: any GatewaySessionOwner, logger: Logger) {
-        self.connection = connection
-        self.address = connection.peerAddress
+    init(link: LinkSession, owner: any GatewaySessionOwner, logger: Logger) {
+        self.link = link
+        self.address = link.transport.peerAddress
         self.owner = owner
         self.logger = logger
-        connection.delegate = self
+        link.delegate = self
     }
 
     func register(_ requests: [Register]) {
-        for request in requests { self.connection.link.register(request) }
-        self.connection.setNeedsFlush()
+        self.link.register(requests)
     }
 
     func unregister(_ exposures: [UInt16]) {
-        for exposure in exposures { self.connection.link.unregister(exposure) }
-        self.connection.setNeedsFlush()
+        self.link.unregister(exposures)
     }
 
     private func opened(_ key: StreamKey, _ open: Open) {
-        self.connection.attach(key, exposure: open.exposure, visitor: open.visitor, socket: nil)
         guard let backend = self.owner.session(self, backendOf: open.exposure) else {
-            return self.connection.abort(key, .withdrawn)
+            return self.link.abort(key, .withdrawn)
         }
         self.owner.session(self, opened: open)
-        self.connectors[key] = backend.connect(loop: self.connection.loop) { [weak self] result in
+        self.connectors[key] = backend.connect(loop: self.link.loop) { [weak self] result in
             self?.connected(key, open, backend, result)
         }
     }
@@ -67,10 +64,10 @@ final class GatewaySession {
     ) {
         self.connectors[key] = nil
         switch result {
-        case .success(let socket): self.connection.accept(key, backend: socket, preface: backend.preface(of: open))
+        case .success(let socket): self.link.accept(key, backend: socket, preface: backend.preface(of: open))
         case .failure(let error):
             self.owner.session(self, backendOf: open, failed: error)
-            self.connection.abort(key, Self.code(of: error))
+            self.link.abort(key, Self.code(of: error))
         }
     }
 
@@ -86,13 +83,13 @@ final class GatewaySession {
     }
 }
 
-extension GatewaySession: LinkConnectionDelegate {
-    func link(_ connection: LinkConnection, didSecure peer: ChannelPeer) -> PeerVerdict {
+extension GatewaySession: LinkSessionDelegate {
+    func link(_ link: LinkSession, didSecure peer: ChannelPeer) -> PeerVerdict {
         self.isSecured = true
         return self.owner.session(self, judge: peer)
     }
 
-    func link(_ connection: LinkConnection, did event: LinkEvent) {
+    func link(_ link: LinkSession, did event: LinkEvent) {
         switch event {
         case .welcomed(let welcome): self.owner.session(self, welcomed: welcome)
         case .registered(let answer): self.owner.session(self, registered: answer)
@@ -102,14 +99,14 @@ extension GatewaySession: LinkConnectionDelegate {
         }
     }
 
-    func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd) {
+    func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) {
         self.connectors.removeValue(forKey: edge.key)?.cancel()
         self.owner.session(self, streamEnded: edge, end)
     }
 
-    func linkIsEnding(_ connection: LinkConnection) {}
+    func linkIsEnding(_ link: LinkSession) {}
 
-    func linkDidEnd(_ connection: LinkConnection, _ end: LinkEnd) { self.owner.sessionEnded(self, end) }
+    func linkDidEnd(_ link: LinkSession, _ end: LinkEnd) { self.owner.sessionEnded(self, end) }
 
-    func linkDidEmpty(_ connection: LinkConnection) { self.owner.sessionEmptied(self) }
+    func linkDidEmpty(_ link: LinkSession) { self.owner.sessionEmptied(self) }
 }

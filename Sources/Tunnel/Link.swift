@@ -3,7 +3,7 @@ package import Timing
 package import Wire
 
 /// One end of a link: the multiplexer.
-/// It speaks protocol version 2 (`docs/protocol.md`); see ``Multiplexer`` for how it is driven.
+/// It speaks protocol version 2 (`docs/protocol.md`); see ``LinkMachine`` for how it is driven.
 ///
 /// ## States
 /// See ``LinkPhase`` for the link and `SendHalf`, `ReceiveHalf`, `Opening` for a stream.
@@ -14,7 +14,7 @@ package import Wire
 ///   control frames, `maximumStreams` for streams.
 /// - A slot stays taken until the driver has released it, so an edge never meets another stream's bytes.
 /// - Once closed, nothing changes any more.
-package struct Link: ~Copyable, Multiplexer {
+package struct Link: ~Copyable, LinkMachine {
     package let role: Role
     package private(set) var limits: LinkLimits
     package internal(set) var phase = LinkPhase.awaitingHello
@@ -98,11 +98,6 @@ package struct Link: ~Copyable, Multiplexer {
     package var framesReceived: UInt64 { self.statistics.framesReceived }
 
     /// Always: windows slow the peer down.
-    package var takesInput: Bool { true }
-    package mutating func judgeSlowStreams(
-        now: Milliseconds, unacknowledged: (StreamKey) -> Int, expired: inout [(StreamKey, StreamExpiry)]
-    ) {}
-
     package var needsFlush: Bool {
         !self.outbox.isEmpty || !self.control.isEmpty || !self.windows.isEmpty || !self.fresh.isEmpty
             || !self.active.isEmpty || !self.resumable.isEmpty

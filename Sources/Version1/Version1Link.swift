@@ -11,7 +11,7 @@ package import Wire
 /// - What waits to be sent is bounded: edges read nothing while the link's socket is full, and frames that answer the
 ///   peer's are left out beyond `owedControl`.
 /// - Once closed, nothing changes any more.
-package struct Version1Link: ~Copyable, Multiplexer {
+package struct Version1Link: ~Copyable, LinkMachine {
     /// How far the link has come; see ``phase`` for what the driver is told.
     enum Stage {
         /// Gateway: waits for Login. Agent: waits for the answer to it.

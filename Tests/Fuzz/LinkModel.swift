@@ -2,11 +2,11 @@ import Bytes
 import Tunnel
 import Wire
 
-/// One end of a link under the choices of a fuzzer: what ``LinkConnection`` and its edges would be, without sockets.
+/// One end of a link under the choices of a fuzzer: what ``LinkSession`` and its edges would be, without sockets.
 ///
-/// It keeps the driver's side of the contract of ``Multiplexer``: no more is sent than was allowed, no more reported
+/// It keeps the driver's side of the contract of ``LinkMachine``: no more is sent than was allowed, no more reported
 /// as written on than had arrived, no slot used after its release.
-final class LinkModel<Machine: Multiplexer & ~Copyable> {
+final class LinkModel<Machine: LinkMachine & ~Copyable> {
     final class Edge {
         let key: StreamKey
         /// Arrived and not yet written on.
@@ -179,7 +179,7 @@ final class LinkModel<Machine: Multiplexer & ~Copyable> {
 /// One step of the driver, the same for every machine.
 ///
 /// - Parameter choice: less than ``driverChoices``.
-func drive<Machine: Multiplexer & ~Copyable>(
+func drive<Machine: LinkMachine & ~Copyable>(
     _ model: LinkModel<Machine>, _ choice: Int, _ choices: inout Choices, now: inout UInt64
 ) {
     switch choice {

@@ -63,6 +63,6 @@ extension GatewayServer: VisitorRoom {
     }
 
     var ownedLinks: [StalledStreams.Owned] {
-        self.sessions.values.compactMap { session in session.identity.map { ($0, session.connection) } }
+        self.sessions.values.compactMap { session in session.identity.map { ($0, session.link) } }
     }
 }

@@ -48,7 +48,7 @@ extension GatewayServer {
 
     /// Links of agents that have logged in.
     var openSessions: [AgentSession] {
-        self.sessions.values.filter { $0.identity != nil && $0.connection.isOpen }.sorted { $0.id < $1.id }
+        self.sessions.values.filter { $0.identity != nil && $0.link.isOpen }.sorted { $0.id < $1.id }
     }
 
     private func age(since start: UInt64) -> Int { Int((self.loop.now - start) / 1_000) }
@@ -77,14 +77,14 @@ extension GatewayServer {
         self.openSessions.map { session in
             LinkReport(
                 link: session.id, agent: session.identity?.id ?? "", peer: session.peer.description,
-                protocol: session.connection.protocolNumber, seconds: self.age(since: session.connection.createdAt),
-                names: session.exposures.map(\.name.text).sorted(), streams: session.connection.link.streamCount)
+                protocol: session.link.protocolNumber, seconds: self.age(since: session.link.createdAt),
+                names: session.exposures.map(\.name.text).sorted(), streams: session.link.streamCount)
         }
     }
 
     var exposureReports: [ExposureReport] {
         self.openSessions.flatMap { session in
-            let streams = session.connection.openEdges
+            let streams = session.link.openEdges
             return session.exposures.map { exposure in
                 let listeners = exposure.asPublic
                 return ExposureReport(
@@ -97,7 +97,7 @@ extension GatewayServer {
     }
 
     var streamReports: [StreamReport] {
-        self.sessionsWithStreams.flatMap { session in session.connection.openEdges.map { session.report(of: $0) } }
+        self.sessionsWithStreams.flatMap { session in session.link.openEdges.map { session.report(of: $0) } }
             .sorted { $0.seconds > $1.seconds }
     }
 
@@ -125,17 +125,17 @@ extension GatewayServer {
         func bansAgent(_ session: AgentSession) -> Bool {
             [session.peer, session.proxy].contains { $0.map { network.bans(WireAddress($0)) } ?? false }
         }
-        for session in Array(self.sessions.values) where session.connection.isOpen {
+        for session in Array(self.sessions.values) where session.link.isOpen {
             if bansAgent(session) {
                 links += 1
-                session.connection.close(.ended(.denied, "its address was banned"))
+                session.link.close(.ended(.denied, "its address was banned"))
             } else {
-                streams += session.connection.abortStreams(.denied) { network.bans($0.visitor) }
+                streams += session.link.abortStreams(.denied) { network.bans($0.visitor) }
             }
         }
         for session in self.deliveringSessions {
             let isAgents = bansAgent(session)
-            streams += session.connection.abortStreams(.denied) { isAgents || network.bans($0.visitor) }
+            streams += session.link.abortStreams(.denied) { isAgents || network.bans($0.visitor) }
         }
         return (links, streams)
     }

@@ -22,7 +22,7 @@ extension GatewayServer {
         case .admitInsteadOf(let other):
             self.metrics.hit(isSourceFull ? .strangersPerSource : .strangers)
             // Without a penalty: being slow among many connections is not an offence.
-            self.sessions[other]?.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
+            self.sessions[other]?.link.close(.ended(.tooManyLinks, "made room for a newer connection"))
             return true
         case .refuse:
             self.metrics.hit(.strangersPerSource)
@@ -34,7 +34,7 @@ extension GatewayServer {
     /// could claim any address.
     func introduced(_ session: AgentSession, _ header: ProxyHeader) -> IntroductionVerdict {
         let isTrusted = self.sources.isProxy(session.peer)
-        guard isTrusted || session.connection.isLocal else {
+        guard isTrusted || session.link.transport.isLocal else {
             let text = "a PROXY header from an address that is not in accept-proxy-protocol"
             return .refuse(.security(SecurityError(text)))
         }
@@ -148,15 +148,15 @@ extension GatewayServer {
 }
 
 extension AgentSession: LinkGatekeeper {
-    func link(_ connection: LinkConnection, didReceive header: ProxyHeader) -> IntroductionVerdict {
+    func transport(_ transport: LinkTransport, didReceive header: ProxyHeader) -> IntroductionVerdict {
         self.gateway.introduced(self, header)
     }
 
-    func link(_ connection: LinkConnection, leaves socket: SocketStream, _ alert: TLSAlert) {
-        self.gateway.refuse(socket, alert, isVersion1: connection.protocolNumber == 1)
+    func transport(_ transport: LinkTransport, leaves socket: SocketStream, _ alert: TLSAlert) {
+        self.gateway.refuse(socket, alert, isVersion1: self.link.protocolNumber == 1)
     }
 
-    func linkDidGreet(_ connection: LinkConnection) -> Milliseconds { self.gateway.greeted(self) }
+    func transportDidGreet(_ transport: LinkTransport) -> Milliseconds { self.gateway.greeted(self) }
 }
 
 extension GatewayServer: SocketListenerDelegate {
@@ -180,12 +180,15 @@ extension GatewayServer: SocketListenerDelegate {
         let version =
             isVersion1 ? LinkProtocol.version1 : .version2(self.certificate.context, serverName: nil)
         do throws(SecurityError) {
-            let connection = try LinkConnection(
-                socket: stream, version: version, role: .gateway, limits: self.linkLimits, budget: self.budget,
-                buffers: self.buffers, software: GatewayServer.software, meter: self.metrics.relay)
-            self.sessions[id] = AgentSession(
-                id: id, connection: connection, peer: peer, source: source, gateway: self)
-            connection.start()
+            let transport = try LinkTransport(
+                socket: stream, version: version, role: .gateway,
+                handshakeDeadline: self.linkLimits.handshakeDeadline, budget: self.budget, buffers: self.buffers,
+                meter: self.metrics.relay)
+            let link = LinkSession(
+                transport: transport, limits: self.linkLimits, budget: self.budget, software: GatewayServer.software,
+                meter: self.metrics.relay)
+            self.sessions[id] = AgentSession(id: id, link: link, peer: peer, source: source, gateway: self)
+            link.start()
         } catch {
             self.admission.left(id)
             self.peerLog.write(.error, .strangers, of: .stranger(peer), "\(peer): \(error)", .about([.peer: peer]))
@@ -196,8 +199,8 @@ extension GatewayServer: SocketListenerDelegate {
     /// Makes room, if need be, by cutting a connection that only waits for its last words to be read.
     private func hasRoomForSession() -> Bool {
         guard self.sessions.count >= self.plan.links else { return true }
-        guard let last = self.sessions.values.first(where: { $0.connection.isLingering }) else { return false }
-        last.connection.close(.ended(.tooManyLinks, "made room for a newer connection"))
+        guard let last = self.sessions.values.first(where: { $0.link.isLingering }) else { return false }
+        last.link.close(.ended(.tooManyLinks, "made room for a newer connection"))
         return true
     }
 

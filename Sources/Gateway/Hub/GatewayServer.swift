@@ -225,11 +225,11 @@ package final class GatewayServer: HousekeptProgram {
         self.refusedAgents.tick()
         if slept {
             self.logger.info("the machine slept; asking all agents whether they are still there")
-            for session in self.sessions.values { session.connection.clockJumped() }
+            for session in self.sessions.values { session.link.clockJumped() }
         }
         self.peerLog.tick()
         if case .draining(let until) = self.phase {
-            for session in self.sessions.values where session.connection.link.streamCount == 0 { session.drain() }
+            for session in self.sessions.values where session.link.streamCount == 0 { session.drain() }
             if self.loop.now >= until {
                 self.logger.warning("some streams were not done in time and are cut")
                 self.cutAll()
@@ -241,8 +241,8 @@ package final class GatewayServer: HousekeptProgram {
 
     /// Streams of all links.
     package var streamCount: Int {
-        let running = self.sessions.values.reduce(0) { $0 + $1.connection.link.streamCount }
-        return self.delivering.values.reduce(running) { $0 + $1.connection.link.streamCount }
+        let running = self.sessions.values.reduce(0) { $0 + $1.link.streamCount }
+        return self.delivering.values.reduce(running) { $0 + $1.link.streamCount }
     }
 
     var whenStreamsAreDone: String {
@@ -271,8 +271,8 @@ package final class GatewayServer: HousekeptProgram {
     }
 
     private func cutAll() {
-        for session in self.sessions.values { session.connection.close(.ended(.drain, "the gateway stops")) }
-        for session in self.delivering.values { session.connection.cutDeliveries() }
+        for session in self.sessions.values { session.link.close(.ended(.drain, "the gateway stops")) }
+        for session in self.delivering.values { session.link.cutDeliveries() }
     }
 
     func sessionEnded(_ session: AgentSession) {

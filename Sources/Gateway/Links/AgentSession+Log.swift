@@ -44,7 +44,7 @@ extension AgentSession {
     func streamEnded(_ edge: Edge, _ end: StreamEnd, _ visit: Visit) {
         guard self.gateway.settings.logsStreams else { return self.say(edge, end, visit) }
         let record = StreamRecord(
-            edge, end, at: .gateway, link: self.connection.ending, name: visit.name.text,
+            edge, end, at: .gateway, link: self.link.ending, name: visit.name.text,
             agent: self.identity?.id, proxy: visit.visitor.proxy?.description)
         record.log(to: self.gateway.logger, .about([.peer: self.peer]))
     }

@@ -15,7 +15,7 @@ extension AgentSession {
     private static let refusalMilliseconds: UInt64 = 250
 
     func loginArrived(_ credentials: Credentials) {
-        self.loginArrivedAt = self.connection.loop.now
+        self.loginArrivedAt = self.link.loop.now
         if case .version2(let login) = credentials, !Login.Method.known.contains(login.method) {
             let reason = "the login method \(login.method.rawValue) is not supported"
             return self.judged(
@@ -54,27 +54,27 @@ extension AgentSession {
             .warning, .strangers,
             "login from \(self.peer) cannot be judged: too many logins wait for the authenticator",
             self.about([.code: ErrorCode.overloaded]))
-        self.connection.end(
+        self.link.end(
             .overloaded, retryAfterSeconds: 1, text: "too many logins wait for the authenticator")
     }
 
     private func judged(_ verdict: LoginVerdict, of credentials: Credentials, run: UInt64, maxLinks: Int) {
         self.gateway.loginJudged(self)
-        guard self.connection.isOpen else { return }
+        guard self.link.isOpen else { return }
         self.state = .refused
         switch verdict {
         case .granted(let grant):
             let identity = AgentIdentity(id: grant.identity)
             let login = GatewayMachine.Login(
                 identity: identity, payer: self.payer(of: grant), run: run, maxNames: grant.limits.names,
-                canProbe: self.connection.canProbe)
+                canProbe: self.link.canProbe)
             if let refusal = self.gateway.names.loggedIn(self.id, login, maxLinks: grant.limits.links ?? maxLinks) {
                 self.gateway.metrics.loginRefused(refusal.code)
                 self.gateway.peerLog.write(
                     .warning, .detail, of: .agent(identity.id),
                     "link of \(identity) at \(self.peer) refused: \(refusal.text)",
                     self.about([.agent: identity, .code: refusal.code]))
-                self.connection.end(refusal.code, retryAfterSeconds: 5, text: refusal.text)
+                self.link.end(refusal.code, retryAfterSeconds: 5, text: refusal.text)
                 return
             }
             self.gateway.metrics.loginAccepted()
@@ -82,15 +82,14 @@ extension AgentSession {
             self.allow()
             let names = grant.limits.names ?? self.gateway.settings.limits.namesPerLink
             let welcome = Welcome(linkID: self.id, maximumNames: UInt16(clamping: names))
-            self.connection.link.acceptLogin(welcome, now: self.connection.loop.now)
-            self.connection.setNeedsFlush()
+            self.link.acceptLogin(welcome)
             self.log(.info, .milestone, "\(self.label) logged in")
         case .refused(.overloaded, let reason):
             self.gateway.metrics.loginRefused(.overloaded)
             self.log(
                 .warning, .strangers, "login from \(self.peer) cannot be judged: \(reason)",
                 self.about([.code: ErrorCode.overloaded]))
-            self.connection.end(.overloaded, retryAfterSeconds: 1, text: "the login cannot be judged now")
+            self.link.end(.overloaded, retryAfterSeconds: 1, text: "the login cannot be judged now")
         case .refused(let code, let reason):
             self.gateway.metrics.loginRefused(code)
             self.log(
@@ -110,9 +109,9 @@ extension AgentSession {
     /// Answers a refused login after a time that is the same however soon the authenticator knew: strangers learn
     /// nothing from it, and wait for each guess.
     private func refuse(_ code: ErrorCode, _ text: String) {
-        let spent = self.connection.loop.now - self.loginArrivedAt
-        guard spent < Self.refusalMilliseconds else { return self.connection.end(code, text: text) }
-        let timer = LoopTimer(loop: self.connection.loop) { [unowned self] in self.connection.end(code, text: text) }
+        let spent = self.link.loop.now - self.loginArrivedAt
+        guard spent < Self.refusalMilliseconds else { return self.link.end(code, text: text) }
+        let timer = LoopTimer(loop: self.link.loop) { [unowned self] in self.link.end(code, text: text) }
         timer.start(after: Self.refusalMilliseconds - spent)
         self.refusalTimer = timer
     }

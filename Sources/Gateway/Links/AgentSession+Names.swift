@@ -10,9 +10,8 @@ internal import Wire
 
 extension AgentSession {
     func answer(_ exposure: UInt16, _ code: ErrorCode, port: UInt16 = 0, text: String) {
-        guard self.connection.isOpen else { return }
-        self.connection.link.answerRegister(Registered(exposure: exposure, code: code, port: port, text: text))
-        self.connection.setNeedsFlush()
+        guard self.link.isOpen else { return }
+        self.link.answer(Registered(exposure: exposure, code: code, port: port, text: text))
     }
 
     /// The exposure's visitors go to this link.

@@ -59,7 +59,7 @@ extension GatewayServer {
         for session in self.sessions.values { session.recheckLogin(self.authenticator) }
         // Before limits: what goes anyway does not count.
         self.review.begin(self.openSessions.flatMap(\.exposures))
-        let open = self.sessions.values.filter { $0.connection.isOpen && $0.grant != nil }
+        let open = self.sessions.values.filter { $0.link.isOpen && $0.grant != nil }
         for sessions in Dictionary(grouping: open, by: { $0.grant?.identity }).values {
             guard let identity = sessions[0].identity,
                 let limits = sessions[0].grant.flatMap({ self.authenticator.limits(of: $0) })

@@ -28,7 +28,7 @@ final class AgentSession {
     let id: UInt64
     /// The source that limits and penalties count.
     private(set) var source: Source
-    let connection: LinkConnection
+    let link: LinkSession
     /// The agent's address: of the connection, or of a trusted proxy's header.
     private(set) var peer: SocketAddress
     /// The trusted proxy between it and us.
@@ -60,18 +60,18 @@ final class AgentSession {
     private static let questionBytes = 1_024
     private static let loginBytes = 4_096
 
-    init(id: UInt64, connection: LinkConnection, peer: SocketAddress, source: Source, gateway: GatewayServer) {
+    init(id: UInt64, link: LinkSession, peer: SocketAddress, source: Source, gateway: GatewayServer) {
         self.id = id
-        self.connection = connection
-        self.probes = BackendProbes(connection: connection)
-        self.visits = LinkVisits(connection: connection, gateway: gateway)
+        self.link = link
+        self.probes = BackendProbes(link: link)
+        self.visits = LinkVisits(link: link, gateway: gateway)
         self.peer = peer
         self.isFromLoopback = peer.isLoopback
         self.gateway = gateway
         self.source = source
         self.questionShare = BudgetShare(gateway.budget)
-        connection.delegate = self
-        connection.gatekeeper = self
+        link.delegate = self
+        link.transport.gatekeeper = self
     }
 
     /// A PROXY header shows that the agent is not on this machine.
@@ -115,9 +115,8 @@ final class AgentSession {
     /// Has the link keep to what the agent may have, which can be more than others.
     func allow() {
         let usual = self.gateway.settings.limits
-        self.connection.link.allow(
-            streams: self.limits.streams ?? usual.streamsPerLink, names: self.limits.names ?? usual.namesPerLink,
-            now: self.connection.loop.now)
+        self.link.allow(
+            streams: self.limits.streams ?? usual.streamsPerLink, names: self.limits.names ?? usual.namesPerLink)
     }
 
     /// How the log calls this agent.
@@ -151,7 +150,7 @@ final class AgentSession {
         StreamReport(
             name: self.name(of: edge), agent: self.visits[edge.key]?.agent.id ?? self.identity?.id ?? "", link: self.id,
             visitor: edge.visitor.family == 0 ? nil : edge.visitor.description,
-            seconds: Double(self.connection.loop.now - edge.openedAt) / 1_000,
+            seconds: Double(self.link.loop.now - edge.openedAt) / 1_000,
             bytesToBackend: edge.bytesFromSocket, bytesToVisitor: edge.bytesToSocket)
     }
 
@@ -164,52 +163,52 @@ final class AgentSession {
     /// Ends the link; the agent may come back.
     func kick() {
         self.gateway.names.dropNames(of: self.id)
-        self.connection.end(.drain, retryAfterSeconds: 1, text: "the gateway's operator ended the link")
+        self.link.end(.drain, retryAfterSeconds: 1, text: "the gateway's operator ended the link")
     }
 
     // MARK: - The end
 
     /// Finishes what runs and takes nothing new.
     func drain() {
-        guard case .up = self.state, self.connection.link.streamCount > 0 else {
-            self.connection.end(.drain, retryAfterSeconds: 1, text: "the gateway stops")
+        guard case .up = self.state, self.link.streamCount > 0 else {
+            self.link.end(.drain, retryAfterSeconds: 1, text: "the gateway stops")
             return
         }
-        self.connection.drain(retryAfterSeconds: 1, text: "the gateway stops when the streams are done")
+        self.link.drain(retryAfterSeconds: 1, text: "the gateway stops when the streams are done")
         self.gateway.names.linkIsDraining(self.id)
         self.gateway.names.dropNames(of: self.id)
     }
 
     /// Looks at the deadlines; the gateway calls it once a second.
     func tick() {
-        self.connection.tick()
+        self.link.tick()
         self.probes.tick()
         for exposure in self.exposures { exposure.tick() }
-        if self.connection.isOpen, self.connection.link.phase == .up, self.connection.link.isWornOut {
+        if self.link.isOpen, self.link.phase == .up, self.link.isWornOut {
             // The agent makes its next link, which takes the names over.
-            self.connection.drain(text: "the stream ids of this link are used up")
+            self.link.drain(text: "the stream ids of this link are used up")
             self.gateway.names.linkIsDraining(self.id)
             // Visitors wait in the backlog until the names have moved.
             for exposure in self.exposures { exposure.pause() }
-            self.wornOutAt = self.connection.loop.now
+            self.wornOutAt = self.link.loop.now
         }
-        if let since = self.wornOutAt, self.connection.link.streamCount == 0,
-            self.exposures.isEmpty || self.connection.loop.now - since >= Self.moveMilliseconds
+        if let since = self.wornOutAt, self.link.streamCount == 0,
+            self.exposures.isEmpty || self.link.loop.now - since >= Self.moveMilliseconds
         {
-            self.connection.end(.drain, text: "the stream ids of this link are used up")
+            self.link.end(.drain, text: "the stream ids of this link are used up")
         }
         self.roomAppeared()
     }
 }
 
-extension AgentSession: LinkConnectionDelegate {
-    func link(_ connection: LinkConnection, didSecure peer: ChannelPeer) -> PeerVerdict {
+extension AgentSession: LinkSessionDelegate {
+    func link(_ link: LinkSession, didSecure peer: ChannelPeer) -> PeerVerdict {
         self.gateway.admissionProgressed(self)
         self.certificatePin = peer.pin?.description
         return .proceed(nil)
     }
 
-    func link(_ connection: LinkConnection, did event: LinkEvent) {
+    func link(_ link: LinkSession, did event: LinkEvent) {
         switch event {
         case .login(let credentials): self.loginArrived(credentials)
         case .register(let register): self.gateway.names.register(self.id, register)
@@ -225,7 +224,7 @@ extension AgentSession: LinkConnectionDelegate {
         }
     }
 
-    func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd) {
+    func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) {
         // Not by the visitor's address, which nobody knows behind a unix socket.
         guard let visit = self.visits[edge.key] else { return self.probeEnded(edge) }
         self.gateway.metrics.streamClosed(end)
@@ -246,9 +245,9 @@ extension AgentSession: LinkConnectionDelegate {
         }
     }
 
-    func linkIsEnding(_ connection: LinkConnection) { self.gateway.names.linkIsEnding(self.id) }
+    func linkIsEnding(_ link: LinkSession) { self.gateway.names.linkIsEnding(self.id) }
 
-    func linkDidEnd(_ connection: LinkConnection, _ end: LinkEnd) {
+    func linkDidEnd(_ link: LinkSession, _ end: LinkEnd) {
         self.refusalTimer?.close()
         self.refusalTimer = nil
         let label = self.label
@@ -270,5 +269,5 @@ extension AgentSession: LinkConnectionDelegate {
         self.gateway.sessionEnded(self)
     }
 
-    func linkDidEmpty(_ connection: LinkConnection) { self.gateway.sessionEmptied(self) }
+    func linkDidEmpty(_ link: LinkSession) { self.gateway.sessionEmptied(self) }
 }

@@ -10,16 +10,16 @@ final class BackendProbes {
     /// Between two probes of a backend that does not answer.
     private static let pause: Milliseconds = 2_000
 
-    private let connection: LinkConnection
+    private let link: LinkSession
     private var running: [StreamKey: Exposure] = [:]
     /// Those that have answered, until their stream is gone.
     private var answered: Set<StreamKey> = []
     private var waiting: [(exposure: Exposure, due: Milliseconds)] = []
 
-    init(connection: LinkConnection) { self.connection = connection }
+    init(link: LinkSession) { self.link = link }
 
     func begin(_ exposure: Exposure) {
-        self.waiting.append((exposure, self.connection.loop.now))
+        self.waiting.append((exposure, self.link.loop.now))
         self.tick()
     }
 
@@ -31,15 +31,13 @@ final class BackendProbes {
 
     /// Call it about once a second.
     func tick() {
-        guard self.connection.isOpen else { return }
-        let now = self.connection.loop.now
+        guard self.link.isOpen else { return }
+        let now = self.link.loop.now
         for (exposure, due) in self.waiting where due <= now {
-            guard
-                let key = self.connection.link.open(exposure: exposure.number, visitor: .none, local: .none, now: now)
-            else { continue }
+            let edge = self.link.open(exposure: exposure.number, visitor: .none, local: .none, socket: nil)
+            guard let edge else { continue }
             self.waiting.removeAll { $0.exposure === exposure }
-            self.running[key] = exposure
-            self.connection.attach(key, exposure: exposure.number, visitor: .none, socket: nil)
+            self.running[edge.key] = exposure
         }
     }
 
@@ -47,7 +45,7 @@ final class BackendProbes {
     func wasAccepted(_ key: StreamKey) -> Bool {
         guard self.running[key] != nil else { return false }
         self.answered.insert(key)
-        self.connection.abort(key, .none)
+        self.link.abort(key, .none)
         return true
     }
 
@@ -64,7 +62,7 @@ final class BackendProbes {
         let hasAnswered = self.answered.remove(edge.key) != nil
         guard let exposure = self.running.removeValue(forKey: edge.key) else { return .forgotten }
         if hasAnswered { return .answered(exposure) }
-        self.waiting.append((exposure, self.connection.loop.now + Self.pause))
+        self.waiting.append((exposure, self.link.loop.now + Self.pause))
         return .silent(exposure)
     }
 }

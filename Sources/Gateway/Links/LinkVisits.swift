@@ -17,15 +17,15 @@ enum LinkRoom { case free, soon, none }
 
 /// Who visits what over one link: lets visitors in, and makes room for them.
 final class LinkVisits {
-    private let connection: LinkConnection
+    private let link: LinkSession
     private unowned let gateway: GatewayServer
     /// To give the place back, and to say so at the end.
     private var visits: [StreamKey: Visit] = [:]
     /// Streams that are being ended to make room for others of this link.
     private var leaving: Set<StreamKey> = []
 
-    init(connection: LinkConnection, gateway: GatewayServer) {
-        self.connection = connection
+    init(link: LinkSession, gateway: GatewayServer) {
+        self.link = link
         self.gateway = gateway
     }
 
@@ -39,14 +39,14 @@ final class LinkVisits {
     ///
     /// - Parameter most: streams of the agent, as its authenticator says.
     func room(most: Int?) -> LinkRoom {
-        guard self.connection.link.streamCount >= most ?? .max || !self.connection.makeRoom() else { return .free }
+        guard self.link.streamCount >= most ?? .max || !self.link.makeRoom() else { return .free }
         guard self.leaving.isEmpty else { return .soon }
-        let before = self.connection.loop.now - min(StalledStreams.minMilliseconds, self.connection.loop.now)
-        let stalled = self.connection.stalledStreams(before: before).min { $0.since < $1.since }
+        let before = self.link.loop.now - min(StalledStreams.minMilliseconds, self.link.loop.now)
+        let stalled = self.link.stalledStreams(before: before).min { $0.since < $1.since }
         guard let (key, _) = stalled else { return .none }
         self.leaving.insert(key)
         self.gateway.metrics.hit(.visitors)
-        self.connection.abort(key, .stalled)
+        self.link.abort(key, .stalled)
         return .soon
     }
 
@@ -59,25 +59,24 @@ final class LinkVisits {
     func letIn(
         _ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure, most: Int?
     ) -> Edge? {
-        if let most, self.connection.link.streamCount >= most {
+        if let most, self.link.streamCount >= most {
             self.gateway.metrics.visitor(.agentLimit)
             self.refuse(visitor, stream, at: exposure, "the agent has \(most) streams already")
             return nil
         }
-        let now = self.connection.loop.now
         let address = visitor.address.map { WireAddress($0) } ?? .none
         let local = visitor.local.map { WireAddress($0) } ?? .none
-        guard self.connection.isOpen, self.connection.makeRoom(),
-            let key = self.connection.link.open(exposure: exposure.number, visitor: address, local: local, now: now)
+        guard self.link.isOpen, self.link.makeRoom(),
+            let edge = self.link.open(
+                exposure: exposure.number, visitor: address, local: local, socket: stream,
+                meter: (exposure.meter, visitor.arrival))
         else {
             self.gateway.metrics.visitor(.agentFull)
             self.refuse(visitor, stream, at: exposure, "the agent has no room for more streams")
             return nil
         }
-        self.visits[key] = Visit(visitor: visitor, name: exposure.name, agent: exposure.identity)
+        self.visits[edge.key] = Visit(visitor: visitor, name: exposure.name, agent: exposure.identity)
         self.gateway.metrics.visitor(.admitted)
-        self.connection.measure(key, for: exposure.meter, arrival: visitor.arrival)
-        let edge = self.connection.attach(key, exposure: exposure.number, visitor: address, socket: stream)
         if let first { edge.send(first: first) }
         return edge
     }

@@ -18,9 +18,9 @@ final class StalledStreams {
     private static let maxPerTick = 256
 
     /// A link and its agent.
-    typealias Owned = (agent: AgentIdentity, connection: LinkConnection)
+    typealias Owned = (agent: AgentIdentity, link: LinkSession)
     private struct Found {
-        let connection: LinkConnection
+        let link: LinkSession
         let key: StreamKey
         let since: Milliseconds
     }
@@ -46,8 +46,8 @@ final class StalledStreams {
         while let agent = agent ?? longest(), let next = self.found[agent]?.popLast() {
             if self.found[agent]?.isEmpty ?? false { self.found[agent] = nil }
             // It may have made progress, or ended, since the search.
-            guard next.connection.isStalled(next.key, since: next.since) else { continue }
-            next.connection.abort(next.key, .stalled)
+            guard next.link.isStalled(next.key, since: next.since) else { continue }
+            next.link.abort(next.key, .stalled)
             return agent
         }
         return nil
@@ -57,9 +57,9 @@ final class StalledStreams {
         self.searchedAt = now
         self.found = [:]
         guard now >= Self.minMilliseconds else { return }
-        for (agent, connection) in links {
-            for (key, since) in connection.stalledStreams(before: now - Self.minMilliseconds) {
-                self.found[agent, default: []].append(Found(connection: connection, key: key, since: since))
+        for (agent, link) in links {
+            for (key, since) in link.stalledStreams(before: now - Self.minMilliseconds) {
+                self.found[agent, default: []].append(Found(link: link, key: key, since: since))
             }
         }
         for agent in self.found.keys { self.found[agent]?.sort { $0.since > $1.since } }

@@ -159,12 +159,12 @@ final class GatewayNames {
             self.session(link)?.answer(number, refusal.code, text: refusal.text)
         case .lost(let link, let name, let code): self.session(link)?.log(lost: name, code)
         case .warn(let link, let warning): self.session(link)?.log(warning)
-        case .cutStreams(let link, let number): self.session(link)?.connection.abortStreams(of: number, .revoked)
+        case .cutStreams(let link, let number): self.session(link)?.link.abortStreams(of: number, .revoked)
         case .end(let link, let refusal, let seconds):
-            self.session(link)?.connection.end(refusal.code, retryAfterSeconds: seconds, text: refusal.text)
+            self.session(link)?.link.end(refusal.code, retryAfterSeconds: seconds, text: refusal.text)
         case .close(let link):
             // The program knows; words would only keep the connection longer.
-            self.session(link)?.connection.close(.ended(.replaced, "the program has a newer link"))
+            self.session(link)?.link.close(.ended(.replaced, "the program has a newer link"))
         case .hit(.registrations): self.metrics.hit(.registrations)
         case .hit(.registrationTable(let count)): self.metrics.hit(.registrationTable, count)
         case .hit(.withdrawals): self.metrics.hit(.withdrawals)

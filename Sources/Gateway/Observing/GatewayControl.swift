@@ -132,8 +132,8 @@ extension GatewayControl: ControlHandler {
         }
         for session in ended {
             notes.append(
-                "cut \(counted(session.connection.openEdges.count, "stream")) of link \(session.id), which is over")
-            session.connection.cutDeliveries()
+                "cut \(counted(session.link.openEdges.count, "stream")) of link \(session.id), which is over")
+            session.link.cutDeliveries()
         }
         return notes
     }

@@ -42,9 +42,9 @@ extension GatewayServer {
                 if exposure.isPublished { figures.names.published += 1 } else { figures.names.waiting += 1 }
                 figures.traffic.append((exposure.name, exposure.meter.traffic))
             }
-            guard let identity = session.identity, session.connection.isOpen else { continue }
+            guard let identity = session.identity, session.link.isOpen else { continue }
             identities.insert(identity.id)
-            if session.connection.protocolNumber == 1 {
+            if session.link.protocolNumber == 1 {
                 figures.links.version1 += 1
             } else {
                 figures.links.version2 += 1

@@ -97,7 +97,7 @@ final class Exposure {
 
     /// Why the agent cannot take another visitor now; nil when it can.
     private var obstacle: OpenObstacle? {
-        self.session.map { $0.connection.obstacle(toOpening: self.number) } ?? .notUp
+        self.session.map { $0.link.obstacle(toOpening: self.number) } ?? .notUp
     }
 
     /// Whether the agent can take another visitor now.

@@ -1,7 +1,5 @@
-package import ProxyProtocol
 package import Reactor
 package import Secure
-package import Timing
 package import Tunnel
 package import Wire
 
@@ -62,50 +60,4 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
     private static func text(_ code: ErrorCode, _ text: String) -> String {
         text.isEmpty ? "\(code)" : code == .none ? text : "\(code): \(text)"
     }
-}
-
-/// What the owner of a link makes of the peer's key.
-package enum PeerVerdict: Equatable {
-    /// Say hello, and as the agent log in.
-    case proceed(Login?)
-    /// Close without a word.
-    case refuse(SecurityError)
-}
-
-/// The gatekeeper's answer to a PROXY header.
-package enum IntroductionVerdict {
-    case proceed
-    /// Close the connection.
-    case refuse(LinkEnd)
-    /// End the link and leave its socket to the gatekeeper, which sends the alert.
-    case tell(LinkEnd, TLSAlert)
-}
-
-/// Admits connections before their handshake.
-package protocol LinkGatekeeper: AnyObject {
-    /// A PROXY header arrived.
-    func link(_ connection: LinkConnection, didReceive header: ProxyHeader) -> IntroductionVerdict
-    /// Follows ``IntroductionVerdict/tell(_:_:)``. The gatekeeper owns the socket from now on.
-    func link(_ connection: LinkConnection, leaves socket: SocketStream, _ alert: TLSAlert)
-    /// The first message of the handshake is complete.
-    ///
-    /// - Returns: milliseconds to wait before the handshake is processed; 0 for none.
-    func linkDidGreet(_ connection: LinkConnection) -> Milliseconds
-}
-
-/// The owner of a ``LinkConnection``: the gateway's or the agent's side of it.
-package protocol LinkConnectionDelegate: AnyObject {
-    /// The handshake is over: judge who the peer is.
-    func link(_ connection: LinkConnection, didSecure peer: ChannelPeer) -> PeerVerdict
-    /// The machine asks for something that concerns more than bytes.
-    func link(_ connection: LinkConnection, did event: LinkEvent)
-    /// A stream is over and its slot free.
-    func link(_ connection: LinkConnection, streamEnded edge: Edge, _ end: StreamEnd)
-    /// The link begins to end: it takes nothing new. `linkDidEnd` follows. Not called for a connection that is refused
-    /// before its handshake.
-    func linkIsEnding(_ connection: LinkConnection)
-    /// The connection is closed: nothing comes from it any more. What came before may still be on its way to edges.
-    func linkDidEnd(_ connection: LinkConnection, _ end: LinkEnd)
-    /// After `linkDidEnd`: all edges are closed too.
-    func linkDidEmpty(_ connection: LinkConnection)
 }

@@ -2,17 +2,15 @@ internal import ProxyProtocol
 internal import Reactor
 internal import Secure
 internal import Timing
-internal import Tunnel
-internal import Wire
 
 // MARK: - As the gateway: before the handshake
 
-extension LinkConnection {
+extension LinkTransport {
     func greeted(_ progress: Greeting.Progress) {
         switch progress {
         case .needMore: return
         case .header(let header):
-            switch self.gatekeeper?.link(self, didReceive: header) {
+            switch self.gatekeeper?.transport(self, didReceive: header) {
             case .proceed, nil: break
             case .refuse(let end): return self.close(end)
             case .tell(let end, let alert): return self.handOver(end, alert)
@@ -32,7 +30,7 @@ extension LinkConnection {
 
     private func greetingArrived() {
         guard case .silent(let greeting) = self.phase else { return }
-        let wait = self.gatekeeper?.linkDidGreet(self) ?? 0
+        let wait = self.gatekeeper?.transportDidGreet(self) ?? 0
         guard wait > 0 else { return self.shakeHands(greeting) }
         self.phase = .waiting(greeting)
         let timer = LoopTimer(loop: self.loop) { [unowned self] in self.waited() }
@@ -75,8 +73,8 @@ extension LinkConnection {
     private func handOver(_ end: LinkEnd, _ alert: TLSAlert) {
         guard let gatekeeper = self.gatekeeper else { return self.close(end) }
         self.phase = .closing(end)
-        self.link.shut()
-        gatekeeper.link(self, leaves: self.socket, alert)
+        self.delegate?.transport(self, stops: end)
+        gatekeeper.transport(self, leaves: self.socket, alert)
         self.socketClosed()
     }
 }

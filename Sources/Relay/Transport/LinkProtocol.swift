@@ -51,7 +51,7 @@ package enum LinkProtocol {
     /// - Parameter limits: of a link of version 2; one of version 1 takes those that it has too.
     func machine(
         role: Role, limits: LinkLimits, budget: ByteBudget?, now: Milliseconds
-    ) -> any Multiplexer & ~Copyable {
+    ) -> any LinkMachine & ~Copyable {
         switch self {
         case .version2: Link(role: role, limits: limits, budget: budget, now: now)
         case .version1:
@@ -60,12 +60,4 @@ package enum LinkProtocol {
                 now: now)
         }
     }
-}
-
-extension LinkConnection {
-    /// 1 or 2.
-    package var protocolNumber: Int { self.version.number }
-
-    /// Whether opening a stream tells whether the backend is there: version 1 has no word for it.
-    package var canProbe: Bool { self.version.number == 2 }
 }

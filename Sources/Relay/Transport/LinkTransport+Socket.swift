@@ -1,16 +1,15 @@
 package import Reactor
 internal import Secure
-internal import Tunnel
 
-// MARK: - From the socket of the link
+// MARK: - From the socket
 
-extension LinkConnection: SocketStreamDelegate {
+extension LinkTransport: SocketStreamDelegate {
     /// A read while the handshake waits: peers send nothing then. It does not count as a read of a handshake.
     private static let waitingReadBytes = 4_096
 
     package func readAllowance(_ stream: SocketStream) -> Int {
         if case .waiting = self.phase { return Self.waitingReadBytes }
-        if self.channel?.isEstablished != true, !self.buffers.takeHandshake(turn: self.loop.turn) {
+        if !self.isEstablished, !self.buffers.takeHandshake(turn: self.loop.turn) {
             self.hit(.handshakeReads)
             stream.waitForNextTurn()
             return 0
@@ -21,23 +20,22 @@ extension LinkConnection: SocketStreamDelegate {
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
         self.heardAt = self.loop.now
         if bytes.count >= self.readBudget.allowance { self.hit(.readBudget) }
-        self.received(bytes)
+        switch self.phase {
+        case .silent(let greeting): self.greeted(greeting.received(bytes))
+        case .waiting(let greeting): self.receivedWhileWaiting(bytes, greeting)
+        case .open, .lingering, .closing, .closed: self.decrypt(bytes)
+        }
     }
 
     package func socketStreamDidReachEnd(_ stream: SocketStream) { self.close(.closedByPeer) }
 
     package func socketStream(_ stream: SocketStream, didWrite count: Int) {
         self.outputQueued(stream.queuedByteCount)
-        guard self.isOpen else { return }
-        self.link.outputProgressed(now: self.loop.now)
-        guard stream.queuedByteCount == 0 else { return }
-        self.link.congestion(false, now: self.loop.now)
-        self.setNeedsFlush()
+        if self.isOpen { self.delegate?.transportDidSend(self) }
     }
 
-    /// The peer's last words may still be unread. Until they are, nothing more is given to the socket.
     package func socketStream(_ stream: SocketStream, didBreak error: UVError) {
-        self.link.congestion(true, now: self.loop.now)
+        self.delegate?.transportDidBreak(self)
     }
 
     package func socketStream(_ stream: SocketStream, didFail error: UVError) {

@@ -73,14 +73,14 @@ extension LimitHit {
     }
 }
 
-extension LinkConnection {
+extension LinkSession {
     /// Counts a limit, at the gateway.
     func hit(_ limit: LimitHit, _ count: Int = 1) { self.meter?.hit(limit, count) }
 
     /// Counts what the machine has met; call it about once a second, and at the end.
     func takeHits() {
         guard self.meter != nil else { return }
-        let hits = self.link.takeHits()
+        let hits = self.machine.takeHits()
         guard hits != LinkHits() else { return }
         self.hit(.glitches, hits.glitches)
         self.hit(.lateFrames, hits.lateFrames)

@@ -4,37 +4,6 @@ package import Timing
 package import Tunnel
 package import Wire
 
-/// Why a stream ended.
-package enum StreamEnd: Equatable, Sendable {
-    /// Both directions ended in order.
-    case finished
-    /// The other end of the link reset it.
-    case resetByPeer(ErrorCode)
-    /// The socket at this edge failed.
-    case failed(UVError)
-    /// We gave it up: a deadline, a refusal, the end of the link.
-    case abandoned(ErrorCode)
-
-    /// A short name that stays the same across versions.
-    package var slug: String {
-        switch self {
-        case .finished: "finished"
-        case .resetByPeer(let code), .abandoned(let code): "\(code)"
-        case .failed: "socket-error"
-        }
-    }
-}
-
-/// What began the end of a stream that ended in order.
-package enum EndingSide: Sendable {
-    /// The socket at this edge sent its end.
-    case socket
-    /// The end came over the link.
-    case link
-    /// We ended it: for room, or as a deadline was over.
-    case here
-}
-
 /// One end of a stream: the socket of a visitor (at the gateway) or of a backend (at the agent).
 package final class Edge {
     /// What the socket still sends to us.
@@ -85,8 +54,8 @@ package final class Edge {
     package private(set) var firstFromSocket: UInt64 = 0
     package private(set) var firstFromLink: UInt64 = 0
     package private(set) var endedFirst: EndingSide?
-    /// The connection outlives its edges, which tell it when they are closed.
-    private let connection: LinkConnection
+    /// The session outlives its edges, which tell it when they are closed.
+    private let link: LinkSession
     /// Nil at the agent until the backend is connected.
     private var socket: SocketStream?
     private var reading = Reading.active
@@ -105,15 +74,15 @@ package final class Edge {
     private var morePieces: [UnsafeRawBufferPointer] = []
 
     init(
-        key: StreamKey, exposure: UInt16, visitor: WireAddress, socket: SocketStream?, connection: LinkConnection
+        key: StreamKey, exposure: UInt16, visitor: WireAddress, socket: SocketStream?, link: LinkSession
     ) {
         self.key = key
         self.exposure = exposure
         self.visitor = visitor
-        self.connection = connection
-        self.openedAt = connection.loop.now
+        self.link = link
+        self.openedAt = link.loop.now
         self.openedNanoseconds = EventLoop.nanoseconds
-        self.lookedAt = connection.loop.now
+        self.lookedAt = link.loop.now
         self.socket = socket
         if let socket { self.begin(socket) }
     }
@@ -122,11 +91,11 @@ package final class Edge {
         socket.delegate = self
         socket.setNoDelay()
         socket.setResetOnDeath()
-        let isCrowded = self.connection.buffers.isCrowded
+        let isCrowded = self.link.transport.buffers.isCrowded
         socket.setNotSentLowWater(bytes: isCrowded ? Self.crowdedBytes : Self.notSentBytes)
         if isCrowded {
             socket.setReceiveBuffer(bytes: Self.crowdedBytes)
-            self.connection.hit(.smallBuffers)
+            self.link.hit(.smallBuffers)
         }
         let probes = Self.keepAlive
         socket.setKeepAlive(seconds: probes.idle, interval: probes.interval, count: probes.count)
@@ -159,7 +128,7 @@ package final class Edge {
             }
         case .broken(let error, let progressAt):
             guard now - progressAt >= Self.resetPatience else { return }
-            self.connection.hit(.resetWait)
+            self.link.hit(.resetWait)
             self.socketStream(socket, didFail: error)
         case .delivering, .closing: break
         }
@@ -218,7 +187,7 @@ package final class Edge {
 
     private func wrote(_ count: Int) {
         self.bytesToSocket &+= UInt64(count)
-        self.connection.consumed(self.key, count)
+        self.link.consumed(self.key, count)
     }
 
     /// The socket had brought these before the edge had it: they go the way of those that it reads.
@@ -280,7 +249,7 @@ package final class Edge {
     func abort(_ end: StreamEnd) {
         if case .closing = self.phase { return }
         self.phase = .closing(end)
-        if let socket = self.socket { socket.reset() } else { self.connection.edgeClosed(self, end) }
+        if let socket = self.socket { socket.reset() } else { self.link.edgeClosed(self, end) }
     }
 
     /// Ends the socket's directions as the link's directions have ended.
@@ -313,19 +282,19 @@ package final class Edge {
 
 extension Edge: SocketStreamDelegate {
     package func readAllowance(_ stream: SocketStream) -> Int {
-        self.connection.sendAllowance(self.key)
+        self.link.sendAllowance(self.key)
     }
 
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
         if self.bytesFromSocket == 0 { self.firstFromSocket = EventLoop.nanoseconds }
         self.bytesFromSocket &+= UInt64(bytes.count)
         if case .broken(let error, _) = self.phase {
-            self.phase = .broken(error, progressAt: self.connection.loop.now)
+            self.phase = .broken(error, progressAt: self.link.loop.now)
         }
-        self.connection.send(self.key, bytes)
+        self.link.send(self.key, bytes)
         // Stop now rather than be asked again in vain by the next readiness.
-        guard self.connection.sendAllowance(self.key) == 0 else { return }
-        self.connection.hit(.sendQueue)
+        guard self.link.sendAllowance(self.key) == 0 else { return }
+        self.link.hit(.sendQueue)
         stream.stopReading()
     }
 
@@ -333,7 +302,7 @@ extension Edge: SocketStreamDelegate {
         guard case .open = self.phase else { return }
         self.reading = .ended
         if self.endedFirst == nil { self.endedFirst = .socket }
-        if self.connection.finish(self.key) { self.writing = .finishing }
+        if self.link.finish(self.key) { self.writing = .finishing }
         self.settle()
     }
 
@@ -348,8 +317,8 @@ extension Edge: SocketStreamDelegate {
     /// What the socket had sent before is still read and sent on.
     package func socketStream(_ stream: SocketStream, didBreak error: UVError) {
         guard case .open = self.phase else { return }
-        self.phase = .broken(error, progressAt: self.connection.loop.now)
-        if self.connection.sendAllowance(self.key) > 0 { stream.startReading() }
+        self.phase = .broken(error, progressAt: self.link.loop.now)
+        if self.link.sendAllowance(self.key) > 0 { stream.startReading() }
     }
 
     package func socketStream(_ stream: SocketStream, didFail error: UVError) {
@@ -357,15 +326,15 @@ extension Edge: SocketStreamDelegate {
         case .open, .broken: break
         case .delivering, .closing: return
         }
-        if error == .timedOut { self.connection.hit(.keepAlive) }
-        self.connection.reset(self.key, .aborted)
+        if error == .timedOut { self.link.hit(.keepAlive) }
+        self.link.reset(self.key, .aborted)
         self.abort(.failed(error))
     }
 
     package func socketStreamDidClose(_ stream: SocketStream) {
-        if stream.hasGivenUpDelivery { self.connection.hit(.resetWait) }
+        if stream.hasGivenUpDelivery { self.link.hit(.resetWait) }
         switch self.phase {
-        case .delivering(let end), .closing(let end): self.connection.edgeClosed(self, end)
+        case .delivering(let end), .closing(let end): self.link.edgeClosed(self, end)
         case .open, .broken: preconditionFailure("the socket of a running edge was closed")
         }
     }

@@ -1,8 +1,8 @@
 internal import Timing
 
-// MARK: - How far a link has come
+// MARK: - How far a connection has come
 
-extension LinkConnection {
+extension LinkTransport {
     enum Phase {
         /// As the gateway, until the first message of the handshake is complete: a parked connection costs no keys.
         case silent(Greeting)
@@ -12,28 +12,26 @@ extension LinkConnection {
         /// The last words are on their way; what still comes is thrown away.
         case lingering(until: Milliseconds, LinkEnd)
         case closing(LinkEnd)
-        /// The socket is closed, edges are not.
-        case emptying(LinkEnd)
-        case closed
+        case closed(LinkEnd)
     }
 
-    package var isOpen: Bool {
+    var isOpen: Bool {
         switch self.phase {
         case .silent, .waiting, .open: true
-        case .lingering, .closing, .emptying, .closed: false
+        case .lingering, .closing, .closed: false
         }
     }
 
     /// Whether it only waits for its last words to be read.
-    package var isLingering: Bool {
+    var isLingering: Bool {
         if case .lingering = self.phase { true } else { false }
     }
 
     /// Why it ends or has ended; nil while it is open.
-    package var ending: LinkEnd? {
+    var ending: LinkEnd? {
         switch self.phase {
-        case .silent, .waiting, .open, .closed: nil
-        case .lingering(_, let end), .closing(let end), .emptying(let end): end
+        case .silent, .waiting, .open: nil
+        case .lingering(_, let end), .closing(let end), .closed(let end): end
         }
     }
 }

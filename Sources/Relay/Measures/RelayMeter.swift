@@ -1,6 +1,6 @@
 package import Metrics
 internal import Reactor
-package import Tunnel
+internal import Tunnel
 
 /// Bytes and streams of some links: of all those of a program, or of one name.
 package struct Traffic: Equatable, Sendable {
@@ -19,7 +19,7 @@ package final class NameMeter {
     package init() {}
 }
 
-/// Measures the links of a gateway while they run; each ``LinkConnection`` adds to it.
+/// Measures the links of a gateway while they run; each link adds to it.
 package final class RelayMeter {
     package fileprivate(set) var traffic = Traffic()
     /// Links whose sockets hold bytes at this moment that they could not send.
@@ -41,8 +41,8 @@ package final class RelayMeter {
     package func hit(_ limit: LimitHit, _ count: Int = 1) { self.limitHits.add(limit, count: count) }
 }
 
-/// What a ``LinkConnection`` tells its program's ``RelayMeter``. Costs some additions for each read and write of an
-/// edge, and looks at the clock when a stream begins to move and when the link's socket is full.
+/// What a ``LinkSession`` tells its program's ``RelayMeter``. Costs some additions for each read and write of an edge,
+/// and looks at the clock when a stream begins to move.
 struct LinkMeter {
     private struct Slot {
         var name: NameMeter?
@@ -55,7 +55,6 @@ struct LinkMeter {
     private let total: RelayMeter
     /// By the slot of the stream; without a name meter there is no visitor.
     private var slots: [Slot] = []
-    private var congestedSince: UInt64?
 
     init(_ total: RelayMeter) { self.total = total }
 
@@ -97,8 +96,18 @@ struct LinkMeter {
         self.total.traffic.streams -= 1
         name.traffic.streams -= 1
     }
+}
 
-    /// The link's socket was given bytes or has sent some, and holds so many now.
+/// What a ``LinkTransport`` tells its program's ``RelayMeter``. Looks at the clock when the socket is full.
+struct TransportMeter {
+    private let total: RelayMeter
+    private var congestedSince: UInt64?
+
+    init(_ total: RelayMeter) { self.total = total }
+
+    func hit(_ limit: LimitHit) { self.total.hit(limit) }
+
+    /// The socket was given bytes or has sent some, and holds so many now.
     mutating func queued(_ count: Int) {
         if count > 0 {
             guard self.congestedSince == nil else { return }
@@ -109,13 +118,5 @@ struct LinkMeter {
             self.total.congestedLinks -= 1
             self.total.queueDelay.observe(nanoseconds: EventLoop.nanoseconds &- since)
         }
-    }
-}
-
-extension LinkConnection {
-    /// Measures a stream that is about to be attached, for a visitor who arrived at that time of the monotonic clock, in
-    /// nanoseconds.
-    package func measure(_ key: StreamKey, for name: NameMeter, arrival: UInt64) {
-        self.meter?.opened(key, of: name, arrival: arrival)
     }
 }

@@ -1,0 +1,82 @@
+internal import Reactor
+internal import Secure
+internal import Tunnel
+internal import Wire
+
+// MARK: - From the edges to the transport
+
+extension LinkSession {
+    /// Sends what the machine has put into its outbox, at the end of this turn.
+    func setNeedsFlush() {
+        guard !self.needsFlush else { return }
+        self.needsFlush = true
+        self.loop.atTurnEnd(self)
+    }
+
+    func flush() {
+        guard self.isOpen, self.transport.isEstablished else { return }
+        while true {
+            guard self.transport.canSend else {
+                self.machine.congestion(true, now: self.loop.now)
+                break
+            }
+            self.machine.fill(Self.flushBytes, now: self.loop.now)
+            guard self.machine.outboxCount > 0 else { break }
+            guard self.encryptOutbox() else { return }
+            self.transport.writeEncrypted()
+        }
+        while let key = self.machine.nextResumable() { self.edge(key)?.resume() }
+    }
+
+    /// False when that failed and the transport is closed.
+    func encryptOutbox() -> Bool {
+        var failure: SecurityError?
+        self.machine.drainOutbox { bytes in
+            do throws(SecurityError) { try self.transport.encrypt(bytes) } catch { failure = error }
+            return bytes.count
+        }
+        guard let failure else { return true }
+        self.transport.encryptionFailed(failure)
+        return false
+    }
+
+    // MARK: - For the edges
+
+    func sendAllowance(_ key: StreamKey) -> Int {
+        self.isOpen ? self.machine.sendAllowance(key) : 0
+    }
+
+    func send(_ key: StreamKey, _ bytes: UnsafeRawBufferPointer) {
+        self.machine.send(key, bytes.bytes, now: self.loop.now)
+        self.meter?.taken(key, bytes.count)
+        // Bulk goes out at once, while it is in the cache; small frames wait for the end of the turn and share a
+        // record and a write.
+        if self.machine.outboxCount >= Self.flushBytes { self.flush() } else { self.setNeedsFlush() }
+    }
+
+    /// True when nothing will come from the link for this stream any more.
+    func finish(_ key: StreamKey) -> Bool {
+        self.setNeedsFlush()
+        return self.machine.finish(key, now: self.loop.now)
+    }
+
+    func consumed(_ key: StreamKey, _ count: Int) {
+        self.machine.consumed(key, count, now: self.loop.now)
+        self.meter?.delivered(key, count)
+        self.setNeedsFlush()
+        self.readAgain()
+    }
+
+    func reset(_ key: StreamKey, _ code: ErrorCode) {
+        self.machine.reset(key, code)
+        self.setNeedsFlush()
+        self.readAgain()
+    }
+}
+
+extension LinkSession: TurnEndHandler {
+    package func turnDidEnd() {
+        self.needsFlush = false
+        self.flush()
+    }
+}
