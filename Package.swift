@@ -116,13 +116,20 @@ let package = Package(
             ],
             swiftSettings: strict),
 
-        .target(name: "TestSupport", dependencies: [logging], path: "Tests/Support", swiftSettings: strict),
+        .target(name: "TestSupport", dependencies: ["Reactor", logging], path: "Tests/Support", swiftSettings: strict),
         tests("WireTests", ["Bytes", "Wire"]),
         tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("MetricsTests", ["Metrics"]),
         tests("CoreTests", ["AgentCore", "Explain", "Timing", "Wire"]),
         tests("GatewayCoreTests", ["GatewayCore", "Timing", "Wire"]),
+        tests(
+            "GatewayTests",
+            [
+                "Control", "Gateway", "GatewayCore", "Journal", "Metrics", "Reactor", "Relay", "Secure", "Settings",
+                "TestSupport",
+                "Timing", "Tunnel", "Wire", logging,
+            ]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),

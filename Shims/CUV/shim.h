@@ -82,6 +82,23 @@ static inline int cuv_peer_credentials(int fd, int *process, unsigned *user) {
 /* SOCK_STREAM is an enum in glibc, which Swift gives another type than getsockopt(2) does. */
 static inline int cuv_stream_type(void) { return SOCK_STREAM; }
 
+/* A TCP socket with an address that waits for nothing: its descriptor, or a libuv code. `only_ip6`: a socket on :: takes
+   no IPv4 connections (ipv6(7), IPV6_V6ONLY). The port of a server that has just ended can be had (socket(7),
+   SO_REUSEADDR). */
+static inline int cuv_tcp_socket(const struct sockaddr_storage *address, int only_ip6) {
+    int on = 1, is_ip6 = address->ss_family == AF_INET6;
+    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -errno;
+    socklen_t length = is_ip6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0
+        && (!is_ip6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_ip6, sizeof only_ip6) == 0)
+        && bind(fd, (const struct sockaddr *)address, length) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
 /* A unix socket with a name: its descriptor, or a libuv code. uv_pipe_bind would do the same, but then the file is
    removed with the handle, also when another process goes on listening. */
 static inline int cuv_unix_socket(const char *path) {

@@ -8,6 +8,8 @@ package typealias LinkID = UInt64
 package struct ExposureID: Hashable, Sendable, Comparable {
     package let number: UInt64
 
+    package init(number: UInt64) { self.number = number }
+
     package static func < (left: Self, right: Self) -> Bool { left.number < right.number }
 }
 

@@ -144,16 +144,21 @@ package final class EventLoop {
     /// - Precondition: every handle was closed; else the process stops with the census of those that are open.
     package func close() {
         precondition(!self.isClosed, "an event loop is closed once")
-        uv_close(cuv_handle_of_prepare(self.prepare), nil)
         if self.resolutionCount > 0 {
             // Close callbacks run in the turn after uv_close; two more let them close what they like.
-            for _ in 0..<3 { uv_run(self.raw, UV_RUN_NOWAIT) }
-            self.endTurn()
+            for _ in 0..<3 {
+                uv_run(self.raw, UV_RUN_NOWAIT)
+                self.endTurn()
+            }
             self.isClosed = self.resolutionCount > 0
-            if self.isClosed { return }
+            if self.isClosed { return uv_close(cuv_handle_of_prepare(self.prepare), nil) }
         }
-        uv_run(self.raw, UV_RUN_DEFAULT)
-        self.endTurn()
+        // What is still to be done at the end of a turn may close the last handles.
+        repeat {
+            self.endTurn()
+            uv_run(self.raw, UV_RUN_DEFAULT)
+        } while !self.turnEnd.isEmpty
+        uv_close(cuv_handle_of_prepare(self.prepare), nil)
         uv_run(self.raw, UV_RUN_DEFAULT)
         let code = uv_loop_close(self.raw)
         precondition(code == 0, "handles are open at the end of the loop: \(self.census())")

@@ -38,8 +38,6 @@ package final class SocketListener {
 
     private enum Phase { case open, closing, closed }
 
-    /// Connections that wait to be accepted (listen(2)).
-    private static let backlog: Int32 = 1_024
     /// Connections that are accepted in one turn of the loop, each of which costs tens of microseconds until it is read;
     /// the others wait in the backlog, so that those who are here already get their turn.
     package static let maxPerTurn = 16
@@ -56,67 +54,39 @@ package final class SocketListener {
     /// libuv holds one accepted connection for us and waits until it is taken.
     private var holdsConnection = false
     package var delegate: (any SocketListenerDelegate)?
-    /// The port is the one that the system chose.
-    package private(set) var place: Place
+    package let place: Place
 
-    /// Binds and listens.
-    ///
-    /// - Parameter takesBothFamilies: whether a listener on `::` takes IPv4 connections too; otherwise none on an IPv6
-    ///   address does, so that both families can have their own.
+    /// Binds and listens: see ``ListenerSocket/init(address:takesBothFamilies:)``.
     package convenience init(
         loop: EventLoop, address: SocketAddress, takesBothFamilies: Bool = false
     ) throws(UVError) {
-        try self.init(loop: loop, for: .tcp(address))
-        try self.orClose { () throws(UVError) in
-            let raw = cuv_tcp_of_stream(self.raw)
-            let flags = address.family == .ip6 && !takesBothFamilies ? UV_TCP_IPV6ONLY.rawValue : 0
-            try check(address.withRaw { uv_tcp_bind(raw, cuv_sockaddr($0), flags) })
-            try check(uv_listen(self.raw, Self.backlog, onConnection))
-            if let address = SocketAddress.read({ uv_tcp_getsockname(raw, $0, $1) }) { self.place = .tcp(address) }
-        }
+        try self.init(
+            loop: loop, adopting: try ListenerSocket(address: address, takesBothFamilies: takesBothFamilies))
     }
 
     /// Makes a unix socket and listens. The file is removed by `close()`; one of that name that is there already is an
     /// error.
     package convenience init(loop: EventLoop, path: String, access: Access) throws(UVError) {
-        // The file has its rights from its first moment: whoever may write to the directory could put another file into
-        // its place before they are changed by name.
-        let mask = umask(~access.mode & 0o777)
-        let made = cuv_unix_socket(path)
-        umask(mask)
-        let descriptor = try check(made)
-        do throws(UVError) { try self.init(loop: loop, for: .unix(path: path)) } catch {
-            Glibc.close(descriptor)
-            unlink(path)
-            throw error
-        }
-        self.ownsFile = true
-        try self.orClose { () throws(UVError) in
-            try self.open(descriptor)
-            // Nobody can connect before listen(2).
-            if let group = access.group, lchown(path, uid_t.max, group) != 0 { throw UVError(code: -errno) }
-            try check(uv_listen(self.raw, Self.backlog, onConnection))
-        }
+        try self.init(loop: loop, adopting: try ListenerSocket(path: path, access: access), ownsFile: true)
     }
 
-    /// Takes over a socket that is bound already, an inherited one for instance, and listens on it.
+    /// Takes over a socket that listens already.
     ///
     /// - Parameters:
-    ///   - descriptor: of a stream socket. It belongs to the listener from here on, also when this throws.
+    ///   - socket: its descriptor belongs to the listener from here on, also when this throws.
     ///   - ownsFile: whether `close()` removes the file of a unix socket.
-    package convenience init(loop: EventLoop, adopting descriptor: Int32, ownsFile: Bool = false) throws(UVError) {
-        guard let place = Self.place(of: descriptor) else {
-            Glibc.close(descriptor)
-            throw .invalidArgument
-        }
-        do throws(UVError) { try self.init(loop: loop, for: place) } catch {
-            Glibc.close(descriptor)
+    package convenience init(
+        loop: EventLoop, adopting socket: ListenerSocket, ownsFile: Bool = false
+    ) throws(UVError) {
+        do throws(UVError) { try self.init(loop: loop, for: socket.place) } catch {
+            if ownsFile { socket.shutDown() }
+            socket.close()
             throw error
         }
         self.ownsFile = ownsFile
         try self.orClose { () throws(UVError) in
-            try self.open(descriptor)
-            try check(uv_listen(self.raw, Self.backlog, onConnection))
+            try self.open(socket.descriptor)
+            try check(uv_listen(self.raw, ListenerSocket.backlog, onConnection))
         }
     }
 
@@ -182,24 +152,6 @@ package final class SocketListener {
         return descriptor
     }
 
-    /// Where a socket is bound; nil for what is no stream socket of these families.
-    package static func place(of descriptor: Int32) -> Place? {
-        var kind: CInt = 0
-        var size = socklen_t(MemoryLayout<CInt>.size)
-        guard getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &kind, &size) == 0, kind == cuv_stream_type() else {
-            return nil
-        }
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        guard getsockname(descriptor, cuv_sockaddr_mutable(&storage), &length) == 0 else { return nil }
-        if let address = SocketAddress(&storage) { return .tcp(address) }
-        guard CInt(storage.ss_family) == AF_UNIX else { return nil }
-        let path = withUnsafeBytes(of: &storage) { bytes in
-            bytes[MemoryLayout<sa_family_t>.size..<min(Int(length), bytes.count)].prefix { $0 != 0 }
-        }
-        return path.isEmpty ? nil : .unix(path: String(decoding: path, as: UTF8.self))
-    }
-
     deinit {
         precondition(self.phase == .closed, "a listener was dropped before its close callback")
     }
@@ -223,13 +175,6 @@ package final class SocketListener {
         self.leave()
     }
 
-    /// Stops listening for all who have the socket, and so at once, whoever else has it and closes it later.
-    package func shutDown() {
-        // Of a listening TCP socket it is the end: who waits is reset, and the port is free (Linux, tcp_disconnect).
-        if let descriptor = self.descriptor { _ = Glibc.shutdown(descriptor, Int32(SHUT_RDWR)) }
-        self.close()
-    }
-
     /// Closes our copy of a socket that another process keeps: connections go on waiting in its backlog.
     package func leave() {
         guard self.phase == .open else { return }
@@ -250,7 +195,10 @@ package final class SocketListener {
     fileprivate func connectionArrived(_ status: CInt) {
         guard self.phase == .open else { return }
         guard status == 0 else {
-            self.delegate?.listener(self, didFail: UVError(code: status))
+            let error = UVError(code: status)
+            // Another thread has ended the listening (accept(2)); libuv would try again and again.
+            guard error != .invalidArgument else { return self.leave() }
+            self.delegate?.listener(self, didFail: error)
             return
         }
         // Not taking the connection makes libuv stop polling the listener, which is what a pause is.

@@ -1,5 +1,11 @@
 internal import COpenSSL
 
+/// A key and certificates as bytes, from which another thread makes an ``Identity`` of its own.
+package struct IdentityPEM: Sendable {
+    fileprivate let key: [UInt8]
+    fileprivate let certificates: [UInt8]
+}
+
 /// A private key and its certificate.
 package final class Identity {
     let key: OpaquePointer
@@ -109,6 +115,16 @@ package final class Identity {
 
     package var certificatePEM: [UInt8] {
         written { PEM_write_bio_X509($0, self.certificate) }
+    }
+
+    /// All of it.
+    package var pem: IdentityPEM {
+        let chain = self.chain.map { certificate in written { PEM_write_bio_X509($0, certificate) } }
+        return IdentityPEM(key: self.keyPEM, certificates: self.certificatePEM + chain.joined())
+    }
+
+    package static func load(_ pem: IdentityPEM) throws(SecurityError) -> Identity {
+        try .load(keyPEM: pem.key, certificatePEM: pem.certificates)
     }
 }
 

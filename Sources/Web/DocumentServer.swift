@@ -18,23 +18,25 @@ package struct Document: Equatable, Sendable {
 /// There is room for a few connections, each of which has some seconds for all that it wants; when it is full, the
 /// oldest makes room, so that those who hang keep nobody out.
 package final class DocumentServer {
+    /// Calls `completion` once, at once or later, with what is at a path, which has no query any more; with nil when
+    /// nothing is. Nothing of the path may be believed.
+    package typealias Source = (_ path: String, _ completion: @escaping (Document?) -> Void) -> Void
+
     private static let maxConnections = 32
     private static let deadline: UInt64 = 5_000
 
     private let listener: SocketListener
-    private let document: (_ path: String) -> Document?
+    private let document: Source
     private let onFailure: (UVError) -> Void
     /// In the order in which they came.
     private var visits: [Visit] = []
 
     /// - Parameters:
     ///   - listener: TCP or unix; it belongs to the server from here on.
-    ///   - document: what is at a path, which has no query any more; nil when nothing is. Nothing of the path may be
-    ///     believed.
+    ///   - document: what is at a path.
     ///   - onFailure: told of what keeps the listener from accepting.
     package init(
-        listener: SocketListener, document: @escaping (_ path: String) -> Document?,
-        onFailure: @escaping (UVError) -> Void
+        listener: SocketListener, document: @escaping Source, onFailure: @escaping (UVError) -> Void
     ) {
         self.listener = listener
         self.document = document
@@ -58,6 +60,7 @@ package final class DocumentServer {
         private let timer: LoopTimer
         private var head = RequestHead()
         private var isAnswered = false
+        private var isSent = false
         /// The other side sends no more, and is still sent something.
         private var isEnding = false
 
@@ -86,26 +89,31 @@ package final class DocumentServer {
 
         private func answer(_ request: RequestLine?) {
             self.isAnswered = true
-            var status = "400 Bad Request"
-            var document: Document?
             switch request?.method {
             case "GET", "HEAD":
-                document = request.flatMap { self.server.document($0.path) }
-                status = document == nil ? "404 Not Found" : "200 OK"
-            case .some: status = "405 Method Not Allowed\r\nAllow: GET, HEAD"
-            case nil: break
+                let isHead = request?.method == "HEAD"
+                self.server.document(request?.path ?? "") { document in
+                    self.send(document == nil ? "404 Not Found" : "200 OK", document, withBody: !isHead)
+                }
+            case .some: self.send("405 Method Not Allowed\r\nAllow: GET, HEAD")
+            case nil: self.send("400 Bad Request")
             }
+        }
+
+        private func send(_ status: String, _ document: Document? = nil, withBody: Bool = true) {
             let answer =
                 "HTTP/1.1 \(status)\r\n" + (document.map { "Content-Type: \($0.contentType)\r\n" } ?? "")
                 + "Content-Length: \(document?.body.count ?? 0)\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-            let body = request?.method == "HEAD" ? [] : document?.body ?? []
+            let body = withBody ? document?.body ?? [] : []
             _ = (Array(answer.utf8) + body).withUnsafeBytes { self.stream.write($0) }
+            self.isSent = true
             self.stream.shutdownWriting()
+            if self.isEnding, self.stream.queuedByteCount == 0 { self.stream.close() }
         }
 
         func socketStreamDidReachEnd(_ stream: SocketStream) {
             // Whoever ends its own direction after the request still wants the answer.
-            if stream.queuedByteCount == 0 { stream.close() } else { self.isEnding = true }
+            if self.isSent, stream.queuedByteCount == 0 { stream.close() } else { self.isEnding = true }
         }
 
         func socketStream(_ stream: SocketStream, didWrite count: Int) {

@@ -6,7 +6,7 @@ import socket
 import backends
 import v1peer
 from backends import Listener
-from harness import EndToEndTest
+from harness import EndToEndTest, wait_until
 from hooks import Hook, authenticator, configure
 from version1 import SECRET, Link
 
@@ -43,8 +43,9 @@ answer(**({"identity": token} if token else {}))
         links = [self.log_in(address, number) for number in range(self.MOST + 6)]
         for link in links[self.MOST:]:
             self.assertEqual(link.receive()[0], v1peer.ERROR)
-        self.assertEqual(
-            len(re.findall(r"login from 127.0.0.2:\d+ cannot be judged: too many logins", gateway.output)), 6)
+        refusals = re.compile(r"login from 127.0.0.2:\d+ cannot be judged: too many logins")
+        wait_until(lambda: len(refusals.findall(gateway.output)) >= 6, "a line for each refusal")
+        self.assertEqual(len(refusals.findall(gateway.output)), 6)
         hook.wait_requests(self.RUNNING, "authenticate")
         # Another source finds a program free, however long the others run.
         self.stage.agent(gateway, "-t", "honest", "-n", "example", backend).wait_registered()

@@ -1,9 +1,10 @@
 import Agent
 import AgentCore
-import Gateway
 import Reactor
 import TestSupport
 import Testing
+
+@testable import Gateway
 
 @Suite("Gateway and agent", .serialized, .timeLimit(.minutes(2)))
 struct ProgramTests {
@@ -93,8 +94,10 @@ struct ProgramTests {
         backend.listen()
         _ = try world.port(of: "example")
         // The probe's connection is taken back.
-        let visitors = world.gateway.streamCount
-        #expect(world.loop.run { world.gateway.streamCount == 0 }, "\(visitors)")
+        var streams: Int?
+        world.gateway.worker.census { streams = $0.streamCount }
+        #expect(world.loop.run { streams != nil })
+        #expect(streams == 0)
         world.finish()
     }
 

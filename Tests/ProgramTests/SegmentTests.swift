@@ -10,10 +10,10 @@ struct SegmentTests {
         timeouts: Int = 0, unacknowledged: Int = 0, sinceAcknowledgement: UInt32 = 100, segment: Int = 1_448,
         heard: UInt64 = 100_000, hasStreams: Bool = true
     ) -> Bool {
-        var watch = BlackHoleWatch()
+        var watch = BlackHoleWatch(now: heard)
         watch.look(
             Sending(sinceAcknowledgement: sinceAcknowledgement, timeouts: timeouts, segment: segment),
-            unacknowledged: unacknowledged, heard: heard, hasStreams: hasStreams, now: 100_000)
+            unacknowledged: unacknowledged, hasStreams: hasStreams, now: 100_000)
         return watch.isLikely
     }
 

@@ -5,6 +5,7 @@ import Glibc
 import Reactor
 import Settings
 import Supervision
+import TestSupport
 import Testing
 import Wire
 

@@ -144,7 +144,8 @@ struct SocketListenerTests {
             let place = first.place
             let copy = dup(try #require(first.descriptor))
             first.close()
-            #expect(SocketListener.place(of: copy) == place)
+            let inherited = try #require(ListenerSocket(inherited: copy))
+            #expect(inherited.place == place)
             var here: SocketStream?
             guard case .tcp(let address) = place else { return _ = Issue.record("not TCP") }
             let connector = Connector.connect(
@@ -154,7 +155,7 @@ struct SocketListenerTests {
             #expect(loop.run { here != nil })
             _ = connector
             let recorder = AcceptRecorder()
-            let second = try SocketListener(loop: loop, adopting: copy)
+            let second = try SocketListener(loop: loop, adopting: inherited)
             second.delegate = recorder
             #expect(second.place == place)
             #expect(loop.run { !recorder.accepted.isEmpty })
@@ -170,7 +171,7 @@ struct SocketListenerTests {
             let first = try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil))
             let copy = dup(try #require(first.descriptor))
             let recorder = AcceptRecorder()
-            let second = try SocketListener(loop: loop, adopting: copy)
+            let second = try SocketListener(loop: loop, adopting: try #require(ListenerSocket(inherited: copy)))
             second.delegate = recorder
             #expect(second.place == .unix(path: path))
             // One of them takes it.
@@ -195,7 +196,8 @@ struct SocketListenerTests {
                 #expect(loop.run { here != nil })
                 _ = connector
                 let recorder = AcceptRecorder()
-                let second = try SocketListener(loop: loop, adopting: copy, ownsFile: true)
+                let inherited = try #require(ListenerSocket(inherited: copy))
+                let second = try SocketListener(loop: loop, adopting: inherited, ownsFile: true)
                 second.delegate = recorder
                 #expect(second.isListening)
                 #expect(loop.run { !recorder.accepted.isEmpty })
@@ -208,18 +210,21 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("end a socket for whoever else has it, so that its port is free at once")
+    @Test("end with their socket, also for whoever else has it, so that its port is free at once")
     func shutDown() throws {
         try withPath { loop, path in
-            let tcp = try SocketListener(loop: loop, address: .loopback4(port: 0))
-            let unix = try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil))
-            let port = tcp.port
-            var copies: [Int32] = []
-            for listener in [tcp, unix] {
-                copies.append(dup(try #require(listener.descriptor)))
-                listener.shutDown()
+            let tcp = try ListenerSocket(address: .loopback4(port: 0))
+            let unix = try ListenerSocket(path: path, access: .init(mode: 0o600, group: nil))
+            let port = try #require(tcp.address).port
+            let recorder = AcceptRecorder()
+            // Another thread's, for instance: it hears of the end when it next accepts.
+            let listener = try SocketListener(loop: loop, adopting: tcp)
+            listener.delegate = recorder
+            for socket in [tcp, unix] { socket.shutDown() }
+            defer {
+                listener.leave()
+                unix.close()
             }
-            defer { for copy in copies { Glibc.close(copy) } }
             for endpoint in [Endpoint.host("127.0.0.1", port: port), .unix(path: path)] {
                 var result: Result<SocketStream, UVError>?
                 let connector = Connector.connect(loop: loop, to: endpoint, timeout: 5_000) { result = $0 }
@@ -233,14 +238,69 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("take over nothing but stream sockets of these families")
-    func adoptionOfOthers() throws {
-        try withLoop { loop in
-            for descriptor in [open("/dev/null", O_RDONLY), socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0), -1] {
-                #expect(throws: UVError.invalidArgument) { try SocketListener(loop: loop, adopting: descriptor) }
-                // It was the listener's to close.
-                if descriptor >= 0 { #expect(fcntl(descriptor, F_GETFD) == -1) }
+    @Test("are nothing but stream sockets of these families")
+    func others() throws {
+        for descriptor in [open("/dev/null", O_RDONLY), socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0), -1] {
+            #expect(ListenerSocket(inherited: descriptor) == nil)
+            // It stays the caller's.
+            if descriptor >= 0 {
+                #expect(fcntl(descriptor, F_GETFD) != -1)
+                Glibc.close(descriptor)
             }
+        }
+    }
+
+    @Test("accept connections that another loop can take, once")
+    func handingOver() throws {
+        try withLoop { loop in
+            let recorder = AcceptRecorder()
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+            listener.delegate = recorder
+            var client: SocketStream?
+            let connector = Connector.connect(loop: loop, to: .host("127.0.0.1", port: listener.port), timeout: 5_000) {
+                client = try? $0.get()
+            }
+            #expect(loop.run { client != nil && !recorder.accepted.isEmpty })
+            _ = connector
+            let accepted = recorder.accepted.removeFirst()
+            let peer = accepted.peerAddress
+            let socket = try accepted.giveAway()
+            #expect(!accepted.isOpen)
+            let other = try EventLoop()
+            let taken = try SocketStream.take(socket, on: other)
+            #expect(taken.peerAddress == peer)
+            #expect(throws: UVError.self) { try SocketStream.take(socket, on: other) }
+            // What is written on one loop arrives at the other.
+            let stream = try #require(client)
+            let echo = Recorder(taken)
+            taken.startReading()
+            [UInt8]("hello".utf8).withUnsafeBytes { _ = stream.write($0) }
+            #expect(other.run { echo.received == [UInt8]("hello".utf8) })
+            taken.close()
+            other.close()
+            stream.close()
+            listener.close()
+        }
+    }
+
+    @Test("close a connection that was given away and not taken")
+    func notTaken() throws {
+        try withLoop { loop in
+            let recorder = AcceptRecorder()
+            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+            listener.delegate = recorder
+            var client: SocketStream?
+            let connector = Connector.connect(loop: loop, to: .host("127.0.0.1", port: listener.port), timeout: 5_000) {
+                client = try? $0.get()
+            }
+            #expect(loop.run { client != nil && !recorder.accepted.isEmpty })
+            _ = connector
+            _ = try recorder.accepted.removeFirst().giveAway()
+            let end = Recorder(try #require(client))
+            end.stream.startReading()
+            #expect(loop.run { end.hasEnded })
+            end.stream.close()
+            listener.close()
         }
     }
 }

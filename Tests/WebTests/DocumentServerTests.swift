@@ -3,13 +3,24 @@ import Reactor
 import Testing
 import Web
 
-/// A server of one document at `/here`, a client on the same loop, and nothing left of either.
+/// A server of one document, which is at `/here` at once and at `/later` a moment later, a client on the same loop, and nothing left of either.
 private func serving(_ body: (EventLoop, HTTPClient, _ url: String) throws -> Void) throws {
     let loop = try EventLoop()
     let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+    var timers: [LoopTimer] = []
     let server = DocumentServer(
         listener: listener,
-        document: { $0 == "/here" ? Document(contentType: "text/x", body: Array("some text".utf8)) : nil },
+        document: { path, completion in
+            let document = Document(contentType: "text/x", body: Array("some text".utf8))
+            guard path == "/later" else { return completion(path == "/here" ? document : nil) }
+            let timer = LoopTimer(loop: loop) {
+                completion(document)
+                timers.forEach { $0.close() }
+                timers = []
+            }
+            timers.append(timer)
+            timer.start(after: 1)
+        },
         onFailure: { Issue.record("\($0)") })
     let client = HTTPClient(loop: loop, userAgent: "test/1")
     defer {

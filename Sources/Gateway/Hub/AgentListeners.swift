@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Journal
 internal import Logging
 internal import Reactor
@@ -64,9 +65,13 @@ final class AgentListeners {
         _ socket: InheritedSockets.Socket, isVersion1: Bool, _ delegate: any SocketListenerDelegate
     ) throws(GatewayError) {
         let listener: SocketListener
-        do throws(UVError) { listener = try SocketListener(loop: self.loop, adopting: socket.descriptor) } catch {
-            throw GatewayError(.listen, "the inherited socket '\(socket.name)' cannot be used: \(error)")
-        }
+        do throws(UVError) {
+            guard let inherited = ListenerSocket(inherited: socket.descriptor) else {
+                Glibc.close(socket.descriptor)
+                throw .invalidArgument
+            }
+            listener = try SocketListener(loop: self.loop, adopting: inherited)
+        } catch { throw GatewayError(.listen, "the inherited socket '\(socket.name)' cannot be used: \(error)") }
         listener.delegate = delegate
         self.all.append(Opened(listener: listener, isVersion1: isVersion1, isInherited: true))
         guard let address = listener.address else {

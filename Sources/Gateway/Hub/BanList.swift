@@ -14,11 +14,11 @@ extension Network {
 }
 
 /// Networks that the operator keeps out, agents and visitors alike, until he takes it back or the gateway stops.
-struct BanList {
+struct BanList: Sendable {
     /// Each connection is compared with all of them.
     static let most = 1_024
 
-    struct Ban {
+    struct Ban: Sendable {
         let network: Network
         /// Nil: for good.
         let until: Milliseconds?
@@ -47,8 +47,10 @@ struct BanList {
         return self.bans.contains { $0.network.bans(address) }
     }
 
-    /// Call it about once a second.
-    mutating func forgetExpired(now: Milliseconds) {
+    /// False when none has expired. Call it about once a second.
+    mutating func forgetExpired(now: Milliseconds) -> Bool {
+        let count = self.bans.count
         self.bans.removeAll { ban in ban.until.map { $0 <= now } ?? false }
+        return self.bans.count < count
     }
 }

@@ -29,8 +29,8 @@ final class CertificateWatch {
     private static let retryMilliseconds: UInt64 = 60_000
 
     private(set) var identity: Identity
-    /// For connections that come from now on.
-    private(set) var context: TLSContext
+    /// Gets the key and the certificate for connections that come from now on.
+    var onChange: ((IdentityPEM) -> Void)?
     /// Nil when no agent looks at the dates.
     private(set) var dates: CertificateDates?
     /// Why the files as they are now are not in use.
@@ -57,14 +57,15 @@ final class CertificateWatch {
         self.stamps = self.files.map { Stamps($0) }
         self.seen = self.stamps
         self.identity = try GatewayIdentity.load(settings, state)
-        do throws(SecurityError) { self.context = try Self.context(of: self.identity) } catch {
+        do throws(SecurityError) { try Self.check(self.identity) } catch {
             throw GatewayError(.configuration, "TLS: \(error)")
         }
         self.dates = CertificateDates(self.identity, isNamed: self.files != nil)
     }
 
-    private static func context(of identity: Identity) throws(SecurityError) -> TLSContext {
-        try .server(identity: identity, applicationProtocol: WireConstant.applicationProtocol)
+    /// Whether it can be used.
+    private static func check(_ identity: Identity) throws(SecurityError) {
+        _ = try TLSContext.server(identity: identity, applicationProtocol: WireConstant.applicationProtocol)
     }
 
     /// Warns of the dates, and looks at the files from now on.
@@ -126,28 +127,29 @@ final class CertificateWatch {
 
     private static func load(
         _ files: (certificate: String, key: String)
-    ) throws(GatewayError) -> (Identity, TLSContext) {
+    ) throws(GatewayError) -> Identity {
         let identity = try GatewayIdentity.load(files)
-        do throws(SecurityError) { return (identity, try self.context(of: identity)) } catch {
+        do throws(SecurityError) { try self.check(identity) } catch {
             throw GatewayError(.configuration, "\(files.certificate): \(error)")
         }
+        return identity
     }
 
-    private func use(_ new: (identity: Identity, context: TLSContext)) {
+    private func use(_ new: Identity) {
         let hadFailed = self.failure != nil
         self.failure = nil
         let former = self.identity
-        guard !new.identity.isSame(as: former) else {
+        guard !new.isSame(as: former) else {
             if hadFailed { self.logger.info("\(self.name) is as it was and can be used again") }
             return
         }
-        self.identity = new.identity
-        self.context = new.context
-        self.dates = CertificateDates(new.identity, isNamed: true)
+        self.identity = new
+        self.onChange?(new.pem)
+        self.dates = CertificateDates(new, isNamed: true)
         self.logger.info("\(self.name) is new, and used for new connections\(self.untilText)")
-        if new.identity.pin != former.pin {
+        if new.pin != former.pin {
             self.logger.info(
-                "pin \(new.identity.pin), a new key: agents that were given the pin \(former.pin) refuse it")
+                "pin \(new.pin), a new key: agents that were given the pin \(former.pin) refuse it")
         }
         let now = Timestamp.now
         if let dates = self.dates, dates.isFresh(at: now), now >= dates.begins {
@@ -162,7 +164,7 @@ final class CertificateWatch {
     /// - Throws: why they cannot be used.
     func pendingChanges() throws(GatewayError) -> [String] {
         guard let files = self.files else { return [] }
-        let identity = try Self.load(files).0
+        let identity = try Self.load(files)
         guard !identity.isSame(as: self.identity) else { return [] }
         let dates = CertificateDates(identity, isNamed: true)
         let until = dates.map { ", valid until \(Timestamp.text($0.expires))" } ?? ""

@@ -53,16 +53,21 @@ extension WithdrawalLimits {
     }
 }
 
-extension GatewayServer: VisitorRoom {
-    func isOnlyAgent(_ agent: AgentIdentity) -> Bool { self.names.isOnlyAgent(agent) }
-
-    func endStalledStream(of agent: AgentIdentity?) -> AgentIdentity? {
-        let ended = self.stalled.endOldest(of: agent, among: { self.ownedLinks }, now: self.loop.now)
-        if ended != nil { self.metrics.hit(.visitors) }
-        return ended
+extension AdmissionLimits {
+    init(_ settings: LimitSettings, _ plan: ResourcePlan) {
+        self.init()
+        self.strangers = plan.strangers
+        self.logins = plan.logins
+        self.loginsPerSource = min(self.loginsPerSource, plan.logins / 4)
+        self.maxWait = min(self.maxWait, settings.handshakeTimeout / AdmissionLimits.waitShare)
     }
+}
 
-    var ownedLinks: [StalledStreams.Owned] {
-        self.sessions.values.compactMap { session in session.identity.map { ($0, session.link) } }
+extension WorkerSettings {
+    init(_ settings: GatewaySettings, _ plan: ResourcePlan, _ sources: SourceRules) {
+        self.init(
+            linkLimits: LinkLimits(settings.limits), visitorLimits: VisitorLimits(settings.limits, plan),
+            sources: sources, socketsAreProxied: settings.socketsAreProxied, logsStreams: settings.logsStreams,
+            maxRefused: plan.refused, software: GatewayServer.software)
     }
 }

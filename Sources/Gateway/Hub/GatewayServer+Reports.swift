@@ -43,72 +43,58 @@ extension GatewayServer {
         }
     }
 
-    /// Links of agents that have logged in, and those that are over while visitors still get what came before.
-    private var sessionsWithStreams: [AgentSession] { self.openSessions + self.deliveringSessions }
-
-    /// Links of agents that have logged in.
-    var openSessions: [AgentSession] {
-        self.sessions.values.filter { $0.identity != nil && $0.link.isOpen }.sorted { $0.id < $1.id }
-    }
-
     private func age(since start: UInt64) -> Int { Int((self.loop.now - start) / 1_000) }
 
     /// What the service manager is told.
     package var status: String {
         GatewayStatus(
-            isDraining: self.isDraining, agents: self.openSessions.count, names: self.names.nameCount,
+            isDraining: self.isDraining, agents: self.agents.openSessions.count, names: self.names.nameCount,
             streams: self.streamCount, waiting: self.names.listeners.waitingNameCount
         ).description
     }
 
-    var report: GatewayReport {
-        let sessions = self.openSessions
+    func report(_ census: WorkerCensus) -> GatewayReport {
+        let sessions = self.agents.openSessions
         return GatewayReport(
             version: Self.software, process: getpid(), state: self.isDraining ? "draining" : "running",
-            seconds: self.age(since: self.stateBegan), listening: self.agentListeners.places,
+            seconds: self.age(since: self.stateBegan), listening: self.acceptor.listeners.places,
             pin: self.certificate.identity.pin.description,
             certificate: self.certificate.report, authentication: self.settings.authentication.description,
-            agents: Set(sessions.compactMap { $0.identity?.id }).count, links: sessions.count,
-            names: self.names.nameCount, streams: self.streamCount, visitors: self.visitors.count,
+            agents: Set(sessions.compactMap(\.label.identity)).count, links: sessions.count,
+            names: self.names.nameCount, streams: census.streamCount, visitors: census.figures.visitors,
             logLevel: "\(self.logger.logLevel)", registrars: self.names.registrars.reports)
     }
 
-    var linkReports: [LinkReport] {
-        self.openSessions.map { session in
+    func linkReports(_ census: WorkerCensus) -> [LinkReport] {
+        let names = Dictionary(grouping: self.names.held, by: \.link)
+        return self.agents.openSessions.map { session in
             LinkReport(
-                link: session.id, agent: session.identity?.id ?? "", peer: session.peer.description,
-                protocol: session.link.protocolNumber, seconds: self.age(since: session.link.createdAt),
-                names: session.exposures.map(\.name.text).sorted(), streams: session.link.streamCount)
+                link: session.id, agent: session.label.identity?.id ?? "", peer: session.label.peer.description,
+                protocol: session.isVersion1 ? 1 : 2, seconds: self.age(since: session.createdAt),
+                names: names[session.id, default: []].map(\.name.text).sorted(),
+                streams: census.streamsByLink[session.id] ?? 0)
         }
     }
 
-    var exposureReports: [ExposureReport] {
-        self.openSessions.flatMap { session in
-            let streams = session.link.openEdges
-            return session.exposures.map { exposure in
-                let listeners = exposure.asPublic
-                return ExposureReport(
-                    name: exposure.name.text, agent: exposure.identity.id, link: session.id,
-                    address: listeners.address?.description, socket: listeners.socket,
-                    published: exposure.isPublished, seconds: self.age(since: exposure.since),
-                    streams: streams.count { $0.exposure == exposure.number })
-            }
+    func exposureReports(_ census: WorkerCensus) -> [ExposureReport] {
+        self.names.held.filter { self.agents[$0.link]?.isOpen ?? false }.map { name in
+            ExposureReport(
+                name: name.name.text, agent: name.identity.id, link: name.link, address: name.address?.description,
+                socket: name.listeners.socket, published: name.isPublished, seconds: self.age(since: name.since),
+                streams: census.streamsByName[name.id] ?? 0)
         }.sorted { $0.name < $1.name }
     }
 
-    var streamReports: [StreamReport] {
-        self.sessionsWithStreams.flatMap { session in session.link.openEdges.map { session.report(of: $0) } }
-            .sorted { $0.seconds > $1.seconds }
-    }
+    func streamReports(_ census: WorkerCensus) -> [StreamReport] { census.streams.sorted { $0.seconds > $1.seconds } }
 
     var penaltyReports: [BarReport] {
-        self.admission.penalties(now: self.loop.now).map { source, milliseconds in
+        self.agents.admission.penalties(now: self.loop.now).map { source, milliseconds in
             BarReport(network: source.text, seconds: Int((milliseconds + 999) / 1_000))
         }.sorted { $0.network < $1.network }
     }
 
     var banReports: [BarReport] {
-        self.bans.bans.map { ban in
+        self.agents.bans.bans.map { ban in
             BarReport(
                 network: ban.network.description,
                 seconds: ban.until.map { until in Int((max(until, self.loop.now) - self.loop.now + 999) / 1_000) })
@@ -116,27 +102,5 @@ extension GatewayServer {
     }
 
     /// Forgets the penalties of a network's sources; false when it has none.
-    func forgive(_ network: Network) -> Bool { self.admission.forgive { $0.isReached(by: network) } }
-
-    /// Closes what a network has open.
-    func cut(_ network: Network) -> (links: Int, streams: Int) {
-        var links = 0
-        var streams = 0
-        func bansAgent(_ session: AgentSession) -> Bool {
-            [session.peer, session.proxy].contains { $0.map { network.bans(WireAddress($0)) } ?? false }
-        }
-        for session in Array(self.sessions.values) where session.link.isOpen {
-            if bansAgent(session) {
-                links += 1
-                session.link.close(.ended(.denied, "its address was banned"))
-            } else {
-                streams += session.link.abortStreams(.denied) { network.bans($0.visitor) }
-            }
-        }
-        for session in self.deliveringSessions {
-            let isAgents = bansAgent(session)
-            streams += session.link.abortStreams(.denied) { isAgents || network.bans($0.visitor) }
-        }
-        return (links, streams)
-    }
+    func forgive(_ network: Network) -> Bool { self.agents.admission.forgive { $0.isReached(by: network) } }
 }

@@ -1,3 +1,4 @@
+internal import Control
 internal import GatewayCore
 internal import Journal
 package import Logging
@@ -12,7 +13,8 @@ internal import Tunnel
 internal import Web
 internal import Wire
 
-/// The gateway: listeners for agents, their sessions, admission, drain. Names are kept by its ``GatewayNames``.
+/// The gateway's hub: what exists once, whatever number of workers carries the links. It listens for agents, knows who they
+/// are and which names they have, and begins and ends everything.
 package final class GatewayServer: HousekeptProgram {
     private enum Phase {
         case running
@@ -27,37 +29,22 @@ package final class GatewayServer: HousekeptProgram {
     /// For every line that an agent, a visitor or an unauthenticated connection can cause.
     let peerLog: PeerLog
     let names: GatewayNames
-    let visitors: VisitorTable
+    let agents: AgentSessions
     let metrics = GatewayMetrics()
     let settings: GatewaySettings
     private let manager: ServiceManager
     private let state: StateDirectory
     let certificate: CertificateWatch
-    let buffers = RelayBuffers()
-    let budget: ByteBudget
-    /// Of every link.
-    let linkLimits: LinkLimits
     let plan: ResourcePlan
     let authenticator: any Authenticator
-    var admission: Admission
-    private(set) var bans = BanList()
-    let refusedAgents: RefusedAgents
-    let agentListeners: AgentListeners
-    let startedAt: UInt64
+    let worker: WorkerLine
+    let acceptor: AgentAcceptor
     /// When it began to run, or to drain.
     private(set) var stateBegan: UInt64
     private(set) var control: GatewayControl?
-    var sessions: [UInt64: AgentSession] = [:]
-    /// Sessions whose link is over, while visitors still get what came before.
-    private var delivering: [UInt64: AgentSession] = [:]
-    /// Of the connection that comes next.
-    var nextID: UInt64 = 1
     private var phase = Phase.running
-    let stalled = StalledStreams()
     private var metricsServer: DocumentServer?
     private let housekeeping: Housekeeping
-    let review: RightsReview
-    let sources: SourceRules
 
     /// Prepares everything that can fail without listening yet.
     ///
@@ -69,7 +56,6 @@ package final class GatewayServer: HousekeptProgram {
         holdMilliseconds: UInt64 = ListenerStore.holdMilliseconds
     ) throws(GatewayError) {
         self.loop = loop
-        self.startedAt = loop.now
         self.stateBegan = loop.now
         self.settings = settings
         let manager = manager ?? .absent(loop: loop, logger: logger)
@@ -89,20 +75,10 @@ package final class GatewayServer: HousekeptProgram {
         self.plan = ResourcePlan(
             settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
         if let text = self.plan.loweredText(descriptors: descriptors, memory: memory) { logger.warning("\(text)") }
-        self.refusedAgents = RefusedAgents(most: self.plan.refused)
-        self.linkLimits = LinkLimits(settings.limits)
-        self.sources = SourceRules(trusted: settings.trustedNetworks, proxies: settings.proxies)
-        self.visitors = VisitorTable(
-            loop: loop, limits: VisitorLimits(settings.limits, self.plan), rules: self.sources,
-            socketsAreProxied: settings.socketsAreProxied)
-        var admissionLimits = AdmissionLimits()
-        admissionLimits.strangers = self.plan.strangers
-        admissionLimits.logins = self.plan.logins
-        admissionLimits.loginsPerSource = min(admissionLimits.loginsPerSource, self.plan.logins / 4)
-        admissionLimits.maxWait = min(
-            admissionLimits.maxWait, self.linkLimits.handshakeDeadline / AdmissionLimits.waitShare)
-        self.admission = Admission(limits: admissionLimits)
-        self.budget = ByteBudget(limit: self.plan.memory)
+        let sources = SourceRules(trusted: settings.trustedNetworks, proxies: settings.proxies)
+        let budget = ByteBudget(limit: self.plan.memory)
+        let worker = WorkerLine(loop: loop)
+        self.worker = worker
         let factory = ModuleFactory(loop: loop, peerLog: peerLog)
         let registrars = try factory.registrars(settings.registrars)
         do throws(SettingsErrors) { self.authenticator = try factory.authenticator(settings.authentication) } catch {
@@ -118,21 +94,32 @@ package final class GatewayServer: HousekeptProgram {
                 loop: loop, manager: manager, holdMilliseconds: holdMilliseconds, logger: logger)
             let limits = GatewayMachine.Limits(settings, self.plan)
             self.names = GatewayNames(
-                loop: loop, settings: settings, limits: limits,
-                metrics: self.metrics, authenticator: self.authenticator, registrars: drivers,
+                loop: loop, settings: settings, limits: limits, metrics: self.metrics, log: peerLog,
+                authenticator: self.authenticator, registrars: drivers,
                 listeners: try PublicListeners(
-                    loop: loop, hosts: hosts, ports: limits.ports, settings: settings, store: store,
-                    registrars: drivers),
-                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger))
+                    hosts: hosts, ports: limits.ports, settings: settings, store: store, registrars: drivers),
+                ports: PortStore(loop: loop, path: self.state.file("ports.json"), logger: logger),
+                send: { worker.send($0) })
         } catch {
             for registrar in registrars { registrar.close() }
             self.authenticator.close()
             throw GatewayError(.state, error.description)
         }
-        self.agentListeners = AgentListeners(loop: loop, logger: logger, settings: settings)
-        self.review = RightsReview(loop: loop)
-        self.visitors.room = self
-        self.names.host = self
+        self.agents = AgentSessions(
+            .init(
+                loop: loop, limits: settings.limits, plan: self.plan, sources: sources, names: self.names,
+                authenticator: self.authenticator, metrics: self.metrics, log: peerLog, budget: budget,
+                send: { worker.send($0) }))
+        self.names.sessions = self.agents
+        self.acceptor = AgentAcceptor(
+            AgentListeners(loop: loop, logger: logger, settings: settings), agents: self.agents)
+        worker.connect(
+            Worker(
+                loop: loop, settings: WorkerSettings(settings, self.plan, sources), budget: budget, log: peerLog,
+                send: { worker.report($0) })
+        ) { [weak self] in self?.received($0) }
+        self.certificate.onChange = { worker.send(.identify($0)) }
+        worker.send(.identify(self.certificate.identity.pem))
     }
 
     // MARK: - Start
@@ -143,7 +130,7 @@ package final class GatewayServer: HousekeptProgram {
         self.housekeeping.start(self)
         do throws(GatewayError) {
             if let metrics = self.settings.metrics { self.metricsServer = try MetricsListener.open(metrics, self) }
-            try self.agentListeners.open(self, inherited: self.manager.sockets)
+            try self.acceptor.listeners.open(self.acceptor, inherited: self.manager.sockets)
             let control = GatewayControl(gateway: self)
             self.control = control
             try control.open(self.settings.control)
@@ -159,9 +146,38 @@ package final class GatewayServer: HousekeptProgram {
         self.certificate.start()
         self.names.start()
         self.authenticator.onChange { [weak self] in
-            self?.recheckRights()
+            self?.agents.recheckRights()
         }
         self.housekeeping.started()
+    }
+
+    // MARK: - What the worker reports
+
+    private func received(_ report: WorkerReport) {
+        switch report {
+        case .isRemote(let id): self.agents[id]?.isFromLoopback = false
+        case .introduced(let id, let address): self.with(id) { self.agents.introduced($0, address) }
+        case .greeted(let id): self.with(id) { self.agents.greeted($0) }
+        case .secured(let id, let pin): self.with(id) { self.agents.secured($0, pin: pin) }
+        case .login(let id, let credentials): self.with(id) { self.agents.loginArrived($0, credentials) }
+        case .register(let id, let register): self.names.register(id, register)
+        case .unregister(let id, let number): self.names.unregister(id, number: number)
+        case .probed(let name, let id): self.names.probed(name, over: id)
+        case .saidGoodbye(let id, let code): self.with(id) { self.agents.saidGoodbye($0, code) }
+        case .wornOut(let id): self.names.linkIsDraining(id)
+        case .ending(let id): self.with(id) { self.agents.ending($0) }
+        case .ended(let id, let end): self.with(id) { self.agents.ended($0, end) }
+        case .emptied(let id):
+            self.agents.emptied(id)
+            self.finishIfEmpty()
+        case .news(let news): self.control?.tell(news)
+        case .streams(let count): self.streamCount = count
+        case .answer(let number, let answer): self.worker.answered(number, answer)
+        }
+    }
+
+    private func with(_ id: LinkID, _ body: (AgentSession) -> Void) {
+        if let session = self.agents[id] { body(session) }
     }
 
     // MARK: - What the service manager is told
@@ -169,16 +185,19 @@ package final class GatewayServer: HousekeptProgram {
     /// Whether agents can come.
     package func isWell(onTime: Bool) -> Bool {
         switch self.phase {
-        case .running: onTime && self.agentListeners.areOpen
+        case .running: onTime && self.acceptor.listeners.areOpen
         case .draining: onTime
         case .stopped: true
         }
     }
 
     /// Addresses on which agents are listened for.
-    package var agentAddresses: [SocketAddress] { self.agentListeners.addresses(isVersion1: false) }
+    package var agentAddresses: [SocketAddress] { self.acceptor.listeners.addresses(isVersion1: false) }
     /// The same for agents of version 1.
-    package var version1Addresses: [SocketAddress] { self.agentListeners.addresses(isVersion1: true) }
+    package var version1Addresses: [SocketAddress] { self.acceptor.listeners.addresses(isVersion1: true) }
+
+    /// Streams of all links, about a second ago.
+    private(set) var streamCount = 0
 
     var isDraining: Bool {
         if case .running = self.phase { false } else { true }
@@ -202,52 +221,25 @@ package final class GatewayServer: HousekeptProgram {
         }
     }
 
-    /// False when there are as many bans as there may be.
-    func ban(_ network: Network, until: UInt64?) -> Bool { self.bans.add(network, until: until) }
-
-    /// False when the network is not banned.
-    func unban(_ network: Network) -> Bool { self.bans.remove(network) }
-
     // MARK: - Time and the end
 
     package func tick(slept: Bool) {
         self.metrics.ticked(now: self.loop.now, period: Housekeeping.period)
-        for session in self.sessions.values { session.tick() }
+        if slept { self.logger.info("the machine slept; asking all agents whether they are still there") }
+        self.worker.send(.tick(slept: slept))
         self.names.tick()
-        self.visitors.tick()
-        self.buffers.isCrowded = self.visitors.isCrowded
-        let ended = self.stalled.relieve(self.budget, among: { self.ownedLinks }, now: self.loop.now)
-        if ended > 0 {
-            self.metrics.hit(.memory, ended)
-            self.logger.warning("memory is short: \(counted(ended, "stalled stream")) ended, the longest-stalled first")
-        }
-        self.bans.forgetExpired(now: self.loop.now)
-        self.refusedAgents.tick()
-        if slept {
-            self.logger.info("the machine slept; asking all agents whether they are still there")
-            for session in self.sessions.values { session.link.clockJumped() }
-        }
+        self.agents.tick()
+        self.acceptor.tick()
         self.peerLog.tick()
-        if case .draining(let until) = self.phase {
-            for session in self.sessions.values where session.link.streamCount == 0 { session.drain() }
-            if self.loop.now >= until {
-                self.logger.warning("some streams were not done in time and are cut")
-                self.cutAll()
-            }
+        if case .draining(let until) = self.phase, self.loop.now >= until {
+            self.logger.warning("some streams were not done in time and are cut")
+            self.worker.send(.cutAll)
         }
     }
 
-    var deliveringSessions: [AgentSession] { self.delivering.values.sorted { $0.id < $1.id } }
-
-    /// Streams of all links.
-    package var streamCount: Int {
-        let running = self.sessions.values.reduce(0) { $0 + $1.link.streamCount }
-        return self.delivering.values.reduce(running) { $0 + $1.link.streamCount }
-    }
-
-    var whenStreamsAreDone: String {
-        let count = self.streamCount
-        return "when \(counted(count, "stream")) \(count == 1 ? "is" : "are") done"
+    /// - Parameter count: streams that still run.
+    static func whenStreamsAreDone(_ count: Int) -> String {
+        "when \(counted(count, "stream")) \(count == 1 ? "is" : "are") done"
     }
 
     /// Ends in order: no new agents and visitors, what runs may finish. A second call ends at once.
@@ -257,53 +249,42 @@ package final class GatewayServer: HousekeptProgram {
             self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
             self.stateBegan = self.loop.now
             self.names.willStop()
-            self.manager.stopping(status: self.status)
-            if self.streamCount > 0 {
-                let them = self.streamCount == 1 ? "it" : "them"
-                self.logger.info("stopping \(self.whenStreamsAreDone); a second signal cuts \(them)")
-            }
-            self.agentListeners.close()
-            for session in self.sessions.values { session.drain() }
+            self.worker.census { [weak self] in self?.announceEnd(streams: $0.streamCount) }
+            self.acceptor.close()
+            self.agents.drain()
             self.finishIfEmpty()
-        case .draining: self.cutAll()
+        case .draining: self.worker.send(.cutAll)
         case .stopped: break
         }
     }
 
-    private func cutAll() {
-        for session in self.sessions.values { session.link.close(.ended(.drain, "the gateway stops")) }
-        for session in self.delivering.values { session.link.cutDeliveries() }
-    }
-
-    func sessionEnded(_ session: AgentSession) {
-        self.admission.left(session.id)
-        self.sessions[session.id] = nil
-        self.delivering[session.id] = session
-    }
-
-    func sessionEmptied(_ session: AgentSession) {
-        self.delivering[session.id] = nil
-        self.finishIfEmpty()
+    private func announceEnd(streams: Int) {
+        self.streamCount = streams
+        self.manager.stopping(status: self.status)
+        guard streams > 0 else { return }
+        let them = streams == 1 ? "it" : "them"
+        self.logger.info("stopping \(Self.whenStreamsAreDone(streams)); a second signal cuts \(them)")
     }
 
     /// A stream of a session that drains may have been the last.
     private func finishIfEmpty() {
-        guard case .draining = self.phase, self.sessions.isEmpty, self.delivering.isEmpty else { return }
+        guard case .draining = self.phase, self.agents.isEmpty else { return }
         self.phase = .stopped
         self.tearDown()
     }
 
     private func tearDown() {
-        self.agentListeners.close()
-        self.refusedAgents.close()
+        self.acceptor.close()
+        self.acceptor.closeRefused()
         self.certificate.close()
         self.metricsServer?.close()
         self.metricsServer = nil
         self.control?.close()
         self.housekeeping.close()
-        self.review.close()
+        self.agents.close()
         self.authenticator.close()
         self.names.close()
+        self.worker.send(.shutDown)
     }
 }
 

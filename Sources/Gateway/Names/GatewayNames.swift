@@ -9,13 +9,6 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// What ``GatewayNames`` needs of the gateway.
-protocol NameHost: AnyObject {
-    /// Nil when the link is gone.
-    func session(_ link: LinkID) -> AgentSession?
-    func makeExposure(_ id: ExposureID, _ request: PortRequest, _ listeners: NameListeners) -> Exposure
-}
-
 /// Carries out what the ``GatewayMachine`` decides about links and names, and tells it what has become of it. Sessions
 /// hand it the events of their links.
 final class GatewayNames {
@@ -26,24 +19,30 @@ final class GatewayNames {
 
     private let loop: EventLoop
     private let metrics: GatewayMetrics
+    private let log: PeerLog
+    private let send: (WorkerOrder) -> Void
     private let publicURL: String?
     private let authenticator: any Authenticator
     let registrars: RegistrarSet
     let listeners: PublicListeners
     private let ports: PortStore
     private var machine: GatewayMachine
-    private var exposures: [ExposureID: Exposure] = [:]
+    private var names: [ExposureID: HeldName] = [:]
     /// To the authenticator.
     private var questions: [Question: any Cancellable] = [:]
     private var isActing = false
-    weak var host: (any NameHost)?
+    /// What is known of the links of agents.
+    weak var sessions: AgentSessions?
 
     init(
         loop: EventLoop, settings: GatewaySettings, limits: GatewayMachine.Limits, metrics: GatewayMetrics,
-        authenticator: any Authenticator, registrars: RegistrarSet, listeners: PublicListeners, ports: PortStore
+        log: PeerLog, authenticator: any Authenticator, registrars: RegistrarSet, listeners: PublicListeners,
+        ports: PortStore, send: @escaping (WorkerOrder) -> Void
     ) {
         self.loop = loop
         self.metrics = metrics
+        self.log = log
+        self.send = send
         self.publicURL = settings.publicURL
         self.authenticator = authenticator
         self.registrars = registrars
@@ -78,7 +77,11 @@ final class GatewayNames {
 
     var nameCount: Int { self.machine.nameCount }
 
-    func isOnlyAgent(_ agent: AgentIdentity) -> Bool { self.machine.registry.isOnlyHolder(agent) }
+    /// In the order in which they were opened.
+    var held: [HeldName] { self.names.values.sorted { $0.id < $1.id } }
+
+    /// Nil when the name is gone.
+    subscript(id: ExposureID) -> HeldName? { self.names[id] }
 
     // MARK: - Events
 
@@ -103,7 +106,7 @@ final class GatewayNames {
 
     func unregister(_ link: LinkID, number: UInt16) { self.act { $0.unregister(link, number: number) } }
 
-    func probed(_ exposure: Exposure, over link: LinkID) { self.act { $0.probed(exposure.id, over: link) } }
+    func probed(_ id: ExposureID, over link: LinkID) { self.act { $0.probed(id, over: link) } }
 
     func changed(_ identity: AgentIdentity, _ limits: AgentLimits) {
         self.act { $0.changed(identity, maxLinks: limits.links, maxNames: limits.names) }
@@ -111,12 +114,10 @@ final class GatewayNames {
 
     func revoked(_ link: LinkID) { self.act { $0.revoked(link) } }
 
-    func confirmed(_ exposure: Exposure, ports: [ClosedRange<UInt16>]) {
-        self.act { $0.confirmed(exposure.id, ports: ports) }
-    }
+    func confirmed(_ id: ExposureID, ports: [ClosedRange<UInt16>]) { self.act { $0.confirmed(id, ports: ports) } }
 
-    func revoke(_ exposure: Exposure, _ code: ErrorCode, reason: String) {
-        self.act { $0.revoke(exposure.id, code, reason: reason) }
+    func revoke(_ id: ExposureID, _ code: ErrorCode, reason: String) {
+        self.act { $0.revoke(id, code, reason: reason) }
     }
 
     /// Asks whether an agent may have a name.
@@ -146,25 +147,31 @@ final class GatewayNames {
         case .ask(let link, let number, let name, let port): self.ask(link, number, name, port)
         case .cancelQuestion(let link, let number): self.endQuestion(link, number)?.cancel()
         case .open(let id, let request): self.open(id, request)
-        case .attach(let id, let link, let number): self.attach(id, link, number)
-        case .probe(let id, let link):
-            if let exposure = self.exposures[id] { self.session(link)?.probes.begin(exposure) }
+        case .attach(let id, let link, let number):
+            self.names[id]?.link = link
+            self.send(.attach(id, link, number: number))
+        case .probe(let id, let link): self.send(.probe(id, link))
         case .publish(let id): self.publish(id)
         case .grant(let id, let link, let number): self.grant(id, link, number)
         case .withdraw(let id): self.withdraw(id)
         case .refuse(let link, let number, let refusal):
             self.metrics.nameRefused(refusal.code)
-            self.session(link)?.answer(number, refusal.code, text: refusal.text)
+            self.answer(link, number, refusal.code, text: refusal.text)
         case .takeBack(let link, let number, let refusal):
-            self.session(link)?.answer(number, refusal.code, text: refusal.text)
-        case .lost(let link, let name, let code): self.session(link)?.log(lost: name, code)
-        case .warn(let link, let warning): self.session(link)?.log(warning)
-        case .cutStreams(let link, let number): self.session(link)?.link.abortStreams(of: number, .revoked)
-        case .end(let link, let refusal, let seconds):
-            self.session(link)?.link.end(refusal.code, retryAfterSeconds: seconds, text: refusal.text)
+            self.answer(link, number, refusal.code, text: refusal.text)
+        case .lost(let link, let name, let code):
+            self.write(
+                link, .info, .milestone, "'\(name)' went to a newer link of the same agent",
+                [.name: name, .code: code])
+        case .warn(let link, let warning):
+            self.write(
+                link, .warning, warning.isChange ? .complete : .detail, warning.text,
+                [.name: warning.name, .code: warning.code])
+        case .cutStreams(let link, let number): self.send(.cutStreams(link, number: number))
+        case .end(let link, let refusal, let seconds): self.send(.end(link, refusal, retryAfterSeconds: seconds))
         case .close(let link):
             // The program knows; words would only keep the connection longer.
-            self.session(link)?.link.close(.ended(.replaced, "the program has a newer link"))
+            self.send(.close(link, .ended(.replaced, "the program has a newer link")))
         case .hit(.registrations): self.metrics.hit(.registrations)
         case .hit(.registrationTable(let count)): self.metrics.hit(.registrationTable, count)
         case .hit(.withdrawals): self.metrics.hit(.withdrawals)
@@ -172,11 +179,22 @@ final class GatewayNames {
         }
     }
 
-    private func session(_ link: LinkID) -> AgentSession? { self.host?.session(link) }
+    private func answer(_ link: LinkID, _ number: UInt16, _ code: ErrorCode, port: UInt16 = 0, text: String) {
+        self.send(.answer(link, Registered(exposure: number, code: code, port: port, text: text)))
+    }
+
+    /// Writes a line about an agent; nothing when its link is gone.
+    private func write(
+        _ link: LinkID, _ level: Logger.Level, _ kind: PeerLog.Kind, _ text: String,
+        _ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>
+    ) {
+        guard let agent = self.sessions?[link]?.label else { return }
+        self.log.write(level, kind, by: agent, "\(agent): \(text)", agent.about(fields))
+    }
 
     private func ask(_ link: LinkID, _ number: UInt16, _ name: Name, _ port: UInt16) {
-        guard let session = self.session(link), let identity = session.identity else { return }
-        let request = NameRequest(identity: identity.id, peer: session.peer, name: name, port: port)
+        guard let session = self.sessions?[link], let identity = session.label.identity else { return }
+        let request = NameRequest(identity: identity.id, peer: session.label.peer, name: name, port: port)
         let question = self.authorize(request) { [weak self] verdict in
             guard let self else { return }
             _ = self.endQuestion(link, number)
@@ -199,57 +217,59 @@ final class GatewayNames {
         guard let question = self.questions.removeValue(forKey: Question(link: link, number: number)) else {
             return nil
         }
-        self.session(link)?.questionCount -= 1
+        self.sessions?[link]?.questionCount -= 1
         return question
     }
 
     private func open(_ id: ExposureID, _ request: PortRequest) {
         let link = self.machine.link(of: id)
-        let result = self.listeners.open(request, isKept: { self.machine.ledger.isKept($0) }) { level, text, metadata in
-            link.flatMap { self.session($0) }?.log(level, text, of: request.name, metadata)
+        let result = self.listeners.open(request, isKept: { self.machine.ledger.isKept($0) }) { level, text, fields in
+            if let link { self.write(link, level, .detail, text, fields) }
         }
         switch result {
         case .failure(let refusal): self.machine.notOpened(id, refusal)
         case .success(let listeners):
-            self.exposures[id] = self.host?.makeExposure(id, request, listeners)
+            self.names[id] = HeldName(
+                id: id, name: request.name, identity: request.identity, payer: request.payer, listeners: listeners,
+                since: self.loop.now)
+            self.send(
+                .open(
+                    OpenedName(id: id, name: request.name, identity: request.identity, sockets: listeners.all)))
             self.machine.opened(id, port: listeners.address?.port ?? 0)
         }
     }
 
-    private func attach(_ id: ExposureID, _ link: LinkID, _ number: UInt16) {
-        guard let exposure = self.exposures[id], let session = self.session(link) else { return }
-        exposure.session?.detach(exposure)
-        session.attach(exposure, number: number)
+    private func asPublic(_ name: HeldName) -> PublicExposure {
+        name.asPublic(peer: self.sessions?[name.link]?.label.peer)
     }
 
-    /// Has all registrars publish the exposure.
+    /// Has all registrars publish the name.
     private func publish(_ id: ExposureID) {
-        guard let exposure = self.exposures[id] else { return }
-        self.registrars.publish(exposure.asPublic) { [weak self] isPublished in
+        guard let name = self.names[id] else { return }
+        self.registrars.publish(self.asPublic(name)) { [weak self] isPublished in
             self?.act { $0.published(id, failure: isPublished ? nil : "the name cannot be made reachable now") }
         }
     }
 
     private func grant(_ id: ExposureID, _ link: LinkID, _ number: UInt16) {
-        guard let exposure = self.exposures[id] else { return }
-        self.session(link)?.answer(number, .none, port: exposure.address?.port ?? 0, text: self.shown(exposure))
-        exposure.published()
+        guard let name = self.names[id] else { return }
+        self.answer(link, number, .none, port: name.address?.port ?? 0, text: self.shown(name))
+        self.names[id]?.isPublished = true
+        self.send(.publish(id))
         self.metrics.nameRegistered()
     }
 
     /// The address of a name, as its agent receives it.
-    private func shown(_ exposure: Exposure) -> String {
-        if let url = self.publicURL { return url.replacing("{name}", with: exposure.name.text) }
-        return exposure.address?.description ?? "behind the gateway's proxy"
+    private func shown(_ name: HeldName) -> String {
+        if let url = self.publicURL { return url.replacing("{name}", with: name.name.text) }
+        return name.address?.description ?? "behind the gateway's proxy"
     }
 
     private func withdraw(_ id: ExposureID) {
-        guard let exposure = self.exposures.removeValue(forKey: id) else { return }
-        exposure.session?.detach(exposure)
+        guard let name = self.names.removeValue(forKey: id) else { return }
         // Before the registrars log that the name is gone: by then it must be.
-        exposure.close()
-        self.listeners.end(
-            exposure.listeners, of: exposure.name, exposure.identity, leavesThem: self.machine.isDraining)
-        self.registrars.withdraw(exposure.asPublic)
+        self.listeners.end(name.listeners, of: name.name, name.identity, leavesThem: self.machine.isDraining)
+        self.send(.withdraw(id))
+        self.registrars.withdraw(self.asPublic(name))
     }
 }

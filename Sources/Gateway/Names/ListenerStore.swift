@@ -53,16 +53,11 @@ package final class ListenerStore {
     /// An agent comes back after a minute at the latest, and has 15 s to connect (``AgentMachine``).
     package static let holdMilliseconds: UInt64 = 90_000
 
-    private struct Held {
-        let descriptor: Int32
-        let place: SocketListener.Place
-    }
-
     private let loop: EventLoop
     private let manager: ServiceManager
     private let logger: Logger
     /// A public port has several where it is on several addresses.
-    private var held: [StoredName: [Held]] = [:]
+    private var held: [StoredName: [ListenerSocket]] = [:]
     private let holdMilliseconds: UInt64
     private let heldUntil: UInt64
     /// Those of exposures that the manager keeps.
@@ -77,19 +72,19 @@ package final class ListenerStore {
         self.heldUntil = loop.now + holdMilliseconds
         for socket in manager.sockets.take(where: { $0.hasPrefix(StoredName.prefix) }) {
             manager.noteStored(socket.name)
-            guard let key = StoredName(socket.name),
-                let place = SocketListener.place(of: socket.descriptor)
-            else {
+            guard let key = StoredName(socket.name), let kept = ListenerSocket(inherited: socket.descriptor) else {
                 logger.warning("the kept listener '\(socket.name)' is of no use and was closed")
-                self.end([socket.descriptor], socket.name)
-                continue
-            }
-            if self.held[key]?.contains(where: { $0.place == place }) ?? false {
-                // A copy of one and the same, most likely: it must not be ended.
+                _ = shutdown(socket.descriptor, Int32(SHUT_RDWR))
                 Glibc.close(socket.descriptor)
+                manager.remove(socket.name)
                 continue
             }
-            self.held[key, default: []].append(Held(descriptor: socket.descriptor, place: place))
+            if self.held[key]?.contains(where: { $0.place == kept.place }) ?? false {
+                // A copy of one and the same, most likely: it must not be ended.
+                kept.close()
+                continue
+            }
+            self.held[key, default: []].append(kept)
         }
     }
 
@@ -126,31 +121,16 @@ package final class ListenerStore {
     /// The listeners that wait for this agent's name; those that do not fit its wish are ended.
     func take(
         _ kind: StoredName.Kind, _ name: Name, _ identity: AgentIdentity, where fits: (UInt16) -> Bool = { _ in true }
-    ) -> [SocketListener] {
+    ) -> [ListenerSocket] {
         let key = StoredName(kind: kind, name: name, identity: identity.id)
         guard let held = self.held[key] else { return [] }
-        if case .tcp(let address) = held.first?.place, !fits(address.port) {
+        if let port = held.first?.address?.port, !fits(port) {
             self.discard(key)
             return []
         }
         self.held[key] = nil
-        var listeners: [SocketListener] = []
-        for one in held {
-            do throws(UVError) {
-                listeners.append(try SocketListener(loop: self.loop, adopting: one.descriptor, ownsFile: true))
-            } catch {
-                self.logger.error(
-                    "the kept listener of '\(name)' cannot be used: \(error)",
-                    metadata: .about([.name: name, .error: error]))
-            }
-        }
-        guard listeners.count == held.count else {
-            for listener in listeners { listener.shutDown() }
-            self.manager.remove(key.description)
-            return []
-        }
         self.kept.insert(key)
-        return listeners
+        return held
     }
 
     /// Makes way for a name's new holder, and for an agent that wants its port for another name.
@@ -159,8 +139,7 @@ package final class ListenerStore {
         let owner = StoredName(kind: .tcp, name: name, identity: identity.id).owner
         for (key, held) in self.held {
             let isOthers = key.name == name && key.owner != owner
-            var isWanted = false
-            if case .tcp(let address) = held.first?.place { isWanted = address.port == port && key.owner == owner }
+            let isWanted = held.first?.address?.port == port && key.owner == owner
             if isOthers || isWanted && key.name != name { self.discard(key) }
         }
     }
@@ -175,58 +154,46 @@ package final class ListenerStore {
 
     private func discard(_ key: StoredName) {
         guard let held = self.held.removeValue(forKey: key) else { return }
-        self.end(held.map(\.descriptor), key.description)
-    }
-
-    private func end(_ descriptors: [Int32], _ name: String) {
-        for descriptor in descriptors {
-            // It closes the descriptor also if it cannot be had.
-            if let listener = try? SocketListener(loop: self.loop, adopting: descriptor, ownsFile: true) {
-                listener.shutDown()
-            }
+        for socket in held {
+            socket.shutDown()
+            socket.close()
         }
-        self.manager.remove(name)
+        self.manager.remove(key.description)
     }
 
     // MARK: - What this run has
 
-    /// Has the manager keep an exposure's listeners, from now on.
+    /// Has the manager keep a name's listeners, from now on.
     func keep(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
-        for (kind, listeners) in listeners.byKind {
+        for (kind, sockets) in listeners.byKind {
             let key = StoredName(kind: kind, name: name, identity: identity.id)
             // Those that came from the store are there still.
             guard !self.kept.contains(key) else { continue }
-            if self.manager.store(listeners.compactMap(\.descriptor), as: key.description) { self.kept.insert(key) }
+            if self.manager.store(sockets.map(\.descriptor), as: key.description) { self.kept.insert(key) }
         }
     }
 
-    /// Ends an exposure's listeners, wherever they are open.
+    /// Ends the listening of a name, wherever its sockets are open. Not when the last copy is closed: the port must be
+    /// free for whoever is told so.
     func end(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
-        for (kind, listeners) in listeners.byKind {
+        for (kind, sockets) in listeners.byKind {
             let key = StoredName(kind: kind, name: name, identity: identity.id)
-            guard self.kept.remove(key) != nil else {
-                for listener in listeners { listener.close() }
-                continue
-            }
-            // Not when the manager comes to closing its copy: the port must be free for whoever is told so.
-            for listener in listeners { listener.shutDown() }
-            self.manager.remove(key.description)
+            for socket in sockets { socket.shutDown() }
+            if self.kept.remove(key) != nil { self.manager.remove(key.description) }
         }
     }
 
-    /// Closes our copies at the end of the gateway; those that the manager keeps go on taking visitors.
+    /// At the end of the gateway: listeners that the manager keeps go on taking visitors, others end.
     func leave(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
-        for (kind, listeners) in listeners.byKind {
-            let isKept = self.kept.remove(StoredName(kind: kind, name: name, identity: identity.id)) != nil
-            for listener in listeners {
-                if isKept { listener.leave() } else { listener.close() }
-            }
+        for (kind, sockets) in listeners.byKind
+        where self.kept.remove(StoredName(kind: kind, name: name, identity: identity.id)) == nil {
+            for socket in sockets { socket.shutDown() }
         }
     }
 
     /// The same with those that nobody has come back for yet.
     func close() {
-        for held in self.held.values.joined() { Glibc.close(held.descriptor) }
+        for socket in self.held.values.joined() { socket.close() }
         self.held = [:]
     }
 }

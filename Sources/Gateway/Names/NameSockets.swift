@@ -5,15 +5,13 @@ internal import Wire
 
 /// The directory with a unix socket for each name.
 final class NameSockets {
-    private let loop: EventLoop
     private let settings: SocketSettings
     private let lock: FileLock
 
     /// Makes the directory if it is missing, and removes what a crashed gateway has left in it.
     ///
     /// - Parameter kept: sockets that somebody listens on.
-    init(loop: EventLoop, settings: SocketSettings, keeping kept: Set<String>) throws(SettingsError) {
-        self.loop = loop
+    init(settings: SocketSettings, keeping kept: Set<String>) throws(SettingsError) {
         self.settings = settings
         let directory = settings.directory
         try FileAccess.makeDirectory(directory, mode: 0o750, group: settings.group)
@@ -32,9 +30,9 @@ final class NameSockets {
 
     func path(of name: Name) -> String { "\(self.settings.directory)/\(name)\(SocketSettings.suffix)" }
 
-    func listen(_ name: Name) throws(UVError) -> SocketListener {
+    func listen(_ name: Name) throws(UVError) -> ListenerSocket {
         let access = SocketListener.Access(mode: self.mode, group: self.settings.group)
-        return try SocketListener(loop: self.loop, path: self.path(of: name), access: access)
+        return try ListenerSocket(path: self.path(of: name), access: access)
     }
 
     /// Whether a socket that is there already is what `listen` would make.

@@ -31,28 +31,28 @@ struct PublicHosts {
     /// Listens on all addresses.
     ///
     /// - Parameter port: 0 for one that the system chooses.
-    func listen(_ loop: EventLoop, port: UInt16) throws(UVError) -> [SocketListener] {
-        var listeners: [SocketListener] = []
+    func listen(port: UInt16) throws(UVError) -> [ListenerSocket] {
+        var sockets: [ListenerSocket] = []
         do throws(UVError) {
             for var address in self.addresses {
-                address.port = listeners.first?.port ?? port
-                listeners.append(try self.listener(loop, address))
+                address.port = sockets.first?.address?.port ?? port
+                sockets.append(try self.listen(address))
             }
         } catch {
-            for listener in listeners { listener.close() }
+            for socket in sockets { socket.close() }
             throw error
         }
-        return listeners
+        return sockets
     }
 
-    private func listener(_ loop: EventLoop, _ address: SocketAddress) throws(UVError) -> SocketListener {
-        guard self.takesBothFamilies, address.isAny6 else { return try SocketListener(loop: loop, address: address) }
-        do throws(UVError) { return try SocketListener(loop: loop, address: address, takesBothFamilies: true) } catch {
+    private func listen(_ address: SocketAddress) throws(UVError) -> ListenerSocket {
+        guard self.takesBothFamilies, address.isAny6 else { return try ListenerSocket(address: address) }
+        do throws(UVError) { return try ListenerSocket(address: address, takesBothFamilies: true) } catch {
             // A machine without IPv6.
             guard error == .addressNotAvailable || error == .familyNotSupported else { throw error }
             var other = SocketAddress.any4
             other.port = address.port
-            return try SocketListener(loop: loop, address: other)
+            return try ListenerSocket(address: other)
         }
     }
 

@@ -11,7 +11,6 @@ final class PublicListeners {
     /// Ports that the system may give before one is free.
     private static let maxTries = 16
 
-    private let loop: EventLoop
     let hosts: PublicHosts
     private let ports: PortPolicy
     /// Nil: names have no unix sockets.
@@ -20,16 +19,14 @@ final class PublicListeners {
     private let registrars: RegistrarSet
 
     init(
-        loop: EventLoop, hosts: PublicHosts, ports: PortPolicy, settings: GatewaySettings, store: ListenerStore,
-        registrars: RegistrarSet
+        hosts: PublicHosts, ports: PortPolicy, settings: GatewaySettings, store: ListenerStore, registrars: RegistrarSet
     ) throws(SettingsError) {
-        self.loop = loop
         self.hosts = hosts
         self.ports = ports
         self.store = store
         self.registrars = registrars
         self.sockets = try settings.exposeSockets.map { settings throws(SettingsError) in
-            try NameSockets(loop: loop, settings: settings, keeping: store.paths)
+            try NameSockets(settings: settings, keeping: store.paths)
         }
     }
 
@@ -57,6 +54,11 @@ final class PublicListeners {
 
     func close() { self.store.close() }
 
+    /// Writes a line about the agent of a name.
+    typealias Warn = (
+        Logger.Level, String, KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>
+    ) -> Void
+
     /// Ends a name's listeners, or leaves those to the service manager that it keeps for the next gateway.
     func end(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity, leavesThem: Bool) {
         if leavesThem {
@@ -72,11 +74,11 @@ final class PublicListeners {
     ///   - isKept: whether a port was given to another name before and should be given away last.
     ///   - warn: gets what goes wrong without a refusal, or what a refusal does not tell.
     func open(
-        _ request: PortRequest, isKept: (UInt16) -> Bool, warn: (Logger.Level, String, Logger.Metadata) -> Void
+        _ request: PortRequest, isKept: (UInt16) -> Bool, warn: Warn
     ) -> Result<NameListeners, Refusal> {
         let (name, identity) = (request.name, request.identity)
         self.store.makeWay(for: name, identity, port: request.wanted)
-        var tcp: [SocketListener] = []
+        var tcp: [ListenerSocket] = []
         if self.ports != .none {
             switch self.openPort(request, isKept, warn) {
             case .failure(let refusal): return .failure(refusal)
@@ -93,10 +95,11 @@ final class PublicListeners {
                 }
             } catch {
                 self.store.end(listeners, of: name, identity)
+                for socket in listeners.all { socket.close() }
                 let path = sockets.path(of: name)
                 warn(
                     .error, "'\(name)' cannot have its socket \(path): \(error)",
-                    .about([.socket: path, .error: error]))
+                    [.name: name, .socket: path, .error: error])
                 return .failure(Refusal(code: .registrarFailed, text: "the name cannot be made reachable now"))
             }
         }
@@ -110,8 +113,8 @@ final class PublicListeners {
 
     /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
     private func openPort(
-        _ request: PortRequest, _ isKept: (UInt16) -> Bool, _ warn: (Logger.Level, String, Logger.Metadata) -> Void
-    ) -> Result<[SocketListener], Refusal> {
+        _ request: PortRequest, _ isKept: (UInt16) -> Bool, _ warn: Warn
+    ) -> Result<[ListenerSocket], Refusal> {
         let wanted = request.wanted
         let rules = PortRules(
             policy: self.ports, allowed: request.allowed,
@@ -122,15 +125,15 @@ final class PublicListeners {
         if !held.isEmpty { return .success(held) }
         if wanted != 0 {
             guard rules.isFree(wanted) else { return .failure(Self.leaving) }
-            do throws(UVError) { return .success(try self.hosts.listen(self.loop, port: wanted)) } catch {
+            do throws(UVError) { return .success(try self.hosts.listen(port: wanted)) } catch {
                 return .failure(self.refusal(error, "the public port \(wanted) is unavailable"))
             }
         }
         if let kept = request.kept, rules.allows(kept), rules.isFree(kept) {
-            do throws(UVError) { return .success(try self.hosts.listen(self.loop, port: kept)) } catch {
+            do throws(UVError) { return .success(try self.hosts.listen(port: kept)) } catch {
                 warn(
                     .warning, "'\(request.name)' cannot have its port \(kept) again: \(error)",
-                    .about([.port: kept, .error: error]))
+                    [.name: request.name, .port: kept, .error: error])
             }
         }
         do throws(UVError) {
@@ -151,14 +154,14 @@ final class PublicListeners {
     }
 
     /// At a port that the system chooses for the first address; on another one it may be taken.
-    private func systemsPort(_ rules: PortRules) throws(UVError) -> Result<[SocketListener], Refusal> {
-        var others: [SocketListener] = []
+    private func systemsPort(_ rules: PortRules) throws(UVError) -> Result<[ListenerSocket], Refusal> {
+        var others: [ListenerSocket] = []
         defer { for other in others { other.close() } }
         var refusal = Self.leaving
         for _ in 0..<Self.maxTries {
             do throws(UVError) {
-                let found = try self.hosts.listen(self.loop, port: 0)
-                if let port = found.first?.port, rules.isFree(port) { return .success(found) }
+                let found = try self.hosts.listen(port: 0)
+                if let port = found.first?.address?.port, rules.isFree(port) { return .success(found) }
                 others += found
             } catch {
                 guard error == .addressInUse else { throw error }
@@ -170,7 +173,7 @@ final class PublicListeners {
 
     private func port(
         among rules: PortRules, _ isKept: (UInt16) -> Bool
-    ) throws(UVError) -> Result<[SocketListener], Refusal> {
+    ) throws(UVError) -> Result<[ListenerSocket], Refusal> {
         let allowed = rules.candidates.joined().lazy.filter { rules.allows($0) }
         guard !allowed.isEmpty else {
             return .failure(Refusal(code: .portNotAllowed, text: "the gateway has none of the agent's ports"))
@@ -179,7 +182,7 @@ final class PublicListeners {
         // Ports that others had come last, so that they find them free when they return.
         for keptOnes in [false, true] {
             for port in free where isKept(port) == keptOnes {
-                do throws(UVError) { return .success(try self.hosts.listen(self.loop, port: port)) } catch {
+                do throws(UVError) { return .success(try self.hosts.listen(port: port)) } catch {
                     guard error == .addressInUse else { throw error }
                 }
             }

@@ -42,11 +42,7 @@ final class GatewayControl {
 
     // MARK: - Watching
 
-    var isWatched: Bool { !self.watchers.isEmpty }
-
-    func tell(_ news: @autoclosure () -> StreamNews) {
-        guard self.isWatched else { return }
-        let news = news()
+    func tell(_ news: StreamNews) {
         for watcher in self.watchers.values { watcher.say(news) }
     }
 
@@ -55,87 +51,105 @@ final class GatewayControl {
             return conversation.fail("\(Self.maxWatchers) watch already")
         }
         let id = ObjectIdentifier(conversation)
-        self.watchers[id] = conversation
-        conversation.onEnd = { [weak self] in self?.watchers[id] = nil }
-        conversation.say(all: self.gateway.streamReports.map { StreamNews(.running, $0) })
+        conversation.onEnd = { [weak self] in self?.watcherLeft(id) }
+        // From here on news arrive, after those streams that run now.
+        self.gateway.worker.send(.watch(true))
+        self.gateway.worker.census(withStreams: true) { [weak self, weak conversation] census in
+            guard let self, let conversation, conversation.isOpen else { return }
+            self.watchers[id] = conversation
+            conversation.say(all: self.gateway.streamReports(census).map { StreamNews(.running, $0) })
+        }
+    }
+
+    private func watcherLeft(_ id: ObjectIdentifier) {
+        self.watchers[id] = nil
+        if self.watchers.isEmpty { self.gateway.worker.send(.watch(false)) }
     }
 }
 
 extension GatewayControl: ControlHandler {
     func asked(_ request: ControlRequest, by peer: ControlPeer, _ conversation: ControlConversation) {
+        let gateway = self.gateway
         switch request.command {
-        case .status: conversation.succeed(self.gateway.report)
-        case .agents: conversation.succeed(self.gateway.linkReports)
-        case .exposures: conversation.succeed(self.gateway.exposureReports)
+        case .status: gateway.worker.census { conversation.succeed(gateway.report($0)) }
+        case .agents: gateway.worker.census { conversation.succeed(gateway.linkReports($0)) }
+        case .exposures: gateway.worker.census { conversation.succeed(gateway.exposureReports($0)) }
         case .streams:
-            if request.watch ?? false {
-                self.watch(conversation)
-            } else {
-                conversation.succeed(self.gateway.streamReports)
-            }
-        case .penalties: conversation.succeed(self.gateway.penaltyReports)
-        case .bans: conversation.succeed(self.gateway.banReports)
+            if request.watch ?? false { return self.watch(conversation) }
+            gateway.worker.census(withStreams: true) { conversation.succeed(gateway.streamReports($0)) }
+        case .penalties: conversation.succeed(gateway.penaltyReports)
+        case .bans: conversation.succeed(gateway.banReports)
         case .kick, .ban, .unban, .drain, .reload, .logLevel:
-            let result = self.change(request)
-            let target = request.target.map { " '\(PeerText.escaped($0))'" } ?? ""
-            let isDry = request.command == .reload && request.dryRun ?? false
-            switch result {
-            case .success(let notes):
-                if !isDry {
-                    self.gateway.logger.notice("\(peer) asked for \(request.command.rawValue)\(target)")
-                }
-                conversation.succeed(ControlNotes(notes))
-                // The answer first: the end closes what is open.
-                if request.command == .drain, !self.gateway.isDraining { self.gateway.stop() }
-            case .failure(let refusal):
-                self.gateway.logger.notice(
-                    "\(peer) asked in vain for \(request.command.rawValue)\(target): \(PeerText.escaped(refusal.text))")
-                conversation.fail(refusal.text)
+            self.change(request) { [weak self] in self?.answer(request, by: peer, conversation, $0) }
+        }
+    }
+
+    private func answer(
+        _ request: ControlRequest, by peer: ControlPeer, _ conversation: ControlConversation,
+        _ result: Result<[String], Refused>
+    ) {
+        let target = request.target.map { " '\(PeerText.escaped($0))'" } ?? ""
+        switch result {
+        case .success(let notes):
+            if request.command != .reload || request.dryRun != true {
+                self.gateway.logger.notice("\(peer) asked for \(request.command.rawValue)\(target)")
             }
+            conversation.succeed(ControlNotes(notes))
+            // The answer first: the end closes what is open.
+            if request.command == .drain, !self.gateway.isDraining { self.gateway.stop() }
+        case .failure(let refusal):
+            self.gateway.logger.notice(
+                "\(peer) asked in vain for \(request.command.rawValue)\(target): \(PeerText.escaped(refusal.text))")
+            conversation.fail(refusal.text)
         }
     }
 
     private struct Refused: Error { let text: String }
 
-    private func change(_ request: ControlRequest) -> Result<[String], Refused> {
+    private typealias Completion = (Result<[String], Refused>) -> Void
+
+    private func change(_ request: ControlRequest, completion: @escaping Completion) {
         do throws(Refused) {
             switch request.command {
-            case .kick: return .success(try self.kick(request.target ?? ""))
-            case .ban: return .success(try self.ban(try self.network(request), seconds: request.seconds))
-            case .unban: return .success(try self.unban(try self.network(request)))
-            case .drain: return .success(self.drain())
-            case .reload: return .success(try self.reload(isDry: request.dryRun ?? false))
-            case .logLevel: return .success([try self.setLogLevel(request.target ?? "")])
-            case .status, .agents, .exposures, .streams, .penalties, .bans: return .success([])
+            case .kick: self.kick(request.target ?? "", completion: completion)
+            case .ban: try self.ban(try self.network(request), seconds: request.seconds, completion: completion)
+            case .unban: completion(.success(try self.unban(try self.network(request))))
+            case .drain: self.drain(completion: completion)
+            case .reload: completion(.success(try self.reload(isDry: request.dryRun ?? false)))
+            case .logLevel: completion(.success([try self.setLogLevel(request.target ?? "")]))
+            case .status, .agents, .exposures, .streams, .penalties, .bans: completion(.success([]))
             }
-        } catch { return .failure(error) }
+        } catch { completion(.failure(error)) }
     }
 
     /// - Parameter target: an agent, for all of its links, or the number of a link.
-    private func kick(_ target: String) throws(Refused) -> [String] {
-        let all = self.gateway.openSessions
-        var sessions = all.filter { $0.identity?.id == target }
-        // Of links that are over, what their visitors still get.
-        var ended = self.gateway.deliveringSessions.filter { $0.visits.count(of: target) > 0 }
-        // An agent may be called like a number.
-        if sessions.isEmpty, ended.isEmpty {
-            sessions = all.filter { $0.id == UInt64(target) }
-            ended = self.gateway.deliveringSessions.filter { $0.id == UInt64(target) }
+    private func kick(_ target: String, completion: @escaping Completion) {
+        let agents = self.gateway.agents
+        self.gateway.worker.census { [weak self] census in
+            // Of links that are over, what their visitors still get.
+            func chosen(_ isChosen: (AgentSession) -> Bool) -> (open: [AgentSession], ended: [AgentSession]) {
+                let ended = agents.delivering.values.filter { census.streamsByLink[$0.id] ?? 0 > 0 }
+                return (agents.openSessions.filter(isChosen), ended.filter(isChosen).sorted { $0.id < $1.id })
+            }
+            var sessions = chosen { $0.label.identity?.id == target }
+            // An agent may be called like a number.
+            if sessions.open.isEmpty, sessions.ended.isEmpty { sessions = chosen { $0.id == UInt64(target) } }
+            guard !sessions.open.isEmpty || !sessions.ended.isEmpty else {
+                let text = "there is no link of an agent '\(target)', and none with that number"
+                return completion(.failure(Refused(text: text)))
+            }
+            var notes: [String] = []
+            for session in sessions.open {
+                notes.append("ended link \(session.id) of \(session.label)")
+                agents.kick(session)
+            }
+            for session in sessions.ended {
+                let count = census.streamsByLink[session.id] ?? 0
+                notes.append("cut \(counted(count, "stream")) of link \(session.id), which is over")
+                self?.gateway.worker.send(.cutDeliveries(session.id))
+            }
+            completion(.success(notes))
         }
-        guard !sessions.isEmpty || !ended.isEmpty else {
-            throw Refused(text: "there is no link of an agent '\(target)', and none with that number")
-        }
-        var notes: [String] = []
-        for session in sessions {
-            notes.append("ended link \(session.id) of \(session.label)")
-            session.kick()
-        }
-        for session in ended {
-            notes.append(
-                "cut \(counted(session.link.openEdges.count, "stream")) of link \(session.id), which is over")
-            session.link.cutDeliveries()
-        }
-        return notes
     }
 
     private func network(_ request: ControlRequest) throws(Refused) -> Network {
@@ -144,31 +158,35 @@ extension GatewayControl: ControlHandler {
         }
     }
 
-    private func ban(_ network: Network, seconds: Int?) throws(Refused) -> [String] {
+    private func ban(_ network: Network, seconds: Int?, completion: @escaping Completion) throws(Refused) {
         if let seconds, !(1...Self.longestBan).contains(seconds) {
             throw Refused(text: "\(seconds) s is no time for a ban: write 1 to \(Self.longestBan), or none for good")
         }
         let until = seconds.map { self.gateway.loop.now + UInt64($0) * 1_000 }
-        guard self.gateway.ban(network, until: until) else {
+        guard self.gateway.agents.ban(network, until: until) else {
             throw Refused(text: "\(BanList.most) networks are banned already: a firewall can do more")
         }
-        let cut = self.gateway.cut(network)
-        return ["banned \(network)", "cut \(counted(cut.links, "link")) and \(counted(cut.streams, "stream")) of it"]
+        self.gateway.worker.ask(.cut(network)) { answer in
+            guard case .cut(let links, let streams) = answer else { return }
+            completion(
+                .success(["banned \(network)", "cut \(counted(links, "link")) and \(counted(streams, "stream")) of it"])
+            )
+        }
     }
 
     private func unban(_ network: Network) throws(Refused) -> [String] {
-        let hadBan = self.gateway.unban(network)
+        let hadBan = self.gateway.agents.unban(network)
         let hadPenalty = self.gateway.forgive(network)
         guard hadBan || hadPenalty else { throw Refused(text: "\(network) is neither banned nor has it a penalty") }
         return (hadBan ? ["\(network) is not banned any more"] : []) + (hadPenalty ? ["its penalty is forgotten"] : [])
     }
 
-    private func drain() -> [String] {
-        let isDraining = self.gateway.isDraining
-        return [
-            (isDraining ? "the gateway stops already" : "the gateway stops")
-                + (self.gateway.streamCount > 0 ? ", \(self.gateway.whenStreamsAreDone)" : "")
-        ]
+    private func drain(completion: @escaping Completion) {
+        let text = self.gateway.isDraining ? "the gateway stops already" : "the gateway stops"
+        self.gateway.worker.census { census in
+            let count = census.streamCount
+            completion(.success([text + (count > 0 ? ", \(GatewayServer.whenStreamsAreDone(count))" : "")]))
+        }
     }
 
     private func reload(isDry: Bool) throws(Refused) -> [String] {

@@ -20,44 +20,30 @@ struct GatewayFigures {
     var agents = 0
     var strangers = 0
     var names = (published: 0, waiting: 0)
-    var visitors = 0
     var penalties = 0
     var bans = 0
-    /// Bytes that peers may make the gateway hold, or do: see ``ByteBudget``.
-    var granted = (used: 0, limit: 0)
     var plan: ResourcePlan
     var registrars: [RegistrarState] = []
     /// Until when the certificate is valid, since 1970; nil when no agent looks at that.
     var certificateExpires: Int64?
-    /// Of the names that are held now, in no order.
-    var traffic: [(name: Name, traffic: Traffic)] = []
+    var worker = WorkerFigures()
 }
 
 extension GatewayServer {
-    var figures: GatewayFigures {
+    func figures(_ worker: WorkerFigures) -> GatewayFigures {
         var figures = GatewayFigures(plan: self.plan)
-        var identities: Set<String> = []
-        for session in self.sessions.values {
-            for exposure in session.exposures {
-                if exposure.isPublished { figures.names.published += 1 } else { figures.names.waiting += 1 }
-                figures.traffic.append((exposure.name, exposure.meter.traffic))
-            }
-            guard let identity = session.identity, session.link.isOpen else { continue }
-            identities.insert(identity.id)
-            if session.link.protocolNumber == 1 {
-                figures.links.version1 += 1
-            } else {
-                figures.links.version2 += 1
-            }
-        }
-        figures.agents = identities.count
-        figures.strangers = self.admission.strangerCount
-        figures.visitors = self.visitors.count
-        figures.penalties = self.admission.penaltyCount(now: self.loop.now)
-        figures.bans = self.bans.bans.count
-        figures.granted = (self.budget.used, self.budget.limit)
+        let sessions = self.agents.openSessions
+        figures.agents = Set(sessions.compactMap(\.label.identity)).count
+        figures.links.version1 = sessions.count(where: \.isVersion1)
+        figures.links.version2 = sessions.count - figures.links.version1
+        figures.names.published = self.names.held.count(where: \.isPublished)
+        figures.names.waiting = self.names.held.count - figures.names.published
+        figures.strangers = self.agents.admission.strangerCount
+        figures.penalties = self.agents.admission.penaltyCount(now: self.loop.now)
+        figures.bans = self.agents.bans.bans.count
         figures.certificateExpires = self.certificate.dates?.expires
         figures.registrars = self.names.registrars.states
+        figures.worker = worker
         return figures
     }
 }

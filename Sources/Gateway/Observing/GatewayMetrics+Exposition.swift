@@ -48,7 +48,7 @@ extension GatewayMetrics {
         for (ending, count) in self.strangersClosed.all { text.sample(count.value, Self.labels(ending)) }
         text.gauge(
             "diglett_congested_links", "Links whose sockets hold bytes that could not be sent yet.",
-            self.relay.congestedLinks)
+            figures.worker.relay.congestedLinks)
     }
 
     private func writeNames(_ text: inout Exposition, _ figures: GatewayFigures) {
@@ -66,27 +66,28 @@ extension GatewayMetrics {
 
     private func writeVisitors(_ text: inout Exposition, _ figures: GatewayFigures) {
         text.gauge(
-            "diglett_visitors", "Visitors, and connections of proxies whose header is awaited.", figures.visitors)
-        text.gauge("diglett_streams", "Streams of visitors.", self.relay.traffic.streams)
+            "diglett_visitors", "Visitors, and connections of proxies whose header is awaited.", figures.worker.visitors
+        )
+        text.gauge("diglett_streams", "Streams of visitors.", figures.worker.relay.traffic.streams)
         text.begin("diglett_visitors_total", .counter, "Connections of visitors, by what became of them.")
-        for (result, count) in self.visitors.all { text.sample(count.value, ["result": result.slug]) }
+        for (result, count) in figures.worker.visitorResults.all { text.sample(count.value, ["result": result.slug]) }
         text.begin("diglett_streams_closed_total", .counter, "Streams that ended, by who ended them and why.")
-        for (ending, count) in self.streamsClosed.all { text.sample(count.value, Self.labels(ending)) }
+        for (ending, count) in figures.worker.streamsClosed.all { text.sample(count.value, Self.labels(ending)) }
         text.begin("diglett_bytes_total", .counter, "Bytes of visitors and backends that were carried.")
-        Self.write(&text, self.relay.traffic)
+        Self.write(&text, figures.worker.relay.traffic)
     }
 
     private func writeTimes(_ text: inout Exposition, _ figures: GatewayFigures) {
         text.histogram(
             "diglett_stream_open_seconds", "From a visitor's arrival until its agent had connected the backend.",
-            self.relay.opening)
+            figures.worker.relay.opening)
         text.histogram(
             "diglett_stream_first_byte_seconds",
             "From a visitor's arrival until the backend's first byte was sent to it.",
-            self.relay.firstByte)
+            figures.worker.relay.firstByte)
         text.histogram(
             "diglett_link_queue_delay_seconds", "How long bytes waited as the link's socket took no more.",
-            self.relay.queueDelay)
+            figures.worker.relay.queueDelay)
         text.histogram("diglett_loop_lag_seconds", "How late the timer of each second fired.", self.loopLag)
         text.begin("diglett_authenticator_duration_seconds", .histogram, "What authenticators took to answer.")
         for question in Question.allCases {
@@ -97,7 +98,7 @@ extension GatewayMetrics {
     }
 
     private static func writeTraffic(_ text: inout Exposition, _ figures: GatewayFigures) {
-        let all = figures.traffic.sorted { $0.name.text < $1.name.text }
+        let all = figures.worker.traffic.sorted { $0.name.text < $1.name.text }
         text.begin("diglett_name_streams", .gauge, "Streams of visitors of a name.")
         for (name, traffic) in all { text.sample(traffic.streams, ["name": name.text]) }
         text.begin(
@@ -106,8 +107,9 @@ extension GatewayMetrics {
     }
 
     private func writeLimits(_ text: inout Exposition, _ figures: GatewayFigures) {
-        text.gauge("diglett_granted_bytes", "Bytes that peers may make the gateway hold, or do.", figures.granted.used)
-        text.gauge("diglett_granted_limit_bytes", "How many that may be in all.", figures.granted.limit)
+        text.gauge(
+            "diglett_granted_bytes", "Bytes that peers may make the gateway hold, or do.", figures.worker.granted.used)
+        text.gauge("diglett_granted_limit_bytes", "How many that may be in all.", figures.worker.granted.limit)
         text.begin("diglett_limit", .gauge, "How many there may be at once.")
         let plan = figures.plan
         for (what, most) in [
@@ -119,8 +121,9 @@ extension GatewayMetrics {
             "diglett_limit_hits_total", .counter, "How often limits without a counter of their own were reached.")
         // Registrars count their own.
         let abandonments = figures.registrars.reduce(0) { $0 + $1.figures.abandonments.value }
-        for (limit, count) in self.relay.limitHits.all {
-            text.sample(count.value + (limit == .withdrawals ? abandonments : 0), ["limit": limit.rawValue])
+        for (limit, count) in figures.worker.relay.limitHits.all {
+            let own = self.limitHits[limit] ?? 0
+            text.sample(count.value + own + (limit == .withdrawals ? abandonments : 0), ["limit": limit.rawValue])
         }
     }
 

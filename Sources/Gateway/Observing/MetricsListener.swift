@@ -21,15 +21,19 @@ enum MetricsListener {
         let isPerName = settings.isPerName
         return DocumentServer(
             listener: listener,
-            document: { [unowned gateway] path in
+            document: { [unowned gateway] path, completion in
                 switch path {
                 case "/metrics":
-                    Document(
-                        contentType: GatewayMetrics.contentType,
-                        body: gateway.metrics.exposition(gateway.figures, ProcessFigures(), isPerName: isPerName))
+                    gateway.worker.census { [weak gateway] census in
+                        guard let gateway else { return completion(nil) }
+                        let text = gateway.metrics.exposition(
+                            gateway.figures(census.figures), ProcessFigures(), isPerName: isPerName)
+                        completion(Document(contentType: GatewayMetrics.contentType, body: text))
+                    }
                 case "/":
-                    Document(contentType: "text/plain; charset=utf-8", body: Array("metrics are at /metrics\n".utf8))
-                default: nil
+                    let text = "metrics are at /metrics\n"
+                    completion(Document(contentType: "text/plain; charset=utf-8", body: Array(text.utf8)))
+                default: completion(nil)
                 }
             },
             onFailure: { [unowned gateway] in

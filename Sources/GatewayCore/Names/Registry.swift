@@ -66,11 +66,6 @@ package struct Registry: Sendable {
         (self.nameCounts[identity] ?? 0) - (self.holders[name]?.identity == identity ? 1 : 0)
     }
 
-    /// Whether no other identity holds a name.
-    package func isOnlyHolder(_ identity: AgentIdentity) -> Bool {
-        self.nameCounts.count == (self.nameCounts[identity] == nil ? 0 : 1)
-    }
-
     package func holder(of name: Name) -> Holder? { self.holders[name] }
 
     /// An agent asks for a name that it has the right to.

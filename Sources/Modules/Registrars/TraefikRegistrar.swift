@@ -38,8 +38,9 @@ package final class TraefikRegistrar: Registrar {
         }
         self.document = DocumentServer(
             listener: listener,
-            document: { [unowned self] _ in
-                Document(contentType: "application/json", body: Self.encode(TraefikDocument(self.routes)))
+            document: { [unowned self] _, completion in
+                completion(
+                    Document(contentType: "application/json", body: Self.encode(TraefikDocument(self.routes))))
             },
             onFailure: {
                 let error = $0

@@ -19,8 +19,8 @@ package final class NameMeter {
     package init() {}
 }
 
-/// Measures the links of a gateway while they run; each link adds to it.
-package final class RelayMeter {
+/// What the links of a gateway have done so far, and do.
+package struct RelayFigures: Sendable {
     package fileprivate(set) var traffic = Traffic()
     /// Links whose sockets hold bytes at this moment that they could not send.
     package fileprivate(set) var congestedLinks = 0
@@ -34,11 +34,18 @@ package final class RelayMeter {
     package fileprivate(set) var firstByte = Histogram(
         bounds: [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60])
     /// How often limits were reached, by limit.
-    package private(set) var limitHits = CounterTable<LimitHit>()
+    package fileprivate(set) var limitHits = CounterTable<LimitHit>()
+
+    package init() {}
+}
+
+/// Measures the links of a gateway while they run; each link adds to it.
+package final class RelayMeter {
+    package fileprivate(set) var figures = RelayFigures()
 
     package init() {}
 
-    package func hit(_ limit: LimitHit, _ count: Int = 1) { self.limitHits.add(limit, count: count) }
+    package func hit(_ limit: LimitHit, _ count: Int = 1) { self.figures.limitHits.add(limit, count: count) }
 }
 
 /// What a ``LinkSession`` tells its program's ``RelayMeter``. Costs some additions for each read and write of an edge,
@@ -61,31 +68,31 @@ struct LinkMeter {
     mutating func opened(_ key: StreamKey, of name: NameMeter, arrival: UInt64) {
         while self.slots.count <= key.slot { self.slots.append(Slot()) }
         self.slots[key.slot] = Slot(name: name, arrival: arrival, awaitsAccept: true, awaitsByte: true)
-        self.total.traffic.streams += 1
+        self.total.figures.traffic.streams += 1
         name.traffic.streams += 1
     }
 
     mutating func accepted(_ key: StreamKey) {
         guard key.slot < self.slots.count, self.slots[key.slot].awaitsAccept else { return }
         self.slots[key.slot].awaitsAccept = false
-        self.total.opening.observe(nanoseconds: EventLoop.nanoseconds &- self.slots[key.slot].arrival)
+        self.total.figures.opening.observe(nanoseconds: EventLoop.nanoseconds &- self.slots[key.slot].arrival)
     }
 
     /// Bytes of a visitor were taken for the link.
     func taken(_ key: StreamKey, _ count: Int) {
         guard key.slot < self.slots.count, let name = self.slots[key.slot].name else { return }
-        self.total.traffic.toBackend.add(count)
+        self.total.figures.traffic.toBackend.add(count)
         name.traffic.toBackend.add(count)
     }
 
     /// Bytes were handed to a visitor's socket.
     mutating func delivered(_ key: StreamKey, _ count: Int) {
         guard count > 0, key.slot < self.slots.count, let name = self.slots[key.slot].name else { return }
-        self.total.traffic.toVisitor.add(count)
+        self.total.figures.traffic.toVisitor.add(count)
         name.traffic.toVisitor.add(count)
         guard self.slots[key.slot].awaitsByte else { return }
         self.slots[key.slot].awaitsByte = false
-        self.total.firstByte.observe(nanoseconds: EventLoop.nanoseconds &- self.slots[key.slot].arrival)
+        self.total.figures.firstByte.observe(nanoseconds: EventLoop.nanoseconds &- self.slots[key.slot].arrival)
     }
 
     func hit(_ limit: LimitHit, _ count: Int) { self.total.hit(limit, count) }
@@ -93,7 +100,7 @@ struct LinkMeter {
     mutating func closed(_ key: StreamKey) {
         guard key.slot < self.slots.count, let name = self.slots[key.slot].name else { return }
         self.slots[key.slot] = Slot()
-        self.total.traffic.streams -= 1
+        self.total.figures.traffic.streams -= 1
         name.traffic.streams -= 1
     }
 }
@@ -112,11 +119,11 @@ struct TransportMeter {
         if count > 0 {
             guard self.congestedSince == nil else { return }
             self.congestedSince = EventLoop.nanoseconds
-            self.total.congestedLinks += 1
+            self.total.figures.congestedLinks += 1
         } else if let since = self.congestedSince {
             self.congestedSince = nil
-            self.total.congestedLinks -= 1
-            self.total.queueDelay.observe(nanoseconds: EventLoop.nanoseconds &- since)
+            self.total.figures.congestedLinks -= 1
+            self.total.figures.queueDelay.observe(nanoseconds: EventLoop.nanoseconds &- since)
         }
     }
 }

@@ -70,8 +70,7 @@ package final class Edge {
     /// When it was last asked how long the peer has been silent.
     private var lookedAt: Milliseconds
     /// Bytes of the current batch: the first in place, as there is rarely a second.
-    private var piece: UnsafeRawBufferPointer?
-    private var morePieces: [UnsafeRawBufferPointer] = []
+    private var pieces: (first: UnsafeRawBufferPointer?, more: [UnsafeRawBufferPointer]) = (nil, [])
 
     init(
         key: StreamKey, exposure: UInt16, visitor: WireAddress, socket: SocketStream?, link: LinkSession
@@ -140,39 +139,39 @@ package final class Edge {
             self.writing = .finishing
             if self.endedFirst == nil { self.endedFirst = .link }
         }
-        guard bytes.count > 0 else { return self.piece == nil }
+        guard bytes.count > 0 else { return self.pieces.first == nil }
         if self.firstFromLink == 0 { self.firstFromLink = EventLoop.nanoseconds }
-        guard self.piece != nil else {
-            self.piece = bytes
+        guard self.pieces.first != nil else {
+            self.pieces.first = bytes
             return true
         }
-        self.morePieces.append(bytes)
+        self.pieces.more.append(bytes)
         return false
     }
 
     /// Writes what the batch brought, in one call.
     func flushPieces() {
         guard self.takesBytes else {
-            self.piece = nil
-            self.morePieces.removeAll(keepingCapacity: true)
+            self.pieces.first = nil
+            self.pieces.more.removeAll(keepingCapacity: true)
             return
         }
-        if let first = self.piece {
-            self.piece = nil
+        if let first = self.pieces.first {
+            self.pieces.first = nil
             if let socket = self.socket {
                 var written: Int
-                if self.morePieces.isEmpty {
+                if self.pieces.more.isEmpty {
                     written = socket.write(first)
                 } else {
-                    self.morePieces.insert(first, at: 0)
-                    written = socket.write(self.morePieces)
-                    self.morePieces.removeAll(keepingCapacity: true)
+                    self.pieces.more.insert(first, at: 0)
+                    written = socket.write(self.pieces.more)
+                    self.pieces.more.removeAll(keepingCapacity: true)
                 }
                 self.wrote(written)
             } else {
                 self.early.append(first)
-                for more in self.morePieces { self.early.append(more) }
-                self.morePieces.removeAll(keepingCapacity: true)
+                for more in self.pieces.more { self.early.append(more) }
+                self.pieces.more.removeAll(keepingCapacity: true)
             }
         }
         self.settle()
@@ -242,7 +241,7 @@ package final class Edge {
         self.phase = .delivering(end)
         self.socket?.stopReading()
         // The pieces of this batch are written first.
-        if self.piece == nil { self.settle() }
+        if self.pieces.first == nil { self.settle() }
     }
 
     /// Cuts the socket with a reset, so that a truncated answer never looks complete.

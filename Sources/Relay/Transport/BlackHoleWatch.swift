@@ -14,22 +14,27 @@ struct BlackHoleWatch {
 
     /// Whether the link looks as if large packets did not pass.
     private(set) var isLikely = false
+    /// When the peer's last bytes came.
+    private var heardAt: Milliseconds
+
+    init(now: Milliseconds) { self.heardAt = now }
+
+    mutating func heard(now: Milliseconds) { self.heardAt = now }
 
     /// Call it about once a second.
     ///
     /// - Parameters:
     ///   - unacknowledged: bytes that the peer has not acknowledged.
-    ///   - heard: when the peer's last bytes came.
     ///   - hasStreams: whether the peer has a reason for large packets.
     mutating func look(
-        _ sending: Sending, unacknowledged: Int, heard: Milliseconds, hasStreams: Bool, now: Milliseconds
+        _ sending: Sending, unacknowledged: Int, hasStreams: Bool, now: Milliseconds
     ) {
         let areOursLost = sending.timeouts >= Self.suspiciousTimeouts && unacknowledged > Self.smallSegment
         // It has all of ours, so it is there.
         let acknowledged = Int64(now) - Int64(sending.sinceAcknowledgement)
         let areTheirsLost =
-            hasStreams && sending.timeouts == 0 && now - heard >= Self.suspiciousSilence
-            && acknowledged > Int64(heard) + 1_000
+            hasStreams && sending.timeouts == 0 && now - self.heardAt >= Self.suspiciousSilence
+            && acknowledged > Int64(self.heardAt) + 1_000
         self.isLikely = sending.segment > Self.smallSegment && (areOursLost || areTheirsLost)
     }
 }

@@ -1,23 +1,25 @@
-internal import ProxyProtocol
 internal import Reactor
-internal import Secure
-internal import Timing
+package import Secure
+package import Timing
 
 // MARK: - As the gateway: before the handshake
 
 extension LinkTransport {
     func greeted(_ progress: Greeting.Progress) {
+        guard case .silent(let greeting) = self.phase else { return }
         switch progress {
         case .needMore: return
         case .header(let header):
             switch self.gatekeeper?.transport(self, didReceive: header) {
-            case .proceed, nil: break
-            case .refuse(let end): return self.close(end)
-            case .tell(let end, let alert): return self.handOver(end, alert)
-            }
             // A header is followed by the handshake, not by another header.
-            if case .silent(let greeting) = self.phase { self.greeted(greeting.next()) }
-        case .whole: self.greetingArrived()
+            case .proceed, nil: self.greeted(greeting.next())
+            case .wait: self.phase = .asking(greeting)
+            case .refuse(let end): self.close(end)
+            }
+        case .whole:
+            guard let gatekeeper = self.gatekeeper else { return self.begin(greeting) }
+            self.phase = .waiting(greeting)
+            gatekeeper.transportDidGreet(self)
         case .tooLarge: self.greetingTooLarge()
         case .failed(let end): self.close(end)
         }
@@ -28,20 +30,37 @@ extension LinkTransport {
         self.close(.security(SecurityError("more than \(ClientHello.most) bytes before the gateway's first answer")))
     }
 
-    private func greetingArrived() {
-        guard case .silent(let greeting) = self.phase else { return }
-        let wait = self.gatekeeper?.transportDidGreet(self) ?? 0
-        guard wait > 0 else { return self.shakeHands(greeting) }
-        self.phase = .waiting(greeting)
-        let timer = LoopTimer(loop: self.loop) { [unowned self] in self.waited() }
-        timer.start(after: wait)
-        self.waitTimer = timer
-    }
-
-    /// A connection is read while its handshake waits, to notice when the peer closes it.
+    /// A connection is read while it waits, to notice when the peer closes it.
     func receivedWhileWaiting(_ bytes: UnsafeRawBufferPointer, _ greeting: Greeting) {
         guard greeting.count + bytes.count <= ClientHello.most else { return self.greetingTooLarge() }
         greeting.append(bytes)
+    }
+
+    /// The agent that a PROXY header tells of is admitted.
+    package func proceed() {
+        guard case .asking(let greeting) = self.phase else { return }
+        self.phase = .silent(greeting)
+        self.greeted(greeting.next())
+    }
+
+    /// The agent that a PROXY header tells of is not admitted: ends the link and leaves the socket to the gatekeeper,
+    /// which sends the alert.
+    package func turnAway(_ end: LinkEnd, _ alert: TLSAlert) {
+        guard case .asking = self.phase else { return }
+        guard let gatekeeper = self.gatekeeper else { return self.close(end) }
+        self.phase = .closing(end)
+        self.delegate?.transport(self, stops: end)
+        gatekeeper.transport(self, leaves: self.socket, alert)
+        self.socketClosed()
+    }
+
+    /// Processes the handshake, in so many milliseconds.
+    package func shakeHands(after wait: Milliseconds) {
+        guard case .waiting(let greeting) = self.phase, self.waitTimer == nil else { return }
+        guard wait > 0 else { return self.begin(greeting) }
+        let timer = LoopTimer(loop: self.loop) { [unowned self] in self.waited() }
+        timer.start(after: wait)
+        self.waitTimer = timer
     }
 
     private func waited() {
@@ -53,7 +72,7 @@ extension LinkTransport {
             return
         }
         self.endWait()
-        self.shakeHands(greeting)
+        self.begin(greeting)
     }
 
     func endWait() {
@@ -61,20 +80,11 @@ extension LinkTransport {
         self.waitTimer = nil
     }
 
-    private func shakeHands(_ greeting: Greeting) {
+    private func begin(_ greeting: Greeting) {
         self.phase = .open
         do throws(SecurityError) { self.channel = try self.version.channel(isServer: true) } catch {
             return self.close(.security(error))
         }
         greeting.withHandshake { self.decrypt($0) }
-    }
-
-    /// Ends the link and leaves the socket to the gatekeeper, which sends the alert.
-    private func handOver(_ end: LinkEnd, _ alert: TLSAlert) {
-        guard let gatekeeper = self.gatekeeper else { return self.close(end) }
-        self.phase = .closing(end)
-        self.delegate?.transport(self, stops: end)
-        gatekeeper.transport(self, leaves: self.socket, alert)
-        self.socketClosed()
     }
 }

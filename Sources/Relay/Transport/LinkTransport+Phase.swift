@@ -6,7 +6,9 @@ extension LinkTransport {
     enum Phase {
         /// As the gateway, until the first message of the handshake is complete: a parked connection costs no keys.
         case silent(Greeting)
-        /// The first message is complete, and the handshake waits for a penalty.
+        /// The gatekeeper judges the agent that a PROXY header tells of.
+        case asking(Greeting)
+        /// The first message is complete, and the handshake waits until the gatekeeper wants it.
         case waiting(Greeting)
         case open
         /// The last words are on their way; what still comes is thrown away.
@@ -17,7 +19,7 @@ extension LinkTransport {
 
     var isOpen: Bool {
         switch self.phase {
-        case .silent, .waiting, .open: true
+        case .silent, .asking, .waiting, .open: true
         case .lingering, .closing, .closed: false
         }
     }
@@ -30,7 +32,7 @@ extension LinkTransport {
     /// Why it ends or has ended; nil while it is open.
     var ending: LinkEnd? {
         switch self.phase {
-        case .silent, .waiting, .open: nil
+        case .silent, .asking, .waiting, .open: nil
         case .lingering(_, let end), .closing(let end), .closed(let end): end
         }
     }

@@ -8,7 +8,10 @@ extension LinkTransport: SocketStreamDelegate {
     private static let waitingReadBytes = 4_096
 
     package func readAllowance(_ stream: SocketStream) -> Int {
-        if case .waiting = self.phase { return Self.waitingReadBytes }
+        switch self.phase {
+        case .asking, .waiting: return Self.waitingReadBytes
+        case .silent, .open, .lingering, .closing, .closed: break
+        }
         if !self.isEstablished, !self.buffers.takeHandshake(turn: self.loop.turn) {
             self.hit(.handshakeReads)
             stream.waitForNextTurn()
@@ -18,11 +21,11 @@ extension LinkTransport: SocketStreamDelegate {
     }
 
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
-        self.heardAt = self.loop.now
+        self.blackHole.heard(now: self.loop.now)
         if bytes.count >= self.readBudget.allowance { self.hit(.readBudget) }
         switch self.phase {
         case .silent(let greeting): self.greeted(greeting.received(bytes))
-        case .waiting(let greeting): self.receivedWhileWaiting(bytes, greeting)
+        case .asking(let greeting), .waiting(let greeting): self.receivedWhileWaiting(bytes, greeting)
         case .open, .lingering, .closing, .closed: self.decrypt(bytes)
         }
     }

@@ -78,9 +78,7 @@ package final class LinkTransport {
     private var meter: TransportMeter?
     /// What the kernel held of our bytes at the last tick.
     private var lastUnacknowledged = 0
-    /// When the peer's last bytes came.
-    var heardAt: Milliseconds
-    private var blackHole = BlackHoleWatch()
+    var blackHole: BlackHoleWatch
     /// While the handshake waits.
     var waitTimer: LoopTimer?
 
@@ -99,7 +97,7 @@ package final class LinkTransport {
         let (peer, own) = (socket.peerAddress, socket.localAddress)
         self.isLocal = peer.map { $0.isLoopback || $0.host == own?.host } ?? false
         self.createdAt = socket.loop.now
-        self.heardAt = socket.loop.now
+        self.blackHole = BlackHoleWatch(now: socket.loop.now)
         self.handshakeDeadline = handshakeDeadline
         self.phase = .silent(Greeting(version))
         if role == .agent {
@@ -225,7 +223,7 @@ package final class LinkTransport {
             // What still moves may finish: it is the tail of streams that have ended in order.
             if now >= until, !self.isOutputMoving() || now >= until + Self.maxLinger { self.close(end) }
             return false
-        case .silent, .waiting, .open:
+        case .silent, .asking, .waiting, .open:
             if !self.isEstablished, now - self.createdAt >= self.handshakeDeadline {
                 self.hit(.handshakeTimeout)
                 self.close(.ended(.handshakeTimeout, "the handshake took too long"))
@@ -233,8 +231,7 @@ package final class LinkTransport {
             }
             if self.role == .agent, let sending = self.socket.sending {
                 self.blackHole.look(
-                    sending, unacknowledged: self.socket.unacknowledgedByteCount, heard: self.heardAt,
-                    hasStreams: hasStreams, now: now)
+                    sending, unacknowledged: self.socket.unacknowledgedByteCount, hasStreams: hasStreams, now: now)
             }
             if isPastLogin { self.channel?.allowMessage() }
             self.partial.releaseStorageIfEmpty()
@@ -265,7 +262,7 @@ package final class LinkTransport {
         switch self.phase {
         case .closing, .closed: return
         case .lingering(_, let first): self.phase = .closing(first)
-        case .silent, .waiting, .open:
+        case .silent, .asking, .waiting, .open:
             self.phase = .closing(end)
             self.delegate?.transportIsEnding(self)
         }

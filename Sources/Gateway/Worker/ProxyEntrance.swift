@@ -5,7 +5,7 @@ internal import Timing
 /// Where connections of trusted proxies wait before they become streams of an exposure: for their header, and then, if
 /// the agent has not caught up with earlier ones, for room.
 ///
-/// They belong to the exposure, not to its session: they stay when it moves to another link, and are reset when it is
+/// They belong to the exposure, not to its link: they stay when it moves to another link, and are reset when it is
 /// closed. Each holds a place in the ``VisitorTable`` all the time.
 final class ProxyEntrance {
     /// A proxy sends the header at once (proxy-protocol.txt, 2); what takes longer is no proxy.
@@ -14,46 +14,46 @@ final class ProxyEntrance {
     static let roomMilliseconds: Milliseconds = 10_000
 
     private unowned let exposure: Exposure
-    private unowned let gateway: GatewayServer
+    private unowned let worker: Worker
     /// Those whose header is awaited.
     private var silent: [ObjectIdentifier: ProxyConnection] = [:]
     /// Those that wait for room, in the order of their headers.
     private var ready: [ProxyConnection] = []
 
-    init(exposure: Exposure, gateway: GatewayServer) {
+    init(exposure: Exposure, worker: Worker) {
         self.exposure = exposure
-        self.gateway = gateway
+        self.worker = worker
     }
 
     func arrived(_ stream: SocketStream, from proxy: Origin) {
-        if let refusal = self.gateway.visitors.refusalOfUnnamed() {
-            self.gateway.metrics.visitor(.refused(refusal))
+        if let refusal = self.worker.visitors.refusalOfUnnamed() {
+            self.worker.metrics.visitor(.refused(refusal))
             self.exposure.log("visitor \(proxy) of '\(self.exposure.name)' refused: \(refusal)", nil, proxy: proxy)
             return stream.reset()
         }
-        let connection = ProxyConnection(stream, from: proxy, entrance: self, budget: self.gateway.budget)
+        let connection = ProxyConnection(stream, from: proxy, entrance: self, budget: self.worker.budget)
         self.silent[ObjectIdentifier(connection)] = connection
-        connection.start(deadline: self.gateway.loop.now + Self.headerMilliseconds)
+        connection.start(deadline: self.worker.loop.now + Self.headerMilliseconds)
     }
 
     /// Lets those in that wait for room, as far as there is some.
     func letIn() {
-        while let next = self.ready.first, let session = self.exposure.session, self.exposure.hasRoom {
-            guard !(next.visitor?.isBanned(self.gateway.bans) ?? false) else {
-                self.gateway.metrics.visitor(.banned)
+        while let next = self.ready.first, let link = self.exposure.link, self.exposure.hasRoom {
+            guard !(next.visitor?.isBanned(self.worker.bans) ?? false) else {
+                self.worker.metrics.visitor(.banned)
                 self.remove(next)
                 continue
             }
-            if case .soon = session.room() { return }
+            if case .soon = link.room() { return }
             self.ready.removeFirst()
             guard let (visitor, first) = next.handOver() else { continue }
-            first.withUnsafeBytes { session.letIn(visitor, next.stream, first: $0, at: self.exposure) }
+            first.withUnsafeBytes { link.letIn(visitor, next.stream, first: $0, at: self.exposure) }
         }
     }
 
     /// Looks at the deadlines.
     func tick() {
-        let now = self.gateway.loop.now
+        let now = self.worker.loop.now
         for connection in Array(self.silent.values) where now >= connection.deadline {
             self.failed(connection, "no PROXY header within \(Self.headerMilliseconds / 1_000) s", .headerLate)
         }
@@ -65,7 +65,7 @@ final class ProxyEntrance {
     /// Resets all that wait.
     func close() {
         for connection in Array(self.silent.values) + self.ready {
-            self.gateway.metrics.visitor(.withdrawn)
+            self.worker.metrics.visitor(.withdrawn)
             self.remove(connection)
         }
     }
@@ -77,31 +77,31 @@ final class ProxyEntrance {
         self.silent[ObjectIdentifier(connection)] = nil
         let stream = connection.stream
         let visitor = Visitor(
-            header, proxy: connection.proxy, local: stream.localAddress, self.gateway.sources)
-        if visitor.isBanned(self.gateway.bans) {
-            self.gateway.metrics.visitor(.banned)
-            self.gateway.visitors.unnamedLeft()
+            header, proxy: connection.proxy, local: stream.localAddress, self.worker.settings.sources)
+        if visitor.isBanned(self.worker.bans) {
+            self.worker.metrics.visitor(.banned)
+            self.worker.visitors.unnamedLeft()
             return connection.reset()
         }
-        if let refusal = self.gateway.visitors.refusal(ofNamed: visitor.source, to: self.exposure.identity) {
-            self.gateway.metrics.visitor(.refused(refusal))
+        if let refusal = self.worker.visitors.refusal(ofNamed: visitor.source, to: self.exposure.identity) {
+            self.worker.metrics.visitor(.refused(refusal))
             self.exposure.log("\(visitor) of '\(self.exposure.name)' refused: \(refusal)", visitor)
             return connection.reset()
         }
-        if self.ready.isEmpty, let session = self.exposure.session, self.exposure.hasRoom,
-            session.room() != .soon
+        if self.ready.isEmpty, let link = self.exposure.link, self.exposure.hasRoom,
+            link.room() != .soon
         {
             connection.handedOver()
-            session.letIn(visitor, stream, first: rest, at: self.exposure)
+            link.letIn(visitor, stream, first: rest, at: self.exposure)
         } else {
-            connection.park(visitor, rest, deadline: self.gateway.loop.now + Self.roomMilliseconds)
+            connection.park(visitor, rest, deadline: self.worker.loop.now + Self.roomMilliseconds)
             self.ready.append(connection)
         }
         self.exposure.pauseWithoutRoom()
     }
 
     func failed(_ connection: ProxyConnection, _ reason: String, _ result: VisitorResult) {
-        self.gateway.metrics.visitor(result)
+        self.worker.metrics.visitor(result)
         let visitor = connection.visitor.map { "\($0)" } ?? "visitor \(connection.proxy)"
         self.exposure.log(
             "\(visitor) of '\(self.exposure.name)' refused: \(reason)", connection.visitor, proxy: connection.proxy)
@@ -111,10 +111,10 @@ final class ProxyEntrance {
     private func remove(_ connection: ProxyConnection) {
         if let visitor = connection.visitor {
             self.ready.removeAll { $0 === connection }
-            self.gateway.visitors.left(visitor.source, to: self.exposure.identity)
+            self.worker.visitors.left(visitor.source, to: self.exposure.identity)
         } else {
             self.silent[ObjectIdentifier(connection)] = nil
-            self.gateway.visitors.unnamedLeft()
+            self.worker.visitors.unnamedLeft()
         }
         connection.reset()
     }

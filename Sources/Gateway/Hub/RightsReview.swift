@@ -1,3 +1,4 @@
+internal import GatewayCore
 internal import Modules
 internal import Reactor
 
@@ -11,24 +12,29 @@ final class RightsReview {
     private static let maxPause: UInt64 = 60_000
 
     private let loop: EventLoop
+    /// Asks about a name: see ``AgentSessions``. Nil when there is nothing to ask.
+    typealias Ask = (
+        _ name: ExposureID, _ isFirst: Bool, _ completion: @escaping (_ isJudged: Bool) -> Void
+    ) -> DeadlinedOperation<NameVerdict>?
+
+    private var ask: Ask?
     /// Still to be asked; the first is the last.
-    private var queue: [Weak] = []
-    private var unanswered: [Weak] = []
-    private var running: [ObjectIdentifier: any Cancellable] = [:]
+    private var queue: [ExposureID] = []
+    private var unanswered: [ExposureID] = []
+    private var running: [ExposureID: any Cancellable] = [:]
     private var isAsking = false
     /// Passes since rights may have changed.
     private var passes: UInt64 = 0
     private var timer: LoopTimer?
 
-    private struct Weak { weak var exposure: Exposure? }
-
     init(loop: EventLoop) { self.loop = loop }
 
-    /// Begins anew: what was asked before the change may be answered as things were.
-    func begin(_ exposures: [Exposure]) {
+    /// Begins from the start: what was asked before the change may be answered as things were.
+    func begin(_ names: [ExposureID], asking ask: @escaping Ask) {
         self.close()
+        self.ask = ask
         self.passes = 0
-        self.pass(exposures.map { Weak(exposure: $0) })
+        self.pass(names)
     }
 
     func close() {
@@ -40,9 +46,9 @@ final class RightsReview {
         self.unanswered = []
     }
 
-    private func pass(_ exposures: [Weak]) {
+    private func pass(_ names: [ExposureID]) {
         self.passes += 1
-        self.queue = exposures.reversed()
+        self.queue = names.reversed()
         self.askNext()
     }
 
@@ -50,12 +56,7 @@ final class RightsReview {
         // An authenticator may answer at once.
         guard !self.isAsking else { return }
         self.isAsking = true
-        while self.running.count < Self.maxAtOnce, let next = self.queue.popLast() {
-            guard let exposure = next.exposure, let session = exposure.session, let grant = session.grant else {
-                continue
-            }
-            self.ask(exposure, session, grant)
-        }
+        while self.running.count < Self.maxAtOnce, let next = self.queue.popLast() { self.ask(about: next) }
         self.isAsking = false
         guard self.running.isEmpty, !self.unanswered.isEmpty else { return }
         let pause = min(Self.firstPause << min(self.passes - 1, 10), Self.maxPause)
@@ -67,15 +68,13 @@ final class RightsReview {
         self.timer = timer
     }
 
-    private func ask(_ exposure: Exposure, _ session: AgentSession, _ grant: LoginGrant) {
-        let id = ObjectIdentifier(exposure)
-        let question = session.recheck(exposure, of: grant, isFirst: self.passes == 1) {
-            [weak self, weak exposure] isJudged in
+    private func ask(about name: ExposureID) {
+        let question = self.ask?(name, self.passes == 1) { [weak self] isJudged in
             guard let self else { return }
-            self.running[id] = nil
-            if !isJudged { self.unanswered.append(Weak(exposure: exposure)) }
+            self.running[name] = nil
+            if !isJudged { self.unanswered.append(name) }
             self.askNext()
         }
-        if !question.isOver { self.running[id] = question }
+        if let question, !question.isOver { self.running[name] = question }
     }
 }

@@ -15,7 +15,12 @@ final class RefusedAgents {
 
     init(most: Int) { self.most = most }
 
-    func take(_ stream: SocketStream, _ alert: TLSAlert) {
+    /// Ends a connection before its handshake. Version 1 has no alerts.
+    func refuse(_ stream: SocketStream, _ alert: TLSAlert, isVersion1: Bool) {
+        if isVersion1 { stream.reset() } else { self.tell(stream, alert) }
+    }
+
+    private func tell(_ stream: SocketStream, _ alert: TLSAlert) {
         guard self.streams.count < self.most else { return stream.reset() }
         self.streams[ObjectIdentifier(stream)] = (stream, Self.ticks)
         stream.delegate = self

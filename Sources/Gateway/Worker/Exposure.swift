@@ -7,10 +7,10 @@ internal import Relay
 internal import Tunnel
 internal import Wire
 
-/// A registered name with its public listeners.
+/// A name with its public listeners.
 ///
-/// It belongs to one session at a time; when the same agent comes back on another link, the exposure moves there with
-/// its listeners open, so that no visitor is refused in between.
+/// It belongs to one link at a time; when the same agent comes back on another link, the name moves there with its
+/// listeners open, so that no visitor is refused in between.
 final class Exposure {
     private enum Waiting {
         /// Nothing was looked at yet.
@@ -22,51 +22,35 @@ final class Exposure {
     let id: ExposureID
     let name: Name
     let identity: AgentIdentity
-    /// See ``GatewayMachine/Login/payer``; also after the end of the session.
-    private let payer: String
-    let listeners: NameListeners
+    private let listeners: [SocketListener]
     /// The agent's number for it on its present link.
     private(set) var number: UInt16 = 0
-    private(set) weak var session: AgentSession?
-    private unowned let gateway: GatewayServer
+    private(set) weak var link: WorkerLink?
+    private unowned let worker: Worker
     /// Nil until the first connection from a trusted proxy.
     private var entrance: ProxyEntrance?
     /// Visitors that were accepted while the agent could not take another one. Their listeners are paused then.
     private var waiting: [Waiting] = []
-    private(set) var isPublished = false
+    private var isPublished = false
     let meter = NameMeter()
-    let since: UInt64
 
-    /// It has no session until it is attached to one.
-    init(
-        _ id: ExposureID, _ request: PortRequest, _ listeners: NameListeners, gateway: GatewayServer
-    ) {
-        self.id = id
-        self.name = request.name
-        self.identity = request.identity
-        self.payer = request.payer
+    /// It has no link until it is attached to one.
+    init(_ opened: OpenedName, _ listeners: [SocketListener], worker: Worker) {
+        self.id = opened.id
+        self.name = opened.name
+        self.identity = opened.identity
         self.listeners = listeners
-        self.gateway = gateway
-        self.since = gateway.loop.now
-        listeners.setDelegate(self)
+        self.worker = worker
+        for listener in listeners { listener.delegate = self }
         // Visitors wait in the backlog until the registrars have published the name.
-        listeners.pause()
-    }
-
-    /// Nil when the name has a unix socket only.
-    var address: SocketAddress? { self.listeners.address }
-
-    var asPublic: PublicExposure {
-        PublicExposure(
-            name: self.name, identity: self.identity.id, payer: self.payer, peer: self.session?.peer,
-            address: self.address, socket: self.listeners.socket)
+        self.pause()
     }
 
     /// What a line about a visitor is about.
     ///
     /// - Parameter proxy: that of a visitor who is not known yet.
     private func about(_ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) -> Logger.Metadata {
-        var metadata = self.session?.about([:]) ?? [:]
+        var metadata = self.link?.label.about() ?? [:]
         metadata.add([
             .name: self.name, .visitor: visitor?.address, .proxy: visitor?.proxy ?? proxy, .error: error,
         ])
@@ -75,14 +59,15 @@ final class Exposure {
 
     /// Writes a line that visitors have caused.
     func log(_ message: @autoclosure () -> String, _ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) {
-        self.gateway.peerLog.write(
+        self.worker.log.write(
             .info, .visitors, of: .visitors(of: self.name.text), message(),
             self.about(visitor, proxy: proxy, error: error))
     }
 
-    /// Its visitors go to this session from now on.
-    func attach(to session: AgentSession, number: UInt16) {
-        self.session = session
+    /// Its visitors go to this link from now on.
+    func attach(to link: WorkerLink, number: UInt16) {
+        self.link?.detach(self)
+        self.link = link
         self.number = number
     }
 
@@ -93,11 +78,13 @@ final class Exposure {
     }
 
     /// Leaves visitors in the backlog.
-    func pause() { self.listeners.pause() }
+    func pause() {
+        for listener in self.listeners { listener.pause() }
+    }
 
     /// Why the agent cannot take another visitor now; nil when it can.
     private var obstacle: OpenObstacle? {
-        self.session.map { $0.link.obstacle(toOpening: self.number) } ?? .notUp
+        self.link.map { $0.link.obstacle(toOpening: self.number) } ?? .notUp
     }
 
     /// Whether the agent can take another visitor now.
@@ -107,7 +94,7 @@ final class Exposure {
     func pauseWithoutRoom() {
         guard let obstacle = self.obstacle else { return }
         // A link that drains, or an agent that does not read, has met no limit on pending opens.
-        if obstacle == .pendingOpens { self.gateway.metrics.hit(.pendingOpens) }
+        if obstacle == .pendingOpens { self.worker.metrics.hit(.pendingOpens) }
         self.pause()
     }
 
@@ -122,21 +109,24 @@ final class Exposure {
             case .admitted(let visitor, let stream): self.enter(visitor, stream)
             }
         }
-        self.listeners.resume { self.hasRoom && self.waiting.isEmpty }
+        // A resumed listener may bring a visitor at once.
+        for listener in self.listeners where self.hasRoom && self.waiting.isEmpty { listener.resume() }
     }
 
     /// Looks at the deadlines; call it about once a second.
     func tick() { self.entrance?.tick() }
 
-    /// Ends waiting connections. ``PublicListeners`` closes the listeners or keeps them.
+    /// Ends waiting connections, and closes our copies of the listeners: what becomes of the sockets is the hub's business.
     func close() {
+        self.link?.detach(self)
+        for listener in self.listeners { listener.leave() }
         self.entrance?.close()
         for waiting in self.waiting {
-            self.gateway.metrics.visitor(.withdrawn)
+            self.worker.metrics.visitor(.withdrawn)
             switch waiting {
             case .new(let stream, _): stream.reset()
             case .admitted(let visitor, let stream):
-                self.gateway.visitors.left(visitor.source, to: self.identity)
+                self.worker.visitors.left(visitor.source, to: self.identity)
                 stream.reset()
             }
         }
@@ -145,20 +135,20 @@ final class Exposure {
 
     private func arrived(_ stream: SocketStream, at listener: SocketListener) {
         guard let origin = Origin(stream, at: listener) else {
-            self.gateway.metrics.visitor(.gone)
+            self.worker.metrics.visitor(.gone)
             return stream.reset()
         }
-        if self.gateway.visitors.isProxy(origin) {
-            let entrance = self.entrance ?? ProxyEntrance(exposure: self, gateway: self.gateway)
+        if self.worker.visitors.isProxy(origin) {
+            let entrance = self.entrance ?? ProxyEntrance(exposure: self, worker: self.worker)
             self.entrance = entrance
             return entrance.arrived(stream, from: origin)
         }
-        let visitor = Visitor(origin, local: stream.localAddress, self.gateway.sources)
-        if visitor.isBanned(self.gateway.bans) {
-            self.gateway.metrics.visitor(.banned)
+        let visitor = Visitor(origin, local: stream.localAddress, self.worker.settings.sources)
+        if visitor.isBanned(self.worker.bans) {
+            self.worker.metrics.visitor(.banned)
             stream.reset()
-        } else if let refusal = self.gateway.visitors.refusal(of: visitor.source, to: self.identity) {
-            self.gateway.metrics.visitor(.refused(refusal))
+        } else if let refusal = self.worker.visitors.refusal(of: visitor.source, to: self.identity) {
+            self.worker.metrics.visitor(.refused(refusal))
             self.log("\(visitor) of '\(self.name)' refused: \(refusal)", visitor)
             stream.reset()
         } else {
@@ -168,17 +158,17 @@ final class Exposure {
 
     /// Opens a stream for an admitted visitor, or queues the visitor until a stream that makes room has ended.
     private func enter(_ visitor: Visitor, _ stream: SocketStream) {
-        let isBanned = visitor.isBanned(self.gateway.bans)
-        guard let session = self.session, !isBanned else {
-            self.gateway.visitors.left(visitor.source, to: self.identity)
-            self.gateway.metrics.visitor(isBanned ? .banned : .gone)
+        let isBanned = visitor.isBanned(self.worker.bans)
+        guard let link = self.link, !isBanned else {
+            self.worker.visitors.left(visitor.source, to: self.identity)
+            self.worker.metrics.visitor(isBanned ? .banned : .gone)
             return stream.reset()
         }
-        guard session.room() != .soon else {
+        guard link.room() != .soon else {
             self.waiting.append(.admitted(visitor, stream))
             return self.pause()
         }
-        session.letIn(visitor, stream, first: nil, at: self)
+        link.letIn(visitor, stream, first: nil, at: self)
     }
 }
 

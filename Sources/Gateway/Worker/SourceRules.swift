@@ -4,7 +4,7 @@ internal import Settings
 internal import Wire
 
 /// Decides which sources are exempt from limits of one source.
-struct SourceRules {
+struct SourceRules: Sendable {
     /// `trusted-networks`: addresses that many agents or visitors share, of a proxy or an office for example.
     let trusted: [Network]
     /// `accept-proxy-protocol`: proxies whose PROXY headers are believed.

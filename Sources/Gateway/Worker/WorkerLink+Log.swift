@@ -4,49 +4,18 @@ internal import Logging
 internal import Reactor
 internal import Records
 internal import Relay
-internal import Settings
 internal import Wire
 
-// MARK: - What the log says of a session
+// MARK: - What the log says of streams
 
-extension PeerSource {
-    /// A connection before its login, by the source that limits and penalties count.
-    static func stranger(_ peer: SocketAddress) -> Self { .stranger(Source(key: peer.source).text) }
-}
-
-extension AgentSession {
-    /// What a line about this agent is about: the agent, and what is given here.
-    func about(_ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>) -> Logger.Metadata {
-        var metadata = Logger.Metadata.about([.peer: self.peer, .proxy: self.proxy, .agent: self.identity])
-        metadata.add(fields)
-        return metadata
-    }
-
-    /// Writes a line that this agent has caused, or a connection that is not yet an agent's.
-    func log(
-        _ level: Logger.Level, _ kind: PeerLog.Kind, _ message: @autoclosure () -> String,
-        _ metadata: @autoclosure () -> Logger.Metadata? = nil
-    ) {
-        let source = self.identity.map { PeerSource.agent($0.id) } ?? .stranger(self.peer)
-        self.gateway.peerLog.write(level, kind, of: source, message(), metadata() ?? self.about([:]))
-    }
-
-    /// Logs what this agent does not get, or loses.
-    func warn(
-        _ kind: PeerLog.Kind, _ message: @autoclosure () -> String, _ name: Name, _ code: ErrorCode
-    ) {
-        self.log(.warning, kind, "\(self.label): \(message())", self.about([.name: name, .code: code]))
-    }
-
-    // MARK: Streams
-
+extension WorkerLink {
     /// A visitor's stream is over: the one place at which its record is made.
-    func streamEnded(_ edge: Edge, _ end: StreamEnd, _ visit: Visit) {
-        guard self.gateway.settings.logsStreams else { return self.say(edge, end, visit) }
+    func log(_ edge: Edge, _ end: StreamEnd, _ visit: Visit) {
+        guard self.worker.settings.logsStreams else { return self.say(edge, end, visit) }
         let record = StreamRecord(
             edge, end, at: .gateway, link: self.link.ending, name: visit.name.text,
-            agent: self.identity?.id, proxy: visit.visitor.proxy?.description)
-        record.log(to: self.gateway.logger, .about([.peer: self.peer]))
+            agent: self.label.identity?.id, proxy: visit.visitor.proxy?.description)
+        record.log(to: self.worker.log.logger, .about([.peer: self.label.peer]))
     }
 
     /// Without records: what was in order for those who look for it, and of the rest not all, as visitors could cause it
@@ -54,12 +23,12 @@ extension AgentSession {
     private func say(_ edge: Edge, _ end: StreamEnd, _ visit: Visit) {
         var subject: String { "visitor \(edge.visitor) of '\(visit.name)'" }
         func about(_ code: ErrorCode? = nil, _ error: String? = nil) -> Logger.Metadata {
-            self.about([
+            self.label.about([
                 .name: visit.name, .visitor: visit.visitor.address, .proxy: visit.visitor.proxy, .code: code,
                 .error: error,
             ])
         }
-        let log = self.gateway.peerLog
+        let log = self.worker.log
         let source = PeerSource.visitors(of: visit.name.text)
         switch end {
         case .finished: log.write(.debug, .visitors, of: source, "\(subject) done", about())

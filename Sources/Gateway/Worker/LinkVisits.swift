@@ -18,15 +18,15 @@ enum LinkRoom { case free, soon, none }
 /// Who visits what over one link: lets visitors in, and makes room for them.
 final class LinkVisits {
     private let link: LinkSession
-    private unowned let gateway: GatewayServer
+    private unowned let worker: Worker
     /// To give the place back, and to say so at the end.
     private var visits: [StreamKey: Visit] = [:]
     /// Streams that are being ended to make room for others of this link.
     private var leaving: Set<StreamKey> = []
 
-    init(link: LinkSession, gateway: GatewayServer) {
+    init(link: LinkSession, worker: Worker) {
         self.link = link
-        self.gateway = gateway
+        self.worker = worker
     }
 
     subscript(key: StreamKey) -> Visit? { self.visits[key] }
@@ -45,7 +45,7 @@ final class LinkVisits {
         let stalled = self.link.stalledStreams(before: before).min { $0.since < $1.since }
         guard let (key, _) = stalled else { return .none }
         self.leaving.insert(key)
-        self.gateway.metrics.hit(.visitors)
+        self.worker.metrics.hit(.visitors)
         self.link.abort(key, .stalled)
         return .soon
     }
@@ -60,7 +60,7 @@ final class LinkVisits {
         _ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure, most: Int?
     ) -> Edge? {
         if let most, self.link.streamCount >= most {
-            self.gateway.metrics.visitor(.agentLimit)
+            self.worker.metrics.visitor(.agentLimit)
             self.refuse(visitor, stream, at: exposure, "the agent has \(most) streams already")
             return nil
         }
@@ -71,18 +71,18 @@ final class LinkVisits {
                 exposure: exposure.number, visitor: address, local: local, socket: stream,
                 meter: (exposure.meter, visitor.arrival))
         else {
-            self.gateway.metrics.visitor(.agentFull)
+            self.worker.metrics.visitor(.agentFull)
             self.refuse(visitor, stream, at: exposure, "the agent has no room for more streams")
             return nil
         }
         self.visits[edge.key] = Visit(visitor: visitor, name: exposure.name, agent: exposure.identity)
-        self.gateway.metrics.visitor(.admitted)
+        self.worker.metrics.visitor(.admitted)
         if let first { edge.send(first: first) }
         return edge
     }
 
     private func refuse(_ visitor: Visitor, _ stream: SocketStream, at exposure: Exposure, _ reason: String) {
-        self.gateway.visitors.left(visitor.source, to: exposure.identity)
+        self.worker.visitors.left(visitor.source, to: exposure.identity)
         exposure.log("\(visitor) of '\(exposure.name)' refused: \(reason)", visitor)
         stream.reset()
     }
@@ -91,6 +91,6 @@ final class LinkVisits {
     func ended(_ key: StreamKey) {
         guard let visit = self.visits.removeValue(forKey: key) else { return }
         self.leaving.remove(key)
-        self.gateway.visitors.left(visit.visitor.source, to: visit.agent)
+        self.worker.visitors.left(visit.visitor.source, to: visit.agent)
     }
 }

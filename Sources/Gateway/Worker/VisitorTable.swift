@@ -1,7 +1,7 @@
 internal import GatewayCore
 internal import Reactor
 
-/// Makes room for visitors; the gateway, for ``VisitorTable``.
+/// Makes room for visitors; the worker, for ``VisitorTable``.
 protocol VisitorRoom: AnyObject {
     /// Whether no other agent has names.
     func isOnlyAgent(_ agent: AgentIdentity) -> Bool

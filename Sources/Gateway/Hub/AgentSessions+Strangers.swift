@@ -1,0 +1,115 @@
+internal import GatewayCore
+internal import Journal
+internal import Logging
+internal import Modules
+internal import Reactor
+internal import Relay
+internal import Secure
+internal import Timing
+internal import Tunnel
+internal import Wire
+
+// MARK: - Strangers: connections until their login is judged
+
+extension AgentSessions {
+    private static let noRoomEnd = LinkEnd.ended(.tooManyLinks, "made room for a newer connection")
+
+    /// A connection came.
+    ///
+    /// - Returns: its session; nil when all connections that its source may have are waiting for its penalty.
+    func admit(_ peer: SocketAddress, at local: SocketAddress?, isVersion1: Bool) -> AgentSession? {
+        let source = self.parts.sources.source(ofAgentAt: peer, at: local)
+        let session = self.add(peer, source, isVersion1: isVersion1)
+        if self.admit(session) { return session }
+        self.remove(session)
+        return nil
+    }
+
+    /// Counts an unauthenticated connection; false at the limit of its source.
+    private func admit(_ session: AgentSession) -> Bool {
+        let isSourceFull = self.admission.isFull(of: session.source)
+        switch self.admission.connected(session.id, from: session.source, now: self.parts.loop.now) {
+        case .admit: return true
+        case .admitInsteadOf(let other):
+            self.parts.metrics.hit(isSourceFull ? .strangersPerSource : .strangers)
+            // Without a penalty: being slow among many connections is not an offence.
+            self.parts.send(.close(other, Self.noRoomEnd))
+            return true
+        case .refuse:
+            self.parts.metrics.hit(.strangersPerSource)
+            return false
+        }
+    }
+
+    /// Whether there is room for one more connection. Makes some, if need be, by cutting a link that ends anyway.
+    func hasRoom() -> Bool {
+        guard self.sessions.count >= self.parts.plan.links else { return true }
+        guard let last = self.sessions.values.first(where: \.isEnding) else { return false }
+        self.parts.send(.close(last.id, Self.noRoomEnd))
+        return true
+    }
+
+    /// The header of a trusted proxy has the agent's address.
+    func introduced(_ session: AgentSession, _ address: SocketAddress) {
+        (session.label.proxy, session.label.peer) = (session.label.peer, address)
+        session.source = self.parts.sources.source(of: address, at: nil)
+        guard !self.bans.contains(address) else {
+            return self.parts.send(.turnAway(session.id, .ended(.denied, "its address is banned"), .accessDenied))
+        }
+        self.admission.left(session.id)
+        guard self.admit(session) else {
+            let text = "all connections that its source may have wait for its penalty"
+            return self.parts.send(.turnAway(session.id, .ended(.tooManyLinks, text), .internalError))
+        }
+        self.parts.send(.proceed(session.id))
+    }
+
+    /// The first message of the handshake is complete. It waits for the penalty of its source.
+    func greeted(_ session: AgentSession) {
+        session.hasGreeted = true
+        let wait = self.admission.greeted(session.id, now: self.parts.loop.now)
+        if wait > 0 {
+            self.parts.metrics.hit(.penaltyWait)
+            let seconds = (wait + 999) / 1_000
+            self.parts.log.write(
+                .info, .strangers, by: session.label,
+                "the handshake of \(session.label.peer) waits for \(seconds) s after what its address did before")
+        }
+        self.parts.send(.shakeHands(session.id, after: wait))
+    }
+
+    /// The handshake is over.
+    func secured(_ session: AgentSession, pin: String?) {
+        self.admission.progressed(session.id, now: self.parts.loop.now)
+        session.certificatePin = pin
+    }
+
+    private func penalize(_ session: AgentSession, _ offence: Offence) {
+        let hasDroppedAnother = self.admission.penalize(session.source, offence, now: self.parts.loop.now)
+        if hasDroppedAnother { self.parts.metrics.hit(.penaltyTable) }
+    }
+
+    /// A connection ended before its login.
+    func strangerLeft(_ session: AgentSession, _ end: LinkEnd) {
+        switch end {
+        case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.methodNotSupported, _),
+            .ended(.tooManyLinks, _), .ended(.denied, _), .ended(.drain, _), .ended(.overloaded, _),
+            .ended(.internalError, _):
+            return
+        case .ended(.handshakeTimeout, _): self.penalize(session, .tooSlow)
+        case .closedByPeer, .failed, .goAway: self.penalize(session, .noLogin)
+        case .security, .otherProtocol, .violation, .ended: self.penalize(session, .protocolError)
+        }
+        let level: Logger.Level = Self.isHealthCheck(session, end) ? .debug : .info
+        self.parts.log.write(level, .strangers, by: session.label, "no login from \(session.label): \(end)")
+    }
+
+    /// Load balancers connect every second to check that the port is open.
+    private static func isHealthCheck(_ session: AgentSession, _ end: LinkEnd) -> Bool {
+        guard session.source.standing != .stranger, !session.hasGreeted else { return false }
+        switch end {
+        case .closedByPeer, .failed: return true
+        default: return false
+        }
+    }
+}

@@ -1,0 +1,152 @@
+internal import GatewayCore
+internal import Journal
+internal import Logging
+internal import Modules
+internal import Reactor
+internal import Relay
+internal import Secure
+internal import Settings
+internal import Timing
+internal import Tunnel
+internal import Wire
+
+/// The connections to the agent port: admits them, has their logins judged, and takes back what was granted. What they do
+/// with names is the business of ``GatewayNames``.
+final class AgentSessions {
+    /// What it works with.
+    struct Parts {
+        let loop: EventLoop
+        let limits: LimitSettings
+        let plan: ResourcePlan
+        let sources: SourceRules
+        let names: GatewayNames
+        let authenticator: any Authenticator
+        let metrics: GatewayMetrics
+        let log: PeerLog
+        let budget: ByteBudget
+        let send: (WorkerOrder) -> Void
+    }
+
+    let parts: Parts
+    var admission: Admission
+    private(set) var sessions: [LinkID: AgentSession] = [:]
+    /// Sessions whose link is over, while visitors still get what came before.
+    private(set) var delivering: [LinkID: AgentSession] = [:]
+    private(set) var bans = BanList()
+    private var lastID: LinkID = 0
+    let review: RightsReview
+
+    init(_ parts: Parts) {
+        self.parts = parts
+        self.admission = Admission(limits: AdmissionLimits(parts.limits, parts.plan))
+        self.review = RightsReview(loop: parts.loop)
+    }
+
+    subscript(id: LinkID) -> AgentSession? { self.sessions[id] }
+
+    var isEmpty: Bool { self.sessions.isEmpty && self.delivering.isEmpty }
+
+    /// Those that have logged in and do not end, the oldest first.
+    var openSessions: [AgentSession] { self.sessions.values.filter(\.isOpen).sorted { $0.id < $1.id } }
+
+    func add(_ peer: SocketAddress, _ source: Source, isVersion1: Bool) -> AgentSession {
+        self.lastID += 1
+        let session = AgentSession(
+            id: self.lastID, peer: peer, source: source, isVersion1: isVersion1, now: self.parts.loop.now,
+            budget: self.parts.budget)
+        self.sessions[session.id] = session
+        return session
+    }
+
+    func remove(_ session: AgentSession) { self.sessions[session.id] = nil }
+
+    /// Has a worker take the connection.
+    func hand(_ session: AgentSession, _ socket: ConnectedSocket) {
+        self.parts.send(
+            .take(
+                NewLink(id: session.id, socket: socket, peer: session.label.peer, isVersion1: session.isVersion1)))
+    }
+
+    func close() { self.review.close() }
+
+    // MARK: - Bans
+
+    /// False when there are as many bans as there may be.
+    func ban(_ network: Network, until: Milliseconds?) -> Bool { self.changeBans { $0.add(network, until: until) } }
+
+    /// False when the network is not banned.
+    func unban(_ network: Network) -> Bool { self.changeBans { $0.remove(network) } }
+
+    /// Forgets bans that are over; call it about once a second.
+    func tick() { _ = self.changeBans { $0.forgetExpired(now: self.parts.loop.now) } }
+
+    private func changeBans(_ change: (inout BanList) -> Bool) -> Bool {
+        guard change(&self.bans) else { return false }
+        self.parts.send(.ban(self.bans))
+        return true
+    }
+
+    // MARK: - The end of a link
+
+    func ending(_ session: AgentSession) {
+        session.isEnding = true
+        self.parts.names.linkIsEnding(session.id)
+    }
+
+    /// The agent takes no new streams, or ends the link.
+    func saidGoodbye(_ session: AgentSession, _ code: ErrorCode) {
+        self.parts.log.write(
+            .debug, .detail, by: session.label, "\(session.label) says goodbye: \(code)",
+            session.label.about([.code: code]))
+        self.parts.names.linkIsDraining(session.id)
+        self.parts.names.dropNames(of: session.id)
+    }
+
+    /// The connection is closed. What came before may still be on its way to visitors.
+    func ended(_ session: AgentSession, _ end: LinkEnd) {
+        session.refusalTimer?.close()
+        session.refusalTimer = nil
+        if case .authenticating(let operation) = session.state {
+            self.parts.metrics.loginAbandoned()
+            operation.cancel()
+        }
+        self.parts.names.linkEnded(session.id)
+        session.state = .closed
+        session.isEnding = true
+        let wasUp = session.label.identity != nil
+        self.parts.metrics.linkClosed(end, wasUp: wasUp)
+        if wasUp {
+            self.parts.log.write(.info, .milestone, by: session.label, "link of \(session.label) ended: \(end)")
+        } else {
+            self.strangerLeft(session, end)
+        }
+        self.admission.left(session.id)
+        self.sessions[session.id] = nil
+        self.delivering[session.id] = session
+    }
+
+    func emptied(_ id: LinkID) { self.delivering[id] = nil }
+
+    /// The gateway stops: agents keep the streams that run, and nothing else.
+    func drain() {
+        for session in self.openSessions {
+            self.parts.names.linkIsDraining(session.id)
+            self.parts.names.dropNames(of: session.id)
+        }
+        self.parts.send(.drain)
+    }
+
+    /// Ends a link as the operator wants it; the agent may come back.
+    func kick(_ session: AgentSession) {
+        self.parts.names.dropNames(of: session.id)
+        let refusal = Refusal(code: .drain, text: "the gateway's operator ended the link")
+        self.parts.send(.end(session.id, refusal, retryAfterSeconds: 1))
+    }
+
+    /// How many streams and names a link may have.
+    func allowance(_ limits: AgentLimits) -> LinkAllowance {
+        LinkAllowance(
+            streams: limits.streams ?? self.parts.limits.streamsPerLink,
+            names: limits.names ?? self.parts.limits.namesPerLink, agentStreams: limits.streams)
+    }
+}

@@ -1,0 +1,41 @@
+internal import Reactor
+
+/// The hub's line to its worker, which runs on the same loop: orders go out, and reports and answers come in, each at the
+/// end of the turn.
+final class WorkerLine {
+    private let orders: Post<WorkerOrder>
+    private let reports: Post<WorkerReport>
+    private var lastQuestion: UInt64 = 0
+    private var questions: [UInt64: (WorkerAnswer) -> Void] = [:]
+
+    init(loop: EventLoop) {
+        self.orders = Post(loop: loop)
+        self.reports = Post(loop: loop)
+    }
+
+    /// - Parameter receive: gets what the worker reports.
+    func connect(_ worker: Worker, receive: @escaping (WorkerReport) -> Void) {
+        self.orders.deliver { worker.perform($0) }
+        self.reports.deliver(to: receive)
+    }
+
+    func send(_ order: WorkerOrder) { self.orders.send(order) }
+
+    /// For the worker.
+    func report(_ report: WorkerReport) { self.reports.send(report) }
+
+    /// - Parameter withStreams: each of them, too.
+    func census(withStreams: Bool = false, completion: @escaping (WorkerCensus) -> Void) {
+        self.ask(.census(withStreams: withStreams)) { answer in
+            if case .census(let census) = answer { completion(census) }
+        }
+    }
+
+    func ask(_ question: WorkerQuestion, completion: @escaping (WorkerAnswer) -> Void) {
+        self.lastQuestion += 1
+        self.questions[self.lastQuestion] = completion
+        self.send(.ask(self.lastQuestion, question))
+    }
+
+    func answered(_ number: UInt64, _ answer: WorkerAnswer) { self.questions.removeValue(forKey: number)?(answer) }
+}
