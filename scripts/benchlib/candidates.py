@@ -204,7 +204,7 @@ class Diglett(Candidate):
     def missing(cls, options):
         for name in ("diglett-server", "diglett"):
             if not os.access(cls.binary(options, name), os.X_OK):
-                return f"{name} is not in {options.bin_dir} (swift build -c release)"
+                return f"there is no {cls.binary(options, name)} (swift build -c release)"
         return None
 
     @classmethod
@@ -238,6 +238,24 @@ class Diglett(Candidate):
         path = os.path.join(self.dir, name)
         os.makedirs(path, mode=0o700, exist_ok=True)
         return path
+
+
+class DiglettFormer(Diglett):
+    """The programs of another build, of the commit before for instance."""
+
+    key = "former"
+    title = "diglett, former"
+    usual = False
+
+    @classmethod
+    def binary(cls, options, name):
+        return os.path.join(options.former or "", name)
+
+    @classmethod
+    def missing(cls, options):
+        if not options.former:
+            return "--former does not say where it is"
+        return super().missing(options)
 
 
 class DiglettVersion1(Diglett):
@@ -284,5 +302,5 @@ def find_tool(name):
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
 
 
-BASELINES = [SshRemote.key, SshNoSession.key, Diglett.key]
-CANDIDATES = [Direct, SshRemote, SshNoSession, Diglett, DiglettVersion1]
+BASELINES = [SshRemote.key, SshNoSession.key, Diglett.key, DiglettFormer.key]
+CANDIDATES = [Direct, SshRemote, SshNoSession, Diglett, DiglettFormer, DiglettVersion1]
