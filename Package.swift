@@ -126,16 +126,16 @@ let package = Package(
         tests(
             "GatewayTests",
             [
-                "Control", "Gateway", "GatewayCore", "Journal", "Metrics", "Reactor", "Relay", "Secure", "Settings",
-                "TestSupport",
-                "Timing", "Tunnel", "Wire", logging,
+                "Control", "Gateway", "GatewayCore", "Journal", "Metrics", "Modules", "Reactor", "Relay", "Secure",
+                "Settings", "Supervision", "TestSupport", "Timing", "Tunnel", "Wire", logging,
             ]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
         tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         tests("JournalTests", ["Journal", "Reactor", "Records", "Relay", "Settings", "Wire", logging]),
         .testTarget(
-            name: "WebTests", dependencies: ["Reactor", "Web"], exclude: ["server.py"], swiftSettings: strict),
+            name: "WebTests", dependencies: ["Reactor", "TestSupport", "Web"], exclude: ["server.py"],
+            swiftSettings: strict),
         tests("SupervisionTests", ["Reactor", "Supervision", logging]),
         tests("SecureTests", ["Bytes", "Secure"]),
         tests(

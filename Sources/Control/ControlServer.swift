@@ -102,9 +102,6 @@ package final class ControlConversation {
         self.stream.startReading()
     }
 
-    /// Whether somebody still listens.
-    package var isOpen: Bool { self.stream.isOpen }
-
     package func succeed(_ result: some Codable) {
         self.send(ControlReply(result))
         self.finish()

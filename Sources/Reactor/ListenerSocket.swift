@@ -1,17 +1,24 @@
 internal import CUV
 internal import Glibc
+internal import Synchronization
 
 /// A socket that listens, without a loop: the kernel takes connections for it, and they wait in its backlog.
 ///
-/// It is the number of a descriptor, which every thread may have. Who made it ends it, by ``close()`` or ``shutDown()``,
-/// or gives it to a ``SocketListener``, which closes it with itself.
-package struct ListenerSocket: Hashable, Sendable {
+/// Threads share it: one has a ``SocketListener`` on it, which closes it with itself, while another may end the listening
+/// at any time. What nobody has closed is closed when nobody has it any more.
+package final class ListenerSocket: Sendable {
+    private struct State {
+        /// Nil when it is closed.
+        var descriptor: Int32?
+        var isShut = false
+    }
+
     /// Connections that wait to be accepted (listen(2)).
     static let backlog: Int32 = 1_024
 
-    package let descriptor: Int32
     /// The port is the one that the system chose.
     package let place: SocketListener.Place
+    private let state: Mutex<State>
 
     /// Binds and listens.
     ///
@@ -24,8 +31,8 @@ package struct ListenerSocket: Hashable, Sendable {
             Glibc.close(descriptor)
             throw UVError(code: code)
         }
-        self.descriptor = descriptor
         self.place = place
+        self.state = Mutex(State(descriptor: descriptor))
     }
 
     /// Makes a unix socket and listens. A file of that name that is there already is an error.
@@ -35,24 +42,27 @@ package struct ListenerSocket: Hashable, Sendable {
         let mask = umask(~access.mode & 0o777)
         let made = cuv_unix_socket(path)
         umask(mask)
-        self.descriptor = try check(made)
-        self.place = .unix(path: path)
+        let descriptor = try check(made)
         // Nobody can connect before listen(2).
         let isGroupRight = access.group.map { lchown(path, uid_t.max, $0) == 0 } ?? true
-        guard isGroupRight, listen(self.descriptor, Self.backlog) == 0 else {
+        guard isGroupRight, listen(descriptor, Self.backlog) == 0 else {
             let code = -errno
-            self.close()
+            Glibc.close(descriptor)
             unlink(path)
             throw UVError(code: code)
         }
+        self.place = .unix(path: path)
+        self.state = Mutex(State(descriptor: descriptor))
     }
 
     /// A socket that another process has bound. Nil when it is no stream socket of these families; it then stays open.
     package init?(inherited descriptor: Int32) {
         guard let place = Self.place(of: descriptor) else { return nil }
-        self.descriptor = descriptor
         self.place = place
+        self.state = Mutex(State(descriptor: descriptor))
     }
+
+    deinit { self.close() }
 
     private static func place(of descriptor: Int32) -> SocketListener.Place? {
         var kind: CInt = 0
@@ -76,14 +86,34 @@ package struct ListenerSocket: Hashable, Sendable {
         if case .tcp(let address) = self.place { address } else { nil }
     }
 
+    /// It stays this socket's; nil when that is closed.
+    package var descriptor: Int32? { self.state.withLock { $0.descriptor } }
+
+    /// Whether ``shutDown()`` was called.
+    package var isShut: Bool { self.state.withLock { $0.isShut } }
+
     /// Closes our copy. Connections in the backlog are reset, unless another process has the socket too.
-    package func close() { Glibc.close(self.descriptor) }
+    package func close() {
+        if let descriptor = self.release() { Glibc.close(descriptor) }
+    }
+
+    /// The descriptor, for whoever closes it; nil when it is closed already.
+    func release() -> Int32? {
+        self.state.withLock { state in
+            defer { state.descriptor = nil }
+            return state.descriptor
+        }
+    }
 
     /// Ends the listening for all who have the socket, at once, and whoever closes it later. The file of a unix socket
     /// goes with it. The descriptor stays open.
     package func shutDown() {
-        if case .unix(let path) = self.place { unlink(path) }
-        // Of a listening TCP socket it is the end: who waits is reset, and the port is free (Linux, tcp_disconnect).
-        _ = Glibc.shutdown(self.descriptor, Int32(SHUT_RDWR))
+        self.state.withLock { state in
+            guard !state.isShut else { return }
+            state.isShut = true
+            if case .unix(let path) = self.place { unlink(path) }
+            // Of a listening TCP socket it is the end: who waits is reset, and the port is free (Linux, tcp_disconnect).
+            if let descriptor = state.descriptor { _ = Glibc.shutdown(descriptor, Int32(SHUT_RDWR)) }
+        }
     }
 }

@@ -51,6 +51,7 @@ package final class SocketListener {
     private var accepted: (turn: UInt64, count: Int) = (0, 0)
     /// Whether the file of a unix socket goes with it.
     private var ownsFile = false
+    private var socket: ListenerSocket?
     /// libuv holds one accepted connection for us and waits until it is taken.
     private var holdsConnection = false
     package var delegate: (any SocketListenerDelegate)?
@@ -73,32 +74,36 @@ package final class SocketListener {
     /// Takes over a socket that listens already.
     ///
     /// - Parameters:
-    ///   - socket: its descriptor belongs to the listener from here on, also when this throws.
+    ///   - socket: it closes with the listener, and when this throws.
     ///   - ownsFile: whether `close()` removes the file of a unix socket.
     package convenience init(
         loop: EventLoop, adopting socket: ListenerSocket, ownsFile: Bool = false
     ) throws(UVError) {
-        do throws(UVError) { try self.init(loop: loop, for: socket.place) } catch {
+        do throws(UVError) {
+            guard !socket.isShut, let descriptor = socket.descriptor else { throw .invalidArgument }
+            try self.init(loop: loop, socket, descriptor, ownsFile: ownsFile)
+        } catch {
             if ownsFile { socket.shutDown() }
             socket.close()
             throw error
         }
-        self.ownsFile = ownsFile
-        try self.orClose { () throws(UVError) in
-            try self.open(socket.descriptor)
-            try check(uv_listen(self.raw, ListenerSocket.backlog, onConnection))
-        }
     }
 
-    /// Gives the handle its socket.
-    private func open(_ descriptor: Int32) throws(UVError) {
-        let code =
-            self.isTCP
-            ? uv_tcp_open(cuv_tcp_of_stream(self.raw), descriptor)
-            : uv_pipe_open(cuv_pipe_of_stream(self.raw), descriptor)
-        guard code == 0 else {
-            Glibc.close(descriptor)
-            throw UVError(code: code)
+    private convenience init(
+        loop: EventLoop, _ socket: ListenerSocket, _ descriptor: Int32, ownsFile: Bool
+    ) throws(UVError) {
+        try self.init(loop: loop, for: socket.place)
+        self.ownsFile = ownsFile
+        self.socket = socket
+        do throws(UVError) {
+            try check(
+                self.isTCP
+                    ? uv_tcp_open(cuv_tcp_of_stream(self.raw), descriptor)
+                    : uv_pipe_open(cuv_pipe_of_stream(self.raw), descriptor))
+            try check(uv_listen(self.raw, ListenerSocket.backlog, onConnection))
+        } catch {
+            self.close()
+            throw error
         }
     }
 
@@ -127,14 +132,6 @@ package final class SocketListener {
             throw UVError(code: code)
         }
         self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
-    }
-
-    /// Closes the handle when the rest of its making fails.
-    private func orClose(_ body: () throws(UVError) -> Void) throws(UVError) {
-        do throws(UVError) { try body() } catch {
-            self.close()
-            throw error
-        }
     }
 
     /// The address with its port, of a TCP listener.
@@ -181,7 +178,21 @@ package final class SocketListener {
         // This one is ours alone.
         if self.holdsConnection { self.resetHeldConnection() }
         self.phase = .closing
+        self.closeHandle()
+    }
+
+    private func closeHandle() {
+        // From here on nobody ends a socket by this number, which may be another one's next.
+        let descriptor = self.socket?.release()
+        let isOpened = self.hasDescriptor
         uv_close(cuv_handle_of_stream(self.raw), onClose)
+        if let descriptor, !isOpened { Glibc.close(descriptor) }
+    }
+
+    /// Whether libuv has the descriptor, and closes it.
+    private var hasDescriptor: Bool {
+        var descriptor: uv_os_fd_t = -1
+        return uv_fileno(cuv_handle_of_stream(self.raw), &descriptor) == 0
     }
 
     /// Whether the kernel takes connections for it.
@@ -196,9 +207,9 @@ package final class SocketListener {
         guard self.phase == .open else { return }
         guard status == 0 else {
             let error = UVError(code: status)
-            // Another thread has ended the listening (accept(2)); libuv would try again and again.
-            guard error != .invalidArgument else { return self.leave() }
             self.delegate?.listener(self, didFail: error)
+            // Another thread has ended the listening (accept(2)); libuv would try again and again.
+            if error == .invalidArgument { self.leave() }
             return
         }
         // Not taking the connection makes libuv stop polling the listener, which is what a pause is.

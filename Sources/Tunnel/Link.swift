@@ -97,7 +97,6 @@ package struct Link: ~Copyable, LinkMachine {
     package var outboxCount: Int { self.outbox.count }
     package var framesReceived: UInt64 { self.statistics.framesReceived }
 
-    /// Always: windows slow the peer down.
     package var needsFlush: Bool {
         !self.outbox.isEmpty || !self.control.isEmpty || !self.windows.isEmpty || !self.fresh.isEmpty
             || !self.active.isEmpty || !self.resumable.isEmpty

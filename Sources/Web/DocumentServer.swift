@@ -113,7 +113,11 @@ package final class DocumentServer {
 
         func socketStreamDidReachEnd(_ stream: SocketStream) {
             // Whoever ends its own direction after the request still wants the answer.
-            if self.isSent, stream.queuedByteCount == 0 { stream.close() } else { self.isEnding = true }
+            if !self.isAnswered || self.isSent, stream.queuedByteCount == 0 {
+                stream.close()
+            } else {
+                self.isEnding = true
+            }
         }
 
         func socketStream(_ stream: SocketStream, didWrite count: Int) {

@@ -1,5 +1,6 @@
 import Control
 import GatewayCore
+import Logging
 import Metrics
 import Reactor
 import Relay
@@ -210,6 +211,31 @@ struct WorkerTests {
         world.worker.perform(.tick(slept: true))
         #expect(world.reports.count == count)
         #expect(try world.census().streamsByLink.isEmpty)
+        world.finish(agent)
+    }
+
+    @Test("reports a name whose listener cannot be used, and says nothing of one that the hub has ended already")
+    func unusable() throws {
+        let world = try WorkerFixture()
+        let (agent, id) = try world.logIn("alice")
+        let (closed, ended) = (
+            try ListenerSocket(address: .loopback4(port: 0)), try ListenerSocket(address: .loopback4(port: 0))
+        )
+        closed.close()
+        ended.shutDown()
+        for (number, socket) in [(71, closed), (72, ended)] {
+            let name = ExposureID(number: UInt64(number))
+            world.worker.perform(
+                .open(
+                    OpenedName(
+                        id: name, name: try #require(Name("n\(number)")), identity: AgentIdentity(id: "alice"),
+                        sockets: [socket])))
+            world.worker.perform(.attach(name, id, number: UInt16(number)))
+        }
+        let reported = world.reports.compactMap { if case .notOpened(let name) = $0 { name.number } else { nil } }
+        #expect(reported == [71])
+        #expect(world.log.lines(at: .error).count == 1)
+        for number in [71, 72] { world.worker.perform(.withdraw(ExposureID(number: UInt64(number)))) }
         world.finish(agent)
     }
 }

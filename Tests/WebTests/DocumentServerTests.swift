@@ -1,5 +1,6 @@
 import Foundation
 import Reactor
+import TestSupport
 import Testing
 import Web
 
@@ -45,7 +46,8 @@ struct DocumentServerTests {
     @Test(
         "knows paths and methods",
         arguments: [
-            (HTTPRequest.Method.get, "/here", 200, "some text"), (.get, "/here?with=query", 200, "some text"),
+            (HTTPRequest.Method.get, "/here", 200, "some text"), (.get, "/later", 200, "some text"),
+            (.head, "/later", 200, ""), (.get, "/here?with=query", 200, "some text"),
             (.get, "/", 404, ""), (.get, "/here/", 404, ""), (.get, "/Here", 404, ""), (.head, "/here", 200, ""),
             (.post, "/here", 405, ""), (.delete, "/there", 405, ""),
         ])
@@ -64,6 +66,23 @@ struct DocumentServerTests {
                 let response = try ask(HTTPRequest(url: "\(url)/here"), loop, client)
                 #expect(response.status == 200)
             }
+        }
+    }
+
+    @Test("closes in order what ends without a request, as checks of the port do")
+    func portCheck() throws {
+        try serving { loop, _, url in
+            let port = try #require(UInt16(url.split(separator: ":").last ?? ""))
+            var visitor: Connection?
+            let began = loop.now
+            let connector = Connector.connect(loop: loop, to: .host("127.0.0.1", port: port), timeout: 5_000) {
+                visitor = (try? $0.get()).map { Connection($0) }
+                visitor?.stream.shutdownWriting()
+            }
+            #expect(loop.run { visitor?.hasEnded ?? false })
+            #expect(visitor?.error == nil && loop.now - began < 4_000)
+            _ = connector
+            visitor?.stream.close()
         }
     }
 

@@ -27,8 +27,10 @@ final class AgentSession {
     var isFromLoopback: Bool
     /// Whether the first message of its handshake has arrived.
     var hasGreeted = false
-    /// Whether the link ends: it takes nothing new.
+    /// Whether the link ends, or was told to: it takes nothing new.
     var isEnding = false
+    /// Whether it was told to close at once.
+    var isCut = false
     var certificatePin: String?
     var loginArrivedAt: Milliseconds = 0
     var refusalTimer: LoopTimer?

@@ -16,6 +16,7 @@ extension AgentSessions {
     private static let refusalMilliseconds: Milliseconds = 250
 
     func loginArrived(_ session: AgentSession, _ credentials: Credentials) {
+        guard !session.isEnding else { return }
         session.loginArrivedAt = self.parts.loop.now
         if case .version2(let login) = credentials, !Login.Method.known.contains(login.method) {
             let reason = "the login method \(login.method.rawValue) is not supported"
@@ -80,10 +81,6 @@ extension AgentSessions {
         self.parts.log.write(
             .warning, .strangers, by: session.label, line, session.label.about([.code: ErrorCode.overloaded]))
         self.end(session, .overloaded, retryAfterSeconds: 1, text: text)
-    }
-
-    private func end(_ session: AgentSession, _ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String) {
-        self.parts.send(.end(session.id, Refusal(code: code, text: text), retryAfterSeconds: retryAfterSeconds))
     }
 
     private func judged(

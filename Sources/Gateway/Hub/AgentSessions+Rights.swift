@@ -13,7 +13,8 @@ extension AgentSessions {
         for session in self.openSessions { self.recheckLogin(session) }
         // Before limits: what goes anyway does not count.
         let names = self.parts.names
-        self.review.begin(names.held.map(\.id)) { [weak self] id, isFirst, completion in
+        self.review.begin(names.held.filter { self[$0.link]?.isOpen ?? false }.map(\.id)) {
+            [weak self] id, isFirst, completion in
             self?.recheck(id, isFirst: isFirst, completion: completion)
         }
         for sessions in Dictionary(grouping: self.openSessions, by: { $0.grant?.identity }).values {

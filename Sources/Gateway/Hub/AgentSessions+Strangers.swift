@@ -33,7 +33,7 @@ extension AgentSessions {
         case .admitInsteadOf(let other):
             self.parts.metrics.hit(isSourceFull ? .strangersPerSource : .strangers)
             // Without a penalty: being slow among many connections is not an offence.
-            self.parts.send(.close(other, Self.noRoomEnd))
+            if let other = self[other] { self.cut(other, Self.noRoomEnd) }
             return true
         case .refuse:
             self.parts.metrics.hit(.strangersPerSource)
@@ -44,13 +44,15 @@ extension AgentSessions {
     /// Whether there is room for one more connection. Makes some, if need be, by cutting a link that ends anyway.
     func hasRoom() -> Bool {
         guard self.sessions.count >= self.parts.plan.links else { return true }
-        guard let last = self.sessions.values.first(where: \.isEnding) else { return false }
-        self.parts.send(.close(last.id, Self.noRoomEnd))
+        // Each makes room once.
+        guard let last = self.sessions.values.first(where: { $0.isEnding && !$0.isCut }) else { return false }
+        self.cut(last, Self.noRoomEnd)
         return true
     }
 
     /// The header of a trusted proxy has the agent's address.
     func introduced(_ session: AgentSession, _ address: SocketAddress) {
+        guard !session.isEnding else { return }
         (session.label.proxy, session.label.peer) = (session.label.peer, address)
         session.source = self.parts.sources.source(of: address, at: nil)
         guard !self.bans.contains(address) else {
@@ -66,6 +68,7 @@ extension AgentSessions {
 
     /// The first message of the handshake is complete. It waits for the penalty of its source.
     func greeted(_ session: AgentSession) {
+        guard !session.isEnding else { return }
         session.hasGreeted = true
         let wait = self.admission.greeted(session.id, now: self.parts.loop.now)
         if wait > 0 {

@@ -58,7 +58,10 @@ final class AgentSessions {
         return session
     }
 
-    func remove(_ session: AgentSession) { self.sessions[session.id] = nil }
+    func remove(_ session: AgentSession) {
+        self.admission.left(session.id)
+        self.sessions[session.id] = nil
+    }
 
     /// Has a worker take the connection.
     func hand(_ session: AgentSession, _ socket: ConnectedSocket) {
@@ -88,9 +91,23 @@ final class AgentSessions {
 
     // MARK: - The end of a link
 
+    /// The link begins to end, or is told to: what its agent still asks for is too late.
     func ending(_ session: AgentSession) {
         session.isEnding = true
         self.parts.names.linkIsEnding(session.id)
+    }
+
+    /// Has the worker end a link after telling the agent why.
+    func end(_ session: AgentSession, _ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String) {
+        self.ending(session)
+        self.parts.send(.end(session.id, Refusal(code: code, text: text), retryAfterSeconds: retryAfterSeconds))
+    }
+
+    /// Has the worker close a link at once.
+    func cut(_ session: AgentSession, _ end: LinkEnd) {
+        session.isCut = true
+        self.ending(session)
+        self.parts.send(.close(session.id, end))
     }
 
     /// The agent takes no new streams, or ends the link.
@@ -139,8 +156,7 @@ final class AgentSessions {
     /// Ends a link as the operator wants it; the agent may come back.
     func kick(_ session: AgentSession) {
         self.parts.names.dropNames(of: session.id)
-        let refusal = Refusal(code: .drain, text: "the gateway's operator ended the link")
-        self.parts.send(.end(session.id, refusal, retryAfterSeconds: 1))
+        self.end(session, .drain, retryAfterSeconds: 1, text: "the gateway's operator ended the link")
     }
 
     /// How many streams and names a link may have.

@@ -162,6 +162,8 @@ package final class GatewayServer: HousekeptProgram {
         case .login(let id, let credentials): self.with(id) { self.agents.loginArrived($0, credentials) }
         case .register(let id, let register): self.names.register(id, register)
         case .unregister(let id, let number): self.names.unregister(id, number: number)
+        case .notOpened(let name):
+            self.names.revoke(name, .registrarFailed, reason: "its listener cannot be used")
         case .probed(let name, let id): self.names.probed(name, over: id)
         case .saidGoodbye(let id, let code): self.with(id) { self.agents.saidGoodbye($0, code) }
         case .wornOut(let id): self.names.linkIsDraining(id)

@@ -6,7 +6,7 @@ internal import Settings
 struct ResourcePlan: Equatable {
     let agents: Int
     let strangers: Int
-    /// Refused connections to the agent port that get an alert.
+    /// Refused connections to the agent port that get an alert: before they go to a worker, and as many there.
     let refused: Int
     /// Logins that are being judged.
     let logins: Int
@@ -73,7 +73,7 @@ struct ResourcePlan: Equatable {
         let inMemory = self.memory / Self.visitorShare.of / Self.bytesPerVisitor * Self.visitorShare.0
         self.visitors = min(
             visitors,
-            available - self.agents - self.strangers - self.refused - self.logins - self.headers
+            available - self.agents - self.strangers - 2 * self.refused - self.logins - self.headers
                 - self.names * listenersPerName,
             max(inMemory, Self.minVisitors))
         self.isLowered =

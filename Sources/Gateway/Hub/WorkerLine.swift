@@ -15,8 +15,18 @@ final class WorkerLine {
 
     /// - Parameter receive: gets what the worker reports.
     func connect(_ worker: Worker, receive: @escaping (WorkerReport) -> Void) {
-        self.orders.deliver { worker.perform($0) }
+        self.orders.deliver { [unowned self] order in
+            worker.perform(order)
+            if case .shutDown = order { self.disconnect() }
+        }
         self.reports.deliver(to: receive)
+    }
+
+    /// Worker and line hold each other until then.
+    private func disconnect() {
+        self.orders.deliver(to: nil)
+        self.reports.deliver(to: nil)
+        self.questions = [:]
     }
 
     func send(_ order: WorkerOrder) { self.orders.send(order) }

@@ -1,7 +1,8 @@
 internal import Reactor
 
 /// Carries messages to a receiver on the same loop, in their order. They arrive at the end of the turn, never from
-/// inside the call that sent them: a ``Mailbox`` to another thread may take its place.
+/// inside the call that sent them: a ``Mailbox`` to another thread may take its place. (What both ends were given at the
+/// start, a byte budget and a ``PeerLog``, they share as long as they are on one loop.)
 final class Post<Message: Sendable> {
     private let loop: EventLoop
     private var messages: [Message] = []
@@ -9,8 +10,8 @@ final class Post<Message: Sendable> {
 
     init(loop: EventLoop) { self.loop = loop }
 
-    /// From here on messages arrive.
-    func deliver(to receive: @escaping (Message) -> Void) { self.receive = receive }
+    /// From here on messages arrive; with nil they are dropped.
+    func deliver(to receive: ((Message) -> Void)?) { self.receive = receive }
 
     func send(_ message: Message) {
         if self.messages.isEmpty { self.loop.atTurnEnd(self) }

@@ -27,7 +27,7 @@ struct OpenedName: Sendable {
     let id: ExposureID
     let name: Name
     let identity: AgentIdentity
-    /// They are the worker's to close, when the hub says so. The hub may end their listening at any time.
+    /// They are the worker's to close. The hub may end their listening at any time.
     let sockets: [ListenerSocket]
 }
 

@@ -23,6 +23,8 @@ enum WorkerReport: Sendable {
 
     case register(LinkID, Register)
     case unregister(LinkID, number: UInt16)
+    /// A listener of a name cannot be used.
+    case notOpened(ExposureID)
     /// The backend of a name answers.
     case probed(ExposureID, LinkID)
     /// The agent takes no new streams, or ends the link.

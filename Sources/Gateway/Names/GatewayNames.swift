@@ -9,8 +9,8 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// Carries out what the ``GatewayMachine`` decides about links and names, and tells it what has become of it. Sessions
-/// hand it the events of their links.
+/// Carries out what the ``GatewayMachine`` decides about links and names, and tells it what has become of it. The hub
+/// hands it the events of links.
 final class GatewayNames {
     private struct Question: Hashable {
         let link: LinkID
@@ -168,8 +168,11 @@ final class GatewayNames {
                 link, .warning, warning.isChange ? .complete : .detail, warning.text,
                 [.name: warning.name, .code: warning.code])
         case .cutStreams(let link, let number): self.send(.cutStreams(link, number: number))
-        case .end(let link, let refusal, let seconds): self.send(.end(link, refusal, retryAfterSeconds: seconds))
+        case .end(let link, let refusal, let seconds):
+            self.sessions?[link]?.isEnding = true
+            self.send(.end(link, refusal, retryAfterSeconds: seconds))
         case .close(let link):
+            self.sessions?[link]?.isEnding = true
             // The program knows; words would only keep the connection longer.
             self.send(.close(link, .ended(.replaced, "the program has a newer link")))
         case .hit(.registrations): self.metrics.hit(.registrations)

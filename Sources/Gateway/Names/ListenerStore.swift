@@ -169,7 +169,7 @@ package final class ListenerStore {
             let key = StoredName(kind: kind, name: name, identity: identity.id)
             // Those that came from the store are there still.
             guard !self.kept.contains(key) else { continue }
-            if self.manager.store(sockets.map(\.descriptor), as: key.description) { self.kept.insert(key) }
+            if self.manager.store(sockets.compactMap(\.descriptor), as: key.description) { self.kept.insert(key) }
         }
     }
 

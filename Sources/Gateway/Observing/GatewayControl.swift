@@ -19,6 +19,8 @@ final class GatewayControl {
     private unowned let gateway: GatewayServer
     private var server: ControlServer?
     private var watchers: [ObjectIdentifier: ControlConversation] = [:]
+    /// Those who wait for the streams that run already.
+    private var comingWatchers: Set<ObjectIdentifier> = []
 
     init(gateway: GatewayServer) { self.gateway = gateway }
 
@@ -47,15 +49,16 @@ final class GatewayControl {
     }
 
     private func watch(_ conversation: ControlConversation) {
-        guard self.watchers.count < Self.maxWatchers else {
+        guard self.watchers.count + self.comingWatchers.count < Self.maxWatchers else {
             return conversation.fail("\(Self.maxWatchers) watch already")
         }
         let id = ObjectIdentifier(conversation)
+        self.comingWatchers.insert(id)
         conversation.onEnd = { [weak self] in self?.watcherLeft(id) }
         // From here on news arrive, after those streams that run now.
         self.gateway.worker.send(.watch(true))
         self.gateway.worker.census(withStreams: true) { [weak self, weak conversation] census in
-            guard let self, let conversation, conversation.isOpen else { return }
+            guard let self, let conversation, self.comingWatchers.remove(id) != nil else { return }
             self.watchers[id] = conversation
             conversation.say(all: self.gateway.streamReports(census).map { StreamNews(.running, $0) })
         }
@@ -63,7 +66,8 @@ final class GatewayControl {
 
     private func watcherLeft(_ id: ObjectIdentifier) {
         self.watchers[id] = nil
-        if self.watchers.isEmpty { self.gateway.worker.send(.watch(false)) }
+        self.comingWatchers.remove(id)
+        if self.watchers.isEmpty, self.comingWatchers.isEmpty { self.gateway.worker.send(.watch(false)) }
     }
 }
 

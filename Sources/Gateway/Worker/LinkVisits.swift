@@ -31,9 +31,6 @@ final class LinkVisits {
 
     subscript(key: StreamKey) -> Visit? { self.visits[key] }
 
-    /// Visitors of an agent, by its identity.
-    func count(of agent: String) -> Int { self.visits.values.count { $0.agent.id == agent } }
-
     /// Looks for room in the link. When as many streams run as may, one that is stalled is ended for the newcomer, which
     /// has to wait until its place is free.
     ///

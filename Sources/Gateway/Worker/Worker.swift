@@ -153,9 +153,13 @@ final class Worker {
 
     private func open(_ name: OpenedName) {
         var listeners: [SocketListener] = []
-        for socket in name.sockets {
+        // Those that the hub has ended already are withdrawn next.
+        for socket in name.sockets where !socket.isShut {
             do throws(UVError) { listeners.append(try SocketListener(loop: self.loop, adopting: socket)) } catch {
-                self.log.logger.error("'\(name.name)' cannot be listened for on \(socket.place): \(error)")
+                self.log.write(
+                    .error, .detail, of: .agent(name.identity.id),
+                    "'\(name.name)' cannot be listened for on \(socket.place): \(error)", .about([.name: name.name]))
+                self.send(.notOpened(name.id))
             }
         }
         self.exposures[name.id] = Exposure(name, listeners, worker: self)

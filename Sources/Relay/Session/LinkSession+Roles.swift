@@ -38,9 +38,6 @@ extension LinkSession {
     /// Whether so many streams were opened that the link should make way for a new one.
     package var isWornOut: Bool { self.machine.isWornOut }
 
-    /// Whether opening a stream tells whether the backend is there: version 1 has no word for it.
-    package var canProbe: Bool { self.protocolNumber == 2 }
-
     /// Opens a stream for a visitor; nil when the link cannot take it.
     ///
     /// - Parameters:

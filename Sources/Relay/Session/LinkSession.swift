@@ -19,7 +19,6 @@ package final class LinkSession {
 
     package let loop: EventLoop
     package let transport: LinkTransport
-    package let createdAt: Milliseconds
     /// What the owner knows it by.
     package var delegate: (any LinkSessionDelegate)?
     let role: Role
@@ -49,7 +48,6 @@ package final class LinkSession {
         self.role = transport.role
         self.software = software
         self.meter = meter.map { LinkMeter($0) }
-        self.createdAt = transport.loop.now
         self.machine = transport.version.machine(
             role: transport.role, limits: limits, budget: budget, now: transport.loop.now)
         transport.delegate = self
@@ -61,9 +59,6 @@ package final class LinkSession {
 
     package var isOpen: Bool { self.transport.isOpen }
 
-    /// Whether it only waits for its last words to be read.
-    package var isLingering: Bool { self.transport.isLingering }
-
     /// Why it ends or has ended; nil while it is open, and once it is empty.
     package var ending: LinkEnd? {
         if case .empty = self.state { nil } else { self.transport.ending }
@@ -74,9 +69,6 @@ package final class LinkSession {
 
     /// Streams that exist, also those that only wait for their edge to close.
     package var streamCount: Int { self.machine.streamCount }
-
-    /// 1 or 2.
-    package var protocolNumber: Int { self.transport.version.number }
 
     /// Streams that wait for a peer which has taken or granted nothing since `before`.
     package func stalledStreams(before: Milliseconds) -> [(StreamKey, since: Milliseconds)] {
