@@ -5,7 +5,7 @@ internal import Synchronization
 /// A socket that listens, without a loop: the kernel takes connections for it, and they wait in its backlog.
 ///
 /// Threads share it: one has a ``SocketListener`` on it, which closes it with itself, while another may end the listening
-/// at any time. What nobody has closed is closed when nobody has it any more.
+/// at any time. The last reference closes it, unless that was done before.
 package final class ListenerSocket: Sendable {
     private struct State {
         /// Nil when it is closed.
@@ -97,7 +97,7 @@ package final class ListenerSocket: Sendable {
         if let descriptor = self.release() { Glibc.close(descriptor) }
     }
 
-    /// The descriptor, for whoever closes it; nil when it is closed already.
+    /// The descriptor, which the caller closes; nil when it is closed already.
     func release() -> Int32? {
         self.state.withLock { state in
             defer { state.descriptor = nil }
@@ -105,8 +105,8 @@ package final class ListenerSocket: Sendable {
         }
     }
 
-    /// Ends the listening for all who have the socket, at once, and whoever closes it later. The file of a unix socket
-    /// goes with it. The descriptor stays open.
+    /// Ends the listening at once for all that have the socket, also other processes. The file of a unix socket goes with
+    /// it. The descriptor stays open.
     package func shutDown() {
         self.state.withLock { state in
             guard !state.isShut else { return }

@@ -182,7 +182,7 @@ package final class SocketListener {
     }
 
     private func closeHandle() {
-        // From here on nobody ends a socket by this number, which may be another one's next.
+        // From here on no other thread can end a socket by this number, which may soon be another one's.
         let descriptor = self.socket?.release()
         let isOpened = self.hasDescriptor
         uv_close(cuv_handle_of_stream(self.raw), onClose)

@@ -31,6 +31,9 @@ struct PostTests {
         #expect(received == ["answer 1", "answer 2", "answer 3"])
         #expect(loop.turn == (turn ?? 0) + 1)
         timer.close()
+        // The closures hold what they send with.
+        questions.deliver(to: nil)
+        answers.deliver(to: nil)
         loop.close()
     }
 }

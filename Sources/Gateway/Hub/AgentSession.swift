@@ -11,7 +11,7 @@ final class AgentSession {
         case stranger
         /// The authenticator is at work.
         case authenticating(any Cancellable)
-        /// It is told, and the connection ends.
+        /// The agent hears why, and the connection ends.
         case refused
         case up(LoginGrant)
         case closed
@@ -27,9 +27,9 @@ final class AgentSession {
     var isFromLoopback: Bool
     /// Whether the first message of its handshake has arrived.
     var hasGreeted = false
-    /// Whether the link ends, or was told to: it takes nothing new.
+    /// Whether the link ends, or was ordered to end: it takes nothing new.
     var isEnding = false
-    /// Whether it was told to close at once.
+    /// Whether it was ordered to close at once.
     var isCut = false
     var certificatePin: String?
     var loginArrivedAt: Milliseconds = 0

@@ -10,8 +10,8 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// The connections to the agent port: admits them, has their logins judged, and takes back what was granted. What they do
-/// with names is the business of ``GatewayNames``.
+/// The connections to the agent port: admits them, has their logins judged, and takes back what was granted. Names are
+/// the business of ``GatewayNames``.
 final class AgentSessions {
     /// What it works with.
     struct Parts {
@@ -91,7 +91,7 @@ final class AgentSessions {
 
     // MARK: - The end of a link
 
-    /// The link begins to end, or is told to: what its agent still asks for is too late.
+    /// The link begins to end, or is ordered to: what its agent still asks for comes too late.
     func ending(_ session: AgentSession) {
         session.isEnding = true
         self.parts.names.linkIsEnding(session.id)

@@ -13,8 +13,8 @@ internal import Tunnel
 internal import Web
 internal import Wire
 
-/// The gateway's hub: what exists once, whatever number of workers carries the links. It listens for agents, knows who they
-/// are and which names they have, and begins and ends everything.
+/// The gateway's hub: what exists once, whatever the number of workers. It listens for agents, knows their identities and
+/// names, and starts and stops everything.
 package final class GatewayServer: HousekeptProgram {
     private enum Phase {
         case running

@@ -173,8 +173,8 @@ package final class ListenerStore {
         }
     }
 
-    /// Ends the listening of a name, wherever its sockets are open. Not when the last copy is closed: the port must be
-    /// free for whoever is told so.
+    /// Ends the listening of a name at once, wherever its sockets are open: the port must be free when its next user
+    /// hears of it.
     func end(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
         for (kind, sockets) in listeners.byKind {
             let key = StoredName(kind: kind, name: name, identity: identity.id)

@@ -19,7 +19,7 @@ final class GatewayControl {
     private unowned let gateway: GatewayServer
     private var server: ControlServer?
     private var watchers: [ObjectIdentifier: ControlConversation] = [:]
-    /// Those who wait for the streams that run already.
+    /// Watchers that have not received the streams that run already.
     private var comingWatchers: Set<ObjectIdentifier> = []
 
     init(gateway: GatewayServer) { self.gateway = gateway }
