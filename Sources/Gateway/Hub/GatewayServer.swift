@@ -251,7 +251,11 @@ package final class GatewayServer: HousekeptProgram {
             self.phase = .draining(until: self.loop.now + Self.drainMilliseconds)
             self.stateBegan = self.loop.now
             self.names.willStop()
-            self.worker.census { [weak self] in self?.announceEnd(streams: $0.streamCount) }
+            if self.agents.isEmpty {
+                self.announceEnd(streams: 0)
+            } else {
+                self.worker.census { [weak self] in self?.announceEnd(streams: $0.streamCount) }
+            }
             self.acceptor.close()
             self.agents.drain()
             self.finishIfEmpty()
