@@ -10,14 +10,20 @@ die() {
     exit 1
 }
 
+# source_of PACKAGE: the source package of one in the archive.
+source_of() {
+    local source
+    source=$(apt-cache show "$1" 2>/dev/null | sed -nE 's/^Source: ([^ ]+).*/\1/p' | head -n 1)
+    printf '%s' "${source:-$1}"
+}
+
 # beside_installed PACKAGE: PACKAGE=VERSION if a package of the same source is installed in a version that PACKAGE can be had
 # in too, else PACKAGE. A newer one would pull the installed one along.
 beside_installed() {
-    local source version
-    source=$(apt-cache show "$1" 2>/dev/null | sed -nE 's/^Source: ([^ ]+).*/\1/p' | head -n 1)
+    local version
     version=$(comm -12 <(apt-cache madison "$1" | awk -F ' *[|] *' '{ print $2 }' | sort -u) \
         <(dpkg-query -W -f='${db:Status-Abbrev} ${source:Package} ${Version}\n' |
-            awk -v source="${source:-$1}" '$1 == "ii" && $2 == source { print $3 }' | sort -u) | tail -n 1)
+            awk -v source="$(source_of "$1")" '$1 == "ii" && $2 == source { print $3 }' | sort -u) | tail -n 1)
     printf '%s' "$1${version:+=$version}"
 }
 
@@ -28,8 +34,7 @@ changes() {
     local package source new=
     # "Inst NAME [VERSION] (...)" replaces that version; without one the package is new.
     [ -z "${2:-}" ] || new=$(sed -nE 's/^Inst ([^ ]+) \(.*/\1/p' <<<"$1" | while read -r package; do
-        source=$(apt-cache show "$package" 2>/dev/null | sed -nE 's/^Source: ([^ ]+).*/\1/p' | head -n 1)
-        printf ' %s ' "${source:-$package}"
+        printf ' %s ' "$(source_of "$package")"
     done)
     sed -nE 's/^Remv ([^ ]+).*/\1/p' <<<"$1"
     sed -nE 's/^Inst ([^ ]+) \[.*/\1/p' <<<"$1" | while read -r package; do

@@ -37,13 +37,13 @@ package final class ListenerSocket: Sendable {
 
     /// Makes a unix socket and listens. A file of that name that is there already is an error.
     package init(path: String, access: SocketListener.Access) throws(UVError) {
-        // The file has its rights from its first moment: whoever may write to the directory could put another file into
-        // its place before they are changed by name.
+        // The file is created with its final mode. A later chmod by name could hit another file that a process with write
+        // access to the directory has put in its place.
         let mask = umask(~access.mode & 0o777)
         let made = cuv_unix_socket(path)
         umask(mask)
         let descriptor = try check(made)
-        // Nobody can connect before listen(2).
+        // The kernel refuses connections until listen(2).
         let isGroupRight = access.group.map { lchown(path, uid_t.max, $0) == 0 } ?? true
         guard isGroupRight, listen(descriptor, Self.backlog) == 0 else {
             let code = -errno
@@ -55,7 +55,8 @@ package final class ListenerSocket: Sendable {
         self.state = Mutex(State(descriptor: descriptor))
     }
 
-    /// A socket that another process has bound. Nil when it is no stream socket of these families; it then stays open.
+    /// Wraps a socket that another process has bound. Nil unless it is a TCP or unix stream socket; the descriptor then
+    /// stays open.
     package init?(inherited descriptor: Int32) {
         guard let place = Self.place(of: descriptor) else { return nil }
         self.place = place
@@ -112,7 +113,7 @@ package final class ListenerSocket: Sendable {
             guard !state.isShut else { return }
             state.isShut = true
             if case .unix(let path) = self.place { unlink(path) }
-            // Of a listening TCP socket it is the end: who waits is reset, and the port is free (Linux, tcp_disconnect).
+            // A listening TCP socket is closed by this: the backlog is reset and the port is free (Linux, tcp_disconnect).
             if let descriptor = state.descriptor { _ = Glibc.shutdown(descriptor, Int32(SHUT_RDWR)) }
         }
     }

@@ -55,12 +55,18 @@ package final class DocumentServer {
 
     /// One request and its answer.
     private final class Visit: SocketStreamDelegate {
+        private enum State {
+            case reading
+            /// The document is awaited.
+            case asked
+            case answered
+        }
+
         private let server: DocumentServer
         private let stream: SocketStream
         private let timer: LoopTimer
         private var head = RequestHead()
-        private var isAnswered = false
-        private var isSent = false
+        private var state = State.reading
         /// The other side sends no more, and is still sent something.
         private var isEnding = false
 
@@ -79,7 +85,7 @@ package final class DocumentServer {
 
         func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
             // What comes after the request is of no interest.
-            guard !self.isAnswered else { return }
+            guard self.state == .reading else { return }
             switch self.head.received(bytes) {
             case .needMore: break
             case .request(let request): self.answer(request)
@@ -88,7 +94,7 @@ package final class DocumentServer {
         }
 
         private func answer(_ request: RequestLine?) {
-            self.isAnswered = true
+            self.state = .asked
             switch request?.method {
             case "GET", "HEAD":
                 let isHead = request?.method == "HEAD"
@@ -106,18 +112,14 @@ package final class DocumentServer {
                 + "Content-Length: \(document?.body.count ?? 0)\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
             let body = withBody ? document?.body ?? [] : []
             _ = (Array(answer.utf8) + body).withUnsafeBytes { self.stream.write($0) }
-            self.isSent = true
+            self.state = .answered
             self.stream.shutdownWriting()
             if self.isEnding, self.stream.queuedByteCount == 0 { self.stream.close() }
         }
 
         func socketStreamDidReachEnd(_ stream: SocketStream) {
             // Whoever ends its own direction after the request still wants the answer.
-            if !self.isAnswered || self.isSent, stream.queuedByteCount == 0 {
-                stream.close()
-            } else {
-                self.isEnding = true
-            }
+            if self.state != .asked, stream.queuedByteCount == 0 { stream.close() } else { self.isEnding = true }
         }
 
         func socketStream(_ stream: SocketStream, didWrite count: Int) {

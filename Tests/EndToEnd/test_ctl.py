@@ -179,8 +179,8 @@ class Seeing(CtlTest):
 class Steering(CtlTest):
     def test_kick(self):
         self.start()
-        self.assertIn("there is no link of an agent 'nobody'", self.ctl("kick", "nobody", code=1))
-        self.gateway.wait_log(rf"of user {os.getuid()} asked in vain for kick 'nobody': there is no link of")
+        self.assertIn("no connected agent or link is called 'nobody'", self.ctl("kick", "nobody", code=1))
+        self.gateway.wait_log(rf"kick 'nobody' by process \d+ of user {os.getuid()} failed: no connected agent or link is called")
         agent = self.report("agents")[0]["agent"]
         for target in (agent, "2"):
             seen = len(self.gateway.stderr)

@@ -26,18 +26,19 @@ struct WorkerTests {
         let world = try WorkerFixture()
         let (agent, id) = try world.connect()
         world.wait { if case .greeted(id) = $0 { true } else { false } }
-        // Whatever the agent waits for: nothing was answered.
-        world.worker.perform(.tick(slept: false))
-        #expect(!world.reports.contains { if case .secured = $0 { true } else { false } })
         // These are answers to other questions.
         world.worker.perform(.proceed(id))
         world.worker.perform(.turnAway(id, .ended(.denied, ""), .accessDenied))
+        world.worker.perform(.tick(slept: false))
+        // Another agent logs in, which takes several round trips.
+        let (other, _) = try world.logIn("other")
+        #expect(!world.reports.contains { if case .secured(id, _) = $0 { true } else { false } })
         #expect(agent.end == nil)
         world.worker.perform(.shakeHands(id, after: 0))
         // Twice does no harm.
         world.worker.perform(.shakeHands(id, after: 0))
         world.wait { if case .login(id, _) = $0 { true } else { false } }
-        world.finish(agent)
+        world.finish(agent, other)
     }
 
     @Test("carries visitors of a name to its agent and back, and reports how a link ends, in order")
@@ -118,12 +119,14 @@ struct WorkerTests {
                     sockets: [socket])))
         world.worker.perform(.attach(name, id, number: 1))
         let visitor = try world.visit(try #require(socket.address).port)
-        // Its agent could take it.
-        world.worker.perform(.tick(slept: false))
-        #expect(agent.opened.isEmpty && visitor.error == nil)
+        // The agent could take it, as it takes a later visitor of another name.
+        let (_, other) = try world.open("other", "alice", at: id, number: 2)
+        let later = try world.visit(other)
+        self.echo(later, "first", world.loop)
+        #expect(agent.opened.map(\.exposure) == [2] && visitor.error == nil)
         world.worker.perform(.publish(name))
         self.echo(visitor, "here", world.loop)
-        visitor.stream.close()
+        for connection in [visitor, later] { connection.stream.close() }
         socket.shutDown()
         world.worker.perform(.withdraw(name))
         backend.forget()

@@ -250,8 +250,10 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("accept connections that another loop can take, once")
-    func handingOver() throws {
+    /// A connection as its client and its listener have it.
+    private func withAccepted(_ body: (EventLoop, _ client: SocketStream, _ accepted: SocketStream) throws -> Void)
+        throws
+    {
         try withLoop { loop in
             let recorder = AcceptRecorder()
             let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
@@ -262,7 +264,14 @@ struct SocketListenerTests {
             }
             #expect(loop.run { client != nil && !recorder.accepted.isEmpty })
             _ = connector
-            let accepted = recorder.accepted.removeFirst()
+            listener.close()
+            try body(loop, try #require(client), recorder.accepted[0])
+        }
+    }
+
+    @Test("accept connections that another loop can take, once")
+    func handingOver() throws {
+        try self.withAccepted { _, client, accepted in
             let peer = accepted.peerAddress
             let socket = try accepted.giveAway()
             #expect(!accepted.isOpen)
@@ -271,36 +280,24 @@ struct SocketListenerTests {
             #expect(taken.peerAddress == peer)
             #expect(throws: UVError.self) { try SocketStream.take(socket, on: other) }
             // What is written on one loop arrives at the other.
-            let stream = try #require(client)
             let echo = Recorder(taken)
             taken.startReading()
-            [UInt8]("hello".utf8).withUnsafeBytes { _ = stream.write($0) }
+            _ = write(client, [UInt8]("hello".utf8))
             #expect(other.run { echo.received == [UInt8]("hello".utf8) })
             taken.close()
             other.close()
-            stream.close()
-            listener.close()
+            client.close()
         }
     }
 
     @Test("close a connection that was given away and not taken")
     func notTaken() throws {
-        try withLoop { loop in
-            let recorder = AcceptRecorder()
-            let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
-            listener.delegate = recorder
-            var client: SocketStream?
-            let connector = Connector.connect(loop: loop, to: .host("127.0.0.1", port: listener.port), timeout: 5_000) {
-                client = try? $0.get()
-            }
-            #expect(loop.run { client != nil && !recorder.accepted.isEmpty })
-            _ = connector
-            _ = try recorder.accepted.removeFirst().giveAway()
-            let end = Recorder(try #require(client))
-            end.stream.startReading()
+        try self.withAccepted { loop, client, accepted in
+            _ = try accepted.giveAway()
+            let end = Recorder(client)
+            client.startReading()
             #expect(loop.run { end.hasEnded })
-            end.stream.close()
-            listener.close()
+            client.close()
         }
     }
 }

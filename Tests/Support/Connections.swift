@@ -41,6 +41,17 @@ package final class Connection: SocketStreamDelegate {
         stream.startReading()
     }
 
+    /// A connection to a port of this machine; nil when it cannot be made.
+    package static func open(_ loop: EventLoop, to port: UInt16) -> Connection? {
+        var result: Result<SocketStream, UVError>?
+        let connector = Connector.connect(loop: loop, to: .host("127.0.0.1", port: port), timeout: 5_000) {
+            result = $0
+        }
+        _ = loop.run { result != nil }
+        connector.cancel()
+        return (try? result?.get()).map { Connection($0) }
+    }
+
     package func readAllowance(_ stream: SocketStream) -> Int { .max }
 
     package func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {

@@ -17,6 +17,15 @@ final class AgentSession {
         case closed
     }
 
+    /// The connection, as far as the hub knows.
+    enum LinkState {
+        case open
+        /// It ends, or was ordered to end: it takes nothing new.
+        case ending
+        /// It was ordered to close at once.
+        case cut
+    }
+
     let id: LinkID
     let isVersion1: Bool
     let createdAt: Milliseconds
@@ -27,10 +36,7 @@ final class AgentSession {
     var isFromLoopback: Bool
     /// Whether the first message of its handshake has arrived.
     var hasGreeted = false
-    /// Whether the link ends, or was ordered to end: it takes nothing new.
-    var isEnding = false
-    /// Whether it was ordered to close at once.
-    var isCut = false
+    var link = LinkState.open
     var certificatePin: String?
     var loginArrivedAt: Milliseconds = 0
     var refusalTimer: LoopTimer?
@@ -67,6 +73,8 @@ final class AgentSession {
     var grant: LoginGrant? {
         if case .up(let grant) = self.state { grant } else { nil }
     }
+
+    var isEnding: Bool { self.link != .open }
 
     /// Whether an agent has logged in and the link does not end.
     var isOpen: Bool { self.grant != nil && !self.isEnding }

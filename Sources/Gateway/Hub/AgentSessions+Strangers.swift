@@ -45,7 +45,7 @@ extension AgentSessions {
     func hasRoom() -> Bool {
         guard self.sessions.count >= self.parts.plan.links else { return true }
         // Each makes room once.
-        guard let last = self.sessions.values.first(where: { $0.isEnding && !$0.isCut }) else { return false }
+        guard let last = self.sessions.values.first(where: { $0.link == .ending }) else { return false }
         self.cut(last, Self.noRoomEnd)
         return true
     }

@@ -93,7 +93,7 @@ final class AgentSessions {
 
     /// The link begins to end, or is ordered to: what its agent still asks for comes too late.
     func ending(_ session: AgentSession) {
-        session.isEnding = true
+        if session.link == .open { session.link = .ending }
         self.parts.names.linkIsEnding(session.id)
     }
 
@@ -105,7 +105,7 @@ final class AgentSessions {
 
     /// Has the worker close a link at once.
     func cut(_ session: AgentSession, _ end: LinkEnd) {
-        session.isCut = true
+        session.link = .cut
         self.ending(session)
         self.parts.send(.close(session.id, end))
     }
@@ -129,7 +129,7 @@ final class AgentSessions {
         }
         self.parts.names.linkEnded(session.id)
         session.state = .closed
-        session.isEnding = true
+        session.link = .cut
         let wasUp = session.label.identity != nil
         self.parts.metrics.linkClosed(end, wasUp: wasUp)
         if wasUp {

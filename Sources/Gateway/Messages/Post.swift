@@ -1,8 +1,8 @@
 internal import Reactor
 
 /// Carries messages to a receiver on the same loop, in their order. They arrive at the end of the turn, never from
-/// inside the call that sent them: a ``Mailbox`` to another thread may take its place. (What both ends were given at the
-/// start, a byte budget and a ``PeerLog``, they share as long as they are on one loop.)
+/// inside the call that sent them: a ``Mailbox`` to another thread may take its place. Exempt are
+/// the byte budget and the ``PeerLog``, which both ends share as long as they run on one loop.
 final class Post<Message: Sendable> {
     private let loop: EventLoop
     private var messages: [Message] = []

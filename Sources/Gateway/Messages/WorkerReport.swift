@@ -5,7 +5,7 @@ internal import Relay
 internal import Tunnel
 internal import Wire
 
-/// What a worker tells the hub. Visitors and the bytes of streams are the worker's own business.
+/// What a worker reports to the hub. Visitors and the bytes of streams are the worker's own business.
 enum WorkerReport: Sendable {
     // MARK: Connections before their login
 

@@ -9,8 +9,8 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// Carries out what the ``GatewayMachine`` decides about links and names, and tells it what has become of it. The hub
-/// hands it the events of links.
+/// The driver of the ``GatewayMachine``: carries out its effects and returns their results as events. The hub passes on the
+/// events of links.
 final class GatewayNames {
     private struct Question: Hashable {
         let link: LinkID
@@ -169,10 +169,10 @@ final class GatewayNames {
                 [.name: warning.name, .code: warning.code])
         case .cutStreams(let link, let number): self.send(.cutStreams(link, number: number))
         case .end(let link, let refusal, let seconds):
-            self.sessions?[link]?.isEnding = true
+            self.sessions?[link]?.link = .ending
             self.send(.end(link, refusal, retryAfterSeconds: seconds))
         case .close(let link):
-            self.sessions?[link]?.isEnding = true
+            self.sessions?[link]?.link = .cut
             // The program knows; words would only keep the connection longer.
             self.send(.close(link, .ended(.replaced, "the program has a newer link")))
         case .hit(.registrations): self.metrics.hit(.registrations)

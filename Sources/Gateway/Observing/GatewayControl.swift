@@ -103,7 +103,7 @@ extension GatewayControl: ControlHandler {
             if request.command == .drain, !self.gateway.isDraining { self.gateway.stop() }
         case .failure(let refusal):
             self.gateway.logger.notice(
-                "\(peer) asked in vain for \(request.command.rawValue)\(target): \(PeerText.escaped(refusal.text))")
+                "\(request.command.rawValue)\(target) by \(peer) failed: \(PeerText.escaped(refusal.text))")
             conversation.fail(refusal.text)
         }
     }
@@ -139,7 +139,7 @@ extension GatewayControl: ControlHandler {
             // An agent may be called like a number.
             if sessions.open.isEmpty, sessions.ended.isEmpty { sessions = chosen { $0.id == UInt64(target) } }
             guard !sessions.open.isEmpty || !sessions.ended.isEmpty else {
-                let text = "there is no link of an agent '\(target)', and none with that number"
+                let text = "no connected agent or link is called '\(target)': 'ctl agents' lists them"
                 return completion(.failure(Refused(text: text)))
             }
             var notes: [String] = []

@@ -133,7 +133,7 @@ final class Worker {
     }
 
     private func begin(_ new: NewLink, _ stream: SocketStream) throws(SecurityError) {
-        guard let context = self.context else { throw SecurityError("there is no certificate yet") }
+        guard let context = self.context else { throw SecurityError("the certificate is not loaded yet") }
         let transport = try LinkTransport(
             socket: stream, version: new.isVersion1 ? .version1 : .version2(context, serverName: nil), role: .gateway,
             handshakeDeadline: self.settings.linkLimits.handshakeDeadline, budget: self.budget, buffers: self.buffers,
@@ -205,7 +205,7 @@ final class Worker {
         for link in self.all { census.streamsByLink[link.id] = link.link.streamCount }
         for link in self.links.values { census.streamsByName.merge(link.streamsByName) { $0 + $1 } }
         if withStreams {
-            // One without an owner is no agent's yet.
+            // Links without an identity have not logged in.
             for link in self.all where link.label.identity != nil {
                 census.streams += link.link.openEdges.map { link.report(of: $0) }
             }

@@ -18,8 +18,7 @@ extension WorkerLink {
         record.log(to: self.worker.log.logger, .about([.peer: self.label.peer]))
     }
 
-    /// Without records: what was in order for those who look for it, and of the rest not all, as visitors could cause it
-    /// without end.
+    /// Without records: streams that ended in order at debug level, and the others rate-limited, as visitors cause them.
     private func say(_ edge: Edge, _ end: StreamEnd, _ visit: Visit) {
         var subject: String { "visitor \(edge.visitor) of '\(visit.name)'" }
         func about(_ code: ErrorCode? = nil, _ error: String? = nil) -> Logger.Metadata {

@@ -194,7 +194,7 @@ extension WorkerLink: LinkSessionDelegate {
     }
 
     func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) {
-        // Not by the visitor's address, which nobody knows behind a unix socket.
+        // The key tells probes from visitors. The address does not: visitors of a unix socket have none either.
         guard let visit = self.visits[edge.key] else { return self.probeEnded(edge) }
         self.worker.metrics.streamClosed(end)
         self.worker.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))

@@ -41,7 +41,7 @@ extension LinkSession {
     /// Opens a stream for a visitor; nil when the link cannot take it.
     ///
     /// - Parameters:
-    ///   - visitor: the address that the agent is told.
+    ///   - visitor: the address that the agent receives.
     ///   - local: the address that the visitor has reached.
     ///   - socket: nil for a probe of the backend.
     ///   - meter: what counts the stream, and when the visitor arrived, in nanoseconds of the monotonic clock.

@@ -19,9 +19,7 @@ package final class LinkSession {
 
     package let loop: EventLoop
     package let transport: LinkTransport
-    /// What the owner knows it by.
     package var delegate: (any LinkSessionDelegate)?
-    let role: Role
     let software: String
     /// Call its commands and then `setNeedsFlush`.
     var machine: any LinkMachine & ~Copyable
@@ -34,7 +32,7 @@ package final class LinkSession {
     var needsFlush = false
     /// Nil at the agent.
     var meter: LinkMeter?
-    /// Streams that the clock has ended, until their edges are told.
+    /// Streams that the clock has ended and whose edges are still open.
     var expired: [(StreamKey, StreamExpiry)] = []
     /// Made when a stream is too slow for what comes for the first time.
     var inputHold: InputHold?
@@ -45,7 +43,6 @@ package final class LinkSession {
     ) {
         self.loop = transport.loop
         self.transport = transport
-        self.role = transport.role
         self.software = software
         self.meter = meter.map { LinkMeter($0) }
         self.machine = transport.version.machine(
@@ -185,7 +182,7 @@ package final class LinkSession {
     /// Ends the link after telling the peer why.
     package func end(_ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
         guard self.isOpen else { return }
-        // Before the handshake is over there is no way to say anything.
+        // Without keys no GOAWAY can be sent.
         guard self.transport.isEstablished else { return self.close(.ended(code, text)) }
         self.machine.goAway(code, retryAfterSeconds: retryAfterSeconds, text: text)
         let isMere = code == .none || code == .drain

@@ -10,13 +10,6 @@ package enum LinkProtocol {
     case version2(TLSContext, serverName: String?)
     case version1
 
-    var number: Int {
-        switch self {
-        case .version1: 1
-        case .version2: 2
-        }
-    }
-
     /// What the handshake of whoever dials begins with.
     var firstByte: UInt8 {
         switch self {
@@ -37,7 +30,9 @@ package enum LinkProtocol {
 
     /// How long the kernel waits for a peer that takes no bytes (tcp(7), TCP_USER_TIMEOUT), in milliseconds. A peer of
     /// version 1 may do that because one of its sockets is slow.
-    var userTimeout: UInt32 { Self.userTimeout(ofVersion1: self.number == 1) }
+    var userTimeout: UInt32 {
+        if case .version1 = self { Self.userTimeout(ofVersion1: true) } else { Self.userTimeout(ofVersion1: false) }
+    }
 
     static func userTimeout(ofVersion1 isVersion1: Bool) -> UInt32 { isVersion1 ? 120_000 : 30_000 }
 

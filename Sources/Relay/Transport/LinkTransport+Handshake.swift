@@ -36,15 +36,14 @@ extension LinkTransport {
         greeting.append(bytes)
     }
 
-    /// The agent that a PROXY header tells of is admitted.
+    /// Goes on with an agent whose PROXY header was accepted.
     package func proceed() {
         guard case .asking(let greeting) = self.phase else { return }
         self.phase = .silent(greeting)
         self.greeted(greeting.next())
     }
 
-    /// The agent that a PROXY header tells of is not admitted: ends the link and leaves the socket to the gatekeeper,
-    /// which sends the alert.
+    /// Ends the link of an agent whose PROXY header was rejected. The gatekeeper takes the socket and sends the alert.
     package func turnAway(_ end: LinkEnd, _ alert: TLSAlert) {
         guard case .asking = self.phase else { return }
         guard let gatekeeper = self.gatekeeper else { return self.close(end) }

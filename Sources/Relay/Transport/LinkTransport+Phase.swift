@@ -6,7 +6,7 @@ extension LinkTransport {
     enum Phase {
         /// As the gateway, until the first message of the handshake is complete: a parked connection costs no keys.
         case silent(Greeting)
-        /// The gatekeeper judges the agent that a PROXY header tells of.
+        /// The gatekeeper decides about a PROXY header.
         case asking(Greeting)
         /// The first message is complete, and the handshake waits until the gatekeeper wants it.
         case waiting(Greeting)

@@ -146,7 +146,7 @@ package final class LinkTransport {
                 bytes, into: UnsafeMutableRawBufferPointer(rebasing: plain[carried...]), output: &self.buffers.cipher)
         } catch {
             if let limit = error.limit { self.hit(LimitHit(limit)) }
-            // The alert that tells the peer why.
+            // The TLS alert with the reason.
             self.writeEncrypted()
             return self.close(.security(error))
         }
@@ -246,7 +246,7 @@ package final class LinkTransport {
         self.endWait()
         if let channel = self.channel, channel.isEstablished {
             channel.close(output: &self.buffers.cipher)
-            // An agent of version 1 has no last words, and whoever hears nothing need not be waited for.
+            // An agent of version 1 sends no last words, so there is nothing to wait for.
             let isSilent = self.buffers.cipher.isEmpty && self.socket.queuedByteCount == 0
             self.writeEncrypted()
             if isSilent, self.role == .agent { return self.close(end) }
