@@ -80,7 +80,7 @@ let package = Package(
         driver("Supervision", ["CNotify", "Reactor", logging]),
         driver(
             "Relay", ["Bytes", "Metrics", "ProxyProtocol", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
-        driver("Console", [arguments]),
+        driver("Console", ["Settings", arguments]),
         driver("Control", ["Reactor", "Wire"]),
         driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
         driver("Journal", ["Reactor", "Settings", "Timing", logging]),

@@ -12,8 +12,9 @@ extension AgentProgram {
     func reload() {
         guard !self.hasStopped, !self.isDraining, let reread = self.reread else { return }
         let settings: AgentSettings
-        do throws(SettingsError) { settings = try reread() } catch {
-            return self.logger.error("SIGHUP: everything stays as it is: \(error)")
+        do throws(SettingsErrors) { settings = try reread() } catch {
+            for problem in error.all { self.logger.error("SIGHUP: everything stays as it is: \(problem)") }
+            return
         }
         let others = settings.differencesBesideNames(from: self.settings)
         if !others.isEmpty {

@@ -39,7 +39,7 @@ package final class AgentProgram: HousekeptProgram {
     let backendCheck: BackendCheck
     private(set) var control: AgentControl?
     private let manager: ServiceManager
-    let keys: GatewayKeys
+    let keys: KeyCheck
     private let version: LinkProtocol
     private let buffers = RelayBuffers()
     private let budget: ByteBudget
@@ -62,10 +62,10 @@ package final class AgentProgram: HousekeptProgram {
     private var retryTimer: LoopTimer?
     private let housekeeping: Housekeeping
     /// Reads the settings again; nil where nothing can be read.
-    let reread: (() throws(SettingsError) -> AgentSettings)?
+    let reread: (() throws(SettingsErrors) -> AgentSettings)?
     let streamLog: StreamLog
     private var ending = Ending.running
-    var keyRefusal: GatewayKeys.Refusal?
+    var keyRefusal: KeyCheck.Refusal?
     /// Whether the silence of an address was logged since the last link.
     var hasReportedSilence = false
     /// Why the program ended.
@@ -77,7 +77,7 @@ package final class AgentProgram: HousekeptProgram {
     ///   - reread: reads the settings again, for SIGHUP.
     package init(
         loop: EventLoop, settings: AgentSettings, logger: Logger, ask: Question?, manager: ServiceManager? = nil,
-        reread: (() throws(SettingsError) -> AgentSettings)? = nil
+        reread: (() throws(SettingsErrors) -> AgentSettings)? = nil
     ) throws(SettingsError) {
         self.reread = reread
         self.loop = loop
@@ -93,7 +93,7 @@ package final class AgentProgram: HousekeptProgram {
         self.ready = ReadyActions(loop: loop, settings: settings, log: self.log)
         self.backendCheck = BackendCheck(loop: loop, logger: logger)
         self.state = try StateDirectory(path: settings.stateDirectory)
-        self.keys = GatewayKeys(settings: settings, state: self.state, logger: logger, ask: ask)
+        self.keys = KeyCheck(settings: settings, state: self.state, logger: logger, ask: ask)
         let credentials = try AgentCredentials(settings: settings, state: self.state)
         self.version = credentials.version
         self.login = AgentLogin(loop: loop, settings: settings, login: credentials.login, logger: logger)

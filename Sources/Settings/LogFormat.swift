@@ -1,18 +1,9 @@
-internal import Wire
-
 /// How a line of the log is written.
 package enum LogFormat: String, Sendable, CaseIterable {
     /// For people, and for programs that read the two lines about domains.
     case text
     /// One JSON object a line, for programs.
     case json
-
-    init(_ text: String, place: String) throws(SettingsError) {
-        guard let format = Self(rawValue: text) else {
-            throw SettingsError(place, "'\(PeerText.escaped(text))' is neither text nor json")
-        }
-        self = format
-    }
 
     /// The form that is wanted, as far as it can be told although something else is wrong: in it a program says what.
     ///
@@ -25,16 +16,5 @@ package enum LogFormat: String, Sendable, CaseIterable {
             let text = try? file.root.string("log-format")
         else { return .text }
         return Self(rawValue: text) ?? .text
-    }
-}
-
-extension TOMLFile.Section {
-    /// How often `-d` would have to be given for the same.
-    func debug() throws(SettingsError) -> Int? {
-        guard let debug = try self.integer("debug") else { return nil }
-        guard (0...9).contains(debug) else {
-            throw SettingsError(self.place(of: "debug"), "'debug' must be a number from 0 to 9")
-        }
-        return debug
     }
 }

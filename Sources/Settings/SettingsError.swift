@@ -16,6 +16,15 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
 
     package var description: String { "\(self.place): \(self.reason)" }
 
+    /// Of the place in its file; 0 where it has none.
+    fileprivate var line: Int { self.place.lastIndex(of: ":").flatMap { Int(self.place[$0...].dropFirst()) } ?? 0 }
+
+    /// Whether the place is an option or an argument.
+    var isOfCommandLine: Bool {
+        self.place.hasPrefix("option ") || self.place.hasPrefix("argument ")
+            || self.place == ExposeKeys.keys.backend.description.optionPlace
+    }
+
     /// Writes what could move a cursor, end a line or turn the reading direction as `\u{XX}`. Files and arguments are
     /// quoted in errors, and may be wrong in any way.
     private static func withoutControls(_ text: String) -> String {
@@ -30,14 +39,18 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
     }
 }
 
-/// Everything that was found wrong, in the order of its place; never empty.
+/// Everything that was found wrong, never empty: what has no line in a file first, then line by line.
 package struct SettingsErrors: Error, Equatable, Sendable, CustomStringConvertible {
     package let all: [SettingsError]
 
     package init(_ all: [SettingsError]) {
         precondition(!all.isEmpty, "nothing is wrong")
-        self.all = all
+        self.all = all.enumerated().sorted { ($0.element.line, $0.offset) < ($1.element.line, $1.offset) }.map(
+            \.element)
     }
+
+    /// Whether all of it is on the command line, and nothing in a file.
+    package var areOfCommandLine: Bool { self.all.allSatisfy(\.isOfCommandLine) }
 
     /// A line for each.
     package var description: String { self.all.map(\.description).joined(separator: "\n") }

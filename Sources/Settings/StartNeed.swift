@@ -23,6 +23,54 @@ package struct StartNeed: Equatable, Sendable {
     /// `file:line` or an option, for the texts of errors.
     package let place: String
 
+    /// Looks at directories and files; what other kinds need, the programs look at themselves.
+    ///
+    /// - Returns: a directory of which nothing more could be told than that it is there.
+    package func checkFiles() throws(SettingsError) -> String? {
+        switch self.kind {
+        case .directory(let path): return try self.unseen(FileAccess.writability(path), path)
+        case .ownDirectory(let path), .stateDirectory(let path):
+            let parent = FileAccess.nearestExisting(path)
+            let unseen = try self.unseen(FileAccess.writability(parent), parent)
+            guard parent == path else { return unseen }
+            do throws(SettingsError) {
+                if case .stateDirectory = self.kind {
+                    try StateDirectory.check(path, forOther: true)
+                } else {
+                    try FileAccess.checkOwnDirectory(path, forOther: true)
+                }
+            } catch {
+                throw SettingsError(self.place, "the directory \(path) cannot be used: \(error.reason)")
+            }
+            return unseen
+        case .file(let path):
+            guard !FileAccess.isOtherThanRegular(path) else {
+                throw SettingsError(self.place, "'\(path)' cannot be written: it is a directory, or no regular file")
+            }
+        case .address, .listener, .authorities, .identity: break
+        }
+        return nil
+    }
+
+    private func unseen(_ writability: FileAccess.Writability, _ path: String) throws(SettingsError) -> String? {
+        switch writability {
+        case .yes: return nil
+        case .unknown: return path
+        case .no(let reason): throw SettingsError(self.place, "the directory \(path) cannot be used: \(reason)")
+        }
+    }
+
+    /// What could not be looked at; nil where all could.
+    ///
+    /// - Parameters:
+    ///   - directories: as from ``checkFiles()``.
+    ///   - program: whose user may not be this one.
+    package static func note(unseen directories: [String], program: String) -> String? {
+        guard !directories.isEmpty else { return nil }
+        let list = Set(directories).sorted().joined(separator: ", ")
+        return "not looked at, as this is root: whether the \(program)'s own user may write into \(list)"
+    }
+
     /// The directory in which a file is.
     static func directory(of file: String) -> Kind {
         guard let slash = file.lastIndex(of: "/") else { return .directory(".") }

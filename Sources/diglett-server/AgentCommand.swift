@@ -152,27 +152,16 @@ struct AgentCommand: ParsableCommand {
         @Argument(help: "The agent's name, in logs and in its token.")
         var name: String
 
-        @Option(
-            parsing: .singleValue,
-            help: ArgumentHelp(
-                "Which names it may use: 'api', 'app-*'; commas between, or repeated.", valueName: "patterns"))
-        var names: [String] = []
-
-        @Option(help: ArgumentHelp("Which public ports it may have. (default: any)", valueName: "low-high"))
-        var ports: [String] = []
-
-        @Option(help: ArgumentHelp("Expiry: 90d, 12h or 2027-02-21. (default: never expires)", valueName: "time"))
-        var expires: String?
-
-        @Option(help: ArgumentHelp("Know it by this key of 'diglett key' instead of a token.", valueName: "sha256/..."))
-        var pin: [String] = []
-
-        @Flag(name: .customLong("v1"), help: "Make a token for protocol version 1 as well.")
-        var version1 = false
-
+        @Option(keys.names) var names: [String] = []
+        @Option(keys.ports) var ports: [String] = []
+        @Option(keys.expires) var expires: String?
+        @Option(keys.pins) var pin: [String] = []
+        @Flag(keys.v1Token) var version1 = false
         @OptionGroup var address: Address
         @OptionGroup var output: ControlCommand.OutputOption
         @ParentCommand var parent: AgentCommand
+
+        private static let keys = AgentEntryKeys.keys
 
         func run() throws {
             try Self.reporting(self.parent.server) {
@@ -241,8 +230,7 @@ struct AgentCommand: ParsableCommand {
         )
         var grace: String?
 
-        @Flag(name: .customLong("v1"), help: "Make a token for protocol version 1 as well.")
-        var version1 = false
+        @Flag(AgentEntryKeys.keys.v1Token) var version1 = false
 
         @OptionGroup var address: Address
         @OptionGroup var output: ControlCommand.OutputOption
@@ -325,7 +313,7 @@ extension ParsableCommand {
                     Complaint.write("\(error)")
                 }
             }
-            let isArgument = errors.allSatisfy { $0.place.hasPrefix("option ") || $0.place.hasPrefix("argument ") }
+            let isArgument = SettingsErrors(errors).areOfCommandLine
             return ExitCode((isArgument ? GatewayError.Kind.usage : .configuration).rawValue)
         }
         do { try body() } catch let error as SettingsErrors { throw fail(error.all) } catch let error as SettingsError {

@@ -31,7 +31,7 @@ struct ControlCommand: ParsableCommand {
 
     /// Asks the gateway that the options name.
     struct Asker {
-        let options: GatewayOptions
+        let options: CommandOptions
 
         /// Runs `body` with a client, and turns what goes wrong into a message and an exit code.
         func run(_ body: (ControlClient) throws -> Void) throws {
@@ -69,7 +69,7 @@ struct ControlCommand: ParsableCommand {
 
         /// Says why a `control` leads to no gateway; returns how to end.
         private func unusable(_ control: String) -> ExitCode {
-            let isOption = self.options.control != nil
+            let isOption = !self.options[GatewayKeys.keys.control].isEmpty
             Complaint.write(
                 (isOption
                     ? "option --control: " : "\(self.options.withServiceConfiguration.configuration ?? ""): control: ")

@@ -2,6 +2,7 @@ import ArgumentParser
 import Console
 import Explain
 import Gateway
+import Settings
 
 /// `diglett-server explain`
 struct ExplainCommand: ParsableCommand {
@@ -16,7 +17,11 @@ struct ExplainCommand: ParsableCommand {
     @Flag(help: ArgumentHelp("Print docs/errors.md.", visibility: .hidden))
     var markdown = false
 
+    @Flag(help: ArgumentHelp("Print the gateway's tables of docs/configuration.md.", visibility: .hidden))
+    var keys = false
+
     func run() throws {
+        if self.keys { return try StandardOutput.write(KeyTables.markdown(KeyTables.ofGateway)) }
         if self.markdown { return try StandardOutput.write(Page.markdown) }
         guard let code = self.code else { return try StandardOutput.write(Page.list) }
         let found = Explanations.find(code)

@@ -34,103 +34,37 @@ struct Diglett: ParsableCommand, Daemon {
             69 unreachable, with --once; 78 bad configuration. 'diglett explain 14' says what to do.
             """,
         version: "diglett \(Release.version)",
-        subcommands: [KeyCommand.self, StatusCommand.self, ExplainCommand.self]
+        subcommands: [CheckCommand.self, KeyCommand.self, StatusCommand.self, ExplainCommand.self]
     )
 
-    @Option(name: .shortAndLong, help: "The gateway.")
-    var gateway: String?
+    @Option(keys.gateway) var gateway: String?
+    @Option(keys.expose, parsing: .unconditionalSingleValue) var expose: [String] = []
+    @Option(keys.token) var token: String?
+    @Option(keys.tokenFile) var tokenFile: String?
+    @Option(keys.pin) var pin: [String] = []
+    @Option(exposeKeys.publicPort) var publicPort: String?
+    @Option(exposeKeys.proxyProtocol) var proxyProtocol: String?
+    @Option(keys.output) var output: String?
+    @Option(keys.urlFile) var urlFile: String?
+    @Option(keys.execOnReady) var execOnReady: String?
+    @Option(keys.linkMSS) var linkMss: String?
+    @Flag(keys.once) var once = false
+    @Flag(keys.v1) var v1 = false
+    @Flag(keys.debug) var debug: Int
+    @Option(keys.logFormat) var logFormat: String?
+    @Flag(keys.logStreams) var logStreams = false
 
     @Option(
-        name: [.customShort("n"), .customLong("name")], parsing: .unconditionalSingleValue,
-        help: "Under which name to expose BACKEND, or NAME=BACKEND; may be repeated.")
-    var names: [String] = []
-
-    @Option(
-        name: .shortAndLong, help: "The token for the gateway. For a moment others can see it in the list of processes."
-    )
-    var token: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "A file with the token, read again at each login, or '-' for standard input. (or the environment: "
-                + "DIGLETT_TOKEN)", valueName: "file"),
-        completion: .file())
-    var tokenFile: String?
-
-    @Option(
-        name: .customLong("pin"),
-        help: ArgumentHelp(
-            "The gateway's key, as it prints it; may be given twice. (default: a certificate of a public authority, or "
-                + "the key that was accepted before)", valueName: "sha256/..."))
-    var pins: [String] = []
-
-    @Option(help: ArgumentHelp("The wanted public port. (default: the gateway chooses)", valueName: "port"))
-    var publicPort: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "Tell the services the visitors' addresses by a PROXY header, which they must expect. (default: no header)",
-            valueName: "v1|v2"),
-        completion: .list(["v1", "v2"]))
-    var proxyProtocol: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "What to print: text, or json for one event a line. (default: text)", valueName: "text|json"),
-        completion: .list(["text", "json"]))
-    var output: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "Write where the names are reachable to a file, a line for each, once all of them are; it is removed at the "
-                + "end.", valueName: "file"), completion: .file())
-    var urlFile: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "Have the shell run a command once all names are reachable, with DIGLETT_URL in its environment; it is ended "
-                + "with the agent.", valueName: "command"))
-    var execOnReady: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "The largest TCP segment of the link, 536 to 8960. (default: what the path allows; 1200 after a link on "
-                + "which large packets were lost)", valueName: "bytes"))
-    var linkMss: String?
-
-    @Flag(help: "End when the link cannot be made or is lost, instead of trying for ever.")
-    var once = false
-
-    @Flag(
-        name: .customLong("v1"),
-        help: "Speak protocol version 1, to a gateway of the original diglett. Nothing in it is authenticated.")
-    var version1 = false
-
-    @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
-    var debug: Int
-
-    @Option(
-        help: ArgumentHelp(
-            "How lines of the log are written: text, or json for one object a line. (default: text)",
-            valueName: "text|json"), completion: .list(["text", "json"]))
-    var logFormat: String?
-
-    @Flag(help: "Log each stream when it is over: its bytes, its times and why it ended.")
-    var logStreams = false
-
-    @Option(
-        name: [.customShort("c"), .customLong("config")], help: "Read these settings from a TOML file.",
+        name: [.customShort("c"), .customLong("config")],
+        help: ArgumentHelp("Read these settings from a TOML file.", valueName: "file"),
         completion: .file(extensions: ["toml"]))
-    var configurationFile: String?
+    var config: String?
 
-    @Option(
-        help: ArgumentHelp(
-            "Where to keep the instance key and known gateways. (default: below ~/.local/state)", valueName: "dir"),
-        completion: .directory)
-    var stateDir: String?
+    @Option(keys.stateDir) var stateDir: String?
+    @Argument(exposeKeys.backend) var backend: String?
 
-    @Argument(help: "The service: HOST:PORT, PORT or unix:PATH.")
-    var backend: String?
+    private static let keys = AgentKeys.keys
+    private static let exposeKeys = ExposeKeys.keys
 
     /// A bare word would be taken for a backend, and none of these can be one.
     static func main() {
@@ -150,33 +84,14 @@ struct Diglett: ParsableCommand, Daemon {
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)
         self.hideSecrets()
-        var options = AgentOptions()
-        options.gateway = self.gateway
-        options.names = self.names
-        options.backend = self.backend
-        options.token = self.token
-        options.tokenFile = self.tokenFile
-        options.pins = self.pins
-        options.publicPort = self.publicPort
-        options.proxyProtocol = self.proxyProtocol
-        options.output = self.output
-        options.once = self.once
-        options.version1 = self.version1
-        options.debug = self.debug
-        options.logFormat = self.logFormat
-        options.logsStreams = self.logStreams
-        options.configuration = self.configurationFile
-        options.stateDirectory = self.stateDir
-        options.urlFile = self.urlFile
-        options.execOnReady = self.execOnReady
-        options.linkMSS = self.linkMss
+        let options = CommandOptions(of: self, [AgentKeys.self, ExposeKeys.self])
         var known: Logger?
         /// Of the settings; when they are what is wrong, as far as they can be told.
         var logger: Logger {
             known
                 ?? Journal.logger(
                     debug: self.debug,
-                    format: .wanted(option: self.logFormat, configuration: self.configurationFile))
+                    format: .wanted(option: self.logFormat, configuration: self.config))
         }
         let exit: ExitReason
         do {
@@ -191,14 +106,14 @@ struct Diglett: ParsableCommand, Daemon {
             let manager = ServiceManager(loop: loop, environment: environment, sockets: sockets, logger: logger)
             do {
                 var again = options
-                again.isReload = true
-                if settings.token.isReadOnce { again.token = settings.token.text }
+                if settings.token.isReadOnce { again[Self.keys.token] = [settings.token.text] }
                 agent = try AgentProgram(
                     loop: loop, settings: settings, logger: logger, ask: question, manager: manager,
-                    reread: { [again] () throws(SettingsError) in
-                        do throws(SettingsError) { return try AgentSettings(again) } catch {
+                    reread: { [again] () throws(SettingsErrors) in
+                        do throws(SettingsErrors) { return try AgentSettings(again, for: .reload) } catch {
                             // It goes to the log, and a token may have been written in a wrong place.
-                            throw SettingsError(error.place, Secrets.hidden(in: error.reason))
+                            throw SettingsErrors(
+                                error.all.map { SettingsError($0.place, Secrets.hidden(in: $0.reason)) })
                         }
                     })
             } catch {
@@ -212,24 +127,27 @@ struct Diglett: ParsableCommand, Daemon {
             manager.close()
             loop.close()
             loop.endProcess(exit.rawValue)
+        } catch let errors as SettingsErrors {
+            for error in errors.all { logger.error("\(Secrets.hidden(in: "\(error)"))") }
+            throw ExitCode((errors.areOfCommandLine ? ExitReason.usage : .configuration).rawValue)
         } catch let error as SettingsError {
             logger.error("\(Secrets.hidden(in: "\(error)"))")
-            let isArgument = error.place.hasPrefix("option ") || error.place == "backend"
-            throw ExitCode((isArgument ? ExitReason.usage : .configuration).rawValue)
+            throw ExitCode(ExitReason.configuration.rawValue)
         }
         guard exit == .stopped else { throw ExitCode(exit.rawValue) }
     }
 
     /// They may be read from the terminal, of which only the token is: `token-file` can be `-` in a file, too.
-    private static func settings(_ options: AgentOptions) throws(SettingsError) -> AgentSettings {
-        let canAsk = options.tokenFile == "-" || options.tokenFile == nil && options.configuration != nil
+    private static func settings(_ options: CommandOptions) throws(SettingsErrors) -> AgentSettings {
+        let tokenFile = options[self.keys.tokenFile].last
+        let canAsk = tokenFile == "-" || tokenFile == nil && options.configuration != nil
         guard canAsk, isatty(STDIN_FILENO) == 1 else { return try AgentSettings(options) }
-        if options.tokenFile == "-" { Terminal.show("The token, which is not shown; Ctrl-D in a new line ends it: ") }
-        let result = Result { () throws(SettingsError) in
-            try Terminal.withoutEcho { () throws(SettingsError) in try AgentSettings(options) }
+        if tokenFile == "-" { Terminal.show("The token, which is not shown; Ctrl-D in a new line ends it: ") }
+        let result = Result { () throws(SettingsErrors) in
+            try Terminal.withoutEcho { () throws(SettingsErrors) in try AgentSettings(options) }
         }
         // What ended the line was not shown either.
-        if options.tokenFile == "-" { Terminal.show("\n") }
+        if tokenFile == "-" { Terminal.show("\n") }
         return try result.get()
     }
 

@@ -2,6 +2,7 @@ import AgentCore
 import ArgumentParser
 import Console
 import Explain
+import Settings
 
 /// `diglett explain`
 struct ExplainCommand: ParsableCommand {
@@ -14,7 +15,11 @@ struct ExplainCommand: ParsableCommand {
     @Argument(help: "The code. (default: list all)")
     var code: String?
 
+    @Flag(help: ArgumentHelp("Print the agent's tables of docs/configuration.md.", visibility: .hidden))
+    var keys = false
+
     func run() throws {
+        if self.keys { return try StandardOutput.write(KeyTables.markdown(KeyTables.ofAgent)) }
         guard let code = self.code else { return try StandardOutput.write(Page.list) }
         let found = Explanations.find(code)
         guard !found.isEmpty else {

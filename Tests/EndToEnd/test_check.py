@@ -1,4 +1,4 @@
-"""`diglett-server check` finds what a start would find, and names file and line of each of it."""
+"""`check` of both programs finds what a start would find, and names file and line of each of it."""
 
 import os
 import shutil
@@ -201,3 +201,55 @@ class Pipes(CheckTest):
             env=self.stage.environment())
         self.assertEqual(result.returncode, 78)
         self.assertIn("/dev/stdin:1: 'nowhere' is no address", result.stderr)
+
+
+class OfAnAgent(CheckTest):
+    """`diglett check FILE`."""
+
+    EXPOSE = ["[[expose]]", 'name = "example"', 'backend = "9"']
+
+    def check(self, *lines):
+        self.file.write_text("".join(f"{line}\n" for line in lines))
+        self.file.chmod(0o600)
+        result = run(self.stage, "diglett", "check", self.file)
+        return result.returncode, (result.stdout + result.stderr).replace(f"{self.file}:", "line ")
+
+    def test_good(self):
+        token = self.directory / "token"
+        token.write_text("secret\n")
+        token.chmod(0o600)
+        code, output = self.check('gateway = "gateway.invalid"', f'token-file = "{token}"',
+                                  f'state-dir = "{self.state}"', *self.EXPOSE, "public-port = 4000")
+        self.assertEqual(code, 0, output)
+        for line in ("gateway: gateway.invalid:20000", f"token: in {token}",
+                     "name: example leads to localhost:9, public port 4000", "nothing is wrong"):
+            self.assertIn(f"{line}\n", output)
+        self.assertNotIn("secret", output)
+        self.assertFalse(self.state.exists(), "it made the state directory")
+
+    def test_everything_is_found_in_the_order_of_the_lines(self):
+        token = self.directory / "token"
+        token.write_text("secret\n")
+        token.chmod(0o644)
+        code, output = self.check(
+            'gateway = "SECRET@x"', f'token-file = "{token}"', f'state-dir = "{token}/state"', 'pin = "x"',
+            'output = "xml"', f'url-file = "{token}/urls"', "colour = 1", *self.EXPOSE, 'proxy-protocol = "v3"',
+            "[[expose]]", 'name = "example"', 'backend = "nowhere"')
+        self.assertEqual(code, 78, output)
+        self.assertNotIn("SECRET", output)
+        self.assertIn(f"error: {token}: holds a secret and others can", output)
+        lines = [int(line.split()[2][:-1]) for line in output.splitlines() if line.startswith("error: line ")]
+        self.assertEqual(lines, [1, 3, 4, 5, 6, 7, 11, 14], output)
+
+    def test_standard_input_is_left_alone(self):
+        self.file.write_text('\n'.join(['gateway = "x"', 'token-file = "-"', *self.EXPOSE]))
+        checked = subprocess.run([program_path("diglett"), "check", self.file], env=self.stage.environment(),
+                                 input="not a token\n" * 100, capture_output=True, text=True, timeout=30, check=False)
+        self.assertEqual((checked.returncode, checked.stderr), (0, ""), checked.stdout)
+
+    def test_start_tells_all_of_it(self):
+        agent = self.stage.start("agent", [program_path("diglett"), "-n", "a_b=1", "-n", "c=nowhere", "--pin", "x"])
+        self.assertEqual(agent.wait_exit(), 64)
+        for text in ("option --gateway: missing", "option --name: the name 'a_b'", "option --name: 'nowhere'",
+                     "option --pin: 'x'"):
+            self.assertIn(text, agent.output)

@@ -44,7 +44,8 @@ class Commands(EndToEndTest):
         """The other tests here look at each of these."""
         self.assertEqual(
             set(commands()),
-            {("diglett", ()), ("diglett", ("key",)), ("diglett", ("explain",)), ("diglett", ("status",)), ("diglett-server", ()),
+            {("diglett", ()), *(("diglett", (name,)) for name in ("check", "explain", "key", "status")),
+             ("diglett-server", ()),
              *(("diglett-server", (name,)) for name in ("agent", "check", "ctl", "explain")),
              *(("diglett-server", ("agent", name)) for name in ("add", "list", "rotate", "remove", "pin")),
              *(("diglett-server", ("ctl", name)) for name in (

@@ -69,7 +69,7 @@ class LargePacketsAreLost(EndToEndTest):
                 agent = self.stage.agent(self.gateway, "--link-mss", value, "-n", "example", "9",
                                          prefix=self.path.near)
                 self.assertEqual(agent.wait_exit(), 64)
-                self.assertIn(f"'{value}' is no number of bytes from 536 to 8960", agent.output)
+                self.assertIn(f"'{value}' is not a number from 536 to 8960", agent.output)
 
     @unittest.skipUnless(long_run(), "takes a minute; only with --long")
     def test_found_out(self):

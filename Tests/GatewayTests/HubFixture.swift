@@ -54,9 +54,9 @@ final class HubFixture {
         self.loop = try EventLoop()
         self.directory = FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: self.directory, withIntermediateDirectories: true)
-        var options = GatewayOptions()
-        options.stateDirectory = self.directory.path
-        options.exposeBind = ["127.0.0.1"]
+        var options = CommandOptions()
+        options["state-dir"] = [self.directory.path]
+        options["expose-bind"] = ["127.0.0.1"]
         let settings = try GatewaySettings(options)
         let plan = ResourcePlan(settings.limits, descriptors: descriptors)
         let log = PeerLog(self.log.logger, loop: self.loop)

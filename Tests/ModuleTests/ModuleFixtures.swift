@@ -22,9 +22,9 @@ final class Bench {
     func settings(_ toml: String) throws -> RegistrarSettings {
         let path = "\(self.directory)/server.toml"
         try "[[registrar]]\n\(toml)\n".write(toFile: path, atomically: true, encoding: .utf8)
-        var options = GatewayOptions()
+        var options = CommandOptions()
         options.configuration = path
-        options.stateDirectory = self.directory
+        options["state-dir"] = [self.directory]
         return try #require(try GatewaySettings(options).registrars.first)
     }
 

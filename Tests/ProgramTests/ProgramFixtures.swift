@@ -31,12 +31,12 @@ final class World {
         self.directory =
             FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
         self.log = LogLines()
-        var options = GatewayOptions()
-        options.listen = ["127.0.0.1:0"]
-        options.listenVersion1 = ["127.0.0.1:0"]
-        options.stateDirectory = "\(self.directory)/gateway"
-        options.exposePorts = ports
-        options.acceptProxyProtocol = proxies
+        var options = CommandOptions()
+        options["listen"] = ["127.0.0.1:0"]
+        options["listen-v1"] = ["127.0.0.1:0"]
+        options["state-dir"] = ["\(self.directory)/gateway"]
+        options["expose-ports"] = ports.map { [$0] } ?? []
+        options["accept-proxy-protocol"] = proxies
         if let configuration {
             try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
             options.configuration = "\(self.directory)/server.toml"
@@ -55,15 +55,15 @@ final class World {
         _ names: [String], state: String = "agent", once: Bool = false, version1: Bool = false,
         proxyProtocol: ProxyVersion? = nil
     ) throws -> AgentProgram {
-        var options = AgentOptions()
+        var options = CommandOptions()
         let addresses = version1 ? self.gateway.version1Addresses : self.gateway.agentAddresses
-        options.gateway = try #require(addresses.first).description
-        options.version1 = version1
-        options.names = names
-        options.proxyProtocol = proxyProtocol?.rawValue
-        options.stateDirectory = "\(self.directory)/\(state)"
-        options.once = once
-        options.output = "json"
+        options["gateway"] = [try #require(addresses.first).description]
+        options["v1"] = version1 ? [""] : []
+        options["expose"] = names
+        options["proxy-protocol"] = proxyProtocol.map { [$0.rawValue] } ?? []
+        options["state-dir"] = ["\(self.directory)/\(state)"]
+        options["once"] = once ? [""] : []
+        options["output"] = ["json"]
         let agent = try AgentProgram(
             loop: self.loop, settings: try AgentSettings(options), logger: self.log.logger, ask: nil)
         self.agents.append(agent)

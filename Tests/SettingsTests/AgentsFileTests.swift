@@ -70,7 +70,8 @@ struct AgentsFileTests {
             """
         let found = message { _ = try read(text) }.split(separator: "\n").map(String.init)
         for expected in [
-            "f:4: unknown key 'colour'", "f:8: '2027-02-31' is no date", "f:9: 'max-links' must be a number",
+            "f:4: unknown key 'colour'", "f:8: '2027-02-31' is no date",
+            "f:9: 'max-links' must be from 1 to 65535, not 0",
             "f:10: is not the hash of a token", "f:7: 'app-1' of 'two' overlaps with 'app-*' of 'one' (f:3)",
             "f:12: 'No Name'", "f:13: 'disabled' must be true or false", "f:16: '9-1' is no range",
             "f:17: 'x' is no pin",

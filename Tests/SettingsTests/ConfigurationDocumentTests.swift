@@ -2,31 +2,7 @@ import Foundation
 import Settings
 import Testing
 
-/// The tables of docs/configuration.md, each after a line `<!-- keys: NAME -->`.
-private struct Document {
-    /// Type by key, by the table's name.
-    var tables: [String: [String: String]] = [:]
-
-    init() throws {
-        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appendingPathComponent("docs/configuration.md")
-        let parts = try String(contentsOf: file, encoding: .utf8).components(separatedBy: "<!-- keys: ")
-        for part in parts.dropFirst() {
-            let lines = part.split(separator: "\n")
-            let name = lines[0].components(separatedBy: " -->")[0]
-            for line in lines.dropFirst().prefix(while: { $0.hasPrefix("|") }).dropFirst(2) {
-                let cells = line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
-                self.tables[name, default: [:]][cells[0].trimmingCharacters(in: ["`"])] = cells[1]
-            }
-        }
-    }
-
-    func keys(_ names: [String]) -> [String: String] {
-        names.reduce(into: [:]) { $0.merge(self.tables[$1] ?? [:]) { first, _ in first } }
-    }
-}
-
-/// A table that a program reads: how to get there, and in which tables of the document its keys are.
+/// A table that a program reads: how to get there, and which keys it has.
 struct ConfigurationTable: Sendable, CustomTestStringConvertible {
     enum Reader: Sendable { case gateway, agents, agent }
 
@@ -35,134 +11,248 @@ struct ConfigurationTable: Sendable, CustomTestStringConvertible {
     let head: String
     /// Keys that must be given, with their values.
     let needed: KeyValuePairs<String, String>
-    let documented: [String]
+    let tables: [any KeyTable.Type]
 
-    var testDescription: String { "\(self.documented.joined(separator: " + "))" }
+    var testDescription: String { self.tables.map { $0.name }.joined(separator: " + ") }
+    var keys: [KeyDescription] { self.tables.flatMap { $0.descriptions } }
 
-    init(_ reader: Reader, _ head: String = "", _ needed: KeyValuePairs<String, String> = [:], in documented: String...)
-    {
+    init(
+        _ reader: Reader, _ head: String = "", _ needed: KeyValuePairs<String, String> = [:],
+        of tables: any KeyTable.Type...
+    ) {
         self.reader = reader
         self.head = head
         self.needed = needed
-        self.documented = documented
+        self.tables = tables
     }
 
     /// What is found wrong when the table has this key besides, or instead of the needed one.
-    ///
-    /// - Parameter hasOptions: give all options too that there are on the command line.
-    func errors(_ key: String, _ value: String, hasOptions: Bool = false) throws -> [SettingsError] {
+    func errors(_ key: String, _ value: String) throws -> [SettingsError] {
         var lines = self.needed.filter { $0.key != key }.map { "\($0.key) = \($0.value)" }
         lines.append("\(key) = \(value)")
         let text = "\(self.head)\n\(lines.joined(separator: "\n"))\n"
         return try withDirectory { directory in
-            let path = "\(directory)/file.toml"
-            try write(text, path)
-            do {
+            var options = CommandOptions()
+            options.configuration = "\(directory)/file.toml"
+            try write(text, "\(directory)/file.toml")
+            do throws(SettingsErrors) {
                 switch self.reader {
-                case .gateway: _ = try GatewaySettings(Self.gateway(path, hasOptions))
-                case .agents: _ = try AgentsFile(path: path, text: text)
-                case .agent: _ = try AgentSettings(Self.agent(path, hasOptions))
+                case .gateway: _ = try GatewaySettings(options)
+                case .agents: _ = try AgentsFile(path: "file.toml", text: text)
+                case .agent: _ = try AgentSettings(options)
                 }
-            } catch let errors as SettingsErrors { return errors.all } catch let error as SettingsError {
-                return [error]
-            }
+            } catch { return error.all }
             return []
         }
     }
 
-    private static func gateway(_ path: String, _ hasOptions: Bool) -> GatewayOptions {
-        var options = GatewayOptions()
-        options.configuration = path
-        guard hasOptions else { return options }
-        (options.listen, options.listenVersion1) = (["127.0.0.1:1"], ["127.0.0.1:2"])
-        (options.allowsInsecureVersion1, options.debug, options.stateDirectory) = (true, 1, "/x")
-        (options.logFormat, options.logsStreams) = ("json", true)
-        (options.exposeBind, options.exposePorts, options.acceptProxyProtocol) = (["::"], "1", ["::1"])
-        (options.exposeSockets, options.exposeSocketsGroup) = ("/x", "0")
-        (options.auth, options.agentsFile, options.tlsCertificate, options.tlsKey) = ("file", "/x", "/x", "/x")
-        (options.metrics, options.metricsPerName, options.allowsInsecureMetrics) = ("[::]:1", true, true)
-        return options
-    }
-
-    private static func agent(_ path: String, _ hasOptions: Bool) -> AgentOptions {
-        var options = AgentOptions()
-        options.configuration = path
-        guard hasOptions else { return options }
-        (options.gateway, options.names, options.backend, options.token) = ("x", ["x"], "1", "x")
-        (options.pins, options.publicPort, options.proxyProtocol) = (["sha256/x"], "1", "v1")
-        (options.output, options.once, options.version1, options.debug) = ("json", true, true, 1)
-        (options.tokenFile, options.stateDirectory) = ("/x", "/x")
-        (options.logFormat, options.logsStreams) = ("json", true)
-        return options
-    }
-
     static let all: [Self] = [
-        Self(.gateway, in: "gateway"),
-        Self(.gateway, "[limits]", in: "limits"),
-        Self(.gateway, "auth = \"exec\"\n[auth-exec]", ["command": "[\"/bin/sh\"]"], in: "exec"),
-        Self(.gateway, "auth = \"webhook\"\n[auth-webhook]", ["url": "\"https://x\""], in: "webhook"),
-        Self(.gateway, "[[registrar]]", ["kind": "\"print\""], in: "registrar"),
+        Self(.gateway, of: GatewayKeys.self),
+        Self(.gateway, "[limits]", of: LimitKeys.self),
+        Self(.gateway, "auth = \"exec\"\n[auth-exec]", ["command": "[\"/bin/sh\"]"], of: ExecKeys.self),
+        Self(.gateway, "auth = \"webhook\"\n[auth-webhook]", ["url": "\"https://x\""], of: WebhookKeys.self),
+        Self(.gateway, "[[registrar]]", ["kind": "\"print\""], of: RegistrarKeys.self),
         Self(
             .gateway, "[[registrar]]", ["kind": "\"traefik\"", "domain": "\"example.com\"", "directory": "\"/x\""],
-            in: "registrar", "proxy", "traefik"),
+            of: RegistrarKeys.self, ProxyKeys.self, TraefikKeys.self),
         Self(
             .gateway, "[[registrar]]", ["kind": "\"caddy\"", "domain": "\"example.com\""],
-            in: "registrar", "proxy", "caddy"),
+            of: RegistrarKeys.self, ProxyKeys.self, CaddyKeys.self),
         Self(
             .gateway, "[[registrar]]",
             [
                 "kind": "\"nginx\"", "domain": "\"example.com\"", "file": "\"/x\"", "reload": "[\"/bin/sh\"]",
-            ], in: "registrar", "proxy", "map"),
+            ], of: RegistrarKeys.self, ProxyKeys.self, MapKeys.self),
         Self(
             .gateway, "[[registrar]]",
             [
                 "kind": "\"haproxy\"", "domain": "\"example.com\"", "file": "\"/x\"", "reload": "[\"/bin/sh\"]",
-            ], in: "registrar", "proxy", "map"),
+            ], of: RegistrarKeys.self, ProxyKeys.self, MapKeys.self),
         Self(
-            .gateway, "[[registrar]]", ["kind": "\"exec\"", "command": "[\"/bin/sh\"]"], in: "registrar", "exec"),
+            .gateway, "[[registrar]]", ["kind": "\"exec\"", "command": "[\"/bin/sh\"]"],
+            of: RegistrarKeys.self, ExecKeys.self),
         Self(
-            .gateway, "[[registrar]]", ["kind": "\"webhook\"", "url": "\"https://x\""], in: "registrar", "webhook"),
-        Self(.agents, in: "agents"),
-        Self(.agents, "[[agent]]", ["name": "\"x\""], in: "agent"),
-        Self(.agent, "", ["gateway": "\"x\""], in: "diglett"),
-        Self(.agent, "gateway = \"x\"\n[[expose]]", ["name": "\"x\"", "backend": "\"1\""], in: "expose"),
+            .gateway, "[[registrar]]", ["kind": "\"webhook\"", "url": "\"https://x\""],
+            of: RegistrarKeys.self, WebhookKeys.self),
+        Self(.agents, of: AgentsKeys.self),
+        Self(.agents, "[[agent]]", ["name": "\"x\""], of: AgentEntryKeys.self),
+        Self(.agent, "", ["gateway": "\"x\""], of: AgentKeys.self),
+        Self(.agent, "gateway = \"x\"\n[[expose]]", ["name": "\"x\"", "backend": "\"1\""], of: ExposeKeys.self),
     ]
 }
 
+private let allTables = KeyTables.ofGateway + KeyTables.ofAgent
+
 @Suite("docs/configuration.md")
 struct ConfigurationDocumentTests {
-    @Test("has the keys that are read, and no others", arguments: ConfigurationTable.all)
+    @Test("has the tables as the programs declare them; scripts/configuration-tables writes them")
+    func document() throws {
+        let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("docs/configuration.md")
+        let mark = "<!-- keys: "
+        let found = try String(contentsOf: file, encoding: .utf8).components(separatedBy: mark).dropFirst().map {
+            part in
+            mark
+                + part.split(separator: "\n").prefix { !$0.isEmpty && ($0.hasPrefix("|") || $0.hasSuffix("-->")) }
+                .map { "\($0)\n" }.joined()
+        }
+        #expect(found == allTables.map { $0.markdown })
+    }
+
+    @Test("has keys that are read, and no others", arguments: ConfigurationTable.all)
     func keys(_ table: ConfigurationTable) throws {
         let known = try table.errors("unknown-to-all", "1").flatMap(\.knownKeys)
-        let documented = try Document().keys(table.documented).keys
-        #expect(documented.sorted() == known, "tables \(table.documented) of docs/configuration.md")
+        #expect(table.keys.map(\.name).sorted() == known)
     }
 
-    @Test(
-        "has keys that are known although their option is given",
-        arguments: ConfigurationTable.all.filter { $0.documented == ["gateway"] || $0.documented == ["diglett"] })
-    func options(_ table: ConfigurationTable) throws {
-        let known = try table.errors("unknown-to-all", "1").flatMap(\.knownKeys)
-        #expect(try table.errors("unknown-to-all", "1", hasOptions: true).flatMap(\.knownKeys) == known)
-    }
-
+    /// A key that is declared and not read would have no error here.
     @Test("says of which type they are", arguments: ConfigurationTable.all)
     func types(_ table: ConfigurationTable) throws {
-        let wanted = [
-            "text": "a text in quotes", "text or list": "a text or a list of texts", "whole number": "a whole number",
-            "number": "a number", "true or false": "true or false", "table": "a table, [",
-            "tables": "a list of tables, [[",
-        ]
-        for (key, type) in try Document().keys(table.documented) {
-            let words = try #require(wanted[type], "\(key): \(type)")
+        for key in table.keys {
+            let words =
+                switch key.type {
+                case .text: "a text in quotes"
+                case .textOrList: "a text or a list of texts"
+                case .wholeNumber: "a whole number"
+                case .number: "a number"
+                case .trueOrFalse: "true or false"
+                case .table: "a table, ["
+                case .tables: "a list of tables, [["
+                }
             // Nothing is a date.
-            let reasons = try table.errors(key, "2027-02-21").map(\.reason)
-            #expect(reasons.contains { $0.hasPrefix("'\(key)' must be \(words)") }, "\(key): \(reasons)")
+            let reasons = try table.errors(key.name, "2027-02-21").map(\.reason)
+            #expect(reasons.contains { $0.hasPrefix("'\(key.name)' must be \(words)") }, "\(key.name): \(reasons)")
         }
     }
 
     @Test("has no table that is not looked at here")
-    func tables() throws {
-        #expect(Set(try Document().tables.keys) == Set(ConfigurationTable.all.flatMap(\.documented)))
+    func tables() {
+        #expect(Set(allTables.map { $0.name }) == Set(ConfigurationTable.all.flatMap(\.tables).map { $0.name }))
+    }
+}
+
+@Suite("Keys")
+struct KeyTests {
+    @Test("have texts of one line, that a table of Markdown can have", arguments: allTables.map { $0.name })
+    func texts(_ name: String) throws {
+        let table = try #require(allTables.first { $0.name == name })
+        #expect(!table.descriptions.isEmpty)
+        for line in table.markdown.split(separator: "\n").dropFirst() {
+            let cells = line.split(separator: "|", omittingEmptySubsequences: false)
+            #expect(cells.count == (table.optionHeading == nil ? 6 : 7), "\(line)")
+        }
+        #expect(Set(table.descriptions.map(\.name)).count == table.descriptions.count)
+    }
+
+    @Test(
+        "have help in plain words, with the default where it is one",
+        arguments: [
+            ("listen", "Addresses for agents, HOST:PORT; may be repeated. (default: 0.0.0.0:20000 and [::]:20000)"),
+            ("listen-v1", "Addresses for agents of the original diglett (version 1); may be repeated. (default: none)"),
+            ("debug", "Log more: once for debug messages, twice for trace messages."),
+            ("log-format", "How lines of the log are written; json for one object a line. (default: text)"),
+            ("metrics-per-name", "Metrics of each name as well; needs metrics."),
+        ])
+    func help(_ key: String, _ help: String) throws {
+        #expect(try #require(GatewayKeys.descriptions.first { $0.name == key }).help == help)
+    }
+
+    @Test("on the command line count before those of the file, a level if it is higher, a switch if either is on")
+    func order() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/f.toml"
+            var options = CommandOptions()
+            (options.configuration, options["state-dir"]) = (path, [directory])
+            try write("debug = 2\nlog-streams = true\nexpose-bind = [\"::1\"]\n", path)
+            options["debug"] = [""]
+            options["expose-bind"] = ["127.0.0.2", "127.0.0.3"]
+            var settings = try GatewaySettings(options)
+            #expect(settings.debug == 2 && settings.logsStreams && settings.exposeBind == ["127.0.0.2", "127.0.0.3"])
+            options["debug"] = ["", "", ""]
+            options["expose-bind"] = []
+            settings = try GatewaySettings(options)
+            #expect(settings.debug == 3 && settings.exposeBind == ["::1"])
+        }
+    }
+
+    @Test("of a file are wrong there, also where an option stands for them")
+    func overridden() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/f.toml"
+            try write("log-format = \"xml\"\nlisten = 5\n", path)
+            var options = CommandOptions()
+            (options.configuration, options["state-dir"]) = (path, [directory])
+            (options["log-format"], options["listen"]) = (["yaml"], ["127.0.0.1:1"])
+            let found = message { try GatewaySettings(options) }.split(separator: "\n")
+            #expect(
+                found == [
+                    "option --log-format: 'yaml' is neither text nor json",
+                    "\(path):1: 'xml' is neither text nor json",
+                    "\(path):2: 'listen' must be a text or a list of texts",
+                ])
+        }
+    }
+}
+
+@Suite("What is wrong with an agent's settings")
+struct AgentFindingsTests {
+    @Test("is told completely")
+    func everything() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/f.toml"
+            try write(
+                """
+                gateway = "g:x"
+                token = "two words"
+                pin = ["sha256/x", "sha256/y"]
+                output = "xml"
+                link-mss = 5
+                stall-timeout = "5"
+                colour = 1
+                exec-on-ready = ""
+                [[expose]]
+                name = "a_b"
+                backend = "nowhere"
+                proxy-protocol = "v3"
+                port = 1
+                [[expose]]
+                backend = "1"
+                public-port = 70000
+                [[expose]]
+                name = "ok"
+                backend = "1"
+                [[expose]]
+                name = "ok"
+                backend = "2"
+                """, path)
+            var options = CommandOptions()
+            (options.configuration, options["state-dir"]) = (path, [directory])
+            let found = message { try AgentSettings(options) }.split(separator: "\n").map {
+                $0.replacing("\(path):", with: "")
+            }
+            for start in [
+                "1: no gateway address", "2: a token has at most", "3: 'sha256/x' is no pin", "3: 'sha256/y' is no pin",
+                "4: 'xml' is neither", "5: 'link-mss' must be", "6: 'stall-timeout' must be", "7: unknown key 'colour'",
+                "8: '' is no command", "10: the name 'a_b' is not valid", "11: 'nowhere' is no backend",
+                "12: 'v3' is neither", "13: unknown key 'port'", "14: a table [[expose]] needs a name",
+                "16: 'public-port' must be", "21: the name 'ok' is given twice",
+            ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
+            #expect(found.count == 16, "\(found)")
+        }
+    }
+
+    @Test("on the command line is told completely, too")
+    func commandLine() {
+        var options = CommandOptions()
+        options["expose"] = ["a_b=1", "c=nowhere", "d"]
+        options["pin"] = ["x"]
+        options["public-port"] = ["x"]
+        options["state-dir"] = ["/x"]
+        let found = message { try AgentSettings(options) }.split(separator: "\n")
+        for start in [
+            "option --gateway: missing", "option --name: the name 'a_b'", "option --name: 'nowhere' is no backend",
+            "backend: missing: say what 'd'", "option --pin: 'x' is no pin", "option --public-port: 'x' is no port",
+        ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
+        #expect(found.count == 6, "\(found)")
     }
 }

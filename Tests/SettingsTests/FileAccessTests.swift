@@ -76,8 +76,10 @@ struct FileAccessTests {
         defer { close(ends[0]) }
         #expect(Glibc.write(ends[1], "secret\n", 7) == 7)
         close(ends[1])
-        var options = AgentOptions()
-        (options.gateway, options.tokenFile, options.names) = ("gw", "/dev/fd/\(ends[0])", ["a=1"])
+        var options = CommandOptions()
+        options["gateway"] = ["gw"]
+        options["token-file"] = ["/dev/fd/\(ends[0])"]
+        options["expose"] = ["a=1"]
         #expect(try AgentSettings(options).token.text == "secret")
     }
 

@@ -9,8 +9,9 @@ struct GatewayFindingsTests {
         try withDirectory { directory in
             let path = "\(directory)/f"
             try write(text, path)
-            var options = GatewayOptions()
-            (options.configuration, options.stateDirectory) = (path, "\(directory)/state")
+            var options = CommandOptions()
+            options.configuration = path
+            options["state-dir"] = ["\(directory)/state"]
             let result = GatewaySettings.examine(options)
             let found = result.problems.map { $0.description.replacing("\(directory)/", with: "") }
             return (found, result.settings, result.needs)
@@ -197,7 +198,7 @@ struct GatewayFindingsTests {
             """
         ).found
         for start in [
-            "f:1: 'debug' must be a number from 0 to 9", "f:2: 'state-dir' has a zero character",
+            "f:1: 'debug' must be from 0 to 9, not -1", "f:2: 'state-dir' has a zero character",
             "f:3: 'listen' has a zero character",
             "f:6: 'command' has a zero character",
         ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }

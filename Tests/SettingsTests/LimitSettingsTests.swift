@@ -9,8 +9,9 @@ struct LimitSettingsTests {
         try withDirectory { directory in
             let path = "\(directory)/f"
             try write("debug = 0\n[limits]\n\(lines)\n", path)
-            var options = GatewayOptions()
-            (options.configuration, options.stateDirectory) = (path, "\(directory)/state")
+            var options = CommandOptions()
+            options.configuration = path
+            options["state-dir"] = ["\(directory)/state"]
             let result = GatewaySettings.examine(options)
             return (
                 result.settings.limits,
@@ -22,7 +23,7 @@ struct LimitSettingsTests {
     @Test("without the table, and with an empty one, are the defaults")
     func defaults() throws {
         #expect(try self.gateway("") == (LimitSettings(), []))
-        let limits = try GatewaySettings(GatewayOptions()).limits
+        let limits = try GatewaySettings(CommandOptions()).limits
         #expect(limits == LimitSettings())
         #expect(limits.visitors == nil && limits.agents == nil && limits.memory == nil)
         #expect((limits.stallTimeout, limits.halfCloseTimeout) == (0, 0))
@@ -134,9 +135,11 @@ struct LimitSettingsTests {
         func read(_ lines: String) throws -> LimitSettings {
             try withDirectory { directory in
                 try write("gateway = \"x\"\n\(lines)\n", "\(directory)/f")
-                var options = AgentOptions()
-                (options.configuration, options.names, options.backend) = ("\(directory)/f", ["x"], "1")
-                options.stateDirectory = directory
+                var options = CommandOptions()
+                options.configuration = "\(directory)/f"
+                options["expose"] = ["x"]
+                options["backend"] = ["1"]
+                options["state-dir"] = [directory]
                 return try AgentSettings(options).limits
             }
         }

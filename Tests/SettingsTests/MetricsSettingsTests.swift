@@ -5,9 +5,11 @@ import Testing
 struct MetricsSettingsTests {
     /// What is wrong with a command line, nothing if it is right.
     private func problem(_ metrics: String?, isPerName: Bool = false, isOpen: Bool = false) -> String {
-        var options = GatewayOptions()
-        options.stateDirectory = "/x"
-        (options.metrics, options.metricsPerName, options.allowsInsecureMetrics) = (metrics, isPerName, isOpen)
+        var options = CommandOptions()
+        options["state-dir"] = ["/x"]
+        options["metrics"] = metrics.map { [$0] } ?? []
+        options["metrics-per-name"] = isPerName ? [""] : []
+        options["metrics-insecure-ok"] = isOpen ? [""] : []
         return message { try GatewaySettings(options) }
     }
 
@@ -40,8 +42,8 @@ struct MetricsSettingsTests {
 
     @Test("are none unless asked for, and then names have no meaning")
     func none() throws {
-        var options = GatewayOptions()
-        options.stateDirectory = "/x"
+        var options = CommandOptions()
+        options["state-dir"] = ["/x"]
         #expect(try GatewaySettings(options).metrics == nil)
         #expect(self.problem(nil, isPerName: true) == "option --metrics-per-name: has no meaning without metrics")
         #expect(self.problem("[::1]:1", isPerName: true) == "")
@@ -52,15 +54,15 @@ struct MetricsSettingsTests {
         try withDirectory { directory in
             let path = "\(directory)/server.toml"
             try write("metrics = \"unix:/x\"\nmetrics-per-name = true\n", path)
-            var options = GatewayOptions()
-            options.stateDirectory = directory
+            var options = CommandOptions()
+            options["state-dir"] = [directory]
             options.configuration = path
             let settings = try GatewaySettings(options)
             #expect(settings.metrics?.place == .unix(path: "/x"))
             #expect(settings.metrics?.isPerName == true)
-            options.metrics = "[::1]:2"
+            options["metrics"] = ["[::1]:2"]
             #expect(try GatewaySettings(options).metrics?.place.description == "[::1]:2")
-            options.metrics = nil
+            options["metrics"] = []
             try write("debug = 1\nmetrics = \"[::]:1\"\n", path)
             #expect(message { try GatewaySettings(options) }.hasPrefix("\(path):2: [::]:1 is no loopback"))
             try write("metrics = \"[::]:1\"\nmetrics-insecure-ok = true\n", path)

@@ -20,7 +20,7 @@ struct RelativePathTests {
                 name = "b"
                 backend = "unix:/run/b.sock"
                 """, "\(directory)/agent.toml")
-            var options = AgentOptions()
+            var options = CommandOptions()
             options.configuration = "\(directory)/agent.toml"
             let settings = try AgentSettings(options)
             #expect(settings.token.text == "secret" && settings.token.file == "\(directory)/token")
@@ -31,7 +31,7 @@ struct RelativePathTests {
                     .unix(path: "\(directory)/api.sock"), .unix(path: "/run/b.sock"),
                 ])
             // Those of the command line begin where its user is.
-            options.stateDirectory = "here"
+            options["state-dir"] = ["here"]
             #expect(try AgentSettings(options).stateDirectory == "here")
         }
     }
@@ -40,7 +40,7 @@ struct RelativePathTests {
     func gateway() throws {
         try withDirectory { directory in
             try write("state-dir = \"state\"\nagents-file = \"agents.toml\"\n", "\(directory)/gateway.toml")
-            var options = GatewayOptions()
+            var options = CommandOptions()
             options.configuration = "\(directory)/gateway.toml"
             let settings = try GatewaySettings(options)
             #expect(settings.stateDirectory == "\(directory)/state")

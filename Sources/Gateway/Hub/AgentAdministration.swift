@@ -61,7 +61,7 @@ package struct AgentAdministration {
     /// Where the control socket of the gateway with these agents may be.
     ///
     /// - Parameter options: the command line of which the settings are.
-    package func controlPlaces(_ options: GatewayOptions) throws(SettingsErrors) -> ControlSettings.Places {
+    package func controlPlaces(_ options: CommandOptions) throws(SettingsErrors) -> ControlSettings.Places {
         try self.settings.controlPlaces(options, agentsFile: self.path)
     }
 

@@ -8,7 +8,7 @@ package enum ConfigurationCheck {
     package static let warningMark = "warning: "
 
     /// - Returns: what was looked at, a line each.
-    package static func run(_ options: GatewayOptions) throws(SettingsErrors) -> [String] {
+    package static func run(_ options: CommandOptions) throws(SettingsErrors) -> [String] {
         let (settings, found, needs) = GatewaySettings.examine(options)
         var notes: [String] = []
         var problems = found
@@ -53,10 +53,7 @@ package enum ConfigurationCheck {
         if let text = plan.loweredText(descriptors: descriptors, memory: memory) {
             notes.append("limits: in this environment \(text)")
         }
-        if !unseen.isEmpty {
-            let list = Set(unseen).sorted().joined(separator: ", ")
-            notes.append("not looked at, as this is root: whether the gateway's own user may write into \(list)")
-        }
+        if let note = StartNeed.note(unseen: unseen, program: "gateway") { notes.append(note) }
         return notes
     }
 
@@ -119,25 +116,7 @@ package enum ConfigurationCheck {
                 throw SettingsError(
                     need.place, "this machine does not have the address \(host): names would wait until it has")
             }
-        case .directory(let path): return try self.told(FileAccess.writability(path), path, need.place)
-        case .ownDirectory(let path), .stateDirectory(let path):
-            let parent = FileAccess.nearestExisting(path)
-            let unseen = try self.told(FileAccess.writability(parent), parent, need.place)
-            guard parent == path else { return unseen }
-            do throws(SettingsError) {
-                if case .stateDirectory = need.kind {
-                    try StateDirectory.check(path, forOther: true)
-                } else {
-                    try FileAccess.checkOwnDirectory(path, forOther: true)
-                }
-            } catch {
-                throw SettingsError(need.place, "the directory \(path) cannot be used: \(error.reason)")
-            }
-            return unseen
-        case .file(let path):
-            guard !FileAccess.isOtherThanRegular(path) else {
-                throw SettingsError(need.place, "'\(path)' cannot be written: it is a directory, or no regular file")
-            }
+        case .directory, .ownDirectory, .stateDirectory, .file: return try need.checkFiles()
         // Of all of them together.
         case .listener: break
         case .authorities(let path):
@@ -151,15 +130,5 @@ package enum ConfigurationCheck {
             }
         }
         return nil
-    }
-
-    private static func told(
-        _ writability: FileAccess.Writability, _ path: String, _ place: String
-    ) throws(SettingsError) -> String? {
-        switch writability {
-        case .yes: return nil
-        case .unknown: return path
-        case .no(let reason): throw SettingsError(place, "the directory \(path) cannot be used: \(reason)")
-        }
     }
 }

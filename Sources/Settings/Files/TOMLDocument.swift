@@ -2,7 +2,7 @@ internal import CTOML
 
 /// A TOML document (toml.io, version 1.0), with the line of everything in it.
 struct TOMLDocument {
-    enum Value {
+    enum Value: Sendable {
         case table(Table)
         case array([Node])
         case string(String)
@@ -13,13 +13,13 @@ struct TOMLDocument {
         case other
     }
 
-    struct Node {
+    struct Node: Sendable {
         let value: Value
         /// Of its key, or of itself in an array; from 1.
         let line: Int
     }
 
-    struct Table {
+    struct Table: Sendable {
         fileprivate(set) var members: [String: Node] = [:]
     }
 

@@ -26,8 +26,7 @@ package struct SocketSettings: Equatable, Sendable {
     private static let longestDirectory = UnixPath.longest - "/".utf8.count - 63 - suffix.utf8.count
     package static let suffix = ".sock"
 
-    /// - Parameter group: a name or a number.
-    init(directory: String, group: String?, place: String, groupPlace: String) throws(SettingsError) {
+    init(directory: String, group: UInt32?, place: String) throws(SettingsError) {
         let isPlain = directory.utf8.allSatisfy { byte in
             // Proxies read the path in their own configurations, with their own rules of quoting.
             (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
@@ -44,9 +43,7 @@ package struct SocketSettings: Equatable, Sendable {
             )
         }
         self.directory = directory
-        self.group = try group.map { text throws(SettingsError) in
-            try Group.number(text, place: groupPlace)
-        }
+        self.group = group
     }
 }
 

@@ -1,4 +1,3 @@
-import Glibc
 internal import Wire
 
 /// An agent's token, and the file that it can be read from again.
@@ -74,41 +73,5 @@ package struct LoginToken: Equatable, Sendable {
         var rest = text.unicodeScalars.drop(while: isAround)
         while let last = rest.last, isAround(last) { rest.removeLast() }
         return String(rest)
-    }
-}
-
-extension AgentSettings {
-    /// The first token of these: of the command line, a file, the configuration, the one-line gateway address, the
-    /// service's credentials, the environment.
-    ///
-    /// - Parameters:
-    ///   - file: the keys `token` and `token-file` of the configuration file.
-    ///   - line: of the gateway's address.
-    static func token(
-        _ options: AgentOptions, file: (token: String?, tokenFile: String?), line: String?, isVersion1: Bool
-    ) throws(SettingsError) -> LoginToken {
-        if let given = options.token {
-            return try LoginToken(given, place: "option -t", isVersion1: isVersion1)
-        }
-        if let path = options.tokenFile ?? (file.token == nil ? file.tokenFile : nil) {
-            guard !options.isReload else {
-                guard path != "-" else { throw SettingsError("token-file", "standard input cannot be read again") }
-                return try LoginToken.read(again: path, isVersion1: isVersion1)
-            }
-            return try LoginToken(path: path, isVersion1: isVersion1)
-        }
-        if let given = file.token, let path = options.configuration {
-            // Reading it again tells whether others could have read it.
-            _ = try FileAccess.read(path, most: 1 << 20, secret: true, orPipe: !options.isReload)
-            return try LoginToken(given, place: path, isVersion1: isVersion1)
-        }
-        if let line { return try LoginToken(line, place: "option -g", isVersion1: isVersion1) }
-        if let path = ServiceCredentials.path(of: "token") {
-            return try LoginToken(path: path, isVersion1: isVersion1)
-        }
-        if let given = getenv("DIGLETT_TOKEN") {
-            return try LoginToken(String(cString: given), place: "DIGLETT_TOKEN", isVersion1: isVersion1)
-        }
-        return .none
     }
 }

@@ -5,7 +5,7 @@ internal import Secure
 internal import Settings
 
 /// Whether the gateway's key is the right one: by the pins, by what is known, or by asking.
-final class GatewayKeys {
+final class KeyCheck {
     /// Why a key is not taken, and how the program ends; without a reason it tries again.
     struct Refusal {
         let reason: ExitReason?

@@ -65,7 +65,7 @@ package struct GatewaySettings: Sendable {
     }
 
     /// Finds everything that is wrong, not only the first of it.
-    package init(_ options: GatewayOptions) throws(SettingsErrors) {
+    package init(_ options: CommandOptions) throws(SettingsErrors) {
         let problems = Problems()
         self.init(options, problems)
         try problems.throwIfAny()
@@ -75,58 +75,49 @@ package struct GatewaySettings: Sendable {
     ///
     /// What could not be read is something harmless in the settings.
     package static func examine(
-        _ options: GatewayOptions
+        _ options: CommandOptions
     ) -> (settings: GatewaySettings, problems: [SettingsError], needs: [StartNeed]) {
         let problems = Problems()
         let settings = GatewaySettings(options, problems)
         return (settings, problems.found, problems.needs)
     }
 
-    private init(_ options: GatewayOptions, _ problems: Problems) {
-        let reader = GatewaySettingsReader(options, problems)
-        self.listensByDefault = reader.listen.isEmpty
-        self.listen = reader.addresses(
-            reader.listen.isEmpty ? ["0.0.0.0:20000", "[::]:20000"] : reader.listen,
-            place: reader.place("listen", !options.listen.isEmpty))
-        self.allowsInsecureVersion1 = reader.boolean("v1-insecure-ok") ?? false || options.allowsInsecureVersion1
-        self.listenVersion1 = reader.version1Addresses(isAllowed: self.allowsInsecureVersion1)
-        self.debug = reader.debug()
-        self.logFormat = reader.logFormat()
-        self.logsStreams = reader.boolean("log-streams") ?? false || options.logsStreams
-        var stateDirectory = ""
-        problems.attempt { () throws(SettingsError) in
-            stateDirectory = try StateDirectory.path(
-                reader.path("state-dir", or: options.stateDirectory), program: "diglett-server")
-            problems.need(
-                .stateDirectory(stateDirectory), at: reader.place("state-dir", options.stateDirectory != nil))
-        }
-        self.stateDirectory = stateDirectory
-        self.exposeBind = reader.exposeBind()
-        let ports = reader.exposePorts()
-        let sockets = reader.exposeSockets(ports)
-        self.exposePorts = ports
-        self.exposeSockets = sockets
-        self.publicURL = reader.publicURL()
-        self.trustedNetworks = reader.trustedNetworks()
-        self.authentication = reader.authentication(stateDirectory) ?? .open
-        self.registrars = reader.registrars(ExposurePaths(hasPorts: ports != .none, hasSockets: sockets != nil))
-        self.probesBackends = reader.boolean("probe") ?? false
-        self.tlsFiles = reader.tlsFiles()
-        (self.proxies, self.socketsAreProxied) = reader.proxies(sockets)
-        self.metrics = reader.metrics()
-        self.control = reader.control(stateDirectory)
-        self.limits = LimitSettings(reader.table("limits"), problems)
-        reader.section?.finish(problems)
+    private init(_ options: CommandOptions, _ problems: Problems) {
+        let gateway = GatewaySettingsReader(options, problems)
+        let (reader, keys) = (gateway.reader, gateway.keys)
+        self.listensByDefault = !reader.isGiven(keys.listen)
+        self.listen = gateway.listen()
+        self.allowsInsecureVersion1 = reader.value(keys.v1InsecureOk)
+        self.listenVersion1 = gateway.listenVersion1(isAllowed: self.allowsInsecureVersion1)
+        self.debug = reader.value(keys.debug)
+        self.logFormat = reader.value(keys.logFormat)
+        self.logsStreams = reader.value(keys.logStreams)
+        self.stateDirectory = gateway.stateDirectory()
+        self.exposeBind = gateway.exposeBind()
+        self.exposePorts = reader.value(keys.exposePorts)
+        self.exposeSockets = gateway.exposeSockets(self.exposePorts)
+        self.publicURL = gateway.publicURL()
+        self.trustedNetworks = reader.value(keys.trustedNetworks)
+        self.authentication = gateway.authentication(self.stateDirectory) ?? .open
+        self.registrars = gateway.registrars(
+            ExposurePaths(hasPorts: self.exposePorts != .none, hasSockets: self.exposeSockets != nil))
+        self.probesBackends = reader.value(keys.probe)
+        self.tlsFiles = gateway.tlsFiles()
+        (self.proxies, self.socketsAreProxied) = gateway.proxies(self.exposeSockets)
+        self.metrics = gateway.metrics()
+        self.control = gateway.control(self.stateDirectory)
+        self.limits = reader.value(keys.limits).map { LimitSettings(SettingsReader($0, problems)) } ?? LimitSettings()
+        reader.finish(GatewayKeys.self)
     }
 
     /// Where the control socket of the gateway that these options name may be, the likeliest first.
-    package static func controlPlaces(_ options: GatewayOptions) throws(SettingsErrors) -> ControlSettings.Places {
+    package static func controlPlaces(_ options: CommandOptions) throws(SettingsErrors) -> ControlSettings.Places {
         let problems = Problems()
-        let reader = GatewaySettingsReader(options, problems)
+        let gateway = GatewaySettingsReader(options, problems)
         // Who asks may be a user that has no directory of its own.
-        let named = options.stateDirectory ?? reader.path("state-dir")
+        let named = gateway.reader.value(gateway.keys.stateDir)
         let directory = try? StateDirectory.path(named, program: "diglett-server")
-        let given = options.control ?? reader.text("control")
+        let given = gateway.reader.value(gateway.keys.control)
         try problems.throwIfAny()
         return ControlSettings.Places(
             paths: ControlSettings.places(given, stateDirectory: directory, isNamed: named != nil),
@@ -136,10 +127,12 @@ package struct GatewaySettings: Sendable {
     /// Where the control socket of a gateway with these agents may be: where the file belongs to a state directory, no
     /// other gateway is meant.
     package func controlPlaces(
-        _ options: GatewayOptions, agentsFile: String
+        _ options: CommandOptions, agentsFile: String
     ) throws(SettingsErrors) -> ControlSettings.Places {
         var options = options
-        if agentsFile == Self.agentsFile(in: self.stateDirectory) { options.stateDirectory = self.stateDirectory }
+        if agentsFile == Self.agentsFile(in: self.stateDirectory) {
+            options[GatewayKeys.keys.stateDir] = [self.stateDirectory]
+        }
         return try Self.controlPlaces(options)
     }
 

@@ -1,6 +1,6 @@
 import Glibc
 
-/// A configuration file in TOML, read strictly: a key that nobody asked for, or a value of another type, is an error
+/// A configuration file in TOML, read strictly: a key that is not known, or a value of another type, is an error
 /// that names file and line.
 package struct TOMLFile {
     package let path: String
@@ -20,13 +20,12 @@ package struct TOMLFile {
 
     package var root: Section { Section(path: self.path, table: self.document.root, line: nil) }
 
-    /// A table of the file, and which of its keys were asked for.
-    package final class Section {
+    /// A table of the file.
+    package struct Section: Sendable {
         private let path: String
         private let table: TOMLDocument.Table
         /// Where it begins; nil for the file itself.
         private let line: Int?
-        private var known: Set<String> = []
 
         fileprivate init(path: String, table: TOMLDocument.Table, line: Int?) {
             self.path = path
@@ -129,31 +128,19 @@ package struct TOMLFile {
             return result
         }
 
-        /// Complains about the first of the keys that nobody has asked for.
-        package func finish() throws(SettingsError) {
-            if let error = self.unknownKeys.first { throw error }
-        }
-
-        /// Complains about every key that nobody has asked for.
-        func finish(_ problems: Problems) {
-            for error in self.unknownKeys { problems.add(error) }
-        }
-
-        private var unknownKeys: [SettingsError] {
-            let known = self.known.sorted()
-            return self.table.members.filter { !self.known.contains($0.key) }
+        /// A complaint about every key but these, in the order of their lines.
+        package func unknownKeys(beside known: Set<String>) -> [SettingsError] {
+            let names = known.sorted()
+            return self.table.members.filter { !known.contains($0.key) }
                 .sorted { ($0.value.line, $0.key) < ($1.value.line, $1.key) }
                 .map { key, _ in
                     SettingsError(
-                        self.place(of: key), "unknown key '\(key)'; known here are \(known.joined(separator: ", "))",
-                        knownKeys: known)
+                        self.place(of: key), "unknown key '\(key)'; known here are \(names.joined(separator: ", "))",
+                        knownKeys: names)
                 }
         }
 
-        private func value(_ key: String) -> TOMLDocument.Value? {
-            self.known.insert(key)
-            return self.table.members[key]?.value
-        }
+        private func value(_ key: String) -> TOMLDocument.Value? { self.table.members[key]?.value }
 
         private func wrongType(_ key: String, _ wanted: String) -> SettingsError {
             SettingsError(self.place(of: key), "'\(key)' must be \(wanted)")

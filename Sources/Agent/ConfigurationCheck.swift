@@ -1,0 +1,28 @@
+package import Settings
+
+/// Looks at everything that a start would find out, without connecting or changing anything.
+package enum ConfigurationCheck {
+    /// - Returns: what was looked at, a line each.
+    package static func run(_ options: CommandOptions) throws(SettingsErrors) -> [String] {
+        let (settings, found, needs) = AgentSettings.examine(options)
+        var problems = found
+        var unseen: [String] = []
+        for need in needs {
+            do throws(SettingsError) {
+                if let directory = try need.checkFiles() { unseen.append(directory) }
+            } catch { problems.append(error) }
+        }
+        guard problems.isEmpty else { throw SettingsErrors(problems) }
+        var notes = ["gateway: \(settings.gateway)", "token: \(self.text(settings.token))"]
+        notes += settings.exposes.map { expose in
+            let port = expose.port == 0 ? "" : ", public port \(expose.port)"
+            return "name: \(expose.name) leads to \(expose.backend)\(port)"
+        }
+        return notes + [StartNeed.note(unseen: unseen, program: "agent")].compactMap(\.self)
+    }
+
+    private static func text(_ token: LoginToken) -> String {
+        if let file = token.file { return "in \(file)" }
+        return token.text.isEmpty ? "none is read here" : "given"
+    }
+}

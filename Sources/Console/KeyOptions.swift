@@ -1,0 +1,99 @@
+package import ArgumentParser
+package import Settings
+
+// Options of the command line, declared by the keys of the same meaning: `@Option(keys.listen) var listen: [String] = []`.
+
+extension Option {
+    /// One that is given at most once.
+    package init(_ key: some DescribedKey) where Value == String? {
+        self.init(
+            name: key.description.optionNames, parsing: .next, help: key.description.argumentHelp,
+            completion: key.description.completion)
+    }
+
+    /// - Parameter parsing: how the text behind it is taken, as in the parser's own initializer.
+    package init(
+        wrappedValue: [String], _ key: some DescribedKey, parsing: ArrayParsingStrategy = .singleValue
+    ) where Value == [String] {
+        self.init(
+            wrappedValue: wrappedValue, name: key.description.optionNames, parsing: parsing,
+            help: key.description.argumentHelp, completion: key.description.completion)
+    }
+}
+
+extension Flag {
+    package init(wrappedValue: Bool, _ key: some DescribedKey) where Value == Bool {
+        self.init(wrappedValue: wrappedValue, name: key.description.optionNames, help: key.description.argumentHelp)
+    }
+
+    /// One whose number counts.
+    package init(_ key: some DescribedKey) where Value == Int {
+        self.init(name: key.description.optionNames, help: key.description.argumentHelp)
+    }
+}
+
+extension Argument {
+    package init(_ key: some DescribedKey) where Value == String? {
+        self.init(help: key.description.argumentHelp, completion: key.description.completion)
+    }
+}
+
+extension KeyDescription {
+    fileprivate var optionNames: NameSpecification {
+        let long = NameSpecification.Element.customLong(self.longOption)
+        guard let short = self.option?.short else { return [long] }
+        return [.customShort(short), long]
+    }
+
+    fileprivate var argumentHelp: ArgumentHelp {
+        let value = self.option?.isArgument == true ? self.name : self.option?.value
+        return ArgumentHelp("\(self.help)", valueName: value ?? self.choices?.joined(separator: "|"))
+    }
+
+    fileprivate var completion: CompletionKind? {
+        if let choices = self.choices { return .list(choices) }
+        return switch self.option?.completion {
+        case .directory: .directory
+        case .words(let words): .list(words)
+        case .file(let extensions): .file(extensions: extensions)
+        case .some(.none), nil: nil
+        }
+    }
+}
+
+extension CommandOptions {
+    /// What was given to a command, whose properties have the names of keys: `listenV1` is `listen-v1`.
+    ///
+    /// - Parameters:
+    ///   - tables: where the keys are.
+    ///   - others: properties that are no keys.
+    package init(of command: some ParsableCommand, _ tables: [any KeyTable.Type], others: Set<String> = ["config"]) {
+        self.init()
+        let known = tables.reduce(into: others) { $0.formUnion($1.descriptions.map(\.name)) }
+        for (label, value) in Mirror(reflecting: command).children {
+            guard let label, let texts = Self.texts(of: value) else { continue }
+            let name = Self.keyName(of: label)
+            precondition(known.contains(name), "the property \(label) has no key")
+            self[name] = texts
+        }
+    }
+
+    /// Nil for a property that is no option.
+    private static func texts(of value: Any) -> [String]? {
+        switch value {
+        case let option as Option<[String]>: option.wrappedValue
+        case let option as Option<String?>: option.wrappedValue.map { [$0] } ?? []
+        case let argument as Argument<String?>: argument.wrappedValue.map { [$0] } ?? []
+        case let flag as Flag<Bool>: flag.wrappedValue ? [""] : []
+        case let flag as Flag<Int>: Array(repeating: "", count: flag.wrappedValue)
+        default: nil
+        }
+    }
+
+    /// - Parameter label: of the property's storage, `_listenV1`.
+    private static func keyName(of label: String) -> String {
+        label.drop { $0 == "_" }.reduce(into: "") { name, letter in
+            name += letter.isUppercase ? "-\(letter.lowercased())" : String(letter)
+        }
+    }
+}

@@ -1,0 +1,171 @@
+package import ProxyProtocol
+internal import Wire
+
+/// The keys of an agent's file, and the options of `diglett`.
+package struct AgentKeys: KeyTable {
+    package static let name = "diglett"
+    package static let optionHeading: String? = "option"
+    package static let keys = Self()
+
+    package let gateway = Key(
+        "gateway",
+        Form<String>.text.map { text, place, _ throws(SettingsError) in
+            try GatewayAddress(text, defaultPort: WireConstant.defaultPort, place: place)
+        }, missing: "missing: say which gateway, -g gateway.example.com for instance",
+        option: CommandOption(short: "g", value: "gateway", help: "the gateway"),
+        "`HOST`, `HOST:PORT` (20000 by default) or `diglett://TOKEN@HOST:PORT#sha256/PIN`")
+    package let token = Key(
+        "token", .text,
+        option: CommandOption(
+            short: "t", value: "token", help: "the token. For a moment others can see it in the list of processes"),
+        "the token; a file with this key must be readable by its owner only")
+    package let tokenFile = Key(
+        "token-file", .path,
+        option: CommandOption(
+            value: "file", completion: .file([]),
+            help: "a file with the token, read again at each login, or `-` for standard input; without either option "
+                + "the environment's `DIGLETT_TOKEN`"),
+        "a file with the token, readable by its owner only; `-` is standard input, read to its end; a terminal does not "
+            + "show what is typed")
+    package let pin = Key(
+        "pin",
+        Form<[String]>.list { pin, place throws(SettingsError) in
+            guard AgentSettings.isPin(pin) else {
+                throw SettingsError(place, "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
+            }
+            return pin
+        }, default: [], shown: "[see there](protocol.md#transport)",
+        option: CommandOption(
+            value: "sha256/...",
+            help: "the gateway's key, as it prints it; by default a certificate of a public authority, or the key that "
+                + "was accepted before", repeats: true),
+        "the gateway's key; two while the key changes",
+        more: ". `--pin` replaces the pins of the file and of the line in `gateway`")
+    package let output = Key(
+        "output", Form<AgentSettings.Output>.choice, default: .text,
+        option: CommandOption(help: "what to print: text, or `json` for one event a line"),
+        "`json`: one event a line on standard output")
+    package let once = Key(
+        "once", .onOff, default: false,
+        option: CommandOption(help: "end when the link cannot be made or is lost, instead of reconnecting"),
+        "exit instead of reconnecting")
+    package let v1 = Key(
+        "v1", .onOff, default: false,
+        option: CommandOption(
+            help: "speak protocol version 1, to a gateway of the original diglett. Nothing in it is authenticated"),
+        "speak [version 1](version-1.md), to a gateway of the original diglett")
+    package let debug = CommonKeys.debug
+    package let logFormat = CommonKeys.logFormat
+    package let logStreams = CommonKeys.logStreams
+    package let stateDir = Key(
+        "state-dir", .path, shown: "see [the environment](#the-environment)",
+        option: CommandOption(
+            value: "dir", completion: .directory,
+            help: "the directory with keys and known gateways; by default below `~/.local/state`, for root below "
+                + "`/var/lib`"),
+        "the directory with [keys and known gateways](operations.md#state)")
+    package let urlFile = Key(
+        "url-file",
+        Form<String>.path.map { path, place, _ throws(SettingsError) in
+            try AgentSettings.check(urlFile: path, place)
+            return path
+        },
+        option: CommandOption(
+            value: "file", completion: .file([]),
+            help: "write the names' addresses to a file, a line for each, once all are reachable; it is removed at the "
+                + "end"),
+        "[a file with the names' addresses](operations.md#scripts), a line for each, once all are reachable")
+    package let execOnReady = Key(
+        "exec-on-ready", .commandLine, default: [],
+        option: CommandOption(
+            value: "command",
+            help:
+                "have the shell run a command once all names are reachable, with DIGLETT_URL in its environment; it is "
+                + "ended with the agent"),
+        "[a command to run then](operations.md#scripts): a text, or a list of one text, is for the shell; a longer list "
+            + "is a program with its arguments")
+    package let linkMSS = Key(
+        "link-mss", .count(AgentSettings.segmentRange), shown: "what the path allows",
+        option: CommandOption(value: "bytes"), "bytes of the largest TCP segment of a link, 536 to 8,960",
+        more: "; [after a link on which large packets were lost](operations.md#large-packets-are-lost) the agent uses "
+            + "1,200")
+    let streamsPerLink = LimitKeys.streamsPerLink(
+        "visitors at once, 1 to 65,535; the gateway [has the same key](#limits), and the lower value applies")
+    let stallTimeout = LimitKeys.stallTimeout(
+        "end a stream whose backend takes nothing for that long, `1s` to `7d`, such as `5m`; `0`: never")
+    let halfCloseTimeout = LimitKeys.halfCloseTimeout()
+    /// On the command line the texts are `NAME` or `NAME=BACKEND`.
+    package let expose = Key(
+        "expose", .tables, default: [],
+        option: CommandOption(
+            short: "n", long: "name", value: "name", help: "the name to expose BACKEND under, or NAME=BACKEND",
+            repeats: true),
+        "the names; those of the command line replace all names of the file")
+}
+
+/// The keys of a table `[[expose]]`, whose options are about the names of the command line.
+package struct ExposeKeys: KeyTable {
+    package static let name = "expose"
+    package static let optionHeading: String? = "option"
+    package static let keys = Self()
+
+    let name = Key(
+        "name",
+        Form<String>.text.map { text, place, _ throws(SettingsError) in
+            try AgentSettings.Expose.name(text, place: place)
+        }, missing: "a table [[expose]] needs a name", option: CommandOption(short: "n", long: "name"),
+        "the name to register: letters a-z, digits and inner hyphens, 63 at most")
+    package let backend = Key(
+        "backend", .backend, missing: "a table [[expose]] needs a backend", option: .argument("BACKEND"),
+        "the service: `HOST:PORT`, `PORT` (on localhost) or `unix:PATH`")
+    package let publicPort = Key(
+        "public-port", .publicPort, shown: "the gateway chooses", option: CommandOption(value: "port"),
+        "the requested public port", more: "; as an option only with a single name")
+    package let proxyProtocol = Key(
+        "proxy-protocol", Form<ProxyVersion>.choice,
+        option: CommandOption(
+            help: "send the visitors' addresses to the services by a PROXY header, which they must expect"),
+        "`v1` or `v2`: [send the visitors' addresses to the backend](operations.md#client-addresses)")
+}
+
+extension Form where Value == [String] {
+    /// A line for the shell, or a program and its arguments.
+    fileprivate static let commandLine: Self = Self.texts.map { words, place, _ throws(SettingsError) in
+        guard words.first != "" else {
+            throw SettingsError(place, "'' is no command: write what the shell is to run")
+        }
+        return words
+    }
+}
+
+extension Form where Value == BackendAddress {
+    /// Of a file, the path of a unix socket is relative to the file's directory.
+    static let backend = Self(
+        .text,
+        file: { section, key, _ throws(SettingsError) in
+            guard let text = try section.string(key) else { return nil }
+            let prefix = BackendAddress.unixPrefix
+            let whole =
+                text.hasPrefix(prefix) ? prefix + section.beside(String(text.dropFirst(prefix.count))) : text
+            return try BackendAddress(whole, place: section.place(of: key))
+        },
+        option: { texts, place, _ throws(SettingsError) in
+            try texts.last.map { text throws(SettingsError) in try BackendAddress(text, place: place) }
+        })
+}
+
+extension Form where Value == UInt16 {
+    /// The port that the gateway is to open.
+    static let publicPort = Self(
+        .wholeNumber,
+        file: { section, key, _ throws(SettingsError) in
+            try section.count(key, in: 0...65_535).map { UInt16($0) }
+        },
+        option: { texts, place, _ throws(SettingsError) in
+            guard let text = texts.last else { return nil }
+            guard let port = HostPort.port(text), port > 0 else {
+                throw SettingsError(place, "'\(PeerText.escaped(text))' is no port from 1 to 65535")
+            }
+            return port
+        })
+}

@@ -1,0 +1,129 @@
+internal import FoundationEssentials
+import Glibc
+package import ProxyProtocol
+package import Wire
+
+/// How an agent is to run: the command line over the configuration file over the defaults.
+package struct AgentSettings: Sendable {
+    package enum Output: String, Sendable, CaseIterable {
+        /// For people.
+        case text
+        /// One JSON object a line, for programs.
+        case json
+    }
+
+    /// A name and what it leads to.
+    package struct Expose: Equatable, Sendable {
+        package let name: Name
+        package let backend: BackendAddress
+        /// The wanted public port, or 0.
+        package let port: UInt16
+        /// The form in which the backend is told the visitor's address; nil: it is not told.
+        package let proxyProtocol: ProxyVersion?
+    }
+
+    package let gateway: HostPort
+    package internal(set) var exposes: [Expose]
+    package let token: LoginToken
+    package let pins: [String]
+    package let output: Output
+    package let once: Bool
+    /// Speak protocol version 1, to a gateway of the original diglett.
+    package let version1: Bool
+    package let debug: Int
+    package let logFormat: LogFormat
+    /// Write a line to the log for each stream that is over.
+    package let logsStreams: Bool
+    package let stateDirectory: String
+    /// Where the addresses of the names are told once all are reachable.
+    package let urlFile: String?
+    /// A program with its arguments that is then started; empty for none.
+    package let execOnReady: [String]
+    /// Its streams and their times; an agent has no others of these limits.
+    package let limits: LimitSettings
+    /// Bytes of the largest TCP segment of a link; nil: what the path allows.
+    package let linkMSS: Int?
+
+    /// The smallest that every host must take (RFC 9293, 3.7.1) up to what a jumbo frame of 9,000 bytes carries.
+    static let segmentRange = 536...8_960
+
+    /// What they are read for.
+    package enum Occasion: Sendable {
+        case start
+        /// The agent runs: nothing may wait for a writer or a terminal.
+        case reload
+        /// Nothing is started: standard input is left alone.
+        case check
+    }
+
+    /// Finds everything that is wrong, not only the first of it.
+    package init(_ options: CommandOptions, for occasion: Occasion = .start) throws(SettingsErrors) {
+        let problems = Problems()
+        self.init(options, problems, occasion)
+        try problems.throwIfAny()
+    }
+
+    /// Reads the settings also where something is wrong with them, and tells what a start would need besides.
+    ///
+    /// What could not be read is something harmless in the settings.
+    package static func examine(
+        _ options: CommandOptions
+    ) -> (settings: AgentSettings, problems: [SettingsError], needs: [StartNeed]) {
+        let problems = Problems()
+        let settings = AgentSettings(options, problems, .check)
+        return (settings, problems.found, problems.needs)
+    }
+
+    private init(_ options: CommandOptions, _ problems: Problems, _ occasion: Occasion) {
+        let agent = AgentSettingsReader(options, problems, occasion)
+        let (reader, keys) = (agent.reader, AgentKeys.keys)
+        let gateway = reader.value(keys.gateway)
+        self.gateway = gateway?.hostPort ?? HostPort(host: "localhost", port: WireConstant.defaultPort)
+        self.exposes = agent.exposes()
+        self.version1 = reader.value(keys.v1)
+        self.token = agent.token(line: gateway?.token, isVersion1: self.version1)
+        let pins = reader.value(keys.pin)
+        self.pins = reader.isOption(keys.pin) ? pins : pins + agent.pins(of: gateway)
+        self.output = reader.value(keys.output)
+        self.once = reader.value(keys.once)
+        self.urlFile = reader.value(keys.urlFile)
+        self.execOnReady = Self.command(reader.value(keys.execOnReady))
+        self.linkMSS = reader.value(keys.linkMSS)
+        self.limits = LimitSettings(agent: reader)
+        self.debug = reader.value(keys.debug)
+        self.logFormat = reader.value(keys.logFormat)
+        self.logsStreams = reader.value(keys.logStreams)
+        self.stateDirectory = agent.stateDirectory()
+        if self.version1 { agent.checkVersion1(self) }
+        reader.finish(AgentKeys.self)
+    }
+
+    /// What is there already must be such a file, and its directory must be there: whoever waits for it would wait in
+    /// vain, and a device would be replaced.
+    static func check(urlFile path: String, _ place: String) throws(SettingsError) {
+        var status = stat()
+        if lstat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+            throw SettingsError(
+                place, "'\(path)' is no regular file, which would be replaced by one: choose another path")
+        }
+        let directory = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+        guard !path.isEmpty, access(directory, W_OK | X_OK) == 0 else {
+            throw SettingsError(
+                place, "'\(path)' cannot be written: is there such a directory, and may you write to it?")
+        }
+    }
+
+    /// A single text is a line for the shell, a list a program with its arguments.
+    private static func command(_ words: [String]) -> [String] {
+        words.count == 1 ? ["/bin/sh", "-c", words[0]] : words
+    }
+
+    /// Whether the text is `sha256/` and 32 bytes in Base64, in the one way in which they are written.
+    static func isPin(_ text: String) -> Bool {
+        let prefix = "sha256/"
+        guard text.hasPrefix(prefix), let bytes = Data(base64Encoded: String(text.dropFirst(prefix.count))) else {
+            return false
+        }
+        return bytes.count == 32 && prefix + bytes.base64EncodedString() == text
+    }
+}

@@ -1,0 +1,204 @@
+internal import Glibc
+internal import ProxyProtocol
+internal import Wire
+
+/// Reads the settings of an agent: what more than one key says, or what must be so outside of them. Mistakes go to
+/// `problems`, and a harmless value takes their place.
+struct AgentSettingsReader {
+    let reader: SettingsReader
+    private let occasion: AgentSettings.Occasion
+    private let keys = AgentKeys.keys
+
+    private var problems: Problems { self.reader.problems }
+
+    init(_ options: CommandOptions, _ problems: Problems, _ occasion: AgentSettings.Occasion) {
+        self.reader = SettingsReader(options, problems, orPipe: occasion != .reload)
+        self.occasion = occasion
+    }
+
+    /// Of the one-line form of the address.
+    func pins(of gateway: GatewayAddress?) -> [String] {
+        let pins = gateway?.pins ?? []
+        for pin in pins where !AgentSettings.isPin(pin) {
+            self.reader.add(self.keys.gateway, "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
+        }
+        return pins
+    }
+
+    /// The first token of these: of the command line, a file, the configuration, the one-line gateway address, the
+    /// service's credentials, the environment.
+    ///
+    /// - Parameter line: of the gateway's address.
+    func token(line: String?, isVersion1: Bool) -> LoginToken {
+        self.problems.value(.none) { () throws(SettingsError) in
+            try self.findToken(line: line, isVersion1: isVersion1)
+        }
+    }
+
+    private func findToken(line: String?, isVersion1: Bool) throws(SettingsError) -> LoginToken {
+        let (token, file) = (self.reader.value(self.keys.token), self.reader.value(self.keys.tokenFile))
+        let isFileFirst = self.reader.isOption(self.keys.tokenFile) || token == nil
+        if let token, self.reader.isOption(self.keys.token) {
+            return try LoginToken(token, place: self.reader.place(of: self.keys.token), isVersion1: isVersion1)
+        }
+        if let file, isFileFirst {
+            switch self.occasion {
+            case .check where file == "-": return .none
+            case .start, .check: return try LoginToken(path: file, isVersion1: isVersion1)
+            case .reload where file == "-":
+                throw SettingsError(
+                    self.reader.place(of: self.keys.tokenFile), "standard input cannot be read again")
+            case .reload: return try LoginToken.read(again: file, isVersion1: isVersion1)
+            }
+        }
+        if let token, let path = self.reader.options.configuration {
+            // Reading it again tells whether others could have read it.
+            _ = try FileAccess.read(path, most: 1 << 20, secret: true, orPipe: self.occasion != .reload)
+            return try LoginToken(token, place: self.reader.place(of: self.keys.token), isVersion1: isVersion1)
+        }
+        if let line {
+            return try LoginToken(line, place: self.reader.place(of: self.keys.gateway), isVersion1: isVersion1)
+        }
+        if let path = ServiceCredentials.path(of: "token") {
+            return try LoginToken(path: path, isVersion1: isVersion1)
+        }
+        if let given = getenv("DIGLETT_TOKEN") {
+            return try LoginToken(String(cString: given), place: "DIGLETT_TOKEN", isVersion1: isVersion1)
+        }
+        return .none
+    }
+
+    /// Empty when there is none.
+    func stateDirectory() -> String {
+        let given = self.reader.value(self.keys.stateDir)
+        return self.problems.value("") { () throws(SettingsError) in
+            let directory = try StateDirectory.path(given, program: "diglett")
+            self.problems.need(.stateDirectory(directory), at: self.reader.place(of: self.keys.stateDir))
+            return directory
+        }
+    }
+
+    /// The names of the command line, or those of the file: mixing them would surprise.
+    func exposes() -> [AgentSettings.Expose] {
+        let backend = ExposeKeys.keys.backend
+        let hasOptions = self.reader.isOption(self.keys.expose) || !self.reader.options[backend].isEmpty
+        let found = self.problems.found.count
+        let exposes = hasOptions ? self.optionExposes() : self.fileExposes()
+        // What is wrong is not missing.
+        if exposes.isEmpty, self.problems.found.count == found {
+            let place = self.reader.section == nil || hasOptions ? self.keys.expose.description.optionPlace : nil
+            self.problems.add(
+                place ?? self.reader.place(of: self.keys.expose),
+                "missing: say under which name, -n example for instance")
+        }
+        return exposes
+    }
+
+    private func fileExposes() -> [AgentSettings.Expose] {
+        let keys = ExposeKeys.keys
+        for key in [keys.publicPort, keys.proxyProtocol] as [any DescribedKey] where !self.reader.options[key].isEmpty {
+            let name = key.description.name
+            self.problems.add(
+                key.description.optionPlace,
+                "belongs to names of the command line: in a file each table [[expose]] has its own \(name)")
+        }
+        var list = ExposeList(self.problems)
+        for section in self.reader.value(self.keys.expose) {
+            let reader = SettingsReader(section, self.problems)
+            let (name, backend) = (reader.value(keys.name), reader.value(keys.backend))
+            let (port, proxy) = (reader.value(keys.publicPort), reader.value(keys.proxyProtocol))
+            reader.finish(ExposeKeys.self)
+            guard let name, let backend else { continue }
+            list.add(
+                AgentSettings.Expose(name: name, backend: backend, port: port ?? 0, proxyProtocol: proxy),
+                place: reader.place(of: keys.name))
+        }
+        return list.exposes
+    }
+
+    private func optionExposes() -> [AgentSettings.Expose] {
+        let (keys, place) = (ExposeKeys.keys, self.keys.expose.description.optionPlace)
+        let names = self.reader.options[self.keys.expose]
+        let reader = SettingsReader(options: self.reader.options, self.problems)
+        let (port, proxy) = (reader.value(keys.publicPort), reader.value(keys.proxyProtocol))
+        if port != nil, names.count > 1 {
+            reader.add(keys.publicPort, "belongs to one name; several have theirs in a file, -c")
+        }
+        let isShared = names.contains { !$0.contains("=") }
+        let shared = isShared && reader.isGiven(keys.backend) ? reader.value(keys.backend) : nil
+        if !isShared, !names.isEmpty, let text = self.reader.options[keys.backend].last {
+            reader.add(keys.backend, "'\(PeerText.escaped(text))' belongs to no name: every -n has its own")
+        }
+        var list = ExposeList(self.problems)
+        for text in names {
+            self.reader.attempt { () throws(SettingsError) in
+                let backend: BackendAddress
+                let equals = text.firstIndex(of: "=")
+                if let equals {
+                    backend = try BackendAddress(String(text[text.index(after: equals)...]), place: place)
+                } else if let shared {
+                    backend = shared
+                } else {
+                    // What is wrong with one is known.
+                    guard !reader.isGiven(keys.backend) else { return }
+                    throw SettingsError(
+                        reader.place(of: keys.backend),
+                        "missing: say what '\(PeerText.escaped(text))' leads to, localhost:9000 for instance")
+                }
+                let name = try AgentSettings.Expose.name(String(text[..<(equals ?? text.endIndex)]), place: place)
+                list.add(
+                    AgentSettings.Expose(name: name, backend: backend, port: port ?? 0, proxyProtocol: proxy),
+                    place: place)
+            }
+        }
+        return list.exposes
+    }
+
+    /// What version 1 does not have.
+    func checkVersion1(_ settings: AgentSettings) {
+        if !settings.pins.isEmpty {
+            self.reader.add(self.keys.v1, "version 1 has no key that could be pinned: leave the pin out")
+        }
+        if settings.exposes.count > 1 {
+            self.reader.add(self.keys.v1, "a link of version 1 has one name: start an agent for each")
+        }
+        if settings.exposes.contains(where: { $0.port != 0 }) {
+            self.reader.add(self.keys.v1, "version 1 cannot ask for a public port")
+        }
+        if settings.exposes.contains(where: { $0.proxyProtocol != nil }) {
+            self.reader.add(self.keys.v1, "version 1 does not tell visitors' addresses: leave proxy-protocol out")
+        }
+        if settings.urlFile != nil {
+            self.reader.add(self.keys.urlFile, "with version 1 the gateway does not tell where a name is")
+        }
+    }
+}
+
+/// Names with what they lead to, each of them once.
+private struct ExposeList {
+    private(set) var exposes: [AgentSettings.Expose] = []
+    private var names: Set<Name> = []
+    private let problems: Problems
+
+    init(_ problems: Problems) { self.problems = problems }
+
+    mutating func add(_ expose: AgentSettings.Expose, place: String) {
+        guard self.names.insert(expose.name).inserted else {
+            return self.problems.add(place, "the name '\(expose.name)' is given twice")
+        }
+        guard self.exposes.count < LimitSettings.nameRange.upperBound else {
+            return self.problems.add(
+                place, "more than \(LimitSettings.nameRange.upperBound) names: start another agent for the rest")
+        }
+        self.exposes.append(expose)
+    }
+}
+
+extension AgentSettings.Expose {
+    static func name(_ text: String, place: String) throws(SettingsError) -> Name {
+        guard let name = Name(text) else {
+            throw SettingsError(place, "the name '\(PeerText.escaped(text))' is not valid: \(Name.rule)")
+        }
+        return name
+    }
+}

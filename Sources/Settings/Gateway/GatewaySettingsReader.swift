@@ -1,0 +1,214 @@
+internal import Wire
+
+/// Reads the settings of a gateway: what more than one key says, or what must be so outside of them. Mistakes go to
+/// `problems`, and a harmless value takes their place.
+struct GatewaySettingsReader {
+    let reader: SettingsReader
+    let keys = GatewayKeys.keys
+
+    private var problems: Problems { self.reader.problems }
+
+    init(_ options: CommandOptions, _ problems: Problems) { self.reader = SettingsReader(options, problems) }
+
+    func listen() -> [HostPort] {
+        let given = self.reader.value(self.keys.listen)
+        return self.needed(
+            self.reader.isGiven(self.keys.listen)
+                ? given : ["0.0.0.0", "::"].map { HostPort(host: $0, port: WireConstant.defaultPort) }, self.keys.listen
+        )
+    }
+
+    func listenVersion1(isAllowed: Bool) -> [HostPort] {
+        let addresses = self.needed(self.reader.value(self.keys.listenV1), self.keys.listenV1)
+        for address in addresses where !isAllowed && !address.isLoopback {
+            self.reader.add(
+                self.keys.listenV1,
+                "\(address) is no loopback address, and version 1 is not safe on a network: nothing in it is "
+                    + "authenticated; let agents come through a tunnel of their own, or write out v1-insecure-ok")
+        }
+        return addresses
+    }
+
+    private func needed(_ addresses: [HostPort], _ key: Key<[HostPort]>) -> [HostPort] {
+        for address in addresses { self.problems.listener(address, at: self.reader.place(of: key)) }
+        return addresses
+    }
+
+    /// Empty when there is none.
+    func stateDirectory() -> String {
+        let given = self.reader.value(self.keys.stateDir)
+        return self.problems.value("") { () throws(SettingsError) in
+            let directory = try StateDirectory.path(given, program: "diglett-server")
+            self.problems.need(.stateDirectory(directory), at: self.reader.place(of: self.keys.stateDir))
+            return directory
+        }
+    }
+
+    /// More listeners than that for each name are a mistake.
+    private static let maxHosts = 16
+
+    func exposeBind() -> [String] {
+        let hosts = self.reader.value(self.keys.exposeBind)
+        for (index, host) in hosts.enumerated() {
+            if hosts[..<index].contains(host) {
+                self.reader.add(self.keys.exposeBind, "'\(PeerText.escaped(host))' is there twice")
+            } else if self.reader.isGiven(self.keys.exposeBind) {
+                self.problems.need(.address(host), at: self.reader.place(of: self.keys.exposeBind))
+            }
+        }
+        if hosts.count > Self.maxHosts {
+            self.reader.add(self.keys.exposeBind, "has at most \(Self.maxHosts) addresses")
+        }
+        return hosts.isEmpty ? self.keys.exposeBind.standard : hosts
+    }
+
+    func exposeSockets(_ ports: PublicPorts) -> SocketSettings? {
+        let group = self.reader.value(self.keys.exposeSocketsGroup)
+        guard let directory = self.reader.value(self.keys.exposeSockets) else {
+            if self.reader.isGiven(self.keys.exposeSocketsGroup) {
+                self.reader.add(self.keys.exposeSocketsGroup, "has no meaning without expose-sockets")
+            }
+            if ports == .none {
+                self.reader.add(self.keys.exposePorts, "with 'none', names need unix sockets: set expose-sockets")
+            }
+            return nil
+        }
+        let place = self.reader.place(of: self.keys.exposeSockets)
+        return self.problems.value(nil) { () throws(SettingsError) in
+            let sockets = try SocketSettings(directory: directory, group: group, place: place)
+            self.problems.need(.ownDirectory(directory), at: place)
+            return sockets
+        }
+    }
+
+    func publicURL() -> String? {
+        guard let text = self.reader.value(self.keys.publicURL) else { return nil }
+        let example = text.replacing("{name}", with: "name")
+        let isURL = text.hasPrefix("http://") || text.hasPrefix("https://")
+        do throws(WebURL.Mistake) { if isURL { _ = try WebURL(example) } } catch {
+            self.reader.add(self.keys.publicURL, "'\(WebURL.shown(text))': \(error.reason)")
+            return nil
+        }
+        // Agents pass nothing else on to scripts.
+        guard text.contains("{name}"), text.utf8.count <= 300, PublicAddress(example) != nil else {
+            self.reader.add(
+                self.keys.publicURL,
+                "'\(PeerText.escaped(WebURL.shown(text)))' is not \(PublicAddress.form) with {name} in it: "
+                    + "write https://{name}.gateway.example.com for example")
+            return nil
+        }
+        return text
+    }
+
+    /// Nil when it cannot be told.
+    func authentication(_ stateDirectory: String) -> GatewaySettings.Authentication? {
+        let file = self.reader.value(self.keys.agentsFile)
+        let standard = GatewaySettings.agentsFile(in: stateDirectory)
+        let kind = self.reader.value(self.keys.auth)
+        let hooks = [("exec", self.keys.authExec), ("webhook", self.keys.authWebhook)].map { name, key in
+            (name: name, key: key, section: self.reader.value(key))
+        }
+        for hook in hooks where hook.section != nil && hook.name != kind {
+            self.reader.add(hook.key, "has no meaning without auth = \"\(hook.name)\"")
+        }
+        if file != nil, let kind, kind != "file" {
+            self.reader.add(self.keys.agentsFile, "has no meaning with auth '\(kind)'")
+        }
+        switch kind {
+        case nil: return file.map { .file($0) } ?? .byDefault(agentsFile: standard)
+        case "file": return .file(file ?? standard)
+        case "open": return .open
+        case .some(let kind):
+            guard let hook = hooks.first(where: { $0.name == kind }) else {
+                self.reader.add(
+                    self.keys.auth, "'\(kind)' is no way to know agents: there are file, exec, webhook and open")
+                return nil
+            }
+            guard let section = hook.section else {
+                self.reader.add(self.keys.auth, "needs a table [auth-\(kind)] in the configuration file")
+                return nil
+            }
+            return .hook(HookSettings(kind: kind, SettingsReader(section, self.problems)))
+        }
+    }
+
+    func registrars(_ paths: ExposurePaths) -> [RegistrarSettings] {
+        var result: [RegistrarSettings] = []
+        // Where each target was named first.
+        var places: [String: String] = [:]
+        for section in self.reader.value(self.keys.registrar) {
+            guard let registrar = RegistrarSettings(SettingsReader(section, self.problems), paths) else { continue }
+            result.append(registrar)
+            for (key, value) in registrar.targets {
+                // A default stands nowhere.
+                let place = section.place(of: section.has(key) ? key : RegistrarKeys.keys.kind.description.name)
+                if let first = places["\(key) \(value)"] {
+                    self.problems.add(
+                        place,
+                        "the registrar at \(first) has this '\(key)' already (\(PeerText.escaped(value))), "
+                            + "and each would take back what the other publishes")
+                } else {
+                    places["\(key) \(value)"] = place
+                }
+            }
+        }
+        return result
+    }
+
+    /// The networks, and whether unix sockets are among them.
+    func proxies(_ sockets: SocketSettings?) -> ([Network], Bool) {
+        let texts = self.reader.value(self.keys.acceptProxyProtocol)
+        let place = self.reader.place(of: self.keys.acceptProxyProtocol)
+        let haveSockets = texts.contains("unix")
+        if haveSockets, sockets == nil { self.problems.add(place, "'unix' has no meaning without expose-sockets") }
+        let networks = texts.filter { $0 != "unix" }.compactMap { text in
+            self.problems.value(nil) { () throws(SettingsError) in try Network(text, place: place) }
+        }
+        return (networks, haveSockets && sockets != nil)
+    }
+
+    func metrics() -> MetricsSettings? {
+        let isPerName = self.reader.value(self.keys.metricsPerName)
+        let isOpen = self.reader.value(self.keys.metricsInsecureOk)
+        guard let text = self.reader.value(self.keys.metrics) else {
+            if isPerName { self.reader.add(self.keys.metricsPerName, "has no meaning without metrics") }
+            return nil
+        }
+        let place = self.reader.place(of: self.keys.metrics)
+        let metrics = self.problems.value(nil) { () throws(SettingsError) in
+            try MetricsSettings(text, isPerName: isPerName, isOpen: isOpen, place: place)
+        }
+        switch metrics?.place {
+        case .unix(let path): self.problems.need(StartNeed.directory(of: path), at: place)
+        case .tcp(let address): self.problems.listener(address, at: place)
+        case nil: break
+        }
+        return metrics
+    }
+
+    func control(_ stateDirectory: String) -> ControlSettings? {
+        let (given, group) = (self.reader.value(self.keys.control), self.reader.value(self.keys.controlGroup))
+        let place = self.reader.place(of: self.keys.control)
+        let settings = self.problems.value(nil) { () throws(SettingsError) in
+            try ControlSettings(given, group: group, stateDirectory: stateDirectory, place: place)
+        }
+        // The service's own directory is there only while it runs (systemd.exec(5), RuntimeDirectory=).
+        if let settings, settings.isExplicit, let path = settings.path, !ControlSettings.isOfService(path) {
+            self.problems.need(StartNeed.directory(of: path), at: place)
+        }
+        return settings
+    }
+
+    func tlsFiles() -> (certificate: String, key: String)? {
+        switch (self.reader.value(self.keys.tlsCert), self.reader.value(self.keys.tlsKey)) {
+        case (nil, nil): break
+        case (.some(let certificate), .some(let key)):
+            self.problems.need(
+                .identity(certificate: certificate, key: key), at: self.reader.place(of: self.keys.tlsCert))
+            return (certificate, key)
+        case (.some, nil): self.reader.add(self.keys.tlsCert, "needs tls-key as well")
+        case (nil, .some): self.reader.add(self.keys.tlsKey, "needs tls-cert as well")
+        }
+        return nil
+    }
+}

@@ -1,0 +1,58 @@
+/// The keys of `[auth-exec]`, and of `[[registrar]]` with `kind = "exec"`.
+package struct ExecKeys: KeyTable {
+    package static let name = "exec"
+    package static let keys = Self()
+
+    let command = Key(
+        "command", .command, missing: "'command' is missing: a list of the program's path and its arguments",
+        "the absolute path of the program and its arguments; without a shell")
+    let timeout = Self.timeout("seconds, 0.1 to 9; then the program and its process group are killed")
+
+    /// At most 9 seconds, so that the gateway's own deadline of 10 is never met.
+    static func timeout(_ meaning: String) -> Key<UInt64> {
+        Key("timeout", .seconds(0.1...9), default: 5_000, meaning)
+    }
+}
+
+/// The keys of `[auth-webhook]`, and of `[[registrar]]` with `kind = "webhook"`.
+package struct WebhookKeys: KeyTable {
+    package static let name = "webhook"
+    package static let keys = Self()
+
+    let url = Key(
+        "url",
+        Form<String>.text.map { text, place, _ throws(SettingsError) in
+            try WebhookSettings.check(url: text, place: place)
+            return text
+        }, missing: "a webhook needs a url",
+        "`https://...`; `http://` only for an address of this machine (`localhost`, `127.0.0.0/8`, `[::1]`); without user "
+            + "and password")
+    let secretFile = Key(
+        "secret-file",
+        Form<String>.path.map { path, place, _ throws(SettingsError) in
+            do throws(SettingsError) { return try WebhookSettings.secret(in: path) } catch {
+                throw SettingsError(place, error.description)
+            }
+        },
+        "a file whose content is sent as `Authorization: Bearer`, without the blanks and line ends around it; readable by "
+            + "its owner only")
+    let ca = Key(
+        "ca", .readableFile(isSecret: false), shown: "the system's",
+        "the certificate authorities that the service's certificate may chain to, PEM")
+    let cert = Key("cert", .readableFile(isSecret: false), "a client certificate, PEM; needs `key`")
+    let key = Key("key", .readableFile(isSecret: true), "its key, PEM, readable by its owner only")
+    let timeout = ExecKeys.timeout("seconds for all attempts together, 0.1 to 9")
+    let retries = Key("retries", .count(0...10), default: 2, "further attempts after no answer or 5xx, 0 to 10")
+}
+
+extension Form where Value == String {
+    /// The path of a file that can be read.
+    ///
+    /// - Parameter isSecret: whether others than its owner must not be able to.
+    static func readableFile(isSecret: Bool) -> Self {
+        Self.path.map { path, _, _ throws(SettingsError) in
+            _ = try FileAccess.read(path, most: 1 << 20, secret: isSecret)
+            return path
+        }
+    }
+}

@@ -1,0 +1,95 @@
+/// A program or a web service of the operator's that answers questions or performs actions (`docs/modules.md`).
+package enum HookSettings: Equatable, Sendable {
+    case exec(ExecSettings)
+    case webhook(WebhookSettings)
+}
+
+/// A program that is started for each question.
+package struct ExecSettings: Equatable, Sendable {
+    /// The program's path and its arguments; no shell is involved.
+    package let command: [String]
+    package let timeout: UInt64
+
+    init(_ reader: SettingsReader) {
+        self.command = reader.value(ExecKeys.keys.command) ?? [""]
+        self.timeout = reader.value(ExecKeys.keys.timeout)
+    }
+}
+
+/// A web service that is asked by HTTP POST.
+package struct WebhookSettings: Equatable, Sendable {
+    package let url: String
+    /// The URL as it may be shown: what stands before `@`, behind `?` or behind `#` may be a secret.
+    package var shownURL: String { WebURL.shown(self.url) }
+    /// Sent as `Authorization: Bearer`; empty for none.
+    package let secret: String
+    package let caFile: String?
+    package let certificateFile: String?
+    package let keyFile: String?
+    package let timeout: UInt64
+    /// Further attempts after one that failed without an answer, or with 5xx.
+    package let retries: Int
+
+    init(_ reader: SettingsReader) {
+        let keys = WebhookKeys.keys
+        self.url = reader.value(keys.url) ?? ""
+        self.secret = reader.value(keys.secretFile) ?? ""
+        self.caFile = reader.value(keys.ca)
+        self.certificateFile = reader.value(keys.cert)
+        self.keyFile = reader.value(keys.key)
+        if reader.isGiven(keys.cert) != reader.isGiven(keys.key) {
+            reader.add(reader.isGiven(keys.key) ? keys.key : keys.cert, "'cert' and 'key' belong together")
+        }
+        if let file = self.caFile { reader.problems.need(.authorities(file), at: reader.place(of: keys.ca)) }
+        if let certificate = self.certificateFile, let key = self.keyFile {
+            reader.problems.need(.identity(certificate: certificate, key: key), at: reader.place(of: keys.cert))
+        }
+        self.timeout = reader.value(keys.timeout)
+        self.retries = reader.value(keys.retries)
+    }
+
+    /// What is sent is what stands in the file, but for the blanks and line ends around it.
+    static func secret(in path: String) throws(SettingsError) -> String {
+        let bytes = try FileAccess.read(path, most: 4_096, secret: true)
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw SettingsError(path, "holds no secret that can be sent: it is not a text in UTF-8")
+        }
+        var secret = text.unicodeScalars[...]
+        while let first = secret.first, first.properties.isWhitespace { secret.removeFirst() }
+        while let last = secret.last, last.properties.isWhitespace { secret.removeLast() }
+        guard !secret.isEmpty else { throw SettingsError(path, "holds no secret") }
+        let isPlain = secret.allSatisfy { scalar in
+            // Format characters too: nobody sees the mark that some editors put at a file's beginning.
+            !scalar.properties.isWhitespace && ![.control, .format].contains(scalar.properties.generalCategory)
+        }
+        guard isPlain else {
+            throw SettingsError(
+                path, "holds no secret that can be sent: blanks, line ends or control characters are inside of it")
+        }
+        return String(secret)
+    }
+
+    /// - Parameter place: of the text, for errors, which do not repeat what may be secret.
+    static func check(url: String, place: String) throws(SettingsError) {
+        func refusal(_ reason: String) -> SettingsError { SettingsError(place, "'\(WebURL.shown(url))': \(reason)") }
+        let known: WebURL
+        do throws(WebURL.Mistake) { known = try WebURL(url) } catch WebURL.userInfo {
+            throw refusal("\(WebURL.userInfo.reason): put the secret into a file, and name that as 'secret-file'")
+        } catch {
+            throw refusal("\(error.reason): write https://..., or http:// for an address of this machine")
+        }
+        guard known.scheme == .https || known.isLoopback else {
+            throw refusal("write https://..., or http:// for an address of this machine")
+        }
+    }
+}
+
+extension HookSettings {
+    /// - Parameters:
+    ///   - kind: `exec` or `webhook`.
+    ///   - reader: of its table.
+    init(kind: String, _ reader: SettingsReader) {
+        self = kind == "exec" ? .exec(ExecSettings(reader)) : .webhook(WebhookSettings(reader))
+        if kind == "exec" { reader.finish(ExecKeys.self) } else { reader.finish(WebhookKeys.self) }
+    }
+}

@@ -1,0 +1,63 @@
+/// The keys of the table `[limits]` of a gateway.
+package struct LimitKeys: KeyTable {
+    package static let name = "limits"
+    package static let keys = Self()
+
+    private static let standard = LimitSettings()
+
+    let visitors = Key(
+        "visitors", .count(LimitSettings.visitorRange), shown: "8,192 at most",
+        "visitors at once, 1 to 1,048,576; by default as many as file descriptors and memory allow, up to 8,192")
+    let visitorsPerSource = Key(
+        "visitors-per-source", .count(LimitSettings.visitorRange), default: standard.visitorsPerSource,
+        "visitors from one source at once, 1 to 1,048,576. A source is an IPv4 address or an IPv6 /64; not for loopback "
+            + "addresses")
+    let visitorsPerSecond = Key(
+        "visitors-per-second", .count(LimitSettings.rateRange), default: standard.visitorsPerSecond,
+        "new visitors from one source in a second, 1 to 1,000,000; twice as many may come at once. Not for loopback "
+            + "addresses")
+    let agents = Key(
+        "agents", .count(LimitSettings.agentRange), shown: "1,024 at most",
+        "links of agents at once, 1 to 65,535; by default as many as file descriptors allow, up to 1,024")
+    let linksPerAgent = Key(
+        "links-per-agent", .count(LimitSettings.agentRange), default: standard.linksPerAgent,
+        "links of one agent at once, 1 to 65,535; with `auth = \"open\"` the programs of one machine are one agent")
+    let namesPerLink = Key(
+        "names-per-link", .count(LimitSettings.nameRange), default: standard.namesPerLink,
+        "names of one link, 1 to 4,096")
+    let streamsPerLink = Self.streamsPerLink(
+        "visitors of one link at once, 1 to 65,535; an agent [has the same key](#diglett), and the lower value applies")
+    let memory = Key(
+        "memory", .size(LimitSettings.memoryRange), shown: "60 % of the memory",
+        "bytes that may wait in the gateway, `16M` to `64T`; with K, M, G or T for powers of 1,024. The memory is the "
+            + "least of the machine's, RLIMIT_AS and the cgroup's limit; more than 90 % of it is not used. `visitors` "
+            + "also depends on this value: 88 KiB each, of five quarters of it")
+    let handshakeTimeout = Key(
+        "handshake-timeout", .duration(LimitSettings.loginRange), default: standard.handshakeTimeout,
+        "from an agent's connection to the end of its TLS handshake, `1s` to `5m`")
+    let loginTimeout = Key(
+        "login-timeout", .duration(LimitSettings.loginRange), default: standard.loginTimeout,
+        "from an agent's connection to its login, `1s` to `5m`; not shorter than `handshake-timeout`")
+    let stallTimeout = Self.stallTimeout(
+        "end a stream whose receiver takes nothing for that long, `1s` to `7d`; `0`: never")
+    let halfCloseTimeout = Self.halfCloseTimeout()
+
+    /// These three an agent has, too.
+    static func streamsPerLink(_ meaning: String) -> Key<Int> {
+        Key("streams-per-link", .count(LimitSettings.streamRange), default: self.standard.streamsPerLink, meaning)
+    }
+
+    static func stallTimeout(_ meaning: String) -> Key<UInt64> {
+        Key(
+            "stall-timeout", .duration(LimitSettings.idleRange, canBeNever: true), default: self.standard.stallTimeout,
+            meaning)
+    }
+
+    static func halfCloseTimeout() -> Key<UInt64> {
+        Key(
+            "half-close-timeout", .duration(LimitSettings.idleRange, canBeNever: true),
+            default: self.standard.halfCloseTimeout,
+            "end a stream of which one direction has ended and the other is silent for that long, `1s` to `7d`; `0`: "
+                + "never. Not with version 1")
+    }
+}

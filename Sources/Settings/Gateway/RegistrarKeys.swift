@@ -1,0 +1,110 @@
+/// The key that every table `[[registrar]]` has.
+package struct RegistrarKeys: KeyTable {
+    package static let name = "registrar"
+    package static let keys = Self()
+
+    let kind = Key(
+        "kind", .text, missing: "'kind' is missing: \(RegistrarSettings.kinds)",
+        "`print` (always there, without keys), `traefik`, `caddy`, `nginx`, `haproxy`, `exec` or `webhook`")
+}
+
+/// The keys of the registrars for proxies.
+package struct ProxyKeys: KeyTable {
+    package static let name = "proxy"
+    package static let keys = Self()
+
+    enum Way: String, CaseIterable, Sendable { case tcp, unix }
+
+    let domain = Key(
+        "domain",
+        Form<String>.text.map { domain, place, _ throws(SettingsError) in
+            let labels = domain.split(separator: ".", omittingEmptySubsequences: false)
+            guard domain.utf8.count <= 189, labels.allSatisfy({ AgentEntry.isValid(name: String($0)) }) else {
+                throw SettingsError(place, "'\(domain)' is no domain in lower case")
+            }
+            return domain
+        }, missing: "'domain' is missing: names are served as NAME.DOMAIN", "a name is served as `NAME.DOMAIN`")
+    let gatewayHost = Key(
+        "gateway-host",
+        Form<String>.text.map { host, place, _ throws(SettingsError) in
+            // It stands in proxies' own files.
+            guard HostPort.isHost(host) else {
+                throw SettingsError(place, "'\(host)' is neither a host's name nor its address")
+            }
+            return host
+        }, shown: "this machine", "the host at which the proxy reaches the gateway")
+    let via = Key(
+        "via", Form<Way>.choice, shown: "`unix` if possible, else `tcp`",
+        "how the proxy reaches names: `tcp`, or `unix` through `expose-sockets` (Caddy and nginx on this machine)")
+}
+
+/// The keys of `kind = "traefik"`.
+package struct TraefikKeys: KeyTable {
+    package static let name = "traefik"
+    package static let keys = Self()
+
+    let directory = Key(
+        "directory", .path,
+        "the directory of Traefik's file provider; a file `diglett-NAME.yml` for each name")
+    let listen = Key(
+        "listen",
+        Form<String>.text.map { text, place, _ throws(SettingsError) in
+            guard let address = HostPort(text), address.isLoopback else {
+                throw SettingsError(place, "'\(text)' is no loopback address with a port")
+            }
+            return address
+        }, "a loopback address, `HOST:PORT`, at which Traefik's HTTP provider finds all names")
+    let scheme = Key(
+        "scheme", Form<TraefikSettings.Scheme>.choice, default: .http,
+        "Traefik's protocol to the backend: `http`, `h2c` or `tcp`")
+    let entryPoints = Key(
+        "entry-points", .texts, default: [], shown: "Traefik's default",
+        "the entry points of Traefik at which names are served")
+    let middlewares = Key("middlewares", .texts, default: [], "Traefik's middlewares for them")
+    let tls = Key(
+        "tls", .onOff, shown: "`true` with `cert-resolver` or `tcp`",
+        "whether Traefik terminates TLS; must be `true` with `tcp`")
+    let certResolver = Key("cert-resolver", .text, "the certificate resolver of Traefik to use")
+}
+
+/// The keys of `kind = "caddy"`.
+package struct CaddyKeys: KeyTable {
+    package static let name = "caddy"
+    package static let keys = Self()
+
+    let admin = Key(
+        "admin",
+        Form<String>.text.map(shown: { "`\($0)`" }) { text, place, _ throws(SettingsError) in
+            try CaddySettings.check(admin: text, place: place)
+            return text
+        }, default: "http://localhost:2019", "the address of Caddy's admin API")
+    let server = Key(
+        "server",
+        Form<String>.text.map(shown: { "`\($0)`" }) { text, place, _ throws(SettingsError) in
+            try CaddySettings.check(server: text, place: place)
+            return text
+        }, default: "srv0",
+        "the name of the server in Caddy's configuration: letters, digits and `-` `.` `_` `~`")
+    let scheme = Key(
+        "scheme", Form<CaddySettings.Scheme>.choice, default: .http,
+        "Caddy's protocol to the backend: `http` or `h2c`")
+}
+
+/// The keys of `kind = "nginx"` and `kind = "haproxy"`.
+package struct MapKeys: KeyTable {
+    package static let name = "map"
+    package static let keys = Self()
+
+    let file = Key(
+        "file",
+        Form<String>.text.map { file, place, _ throws(SettingsError) in
+            guard file.hasPrefix("/") else { throw SettingsError(place, Self.fileRule) }
+            return file
+        }, missing: fileRule, "the absolute path of the map file to write")
+    let reload = Key(
+        "reload", .command, missing: "'reload' is missing: a list of the program's path and its arguments",
+        "the absolute path of the program that makes the proxy read the file, and its arguments; without a shell")
+    let timeout = ExecKeys.timeout("seconds for that program, 0.1 to 9")
+
+    private static let fileRule = "'file' is missing: the whole path, from /, of the file to write"
+}

@@ -1,0 +1,229 @@
+/// A registrar of a gateway's configuration, a table `[[registrar]]` (`docs/modules.md`).
+package enum RegistrarSettings: Equatable, Sendable {
+    case traefik(TraefikSettings)
+    case caddy(CaddySettings)
+    case mapFile(MapFileSettings)
+    case hook(HookSettings)
+
+    /// What the file calls it.
+    package var kind: String {
+        switch self {
+        case .traefik: "traefik"
+        case .caddy: "caddy"
+        case .mapFile(let settings): settings.style == .nginx ? "nginx" : "haproxy"
+        case .hook(.exec): "exec"
+        case .hook(.webhook): "webhook"
+        }
+    }
+
+    /// What this one writes to, as key and value. Another that does the same would take back what this one publishes:
+    /// a proxy knows a name's route by the name alone.
+    var targets: [(key: String, value: String)] {
+        switch self {
+        case .traefik(let settings):
+            let listen = settings.listen.map { ("listen", "\($0.canonical)") }
+            return [settings.directory.map { ("directory", FileAccess.resolved($0)) }, listen].compactMap(\.self)
+        case .caddy(let settings):
+            return (try? WebURL(settings.admin)).map { [("admin", $0.target)] } ?? []
+        case .mapFile(let settings):
+            // What could not be read has been told, and is the same for all that could not.
+            guard let slash = settings.file.lastIndex(of: "/") else { return [] }
+            // The file itself is replaced, be it a link.
+            let directory = FileAccess.resolved(String(settings.file[...slash]))
+            return [
+                ("file", FileAccess.path(in: directory, String(settings.file[settings.file.index(after: slash)...])))
+            ]
+        case .hook: return []
+        }
+    }
+
+    static let kinds = "there are print, traefik, caddy, nginx, haproxy, exec and webhook"
+
+    /// Nil for `print`, which is always there, and where the kind is unknown.
+    ///
+    /// - Parameter reader: of a table `[[registrar]]`.
+    init?(_ reader: SettingsReader, _ paths: ExposurePaths) {
+        // Of another kind the other keys are not known.
+        guard let kind = reader.value(RegistrarKeys.keys.kind) else { return nil }
+        switch kind {
+        case "print":
+            reader.finish(RegistrarKeys.self)
+            return nil
+        case "traefik":
+            self = .traefik(TraefikSettings(reader, paths))
+            reader.finish(RegistrarKeys.self, ProxyKeys.self, TraefikKeys.self)
+        case "caddy":
+            self = .caddy(CaddySettings(reader, paths))
+            reader.finish(RegistrarKeys.self, ProxyKeys.self, CaddyKeys.self)
+        case "nginx", "haproxy":
+            self = .mapFile(MapFileSettings(reader, paths, style: kind == "nginx" ? .nginx : .haproxy))
+            reader.finish(RegistrarKeys.self, ProxyKeys.self, MapKeys.self)
+        case "exec":
+            self = .hook(.exec(ExecSettings(reader)))
+            reader.finish(RegistrarKeys.self, ExecKeys.self)
+        case "webhook":
+            self = .hook(.webhook(WebhookSettings(reader)))
+            reader.finish(RegistrarKeys.self, WebhookKeys.self)
+        default:
+            reader.add(RegistrarKeys.keys.kind, "'\(kind)' is no registrar: \(Self.kinds)")
+            return nil
+        }
+    }
+}
+
+/// Under which host a proxy serves a name, and how it reaches the gateway.
+package struct RouteSettings: Equatable, Sendable {
+    /// What of a name's listeners the proxy connects to.
+    package enum Via: Sendable { case tcp, unix }
+
+    /// A name's host is `NAME.DOMAIN`.
+    package let domain: String
+    /// Where the proxy finds the gateway's listeners; nil where it is on the same machine.
+    package let gatewayHost: String?
+    package let via: Via
+
+    /// - Parameter takesSockets: whether this kind of proxy can find a unix socket by a name.
+    init(_ reader: SettingsReader, _ paths: ExposurePaths, takesSockets: Bool) {
+        let keys = ProxyKeys.keys
+        self.domain = reader.value(keys.domain) ?? ""
+        self.gatewayHost = reader.value(keys.gatewayHost)
+        let refusal: String? =
+            if !takesSockets { "this proxy cannot find unix sockets by name" } else if reader.isGiven(keys.gatewayHost)
+            {
+                "a gateway on another host, which 'gateway-host' names, is not reached by a unix socket"
+            } else if !paths.hasSockets { "names have unix sockets only with expose-sockets" } else { nil }
+        let given = reader.value(keys.via)
+        // What is wrong with it is known.
+        guard given != nil || !reader.isGiven(keys.via) else {
+            self.via = .tcp
+            return
+        }
+        switch given {
+        case .unix where refusal != nil:
+            reader.add(keys.via, refusal ?? "")
+            self.via = .unix
+        case .unix: self.via = .unix
+        case nil where refusal == nil: self.via = .unix
+        case nil, .tcp:
+            self.via = .tcp
+            guard !paths.hasPorts else { break }
+            let reason =
+                "with expose-ports = \"none\" there are no ports" + (refusal.map { ", and \($0)" } ?? "")
+            if given == nil { reader.add(RegistrarKeys.keys.kind, reason) } else { reader.add(keys.via, reason) }
+        }
+    }
+}
+
+/// Dynamic configuration for Traefik v3.
+package struct TraefikSettings: Equatable, Sendable {
+    package enum Scheme: String, CaseIterable, Sendable { case http, h2c, tcp }
+
+    package let route: RouteSettings
+    /// Where Traefik's file provider looks; nil when only `listen` is given.
+    package let directory: String?
+    /// Where Traefik's HTTP provider asks.
+    package let listen: HostPort?
+    /// `file:line` of that, for errors.
+    package let listenPlace: String
+    package let scheme: Scheme
+    package let entryPoints: [String]
+    package let middlewares: [String]
+    /// Terminate TLS, with this resolver's certificates if one is named.
+    package let tls: Bool
+    package let certResolver: String?
+
+    init(_ reader: SettingsReader, _ paths: ExposurePaths) {
+        let keys = TraefikKeys.keys
+        self.route = RouteSettings(reader, paths, takesSockets: false)
+        self.directory = reader.value(keys.directory)
+        self.listen = reader.value(keys.listen)
+        self.listenPlace = reader.place(of: keys.listen)
+        if let listen { reader.problems.listener(listen, at: self.listenPlace) }
+        if let directory { reader.problems.need(.directory(directory), at: reader.place(of: keys.directory)) }
+        if !reader.isGiven(keys.directory), !reader.isGiven(keys.listen) {
+            reader.add(
+                RegistrarKeys.keys.kind,
+                "traefik needs a 'directory' for its file provider or 'listen' for its HTTP provider")
+        }
+        self.scheme = reader.value(keys.scheme)
+        self.entryPoints = reader.value(keys.entryPoints)
+        self.middlewares = reader.value(keys.middlewares)
+        self.certResolver = reader.value(keys.certResolver)
+        self.tls = reader.value(keys.tls) ?? (self.certResolver != nil || self.scheme == .tcp)
+        if self.scheme == .tcp, !self.tls {
+            reader.add(keys.tls, "with tcp, Traefik tells names apart by TLS (SNI): 'tls' cannot be false")
+        }
+    }
+}
+
+/// Routes by Caddy's admin API.
+package struct CaddySettings: Equatable, Sendable {
+    package let route: RouteSettings
+    package let admin: String
+    /// Caddy's name of the server that gets the routes.
+    package let server: String
+    package let scheme: Scheme
+
+    package enum Scheme: String, CaseIterable, Sendable { case http, h2c }
+
+    init(_ reader: SettingsReader, _ paths: ExposurePaths) {
+        self.route = RouteSettings(reader, paths, takesSockets: true)
+        self.scheme = reader.value(CaddyKeys.keys.scheme)
+        self.admin = reader.value(CaddyKeys.keys.admin)
+        self.server = reader.value(CaddyKeys.keys.server)
+    }
+
+    static func check(admin text: String, place: String) throws(SettingsError) {
+        func refusal(_ reason: String) -> SettingsError {
+            SettingsError(
+                place,
+                "'\(WebURL.shown(text))' is no admin address, \(reason): write http://localhost:2019 for instance")
+        }
+        let url: WebURL
+        do throws(WebURL.Mistake) { url = try WebURL(text) } catch { throw refusal(error.reason) }
+        guard url.scheme == .http else { throw refusal("as Caddy has no https there") }
+        // The paths of its API are put behind it.
+        guard !url.hasPath else { throw refusal("as it has a path") }
+    }
+
+    static func check(server text: String, place: String) throws(SettingsError) {
+        // It is a part of a URL's path; these need no escapes there (RFC 3986, 2.3).
+        let isPlain = text.utf8.allSatisfy { byte in
+            (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+                || "-._~".utf8.contains(byte)
+        }
+        guard isPlain, !text.isEmpty, text != ".", text != ".." else {
+            throw SettingsError(
+                place, "'\(text)' is no name of a server: it is written with letters, digits and - . _ ~ here")
+        }
+    }
+}
+
+/// A file with a line for each name, and a command that makes the proxy read it.
+package struct MapFileSettings: Equatable, Sendable {
+    package enum Style: Equatable, Sendable {
+        /// `HOST ADDRESS:PORT;`, for `map { include ...; }`
+        case nginx
+        /// `HOST PORT`, for the converter `map()`
+        case haproxy
+    }
+
+    package let route: RouteSettings
+    package let style: Style
+    package let file: String
+    package let reload: [String]
+    package let timeout: UInt64
+
+    init(_ reader: SettingsReader, _ paths: ExposurePaths, style: Style) {
+        let keys = MapKeys.keys
+        self.style = style
+        self.route = RouteSettings(reader, paths, takesSockets: style == .nginx)
+        self.file = reader.value(keys.file) ?? ""
+        if !self.file.isEmpty {
+            reader.problems.need(StartNeed.directory(of: self.file), at: reader.place(of: keys.file))
+            reader.problems.need(.file(self.file), at: reader.place(of: keys.file))
+        }
+        self.reload = reader.value(keys.reload) ?? [""]
+        self.timeout = reader.value(keys.timeout)
+    }
+}

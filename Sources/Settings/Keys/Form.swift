@@ -1,0 +1,225 @@
+internal import Wire
+
+/// Of which type a value is, in the words of `docs/configuration.md`.
+package enum ValueType: String, Sendable {
+    case text
+    case textOrList = "text or list"
+    case wholeNumber = "whole number"
+    case number
+    case trueOrFalse = "true or false"
+    case table
+    case tables
+}
+
+/// How the values of a key are written, and what becomes of them.
+///
+/// Whatever is wrong is thrown, or added to the problems where the rest of the value can still be used.
+struct Form<Value: Sendable>: Sendable {
+    typealias FileReader = @Sendable (TOMLFile.Section, _ key: String, Problems) throws(SettingsError) -> Value?
+    /// - Parameters:
+    ///   - texts: what stands behind the option, each time that it is given; never empty.
+    ///   - place: the option, for errors.
+    typealias OptionReader = @Sendable (_ texts: [String], _ place: String, Problems) throws(SettingsError) -> Value?
+
+    let type: ValueType
+    /// Nil where the file does not have the key.
+    let file: FileReader
+    /// Traps for a form that no option has.
+    let option: OptionReader
+    /// How a value is written in the document; nil where nothing short stands for it.
+    let shown: @Sendable (Value) -> String?
+    /// What the help and completions offer: `text|json`; nil where any text may come.
+    var choices: [String]?
+    /// What counts when command line and file both have a value.
+    var joined: @Sendable (_ option: Value, _ file: Value) -> Value = { option, _ in option }
+
+    init(
+        _ type: ValueType, file: @escaping FileReader,
+        option: @escaping OptionReader = { _, place, _ in preconditionFailure("\(place) has no form") },
+        shown: @escaping @Sendable (Value) -> String? = { _ in nil }
+    ) {
+        self.type = type
+        self.file = file
+        self.option = option
+        self.shown = shown
+    }
+
+    /// The same with values of another type.
+    ///
+    /// - Parameter convert: gets the place of the value, for errors.
+    func map<New>(
+        shown: @escaping @Sendable (New) -> String? = { _ in nil },
+        _ convert: @escaping @Sendable (Value, _ place: String, Problems) throws(SettingsError) -> New?
+    ) -> Form<New> {
+        let (file, option) = (self.file, self.option)
+        var form = Form<New>(
+            self.type,
+            file: { section, key, problems throws(SettingsError) in
+                guard let value = try file(section, key, problems) else { return nil }
+                return try convert(value, section.place(of: key), problems)
+            },
+            option: { texts, place, problems throws(SettingsError) in
+                guard let value = try option(texts, place, problems) else { return nil }
+                return try convert(value, place, problems)
+            }, shown: shown)
+        form.choices = self.choices
+        return form
+    }
+
+    var optional: Form<Value?> {
+        let shown = self.shown
+        return self.map(shown: { $0.flatMap { shown($0) } }, { value, _, _ in .some(value) })
+    }
+}
+
+extension Form where Value == String {
+    static let text = Self(
+        .text, file: { section, key, _ throws(SettingsError) in try section.string(key) },
+        option: { texts, _, _ in texts.last }, shown: { "`\($0)`" })
+
+    /// A path, of the file relative to the file's directory.
+    static let path = Self(
+        .text, file: { section, key, _ throws(SettingsError) in try section.path(key) },
+        option: { texts, _, _ in texts.last })
+}
+
+extension Form where Value == [String] {
+    static let texts = Self(
+        .textOrList, file: { section, key, _ throws(SettingsError) in try section.strings(key) },
+        option: { texts, _, _ in texts })
+
+    /// A program and its arguments.
+    static let command = Self.texts.map { words, place, _ throws(SettingsError) in
+        guard let program = words.first else {
+            throw SettingsError(place, "is empty: write a list of the program's path and its arguments")
+        }
+        guard program.hasPrefix("/") else {
+            throw SettingsError(place, "'\(program)': write the program's whole path, from /")
+        }
+        guard FileAccess.isExecutable(program) else {
+            throw SettingsError(place, "'\(program)' is no program that can be started")
+        }
+        return words
+    }
+}
+
+extension Form where Value == Bool {
+    /// As an option it has no value, and can only set what the file does not.
+    static let onOff = Self(
+        .trueOrFalse, file: { section, key, _ throws(SettingsError) in try section.boolean(key) },
+        option: { _, _, _ in true }, shown: { "`\($0)`" })
+}
+
+extension Form where Value == Int {
+    static func count(_ range: ClosedRange<Int>) -> Self {
+        Self(
+            .wholeNumber,
+            file: { section, key, _ throws(SettingsError) in try section.count(key, in: range) },
+            option: { texts, place, _ throws(SettingsError) in
+                guard let text = texts.last else { return nil }
+                guard let count = Int(text), range.contains(count) else {
+                    throw SettingsError(
+                        place,
+                        "'\(PeerText.escaped(text))' is not a number from \(range.lowerBound) to \(range.upperBound)")
+                }
+                return count
+            }, shown: { "`\($0)`" })
+    }
+
+    /// As an option it is repeated; the higher level counts.
+    static func level(_ range: ClosedRange<Int>) -> Self {
+        let count = Self.count(range)
+        var form = Self(
+            .wholeNumber, file: count.file,
+            option: { texts, place, problems throws(SettingsError) in
+                try count.option(["\(texts.count)"], place, problems)
+            }, shown: count.shown)
+        form.joined = { max($0, $1) }
+        return form
+    }
+
+    /// Bytes: `256M`.
+    static func size(_ range: ClosedRange<Int>) -> Self {
+        Self(.text, file: { section, key, _ throws(SettingsError) in try section.byteCount(key, in: range) })
+    }
+}
+
+extension Form where Value == UInt64 {
+    /// Milliseconds, written `30s` or `5m`.
+    ///
+    /// - Parameter canBeNever: whether `0` is allowed too; it is returned as 0.
+    static func duration(_ range: ClosedRange<UInt64>, canBeNever: Bool = false) -> Self {
+        Self(
+            .text,
+            file: { section, key, _ throws(SettingsError) in
+                try section.duration(key, in: range, canBeNever: canBeNever)
+            }, shown: { $0 == 0 ? "`0`" : "`\(DurationText.of($0))`" })
+    }
+
+    /// Milliseconds, written as a number of seconds.
+    ///
+    /// - Parameter range: in seconds.
+    static func seconds(_ range: ClosedRange<Double>) -> Self {
+        Self(
+            .number,
+            file: { section, key, _ throws(SettingsError) in
+                guard let seconds = try section.number(key) else { return nil }
+                guard range.contains(seconds) else {
+                    let (least, most) = (NumberText.of(range.lowerBound), NumberText.of(range.upperBound))
+                    throw SettingsError(
+                        section.place(of: key), "'\(key)' is a number of seconds from \(least) to \(most)")
+                }
+                return UInt64(seconds * 1_000)
+            }, shown: { "`\(NumberText.of(Double($0) / 1_000))`" })
+    }
+}
+
+/// A number without the `.0` of a whole one.
+private enum NumberText {
+    static func of(_ number: Double) -> String {
+        number.rounded() == number ? "\(Int(number))" : "\(number)"
+    }
+}
+
+extension Form where Value: RawRepresentable & CaseIterable, Value.RawValue == String {
+    /// One of the cases.
+    static var choice: Self {
+        let words = Value.allCases.map(\.rawValue)
+        let list = words.dropLast().joined(separator: ", ")
+        var form: Self = Form<String>.text.map(
+            shown: { (value: Value) in "`\(value.rawValue)`" }
+        ) { text, place, _ throws(SettingsError) -> Value? in
+            guard let value = Value(rawValue: text) else {
+                throw SettingsError(place, "'\(PeerText.escaped(text))' is neither \(list) nor \(words.last ?? "")")
+            }
+            return value
+        }
+        form.choices = words
+        return form
+    }
+}
+
+extension Form {
+    /// A list, of which each element is read by itself; those that are wrong are left out.
+    static func list<Element>(
+        _ read: @escaping @Sendable (_ text: String, _ place: String) throws(SettingsError) -> Element
+    ) -> Self where Value == [Element] {
+        Form<[String]>.texts.map { texts, place, problems in
+            texts.compactMap { text in
+                problems.value(nil) { () throws(SettingsError) in try read(text, place) }
+            }
+        }
+    }
+}
+
+extension Form where Value == [TOMLFile.Section] {
+    /// The tables under `[[key]]`.
+    static let tables = Self(
+        .tables,
+        file: { section, key, _ throws(SettingsError) in section.has(key) ? try section.sections(key) : nil })
+}
+
+extension Form where Value == TOMLFile.Section {
+    /// The table under `[key]`.
+    static let table = Self(.table, file: { section, key, _ throws(SettingsError) in try section.section(key) })
+}

@@ -1,0 +1,42 @@
+/// The keys of one table of a file: a struct with a ``Key`` in each of its properties, in the order of the document.
+package protocol KeyTable: Sendable {
+    /// What the document calls it: `<!-- keys: NAME -->`.
+    static var name: String { get }
+    /// The document's heading of the column for options; nil where there is none.
+    static var optionHeading: String? { get }
+    static var keys: Self { get }
+}
+
+extension KeyTable {
+    package static var optionHeading: String? { nil }
+
+    package static var descriptions: [KeyDescription] {
+        Mirror(reflecting: self.keys).children.compactMap { ($0.value as? any DescribedKey)?.description }
+    }
+
+    static var names: Set<String> { Set(self.descriptions.map(\.name)) }
+
+    /// The table in the document.
+    package static var markdown: String {
+        let heading = ["key", "type", "default"] + [self.optionHeading].compactMap(\.self) + ["meaning"]
+        let lines =
+            ["<!-- keys: \(self.name) -->", "| \(heading.joined(separator: " | ")) |"]
+            + [String(repeating: "|---", count: heading.count) + "|"]
+            + self.descriptions.map { $0.row(hasOptions: self.optionHeading != nil) }
+        return lines.map { "\($0)\n" }.joined()
+    }
+}
+
+/// The tables of `docs/configuration.md`, in its order.
+package enum KeyTables {
+    package static let ofGateway: [any KeyTable.Type] = [
+        GatewayKeys.self, LimitKeys.self, ExecKeys.self, WebhookKeys.self, RegistrarKeys.self, ProxyKeys.self,
+        TraefikKeys.self, CaddyKeys.self, MapKeys.self, AgentsKeys.self, AgentEntryKeys.self,
+    ]
+    package static let ofAgent: [any KeyTable.Type] = [AgentKeys.self, ExposeKeys.self]
+
+    /// One after the other, with an empty line between them.
+    package static func markdown(_ tables: [any KeyTable.Type]) -> String {
+        tables.map { $0.markdown }.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,83 @@
+/// Reads settings by their keys: the command line over the file over the defaults. Mistakes go to `problems`, and a
+/// default takes their place.
+struct SettingsReader {
+    /// The table of the file; nil without a file.
+    let section: TOMLFile.Section?
+    let options: CommandOptions
+    let problems: Problems
+
+    /// Of a whole program.
+    ///
+    /// - Parameter orPipe: whether the file may be a pipe, whose writer is waited for.
+    init(_ options: CommandOptions, _ problems: Problems, orPipe: Bool = true) {
+        self.options = options
+        self.problems = problems
+        self.section = problems.value(nil) { () throws(SettingsError) in
+            try options.configuration.map { path throws(SettingsError) in
+                try TOMLFile(path: path, orPipe: orPipe).root
+            }
+        }
+        problems.takesNeeds = self.section != nil || options.configuration == nil
+    }
+
+    /// Of a table that has no options.
+    init(_ section: TOMLFile.Section?, _ problems: Problems) {
+        self.section = section
+        self.options = CommandOptions()
+        self.problems = problems
+    }
+
+    /// Of a command line without a file.
+    init(options: CommandOptions, _ problems: Problems) {
+        self.section = nil
+        self.options = options
+        self.problems = problems
+    }
+
+    func value<Value>(_ key: Key<Value>) -> Value {
+        let found = self.problems.found.count
+        if let value = self.given(key) { return value }
+        // What is wrong is not missing.
+        if let missing = key.missing, self.problems.found.count == found {
+            self.problems.add(self.place(of: key), missing)
+        }
+        return key.standard
+    }
+
+    private func given<Value>(_ key: Key<Value>) -> Value? {
+        let name = key.description.name
+        let inFile: Value? = self.problems.value(nil) { () throws(SettingsError) in
+            guard let section = self.section else { return nil }
+            return try key.form.file(section, name, self.problems)
+        }
+        guard self.isOption(key) else { return inFile }
+        let option: Value? = self.problems.value(nil) { () throws(SettingsError) in
+            try key.form.option(self.options[name], key.description.optionPlace, self.problems)
+        }
+        guard let option, let inFile else { return option ?? inFile }
+        return key.form.joined(option, inFile)
+    }
+
+    /// Whether the command line has the value, and not the file.
+    func isOption(_ key: Key<some Any>) -> Bool { !self.options[key].isEmpty }
+
+    func isGiven(_ key: Key<some Any>) -> Bool {
+        self.isOption(key) || self.section?.has(key.description.name) ?? false
+    }
+
+    /// Where the value is from, or would be: the option, `file:line` of the key, or the place of the table.
+    func place(of key: Key<some Any>) -> String {
+        guard !self.isOption(key), let section = self.section else { return key.description.optionPlace }
+        return section.place(of: key.description.name)
+    }
+
+    func add(_ key: Key<some Any>, _ reason: String) { self.problems.add(self.place(of: key), reason) }
+
+    func attempt(_ body: () throws(SettingsError) -> Void) { self.problems.attempt(body) }
+
+    /// Complains about every key of the table that none of these has.
+    func finish(_ tables: (any KeyTable.Type)...) {
+        let known = tables.reduce(into: Set<String>()) { $0.formUnion($1.names) }
+        for error in self.section?.unknownKeys(beside: known) ?? [] { self.problems.add(error) }
+    }
+}
