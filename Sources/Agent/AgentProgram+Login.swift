@@ -13,25 +13,23 @@ extension AgentProgram {
     /// before the file does.
     ///
     /// - Returns: false where waiting cannot help; the refusal then ends the agent.
-    func awaitsToken(after refusal: GoAway, of session: GatewaySession) -> Bool {
+    func awaitsToken(after refusal: GoAway) -> Bool {
         guard refusal.code == .loginRefused || refusal.code == .revoked, let file = self.login.file,
             !self.settings.once, !self.isDraining, !self.hasStopped
         else { return false }
         let reason = refusal.text.isEmpty ? "\(refusal.code)" : PeerText.escaped(refusal.text)
-        self.leaving.append(session)
-        self.session = nil
-        session.link.end(.none, text: "the login was refused")
+        self.links.leave("the login was refused")
         self.print(.lost(reason: reason))
         let copy = ServiceCredentials.contains(file) ? "; systemd copies it at the start of the service only" : ""
-        self.say(
+        self.log.say(
             .warning, .milestone, "\(reason): waiting for another token in \(file)\(copy)",
-            self.about([.code: refusal.code]))
+            self.log.about([.code: refusal.code]))
         // Another token ends its wait, not the time that it asks for.
         _ = self.machine.linkEnded(reason, now: self.loop.now, random: 0)
         self.login.awaitAnother { [unowned self] isThere in
             guard !self.isDraining else { return }
             guard isThere else { return self.perform(self.machine.goAway(refusal, now: self.loop.now)) }
-            self.say(.info, .milestone, "there is another token in \(file)")
+            self.log.say(.info, .milestone, "there is another token in \(file)")
             self.perform(self.machine.timerFired())
         }
         return true

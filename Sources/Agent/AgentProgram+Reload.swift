@@ -29,18 +29,14 @@ extension AgentProgram {
         }
         self.settings = self.settings.with(exposes: wanted)
         let gone = former.map(\.name).filter { name in !wanted.contains { $0.name == name } }
-        for name in gone { self.backends[name] = nil }
+        self.streams.changed(from: former, to: wanted)
         for expose in wanted where !former.contains(expose) {
-            self.backends[expose.name] = Backend(expose)
             let isNew = !former.contains { $0.name == expose.name }
             self.logger.info(
                 "SIGHUP: '\(expose.name)' \(isNew ? "is added and leads" : "now leads") to \(expose.backend)")
         }
         for name in gone { self.logger.info("SIGHUP: '\(name)' is taken away") }
-        self.log.change(milestones: PeerLog.answers(names: wanted.count))
-        self.printer.change(names: wanted.count, now: self.loop.now)
-        self.ready.changed(to: wanted.map(\.name))
-        self.control?.changed(to: wanted)
+        self.names.changed(to: wanted)
         let wishes = wanted.map { Wish(name: $0.name, port: $0.port) }
         for action in self.machine.changed(to: wishes, now: self.loop.now) { self.perform(action) }
     }

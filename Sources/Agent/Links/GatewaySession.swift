@@ -1,24 +1,30 @@
-internal import Logging
 internal import Reactor
 internal import Relay
 internal import Secure
 internal import Tunnel
 internal import Wire
 
-/// What a session reports to its agent.
+/// What a session reports of its link.
 protocol GatewaySessionOwner: AnyObject {
     func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict
     func session(_ session: GatewaySession, welcomed welcome: Welcome)
     func session(_ session: GatewaySession, registered answer: Registered)
     func session(_ session: GatewaySession, goAway: GoAway)
-    func session(_ session: GatewaySession, backendOf exposure: UInt16) -> Backend?
-    func session(_ session: GatewaySession, opened open: Open)
-    func session(_ session: GatewaySession, streamEnded edge: Edge, _ end: StreamEnd)
-    func session(_ session: GatewaySession, backendOf open: Open, failed error: UVError)
     /// The link is over; backends may still get what came before.
     func sessionEnded(_ session: GatewaySession, _ end: LinkEnd)
     /// After `sessionEnded`: the backends' connections are closed too.
     func sessionEmptied(_ session: GatewaySession)
+}
+
+/// Where the streams of a session lead, and what it reports of them.
+protocol GatewayStreams: AnyObject {
+    /// Nil when there is no such name any more.
+    func backend(of exposure: UInt16) -> Backend?
+    func opened(_ open: Open)
+    /// The backend cannot be reached.
+    func failed(_ open: Open, _ backend: Backend, _ error: UVError)
+    /// - Parameter link: why the link ends under the stream; nil: it does not.
+    func ended(_ edge: Edge, _ end: StreamEnd, link: LinkEnd?)
 }
 
 /// One link, seen from the agent: connects backends to the streams that the gateway opens.
@@ -29,31 +35,21 @@ final class GatewaySession {
     /// Whether the gateway has shown its key, so that something like a gateway is there.
     private(set) var isSecured = false
     private let owner: any GatewaySessionOwner
-    private let logger: Logger
+    private let streams: any GatewayStreams
     /// Backends that are being connected.
     private var connectors: [StreamKey: Connector] = [:]
 
-    init(link: LinkSession, owner: any GatewaySessionOwner, logger: Logger) {
+    init(link: LinkSession, owner: any GatewaySessionOwner, streams: any GatewayStreams) {
         self.link = link
         self.address = link.transport.peerAddress
         self.owner = owner
-        self.logger = logger
+        self.streams = streams
         link.delegate = self
     }
 
-    func register(_ requests: [Register]) {
-        self.link.register(requests)
-    }
-
-    func unregister(_ exposures: [UInt16]) {
-        self.link.unregister(exposures)
-    }
-
     private func opened(_ key: StreamKey, _ open: Open) {
-        guard let backend = self.owner.session(self, backendOf: open.exposure) else {
-            return self.link.abort(key, .withdrawn)
-        }
-        self.owner.session(self, opened: open)
+        guard let backend = self.streams.backend(of: open.exposure) else { return self.link.abort(key, .withdrawn) }
+        self.streams.opened(open)
         self.connectors[key] = backend.connect(loop: self.link.loop) { [weak self] result in
             self?.connected(key, open, backend, result)
         }
@@ -66,7 +62,7 @@ final class GatewaySession {
         switch result {
         case .success(let socket): self.link.accept(key, backend: socket, preface: backend.preface(of: open))
         case .failure(let error):
-            self.owner.session(self, backendOf: open, failed: error)
+            self.streams.failed(open, backend, error)
             self.link.abort(key, Self.code(of: error))
         }
     }
@@ -101,7 +97,7 @@ extension GatewaySession: LinkSessionDelegate {
 
     func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) {
         self.connectors.removeValue(forKey: edge.key)?.cancel()
-        self.owner.session(self, streamEnded: edge, end)
+        self.streams.ended(edge, end, link: link.ending)
     }
 
     func linkIsEnding(_ link: LinkSession) {}

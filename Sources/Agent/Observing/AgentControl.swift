@@ -5,6 +5,15 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
+/// An agent that tells what it does now.
+protocol ReportingAgent: AnyObject {
+    /// In words.
+    var status: String { get }
+    /// Whether the present link is up.
+    var isConnected: Bool { get }
+    var streamCount: Int { get }
+}
+
 /// What `diglett status` asks of a running agent.
 final class AgentControl {
     /// What is known of a name.
@@ -17,26 +26,24 @@ final class AgentControl {
     private let logger: Logger
     private let loop: EventLoop
     private let startedAt: UInt64
-    /// What the agent does now, in words, whether it has a link, and its streams.
-    private let now: () -> (state: String, isConnected: Bool, streams: Int)
+    private weak var agent: (any ReportingAgent)?
     private var exposes: [AgentSettings.Expose]
     private var names: [Name: NameState] = [:]
     private var server: ControlServer?
 
-    init(
-        loop: EventLoop, settings: AgentSettings, logger: Logger,
-        now: @escaping () -> (state: String, isConnected: Bool, streams: Int)
-    ) {
+    init(loop: EventLoop, settings: AgentSettings, logger: Logger) {
         self.loop = loop
         self.settings = settings
         self.exposes = settings.exposes
         self.logger = logger
         self.startedAt = loop.now
-        self.now = now
     }
 
     /// Without the socket there is no status, and all else is as it would be.
-    func open() {
+    ///
+    /// - Parameter agent: what the answers are about; it is not kept alive.
+    func open(_ agent: any ReportingAgent) {
+        self.agent = agent
         let directory = self.settings.stateDirectory
         ControlPlaces.removeLeftovers(in: directory)
         let path = ControlPlaces.path(of: getpid(), in: directory)
@@ -63,11 +70,12 @@ final class AgentControl {
     }
 
     private var report: AgentReport {
-        let now = self.now()
+        let isConnected = self.agent?.isConnected ?? false
         return AgentReport(
             version: AgentProgram.software, process: getpid(), gateway: self.settings.gateway.description,
-            state: now.state, connected: now.isConnected, seconds: Int((self.loop.now - self.startedAt) / 1_000),
-            streams: now.streams,
+            state: self.agent?.status ?? "", connected: isConnected,
+            seconds: Int((self.loop.now - self.startedAt) / 1_000),
+            streams: self.agent?.streamCount ?? 0,
             names: self.exposes.map { expose in
                 var address: String?
                 var reason: String? = "not registered yet"
@@ -78,7 +86,7 @@ final class AgentControl {
                 }
                 return AgentReport.Name(
                     name: expose.name.text, backend: expose.backend.description, address: address,
-                    reachable: now.isConnected && reason == nil, reason: reason)
+                    reachable: isConnected && reason == nil, reason: reason)
             })
     }
 }

@@ -1,0 +1,68 @@
+internal import Journal
+internal import Reactor
+internal import Relay
+internal import Settings
+internal import Wire
+
+/// Who knows the names of the streams.
+protocol AgentStreamsOwner: AnyObject {
+    /// Of the present link; nil when it has none any more.
+    func name(of exposure: UInt16) -> Name?
+    /// A stream is over. The call is from inside the work of its link.
+    func streamEnded()
+}
+
+/// The streams of an agent: to which backend each leads, and what is told of them.
+final class AgentStreams {
+    private let loop: EventLoop
+    private let log: StreamLog
+    private let printer: EventPrinter
+    private let tellsOpened: Bool
+    private var backends: [Name: Backend]
+    private weak var owner: (any AgentStreamsOwner)?
+
+    init(loop: EventLoop, settings: AgentSettings, log: GatewayLog, printer: EventPrinter) {
+        self.loop = loop
+        self.log = StreamLog(log: log.log, settings: settings)
+        self.printer = printer
+        self.tellsOpened = settings.debug > 0
+        self.backends = Dictionary(uniqueKeysWithValues: settings.exposes.map { ($0.name, Backend($0)) })
+    }
+
+    /// - Parameter owner: it is not kept alive.
+    func start(_ owner: any AgentStreamsOwner) { self.owner = owner }
+
+    func backend(of name: Name) -> Backend? { self.backends[name] }
+
+    /// Names that lead elsewhere, or are new, have another backend from now on; running streams keep theirs.
+    func changed(from former: [AgentSettings.Expose], to wanted: [AgentSettings.Expose]) {
+        for expose in former {
+            if !wanted.contains(where: { $0.name == expose.name }) { self.backends[expose.name] = nil }
+        }
+        for expose in wanted where !former.contains(expose) { self.backends[expose.name] = Backend(expose) }
+    }
+}
+
+extension AgentStreams: GatewayStreams {
+    func backend(of exposure: UInt16) -> Backend? { self.owner?.name(of: exposure).flatMap { self.backends[$0] } }
+
+    private func text(of exposure: UInt16) -> String { self.owner?.name(of: exposure)?.text ?? "?" }
+
+    func opened(_ open: Open) {
+        guard self.tellsOpened else { return }
+        let name = self.text(of: open.exposure)
+        self.log.opened(name, open.visitor)
+        self.printer.print(.stream(name: name, visitor: open.visitor.description), now: self.loop.now)
+    }
+
+    func failed(_ open: Open, _ backend: Backend, _ error: UVError) {
+        guard let name = self.owner?.name(of: open.exposure) else { return }
+        self.log.backendFailed(name.text, open.visitor, backend.endpoint, error)
+    }
+
+    func ended(_ edge: Edge, _ end: StreamEnd, link: LinkEnd?) {
+        self.log.ended(
+            edge, end, self.text(of: edge.exposure), self.backend(of: edge.exposure)?.endpoint, link: link)
+        self.owner?.streamEnded()
+    }
+}

@@ -1,0 +1,127 @@
+internal import AgentCore
+internal import Journal
+internal import Logging
+internal import Reactor
+internal import Settings
+internal import Wire
+
+/// Tells where names are reachable: in the log, as events, to scripts and to `diglett status`, and whether what they lead
+/// to is there.
+final class NameReports {
+    private let loop: EventLoop
+    private let log: GatewayLog
+    private let printer: EventPrinter
+    private let ready: ReadyActions
+    /// What `diglett status` asks.
+    private let control: AgentControl
+    private let backendCheck: BackendCheck
+    private let isVersion1: Bool
+    private var exposes: [AgentSettings.Expose]
+
+    init(loop: EventLoop, settings: AgentSettings, log: GatewayLog, printer: EventPrinter) {
+        self.loop = loop
+        self.log = log
+        self.printer = printer
+        self.control = AgentControl(loop: loop, settings: settings, logger: log.logger)
+        self.ready = ReadyActions(loop: loop, settings: settings, log: log.log)
+        self.backendCheck = BackendCheck(loop: loop, logger: log.logger)
+        self.isVersion1 = settings.version1
+        self.exposes = settings.exposes
+    }
+
+    /// - Parameter agent: whose names these are; it is not kept alive.
+    func start(_ agent: any ReportingAgent) {
+        self.ready.begin()
+        self.control.open(agent)
+    }
+
+    /// Where a name is, as far as the gateway tells.
+    private enum Place {
+        /// It tells nothing: version 1.
+        case untold
+        case reachable(at: String)
+        /// - Parameter line: for the log.
+        case unusable(reason: String, line: String)
+    }
+
+    /// A name is registered.
+    ///
+    /// - Parameters:
+    ///   - port: the public port; 0 for none.
+    ///   - text: where the gateway says visitors find the name.
+    ///   - backend: what it leads to; nil when the name was just taken away.
+    ///   - isGatewayLocal: whether the gateway is on this machine.
+    func registered(_ wish: Wish, _ port: UInt16, _ text: String, _ backend: Backend?, isGatewayLocal: Bool) {
+        guard let expose = self.exposes.first(where: { $0.name == wish.name }) else { return }
+        let port = port == 0 ? nil : port
+        let target = expose.backend
+        let fields = self.log.about([.name: wish.name, .port: port, .backend: target.description])
+        var address: String?
+        var problem: String?
+        switch self.place(text, of: wish, to: target, isGatewayLocal: isGatewayLocal) {
+        case .untold:
+            self.log.say(
+                .info, .milestone,
+                "'\(wish.name)' is registered at \(self.log.gateway), whose log tells the public port, and leads to "
+                    + "\(target)", fields)
+        case .reachable(let known):
+            address = known
+            self.log.say(
+                .info, .milestone, "'\(wish.name)' is reachable at \(known) and leads to \(target)",
+                self.log.about([.name: wish.name, .address: known, .port: port, .backend: target.description]))
+        case .unusable(let reason, let line):
+            problem = reason
+            self.log.say(.warning, .milestone, line, fields)
+        }
+        if let backend { self.backendCheck.registered(wish.name, backend) }
+        self.print(
+            .registered(
+                name: wish.name.text, address: address, port: port, backend: target.description, problem: problem))
+        self.ready.registered(wish.name, at: address)
+        self.control.registered(wish.name, at: address)
+    }
+
+    private func place(_ text: String, of wish: Wish, to target: BackendAddress, isGatewayLocal: Bool) -> Place {
+        if self.isVersion1 { return .untold }
+        guard let known = PublicAddress(text) else {
+            let sent = text.isEmpty ? "no address" : "'\(text)', which is not \(PublicAddress.form)"
+            let reason = "the gateway sent \(sent): no address is passed on; the gateway's operator can set public-url"
+            return .unusable(
+                reason: reason, line: "'\(wish.name)' is registered and leads to \(target), but \(reason)")
+        }
+        guard known.isLoopback, !isGatewayLocal else { return .reachable(at: known.seen(from: self.log.gateway.host)) }
+        let place = "reachable at \(known) on the gateway's machine only"
+        let advice = "set 'expose-bind' there to open it, or 'public-url' if a proxy there leads to it"
+        return .unusable(
+            reason: "\(place); \(advice)", line: "'\(wish.name)' is \(place) and leads to \(target); \(advice)")
+    }
+
+    /// A name is not reachable.
+    func missing(_ wish: Wish, _ code: ErrorCode, _ text: String) {
+        self.log.say(
+            .warning, .detail, "'\(wish.name)' is not reachable: \(text)",
+            self.log.about([.name: wish.name, .code: code]))
+        self.control.missing(wish.name, text)
+        self.print(.missing(name: wish.name.text, code: code.description, message: text))
+    }
+
+    /// From now on these are the names.
+    func changed(to exposes: [AgentSettings.Expose]) {
+        self.exposes = exposes
+        self.log.log.change(milestones: PeerLog.answers(names: exposes.count))
+        self.printer.change(names: exposes.count, now: self.loop.now)
+        self.ready.changed(to: exposes.map(\.name))
+        self.control.changed(to: exposes)
+    }
+
+    private func print(_ event: AgentEvent) { self.printer.print(event, now: self.loop.now) }
+
+    /// Call it about once a second.
+    func tick() { self.ready.tick() }
+
+    func close() {
+        self.ready.close()
+        self.backendCheck.close()
+        self.control.close()
+    }
+}
