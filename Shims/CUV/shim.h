@@ -20,17 +20,9 @@
 
 _Static_assert(UV_VERSION_MAJOR == 1 && UV_VERSION_MINOR >= 44, "libuv 1.44 or later of the 1.x series");
 
-static inline uv_handle_t *cuv_handle_of_tcp(uv_tcp_t *h) { return (uv_handle_t *)h; }
-static inline uv_handle_t *cuv_handle_of_pipe(uv_pipe_t *h) { return (uv_handle_t *)h; }
-static inline uv_handle_t *cuv_handle_of_timer(uv_timer_t *h) { return (uv_handle_t *)h; }
-static inline uv_handle_t *cuv_handle_of_signal(uv_signal_t *h) { return (uv_handle_t *)h; }
-static inline uv_handle_t *cuv_handle_of_async(uv_async_t *h) { return (uv_handle_t *)h; }
-static inline uv_handle_t *cuv_handle_of_prepare(uv_prepare_t *h) { return (uv_handle_t *)h; }
-static inline uv_handle_t *cuv_handle_of_process(uv_process_t *h) { return (uv_handle_t *)h; }
-static inline uv_handle_t *cuv_handle_of_poll(uv_poll_t *h) { return (uv_handle_t *)h; }
-static inline uv_handle_t *cuv_handle_of_stream(uv_stream_t *h) { return (uv_handle_t *)h; }
+/* Every handle begins with the members of uv_handle_t (libuv, "uv_handle_t"). */
+static inline uv_handle_t *cuv_handle(void *h) { return (uv_handle_t *)h; }
 
-static inline uv_stream_t *cuv_stream_of_tcp(uv_tcp_t *h) { return (uv_stream_t *)h; }
 static inline uv_tcp_t *cuv_tcp_of_stream(uv_stream_t *h) { return (uv_tcp_t *)h; }
 static inline uv_pipe_t *cuv_pipe_of_stream(uv_stream_t *h) { return (uv_pipe_t *)h; }
 

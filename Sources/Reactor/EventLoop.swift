@@ -56,7 +56,7 @@ package final class EventLoop {
         uv_prepare_init(self.raw, self.prepare)
         self.prepare.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         uv_prepare_start(self.prepare, onPrepare)
-        uv_unref(cuv_handle_of_prepare(self.prepare))
+        uv_unref(cuv_handle(self.prepare))
         // libuv writes with write(2); a peer that went away must be an error, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
     }
@@ -151,14 +151,14 @@ package final class EventLoop {
                 self.endTurn()
             }
             self.isClosed = self.resolutionCount > 0
-            if self.isClosed { return uv_close(cuv_handle_of_prepare(self.prepare), nil) }
+            if self.isClosed { return uv_close(cuv_handle(self.prepare), nil) }
         }
         // What is still to be done at the end of a turn may close the last handles.
         repeat {
             self.endTurn()
             uv_run(self.raw, UV_RUN_DEFAULT)
         } while !self.turnEnd.isEmpty
-        uv_close(cuv_handle_of_prepare(self.prepare), nil)
+        uv_close(cuv_handle(self.prepare), nil)
         uv_run(self.raw, UV_RUN_DEFAULT)
         let code = uv_loop_close(self.raw)
         precondition(code == 0, "handles are open at the end of the loop: \(self.census())")

@@ -1,28 +1,18 @@
 internal import CUV
 
 /// Calls a closure once after a span, or again and again.
-///
-/// The lifetime is that of every handle (see ``SocketStream``): retained from `init` to the close callback.
-package final class LoopTimer {
-    private let loop: EventLoop
-    private let raw: UnsafeMutablePointer<uv_timer_t>
-    private var isOpen = true
-    private var isClosed = false
+package final class LoopTimer: LoopHandle {
+    private var raw: UnsafeMutablePointer<uv_timer_t> { self.memory.assumingMemoryBound(to: uv_timer_t.self) }
     private var body: (() -> Void)?
 
     /// - Parameter keepsLoopAlive: whether a started timer alone makes ``EventLoop/run()`` go on.
     package init(loop: EventLoop, keepsLoopAlive: Bool = true, _ body: @escaping () -> Void) {
-        self.loop = loop
-        self.raw = .allocate(capacity: 1)
         self.body = body
+        super.init(loop: loop, uv_timer_t.self)
         // uv_timer_init has no error on an initialised loop.
         uv_timer_init(loop.raw, self.raw)
-        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
-        if !keepsLoopAlive { uv_unref(cuv_handle_of_timer(self.raw)) }
-    }
-
-    deinit {
-        precondition(self.isClosed, "a timer was dropped before its close callback")
+        self.opened()
+        if !keepsLoopAlive { uv_unref(cuv_handle(self.memory)) }
     }
 
     /// Starts or restarts: once after `milliseconds`, and then every `repeating` milliseconds unless that is 0.
@@ -40,29 +30,16 @@ package final class LoopTimer {
     }
 
     package func close() {
-        guard self.isOpen else { return }
-        self.isOpen = false
         self.body = nil
-        uv_close(cuv_handle_of_timer(self.raw), onClose)
+        self.closeHandle()
     }
 
     fileprivate func fire() {
         guard self.isOpen else { return }
         self.body?()
     }
-
-    fileprivate func didClose() {
-        self.raw.deallocate()
-        self.isClosed = true
-    }
 }
 
 private let onTimer: uv_timer_cb = { handle in
-    guard let data = handle?.pointee.data else { return }
-    Unmanaged<LoopTimer>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.fire() }
-}
-
-private let onClose: uv_close_cb = { handle in
-    guard let data = handle?.pointee.data else { return }
-    Unmanaged<LoopTimer>.fromOpaque(data).takeRetainedValue().didClose()
+    borrow(handle?.pointee.data) { (timer: LoopTimer) in timer.fire() }
 }

@@ -2,9 +2,7 @@ internal import CUV
 
 /// Tells when a descriptor that belongs to another library can be read or written (uv_poll_t). Whoever owns the
 /// descriptor closes it, and not before ``close()``.
-///
-/// The lifetime is that of every handle (see ``SocketStream``): retained from `init` to the close callback.
-package final class DescriptorPoll {
+package final class DescriptorPoll: LoopHandle {
     package struct Events: OptionSet, Sendable {
         package let rawValue: Int32
 
@@ -16,27 +14,17 @@ package final class DescriptorPoll {
         package static let failed = Events(rawValue: 1 << 16)
     }
 
-    private let raw: UnsafeMutablePointer<uv_poll_t>
-    private var isOpen = true
-    private var isClosed = false
+    private var raw: UnsafeMutablePointer<uv_poll_t> { self.memory.assumingMemoryBound(to: uv_poll_t.self) }
     private var body: ((Events) -> Void)?
     /// What was asked for.
     package private(set) var events: Events = []
 
     /// Takes an open descriptor that nothing else on this loop watches, and makes it non-blocking (uv_poll_init).
     package init(loop: EventLoop, descriptor: Int32, _ body: @escaping (Events) -> Void) throws(UVError) {
-        self.raw = .allocate(capacity: 1)
         self.body = body
-        do throws(UVError) { try check(uv_poll_init(loop.raw, self.raw, descriptor)) } catch {
-            self.raw.deallocate()
-            self.isClosed = true
-            throw error
-        }
-        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
-    }
-
-    deinit {
-        precondition(self.isClosed, "a descriptor's poll was dropped before its close callback")
+        super.init(loop: loop, uv_poll_t.self)
+        try check(uv_poll_init(loop.raw, self.raw, descriptor))
+        self.opened()
     }
 
     /// Calls the body, again and again, while one of `events` holds; with none it rests.
@@ -53,29 +41,16 @@ package final class DescriptorPoll {
 
     /// From here on the descriptor is not touched any more and may be closed.
     package func close() {
-        guard self.isOpen else { return }
-        self.isOpen = false
         self.body = nil
-        uv_close(cuv_handle_of_poll(self.raw), onClose)
+        self.closeHandle()
     }
 
     fileprivate func fire(_ status: CInt, _ events: CInt) {
         guard self.isOpen else { return }
         self.body?(status == 0 ? Events(rawValue: events) : .failed)
     }
-
-    fileprivate func didClose() {
-        self.raw.deallocate()
-        self.isClosed = true
-    }
 }
 
 private let onPoll: uv_poll_cb = { handle, status, events in
-    guard let data = handle?.pointee.data else { return }
-    Unmanaged<DescriptorPoll>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.fire(status, events) }
-}
-
-private let onClose: uv_close_cb = { handle in
-    guard let data = handle?.pointee.data else { return }
-    Unmanaged<DescriptorPoll>.fromOpaque(data).takeRetainedValue().didClose()
+    borrow(handle?.pointee.data) { (poll: DescriptorPoll) in poll.fire(status, events) }
 }

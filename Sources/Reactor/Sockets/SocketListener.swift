@@ -9,8 +9,8 @@ package protocol SocketListenerDelegate: AnyObject {
     func listener(_ listener: SocketListener, didFail error: UVError)
 }
 
-/// A listening socket, TCP or unix. Its lifetime is that of every handle (see ``SocketStream``).
-package final class SocketListener {
+/// A listening socket, TCP or unix.
+package final class SocketListener: LoopHandle {
     /// Where a listener is found.
     package enum Place: Hashable, Sendable, CustomStringConvertible {
         case tcp(SocketAddress)
@@ -36,17 +36,12 @@ package final class SocketListener {
         }
     }
 
-    private enum Phase { case open, closing, closed }
-
     /// Connections that are accepted in one turn of the loop, each of which costs tens of microseconds until it is read;
     /// the others wait in the backlog, so that those who are here already get their turn.
     package static let maxPerTurn = 16
 
-    package let loop: EventLoop
-    private let raw: UnsafeMutablePointer<uv_stream_t>
-    private let memory: UnsafeMutableRawPointer
+    private var raw: UnsafeMutablePointer<uv_stream_t> { self.memory.assumingMemoryBound(to: uv_stream_t.self) }
     private let isTCP: Bool
-    private var phase = Phase.open
     private var isPaused = false
     private var accepted: (turn: UInt64, count: Int) = (0, 0)
     /// Whether the file of a unix socket goes with it.
@@ -109,29 +104,18 @@ package final class SocketListener {
 
     /// Makes the handle, without a socket yet.
     private init(loop: EventLoop, for place: Place) throws(UVError) {
-        self.loop = loop
         self.place = place
-        let code: CInt
         switch place {
         case .tcp:
-            let raw = UnsafeMutablePointer<uv_tcp_t>.allocate(capacity: 1)
-            code = uv_tcp_init(loop.raw, raw)
-            self.memory = UnsafeMutableRawPointer(raw)
-            self.raw = cuv_stream_of_tcp(raw)
             self.isTCP = true
+            super.init(loop: loop, uv_tcp_t.self)
+            try check(uv_tcp_init(loop.raw, cuv_tcp_of_stream(self.raw)))
         case .unix:
-            let raw = UnsafeMutablePointer<uv_pipe_t>.allocate(capacity: 1)
-            code = uv_pipe_init(loop.raw, raw, 0)
-            self.memory = UnsafeMutableRawPointer(raw)
-            self.raw = cuv_stream_of_pipe(raw)
             self.isTCP = false
+            super.init(loop: loop, uv_pipe_t.self)
+            try check(uv_pipe_init(loop.raw, cuv_pipe_of_stream(self.raw), 0))
         }
-        guard code == 0 else {
-            self.memory.deallocate()
-            self.phase = .closed
-            throw UVError(code: code)
-        }
-        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        self.opened()
     }
 
     /// The address with its port, of a TCP listener.
@@ -145,19 +129,15 @@ package final class SocketListener {
     /// It stays the listener's; nil when that is closed.
     package var descriptor: Int32? {
         var descriptor: uv_os_fd_t = -1
-        guard self.phase == .open, uv_fileno(cuv_handle_of_stream(self.raw), &descriptor) == 0 else { return nil }
+        guard self.isOpen, uv_fileno(cuv_handle(self.memory), &descriptor) == 0 else { return nil }
         return descriptor
-    }
-
-    deinit {
-        precondition(self.phase == .closed, "a listener was dropped before its close callback")
     }
 
     /// Leaves further connections in the backlog.
     package func pause() { self.isPaused = true }
 
     package func resume() {
-        guard self.isPaused, self.phase == .open else { return }
+        guard self.isPaused, self.isOpen else { return }
         self.isPaused = false
         if self.holdsConnection {
             self.holdsConnection = false
@@ -167,32 +147,27 @@ package final class SocketListener {
 
     /// Stops listening; connections in the backlog are reset by the system, unless another process has the socket too.
     package func close() {
-        guard self.phase == .open else { return }
+        guard self.isOpen else { return }
         if self.ownsFile, case .unix(let path) = self.place { unlink(path) }
         self.leave()
     }
 
     /// Closes our copy of a socket that another process keeps: connections go on waiting in its backlog.
     package func leave() {
-        guard self.phase == .open else { return }
+        guard self.isOpen else { return }
         // This one is ours alone.
         if self.holdsConnection { self.resetHeldConnection() }
-        self.phase = .closing
-        self.closeHandle()
-    }
-
-    private func closeHandle() {
         // From here on no other thread can end a socket by this number, which may soon be another one's.
         let descriptor = self.socket?.release()
         let isOpened = self.hasDescriptor
-        uv_close(cuv_handle_of_stream(self.raw), onClose)
+        self.closeHandle()
         if let descriptor, !isOpened { Glibc.close(descriptor) }
     }
 
     /// Whether libuv has the descriptor, and closes it.
     private var hasDescriptor: Bool {
         var descriptor: uv_os_fd_t = -1
-        return uv_fileno(cuv_handle_of_stream(self.raw), &descriptor) == 0
+        return uv_fileno(cuv_handle(self.memory), &descriptor) == 0
     }
 
     /// Whether the kernel takes connections for it.
@@ -204,7 +179,7 @@ package final class SocketListener {
     }
 
     fileprivate func connectionArrived(_ status: CInt) {
-        guard self.phase == .open else { return }
+        guard self.isOpen else { return }
         guard status == 0 else {
             let error = UVError(code: status)
             self.delegate?.listener(self, didFail: error)
@@ -251,27 +226,17 @@ package final class SocketListener {
         if uv_accept(self.raw, stream.raw) == 0 { stream.reset() } else { stream.close() }
     }
 
-    fileprivate func didClose() {
-        self.phase = .closed
-        self.memory.deallocate()
-        self.delegate = nil
-    }
+    override func didClose() { self.delegate = nil }
 }
 
 extension SocketListener: TurnEndHandler {
     package func turnDidEnd() {
-        guard self.phase == .open, !self.isPaused, self.holdsConnection else { return }
+        guard self.isOpen, !self.isPaused, self.holdsConnection else { return }
         self.holdsConnection = false
         self.accept()
     }
 }
 
 private let onConnection: uv_connection_cb = { handle, status in
-    guard let data = handle?.pointee.data else { return }
-    Unmanaged<SocketListener>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.connectionArrived(status) }
-}
-
-private let onClose: uv_close_cb = { handle in
-    guard let data = handle?.pointee.data else { return }
-    Unmanaged<SocketListener>.fromOpaque(data).takeRetainedValue().didClose()
+    borrow(handle?.pointee.data) { (listener: SocketListener) in listener.connectionArrived(status) }
 }

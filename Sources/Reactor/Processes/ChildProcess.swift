@@ -18,10 +18,9 @@ import Glibc
 /// `whenGone`.
 ///
 /// ## Lifetime
-/// The process handle is retained from `uv_spawn` to its close callback like every handle (see ``SocketStream``), and
-/// is not closed before the process was reaped, however early the caller was told: libuv waits only for processes
+/// The process handle lives from `uv_spawn` to its close callback like every ``LoopHandle``, and is not closed before the process was reaped, however early the caller was told: libuv waits only for processes
 /// whose handle is open, others would stay zombies. So the loop runs on until a killed program is gone.
-package final class ChildProcess {
+package final class ChildProcess: LoopHandle {
     private enum Phase {
         /// uv_spawn was not reached; there is no handle.
         case unborn
@@ -29,13 +28,11 @@ package final class ChildProcess {
         case running
         /// Reaped; its output may still be open.
         case reaped(ChildOutcome.End)
-        /// Reaped, and the handle is closing.
-        case closing
-        case closed
+        /// Reaped, and the handle is closing or closed.
+        case over
     }
 
-    private let loop: EventLoop
-    private let raw: UnsafeMutablePointer<uv_process_t>
+    private var raw: UnsafeMutablePointer<uv_process_t> { self.memory.assumingMemoryBound(to: uv_process_t.self) }
     private let maxOutput: Int
     private var phase = Phase.unborn
     private var completion: ((Result<ChildOutcome, ChildFailure>) -> Void)?
@@ -73,19 +70,10 @@ package final class ChildProcess {
         loop: EventLoop, maxOutput: Int, completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void,
         whenGone: (() -> Void)?
     ) {
-        self.loop = loop
-        self.raw = .allocate(capacity: 1)
         self.maxOutput = maxOutput
         self.completion = completion
         self.whenGone = whenGone
-    }
-
-    deinit {
-        switch self.phase {
-        case .unborn: self.raw.deallocate()
-        case .closed: break
-        case .running, .reaped, .closing: preconditionFailure("a child process was dropped before its close callback")
-        }
+        super.init(loop: loop, uv_process_t.self)
     }
 
     /// The program's process and group number, for logs and tests; nil before it started and after it was reaped.
@@ -175,13 +163,13 @@ package final class ChildProcess {
             }
         }
         // The handle is initialised whatever uv_spawn says, and must be closed.
-        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        self.opened()
         self.phase = .running
         guard code != 0 else {
             self.loop.children.insert(self.raw.pointee.pid)
             return
         }
-        self.closeHandle()
+        self.bury()
         throw UVError(code: code)
     }
 
@@ -216,7 +204,7 @@ package final class ChildProcess {
     fileprivate func exited(_ status: Int64, _ signal: CInt) {
         self.loop.children.remove(self.raw.pointee.pid)
         self.phase = .reaped(signal == 0 ? .exited(code: Int(status)) : .signalled(number: Int(signal)))
-        if self.completion == nil { self.closeHandle() } else { self.finishIfOver() }
+        if self.completion == nil { self.bury() } else { self.finishIfOver() }
     }
 
     private func finishIfOver() {
@@ -247,8 +235,8 @@ package final class ChildProcess {
             // The group's number is free for others once its last process is gone. Somebody holds our pipes, so most
             // likely it is not; and numbers are given out in turn, so it would not come back within a deadline.
             if self.openOutputs > 0 { self.killGroup() }
-            self.closeHandle()
-        case .unborn, .closing, .closed: break
+            self.bury()
+        case .unborn, .over: break
         }
     }
 
@@ -261,14 +249,12 @@ package final class ChildProcess {
         kill(-group, SIGKILL)
     }
 
-    private func closeHandle() {
-        self.phase = .closing
-        uv_close(cuv_handle_of_process(self.raw), onClose)
+    private func bury() {
+        self.phase = .over
+        self.closeHandle()
     }
 
-    fileprivate func didClose() {
-        self.phase = .closed
-        self.raw.deallocate()
+    override func didClose() {
         // Of a program that could not be started, that comes first.
         if self.startFailure == nil { self.isGone() }
     }
@@ -310,12 +296,5 @@ private func withOptionalString<R>(_ string: String?, _ body: (UnsafePointer<CCh
 }
 
 private let onExit: uv_exit_cb = { process, status, signal in
-    guard let data = process?.pointee.data else { return }
-    Unmanaged<ChildProcess>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.exited(status, signal) }
-}
-
-private let onClose: uv_close_cb = { handle in
-    guard let data = handle?.pointee.data else { return }
-    // Balances the passRetained in `spawn`.
-    Unmanaged<ChildProcess>.fromOpaque(data).takeRetainedValue().didClose()
+    borrow(process?.pointee.data) { (child: ChildProcess) in child.exited(status, signal) }
 }

@@ -92,7 +92,7 @@ extension SocketStream {
 
     func withDescriptor(_ body: (CInt) -> Void) {
         var descriptor: uv_os_fd_t = -1
-        guard self.isOpen, uv_fileno(cuv_handle_of_stream(self.raw), &descriptor) == 0 else { return }
+        guard self.isOpen, uv_fileno(cuv_handle(self.memory), &descriptor) == 0 else { return }
         body(descriptor)
     }
 

@@ -2,7 +2,7 @@ internal import CUV
 import Glibc
 
 /// Calls a closure on the loop for each arrival of a signal. It does not keep the loop alive.
-package final class SignalSource {
+package final class SignalSource: LoopHandle {
     /// The signals that a daemon reacts to.
     package enum Signal: Sendable {
         /// Ctrl-C.
@@ -21,29 +21,19 @@ package final class SignalSource {
         }
     }
 
-    private let raw: UnsafeMutablePointer<uv_signal_t>
-    private var isOpen = true
-    private var isClosed = false
+    private var raw: UnsafeMutablePointer<uv_signal_t> { self.memory.assumingMemoryBound(to: uv_signal_t.self) }
     private var body: (() -> Void)?
 
     package init(loop: EventLoop, _ signal: Signal, _ body: @escaping () -> Void) throws(UVError) {
-        self.raw = .allocate(capacity: 1)
         self.body = body
-        do throws(UVError) { try check(uv_signal_init(loop.raw, self.raw)) } catch {
-            self.raw.deallocate()
-            self.isClosed = true
-            throw error
-        }
-        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        super.init(loop: loop, uv_signal_t.self)
+        try check(uv_signal_init(loop.raw, self.raw))
+        self.opened()
         do throws(UVError) { try check(uv_signal_start(self.raw, onSignal, signal.number)) } catch {
             self.close()
             throw error
         }
-        uv_unref(cuv_handle_of_signal(self.raw))
-    }
-
-    deinit {
-        precondition(self.isClosed, "a signal source was dropped before its close callback")
+        uv_unref(cuv_handle(self.memory))
     }
 
     /// Makes the process deaf to requests to stop, for its last moments: with its sources closed they would kill it.
@@ -52,29 +42,16 @@ package final class SignalSource {
     }
 
     package func close() {
-        guard self.isOpen else { return }
-        self.isOpen = false
         self.body = nil
-        uv_close(cuv_handle_of_signal(self.raw), onClose)
+        self.closeHandle()
     }
 
     fileprivate func fire() {
         guard self.isOpen else { return }
         self.body?()
     }
-
-    fileprivate func didClose() {
-        self.raw.deallocate()
-        self.isClosed = true
-    }
 }
 
 private let onSignal: uv_signal_cb = { handle, _ in
-    guard let data = handle?.pointee.data else { return }
-    Unmanaged<SignalSource>.fromOpaque(data)._withUnsafeGuaranteedRef { $0.fire() }
-}
-
-private let onClose: uv_close_cb = { handle in
-    guard let data = handle?.pointee.data else { return }
-    Unmanaged<SignalSource>.fromOpaque(data).takeRetainedValue().didClose()
+    borrow(handle?.pointee.data) { (source: SignalSource) in source.fire() }
 }

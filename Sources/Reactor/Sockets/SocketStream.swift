@@ -1,15 +1,7 @@
 internal import CUV
 
 /// A connected stream socket, TCP or unix.
-///
-/// ## Lifetime
-/// `init` makes the handle point to this object with one retained reference, and `onClose` takes it back: the object
-/// lives exactly from `uv_*_init` to the close callback, whoever else holds it. The other callbacks borrow that
-/// reference. That is sound because `uv_close` is asynchronous: whatever a delegate does in a callback, even closing
-/// the stream and dropping its last own reference, the retained one stands until `onClose`, which libuv calls in a
-/// later phase of the turn. `deinit` traps when the handle is open.
-package final class SocketStream {
-    private enum Phase { case open, closing, closed }
+package final class SocketStream: LoopHandle {
     /// Of one write: 64 pieces of 16 KiB are more than one read of a link can hold.
     private static let maxPieces = 64
 
@@ -18,11 +10,8 @@ package final class SocketStream {
         case failed(UVError)
     }
 
-    package let loop: EventLoop
-    let raw: UnsafeMutablePointer<uv_stream_t>
-    private let memory: UnsafeMutableRawPointer
+    var raw: UnsafeMutablePointer<uv_stream_t> { self.memory.assumingMemoryBound(to: uv_stream_t.self) }
     let isTCP: Bool
-    private var phase = Phase.open
     private var isReading = false
     private var takesUrgentInline = false
     /// The turn of the last read. libuv would read a busy socket up to 32 times before it looks at the next; one read
@@ -50,27 +39,32 @@ package final class SocketStream {
     /// Cleared by whoever tears the owner down; held strongly, which the close callback ends.
     package var delegate: (any SocketStreamDelegate)?
 
-    /// - Parameter memory: an initialised `uv_tcp_t` or `uv_pipe_t`, which this object frees.
-    init(loop: EventLoop, memory: UnsafeMutableRawPointer, isTCP: Bool) {
-        self.loop = loop
-        self.memory = memory
-        self.isTCP = isTCP
+    /// An unconnected TCP socket.
+    ///
+    /// - Parameter family: with `AF_UNSPEC` libuv makes the socket itself when it needs one.
+    init(tcp loop: EventLoop, family: CInt) throws(UVError) {
+        self.isTCP = true
         self.queue = ChunkQueue(pool: loop.chunks)
-        self.raw = memory.assumingMemoryBound(to: uv_stream_t.self)
-        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        super.init(loop: loop, uv_tcp_t.self)
+        let raw = self.memory.assumingMemoryBound(to: uv_tcp_t.self)
+        try check(uv_tcp_init_ex(loop.raw, raw, CUnsignedInt(family)))
+        self.opened()
     }
 
-    deinit {
-        precondition(self.phase == .closed, "a socket stream was dropped before its close callback")
+    /// An unconnected unix socket.
+    init(unix loop: EventLoop) throws(UVError) {
+        self.isTCP = false
+        self.queue = ChunkQueue(pool: loop.chunks)
+        super.init(loop: loop, uv_pipe_t.self)
+        try check(uv_pipe_init(loop.raw, self.memory.assumingMemoryBound(to: uv_pipe_t.self), 0))
+        self.opened()
     }
-
-    package var isOpen: Bool { self.phase == .open }
 
     // MARK: - Reading
 
     package func startReading() {
         self.loop.assertOnLoop()
-        guard self.phase == .open, !self.isReading, !self.hasEnded, !self.hasFailed, self.delivery == nil else {
+        guard self.isOpen, !self.isReading, !self.hasEnded, !self.hasFailed, self.delivery == nil else {
             return
         }
         // Urgent data is data: it keeps its place among the other bytes (tcp(7), SO_OOBINLINE).
@@ -84,7 +78,7 @@ package final class SocketStream {
     }
 
     package func stopReading() {
-        guard self.phase == .open, self.isReading else { return }
+        guard self.isOpen, self.isReading else { return }
         self.isReading = false
         uv_read_stop(self.raw)
     }
@@ -93,12 +87,12 @@ package final class SocketStream {
     package func waitForNextTurn() { self.readTurn = self.loop.turn }
 
     fileprivate func room() -> Int {
-        guard self.phase == .open, self.readTurn != self.loop.turn, let delegate = self.delegate else { return 0 }
+        guard self.isOpen, self.readTurn != self.loop.turn, let delegate = self.delegate else { return 0 }
         return min(delegate.readAllowance(self), self.loop.readBuffer.count)
     }
 
     fileprivate func didRead(_ count: Int, _ base: UnsafeMutablePointer<CChar>?) {
-        guard self.phase == .open else { return }
+        guard self.isOpen else { return }
         if count > 0 {
             self.readTurn = self.loop.turn
             self.delegate?.socketStream(self, didRead: UnsafeRawBufferPointer(start: base, count: count))
@@ -159,7 +153,7 @@ package final class SocketStream {
     }
 
     private var canWrite: Bool {
-        self.phase == .open && !self.hasFailed && self.breakage == nil && !self.wantsShutdown && self.delivery == nil
+        self.isOpen && !self.hasFailed && self.breakage == nil && !self.wantsShutdown && self.delivery == nil
     }
 
     /// Whether writing has failed: nothing more reaches the peer.
@@ -187,7 +181,7 @@ package final class SocketStream {
 
     /// Hands the first queued chunk to libuv, which writes it when the socket can take it.
     private func submit() {
-        guard !self.isInFlight, self.phase == .open, let first = self.queue.first else { return }
+        guard !self.isInFlight, self.isOpen, let first = self.queue.first else { return }
         var buffer = uvBuffer(first.readable)
         first.request.pointee.data = Unmanaged.passRetained(first).toOpaque()
         let code = uv_write(first.request, self.raw, &buffer, 1, onWrite)
@@ -204,7 +198,7 @@ package final class SocketStream {
         self.isInFlight = false
         chunk.isInFlight = false
         // What was queued is gone already when another call has found that writing failed.
-        guard self.phase == .open, !self.isBroken else { return }
+        guard self.isOpen, !self.isBroken else { return }
         guard status == 0 else { return self.writingFailed(UVError(code: status)) }
         var written = self.queue.removeFirst()
         // The socket has room again: give it what else waits before asking to be woken.
@@ -223,13 +217,13 @@ package final class SocketStream {
 
     /// Ends our direction once the queue is written: the peer sees the end of the stream and can still answer.
     package func shutdownWriting() {
-        guard self.phase == .open, !self.wantsShutdown, !self.isBroken, self.delivery == nil else { return }
+        guard self.isOpen, !self.wantsShutdown, !self.isBroken, self.delivery == nil else { return }
         self.wantsShutdown = true
         if self.queue.isEmpty { self.shutDown() }
     }
 
     private func shutDown() {
-        guard self.shutdownRequest == nil, self.phase == .open else { return }
+        guard self.shutdownRequest == nil, self.isOpen else { return }
         let request = UnsafeMutablePointer<uv_shutdown_t>.allocate(capacity: 1)
         // A failure means that the connection is gone already, which reading reports.
         if uv_shutdown(request, self.raw, onShutdown) == 0 {
@@ -246,7 +240,7 @@ package final class SocketStream {
 
     /// Nothing more can be written. If the connection is over, what the peer sent before its end is still read.
     private func writingFailed(_ error: UVError) {
-        guard self.phase == .open, !self.isBroken else { return }
+        guard self.isOpen, !self.isBroken else { return }
         self.queue.removeAll()
         var isOver = false
         self.withDescriptor { isOver = cuv_is_hung_up($0) != 0 }
@@ -259,7 +253,7 @@ package final class SocketStream {
     /// Looks whether the connection of a stream that does not read is over: nothing else would tell. It does not read
     /// because it was told so, or because the peer has ended its direction; then it may still reset ours, or vanish.
     package func checkPeer() {
-        guard self.phase == .open, !self.isReading else { return }
+        guard self.isOpen, !self.isReading else { return }
         if let error = self.pendingError { return self.writingFailed(error) }
         guard self.hasEnded, self.isTCP, !self.wantsShutdown else { return }
         var isClosed = false
@@ -268,7 +262,7 @@ package final class SocketStream {
     }
 
     func fail(_ error: UVError) {
-        guard self.phase == .open, !self.hasFailed else { return }
+        guard self.isOpen, !self.hasFailed else { return }
         self.hasFailed = true
         self.report(.failed(error))
     }
@@ -283,32 +277,25 @@ package final class SocketStream {
 
     /// Closes in order: what the kernel has taken is still delivered, what is queued here is dropped.
     package func close() {
-        guard self.phase == .open else { return }
+        guard self.isOpen else { return }
         if self.resetsOnDeath { self.withDescriptor { _ = cuv_reset_on_close($0, 0) } }
         self.tearDown()
     }
 
     private func tearDown() {
-        self.phase = .closing
         self.delivery?.close()
-        uv_close(cuv_handle_of_stream(self.raw), onClose)
+        self.closeHandle()
     }
 
     /// Closes with a TCP reset, so that the peer cannot take what it got for a complete answer.
     package func reset() {
-        guard self.phase == .open else { return }
+        guard self.isOpen else { return }
         if self.isTCP, !self.resetsOnDeath { self.withDescriptor { _ = cuv_reset_on_close($0, 1) } }
         self.tearDown()
     }
 
-    fileprivate func didClose() {
-        self.phase = .closed
+    override func didClose() {
         self.queue.removeAll()
-        if self.isTCP {
-            self.memory.assumingMemoryBound(to: uv_tcp_t.self).deallocate()
-        } else {
-            self.memory.assumingMemoryBound(to: uv_pipe_t.self).deallocate()
-        }
         let delegate = self.delegate
         self.delegate = nil
         delegate?.socketStreamDidClose(self)
@@ -317,7 +304,7 @@ package final class SocketStream {
 
 extension SocketStream: TurnEndHandler {
     package func turnDidEnd() {
-        guard let news = self.news, self.phase == .open else { return }
+        guard let news = self.news, self.isOpen else { return }
         self.news = nil
         // The connection is over before the delivery: reset now.
         guard self.delivery == nil else { return self.reset() }
@@ -334,36 +321,24 @@ private func uvBuffer(_ bytes: UnsafeRawBufferPointer) -> uv_buf_t {
         len: bytes.count)
 }
 
-private func borrow(_ data: UnsafeMutableRawPointer?, _ body: (SocketStream) -> Void) {
-    guard let data else { return }
-    Unmanaged<SocketStream>.fromOpaque(data)._withUnsafeGuaranteedRef(body)
-}
-
 private let onAllocate: uv_alloc_cb = { handle, _, buffer in
-    guard let handle, let buffer, let data = handle.pointee.data else { return }
-    Unmanaged<SocketStream>.fromOpaque(data)._withUnsafeGuaranteedRef { stream in
-        buffer.pointee = uv_buf_t(
+    borrow(handle?.pointee.data) { (stream: SocketStream) in
+        buffer?.pointee = uv_buf_t(
             base: stream.loop.readBuffer.baseAddress?.assumingMemoryBound(to: CChar.self), len: stream.room())
     }
 }
 
 private let onRead: uv_read_cb = { raw, count, buffer in
-    borrow(raw?.pointee.data) { $0.didRead(count, buffer?.pointee.base) }
+    borrow(raw?.pointee.data) { (stream: SocketStream) in stream.didRead(count, buffer?.pointee.base) }
 }
 
 private let onWrite: uv_write_cb = { request, status in
     guard let request, let data = request.pointee.data else { return }
     // Balances the passRetained in `submit`.
     let chunk = Unmanaged<Chunk>.fromOpaque(data).takeRetainedValue()
-    borrow(request.pointee.handle?.pointee.data) { $0.didWrite(chunk, status) }
+    borrow(request.pointee.handle?.pointee.data) { (stream: SocketStream) in stream.didWrite(chunk, status) }
 }
 
 private let onShutdown: uv_shutdown_cb = { request, _ in
-    borrow(request?.pointee.handle?.pointee.data) { $0.didShutDown() }
-}
-
-private let onClose: uv_close_cb = { handle in
-    guard let data = handle?.pointee.data else { return }
-    // Balances the passRetained in `init`.
-    Unmanaged<SocketStream>.fromOpaque(data).takeRetainedValue().didClose()
+    borrow(request?.pointee.handle?.pointee.data) { (stream: SocketStream) in stream.didShutDown() }
 }

@@ -3,19 +3,15 @@ import Glibc
 
 /// Our end of a pipe to or from a ``ChildProcess``: it writes some bytes and closes, or reads until the end.
 ///
-/// The lifetime is that of every handle (see ``SocketStream``): retained from `init` to the close callback. The write
-/// request and its bytes are freed there too, as libuv calls a request back before its handle's close callback.
-final class ChildPipe {
+/// The write request and its bytes are freed in the close callback, before which libuv calls a request back.
+final class ChildPipe: LoopHandle {
     /// The two ends of a new pipe, both closed by execve(2) and both to be closed by whoever made them.
     struct Ends {
         let reading: CInt
         let writing: CInt
     }
 
-    private let loop: EventLoop
-    private let raw: UnsafeMutablePointer<uv_pipe_t>
-    private var isOpen = true
-    private var isClosed = false
+    private var raw: UnsafeMutablePointer<uv_pipe_t> { self.memory.assumingMemoryBound(to: uv_pipe_t.self) }
     private var request: UnsafeMutablePointer<uv_write_t>?
     private var bytes: UnsafeMutableRawBufferPointer?
     private var didRead: ((UnsafeRawBufferPointer) -> Void)?
@@ -37,21 +33,16 @@ final class ChildPipe {
 
     /// Takes over `descriptor`; it is closed with the handle, or before this throws.
     init(loop: EventLoop, descriptor: CInt) throws(UVError) {
-        self.loop = loop
-        self.raw = .allocate(capacity: 1)
+        super.init(loop: loop, uv_pipe_t.self)
         // uv_pipe_init has no error on an initialised loop.
         uv_pipe_init(loop.raw, self.raw, 0)
-        self.raw.pointee.data = Unmanaged.passRetained(self).toOpaque()
+        self.opened()
         let code = uv_pipe_open(self.raw, descriptor)
         guard code == 0 else {
             Glibc.close(descriptor)
             self.close()
             throw UVError(code: code)
         }
-    }
-
-    deinit {
-        precondition(self.isClosed, "a child's pipe was dropped before its close callback")
     }
 
     /// Reads until the end (or an error, which a pipe does not have) and calls `didEnd` then, never from inside this
@@ -78,11 +69,9 @@ final class ChildPipe {
     }
 
     func close() {
-        guard self.isOpen else { return }
-        self.isOpen = false
         self.didRead = nil
         self.didEnd = nil
-        uv_close(cuv_handle_of_pipe(self.raw), onClose)
+        self.closeHandle()
     }
 
     fileprivate var readBuffer: uv_buf_t {
@@ -101,33 +90,20 @@ final class ChildPipe {
         }
     }
 
-    fileprivate func didClose() {
-        self.raw.deallocate()
+    override func didClose() {
         self.request?.deallocate()
         self.bytes?.deallocate()
-        self.isClosed = true
     }
 }
 
-private func borrow(_ data: UnsafeMutableRawPointer?, _ body: (ChildPipe) -> Void) {
-    guard let data else { return }
-    Unmanaged<ChildPipe>.fromOpaque(data)._withUnsafeGuaranteedRef(body)
-}
-
 private let onAllocate: uv_alloc_cb = { handle, _, buffer in
-    borrow(handle?.pointee.data) { buffer?.pointee = $0.readBuffer }
+    borrow(handle?.pointee.data) { (pipe: ChildPipe) in buffer?.pointee = pipe.readBuffer }
 }
 
 private let onRead: uv_read_cb = { stream, count, buffer in
-    borrow(stream?.pointee.data) { $0.didRead(count, buffer?.pointee.base) }
+    borrow(stream?.pointee.data) { (pipe: ChildPipe) in pipe.didRead(count, buffer?.pointee.base) }
 }
 
 private let onWrite: uv_write_cb = { request, _ in
-    borrow(request?.pointee.handle?.pointee.data) { $0.close() }
-}
-
-private let onClose: uv_close_cb = { handle in
-    guard let data = handle?.pointee.data else { return }
-    // Balances the passRetained in `init`.
-    Unmanaged<ChildPipe>.fromOpaque(data).takeRetainedValue().didClose()
+    borrow(request?.pointee.handle?.pointee.data) { (pipe: ChildPipe) in pipe.close() }
 }

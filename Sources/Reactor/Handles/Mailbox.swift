@@ -1,0 +1,76 @@
+internal import CUV
+import Synchronization
+
+/// Receives messages from other threads on the loop, in their order.
+///
+/// The mailbox belongs to the loop's thread. Other threads have its ``Sender``.
+package final class Mailbox<Message: Sendable>: WakeHandle {
+    /// Sends messages to a mailbox, from any thread.
+    package final class Sender: Sendable {
+        fileprivate struct State {
+            var messages: [Message] = []
+            /// Nil when the mailbox is closed.
+            var handle: UnsafeMutablePointer<uv_async_t>?
+        }
+
+        fileprivate let state = Mutex(State())
+
+        fileprivate init() {}
+
+        /// False when the mailbox is closed.
+        @discardableResult
+        package func post(_ message: Message) -> Bool {
+            self.state.withLock { state in
+                guard let handle = state.handle else { return false }
+                state.messages.append(message)
+                // Any thread may call it (libuv, "uv_async_t").
+                uv_async_send(handle)
+                return true
+            }
+        }
+    }
+
+    package let sender = Sender()
+    private var body: ((Message) -> Void)?
+
+    package init(loop: EventLoop, _ body: @escaping (Message) -> Void) throws(UVError) {
+        self.body = body
+        try super.init(loop: loop)
+        let handle = UInt(bitPattern: self.raw)
+        self.sender.state.withLock { $0.handle = UnsafeMutablePointer(bitPattern: handle) }
+    }
+
+    /// Drops undelivered messages and accepts no more.
+    package func close() {
+        // Before libuv frees anything.
+        self.sender.state.withLock { $0.handle = nil }
+        self.body = nil
+        self.closeHandle()
+    }
+
+    override func woken() {
+        let messages = self.sender.state.withLock { state in
+            defer { state.messages.removeAll() }
+            return state.messages
+        }
+        for message in messages { self.body?(message) }
+    }
+}
+
+/// What the C callback of a mailbox knows of it, whatever its messages are.
+package class WakeHandle: LoopHandle {
+    fileprivate var raw: UnsafeMutablePointer<uv_async_t> { self.memory.assumingMemoryBound(to: uv_async_t.self) }
+
+    fileprivate init(loop: EventLoop) throws(UVError) {
+        super.init(loop: loop, uv_async_t.self)
+        try check(uv_async_init(loop.raw, self.raw, onAsync))
+        self.opened()
+    }
+
+    /// Somebody has called uv_async_send, at least once.
+    func woken() {}
+}
+
+private let onAsync: uv_async_cb = { handle in
+    borrow(handle?.pointee.data) { (handle: WakeHandle) in handle.woken() }
+}
