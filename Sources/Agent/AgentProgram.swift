@@ -75,7 +75,7 @@ package final class AgentProgram: HousekeptProgram {
         let credentials = try AgentCredentials(settings: settings, state: state)
         self.login = AgentLogin(loop: loop, settings: settings, login: credentials.login, logger: logger)
         self.machine = AgentMachine(
-            wishes: settings.exposes.map { Wish(name: $0.name, port: $0.port) }, once: settings.once)
+            wantedNames: settings.exposes.map { WantedName(name: $0.name, port: $0.port) }, once: settings.once)
         loop.names.giveOwnLane(to: settings.gateway.host)
         // Each stream is a connection to a backend.
         let descriptors = DescriptorLimit.raise() - Self.ownDescriptors
@@ -127,10 +127,10 @@ package final class AgentProgram: HousekeptProgram {
             self.retryTimer?.start(after: milliseconds)
         case .register(let requests): self.links.register(requests)
         case .unregister(let exposures): self.links.unregister(exposures)
-        case .announce(let wish, let port, let address):
+        case .announce(let wanted, let port, let address):
             self.names.registered(
-                wish, port, address, self.streams.backend(of: wish.name), isGatewayLocal: self.links.isGatewayLocal)
-        case .missing(let wish, let code, let text): self.names.missing(wish, code, text)
+                wanted, port, address, self.streams.backend(of: wanted.name), isGatewayLocal: self.links.isGatewayLocal)
+        case .missing(let wanted, let code, let text): self.names.missing(wanted, code, text)
         case .stop(let reason, let text): self.stop(reason, text)
         }
     }
@@ -251,7 +251,7 @@ extension AgentProgram: ReportingAgent {
 }
 
 extension AgentProgram: AgentStreamsOwner {
-    func name(of exposure: UInt16) -> Name? { self.machine.wish(of: exposure)?.name }
+    func name(of exposure: UInt16) -> Name? { self.machine.wanted(of: exposure)?.name }
 
     func streamEnded() {
         if self.isDraining { self.loop.atTurnEnd(self) }

@@ -41,9 +41,9 @@ package struct AgentMachine: Sendable {
         case unregister([UInt16])
         /// Tell the user: the name is reachable. The address is the gateway's text: the driver
         /// validates it.
-        case announce(Wish, port: UInt16, address: String)
+        case announce(WantedName, port: UInt16, address: String)
         /// Tell the user: the name is gone, or not had yet and asked for again later. Said once for each reason.
-        case missing(Wish, ErrorCode, String)
+        case missing(WantedName, ErrorCode, String)
         /// Close everything and end.
         case stop(ExitReason, String)
     }
@@ -78,13 +78,13 @@ package struct AgentMachine: Sendable {
     /// The gateway's word on when to come back, in seconds.
     private var retryAfterSeconds: UInt16 = 0
 
-    /// - Parameter wishes: at most 65,536; the index is the exposure's number.
-    package init(wishes: [Wish], once: Bool) {
-        self.names = WantedNames(wishes)
+    /// - Parameter wantedNames: at most 65,536; the index is the exposure's number.
+    package init(wantedNames: [WantedName], once: Bool) {
+        self.names = WantedNames(wantedNames)
         self.once = once
     }
 
-    package func wish(of exposure: UInt16) -> Wish? { self.names.wish(of: exposure) }
+    package func wanted(of exposure: UInt16) -> WantedName? { self.names.wanted(of: exposure) }
 
     package var progress: Progress {
         switch self.state {
@@ -127,42 +127,42 @@ package struct AgentMachine: Sendable {
     package mutating func welcomed(_ welcome: Welcome, now: Milliseconds) -> [Action] {
         if case .stopped = self.state { return [] }
         self.state = .up(since: now)
-        let beyond = self.names.linkBegan(most: Int(welcome.maximumNames), now: now)
-        if let ending = self.ending(beyond.first?.wish, .tooManyNames, beyond.first?.text) { return [ending] }
+        let beyond = self.names.linkBegan(atMost: Int(welcome.maximumNames), now: now)
+        if let ending = self.ending(beyond.first?.wanted, .tooManyNames, beyond.first?.text) { return [ending] }
         return [.register(self.names.dueRequests(now: now))]
-            + beyond.map { .missing($0.wish, .tooManyNames, $0.text) }
+            + beyond.map { .missing($0.wanted, .tooManyNames, $0.text) }
     }
 
     /// Replaces the wanted names. Unchanged names are not touched.
-    package mutating func changed(to wishes: [Wish], now: Milliseconds) -> [Action] {
-        self.names.change(to: wishes, now: now)
+    package mutating func changed(to wantedNames: [WantedName], now: Milliseconds) -> [Action] {
+        self.names.change(to: wantedNames, now: now)
         return self.tick(now: now)
     }
 
     /// The gateway's word about one name.
     package mutating func registered(_ answer: Registered, now: Milliseconds) -> Action {
-        guard case .up = self.state, let wish = self.wish(of: answer.exposure) else { return .none }
+        guard case .up = self.state, let wanted = self.wanted(of: answer.exposure) else { return .none }
         guard answer.code != .none else {
             // A repetition is not news.
             guard self.names.granted(answer) else { return .none }
             // As long as the frame allows: a cut address would be another address.
-            let address = PeerText.escaped(answer.text, most: Registered.maximumText)
-            return .announce(wish, port: answer.port, address: address)
+            let address = PeerText.escaped(answer.text, atMost: Registered.maximumText)
+            return .announce(wanted, port: answer.port, address: address)
         }
         // GOAWAY says the same of the whole link, and leads to the next one.
         guard answer.code != .drain else { return .none }
         let text = answer.text.isEmpty ? "\(answer.code)" : PeerText.escaped(answer.text)
         let isNews = self.names.refused(answer.exposure, answer.code, text, now: now)
-        return self.ending(wish, answer.code, text) ?? (isNews ? .missing(wish, answer.code, text) : .none)
+        return self.ending(wanted, answer.code, text) ?? (isNews ? .missing(wanted, answer.code, text) : .none)
     }
 
     /// The action that stops the agent, if this refusal is a reason to.
-    private mutating func ending(_ wish: Wish?, _ code: ErrorCode, _ text: String?) -> Action? {
-        guard let wish, let text else { return nil }
-        let isFinal = self.once ? self.names.isFinalWithOnce(wish, code) : self.names.areAllPermanentlyRefused
+    private mutating func ending(_ wanted: WantedName?, _ code: ErrorCode, _ text: String?) -> Action? {
+        guard let wanted, let text else { return nil }
+        let isFinal = self.once ? self.names.isFinalWithOnce(wanted, code) : self.names.areAllPermanentlyRefused
         guard isFinal, let reason = ExitReason(final: code) else { return nil }
         let isOne = self.once || self.names.count == 1
-        let subject = isOne ? "the name '\(wish.name)'" : "all \(self.names.count) names, '\(wish.name)' the last"
+        let subject = isOne ? "the name '\(wanted.name)'" : "all \(self.names.count) names, '\(wanted.name)' the last"
         return self.stop(reason, "the gateway refused \(subject): \(text)")
     }
 
@@ -212,8 +212,8 @@ package struct AgentMachine: Sendable {
     /// After the failures so far.
     private func longestWait(_ now: Milliseconds) -> Milliseconds {
         guard self.failures > 0 else { return 0 }
-        let most = now < self.hurriesUntil ? Self.maxHurriedWait : Self.maxWait
-        return min(most, Self.firstWait << Milliseconds(min(self.failures - 1, 6)))
+        let longest = now < self.hurriesUntil ? Self.maxHurriedWait : Self.maxWait
+        return min(longest, Self.firstWait << Milliseconds(min(self.failures - 1, 6)))
     }
 
     private mutating func stop(_ reason: ExitReason, _ text: String) -> Action {

@@ -2,7 +2,7 @@ internal import Timing
 package import Wire
 
 /// What an agent wants to expose.
-package struct Wish: Equatable, Sendable {
+package struct WantedName: Equatable, Sendable {
     package let name: Name
     /// The wanted public port, or 0.
     package let port: UInt16
@@ -32,7 +32,7 @@ struct WantedNames: Sendable {
     }
 
     private struct Entry: Sendable {
-        let wish: Wish
+        let wanted: WantedName
         var state: State
         /// It was registered at least once, so no refusal is permanent.
         var wasOurs = false
@@ -82,24 +82,24 @@ struct WantedNames: Sendable {
     private var nextNumber: UInt16 = 0
     /// Exposure numbers that wait for UNREGISTER.
     private var toGiveBack: [UInt16] = []
-    private var most = 0
+    private var maxNames = 0
     private var bucket = TokenBucket(burst: 0, perSecond: 0, now: 0)
 
-    init(_ wishes: [Wish]) {
-        for wish in wishes { self.add(wish, .idle) }
+    init(_ wantedNames: [WantedName]) {
+        for wanted in wantedNames { self.add(wanted, .idle) }
     }
 
     var count: Int { self.order.count }
 
     var reachableCount: Int { self.entries.values.count { $0.grant != nil } }
 
-    func wish(of number: UInt16) -> Wish? { self.entries[number]?.wish }
+    func wanted(of number: UInt16) -> WantedName? { self.entries[number]?.wanted }
 
-    private mutating func add(_ wish: Wish, _ state: State) {
+    private mutating func add(_ wanted: WantedName, _ state: State) {
         while self.entries[self.nextNumber] != nil || self.toGiveBack.contains(self.nextNumber) {
             self.nextNumber &+= 1
         }
-        self.entries[self.nextNumber] = Entry(wish: wish, state: state)
+        self.entries[self.nextNumber] = Entry(wanted: wanted, state: state)
         self.order.append(self.nextNumber)
         self.nextNumber &+= 1
     }
@@ -107,18 +107,18 @@ struct WantedNames: Sendable {
     /// A link is up. All names that fit become due; names that were registered before come first.
     ///
     /// - Returns: the names that do not fit.
-    mutating func linkBegan(most: Int, now: Milliseconds) -> [(wish: Wish, text: String)] {
+    mutating func linkBegan(atMost: Int, now: Milliseconds) -> [(wanted: WantedName, text: String)] {
         self.linkEnded()
-        self.most = most
+        self.maxNames = atMost
         self.bucket = TokenBucket(
-            burst: max(Self.registrations.least, 2 * most) - 1, perSecond: Self.registrations.perSecond, now: now)
+            burst: max(Self.registrations.least, 2 * atMost) - 1, perSecond: Self.registrations.perSecond, now: now)
         let ours = self.order.filter { self.entries[$0]?.wasOurs == true }
         let others = self.order.filter { self.entries[$0]?.wasOurs != true }
-        for number in (ours + others).prefix(most) { self.entries[number]?.state = .due(now) }
-        return (ours + others).dropFirst(most).compactMap { number in
-            let text = "the gateway allows \(most) names on a link: start another agent for the rest"
+        for number in (ours + others).prefix(atMost) { self.entries[number]?.state = .due(now) }
+        return (ours + others).dropFirst(atMost).compactMap { number in
+            let text = "the gateway allows \(atMost) names on a link: start another agent for the rest"
             self.refused(number, .tooManyNames, text, now: now)
-            return self.wish(of: number).map { ($0, text) }
+            return self.wanted(of: number).map { ($0, text) }
         }
     }
 
@@ -131,19 +131,19 @@ struct WantedNames: Sendable {
     }
 
     /// Replaces the wanted names: new ones are due at once, removed ones are queued for UNREGISTER.
-    mutating func change(to wishes: [Wish], now: Milliseconds) {
-        let gone = self.order.filter { number in !wishes.contains { $0 == self.entries[number]?.wish } }
+    mutating func change(to wantedNames: [WantedName], now: Milliseconds) {
+        let gone = self.order.filter { number in !wantedNames.contains { $0 == self.entries[number]?.wanted } }
         for number in gone {
             if self.entries[number]?.takesPlace == true { self.toGiveBack.append(number) }
             self.entries[number] = nil
         }
         let kept = self.order.filter { self.entries[$0] != nil }
         self.order = []
-        for wish in wishes {
-            if let number = kept.first(where: { self.entries[$0]?.wish == wish }) {
+        for wanted in wantedNames {
+            if let number = kept.first(where: { self.entries[$0]?.wanted == wanted }) {
                 self.order.append(number)
             } else {
-                self.add(wish, .due(now))
+                self.add(wanted, .due(now))
             }
         }
         // Removed names may have made room.
@@ -214,8 +214,8 @@ struct WantedNames: Sendable {
     var areAllPermanentlyRefused: Bool { self.entries.values.allSatisfy(Self.isFinal) }
 
     /// The same for one name with `--once`, where a busy port is final as well.
-    func isFinalWithOnce(_ wish: Wish, _ code: ErrorCode) -> Bool {
-        guard let entry = self.entries.values.first(where: { $0.wish == wish }) else { return false }
+    func isFinalWithOnce(_ wanted: WantedName, _ code: ErrorCode) -> Bool {
+        guard let entry = self.entries.values.first(where: { $0.wanted == wanted }) else { return false }
         return code == .portTaken && !entry.wasOurs || Self.isFinal(entry)
     }
 
@@ -223,15 +223,15 @@ struct WantedNames: Sendable {
     mutating func dueRequests(now: Milliseconds) -> [Register] {
         // A name that is to have another port is given back before it is asked for again.
         guard self.toGiveBack.isEmpty else { return [] }
-        var places = self.most - self.entries.values.count { $0.takesPlace }
+        var places = self.maxNames - self.entries.values.count { $0.takesPlace }
         var requests: [Register] = []
         for number in self.dueNumbers(now: now) {
             // One excess name tests whether the gateway accepts more by now.
             let isTrial = requests.isEmpty && self.entries[number]?.refusal == .tooManyNames
-            guard places > 0 || isTrial, self.bucket.take(now: now), let wish = self.wish(of: number) else { break }
+            guard places > 0 || isTrial, self.bucket.take(now: now), let wanted = self.wanted(of: number) else { break }
             places -= 1
             self.entries[number]?.state = .requested
-            requests.append(Register(exposure: number, port: wish.port, name: wish.name.text))
+            requests.append(Register(exposure: number, port: wanted.port, name: wanted.name.text))
         }
         return requests
     }

@@ -67,11 +67,11 @@ package struct ByteQueue: ~Copyable {
         self.tail += MemoryLayout<T>.size
     }
 
-    /// Lets `body` write up to `most` bytes at the end; it returns how many it wrote.
-    package mutating func append(most: Int, _ body: (UnsafeMutableRawBufferPointer) -> Int) {
-        let room = UnsafeMutableRawBufferPointer(start: self.makeRoom(most), count: most)
+    /// Lets `body` write up to `atMost` bytes at the end; it returns how many it wrote.
+    package mutating func append(atMost: Int, _ body: (UnsafeMutableRawBufferPointer) -> Int) {
+        let room = UnsafeMutableRawBufferPointer(start: self.makeRoom(atMost), count: atMost)
         let written = body(room)
-        precondition(written >= 0 && written <= most, "wrote outside the reserved room")
+        precondition(written >= 0 && written <= atMost, "wrote outside the reserved room")
         self.tail += written
     }
 

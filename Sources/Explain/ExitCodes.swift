@@ -91,7 +91,7 @@ extension Explanations {
             (
                 "the wanted public port is not allowed; with --once also: it is in use",
                 "when all names are permanently refused; with --once, when one is",
-                "Leave --public-port (or public-port in the file) out, and the gateway chooses. Else wish for one that "
+                "Leave --public-port (or public-port in the file) out, and the gateway chooses. Else ask for one that "
                     + "is in the gateway's --expose-ports and among the agent's own ports, is not below 1024 unless "
                     + "--expose-ports names it, and is no other agent's. Who uses it on the gateway's machine, "
                     + "'ss -ltnp' shows."

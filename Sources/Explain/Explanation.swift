@@ -53,7 +53,7 @@ package enum Explanations {
     /// What to say to somebody who asked for a code that does not exist: what there is, and what comes near.
     package static func refusal(of query: String) -> String {
         let query = query.lowercased()
-        let shown = PeerText.escaped(query, most: 40)
+        let shown = PeerText.escaped(query, atMost: 40)
         if let number = Int(query) {
             if (129...192).contains(number) {
                 return "there is no code \(number) of diglett's own: a shell says so of a program that the signal "

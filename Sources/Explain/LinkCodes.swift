@@ -152,11 +152,11 @@ extension Explanations {
                 + "instance.key."),
         Self.link(
             .portNotAllowed, "the public port is not among the allowed ones", Place.name,
-            "Leave the port out, and the gateway chooses. Else wish for one of the gateway's --expose-ports and of the "
+            "Leave the port out, and the gateway chooses. Else ask for one of the gateway's --expose-ports and of the "
                 + "agent's own ports; below 1024 only what --expose-ports names."),
         Self.link(
             .portTaken, "the public port is in use", Place.name,
-            "Leave the port out or wish for another. If none was wished for, all of the range are in use: widen "
+            "Leave the port out or ask for another. If you asked for none, all of the range are in use: widen "
                 + "--expose-ports, or the agent's 'ports'. 'ss -ltnp' on the gateway's machine shows who has a port."),
         Self.link(
             .tooManyNames, "the link has as many names as it may", Place.name,

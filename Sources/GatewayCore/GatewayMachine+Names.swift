@@ -14,7 +14,7 @@ extension GatewayMachine {
         }
         guard self.mayRegister(link.login, now) else {
             let text = "too many registrations in a short time"
-            let name = PeerText.escaped(register.name, most: 64)
+            let name = PeerText.escaped(register.name, atMost: 64)
             return self.refuse(id, number, nil, .overloaded, text, log: "name '\(name)' refused: \(text)")
         }
         guard Register.Kind.known.contains(register.kind) else {
@@ -24,7 +24,7 @@ extension GatewayMachine {
                 log: "a name of kind \(kind) refused: the kind is not supported")
         }
         guard let name = Name(register.name) else {
-            let text = PeerText.escaped(register.name, most: 64)
+            let text = PeerText.escaped(register.name, atMost: 64)
             return self.refuse(id, number, nil, .nameInvalid, Name.rule, log: "bad name '\(text)'")
         }
         self.links[id]?.questions[number] = Question(name: name, port: register.port)
@@ -72,11 +72,11 @@ extension GatewayMachine {
                 id, number, name, .portNotAllowed, "the port is not allowed",
                 log: "name '\(name)' refused: it may not have the port \(port)")
         }
-        let most = link.login.maxNames ?? self.limits.namesPerAgent
-        if self.registry.nameCount(of: link.login.identity, except: name) >= most {
+        let maxNames = link.login.maxNames ?? self.limits.namesPerAgent
+        if self.registry.nameCount(of: link.login.identity, except: name) >= maxNames {
             return self.refuse(
-                id, number, name, .tooManyNames, "at most \(most) names are allowed",
-                log: "name '\(name)' refused: it has \(most) names already")
+                id, number, name, .tooManyNames, "at most \(maxNames) names are allowed",
+                log: "name '\(name)' refused: it has \(maxNames) names already")
         }
         if let refusal = self.refusal(of: name, port, link.login, isFull)
             ?? self.claim(id, number, question, allowed, now)
@@ -122,7 +122,7 @@ extension GatewayMachine {
         guard let login = self.links[id]?.login else { return nil }
         let name = question.name
         let holder = Registry.Holder(identity: login.identity, link: id, run: login.run, exposure: number)
-        switch self.registry.register(name, holder, most: login.maxNames, now: now) {
+        switch self.registry.register(name, holder, atMost: login.maxNames, now: now) {
         case .refused(let code, let text): return Refusal(code: code, text: text)
         case .takenOver(let former, let code):
             guard let exposure = self.links[former.link]?.exposures.removeValue(forKey: former.exposure) else { break }

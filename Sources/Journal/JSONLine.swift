@@ -21,21 +21,21 @@ package struct JSONLine {
     /// - Parameters:
     ///   - time: RFC 3339.
     ///   - lost: lines before this one that nobody read.
-    ///   - most: bytes that the line may have, without its end; 1,024 at least.
+    ///   - atMost: bytes that the line may have, without its end; 1,024 at least.
     package static func text(
-        time: String, level: Logger.Level, message: String, metadata: Logger.Metadata, lost: Int = 0, most: Int
+        time: String, level: Logger.Level, message: String, metadata: Logger.Metadata, lost: Int = 0, atMost: Int
     ) -> String {
-        precondition(most >= 1_024, "a line of JSON needs room for its fields and some of its message")
+        precondition(atMost >= 1_024, "a line of JSON needs room for its fields and some of its message")
         var line = JSONLine()
         line.bytes.reserveCapacity(256)
         line.bytes += #"{"time":""#.utf8
-        line.append(time, most: 64)
+        line.append(time, atMost: 64)
         line.bytes += #"","level":""#.utf8
         line.bytes += Self.name(of: level).utf8
         line.bytes += #"","message":""#.utf8
-        let fields = Self.fields(metadata, lost: lost, most: most - line.bytes.count - Self.minMessage)
+        let fields = Self.fields(metadata, lost: lost, atMost: atMost - line.bytes.count - Self.minMessage)
         // The message's closing quote and the brace.
-        line.append(message, most: most - line.bytes.count - fields.count - 2)
+        line.append(message, atMost: atMost - line.bytes.count - fields.count - 2)
         line.bytes.append(Self.quote)
         line.bytes += fields
         line.bytes.append(UInt8(ascii: "}"))
@@ -53,16 +53,16 @@ package struct JSONLine {
     }
 
     /// `,"name":value` for each; those that do not fit any more are left out.
-    private static func fields(_ metadata: Logger.Metadata, lost: Int, most: Int) -> [UInt8] {
+    private static func fields(_ metadata: Logger.Metadata, lost: Int, atMost: Int) -> [UInt8] {
         var fields = JSONLine()
         if lost > 0 { fields.bytes += #","lost":\#(lost)"#.utf8 }
         for (key, value) in metadata.sorted(by: { $0.key < $1.key }) where !self.isReserved(key) {
             var field = JSONLine()
             field.bytes += #",""#.utf8
-            field.append(key, most: 64)
+            field.append(key, atMost: 64)
             field.bytes += #"":"#.utf8
             field.append(value)
-            if fields.bytes.count + field.bytes.count <= most { fields.bytes += field.bytes }
+            if fields.bytes.count + field.bytes.count <= atMost { fields.bytes += field.bytes }
         }
         return fields.bytes
     }
@@ -77,15 +77,15 @@ package struct JSONLine {
             if let truth = value as? Bool { return self.bytes += "\(truth)".utf8 }
         }
         self.bytes.append(Self.quote)
-        self.append("\(value)", most: Self.maxValue)
+        self.append("\(value)", atMost: Self.maxValue)
         self.bytes.append(Self.quote)
     }
 
     /// Appends the inside of a string: quotes, backslashes and control characters are escaped (RFC 8259, 7), and so
     /// are those that some readers take for the end of a line, or leave out (U+FEFF).
-    private mutating func append(_ text: String, most: Int) {
+    private mutating func append(_ text: String, atMost: Int) {
         let mark = Array("…".utf8)
-        guard most >= mark.count else { return }
+        guard atMost >= mark.count else { return }
         let start = self.bytes.count
         /// Up to where all can stay when the mark follows.
         var cut = start
@@ -99,12 +99,12 @@ package struct JSONLine {
             case "\0"..<" ", "\u{7F}"..."\u{9F}", "\u{2028}", "\u{2029}", "\u{FEFF}": self.appendEscape(scalar.value)
             default: if let code = UTF8.encode(scalar) { self.bytes += code }
             }
-            if self.bytes.count - start > most {
+            if self.bytes.count - start > atMost {
                 self.bytes.removeSubrange(cut...)
                 self.bytes += mark
                 return
             }
-            if self.bytes.count - start <= most - mark.count { cut = self.bytes.count }
+            if self.bytes.count - start <= atMost - mark.count { cut = self.bytes.count }
         }
     }
 

@@ -100,7 +100,7 @@ package struct Journal: LogHandler {
         return priority
             + JSONLine.text(
                 time: Self.timestamp(), level: event.level, message: "\(event.message)", metadata: metadata, lost: lost,
-                most: PatientWriter.maxBytes - 1 - priority.utf8.count)
+                atMost: PatientWriter.maxBytes - 1 - priority.utf8.count)
     }
 
     private static func label(_ level: Logger.Level) -> String {

@@ -3,15 +3,15 @@
 /// It can be bounded for each owner and in all. An owner that is full loses its oldest element, which has waited longest
 /// already and is the nearest to its deadline; a queue that is full takes from the owner that has most.
 package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
-    private let most: Int
+    private let maxWaiting: Int
     private let maxPerOwner: Int
     private var elements: [Owner: [Element]] = [:]
     /// Owners that have elements, the next one first.
     private var turns: [Owner] = []
     package private(set) var count = 0
 
-    package init(most: Int = .max, maxPerOwner: Int = .max) {
-        self.most = most
+    package init(atMost: Int = .max, maxPerOwner: Int = .max) {
+        self.maxWaiting = atMost
         self.maxPerOwner = maxPerOwner
     }
 
@@ -23,7 +23,7 @@ package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
         let own = self.elements[owner]?.count ?? 0
         if own >= self.maxPerOwner {
             evicted = self.removeFirst(of: owner)
-        } else if self.count >= self.most {
+        } else if self.count >= self.maxWaiting {
             evicted = self.largest.flatMap { self.removeFirst(of: $0) }
         }
         if self.elements[owner] == nil { self.turns.append(owner) }

@@ -131,8 +131,8 @@ package struct ProxyHeaderDecoder: Sendable {
         default: throw .badProtocol
         }
         guard fields.count == 5 else { throw .badFields }
-        guard let sourcePort = DecimalText.value(fields[3], most: 65_535),
-            let destinationPort = DecimalText.value(fields[4], most: 65_535)
+        guard let sourcePort = DecimalText.value(fields[3], atMost: 65_535),
+            let destinationPort = DecimalText.value(fields[4], atMost: 65_535)
         else { throw .badPort }
         guard let source = WireAddress(host: fields[1], port: UInt16(sourcePort)), source.family == family,
             let destination = WireAddress(host: fields[2], port: UInt16(destinationPort)), destination.family == family

@@ -13,7 +13,7 @@ package enum ClientHello {
     }
 
     /// A ClientHello has 250 to 500 bytes, 2 KiB with hybrid key shares.
-    package static let most = 16 * 1024
+    package static let maxBytes = 16 * 1024
     /// Records that it may be split into.
     private static let maxRecords = 64
     private static let recordHeader = 5
@@ -44,7 +44,7 @@ package enum ClientHello {
             if header.count == 4, wanted == nil {
                 guard header[0] == 1 else { return .invalid }
                 let size = 4 + (Int(header[1]) << 16 | Int(header[2]) << 8 | Int(header[3]))
-                guard size <= self.most else { return .tooLarge }
+                guard size <= self.maxBytes else { return .tooLarge }
                 wanted = size
             }
             message += present

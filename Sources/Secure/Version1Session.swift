@@ -90,7 +90,7 @@ package final class Version1Session: SecureChannel {
     package func encrypt(_ plain: UnsafeRawBufferPointer, output: inout ByteQueue) throws(SecurityError) {
         guard case .open(let seal, _) = self.state else { preconditionFailure("encrypting before the handshake") }
         var failure: SecurityError?
-        output.append(most: plain.count) { room in
+        output.append(atMost: plain.count) { room in
             do throws(SecurityError) { try seal.apply(plain, to: room) } catch { failure = error }
             return failure == nil ? plain.count : 0
         }

@@ -187,8 +187,8 @@ struct ReceiveCredit {
         let outstanding = self.held
         guard self.window - outstanding >= min(self.window / 4, limits.grantBytes) else { return false }
         var wanted = self.window
-        let most = roundTrip == 0 ? limits.nearWindow : limits.maxWindow
-        if self.isLimiting, self.window < most { wanted = min(self.window * 2, most) }
+        let largest = roundTrip == 0 ? limits.nearWindow : limits.maxWindow
+        if self.isLimiting, self.window < largest { wanted = min(self.window * 2, largest) }
         let available = budget.available
         if wanted > self.window, available < wanted - outstanding + budget.limit / 4 { wanted = self.window }
         if available < wanted - outstanding { wanted = min(wanted, limits.pressureWindow) }

@@ -40,8 +40,8 @@ extension Link {
 
     /// Checks what the eight bytes of a header tell; nil for an unknown frame that may be skipped.
     private func check(_ header: FrameHeader) throws(PeerViolation) -> FrameType? {
-        let most = self.phase.isPastLogin ? WireConstant.maximumPayload : WireConstant.maximumPayloadBeforeLogin
-        guard header.length <= most else { throw .protocol("a frame of \(header.length) bytes") }
+        let maxPayload = self.phase.isPastLogin ? WireConstant.maximumPayload : WireConstant.maximumPayloadBeforeLogin
+        guard header.length <= maxPayload else { throw .protocol("a frame of \(header.length) bytes") }
         guard let type = FrameType(rawValue: header.typeByte) else {
             guard header.flags & FrameFlag.ignorable != 0, self.phase.isPastLogin else {
                 throw .protocol("a frame of the unknown type \(header.typeByte)")

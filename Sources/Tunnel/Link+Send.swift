@@ -105,17 +105,17 @@ extension Link {
     }
 
     /// What the link itself owes goes first, then data in deficit round robin, a full frame a stream and round.
-    package mutating func fill(_ most: Int, now: Milliseconds) {
+    package mutating func fill(_ atMost: Int, now: Milliseconds) {
         self.moveControl()
         guard self.phase != .closed else { return }
-        while self.outbox.count < most, let key = self.fresh.popFirst() {
+        while self.outbox.count < atMost, let key = self.fresh.popFirst() {
             guard self.streams.contains(key), self.streams[key.slot].isScheduled else { continue }
             self.serve(key.slot)
             if self.buryOrphan(key.slot) { continue }
             // Also an emptied stream goes to the back of the others, so that coming anew each time wins nothing.
             self.active.append(key)
         }
-        while self.outbox.count < most, let key = self.active.popFirst() {
+        while self.outbox.count < atMost, let key = self.active.popFirst() {
             guard self.streams.contains(key), self.streams[key.slot].isScheduled else { continue }
             if self.serve(key.slot) {
                 self.active.append(key)

@@ -63,8 +63,8 @@ package protocol Multiplexer: ~Copyable {
     mutating func congestion(_ isCongested: Bool, now: Milliseconds)
     /// The transport's socket took some of the bytes that it held.
     mutating func outputProgressed(now: Milliseconds)
-    /// Moves frames into the outbox until it holds `most` bytes or nothing is left.
-    mutating func fill(_ most: Int, now: Milliseconds)
+    /// Moves frames into the outbox until it holds `atMost` bytes or nothing is left.
+    mutating func fill(_ atMost: Int, now: Milliseconds)
     /// Calls `body` with the bytes that are ready for the wire; it returns how many it took.
     mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int)
     /// Takes the next frame of `batch` at `offset` and moves `offset` past it.

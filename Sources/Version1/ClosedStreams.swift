@@ -7,19 +7,19 @@ internal import Tunnel
 /// visitor has given up and perhaps repeated would be carried out.
 struct ClosedStreams {
     private let span: Milliseconds
-    private let most: Int
+    private let maxCount: Int
     private var expiries: [UInt32: Milliseconds] = [:]
     private var order = Ring<(id: UInt32, expiry: Milliseconds)>()
 
-    init(span: Milliseconds, most: Int) {
+    init(span: Milliseconds, atMost: Int) {
         self.span = span
-        self.most = most
+        self.maxCount = atMost
     }
 
     mutating func insert(_ id: UInt32, now: Milliseconds) {
         self.expiries[id] = now + self.span
         self.order.append((id, now + self.span))
-        while let first = self.order.first, first.expiry <= now || self.order.count > self.most {
+        while let first = self.order.first, first.expiry <= now || self.order.count > self.maxCount {
             _ = self.order.popFirst()
             if self.expiries[first.id] == first.expiry { self.expiries[first.id] = nil }
         }

@@ -116,7 +116,7 @@ extension Version1Link {
     package mutating func outputProgressed(now: Milliseconds) { self.lastOutputProgress = now }
 
     /// Everything is in the outbox already.
-    package mutating func fill(_ most: Int, now: Milliseconds) {}
+    package mutating func fill(_ atMost: Int, now: Milliseconds) {}
 
     package mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int) {
         let taken = self.outbox.withReadable(body)

@@ -72,7 +72,7 @@ package struct Version1Link: ~Copyable, LinkMachine {
         self.role = role
         self.limits = limits
         self.budget = ByteBudget(limit: limits.linkBudget, parent: budget)
-        self.closed = ClosedStreams(span: limits.stragglers, most: limits.rememberedStreams)
+        self.closed = ClosedStreams(span: limits.stragglers, atMost: limits.rememberedStreams)
         self.stageBegan = now
         self.clock = now
         self.lastOutputProgress = now

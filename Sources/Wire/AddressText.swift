@@ -61,7 +61,7 @@ extension WireAddress {
         guard parts.count == 4 else { return nil }
         var word: UInt32 = 0
         for part in parts {
-            guard let octet = DecimalText.value(part, most: 255) else { return nil }
+            guard let octet = DecimalText.value(part, atMost: 255) else { return nil }
             word = word << 8 | UInt32(octet)
         }
         return word
@@ -126,8 +126,8 @@ extension WireAddress {
 
 /// Numbers as people write them.
 package enum DecimalText {
-    /// The number that the digits make, without sign, blanks or leading zeros; nil when it is above `most` or none.
-    package static func value(_ digits: some Collection<UInt8>, most: Int) -> Int? {
+    /// The number that the digits make, without sign, blanks or leading zeros; nil when it is above `atMost` or none.
+    package static func value(_ digits: some Collection<UInt8>, atMost: Int) -> Int? {
         // Five digits hold a port and cannot overflow.
         guard (1...5).contains(digits.count) else { return nil }
         var value = 0
@@ -136,6 +136,6 @@ package enum DecimalText {
             value = value * 10 + Int(digit - UInt8(ascii: "0"))
         }
         if digits.first == UInt8(ascii: "0"), digits.count > 1 { return nil }
-        return value <= most ? value : nil
+        return value <= atMost ? value : nil
     }
 }

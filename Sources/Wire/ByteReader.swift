@@ -49,9 +49,9 @@ package struct ByteReader: ~Escapable {
         return result
     }
 
-    /// A UTF-8 text of `count` bytes, at most `most`.
-    package mutating func text(_ count: Int, most: Int, _ field: StaticField) throws(WireError) -> String {
-        guard count <= most else { throw .badText(field) }
+    /// A UTF-8 text of `count` bytes, at most `atMost`.
+    package mutating func text(_ count: Int, atMost: Int, _ field: StaticField) throws(WireError) -> String {
+        guard count <= atMost else { throw .badText(field) }
         let bytes = try self.array(count, field)
         guard let text = String(validating: bytes, as: UTF8.self) else { throw .badText(field) }
         return text

@@ -50,7 +50,7 @@ package struct Login: Equatable, Sendable {
         self.instanceKey = try reader.array(Self.instanceKeySize, .instanceKey)
         self.run = try reader.integer(.run)
         let length: UInt16 = try reader.integer(.token)
-        self.token = try reader.text(Int(length), most: Self.maximumToken, .token)
+        self.token = try reader.text(Int(length), atMost: Self.maximumToken, .token)
         try reader.extensions { (_, _) throws(WireError) in }
     }
 
@@ -133,7 +133,7 @@ package struct Register: Equatable, Sendable {
         self.kind = Kind(rawValue: try reader.integer(.kind))
         let length: UInt8 = try reader.integer(.name)
         self.port = try reader.integer(.port)
-        self.name = try reader.text(Int(length), most: 255, .name)
+        self.name = try reader.text(Int(length), atMost: 255, .name)
         try reader.extensions { (_, _) throws(WireError) in }
     }
 
@@ -173,7 +173,7 @@ package struct Registered: Equatable, Sendable {
         self.exposure = try reader.integer(.exposure)
         self.code = ErrorCode(rawValue: try reader.integer(.code))
         self.port = try reader.integer(.port)
-        self.text = try reader.text(reader.remaining, most: Self.maximumText, .text)
+        self.text = try reader.text(reader.remaining, atMost: Self.maximumText, .text)
     }
 
     package func encode(into out: inout ByteQueue) {
@@ -315,7 +315,7 @@ package struct GoAway: Equatable, Sendable {
         self.code = ErrorCode(rawValue: try reader.integer(.code))
         self.retryAfterSeconds = try reader.integer(.retryAfter)
         let _: UInt32 = try reader.integer(.reserved)
-        self.text = try reader.text(reader.remaining, most: Self.maximumText, .text)
+        self.text = try reader.text(reader.remaining, atMost: Self.maximumText, .text)
     }
 
     package func encode(into out: inout ByteQueue) {
@@ -359,12 +359,12 @@ func encodeFrame(
     out.overwrite(UInt16(length), at: start + 6)
 }
 
-/// As much of `text` as fits into `most` bytes without cutting a character.
-private func utf8Prefix(_ text: String, _ most: Int) -> [UInt8] {
+/// As much of `text` as fits into `atMost` bytes without cutting a character.
+private func utf8Prefix(_ text: String, _ atMost: Int) -> [UInt8] {
     var bytes: [UInt8] = []
     for character in text {
         let next = Array(character.utf8)
-        if bytes.count + next.count > most { break }
+        if bytes.count + next.count > atMost { break }
         bytes += next
     }
     return bytes

@@ -165,16 +165,16 @@ struct AgentCommand: ParsableCommand {
 
         func run() throws {
             try Self.reporting(self.parent.server) {
-                var wish = AgentAdministration.Wish()
-                wish.names = self.names.flatMap { $0.split(separator: ",").map(String.init) }
-                wish.ports = self.ports
-                wish.expires = self.expires
-                wish.pins = self.pin
-                wish.hasVersion1 = self.version1
+                var request = AgentAdministration.Request()
+                request.names = self.names.flatMap { $0.split(separator: ",").map(String.init) }
+                request.ports = self.ports
+                request.expires = self.expires
+                request.pins = self.pin
+                request.hasVersion1 = self.version1
                 let administration = try self.parent.administration()
                 let wasOpen = administration.isOpenToMachine
                 let made = try administration.add(
-                    self.name, wish, host: try self.address.hostPort(port: administration.port))
+                    self.name, request, host: try self.address.hostPort(port: administration.port))
                 var change = Change(self.name, administration, reloaded: self.parent.reload(administration))
                 if let made { change.add(made) }
                 let closes = "from now on only agents in this file are let in, those of this machine too"

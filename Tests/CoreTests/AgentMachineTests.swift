@@ -3,7 +3,7 @@ import Testing
 import Wire
 
 private func machine(once: Bool = false, names: [String] = ["example"]) throws -> AgentMachine {
-    AgentMachine(wishes: try names.map { Wish(name: try #require(Name($0)), port: 0) }, once: once)
+    AgentMachine(wantedNames: try names.map { WantedName(name: try #require(Name($0)), port: 0) }, once: once)
 }
 
 private func up(_ machine: inout AgentMachine, now: UInt64 = 0) {
@@ -36,10 +36,10 @@ struct AgentMachineTests {
                         Register(exposure: 0, port: 0, name: "a"), Register(exposure: 1, port: 0, name: "b"),
                     ])
                 ])
-        let wish = try #require(machine.wish(of: 1))
+        let wanted = try #require(machine.wanted(of: 1))
         #expect(
             machine.registered(Registered(exposure: 1, code: .none, port: 7, text: "h:7"), now: 0)
-                == .announce(wish, port: 7, address: "h:7"))
+                == .announce(wanted, port: 7, address: "h:7"))
     }
 
     @Test("waits longer after each failure, at most a minute, evenly drawn from nothing to the bound")
@@ -71,8 +71,8 @@ struct AgentMachineTests {
         var machine = try machine()
         connect(&machine, afterFailures: failures)
         _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 5)
-        let most = longest * 1_000
-        #expect(machine.linkEnded("gone", now: 5 + milliseconds, random: most) == .wait(most))
+        let atMost = longest * 1_000
+        #expect(machine.linkEnded("gone", now: 5 + milliseconds, random: atMost) == .wait(atMost))
     }
 
     @Test("a gateway that says that it goes is looked for at once, whatever failed before")
@@ -104,7 +104,7 @@ struct AgentMachineTests {
     }
 
     @Test("the gateway's wish is added to the wait")
-    func wish() throws {
+    func wanted() throws {
         var machine = try machine()
         _ = machine.started()
         machine.connected()

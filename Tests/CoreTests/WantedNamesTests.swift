@@ -8,15 +8,15 @@ private struct Stand {
     private(set) var now: UInt64 = 0
 
     init(_ names: [String], once: Bool = false) throws {
-        self.machine = AgentMachine(wishes: try names.map(Self.wish), once: once)
+        self.machine = AgentMachine(wantedNames: try names.map(Self.wanted), once: once)
         _ = self.machine.started()
         self.machine.connected()
     }
 
-    static func wish(_ name: String) throws -> Wish { Wish(name: try #require(Name(name)), port: 0) }
+    static func wanted(_ name: String) throws -> WantedName { WantedName(name: try #require(Name(name)), port: 0) }
 
-    mutating func welcome(_ most: UInt16 = 16) -> [AgentMachine.Action] {
-        self.machine.welcomed(Welcome(linkID: 1, maximumNames: most), now: self.now)
+    mutating func welcome(_ atMost: UInt16 = 16) -> [AgentMachine.Action] {
+        self.machine.welcomed(Welcome(linkID: 1, maximumNames: atMost), now: self.now)
     }
 
     mutating func answer(_ exposure: UInt16, _ code: ErrorCode, _ text: String = "") -> AgentMachine.Action {
@@ -42,7 +42,7 @@ private func names(_ actions: [AgentMachine.Action]) -> [String] {
         switch action {
         case .register(let requests): requests.map { "+\($0.name)" }
         case .unregister(let numbers): numbers.map { "-\($0)" }
-        case .missing(let wish, let code, _): ["?\(wish.name) \(code)"]
+        case .missing(let wanted, let code, _): ["?\(wanted.name) \(code)"]
         case .stop(let reason, _): ["stop \(reason)"]
         default: ["\(action)"]
         }
@@ -123,8 +123,8 @@ struct WantedNamesTests {
         #expect(stand.asked(within: 1).map(\.name) == ["c"])
         _ = stand.answer(2, .tooManyNames)
         #expect(stand.asked(within: 299).isEmpty)
-        let wishes = try ["b", "c", "d"].map(Stand.wish)
-        #expect(names(stand.machine.changed(to: wishes, now: stand.now)) == ["-0", "+c"])
+        let wantedNames = try ["b", "c", "d"].map(Stand.wanted)
+        #expect(names(stand.machine.changed(to: wantedNames, now: stand.now)) == ["-0", "+c"])
     }
 
     @Test("names that it had come first when the next link takes fewer")
@@ -166,8 +166,8 @@ struct WantedNamesTests {
         func frames(_ actions: [AgentMachine.Action]) -> Int { names(actions).count }
         var sent = 60
         for round in 0..<4 {
-            let wishes = try (0..<60).map { try Stand.wish("b\(round)-\($0)") }
-            sent += frames(stand.machine.changed(to: wishes, now: 0))
+            let wantedNames = try (0..<60).map { try Stand.wanted("b\(round)-\($0)") }
+            sent += frames(stand.machine.changed(to: wantedNames, now: 0))
         }
         #expect(sent <= 200 && sent > 150)
         var asked: [String] = []
@@ -183,17 +183,17 @@ struct WantedNamesTests {
     @Test("other settings: what stays keeps its number, what is new is asked for, what is gone is given back")
     func changed() throws {
         var stand = try Stand(["a", "b", "c"])
-        let wishes = try ["d", "c", "a", "e"].map(Stand.wish)
-        #expect(stand.machine.changed(to: try ["a", "b", "c"].map(Stand.wish), now: 0).isEmpty)
+        let wantedNames = try ["d", "c", "a", "e"].map(Stand.wanted)
+        #expect(stand.machine.changed(to: try ["a", "b", "c"].map(Stand.wanted), now: 0).isEmpty)
         #expect(names(stand.welcome()) == ["+a", "+b", "+c"])
         _ = stand.answer(0, .none)
-        #expect(names(stand.machine.changed(to: wishes, now: 0)) == ["-1", "+d", "+e"])
-        #expect(stand.machine.wish(of: 0)?.name.text == "a" && stand.machine.wish(of: 2)?.name.text == "c")
-        #expect(stand.machine.wish(of: 1) == nil, "late frames for it belong to no name")
-        #expect(stand.machine.wish(of: 3)?.name.text == "d")
+        #expect(names(stand.machine.changed(to: wantedNames, now: 0)) == ["-1", "+d", "+e"])
+        #expect(stand.machine.wanted(of: 0)?.name.text == "a" && stand.machine.wanted(of: 2)?.name.text == "c")
+        #expect(stand.machine.wanted(of: 1) == nil, "late frames for it belong to no name")
+        #expect(stand.machine.wanted(of: 3)?.name.text == "d")
         #expect(stand.answer(1, .none) == .none)
-        let other = Wish(name: try #require(Name("a")), port: 7)
+        let other = WantedName(name: try #require(Name("a")), port: 7)
         #expect(names(stand.machine.changed(to: [other], now: 0)) == ["-3", "-2", "-0", "-4", "+a"])
-        #expect(stand.machine.wish(of: 5) == other)
+        #expect(stand.machine.wanted(of: 5) == other)
     }
 }

@@ -59,9 +59,9 @@ struct Choices {
 
     mutating func word64() -> UInt64 { UInt64(self.word32()) << 32 | UInt64(self.word32()) }
 
-    /// At most `most` bytes, as many as the next byte says.
-    mutating func bytes(most: Int) -> [UInt8] {
-        let count = min(Int(self.byte()), most, self.rest.count)
+    /// At most `atMost` bytes, as many as the next byte says.
+    mutating func bytes(atMost: Int) -> [UInt8] {
+        let count = min(Int(self.byte()), atMost, self.rest.count)
         defer { self.rest = self.rest.dropFirst(count) }
         return Array(self.rest.prefix(count))
     }

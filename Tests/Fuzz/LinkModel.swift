@@ -88,12 +88,12 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
 
     // MARK: - From the edges
 
-    func send(_ edge: Edge, most: Int, now: UInt64) {
+    func send(_ edge: Edge, atMost: Int, now: UInt64) {
         // The driver lets no edge read for a link that is closed.
         guard self.machine.phase != .closed, edge.isConnected, !edge.hasFinished, !edge.wasCut else { return }
         let allowance = self.machine.sendAllowance(edge.key)
         check(allowance >= 0, "an allowance of \(allowance)")
-        let count = min(allowance, most)
+        let count = min(allowance, atMost)
         guard count > 0 else { return }
         let bytes = [UInt8](repeating: UInt8(truncatingIfNeeded: edge.key.id), count: count)
         self.machine.send(edge.key, bytes.span.bytes, now: now)
@@ -105,8 +105,8 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
         _ = self.machine.finish(edge.key, now: now)
     }
 
-    func consume(_ edge: Edge, most: Int, now: UInt64) {
-        let count = min(edge.pending, most)
+    func consume(_ edge: Edge, atMost: Int, now: UInt64) {
+        let count = min(edge.pending, atMost)
         guard edge.isConnected, count > 0 else { return }
         edge.pending -= count
         self.machine.consumed(edge.key, count, now: now)
@@ -131,8 +131,8 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
 
     // MARK: - To the wire, and the clock
 
-    func output(most: Int, taking share: Int, now: UInt64) -> [UInt8] {
-        self.machine.fill(most, now: now)
+    func output(atMost: Int, taking share: Int, now: UInt64) -> [UInt8] {
+        self.machine.fill(atMost, now: now)
         var result: [UInt8] = []
         self.machine.drainOutbox { bytes in
             result = Array(bytes.prefix(share))
@@ -192,7 +192,7 @@ func drive<Machine: LinkMachine & ~Copyable>(
         if let key { model.add(key) }
     case 2:
         let size = Int(choices.byte()) * 64 + 1
-        if let edge = model.edge(&choices) { model.send(edge, most: size, now: now) }
+        if let edge = model.edge(&choices) { model.send(edge, atMost: size, now: now) }
     case 3: if let edge = model.edge(&choices) { model.finish(edge, now: now) }
     case 4:
         let code = choices.byte()
@@ -202,7 +202,7 @@ func drive<Machine: LinkMachine & ~Copyable>(
     case 5: if let edge = model.edge(&choices) { model.release(edge) }
     case 6:
         let size = Int(choices.byte()) * 64 + 1
-        if let edge = model.edge(&choices) { model.consume(edge, most: size, now: now) }
+        if let edge = model.edge(&choices) { model.consume(edge, atMost: size, now: now) }
     case 7: if let edge = model.edge(&choices) { model.accept(edge, now: now) }
     case 8: model.machine.congestion(choices.byte() & 1 == 1, now: now)
     case 9: model.machine.outputProgressed(now: now)

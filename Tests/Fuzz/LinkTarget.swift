@@ -157,17 +157,17 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     while !choices.isEmpty {
         let choice = choices.number(below: driverChoices + 5)
         switch choice {
-        case driverChoices: model.feed(choices.bytes(most: 64), now: now)
+        case driverChoices: model.feed(choices.bytes(atMost: 64), now: now)
         case driverChoices + 1, driverChoices + 2: model.feed(peerFrame(&choices, role), now: now)
         case driverChoices + 3, driverChoices + 4:
-            let most = Int(choices.byte()) * 64
-            watch.wrote(model.output(most: most, taking: most + 1, now: now))
+            let atMost = Int(choices.byte()) * 64
+            watch.wrote(model.output(atMost: atMost, taking: atMost + 1, now: now))
         default: drive(model, choice, &choices, now: &now)
         }
         check(
             model.machine.grantedBytes <= maxGranted(limits), "\(model.machine.grantedBytes) bytes are granted")
     }
-    watch.wrote(model.output(most: 1 << 20, taking: 1 << 20, now: now))
+    watch.wrote(model.output(atMost: 1 << 20, taking: 1 << 20, now: now))
     model.end()
     check(model.machine.grantedBytes == 0, "\(model.machine.grantedBytes) bytes are still granted")
     check(parent.used == 0, "\(parent.used) bytes are still granted in the process")
@@ -187,12 +187,12 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     var watches = (gateway: Watch(), agent: Watch())
     gateway.onTaken = { watches.gateway.taken($0) }
     agent.onTaken = { watches.agent.taken($0) }
-    /// Moves up to `most` bytes each way.
-    func carry(_ most: Int) {
-        let right = agent.output(most: most, taking: most, now: now)
+    /// Moves up to `atMost` bytes each way.
+    func carry(_ atMost: Int) {
+        let right = agent.output(atMost: atMost, taking: atMost, now: now)
         watches.agent.wrote(right)
         gateway.feed(right, now: now)
-        let left = gateway.output(most: most, taking: most, now: now)
+        let left = gateway.output(atMost: atMost, taking: atMost, now: now)
         watches.gateway.wrote(left)
         agent.feed(left, now: now)
     }

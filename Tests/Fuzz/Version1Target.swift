@@ -41,7 +41,7 @@ private func frame(_ kind: UInt8, id: UInt32, _ payload: [UInt8]) -> [UInt8] {
     while !choices.isEmpty {
         let choice = choices.number(below: driverChoices + 5)
         switch choice {
-        case driverChoices: model.feed(choices.bytes(most: 64), now: now)
+        case driverChoices: model.feed(choices.bytes(atMost: 64), now: now)
         case driverChoices + 1, driverChoices + 2:
             // Ids of the gateway begin at 1; the agent takes any.
             let id = UInt32(choices.byte() & 7)
@@ -49,7 +49,7 @@ private func frame(_ kind: UInt8, id: UInt32, _ payload: [UInt8]) -> [UInt8] {
             let size = Int(choices.byte()) * (kind == 4 ? 16 : 1)
             model.feed(frame(kind > 7 ? 4 : kind, id: id, [UInt8](repeating: 0x61, count: size)), now: now)
         case driverChoices + 3, driverChoices + 4:
-            sent += model.output(most: Int(choices.byte()) * 64, taking: Int(choices.byte()) * 64, now: now).count
+            sent += model.output(atMost: Int(choices.byte()) * 64, taking: Int(choices.byte()) * 64, now: now).count
         default: drive(model, choice, &choices, now: &now)
         }
         check(model.machine.waitingBytes >= 0, "\(model.machine.waitingBytes) bytes wait")

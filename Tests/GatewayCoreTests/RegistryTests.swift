@@ -52,8 +52,8 @@ struct RegistryTests {
         var registry = Registry(maximumNamesPerLink: 4)
         func codes(_ runs: [UInt64], every: UInt64) -> [ErrorCode?] {
             runs.enumerated().map { index, run in
-                let wish = holder(alice, link: UInt64(100 + index), run: run)
-                if case .takenOver(_, let code) = registry.register(self.name, wish, now: UInt64(index) * every) {
+                let wanted = holder(alice, link: UInt64(100 + index), run: run)
+                if case .takenOver(_, let code) = registry.register(self.name, wanted, now: UInt64(index) * every) {
                     return code
                 }
                 return nil
@@ -110,8 +110,8 @@ struct RegistryTests {
         let spent = ContinuousClock().measure {
             for round in 0..<4 {
                 for (number, name) in names.enumerated() {
-                    let wish = holder(alice, link: UInt64(round), run: UInt64(round), exposure: UInt16(number))
-                    if case .refused = registry.register(name, wish, now: 0) { Issue.record("\(name) is refused") }
+                    let wanted = holder(alice, link: UInt64(round), run: UInt64(round), exposure: UInt16(number))
+                    if case .refused = registry.register(name, wanted, now: 0) { Issue.record("\(name) is refused") }
                     #expect(registry.nameCount(of: alice, except: name) < names.count)
                 }
             }

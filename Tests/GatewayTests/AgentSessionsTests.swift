@@ -14,9 +14,9 @@ struct AgentSessionsTests {
     @Test("make room for a connection once for each link that ends")
     func room() throws {
         let hub = try HubFixture(descriptors: 192)
-        let most = hub.agents.parts.plan.links
+        let atMost = hub.agents.parts.plan.links
         let peer = try #require(SocketAddress("192.0.2.1", port: 1))
-        let sessions = (0..<most).map { _ in
+        let sessions = (0..<atMost).map { _ in
             hub.agents.add(peer, Source(key: peer.source), isVersion1: false)
         }
         #expect(!hub.agents.hasRoom(), "nothing ends")

@@ -12,10 +12,12 @@ struct JSONLineTests {
         return try #require(value as? [String: Any])
     }
 
-    private func line(_ message: String, _ metadata: Logger.Metadata = [:], lost: Int = 0, most: Int = 4_095) -> String
+    private func line(_ message: String, _ metadata: Logger.Metadata = [:], lost: Int = 0, atMost: Int = 4_095)
+        -> String
     {
         JSONLine.text(
-            time: "2026-11-23T09:41:07.310Z", level: .info, message: message, metadata: metadata, lost: lost, most: most
+            time: "2026-11-23T09:41:07.310Z", level: .info, message: message, metadata: metadata, lost: lost,
+            atMost: atMost
         )
     }
 
@@ -68,7 +70,7 @@ struct JSONLineTests {
             (.error, "error"), (.critical, "error"),
         ]
         for (level, name) in wanted {
-            let line = JSONLine.text(time: "", level: level, message: "", metadata: [:], most: 4_095)
+            let line = JSONLine.text(time: "", level: level, message: "", metadata: [:], atMost: 4_095)
             #expect(try self.parsed(line)["level"] as? String == name)
         }
     }
@@ -84,13 +86,13 @@ struct JSONLineTests {
         "is cut inside the quotes when it is too long",
         arguments: ["a", "\"", "\n", "\u{1}", "ä", "日", "\u{1F600}", "a\u{1}ä\u{1F600}\""])
     func long(_ piece: String) throws {
-        for most in [1_024, 1_025, 1_026, 1_027, 4_095] {
+        for atMost in [1_024, 1_025, 1_026, 1_027, 4_095] {
             for shift in 0..<8 {
                 let message = String(repeating: "x", count: shift) + String(repeating: piece, count: 5_000)
-                let text = self.line(message, ["name": "\(message)", "port": .stringConvertible(1)], most: most)
-                #expect(text.utf8.count <= most)
+                let text = self.line(message, ["name": "\(message)", "port": .stringConvertible(1)], atMost: atMost)
+                #expect(text.utf8.count <= atMost)
                 // Nothing that fits is given away: an escape and the mark have 6 and 3 bytes.
-                #expect(text.utf8.count > most - 12)
+                #expect(text.utf8.count > atMost - 12)
                 let object = try self.parsed(text)
                 #expect(object["port"] as? Int == 1)
                 for key in ["message", "name"] {

@@ -76,8 +76,8 @@ struct HookQueueTests {
         try stand.login("b0", from: "192.0.2.2")
         try stand.login("b1", from: "192.0.2.2")
         try stand.login("b2", from: "192.0.2.2")
-        let most = HookQueue.maxLoginsPerSource
-        for number in 0..<(most + 11) { try stand.login("a\(number)", from: "192.0.2.1") }
+        let atMost = HookQueue.maxLoginsPerSource
+        for number in 0..<(atMost + 11) { try stand.login("a\(number)", from: "192.0.2.1") }
         #expect(stand.verdicts.isEmpty, "not from inside the call")
         #expect(stand.loop.run { stand.verdicts.count == 10 })
         for number in 1...10 {
@@ -93,13 +93,13 @@ struct HookQueueTests {
     func largest() throws {
         let stand = try Stand()
         defer { stand.close() }
-        let most = HookQueue.maxLoginsPerSource
+        let atMost = HookQueue.maxLoginsPerSource
         try stand.login("x0", from: "192.0.2.9")
         try stand.login("x1", from: "192.0.2.9")
         for source in 1...3 {
-            for number in 0..<most { try stand.login("s\(source)-\(number)", from: "192.0.2.\(source)") }
+            for number in 0..<atMost { try stand.login("s\(source)-\(number)", from: "192.0.2.\(source)") }
         }
-        for number in 0..<(most - 1) { try stand.login("s4-\(number)", from: "192.0.2.4") }
+        for number in 0..<(atMost - 1) { try stand.login("s4-\(number)", from: "192.0.2.4") }
         try stand.login("honest", from: "192.0.2.5")
         try stand.login("second", from: "192.0.2.5")
         #expect(stand.loop.run { !stand.verdicts.isEmpty })

@@ -66,7 +66,7 @@ final class Bench {
 
     /// Empty when there is no such file.
     func text(_ name: String) -> String {
-        String(decoding: (try? FileAccess.read("\(self.directory)/\(name)", most: 1 << 20)) ?? [], as: UTF8.self)
+        String(decoding: (try? FileAccess.read("\(self.directory)/\(name)", atMost: 1 << 20)) ?? [], as: UTF8.self)
     }
 
     /// Runs an action to its end.

@@ -98,7 +98,7 @@ struct SecurityLimitTests {
                 + grouped(admission.penaltyTable),
             "refused connections that get an alert · how long each":
                 "\(ResourcePlan.maxRefused) · \(RefusedAgents.ticks) s; others are reset",
-            "ClientHello": kib(ClientHello.most),
+            "ClientHello": kib(ClientHello.maxBytes),
             "client certificates": kib(TLSContext.maxClientCertificates),
             "TLS messages after the handshake":
                 "none before the login, then 1 a second, \(TLSSession.maxMessages) at once",

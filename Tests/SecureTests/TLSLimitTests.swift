@@ -19,8 +19,8 @@ struct TLSLimitTests {
         let size = try #require(Data(base64Encoded: lines.filter { !$0.hasPrefix("-") }.joined())).count
         // RFC 8446, 4.4.2: each certificate has a length of 3 bytes and an empty list of extensions of 2; around them are
         // a header of 4, a context of 1 and a length of 3 bytes, the first of which OpenSSL does not count.
-        let most = (TLSContext.maxClientCertificates - 4) / (size + 5)
-        for (count, limit) in [(most, nil), (most + 1, SecurityError.Limit.certificates)]
+        let atMost = (TLSContext.maxClientCertificates - 4) / (size + 5)
+        for (count, limit) in [(atMost, nil), (atMost + 1, SecurityError.Limit.certificates)]
             as [(Int, SecurityError.Limit?)]
         {
             let chain = (0..<count).flatMap { _ in mine.certificatePEM }

@@ -12,11 +12,11 @@ struct FileAccessTests {
             let path = "\(directory)/x"
             #expect(mkfifo("\(path).new", 0o666) == 0)
             try FileAccess.replace(path, with: [1], durable: false)
-            #expect(try FileAccess.read(path, most: 1) == [1])
+            #expect(try FileAccess.read(path, atMost: 1) == [1])
             try write("precious", "\(directory)/victim")
             #expect(symlink("\(directory)/victim", "\(path).new") == 0)
             try FileAccess.replace(path, with: [2], durable: false)
-            #expect(try FileAccess.read(path, most: 1) == [2])
+            #expect(try FileAccess.read(path, atMost: 1) == [2])
             #expect(try String(contentsOfFile: "\(directory)/victim", encoding: .utf8) == "precious")
         }
     }
@@ -26,11 +26,11 @@ struct FileAccessTests {
         try withDirectory { directory in
             let path = "\(directory)/pipe"
             #expect(mkfifo(path, 0o600) == 0)
-            #expect(message { try FileAccess.read(path, most: 1) }.contains("no regular file"))
+            #expect(message { try FileAccess.read(path, atMost: 1) }.contains("no regular file"))
             #expect(message { try AgentsFile(path: path) }.contains("no regular file"))
-            #expect(message { try FileAccess.read(directory, most: 1) }.contains("is a directory"))
-            #expect(message { try FileAccess.read("/dev/null", most: 1) }.contains("no regular file"))
-            let nothing = try FileAccess.read("/dev/null", most: 1, orPipe: true)
+            #expect(message { try FileAccess.read(directory, atMost: 1) }.contains("is a directory"))
+            #expect(message { try FileAccess.read("/dev/null", atMost: 1) }.contains("no regular file"))
+            let nothing = try FileAccess.read("/dev/null", atMost: 1, orPipe: true)
             #expect(nothing.isEmpty)
         }
     }

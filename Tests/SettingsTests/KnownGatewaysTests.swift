@@ -15,7 +15,7 @@ struct KnownGatewaysTests {
             let entry = try KnownGateways.remember(gateway, pin: pinB, path: path)
             #expect(entry.pin == pinB)
             #expect(try KnownGateways(path: path).entry(of: gateway) == entry)
-            return String(decoding: try FileAccess.read(path, most: 1 << 20), as: UTF8.self)
+            return String(decoding: try FileAccess.read(path, atMost: 1 << 20), as: UTF8.self)
         }
     }
 
@@ -79,7 +79,7 @@ struct KnownGatewaysTests {
             let content: [UInt8] = [0xFF, 0xFE, 0x00, 0x0A]
             try FileAccess.replace(path, with: content, durable: false)
             _ = try KnownGateways.remember("b:1", pin: pinB, path: path)
-            #expect(try FileAccess.read(path, most: 1 << 10) == content + Array("b:1 \(pinB)\n".utf8))
+            #expect(try FileAccess.read(path, atMost: 1 << 10) == content + Array("b:1 \(pinB)\n".utf8))
         }
     }
 

@@ -62,11 +62,11 @@ struct LimitSettingsTests {
             ("agents", 1, 65_535), ("links-per-agent", 1, 65_535), ("names-per-link", 1, 4_096),
             ("streams-per-link", 1, 65_535),
         ])
-    func counts(_ key: String, _ least: Int, _ most: Int) throws {
-        for value in [least, most] { #expect(try self.gateway("\(key) = \(value)").found.isEmpty) }
-        for value in [-1, least - 1, most + 1] {
+    func counts(_ key: String, _ least: Int, _ atMost: Int) throws {
+        for value in [least, atMost] { #expect(try self.gateway("\(key) = \(value)").found.isEmpty) }
+        for value in [-1, least - 1, atMost + 1] {
             let (limits, found) = try self.gateway("\(key) = \(value)")
-            #expect(found == ["f:3: '\(key)' must be from \(least) to \(most), not \(value)"])
+            #expect(found == ["f:3: '\(key)' must be from \(least) to \(atMost), not \(value)"])
             #expect(limits == LimitSettings())
         }
     }

@@ -374,8 +374,8 @@ struct StateTests {
     func readOrMake() throws {
         try withDirectory { directory in
             let state = try StateDirectory(path: "\(directory)/a/b")
-            #expect(try state.readOrMake("key", most: 10) { [1, 2] } == [1, 2])
-            #expect(try state.readOrMake("key", most: 10) { [3] } == [1, 2])
+            #expect(try state.readOrMake("key", atMost: 10) { [1, 2] } == [1, 2])
+            #expect(try state.readOrMake("key", atMost: 10) { [3] } == [1, 2])
             let mode = try FileManager.default.attributesOfItem(atPath: state.file("key"))[.posixPermissions] as? Int
             #expect(mode == 0o600)
             #expect(try FileManager.default.contentsOfDirectory(atPath: state.path) == ["key"])
@@ -415,8 +415,8 @@ struct StateTests {
             #expect(
                 message { try FileAccess.replace("\(directory)/no/x", with: [2], durable: false) }.contains(
                     "no such file"))
-            #expect(try FileAccess.read(path, most: 1) == [1])
-            #expect(message { try FileAccess.read(path, most: 0) }.contains("larger"))
+            #expect(try FileAccess.read(path, atMost: 1) == [1])
+            #expect(message { try FileAccess.read(path, atMost: 0) }.contains("larger"))
         }
     }
 }

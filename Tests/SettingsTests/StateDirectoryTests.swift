@@ -62,11 +62,11 @@ struct StateDirectoryTests {
             #expect(chown(planted, 65_534, 65_534) == 0)
             let state = try StateDirectory(path: directory)
             // Only root can have put it there.
-            #expect(try state.readOrMake("planted", most: 10) { [] } == Array("x".utf8))
+            #expect(try state.readOrMake("planted", atMost: 10) { [] } == Array("x".utf8))
             for mode in [0o1777, 0o1775] {
                 try chmod(directory, mode)
-                #expect(try FileAccess.read(own, most: 10) == Array("x".utf8))
-                let text = message { try state.readOrMake("planted", most: 10) { [] } }
+                #expect(try FileAccess.read(own, atMost: 10) == Array("x".utf8))
+                let text = message { try state.readOrMake("planted", atMost: 10) { [] } }
                 #expect(
                     text.hasPrefix("\(planted): belongs to another user (uid 65534)")
                         && text.contains("remove the file"))

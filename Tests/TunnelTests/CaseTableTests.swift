@@ -14,18 +14,18 @@ struct CaseTableTests {
         case "gateway awaiting hello": return pair.gateway
         case "gateway awaiting login":
             pair.agent.link.start(software: "")
-            pair.gateway.feed(pair.agent.output(most: 1 << 20, now: 0), now: 0)
+            pair.gateway.feed(pair.agent.output(atMost: 1 << 20, now: 0), now: 0)
             return pair.gateway
         case "gateway authenticating":
             pair.gateway.admits = false
             pair.agent.link.start(software: "")
             pair.agent.link.login(login)
-            pair.gateway.feed(pair.agent.output(most: 1 << 20, now: 0), now: 0)
+            pair.gateway.feed(pair.agent.output(atMost: 1 << 20, now: 0), now: 0)
             return pair.gateway
         case "agent awaiting hello": return pair.agent
         case "agent awaiting welcome":
             pair.gateway.link.start(software: "")
-            pair.agent.feed(pair.gateway.output(most: 1 << 20, now: 0), now: 0)
+            pair.agent.feed(pair.gateway.output(atMost: 1 << 20, now: 0), now: 0)
             return pair.agent
         case "gateway up", "agent up":
             pair.connect()

@@ -78,9 +78,9 @@ struct LinkTests {
         pair.gateway.link.send(here, bytes.span.bytes, now: 0)
         #expect(pair.gateway.link.sendAllowance(here) == 0)
         pair.exchange()
-        pair.agent.consume(try #require(pair.agent.edges[there]), most: window, now: 0)
+        pair.agent.consume(try #require(pair.agent.edges[there]), atMost: window, now: 0)
         pair.now += 10
-        pair.gateway.feed(pair.agent.output(most: 1 << 20, now: pair.now), now: pair.now)
+        pair.gateway.feed(pair.agent.output(atMost: 1 << 20, now: pair.now), now: pair.now)
         #expect(pair.gateway.link.nextResumable() == here)
         #expect(pair.gateway.link.sendAllowance(here) > 0)
     }
@@ -125,7 +125,7 @@ struct LinkTests {
         var order: [UInt32] = []
         func takeOne() {
             // One byte wanted is one frame served.
-            let frame = pair.gateway.output(most: 1, now: 0)
+            let frame = pair.gateway.output(atMost: 1, now: 0)
             #expect(frame.count == 1)
             var rest: [UInt8] = frame
             pair.gateway.link.drainOutbox { bytes in
@@ -170,7 +170,7 @@ struct LinkTests {
                 frame(there.id, 9, (0..<size).map { SimulatedEnd.pattern(there.id, .gateway, sent + $0) }), now: now)
             sent += size
             pair.agent.link.consumed(there, size, now: now)
-            let output = pair.agent.output(most: 1 << 20, now: now)
+            let output = pair.agent.output(atMost: 1 << 20, now: now)
             if !output.isEmpty {
                 limit = output.suffix(8).reduce(0) { $0 << 8 | Int($1) }
             }
@@ -184,7 +184,7 @@ struct LinkTests {
     func orphan() throws {
         let (pair, _) = try withOrphan()
         #expect(pair.gateway.link.streamCount == 1)
-        _ = pair.gateway.output(most: 1 << 20, now: 0)
+        _ = pair.gateway.output(atMost: 1 << 20, now: 0)
         #expect(pair.gateway.link.streamCount == 0)
         #expect(pair.gateway.link.statistics.resetsSent == 0)
     }
@@ -208,7 +208,7 @@ struct LinkTests {
     func openCrossesGoodbye() throws {
         let (pair, here, there) = try withStream()
         let late = try #require(pair.open())
-        let crossing = pair.gateway.output(most: 1 << 20, now: 0)
+        let crossing = pair.gateway.output(atMost: 1 << 20, now: 0)
         pair.agent.link.goAway(.drain, retryAfterSeconds: 0, text: "")
         pair.agent.feed(crossing, now: 0)
         pair.exchange()
@@ -244,9 +244,9 @@ struct LinkTests {
         pair.gateway.link.congestion(true, now: 0)
         pair.gateway.link.send(here, [UInt8](repeating: 0, count: 50_000).span.bytes, now: 0)
         pair.gateway.link.goAway(.replaced, retryAfterSeconds: 0, text: "bye")
-        pair.agent.feed(pair.gateway.output(most: 1 << 20, now: 0), now: 0)
+        pair.agent.feed(pair.gateway.output(atMost: 1 << 20, now: 0), now: 0)
         #expect(pair.agent.goodbyes.map(\.code) == [.replaced])
         #expect(pair.agent.edges.values.allSatisfy { $0.received == 0 })
-        #expect(pair.gateway.output(most: 1 << 20, now: 0).isEmpty)
+        #expect(pair.gateway.output(atMost: 1 << 20, now: 0).isEmpty)
     }
 }

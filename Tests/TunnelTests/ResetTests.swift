@@ -24,7 +24,7 @@ struct ResetTests {
         pair.gateway.link.send(here, self.bytes.span.bytes, now: 0)
         pair.gateway.link.reset(here, .aborted)
         pair.gateway.link.congestion(false, now: 0)
-        #expect(pair.gateway.output(most: 1 << 20, now: 0) == frame(here.id, 9, self.bytes) + reset(here.id, 6))
+        #expect(pair.gateway.output(atMost: 1 << 20, now: 0) == frame(here.id, 9, self.bytes) + reset(here.id, 6))
         pair.gateway.link.release(here)
         #expect(pair.gateway.streamCount == 0)
         #expect(pair.gateway.grantedBytes == 0)
@@ -39,7 +39,7 @@ struct ResetTests {
         pair.gateway.link.reset(here, .aborted)
         pair.gateway.link.release(here)
         #expect(
-            pair.gateway.output(most: 1 << 20, now: 0)
+            pair.gateway.output(atMost: 1 << 20, now: 0)
                 == frame(here.id, 9, self.bytes) + frame(here.id, 9, flags: 1) + reset(here.id, 6))
         #expect(pair.gateway.streamCount == 0)
     }
@@ -51,7 +51,7 @@ struct ResetTests {
         pair.gateway.link.finish(here, now: 0)
         pair.gateway.link.reset(here, .aborted)
         pair.gateway.link.release(here)
-        #expect(pair.gateway.output(most: 1 << 20, now: 0) == frame(here.id, 9, flags: 1) + reset(here.id, 6))
+        #expect(pair.gateway.output(atMost: 1 << 20, now: 0) == frame(here.id, 9, flags: 1) + reset(here.id, 6))
         #expect(pair.gateway.streamCount == 0)
     }
 
@@ -65,17 +65,17 @@ struct ResetTests {
         pair.gateway.link.send(here, self.bytes.span.bytes, now: 0)
         pair.gateway.link.reset(here, .aborted)
         pair.gateway.link.release(here)
-        #expect(pair.gateway.output(most: 1 << 20, now: 0) == frame(here.id, 9, Array(self.bytes.prefix(64))))
+        #expect(pair.gateway.output(atMost: 1 << 20, now: 0) == frame(here.id, 9, Array(self.bytes.prefix(64))))
         tick(pair.gateway, 1_000)
         tick(pair.gateway, 10_999)
-        #expect(pair.gateway.output(most: 1 << 20, now: 10_999).isEmpty)
+        #expect(pair.gateway.output(atMost: 1 << 20, now: 10_999).isEmpty)
         pair.gateway.feed(frame(here.id, 10, number(80)), now: 10_999)
-        #expect(pair.gateway.output(most: 1 << 20, now: 10_999) == frame(here.id, 9, Array(self.bytes.prefix(16))))
+        #expect(pair.gateway.output(atMost: 1 << 20, now: 10_999) == frame(here.id, 9, Array(self.bytes.prefix(16))))
         tick(pair.gateway, 11_000)
         tick(pair.gateway, 20_999)
         #expect(pair.gateway.streamCount == 1)
         tick(pair.gateway, 21_000)
-        #expect(pair.gateway.output(most: 1 << 20, now: 21_000) == reset(here.id, 6))
+        #expect(pair.gateway.output(atMost: 1 << 20, now: 21_000) == reset(here.id, 6))
         #expect(pair.gateway.streamCount == 0)
         #expect(pair.gateway.grantedBytes == 0)
     }
@@ -86,7 +86,7 @@ struct ResetTests {
         pair.gateway.link.congestion(true, now: 0)
         pair.gateway.link.send(here, self.bytes.span.bytes, now: 0)
         pair.gateway.link.cut(here, .denied)
-        #expect(pair.gateway.output(most: 1 << 20, now: 0) == reset(here.id, 5))
+        #expect(pair.gateway.output(atMost: 1 << 20, now: 0) == reset(here.id, 5))
     }
 
     @Test("when both sides reset, neither waits for the other")

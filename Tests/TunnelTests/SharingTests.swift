@@ -161,7 +161,7 @@ struct SharingTests {
         #expect(pair.gateway.allowance(here) == 64 * 1_024)
         pair.gateway.link.send(here, bytes.span.bytes.extracting(0..<40_000), now: 0)
         #expect(pair.gateway.allowance(here) == 0, "16 KiB at half of the budget, and more waits already")
-        _ = pair.gateway.output(most: 1 << 20, now: 0)
+        _ = pair.gateway.output(atMost: 1 << 20, now: 0)
         pair.gateway.link.congestion(true, now: 0)
         #expect(pair.gateway.grantedBytes <= 2_048, "an empty queue keeps no memory then")
     }

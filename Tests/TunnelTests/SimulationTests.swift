@@ -107,10 +107,10 @@ private struct Simulation {
             for edge in end.edges.values.sorted(by: { $0.key.id < $1.key.id }) {
                 let chance = Int.random(in: 0..<100, using: &self.generator)
                 if isHealing || chance < 60, !edge.isPaused {
-                    end.pump(edge, most: Int.random(in: 1...40_000, using: &self.generator), now: now)
+                    end.pump(edge, atMost: Int.random(in: 1...40_000, using: &self.generator), now: now)
                 }
                 if isHealing || chance % 3 == 0 {
-                    end.consume(edge, most: Int.random(in: 1...50_000, using: &self.generator), now: now)
+                    end.consume(edge, atMost: Int.random(in: 1...50_000, using: &self.generator), now: now)
                 }
                 if self.mayReset, !isHealing, chance >= 98 {
                     if chance == 99 { end.fail(edge) } else { end.cut(edge, .aborted) }
@@ -142,7 +142,7 @@ private struct Simulation {
         }
         for (end, isAgent) in [(self.pair.agent, true), (self.pair.gateway, false)] {
             end.link.congestion(Int.random(in: 0..<3, using: &self.generator) == 0 && !isHealing, now: now)
-            let output = end.output(most: amount(&self.generator), now: now)
+            let output = end.output(atMost: amount(&self.generator), now: now)
             if isAgent { self.pair.toGateway += output } else { self.pair.toAgent += output }
         }
         let right = min(self.pair.toGateway.count, amount(&self.generator))

@@ -34,12 +34,12 @@ struct TraceTests {
         let pair = TunnelPair()
         var lines: [Line] = []
         func agentSpeaks() {
-            let bytes = pair.agent.output(most: 1 << 20, now: 0)
+            let bytes = pair.agent.output(atMost: 1 << 20, now: 0)
             lines += self.frames("agent", bytes)
             pair.gateway.feed(bytes, now: 0)
         }
         func gatewaySpeaks() {
-            let bytes = pair.gateway.output(most: 1 << 20, now: 0)
+            let bytes = pair.gateway.output(atMost: 1 << 20, now: 0)
             lines += self.frames("gateway", bytes)
             pair.agent.feed(bytes, now: 0)
         }

@@ -166,15 +166,15 @@ final class SimulatedEnd {
         if fin { edge.sawEnd = true }
     }
 
-    /// Lets an edge read from its source, at most `most` bytes.
-    func pump(_ edge: Edge, most: Int, now: UInt64) {
+    /// Lets an edge read from its source, at most `atMost` bytes.
+    func pump(_ edge: Edge, atMost: Int, now: UInt64) {
         guard !edge.wasReset, !edge.hasFailed, !edge.finished, edge.isConnected else { return }
         let allowance = self.link.sendAllowance(edge.key)
         guard allowance > 0 else {
             edge.isPaused = true
             return
         }
-        let count = min(allowance, most, edge.toSend - edge.sent)
+        let count = min(allowance, atMost, edge.toSend - edge.sent)
         if count > 0 {
             let bytes = (edge.sent..<(edge.sent + count)).map { Self.pattern(edge.key.id, self.role, $0) }
             self.link.send(edge.key, bytes.span.bytes, now: now)
@@ -186,9 +186,9 @@ final class SimulatedEnd {
         }
     }
 
-    /// Writes on what an edge has received, at most `most` bytes.
-    func consume(_ edge: Edge, most: Int, now: UInt64) {
-        let count = min(edge.pending, most)
+    /// Writes on what an edge has received, at most `atMost` bytes.
+    func consume(_ edge: Edge, atMost: Int, now: UInt64) {
+        let count = min(edge.pending, atMost)
         guard count > 0, !edge.hasFailed, edge.isConnected else { return }
         edge.pending -= count
         self.link.consumed(edge.key, count, now: now)
@@ -224,12 +224,12 @@ final class SimulatedEnd {
         }
     }
 
-    /// Takes up to `most` bytes for the wire.
-    func output(most: Int, now: UInt64) -> [UInt8] {
-        self.link.fill(most, now: now)
+    /// Takes up to `atMost` bytes for the wire.
+    func output(atMost: Int, now: UInt64) -> [UInt8] {
+        self.link.fill(atMost, now: now)
         var result: [UInt8] = []
         self.link.drainOutbox { bytes in
-            result = Array(bytes.prefix(most))
+            result = Array(bytes.prefix(atMost))
             return result.count
         }
         while let key = self.link.nextResumable() { self.edges[key]?.isPaused = false }
@@ -266,8 +266,8 @@ final class TunnelPair {
     /// Carries everything to and fro until nothing is left to carry.
     func exchange() {
         for _ in 0..<1_000 {
-            let right = self.agent.output(most: 1 << 20, now: self.now)
-            let left = self.gateway.output(most: 1 << 20, now: self.now)
+            let right = self.agent.output(atMost: 1 << 20, now: self.now)
+            let left = self.gateway.output(atMost: 1 << 20, now: self.now)
             if right.isEmpty, left.isEmpty { return }
             self.now += self.delay
             self.gateway.feed(right, now: self.now)

@@ -38,7 +38,7 @@ struct WindowTests {
         pair.exchange()
         let window = pair.gateway.roundTrip == 0 ? limits.nearWindow : limits.maxWindow
         var run = Run(pair: pair, key: key, there: there, way: way)
-        let took = run.milliseconds(toFill: window, most: 2_000)
+        let took = run.milliseconds(toFill: window, atMost: 2_000)
         #expect(took != nil, "the window is \(run.largest) bytes after 2 s, not \(window)")
     }
 
@@ -65,10 +65,10 @@ struct WindowTests {
             self.way = way
         }
 
-        /// Milliseconds until 90 % of `window` is on its way at once; nil if that takes more than `most`.
-        mutating func milliseconds(toFill window: Int, most: UInt64) -> UInt64? {
+        /// Milliseconds until 90 % of `window` is on its way at once; nil if that takes more than `atMost`.
+        mutating func milliseconds(toFill window: Int, atMost: UInt64) -> UInt64? {
             let start = self.pair.now
-            while self.pair.now - start <= most {
+            while self.pair.now - start <= atMost {
                 self.step()
                 if self.largest * 10 >= window * 9 { return self.pair.now - start }
                 self.pair.now += 1
@@ -83,13 +83,13 @@ struct WindowTests {
                 let allowance = min(self.pair.agent.link.sendAllowance(self.there), self.chunk.count)
                 guard allowance > 0 else { break }
                 self.pair.agent.link.send(self.there, self.chunk.span.bytes.extracting(0..<allowance), now: now)
-                self.held += self.pair.agent.output(most: 64 << 20, now: now)
+                self.held += self.pair.agent.output(atMost: 64 << 20, now: now)
             }
             self.dispatch(now)
             if let bytes = self.toGateway.removeValue(forKey: now) {
                 self.pair.gateway.receiveUnchecked(bytes, now: now)
             }
-            let answer = self.pair.gateway.output(most: 64 << 20, now: now)
+            let answer = self.pair.gateway.output(atMost: 64 << 20, now: now)
             self.largest = max(self.largest, self.pair.gateway.grantedBytes)
             self.toAgent[now + (self.way.roundTrip + 1) / 2, default: []] += answer
         }
@@ -117,9 +117,9 @@ struct WindowTests {
         // 1.6 MB/s on a round trip of 20 ms: 32 KiB of the 256.
         for _ in 0..<300 {
             pair.agent.link.send(there, piece.span.bytes, now: pair.now)
-            let bytes = pair.agent.output(most: 1 << 20, now: pair.now)
+            let bytes = pair.agent.output(atMost: 1 << 20, now: pair.now)
             pair.gateway.receiveUnchecked(bytes, now: pair.now)
-            pair.agent.feed(pair.gateway.output(most: 1 << 20, now: pair.now), now: pair.now)
+            pair.agent.feed(pair.gateway.output(atMost: 1 << 20, now: pair.now), now: pair.now)
             pair.now += 10
         }
         _ = here

@@ -159,11 +159,12 @@ struct SlowStreamTests {
                 }
                 #expect(waiting.values.allSatisfy { $0 <= 1 << 20 })
                 #expect(end.waitingBytes == waiting.values.reduce(0, +))
-                guard let key = keys.isEmpty ? nil : keys[random(keys.count)], let most = waiting[key], most > 0 else {
+                guard let key = keys.isEmpty ? nil : keys[random(keys.count)], let atMost = waiting[key], atMost > 0
+                else {
                     continue
                 }
-                let count = 1 + random(most)
-                waiting[key] = most - count
+                let count = 1 + random(atMost)
+                waiting[key] = atMost - count
                 end.link.consumed(key, count, now: end.now)
                 end.data[key] = []
             }

@@ -255,17 +255,17 @@ struct HTTPClientTests {
     @Test("eight connections to one server at most; the others wait, and their time runs")
     func bound() throws {
         try withClient { loop, client in
-            var most = 0
+            var atMost = 0
             var answered = 0
             for _ in 0..<32 {
                 _ = client.send(self.get("gate")) { answer in
                     answered += 1
-                    most = max(most, (try? text(answer)).flatMap { Int($0) } ?? .max)
+                    atMost = max(atMost, (try? text(answer)).flatMap { Int($0) } ?? .max)
                 }
             }
             loop.run()
             #expect(answered == 32)
-            #expect(most == 8)
+            #expect(atMost == 8)
             let hanging = (0..<8).map { _ in client.send(self.get("hang/")) { Issue.record("told: \($0)") } }
             var waiting = self.get("status/200")
             waiting.timeout = 50

@@ -31,7 +31,7 @@ struct AgentCredentials {
     }
 
     private static func instanceKey(_ state: StateDirectory) throws(SettingsError) -> [UInt8] {
-        let key = try state.readOrMake("instance.key", most: 1_024) { SecureRandom.bytes(Login.instanceKeySize) }
+        let key = try state.readOrMake("instance.key", atMost: 1_024) { SecureRandom.bytes(Login.instanceKeySize) }
         guard key.count == Login.instanceKeySize else {
             throw SettingsError(
                 state.file("instance.key"),

@@ -10,7 +10,7 @@ package enum AgentKey {
     static func load(_ state: StateDirectory) throws(SettingsError) -> Identity? {
         let path = state.file(self.file)
         guard FileAccess.exists(path) else { return nil }
-        return try self.identity(try FileAccess.read(path, most: 1 << 16, secret: true), path)
+        return try self.identity(try FileAccess.read(path, atMost: 1 << 16, secret: true), path)
     }
 
     private static func identity(_ pem: [UInt8], _ path: String) throws(SettingsError) -> Identity {
@@ -25,7 +25,7 @@ package enum AgentKey {
     /// belongs to that user, see ``FileAccess/replace(_:with:mode:durable:)``.
     package static func pin(stateDirectory: String) throws(SettingsError) -> String {
         let state = try StateDirectory(path: stateDirectory, forOther: true)
-        let pem = try state.readOrMake(self.file, most: 1 << 16) { () throws(SettingsError) in
+        let pem = try state.readOrMake(self.file, atMost: 1 << 16) { () throws(SettingsError) in
             do throws(SecurityError) {
                 let made = try Identity.selfSigned(commonName: "diglett agent")
                 return made.keyPEM + made.certificatePEM

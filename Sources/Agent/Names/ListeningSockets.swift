@@ -21,7 +21,7 @@ package enum ListeningSockets {
     }
 
     private static func text(_ kind: String) -> String? {
-        (try? FileAccess.read("/proc/self/net/\(kind)", most: self.maxBytes)).map {
+        (try? FileAccess.read("/proc/self/net/\(kind)", atMost: self.maxBytes)).map {
             String(decoding: $0, as: UTF8.self)
         }
     }

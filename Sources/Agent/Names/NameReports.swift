@@ -51,58 +51,59 @@ final class NameReports {
     ///   - text: where the gateway says visitors find the name.
     ///   - backend: what it leads to; nil when the name was just taken away.
     ///   - isGatewayLocal: whether the gateway is on this machine.
-    func registered(_ wish: Wish, _ port: UInt16, _ text: String, _ backend: Backend?, isGatewayLocal: Bool) {
-        guard let expose = self.exposes.first(where: { $0.name == wish.name }) else { return }
+    func registered(_ wanted: WantedName, _ port: UInt16, _ text: String, _ backend: Backend?, isGatewayLocal: Bool) {
+        guard let expose = self.exposes.first(where: { $0.name == wanted.name }) else { return }
         let port = port == 0 ? nil : port
         let target = expose.backend
-        let fields = self.log.about([.name: wish.name, .port: port, .backend: target.description])
+        let fields = self.log.about([.name: wanted.name, .port: port, .backend: target.description])
         var address: String?
         var problem: String?
-        switch self.place(text, of: wish, to: target, isGatewayLocal: isGatewayLocal) {
+        switch self.place(text, of: wanted, to: target, isGatewayLocal: isGatewayLocal) {
         case .untold:
             self.log.say(
                 .info, .milestone,
-                "'\(wish.name)' is registered at \(self.log.gateway), whose log tells the public port, and leads to "
+                "'\(wanted.name)' is registered at \(self.log.gateway), whose log tells the public port, and leads to "
                     + "\(target)", fields)
         case .reachable(let known):
             address = known
             self.log.say(
-                .info, .milestone, "'\(wish.name)' is reachable at \(known) and leads to \(target)",
-                self.log.about([.name: wish.name, .address: known, .port: port, .backend: target.description]))
+                .info, .milestone, "'\(wanted.name)' is reachable at \(known) and leads to \(target)",
+                self.log.about([.name: wanted.name, .address: known, .port: port, .backend: target.description]))
         case .unusable(let reason, let line):
             problem = reason
             self.log.say(.warning, .milestone, line, fields)
         }
-        if let backend { self.backendCheck.registered(wish.name, backend) }
+        if let backend { self.backendCheck.registered(wanted.name, backend) }
         self.print(
             .registered(
-                name: wish.name.text, address: address, port: port, backend: target.description, problem: problem))
-        self.ready.registered(wish.name, at: address)
-        self.control.registered(wish.name, at: address)
+                name: wanted.name.text, address: address, port: port, backend: target.description, problem: problem))
+        self.ready.registered(wanted.name, at: address)
+        self.control.registered(wanted.name, at: address)
     }
 
-    private func place(_ text: String, of wish: Wish, to target: BackendAddress, isGatewayLocal: Bool) -> Place {
+    private func place(_ text: String, of wanted: WantedName, to target: BackendAddress, isGatewayLocal: Bool) -> Place
+    {
         if self.isVersion1 { return .untold }
         guard let known = PublicAddress(text) else {
             let sent = text.isEmpty ? "no address" : "'\(text)', which is not \(PublicAddress.form)"
             let reason = "the gateway sent \(sent): no address is passed on; the gateway's operator can set public-url"
             return .unusable(
-                reason: reason, line: "'\(wish.name)' is registered and leads to \(target), but \(reason)")
+                reason: reason, line: "'\(wanted.name)' is registered and leads to \(target), but \(reason)")
         }
         guard known.isLoopback, !isGatewayLocal else { return .reachable(at: known.seen(from: self.log.gateway.host)) }
         let place = "reachable at \(known) on the gateway's machine only"
         let advice = "set 'expose-bind' there to open it, or 'public-url' if a proxy there leads to it"
         return .unusable(
-            reason: "\(place); \(advice)", line: "'\(wish.name)' is \(place) and leads to \(target); \(advice)")
+            reason: "\(place); \(advice)", line: "'\(wanted.name)' is \(place) and leads to \(target); \(advice)")
     }
 
     /// A name is not reachable.
-    func missing(_ wish: Wish, _ code: ErrorCode, _ text: String) {
+    func missing(_ wanted: WantedName, _ code: ErrorCode, _ text: String) {
         self.log.say(
-            .warning, .detail, "'\(wish.name)' is not reachable: \(text)",
-            self.log.about([.name: wish.name, .code: code]))
-        self.control.missing(wish.name, text)
-        self.print(.missing(name: wish.name.text, code: code.description, message: text))
+            .warning, .detail, "'\(wanted.name)' is not reachable: \(text)",
+            self.log.about([.name: wanted.name, .code: code]))
+        self.control.missing(wanted.name, text)
+        self.print(.missing(name: wanted.name.text, code: code.description, message: text))
     }
 
     /// From now on these are the names.

@@ -14,7 +14,7 @@ final class AgentAcceptor {
     init(_ listeners: AgentListeners, agents: AgentSessions) {
         self.listeners = listeners
         self.agents = agents
-        self.refused = RefusedAgents(most: agents.parts.plan.refused)
+        self.refused = RefusedAgents(atMost: agents.parts.plan.refused)
     }
 
     /// Call it about once a second.

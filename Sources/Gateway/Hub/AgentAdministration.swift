@@ -23,7 +23,7 @@ package struct AgentAdministration {
     }
 
     /// What may be said about a new agent.
-    package struct Wish {
+    package struct Request {
         package var names: [String] = []
         package var ports: [String] = []
         /// A date, or a span from now such as `90d`.
@@ -71,27 +71,27 @@ package struct AgentAdministration {
     }
 
     /// - Parameter host: where agents reach the gateway, `HOST:PORT`.
-    package func add(_ name: String, _ wish: Wish, host: String) throws(SettingsErrors) -> Invitation? {
+    package func add(_ name: String, _ request: Request, host: String) throws(SettingsErrors) -> Invitation? {
         guard AgentEntry.isValid(name: name) else {
             throw SettingsErrors([SettingsError("argument NAME", "'\(PeerText.escaped(name))': \(AgentEntry.nameRule)")]
             )
         }
         var agent = AgentEntry(name: name)
-        try self.change(&agent, wish)
+        try self.change(&agent, request)
         guard !agent.names.isEmpty else {
             throw SettingsErrors([
                 SettingsError(
                     "option --names", "missing: say which names the agent may use, --names 'app-*' for instance")
             ])
         }
-        guard agent.pins.isEmpty || !wish.hasVersion1 else {
+        guard agent.pins.isEmpty || !request.hasVersion1 else {
             throw SettingsErrors([
                 SettingsError(
                     "option --v1", "an agent that is known by its key gets no token: leave out --v1, or --pin")
             ])
         }
         // An agent that is known by its key needs no token.
-        let invitation = agent.pins.isEmpty ? try self.renew(&agent, hasVersion1: wish.hasVersion1, host) : nil
+        let invitation = agent.pins.isEmpty ? try self.renew(&agent, hasVersion1: request.hasVersion1, host) : nil
         var editor = try AgentsFileEditor(path: self.path)
         try editor.add(agent)
         return invitation
@@ -141,20 +141,20 @@ package struct AgentAdministration {
         try editor.update(name) { if !$0.pins.contains(pin) { $0.pins.append(pin) } }
     }
 
-    private func change(_ agent: inout AgentEntry, _ wish: Wish) throws(SettingsErrors) {
+    private func change(_ agent: inout AgentEntry, _ request: Request) throws(SettingsErrors) {
         do throws(SettingsError) {
-            for text in wish.names {
+            for text in request.names {
                 guard let pattern = NamePattern(text) else {
                     throw SettingsError("option --names", "'\(PeerText.escaped(text))': \(NamePattern.rule)")
                 }
                 agent.names.append(pattern)
             }
-            for text in wish.ports { agent.ports.append(try PortRange(text, place: "option --ports")) }
-            for pin in wish.pins {
+            for text in request.ports { agent.ports.append(try PortRange(text, place: "option --ports")) }
+            for pin in request.pins {
                 guard Pin(pin) != nil else { throw SettingsError("option --pin", "'\(pin)' is no pin") }
                 agent.pins.append(pin)
             }
-            if let text = wish.expires {
+            if let text = request.expires {
                 guard let seconds = Timestamp.span(text).map({ Timestamp.now + $0 }) ?? Timestamp.seconds(text) else {
                     throw SettingsError("option --expires", "'\(text)' is neither a span such as 90d or 12h nor a date")
                 }

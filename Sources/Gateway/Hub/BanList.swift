@@ -16,7 +16,7 @@ extension Network {
 /// Networks that the operator keeps out, agents and visitors alike, until he takes it back or the gateway stops.
 struct BanList: Sendable {
     /// Each connection is compared with all of them.
-    static let most = 1_024
+    static let maxCount = 1_024
 
     struct Ban: Sendable {
         let network: Network
@@ -29,7 +29,7 @@ struct BanList: Sendable {
     /// False when there are as many as there may be. A ban of the same network is replaced.
     mutating func add(_ network: Network, until: Milliseconds?) -> Bool {
         self.bans.removeAll { $0.network == network }
-        guard self.bans.count < Self.most else { return false }
+        guard self.bans.count < Self.maxCount else { return false }
         self.bans.append(Ban(network: network, until: until))
         return true
     }

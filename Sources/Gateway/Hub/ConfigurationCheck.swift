@@ -61,10 +61,10 @@ package enum ConfigurationCheck {
     private static func unmet(
         _ agent: AgentEntry, _ path: String, _ settings: GatewaySettings, _ plan: ResourcePlan
     ) -> [SettingsError] {
-        func problem(_ key: String, _ wanted: Int?, _ most: Int?, _ what: String) -> SettingsError? {
-            guard let wanted, let most, wanted > most else { return nil }
+        func problem(_ key: String, _ wanted: Int?, _ atMost: Int?, _ what: String) -> SettingsError? {
+            guard let wanted, let atMost, wanted > atMost else { return nil }
             return SettingsError(
-                path, "agent '\(agent.name)': '\(key)' is \(wanted), and the gateway has \(most) \(what)")
+                path, "agent '\(agent.name)': '\(key)' is \(wanted), and the gateway has \(atMost) \(what)")
         }
         guard agent.maxNames != nil || agent.maxStreams != nil else { return [] }
         let ranges = agent.ports.isEmpty ? [settings.exposePorts.range].compactMap(\.self) : agent.ports
@@ -120,7 +120,7 @@ package enum ConfigurationCheck {
         // Of all of them together.
         case .listener: break
         case .authorities(let path):
-            let pem = try FileAccess.read(path, most: 1 << 20)
+            let pem = try FileAccess.read(path, atMost: 1 << 20)
             guard Identity.certificateCount(inPEM: pem) > 0 else {
                 throw SettingsError(need.place, "\(path): no certificate in PEM form")
             }

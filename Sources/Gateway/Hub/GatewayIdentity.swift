@@ -26,7 +26,7 @@ enum GatewayIdentity {
             throw GatewayError(.configuration, "\(self.file): \(error)")
         }
         do throws(SettingsError) {
-            _ = try state.readOrMake(self.file, most: self.longest) { made.keyPEM + made.certificatePEM }
+            _ = try state.readOrMake(self.file, atMost: self.longest) { made.keyPEM + made.certificatePEM }
         } catch { throw GatewayError(.state, error.description) }
     }
 
@@ -39,8 +39,8 @@ enum GatewayIdentity {
     /// A certificate and its key, of a public authority or self-signed.
     static func load(_ files: (certificate: String, key: String)) throws(GatewayError) -> Identity {
         do throws(SettingsError) {
-            let key = try FileAccess.read(files.key, most: self.longest, secret: true)
-            let certificate = try FileAccess.read(files.certificate, most: self.longest)
+            let key = try FileAccess.read(files.key, atMost: self.longest, secret: true)
+            let certificate = try FileAccess.read(files.certificate, atMost: self.longest)
             do throws(SecurityError) { return try .load(keyPEM: key, certificatePEM: certificate) } catch {
                 throw SettingsError(files.key, error.description)
             }

@@ -107,7 +107,7 @@ struct ResourcePlan: Equatable {
 
     /// The limit of this process's control group and of those above it (cgroups(7)).
     private static func groupLimit() -> Int? {
-        guard let bytes = try? FileAccess.read("/proc/self/cgroup", most: 65_536) else { return nil }
+        guard let bytes = try? FileAccess.read("/proc/self/cgroup", atMost: 65_536) else { return nil }
         var limits: [Int] = []
         for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
             let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
@@ -127,7 +127,7 @@ struct ResourcePlan: Equatable {
         var least: Int?
         while true {
             let file = "\(root)\(path == "/" ? "" : path)/\(name)"
-            if let text = try? FileAccess.read(file, most: 64),
+            if let text = try? FileAccess.read(file, atMost: 64),
                 let value = Int(String(decoding: text, as: UTF8.self).prefix { $0.isNumber })
             {
                 least = min(least ?? value, value)

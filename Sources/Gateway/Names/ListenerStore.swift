@@ -118,7 +118,7 @@ package final class ListenerStore {
             """)
     }
 
-    /// The listeners that wait for this agent's name; those that do not fit its wish are ended.
+    /// The listeners that wait for this agent's name; those that do not fit its request are ended.
     func take(
         _ kind: StoredName.Kind, _ name: Name, _ identity: AgentIdentity, where fits: (UInt16) -> Bool = { _ in true }
     ) -> [ListenerSocket] {

@@ -168,7 +168,7 @@ extension GatewayControl: ControlHandler {
         }
         let until = seconds.map { self.gateway.loop.now + UInt64($0) * 1_000 }
         guard self.gateway.agents.ban(network, until: until) else {
-            throw Refused(text: "\(BanList.most) networks are banned already: a firewall can do more")
+            throw Refused(text: "\(BanList.maxCount) networks are banned already: a firewall can do more")
         }
         self.gateway.worker.ask(.cut(network)) { answer in
             guard case .cut(let links, let streams) = answer else { return }

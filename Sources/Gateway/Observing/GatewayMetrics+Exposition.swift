@@ -112,10 +112,10 @@ extension GatewayMetrics {
         text.gauge("diglett_granted_limit_bytes", "How many that may be in all.", figures.worker.granted.limit)
         text.begin("diglett_limit", .gauge, "How many there may be at once.")
         let plan = figures.plan
-        for (what, most) in [
+        for (what, atMost) in [
             ("agents", plan.agents), ("strangers", plan.strangers), ("names", plan.names), ("visitors", plan.visitors),
         ] {
-            text.sample(most, ["of": what])
+            text.sample(atMost, ["of": what])
         }
         text.begin(
             "diglett_limit_hits_total", .counter, "How often limits without a counter of their own were reached.")

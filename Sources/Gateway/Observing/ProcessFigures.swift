@@ -43,7 +43,7 @@ struct ProcessFigures {
     }
 
     private static func words(_ path: String, after mark: Character? = nil) -> [Substring] {
-        let text = String(decoding: (try? FileAccess.read(path, most: 65_536)) ?? [], as: UTF8.self)
+        let text = String(decoding: (try? FileAccess.read(path, atMost: 65_536)) ?? [], as: UTF8.self)
         let start = mark.flatMap { text.lastIndex(of: $0) }.map { text.index(after: $0) } ?? text.startIndex
         return text[start...].split { $0 == " " || $0 == "\n" }
     }

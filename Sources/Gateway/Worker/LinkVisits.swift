@@ -34,9 +34,9 @@ final class LinkVisits {
     /// Looks for room in the link. When as many streams run as may, one that is stalled is ended for the newcomer, which
     /// has to wait until its place is free.
     ///
-    /// - Parameter most: streams of the agent, as its authenticator says.
-    func room(most: Int?) -> LinkRoom {
-        guard self.link.streamCount >= most ?? .max || !self.link.makeRoom() else { return .free }
+    /// - Parameter atMost: streams of the agent, as its authenticator says.
+    func room(atMost: Int?) -> LinkRoom {
+        guard self.link.streamCount >= atMost ?? .max || !self.link.makeRoom() else { return .free }
         guard self.leaving.isEmpty else { return .soon }
         let before = self.link.loop.now - min(StalledStreams.minMilliseconds, self.link.loop.now)
         let stalled = self.link.stalledStreams(before: before).min { $0.since < $1.since }
@@ -51,14 +51,14 @@ final class LinkVisits {
     ///
     /// - Parameters:
     ///   - first: bytes that were read already.
-    ///   - most: streams of the agent, as its authenticator says.
+    ///   - atMost: streams of the agent, as its authenticator says.
     /// - Returns: the visitor's edge; nil when it was refused.
     func letIn(
-        _ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure, most: Int?
+        _ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure, atMost: Int?
     ) -> Edge? {
-        if let most, self.link.streamCount >= most {
+        if let atMost, self.link.streamCount >= atMost {
             self.worker.metrics.visitor(.agentLimit)
-            self.refuse(visitor, stream, at: exposure, "the agent has \(most) streams already")
+            self.refuse(visitor, stream, at: exposure, "the agent has \(atMost) streams already")
             return nil
         }
         let address = visitor.address.map { WireAddress($0) } ?? .none

@@ -10,10 +10,10 @@ final class RefusedAgents {
     static let ticks = 2
 
     /// Connections at once. Further ones are reset.
-    private let most: Int
+    private let maxCount: Int
     private var streams: [ObjectIdentifier: (stream: SocketStream, ticksLeft: Int)] = [:]
 
-    init(most: Int) { self.most = most }
+    init(atMost: Int) { self.maxCount = atMost }
 
     /// Ends a connection before its handshake. Version 1 has no alerts.
     func refuse(_ stream: SocketStream, _ alert: TLSAlert, isVersion1: Bool) {
@@ -21,7 +21,7 @@ final class RefusedAgents {
     }
 
     private func tell(_ stream: SocketStream, _ alert: TLSAlert) {
-        guard self.streams.count < self.most else { return stream.reset() }
+        guard self.streams.count < self.maxCount else { return stream.reset() }
         self.streams[ObjectIdentifier(stream)] = (stream, Self.ticks)
         stream.delegate = self
         stream.startReading()

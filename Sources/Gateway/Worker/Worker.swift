@@ -65,7 +65,7 @@ final class Worker {
         self.visitors = VisitorTable(
             loop: loop, limits: settings.visitorLimits, rules: settings.sources,
             socketsAreProxied: settings.socketsAreProxied)
-        self.refused = RefusedAgents(most: settings.maxRefused)
+        self.refused = RefusedAgents(atMost: settings.maxRefused)
         self.visitors.room = self
     }
 

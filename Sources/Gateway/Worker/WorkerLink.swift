@@ -84,14 +84,14 @@ final class WorkerLink {
     // MARK: - Visitors
 
     /// Looks for room for a visitor.
-    func room() -> LinkRoom { self.visits.room(most: self.allowance?.agentStreams) }
+    func room() -> LinkRoom { self.visits.room(atMost: self.allowance?.agentStreams) }
 
     /// Opens a stream for an admitted visitor, or refuses the visitor.
     ///
     /// - Parameter first: bytes that were read already.
     func letIn(_ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure) {
-        let most = self.allowance?.agentStreams
-        if let edge = self.visits.letIn(visitor, stream, first: first, at: exposure, most: most) {
+        let maxStreams = self.allowance?.agentStreams
+        if let edge = self.visits.letIn(visitor, stream, first: first, at: exposure, atMost: maxStreams) {
             self.worker.tell(StreamNews(.opened, self.report(of: edge)))
         }
     }

@@ -32,7 +32,7 @@ package struct Registry: Sendable {
         }
     }
 
-    /// The answer to a wish for a name.
+    /// The answer to a request for a name.
     package enum Outcome: Equatable, Sendable {
         case granted
         /// Granted; tell the former holder that its exposure is gone, with this code.
@@ -70,27 +70,27 @@ package struct Registry: Sendable {
 
     /// An agent asks for a name that it has the right to.
     ///
-    /// - Parameter most: names of its link; nil: as many as any link may have.
-    package mutating func register(_ name: Name, _ wish: Holder, most: Int? = nil, now: Milliseconds) -> Outcome {
-        let most = most ?? self.maximumNamesPerLink
-        if self.namesByLink[wish.link]?[wish.exposure] != nil {
-            return .refused(.nameInvalid, "the exposure number \(wish.exposure) is in use on this link")
+    /// - Parameter atMost: names of its link; nil: as many as any link may have.
+    package mutating func register(_ name: Name, _ newcomer: Holder, atMost: Int? = nil, now: Milliseconds) -> Outcome {
+        let atMost = atMost ?? self.maximumNamesPerLink
+        if self.namesByLink[newcomer.link]?[newcomer.exposure] != nil {
+            return .refused(.nameInvalid, "the exposure number \(newcomer.exposure) is in use on this link")
         }
-        let count = self.namesByLink[wish.link]?.count ?? 0
+        let count = self.namesByLink[newcomer.link]?.count ?? 0
         guard let holder = self.holders[name] else {
-            guard count < most else { return .refused(.tooManyNames, "a link has at most \(most) names") }
-            self.set(wish, of: name)
+            guard count < atMost else { return .refused(.tooManyNames, "a link has at most \(atMost) names") }
+            self.set(newcomer, of: name)
             return .granted
         }
-        guard holder.identity == wish.identity else {
+        guard holder.identity == newcomer.identity else {
             return .refused(.nameTaken, "the name '\(name)' is held by another agent")
         }
-        guard holder.link != wish.link else {
+        guard holder.link != newcomer.link else {
             return .refused(.nameTaken, "the name '\(name)' is registered on this link already")
         }
-        guard count < most else { return .refused(.tooManyNames, "a link has at most \(most) names") }
-        self.set(wish, of: name)
-        guard holder.run != wish.run else { return .takenOver(from: holder, .replaced) }
+        guard count < atMost else { return .refused(.tooManyNames, "a link has at most \(atMost) names") }
+        self.set(newcomer, of: name)
+        guard holder.run != newcomer.run else { return .takenOver(from: holder, .replaced) }
         return .takenOver(from: holder, self.noteTakeover(name, now: now) ? .conflict : .replaced)
     }
 

@@ -27,8 +27,8 @@ struct UseOrder<Element: Hashable & Sendable>: Equatable, Sendable {
         if let newer = own.newer { self.neighbours[newer]?.older = own.older } else { self.newest = own.older }
     }
 
-    /// The oldest when there are more than `most`.
-    func oldest(above most: Int) -> Element? { self.count > most ? self.oldest : nil }
+    /// The oldest when there are more than `atMost`.
+    func oldest(above atMost: Int) -> Element? { self.count > atMost ? self.oldest : nil }
 
     /// All of them, the oldest first.
     var elements: [Element] {

@@ -196,7 +196,7 @@ package final class FileAuthenticator: Authenticator {
         let isFormer = SHA256.isEqual(hash, agent?.formerTokenHash ?? nothing)
         guard let parsed else { return .failure(Unknown(text: "a text that is no token")) }
         guard let agent, agent.tokenHash != nil || agent.formerTokenHash != nil else {
-            return .failure(Unknown(text: "no agent '\(PeerText.escaped(parsed.name, most: 64))' has a token"))
+            return .failure(Unknown(text: "no agent '\(PeerText.escaped(parsed.name, atMost: 64))' has a token"))
         }
         guard isPresent || isFormer else { return .failure(Unknown(text: "a wrong token for '\(agent.name)'")) }
         guard isPresent || agent.takesFormerTokens(at: Timestamp.now) else {

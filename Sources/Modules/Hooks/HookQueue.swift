@@ -19,7 +19,7 @@ package final class HookQueue: HookTransport {
     /// Logins that are being asked, by source.
     private var runningLogins: [UInt64: Int] = [:]
     private var logins = TurnQueue<UInt64, Question>(
-        most: HookQueue.maxLogins, maxPerOwner: HookQueue.maxLoginsPerSource)
+        atMost: HookQueue.maxLogins, maxPerOwner: HookQueue.maxLoginsPerSource)
     private var others = TurnQueue<String, Question>()
     /// Whether a login comes next if both wait.
     private var isLoginsTurn = false

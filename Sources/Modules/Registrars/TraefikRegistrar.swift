@@ -135,7 +135,7 @@ package final class TraefikRegistrar: Registrar {
         let beginnings = ["http", "tcp"].map {
             Array("{\n  \"\($0)\" : {\n    \"routers\" : {\n      \"diglett-\(name)\" : {".utf8)
         }
-        let content = try FileAccess.read(path, most: 1 << 20)
+        let content = try FileAccess.read(path, atMost: 1 << 20)
         return content.isEmpty
             || beginnings.contains { content.starts(with: $0) || (path.hasSuffix(".new") && $0.starts(with: content)) }
     }

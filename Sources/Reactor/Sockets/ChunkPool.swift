@@ -44,13 +44,13 @@ final class Chunk {
 /// Chunks for reuse, so that a congested loop does not allocate for each write.
 final class ChunkPool {
     /// 2 MiB: what a burst leaves behind at rest.
-    private static let most = 128
+    private static let maxFree = 128
     private var free: [Chunk] = []
 
     func take() -> Chunk { self.free.popLast() ?? Chunk() }
 
     func give(_ chunk: Chunk) {
-        guard self.free.count < Self.most, !chunk.isInFlight else { return }
+        guard self.free.count < Self.maxFree, !chunk.isInFlight else { return }
         chunk.head = 0
         chunk.tail = 0
         self.free.append(chunk)

@@ -27,7 +27,7 @@ struct ChunkQueue {
     }
 
     /// The bytes of the first chunks, valid until the queue changes.
-    func pieces(most: Int) -> [UnsafeRawBufferPointer] { self.chunks.prefix(most).map(\.readable) }
+    func pieces(atMost: Int) -> [UnsafeRawBufferPointer] { self.chunks.prefix(atMost).map(\.readable) }
 
     /// Removes the first chunk and returns how many bytes it held.
     ///

@@ -203,7 +203,7 @@ package final class SocketStream: LoopHandle {
         var written = self.queue.removeFirst()
         // The socket has room again: give it what else waits before asking to be woken.
         while !self.queue.isEmpty, !self.isBroken {
-            let taken = self.tryWrite(self.queue.pieces(most: Self.maxPieces))
+            let taken = self.tryWrite(self.queue.pieces(atMost: Self.maxPieces))
             guard taken > 0 else { break }
             self.queue.drop(taken)
             written += taken

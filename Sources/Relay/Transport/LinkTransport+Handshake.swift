@@ -27,12 +27,13 @@ extension LinkTransport {
 
     private func greetingTooLarge() {
         self.hit(.clientHello)
-        self.close(.security(SecurityError("more than \(ClientHello.most) bytes before the gateway's first answer")))
+        self.close(
+            .security(SecurityError("more than \(ClientHello.maxBytes) bytes before the gateway's first answer")))
     }
 
     /// A connection is read while it waits, to notice when the peer closes it.
     func receivedWhileWaiting(_ bytes: UnsafeRawBufferPointer, _ greeting: Greeting) {
-        guard greeting.count + bytes.count <= ClientHello.most else { return self.greetingTooLarge() }
+        guard greeting.count + bytes.count <= ClientHello.maxBytes else { return self.greetingTooLarge() }
         greeting.append(bytes)
     }
 

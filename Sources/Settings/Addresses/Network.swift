@@ -16,7 +16,7 @@ package struct Network: Hashable, Sendable, CustomStringConvertible {
         let bits = written.family == 4 ? 32 : 128
         var prefix = bits
         if parts.count == 2 {
-            guard let number = DecimalText.value(parts[1], most: bits) else {
+            guard let number = DecimalText.value(parts[1], atMost: bits) else {
                 throw SettingsError(
                     place,
                     "'\(PeerText.escaped(text))' is no network: behind the / stands how many bits count, 0 to \(bits)")

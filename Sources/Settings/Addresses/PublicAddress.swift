@@ -54,7 +54,7 @@ package struct PublicAddress: Equatable, Sendable, CustomStringConvertible {
 
     private static func hostPort(_ text: String) -> HostPort? {
         guard let colon = text.utf8.lastIndex(of: UInt8(ascii: ":")),
-            let port = DecimalText.value(text.utf8[text.utf8.index(after: colon)...], most: 65_535), port > 0
+            let port = DecimalText.value(text.utf8[text.utf8.index(after: colon)...], atMost: 65_535), port > 0
         else { return nil }
         var host = text[..<colon]
         let isBracketed = host.hasPrefix("[") && host.hasSuffix("]")

@@ -58,7 +58,7 @@ struct WebURL: Equatable {
         let name = Substring(host).lowercased()
         guard !rest.isEmpty else { return (name, nil) }
         let digits = Substring(rest.dropFirst())
-        guard rest.first == UInt8(ascii: ":"), let port = DecimalText.value(digits.utf8, most: 65_535), port > 0
+        guard rest.first == UInt8(ascii: ":"), let port = DecimalText.value(digits.utf8, atMost: 65_535), port > 0
         else {
             throw Mistake(reason: "behind the host stands no port, : and a number from 1 to 65535")
         }

@@ -53,7 +53,7 @@ struct AgentSettingsReader {
         }
         if let token, let path = self.reader.options.configuration {
             // Reading it again tells whether others could have read it.
-            _ = try FileAccess.read(path, most: 1 << 20, secret: true, orPipe: self.occasion != .reload)
+            _ = try FileAccess.read(path, atMost: 1 << 20, secret: true, orPipe: self.occasion != .reload)
             return try LoginToken(token, place: self.reader.place(of: self.keys.token), isVersion1: isVersion1)
         }
         if let line {

@@ -24,7 +24,7 @@ package struct KnownGateways {
     package init(path: String) throws(SettingsError) {
         self.path = path
         guard FileAccess.exists(path) else { return }
-        var bytes = try FileAccess.read(path, most: 1 << 20)[...]
+        var bytes = try FileAccess.read(path, atMost: 1 << 20)[...]
         if bytes.starts(with: Self.byteOrderMark) {
             self.hasByteOrderMark = true
             bytes = bytes.dropFirst(Self.byteOrderMark.count)

@@ -41,9 +41,9 @@ package struct LoginToken: Equatable, Sendable {
         let isInput = path == "-"
         let bytes =
             isInput
-            ? try FileAccess.readStandardInput(most: Self.maxBytes)
+            ? try FileAccess.readStandardInput(atMost: Self.maxBytes)
             // A shell hands over the output of a command as a pipe, /dev/fd/63.
-            : try FileAccess.read(path, most: Self.maxBytes, secret: true, orPipe: true)
+            : try FileAccess.read(path, atMost: Self.maxBytes, secret: true, orPipe: true)
         try self.init(
             bytes, file: !isInput && FileAccess.isRegular(path) ? path : nil,
             place: isInput ? "standard input" : path, isVersion1: isVersion1)
@@ -57,7 +57,7 @@ package struct LoginToken: Equatable, Sendable {
 
     /// Reads the token of a file again. Unlike the first read it never blocks on a pipe.
     package static func read(again file: String, isVersion1: Bool) throws(SettingsError) -> LoginToken {
-        let bytes = try FileAccess.read(file, most: self.maxBytes, secret: true)
+        let bytes = try FileAccess.read(file, atMost: self.maxBytes, secret: true)
         return try LoginToken(bytes, file: file, place: file, isVersion1: isVersion1)
     }
 

@@ -16,7 +16,7 @@ package struct AgentsFile {
     }
 
     static func text(path: String) throws(SettingsError) -> String {
-        try FileAccess.readText(path, most: self.maxBytes, secret: true)
+        try FileAccess.readText(path, atMost: self.maxBytes, secret: true)
     }
 
     /// Finds everything that is wrong, not only the first of it.

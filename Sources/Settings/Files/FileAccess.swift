@@ -2,13 +2,13 @@ import Glibc
 
 /// Reading and writing of small files, with errors that name the file.
 package enum FileAccess {
-    /// Reads a file of at most `most` bytes.
+    /// Reads a file of at most `atMost` bytes.
     ///
     /// - Parameter secret: refuse a file that others than its owner can read.
     /// - Parameter orPipe: take a pipe or a device too, and wait for whoever writes into it. Never on the event loop:
     ///   a pipe that somebody put in the place of a file would stop it for ever.
     package static func read(
-        _ path: String, most: Int, secret: Bool = false, orPipe: Bool = false
+        _ path: String, atMost: Int, secret: Bool = false, orPipe: Bool = false
     ) throws(SettingsError) -> [UInt8] {
         // Without O_NONBLOCK, opening a pipe waits for its writer (fifo(7)); with a file it has no effect.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (orPipe ? 0 : O_NONBLOCK))
@@ -27,7 +27,7 @@ package enum FileAccess {
             throw SettingsError(path, "holds a secret and others can read it: run chmod 600 \(path)")
         }
         try self.checkNotPlanted(status, path)
-        return try self.read(descriptor, path, most: most)
+        return try self.read(descriptor, path, atMost: atMost)
     }
 
     /// Refuses a file that another user may have put there, as a key or an agents file of their own: one of theirs, in a
@@ -50,9 +50,9 @@ package enum FileAccess {
 
     /// Reads a file that must be a text in UTF-8; an error names the first line that is not.
     static func readText(
-        _ path: String, most: Int, secret: Bool = false, orPipe: Bool = false
+        _ path: String, atMost: Int, secret: Bool = false, orPipe: Bool = false
     ) throws(SettingsError) -> String {
-        let bytes = try self.read(path, most: most, secret: secret, orPipe: orPipe)
+        let bytes = try self.read(path, atMost: atMost, secret: secret, orPipe: orPipe)
         if let text = String(validating: bytes, as: UTF8.self) { return text }
         // A line feed is never a part of another letter (RFC 3629, 3).
         let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
@@ -61,11 +61,11 @@ package enum FileAccess {
     }
 
     /// Reads standard input to its end.
-    static func readStandardInput(most: Int) throws(SettingsError) -> [UInt8] {
-        try self.read(STDIN_FILENO, "standard input", most: most)
+    static func readStandardInput(atMost: Int) throws(SettingsError) -> [UInt8] {
+        try self.read(STDIN_FILENO, "standard input", atMost: atMost)
     }
 
-    private static func read(_ descriptor: CInt, _ path: String, most: Int) throws(SettingsError) -> [UInt8] {
+    private static func read(_ descriptor: CInt, _ path: String, atMost: Int) throws(SettingsError) -> [UInt8] {
         var result: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 64 * 1024)
         while true {
@@ -76,7 +76,7 @@ package enum FileAccess {
                 throw self.error(path, "cannot be read")
             }
             result += buffer[0..<count]
-            guard result.count <= most else { throw SettingsError(path, "is larger than \(most) bytes") }
+            guard result.count <= atMost else { throw SettingsError(path, "is larger than \(atMost) bytes") }
         }
     }
 

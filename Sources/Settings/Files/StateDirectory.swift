@@ -59,15 +59,15 @@ package final class StateDirectory {
     /// Reads a file of this directory, or makes it with what `make` returns when it is not there yet. Two programs
     /// that start at once agree on one content.
     package func readOrMake(
-        _ name: String, most: Int, _ make: () throws(SettingsError) -> [UInt8]
+        _ name: String, atMost: Int, _ make: () throws(SettingsError) -> [UInt8]
     ) throws(SettingsError) -> [UInt8] {
         let path = self.file(name)
-        if FileAccess.exists(path) { return try FileAccess.read(path, most: most, secret: true) }
+        if FileAccess.exists(path) { return try FileAccess.read(path, atMost: atMost, secret: true) }
         let beside = "\(path).\(getpid())"
         try FileAccess.replace(beside, with: try make(), durable: true)
         defer { unlink(beside) }
         // link(2) fails if somebody was faster; then theirs counts.
         guard link(beside, path) == 0 || errno == EEXIST else { throw FileAccess.error(path, "cannot be written") }
-        return try FileAccess.read(path, most: most, secret: true)
+        return try FileAccess.read(path, atMost: atMost, secret: true)
     }
 }

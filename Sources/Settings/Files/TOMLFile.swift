@@ -8,7 +8,7 @@ package struct TOMLFile {
 
     /// - Parameter orPipe: whether it may be a pipe, whose writer is waited for: only before anything runs.
     package init(path: String, orPipe: Bool = true) throws(SettingsError) {
-        try self.init(path: path, text: try FileAccess.readText(path, most: 1 << 20, orPipe: orPipe))
+        try self.init(path: path, text: try FileAccess.readText(path, atMost: 1 << 20, orPipe: orPipe))
     }
 
     package init(path: String, text: String) throws(SettingsError) {

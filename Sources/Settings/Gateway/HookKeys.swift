@@ -51,7 +51,7 @@ extension Form where Value == String {
     /// - Parameter isSecret: whether others than its owner must not be able to.
     static func readableFile(isSecret: Bool) -> Self {
         Self.path.map { path, _, _ throws(SettingsError) in
-            _ = try FileAccess.read(path, most: 1 << 20, secret: isSecret)
+            _ = try FileAccess.read(path, atMost: 1 << 20, secret: isSecret)
             return path
         }
     }

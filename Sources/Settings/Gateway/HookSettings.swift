@@ -50,7 +50,7 @@ package struct WebhookSettings: Equatable, Sendable {
 
     /// What is sent is what stands in the file, but for the blanks and line ends around it.
     static func secret(in path: String) throws(SettingsError) -> String {
-        let bytes = try FileAccess.read(path, most: 4_096, secret: true)
+        let bytes = try FileAccess.read(path, atMost: 4_096, secret: true)
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw SettingsError(path, "holds no secret that can be sent: it is not a text in UTF-8")
         }

@@ -27,7 +27,7 @@ package struct PortsFile {
     /// An unreadable file is an error, and is put aside rather than overwritten.
     package func load() throws(SettingsError) -> [Entry] {
         guard FileAccess.exists(self.path) else { return [] }
-        let bytes = try FileAccess.read(self.path, most: 16 << 20)
+        let bytes = try FileAccess.read(self.path, atMost: 16 << 20)
         guard let content = try? JSONDecoder().decode(Content.self, from: Data(bytes)), content.version == 1 else {
             let aside = "\(self.path).unreadable"
             guard rename(self.path, aside) == 0 else { throw FileAccess.error(self.path, "cannot be put aside") }

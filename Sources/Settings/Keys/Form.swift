@@ -165,9 +165,9 @@ extension Form where Value == UInt64 {
             file: { section, key, _ throws(SettingsError) in
                 guard let seconds = try section.number(key) else { return nil }
                 guard range.contains(seconds) else {
-                    let (least, most) = (NumberText.of(range.lowerBound), NumberText.of(range.upperBound))
+                    let (least, atMost) = (NumberText.of(range.lowerBound), NumberText.of(range.upperBound))
                     throw SettingsError(
-                        section.place(of: key), "'\(key)' is a number of seconds from \(least) to \(most)")
+                        section.place(of: key), "'\(key)' is a number of seconds from \(least) to \(atMost)")
                 }
                 return UInt64(seconds * 1_000)
             }, shown: { "`\(NumberText.of(Double($0) / 1_000))`" })
