@@ -79,8 +79,8 @@ extension AgentProgram: AgentLinksOwner {
     func calmed() {
         guard self.hasStopped, self.links.isEmpty else { return }
         self.housekeeping.close()
-        self.retryTimer?.close()
-        self.retryTimer = nil
+        self.timer?.close()
+        self.timer = nil
         self.printer.flush()
         // A name resolution that still runs would keep the loop going.
         self.loop.stop()

@@ -24,13 +24,12 @@ extension AgentProgram {
         self.log.say(
             .warning, .milestone, "\(reason): waiting for another token in \(file)\(copy)",
             self.log.about([.code: refusal.code]))
-        // Another token ends its wait, not the time that it asks for.
-        _ = self.machine.linkEnded(reason, now: self.loop.now, random: 0)
+        self.machine.tokenRefused()
         self.login.awaitAnother { [unowned self] isThere in
             guard !self.isDraining else { return }
             guard isThere else { return self.perform(self.machine.goAway(refusal, now: self.loop.now)) }
             self.log.say(.info, .milestone, "there is another token in \(file)")
-            self.perform(self.machine.timerFired())
+            self.perform(self.machine.tokenChanged())
         }
         return true
     }

@@ -40,7 +40,8 @@ package final class AgentProgram: HousekeptProgram {
     let keys: KeyCheck
     let login: AgentLogin
     var machine: AgentMachine
-    var retryTimer: LoopTimer?
+    /// For the machine.
+    var timer: LoopTimer?
     let links: AgentLinks
     let streams: AgentStreams
     let names: NameReports
@@ -94,7 +95,9 @@ package final class AgentProgram: HousekeptProgram {
         self.housekeeping.start(self)
         self.streams.start(self)
         self.names.start(self)
-        self.retryTimer = LoopTimer(loop: self.loop) { [unowned self] in self.perform(self.machine.timerFired()) }
+        self.timer = LoopTimer(loop: self.loop) { [unowned self] in
+            self.perform(self.machine.deadlineReached(now: self.loop.now))
+        }
         if self.settings.version1 {
             self.logger.warning(
                 """
@@ -124,7 +127,6 @@ package final class AgentProgram: HousekeptProgram {
             self.links.dial(self)
         case .wait(let milliseconds):
             self.print(.retrying(seconds: Double(milliseconds) / 1_000))
-            self.retryTimer?.start(after: milliseconds)
         case .register(let requests): self.links.register(requests)
         case .unregister(let exposures): self.links.unregister(exposures)
         case .announce(let wanted, let port, let address):
@@ -133,10 +135,20 @@ package final class AgentProgram: HousekeptProgram {
         case .missing(let wanted, let code, let text): self.names.missing(wanted, code, text)
         case .stop(let reason, let text): self.stop(reason, text)
         }
+        self.loop.atTurnEnd(self)
     }
 
     func perform(_ actions: [AgentMachine.Action]) {
         for action in actions { self.perform(action) }
+        self.loop.atTurnEnd(self)
+    }
+
+    private func setTimer() {
+        guard !self.isDraining, !self.hasStopped, let deadline = self.machine.nextDeadline else {
+            self.timer?.stop()
+            return
+        }
+        self.timer?.start(after: deadline - min(deadline, self.loop.now))
     }
 
     /// Says what went wrong, once: the end of the program says it by itself.
@@ -169,7 +181,6 @@ package final class AgentProgram: HousekeptProgram {
 
     package func tick(slept: Bool) {
         self.links.tick(slept: slept)
-        self.perform(self.machine.tick(now: self.loop.now))
         self.printer.tick(now: self.loop.now)
         self.log.log.tick()
         self.names.tick()
@@ -194,7 +205,6 @@ package final class AgentProgram: HousekeptProgram {
         self.ending = .draining(until: self.loop.now + Self.drainMilliseconds)
         self.manager.stopping(status: self.status)
         // No next link: the streams of a former one are all that is waited for.
-        self.retryTimer?.stop()
         self.links.drain("the agent stops")
     }
 
@@ -235,7 +245,10 @@ package final class AgentProgram: HousekeptProgram {
 }
 
 extension AgentProgram: TurnEndHandler {
-    package func turnDidEnd() { self.finishIfDone(force: false) }
+    package func turnDidEnd() {
+        self.finishIfDone(force: false)
+        self.setTimer()
+    }
 }
 
 extension AgentProgram: ReportingAgent {

@@ -7,14 +7,17 @@ package import Wire
 ///            started            connected              welcomed
 ///   idle ───────────► dialling ───────────► linked ─────────────► up
 ///                        ▲ │ dialFailed        │ linkEnded          │ linkEnded
-///           timerFired   │ ▼                   ▼                    ▼
+///      deadlineReached   │ ▼                   ▼                    ▼
 ///                       waiting ◄─────────────────────────────────
+///   linked, up ── tokenRefused ──► awaitingToken ── tokenChanged ──► dialling
 ///   any ── a refusal that waiting cannot mend, stopRequested ──► stopped
 /// ```
 ///
 /// The wait is drawn evenly from 0 to 1 s doubled with each failure, at most 60 s ("full jitter"): a thousand agents
 /// that lost the same gateway do not come back in step. A link that was up for 10 s, and for at least the longest wait
 /// before it, resets the count. After GOAWAY(drain) the waits stay short for five minutes.
+///
+/// What has to happen at a certain time is told by ``nextDeadline``; call ``deadlineReached(now:)`` then.
 ///
 /// A refused name does not affect the others: ``WantedNames`` requests it again. The agent exits when all its names are
 /// permanently refused.
@@ -24,7 +27,9 @@ package struct AgentMachine: Sendable {
         case dialling
         case linked
         case up(since: Milliseconds)
-        case waiting
+        case waiting(until: Milliseconds)
+        /// The token was refused, and another may come.
+        case awaitingToken
         case stopped
     }
 
@@ -33,7 +38,7 @@ package struct AgentMachine: Sendable {
         case none
         /// Resolve the gateway's name anew and connect.
         case dial
-        /// Call `timerFired` after this many milliseconds.
+        /// Tell the user: the next attempt is after this many milliseconds.
         case wait(Milliseconds)
         /// Send these.
         case register([Register])
@@ -90,7 +95,7 @@ package struct AgentMachine: Sendable {
         switch self.state {
         case .idle, .dialling, .linked, .stopped: .connecting
         case .up: .connected(names: self.names.reachableCount)
-        case .waiting: .waiting
+        case .waiting, .awaitingToken: .waiting
         }
     }
 
@@ -99,10 +104,26 @@ package struct AgentMachine: Sendable {
         return .dial
     }
 
-    package mutating func timerFired() -> Action {
-        guard case .waiting = self.state else { return .none }
-        self.state = .dialling
-        return .dial
+    /// When ``deadlineReached(now:)`` has something to do; nil when that depends on other events.
+    package var nextDeadline: Milliseconds? {
+        switch self.state {
+        case .waiting(let until): until
+        case .up: self.names.nextDeadline
+        case .idle, .dialling, .linked, .awaitingToken, .stopped: nil
+        }
+    }
+
+    package mutating func deadlineReached(now: Milliseconds) -> [Action] {
+        switch self.state {
+        case .waiting(let until) where now >= until:
+            self.state = .dialling
+            return [.dial]
+        case .up:
+            let gone = self.names.dueReturns(now: now)
+            let requests = self.names.dueRequests(now: now)
+            return (gone.isEmpty ? [] : [.unregister(gone)]) + (requests.isEmpty ? [] : [.register(requests)])
+        case .waiting, .idle, .dialling, .linked, .awaitingToken, .stopped: return []
+        }
     }
 
     package mutating func connected() {
@@ -136,7 +157,7 @@ package struct AgentMachine: Sendable {
     /// Replaces the wanted names. Unchanged names are not touched.
     package mutating func changed(to wantedNames: [WantedName], now: Milliseconds) -> [Action] {
         self.names.change(to: wantedNames, now: now)
-        return self.tick(now: now)
+        return self.deadlineReached(now: now)
     }
 
     /// The gateway's word about one name.
@@ -166,14 +187,6 @@ package struct AgentMachine: Sendable {
         return self.stop(reason, "the gateway refused \(subject): \(text)")
     }
 
-    /// Call it about once a second while a link is up.
-    package mutating func tick(now: Milliseconds) -> [Action] {
-        guard case .up = self.state else { return [] }
-        let gone = self.names.dueReturns(now: now)
-        let requests = self.names.dueRequests(now: now)
-        return (gone.isEmpty ? [] : [.unregister(gone)]) + (requests.isEmpty ? [] : [.register(requests)])
-    }
-
     /// The gateway said goodbye; the link ends or is drained.
     package mutating func goAway(_ goAway: GoAway, now: Milliseconds) -> Action {
         self.retryAfterSeconds = min(goAway.retryAfterSeconds, Self.maxRetryAfterSeconds)
@@ -184,6 +197,21 @@ package struct AgentMachine: Sendable {
         }
         guard let reason = ExitReason(final: goAway.code) else { return .none }
         return self.stop(reason, goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
+    }
+
+    /// The gateway has refused the token, and another one may come: only ``tokenChanged()`` and the end lead on.
+    package mutating func tokenRefused() {
+        if case .stopped = self.state { return }
+        self.state = .awaitingToken
+        self.names.linkEnded()
+        self.failures += 1
+        self.retryAfterSeconds = 0
+    }
+
+    package mutating func tokenChanged() -> Action {
+        guard case .awaitingToken = self.state else { return .none }
+        self.state = .dialling
+        return .dial
     }
 
     /// The link is over, whatever the reason.
@@ -201,10 +229,10 @@ package struct AgentMachine: Sendable {
     private mutating func retry(_ text: String, now: Milliseconds, random: UInt64) -> Action {
         if case .stopped = self.state { return .none }
         if self.once { return self.stop(.unavailable, text) }
-        self.state = .waiting
         self.names.linkEnded()
         self.failures += 1
         let wait = random % (self.longestWait(now) + 1) + Milliseconds(self.retryAfterSeconds) * 1_000
+        self.state = .waiting(until: now + wait)
         self.retryAfterSeconds = 0
         return .wait(wait)
     }

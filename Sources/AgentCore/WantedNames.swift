@@ -50,6 +50,10 @@ struct WantedNames: Sendable {
             }
         }
 
+        var isRequested: Bool {
+            if case .requested = self.state { true } else { false }
+        }
+
         var grant: Registered? {
             if case .granted(let answer) = self.state { answer } else { nil }
         }
@@ -223,17 +227,38 @@ struct WantedNames: Sendable {
     mutating func dueRequests(now: Milliseconds) -> [Register] {
         // A name that is to have another port is given back before it is asked for again.
         guard self.toGiveBack.isEmpty else { return [] }
-        var places = self.maxNames - self.entries.values.count { $0.takesPlace }
+        var places = self.places
         var requests: [Register] = []
         for number in self.dueNumbers(now: now) {
-            // One excess name tests whether the gateway accepts more by now.
-            let isTrial = requests.isEmpty && self.entries[number]?.refusal == .tooManyNames
-            guard places > 0 || isTrial, self.bucket.take(now: now), let wanted = self.wanted(of: number) else { break }
+            guard self.mayAsk(for: number, places), self.bucket.take(now: now), let wanted = self.wanted(of: number)
+            else { break }
             places -= 1
             self.entries[number]?.state = .requested
             requests.append(Register(exposure: number, port: wanted.port, name: wanted.name.text))
         }
         return requests
+    }
+
+    /// How many more names the gateway allows, as far as is known.
+    private var places: Int { self.maxNames - self.entries.values.count { $0.takesPlace } }
+
+    /// Whether a due name is asked for: there is room, or, with all answers here, it tests whether the gateway accepts
+    /// more by now. The answer decides about the other excess names.
+    private func mayAsk(for number: UInt16, _ places: Int) -> Bool {
+        guard places <= 0 else { return true }
+        return places == 0 && self.entries[number]?.refusal == .tooManyNames
+            && !self.entries.values.contains { $0.isRequested }
+    }
+
+    /// When there is something to send that the gateway takes then; nil when that depends on its answers.
+    var nextDeadline: Milliseconds? {
+        guard let token = self.bucket.nextToken else { return nil }
+        if !self.toGiveBack.isEmpty { return token }
+        let first = self.order.compactMap { number in
+            (self.entries[number]?.due).map { (time: $0, number: number) }
+        }.min { $0.time < $1.time }
+        guard let first, self.mayAsk(for: first.number, self.places) else { return nil }
+        return max(first.time, token)
     }
 
     /// Those that have waited longest come first.

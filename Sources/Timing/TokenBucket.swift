@@ -25,6 +25,13 @@ package struct TokenBucket: Sendable {
     /// Whether it is as full as a new one.
     package func isFull(now: Milliseconds) -> Bool { self.level(now: now) == self.burst }
 
+    /// From when on a token can be taken; nil when none ever comes.
+    package var nextToken: Milliseconds? {
+        if self.level >= 1_000 { return self.refilled }
+        guard self.perSecond > 0, self.burst >= 1_000 else { return nil }
+        return self.refilled + (1_000 - self.level + self.perSecond - 1) / self.perSecond
+    }
+
     /// Takes one token; false when none is left.
     package mutating func take(now: Milliseconds) -> Bool {
         self.level = self.level(now: now)

@@ -17,7 +17,7 @@ private func connect(_ machine: inout AgentMachine, afterFailures failures: Int)
     _ = machine.started()
     for _ in 0..<failures {
         _ = machine.dialFailed("no", now: 0, random: 0)
-        _ = machine.timerFired()
+        _ = machine.deadlineReached(now: .max)
     }
     machine.connected()
 }
@@ -50,7 +50,7 @@ struct AgentMachineTests {
         for _ in 0..<9 {
             guard case .wait(let wait) = machine.dialFailed("no", now: 0, random: .max - 1) else { continue }
             waits.append(wait)
-            #expect(machine.timerFired() == .dial)
+            #expect(machine.deadlineReached(now: .max) == [.dial])
         }
         let bounds: [UInt64] = [1, 2, 4, 8, 16, 32, 60, 60, 60].map { $0 * 1_000 }
         #expect(waits.count == 9)
@@ -82,7 +82,7 @@ struct AgentMachineTests {
         _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 0)
         _ = machine.goAway(GoAway(code: .drain), now: 0)
         #expect(machine.linkEnded("gone", now: 1, random: 1_000) == .wait(1_000))
-        #expect(machine.timerFired() == .dial)
+        #expect(machine.deadlineReached(now: .max) == [.dial])
         #expect(machine.dialFailed("no", now: 0, random: 2_000) == .wait(2_000))
     }
 
@@ -93,13 +93,13 @@ struct AgentMachineTests {
         _ = machine.goAway(GoAway(code: .drain, retryAfterSeconds: 1), now: 10_000)
         _ = machine.linkEnded("gone", now: 10_000, random: 0)
         for now in stride(from: 11_000 as UInt64, to: 311_000, by: 1_000) {
-            _ = machine.timerFired()
+            _ = machine.deadlineReached(now: .max)
             guard case .wait(let wait) = machine.dialFailed("no", now: now, random: 60_000), wait <= 2_000 else {
                 Issue.record("waits longer at \(now)")
                 return
             }
         }
-        _ = machine.timerFired()
+        _ = machine.deadlineReached(now: .max)
         #expect(machine.dialFailed("no", now: 311_000, random: 60_000) == .wait(60_000))
     }
 
@@ -182,9 +182,10 @@ struct AgentMachineTests {
             Issue.record("gave up a name that was its own")
             return
         }
-        #expect(returning.tick(now: 29_999).isEmpty)
-        #expect(returning.tick(now: 30_000) == [.register([Register(exposure: 0, port: 0, name: "example")])])
-        #expect(returning.tick(now: 60_000).isEmpty)
+        #expect(returning.deadlineReached(now: 29_999).isEmpty)
+        #expect(
+            returning.deadlineReached(now: 30_000) == [.register([Register(exposure: 0, port: 0, name: "example")])])
+        #expect(returning.deadlineReached(now: 60_000).isEmpty)
     }
 
     @Test(
@@ -211,11 +212,37 @@ struct AgentMachineTests {
         #expect(machine.progress == .connected(names: 1))
         _ = machine.linkEnded("gone", now: 0, random: 0)
         #expect(machine.progress == .waiting)
-        _ = machine.timerFired()
+        _ = machine.deadlineReached(now: .max)
         #expect(machine.progress == .connecting)
         machine.connected()
         _ = machine.welcomed(Welcome(linkID: 2, maximumNames: 16), now: 0)
         #expect(machine.progress == .connected(names: 0))
+    }
+
+    @Test("a wait is over at its deadline, and not before")
+    func deadline() throws {
+        var machine = try machine()
+        _ = machine.started()
+        #expect(machine.nextDeadline == nil)
+        #expect(machine.dialFailed("no", now: 5, random: 700) == .wait(700))
+        #expect(machine.nextDeadline == 705)
+        #expect(machine.deadlineReached(now: 704).isEmpty)
+        #expect(machine.deadlineReached(now: 705) == [.dial])
+        #expect(machine.nextDeadline == nil)
+    }
+
+    @Test("after a refused token only another one, or the end, leads on")
+    func awaitsToken() throws {
+        var machine = try machine()
+        up(&machine)
+        machine.tokenRefused()
+        #expect(machine.progress == .waiting && machine.nextDeadline == nil)
+        #expect(machine.deadlineReached(now: .max).isEmpty)
+        #expect(machine.tokenChanged() == .dial)
+        #expect(machine.tokenChanged() == .none)
+        machine.tokenRefused()
+        #expect(machine.stopRequested() == .stop(.stopped, "stopped"))
+        #expect(machine.tokenChanged() == .none)
     }
 
     @Test("with once, the first failure is the last")
@@ -223,7 +250,7 @@ struct AgentMachineTests {
         var machine = try machine(once: true)
         _ = machine.started()
         #expect(machine.dialFailed("unreachable", now: 0, random: 1) == .stop(.unavailable, "unreachable"))
-        #expect(machine.timerFired() == .none)
+        #expect(machine.deadlineReached(now: .max).isEmpty)
     }
 
     @Test("hears nothing after its stop")

@@ -25,12 +25,21 @@ private struct Stand {
             Registered(exposure: exposure, code: code, port: port, text: text), now: self.now)
     }
 
+    /// What is due then, of which the machine must have told before.
+    mutating func reach(_ now: UInt64) -> [AgentMachine.Action] {
+        let isDue = self.machine.nextDeadline.map { $0 <= now } ?? false
+        let actions = self.machine.deadlineReached(now: now)
+        #expect(isDue == !actions.isEmpty)
+        #expect(self.machine.nextDeadline.map { $0 > now } ?? true, "it would be called again at once")
+        return actions
+    }
+
     /// The names that are asked for in the next `seconds`, with the second in which each is.
     mutating func asked(within seconds: UInt64) -> [(second: UInt64, name: String)] {
         var result: [(UInt64, String)] = []
         for _ in 0..<seconds {
             self.now += 1_000
-            guard case .register(let requests) = self.machine.tick(now: self.now).last else { continue }
+            guard case .register(let requests) = self.reach(self.now).last else { continue }
             result += requests.map { (self.now / 1_000, $0.name) }
         }
         return result
@@ -133,7 +142,7 @@ struct WantedNamesTests {
         _ = stand.welcome()
         _ = stand.answer(2, .none)
         _ = stand.machine.linkEnded("gone", now: 0, random: 0)
-        _ = stand.machine.timerFired()
+        _ = stand.machine.deadlineReached(now: stand.now)
         stand.machine.connected()
         #expect(names(stand.welcome(2)) == ["+a", "+c", "?b too-many-names"])
     }
@@ -172,7 +181,7 @@ struct WantedNamesTests {
         #expect(sent <= 200 && sent > 150)
         var asked: [String] = []
         for second in 1...600 as ClosedRange<UInt64> {
-            let actions = stand.machine.tick(now: second * 1_000)
+            let actions = stand.reach(second * 1_000)
             sent += frames(actions)
             #expect(sent <= 200 + Int(second))
             asked += names(actions).filter { $0.hasPrefix("+") }
