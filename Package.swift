@@ -118,7 +118,7 @@ let package = Package(
 
         .target(name: "TestSupport", dependencies: ["Reactor", logging], path: "Tests/Support", swiftSettings: strict),
         tests("WireTests", ["Bytes", "Wire"]),
-        tests("TunnelTests", ["Bytes", "Tunnel", "Wire"]),
+        tests("TunnelTests", ["Bytes", "TestSupport", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("MetricsTests", ["Metrics"]),
         tests("CoreTests", ["AgentCore", "Explain", "Timing", "Wire"]),
@@ -130,6 +130,7 @@ let package = Package(
                 "Settings", "Supervision", "TestSupport", "Timing", "Tunnel", "Wire", logging,
             ]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
+        tests("RelayTests", ["Reactor", "Relay", "Secure", "TestSupport", "Tunnel", "Wire"]),
         tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         tests("JournalTests", ["Journal", "Reactor", "Records", "Relay", "Settings", "Wire", logging]),
@@ -143,7 +144,7 @@ let package = Package(
             [
                 "Journal", "Metrics", "Modules", "Reactor", "Settings", "TestSupport", "Timing", "Web", "Wire", logging,
             ]),
-        tests("SettingsTests", ["ProxyProtocol", "Settings", "Wire"]),
+        tests("SettingsTests", ["ProxyProtocol", "Settings", "TestSupport", "Wire"]),
         tests(
             "ProgramTests",
             [

@@ -215,6 +215,35 @@ struct ReactorTests {
         }
     }
 
+    @Test("a connection that is there and no longer wanted is reset where its peer could take its end for an answer")
+    func abandoned() throws {
+        try withLoop { loop in
+            let listener = try ListenerSocket(address: .loopback4(port: 0))
+            let descriptor = try #require(listener.descriptor)
+            #expect(fcntl(descriptor, F_SETFL, O_NONBLOCK) == 0)
+            var plan = Connector.Plan()
+            plan.resetsAbandoned = true
+            var isTold = false
+            let connector = Connector.connect(
+                loop: loop, to: .host("127.0.0.1", port: try #require(listener.address).port), plan: plan,
+                timeout: 5_000
+            ) { _ in isTold = true }
+            // The kernel has connected it in the turn in which connect(2) was called; the loop tells in the next.
+            var peer: Int32 = -1
+            let isAccepted = loop.run {
+                peer = accept(descriptor, nil, nil)
+                return peer >= 0
+            }
+            #expect(isAccepted && !isTold)
+            connector.cancel()
+            #expect(loop.run { loop.census()["tcp"] == nil })
+            var byte: UInt8 = 0
+            #expect(recv(peer, &byte, 1, 0) == -1 && errno == ECONNRESET)
+            close(peer)
+            listener.close()
+        }
+    }
+
     @Test("a connector tries the other family at once after a refusal, and can be cancelled")
     func families() throws {
         try withLoop { loop in

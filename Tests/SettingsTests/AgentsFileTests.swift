@@ -1,5 +1,6 @@
 import Foundation
 import Settings
+import TestSupport
 import Testing
 import Wire
 
@@ -99,7 +100,7 @@ struct AgentsFileTests {
 
     @Test("finds what agents share however many there are")
     func manyPatterns() throws {
-        var generator = SeededGenerator(state: 27)
+        var generator = SeededGenerator(seed: 27)
         for _ in 0..<60 {
             let texts = (0..<30).map { _ in
                 String(

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Settings
@@ -16,7 +17,7 @@ struct PatternIndexTests {
 
     @Test("finds an overlap exactly where comparing each with each finds one", arguments: 1...20)
     func random(_ seed: UInt64) throws {
-        var generator = Numbers(state: seed)
+        var generator = SeededGenerator(seed: seed)
         for _ in 0..<40 {
             var index = PatternIndex()
             var former: [NamePattern] = []
@@ -34,19 +35,6 @@ struct PatternIndexTests {
                 index.insert(pattern, of: number)
                 former.append(pattern)
             }
-        }
-    }
-
-    /// The same numbers for the same seed: SplitMix64.
-    private struct Numbers: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            self.state &+= 0x9E37_79B9_7F4A_7C15
-            var value = self.state
-            value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-            return value ^ (value >> 31)
         }
     }
 }

@@ -1,18 +1,6 @@
 import Settings
+import TestSupport
 import Testing
-
-/// Numbers that are the same in every run (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9E37_79B9_7F4A_7C15
-        var z = self.state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-}
 
 @Suite("A TOML file")
 struct TOMLTests {
@@ -125,7 +113,7 @@ struct TOMLTests {
 
     @Test("of random pieces is a document or a mistake, and never the end")
     func random() {
-        var generator = SeededGenerator(state: 5)
+        var generator = SeededGenerator(seed: 5)
         let pieces = [
             "[", "]", "{", "}", "=", ".", ",", "\"", "'", "\"\"\"", "'''", "\n", "#", "a", "1", "é", "-", "+", " ",
             "\\",

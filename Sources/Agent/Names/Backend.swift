@@ -41,6 +41,7 @@ final class Backend {
     func connect(loop: EventLoop, completion: @escaping (Result<SocketStream, UVError>) -> Void) -> Connector {
         var plan = Connector.Plan()
         plan.preferred = self.preferred
+        plan.resetsAbandoned = true
         return Connector.connect(
             loop: loop, to: self.endpoint, plan: plan, timeout: Self.connectMilliseconds
         ) { [weak self] result in

@@ -29,6 +29,9 @@ package final class Connector {
         package var excluded: Set<SocketAddress> = []
         /// Bytes of the largest segment to send and to ask for, options included; nil: what the interface can carry.
         package var largestSegment: Int?
+        /// Whether a connection that is given up although it is there already is reset: its peer could take one that ends
+        /// in order for a whole, empty request.
+        package var resetsAbandoned = false
 
         package init() {}
     }
@@ -157,12 +160,16 @@ package final class Connector {
 
     private func finish(_ result: Result<SocketStream, UVError>) {
         guard let completion = self.completion else {
-            if case .success(let stream) = result { stream.close() }
+            if case .success(let stream) = result { self.abandon(stream) }
             return
         }
         self.completion = nil
         self.tearDown()
         completion(result)
+    }
+
+    private func abandon(_ stream: SocketStream) {
+        if self.plan.resetsAbandoned { stream.reset() } else { stream.close() }
     }
 
     private func tearDown() {
@@ -171,7 +178,7 @@ package final class Connector {
         self.waiting = []
         let attempts = self.attempts
         self.attempts = []
-        for attempt in attempts { attempt.cancel() }
+        for attempt in attempts { self.abandon(attempt.cancel()) }
         self.staggerTimer?.close()
         self.staggerTimer = nil
         self.deadlineTimer?.close()
@@ -221,9 +228,10 @@ private final class ConnectAttempt {
         self.request.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }
 
-    func cancel() {
+    /// - Returns: its socket, which may be connected already, to be closed.
+    func cancel() -> SocketStream {
         self.completion = nil
-        self.stream.close()
+        return self.stream
     }
 
     func connected(_ status: CInt) {

@@ -71,9 +71,10 @@ extension LinkSession {
         self.setNeedsFlush()
     }
 
-    /// The backend is connected and gets `preface` first. Closes it if the stream is gone already.
+    /// The backend is connected and gets `preface` first. If the stream is gone already, the connection is reset: the
+    /// backend would take its end for that of a whole, empty request.
     package func accept(_ key: StreamKey, backend socket: SocketStream, preface: [UInt8] = []) {
-        guard let edge = self.edge(key) else { return socket.close() }
+        guard let edge = self.edge(key) else { return socket.reset() }
         if self.isOpen { self.machine.accept(key, now: self.loop.now) }
         edge.connected(socket, preface: preface)
         self.setNeedsFlush()

@@ -1,0 +1,226 @@
+import Reactor
+import Relay
+import Secure
+import TestSupport
+import Testing
+import Tunnel
+import Wire
+
+/// Both ends of a link in one program, with a wire between them: visitors at the gateway's end, a backend at the other.
+final class LinkPair {
+    let loop: EventLoop
+    let gateway: LinkEndFixture
+    let agent: LinkEndFixture
+    let wire: SeededWire
+    private let agentPort: SocketListener
+    private let visitorPort: SocketListener
+    let backend: AnsweringBackend
+    private let accepted: Accepted
+    private(set) var visits: [Visit] = []
+
+    /// One for all tests.
+    private static let identity = Result { () throws(SecurityError) in try Identity.selfSigned(commonName: "test").pem }
+
+    /// Keeps what a listener accepts.
+    private final class Accepted: SocketListenerDelegate {
+        var streams: [SocketStream] = []
+        func listener(_ listener: SocketListener, didAccept stream: SocketStream) { self.streams.append(stream) }
+        func listener(_ listener: SocketListener, didFail error: UVError) {}
+    }
+
+    init(seed: UInt64, cut: (bytes: Int, how: SeededWire.Break)? = nil) throws {
+        self.loop = try EventLoop()
+        self.accepted = Accepted()
+        self.agentPort = try SocketListener(loop: self.loop, address: .loopback4(port: 0))
+        self.agentPort.delegate = self.accepted
+        self.visitorPort = try SocketListener(loop: self.loop, address: .loopback4(port: 0))
+        self.backend = try AnsweringBackend(loop: self.loop)
+        self.wire = try SeededWire(loop: self.loop, to: self.agentPort.port, seed: seed, cut: cut)
+        var dialled: SocketStream?
+        let connector = Connector.connect(
+            loop: self.loop, to: .host("127.0.0.1", port: self.wire.port), timeout: 5_000
+        ) { dialled = try? $0.get() }
+        let accepted = self.accepted
+        #expect(self.loop.run { dialled != nil && !accepted.streams.isEmpty })
+        connector.cancel()
+        let buffers = RelayBuffers()
+        let protocolName = WireConstant.applicationProtocol
+        let server = try TLSContext.server(
+            identity: try Identity.load(Self.identity.get()), applicationProtocol: protocolName)
+        let client = try TLSContext.client(identity: nil, trustsSystemRoots: false, applicationProtocol: protocolName)
+        self.gateway = try LinkEndFixture(
+            accepted.streams.removeFirst(), .version2(server, serverName: nil), .gateway, buffers, backend: 0)
+        self.agent = try LinkEndFixture(
+            try #require(dialled), .version2(client, serverName: nil), .agent, buffers,
+            backend: self.backend.listener.port)
+        self.visitorPort.delegate = accepted
+    }
+
+    /// A visitor that sends `request`, to whom the backend then sends `answer`, unless the link takes none.
+    func visit(request: [UInt8], answer: [UInt8]) throws {
+        let visitor = try #require(Connection.open(self.loop, to: self.visitorPort.port))
+        let accepted = self.accepted
+        #expect(self.loop.run { !accepted.streams.isEmpty })
+        let stream = accepted.streams.removeFirst()
+        guard self.gateway.link.open(exposure: 0, visitor: .none, local: .none, socket: stream) != nil else {
+            stream.reset()
+            return visitor.stream.close()
+        }
+        let request = [UInt8(self.visits.count)] + request
+        self.backend.answers.append(answer)
+        self.visits.append(Visit(visitor: visitor, request: request, answer: answer))
+        _ = request.withUnsafeBytes { visitor.stream.write($0) }
+        visitor.stream.shutdownWriting()
+    }
+
+    var areVisitsOver: Bool {
+        self.visits.allSatisfy(\.isOver) && self.gateway.ends.count == self.visits.count
+            && self.agent.ends.count == self.agent.openedCount
+    }
+
+    /// Ends everything. The loop must then have nothing left to do.
+    func finish() {
+        self.gateway.link.close(.ended(.none, "the test ends"))
+        self.agent.link.close(.ended(.none, "the test ends"))
+        self.wire.close()
+        for visit in self.visits { visit.visitor.stream.close() }
+        for stream in self.accepted.streams { stream.close() }
+        self.backend.close()
+        for listener in [self.agentPort, self.visitorPort] { listener.close() }
+        #expect(self.loop.run { self.gateway.isEmpty && self.agent.isEmpty })
+        self.loop.close()
+    }
+}
+
+/// A visitor, and what it and the backend are to say. A request begins with the number of the visit.
+struct Visit {
+    let visitor: Connection
+    let request: [UInt8]
+    let answer: [UInt8]
+
+    /// Neither truncated nor changed, as far as the visitor can tell.
+    var isSound: Bool {
+        let received = self.visitor.received
+        guard received.count <= self.answer.count, received == Array(self.answer.prefix(received.count)) else {
+            return false
+        }
+        return !self.visitor.hasEnded || received.count == self.answer.count
+    }
+
+    var isOver: Bool { self.visitor.hasEnded || self.visitor.error != nil }
+}
+
+/// Reads requests to their end, and answers each as its visit says.
+final class AnsweringBackend: SocketListenerDelegate, SocketStreamDelegate {
+    let listener: SocketListener
+    /// By the number of the visit.
+    var answers: [[UInt8]] = []
+    private var streams: [ObjectIdentifier: SocketStream] = [:]
+    private var requests: [ObjectIdentifier: [UInt8]] = [:]
+    /// Requests whose end came.
+    private(set) var whole: [[UInt8]] = []
+    /// What had come of the others.
+    private(set) var cut: [[UInt8]] = []
+
+    init(loop: EventLoop) throws {
+        self.listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+        self.listener.delegate = self
+    }
+
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        self.streams[ObjectIdentifier(stream)] = stream
+        self.requests[ObjectIdentifier(stream)] = []
+        stream.delegate = self
+        stream.startReading()
+    }
+
+    func listener(_ listener: SocketListener, didFail error: UVError) {}
+    func readAllowance(_ stream: SocketStream) -> Int { .max }
+
+    func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
+        self.requests[ObjectIdentifier(stream)]? += Array(bytes)
+    }
+
+    func socketStreamDidReachEnd(_ stream: SocketStream) {
+        guard let request = self.requests.removeValue(forKey: ObjectIdentifier(stream)) else { return }
+        self.whole.append(request)
+        guard let number = request.first else { return stream.reset() }
+        _ = self.answers[Int(number)].withUnsafeBytes { stream.write($0) }
+        stream.shutdownWriting()
+    }
+
+    func socketStream(_ stream: SocketStream, didWrite count: Int) {}
+
+    func socketStream(_ stream: SocketStream, didFail error: UVError) {
+        if let request = self.requests.removeValue(forKey: ObjectIdentifier(stream)) { self.cut.append(request) }
+        stream.close()
+    }
+
+    func socketStreamDidClose(_ stream: SocketStream) { self.streams[ObjectIdentifier(stream)] = nil }
+
+    func close() {
+        for stream in self.streams.values { stream.close() }
+        self.listener.close()
+    }
+}
+
+/// One end of the link, and in which order it reported what.
+final class LinkEndFixture: LinkSessionDelegate {
+    enum Report: Equatable { case ending, ended, emptied }
+
+    let link: LinkSession
+    let budget = ByteBudget(limit: 16 << 20)
+    private let role: Role
+    private let backend: UInt16
+    private var connectors: [Connector] = []
+    private(set) var isReady = false
+    private(set) var openedCount = 0
+    private(set) var reports: [Report] = []
+    private(set) var ends: [StreamEnd] = []
+
+    var isEmpty: Bool { self.reports.contains(.emptied) }
+
+    init(
+        _ socket: SocketStream, _ version: LinkProtocol, _ role: Role, _ buffers: RelayBuffers, backend: UInt16
+    ) throws {
+        self.role = role
+        self.backend = backend
+        let transport = try LinkTransport(
+            socket: socket, version: version, role: role, handshakeDeadline: 10_000, budget: self.budget,
+            buffers: buffers)
+        self.link = LinkSession(transport: transport, limits: LinkLimits(), budget: self.budget, software: "test/1")
+        self.link.delegate = self
+        self.link.start()
+    }
+
+    func link(_ link: LinkSession, didSecure peer: ChannelPeer) -> PeerVerdict {
+        guard self.role == .agent else { return .proceed(nil) }
+        return .proceed(Login(method: .instance, instanceKey: [UInt8](repeating: 7, count: 32), run: 1, token: ""))
+    }
+
+    func link(_ link: LinkSession, did event: LinkEvent) {
+        switch event {
+        case .login: link.acceptLogin(Welcome(linkID: 1, maximumNames: 16))
+        case .welcomed: link.register([Register(exposure: 0, port: 0, name: "example")])
+        case .register(let request):
+            link.answer(Registered(exposure: request.exposure, code: .none, port: 1, text: ""))
+            self.isReady = true
+        case .registered: self.isReady = true
+        case .opened(let key, _):
+            self.openedCount += 1
+            self.connectors.append(
+                Connector.connect(loop: link.loop, to: .host("127.0.0.1", port: self.backend), timeout: 5_000) {
+                    switch $0 {
+                    case .success(let socket): link.accept(key, backend: socket)
+                    case .failure: link.abort(key, .refused)
+                    }
+                })
+        case .needMore, .unregister, .ready, .accepted, .data, .reset, .goAway, .violation: break
+        }
+    }
+
+    func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) { self.ends.append(end) }
+    func linkIsEnding(_ link: LinkSession) { self.reports.append(.ending) }
+    func linkDidEnd(_ link: LinkSession, _ end: LinkEnd) { self.reports.append(.ended) }
+    func linkDidEmpty(_ link: LinkSession) { self.reports.append(.emptied) }
+}
