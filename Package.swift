@@ -116,7 +116,9 @@ let package = Package(
             ],
             swiftSettings: strict),
 
-        .target(name: "TestSupport", dependencies: ["Reactor", logging], path: "Tests/Support", swiftSettings: strict),
+        .target(
+            name: "TestSupport", dependencies: ["Reactor", "Relay", "Secure", "Tunnel", "Wire", logging],
+            path: "Tests/Support", swiftSettings: strict),
         tests("WireTests", ["Bytes", "Wire"]),
         tests("TunnelTests", ["Bytes", "TestSupport", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
@@ -130,6 +132,12 @@ let package = Package(
                 "Settings", "Supervision", "TestSupport", "Timing", "Tunnel", "Wire", logging,
             ]),
         tests("ProxyProtocolTests", ["ProxyProtocol", "Wire"]),
+        tests(
+            "AgentTests",
+            [
+                "Agent", "AgentCore", "Reactor", "Relay", "Secure", "Settings", "TestSupport", "Tunnel", "Wire",
+                logging,
+            ]),
         tests("RelayTests", ["Reactor", "Relay", "Secure", "TestSupport", "Tunnel", "Wire"]),
         tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),

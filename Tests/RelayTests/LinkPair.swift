@@ -9,16 +9,25 @@ import Wire
 /// Both ends of a link in one program, with a wire between them: visitors at the gateway's end, a backend at the other.
 final class LinkPair {
     let loop: EventLoop
-    let gateway: LinkEndFixture
-    let agent: LinkEndFixture
+    let gateway: TestLink
+    let agent: TestLink
     let wire: SeededWire
     private let agentPort: SocketListener
     private let visitorPort: SocketListener
     let backend: AnsweringBackend
     private let accepted: Accepted
     private(set) var visits: [Visit] = []
+    let progress: Progress
 
     /// One for all tests.
+    /// What the agent's end has done.
+    final class Progress {
+        /// Its name is registered.
+        var isReady = false
+        var openedCount = 0
+        var connectors: [Connector] = []
+    }
+
     private static let identity = Result { () throws(SecurityError) in try Identity.selfSigned(commonName: "test").pem }
 
     /// Keeps what a listener accepts.
@@ -48,11 +57,37 @@ final class LinkPair {
         let server = try TLSContext.server(
             identity: try Identity.load(Self.identity.get()), applicationProtocol: protocolName)
         let client = try TLSContext.client(identity: nil, trustsSystemRoots: false, applicationProtocol: protocolName)
-        self.gateway = try LinkEndFixture(
-            accepted.streams.removeFirst(), .version2(server, serverName: nil), .gateway, buffers, backend: 0)
-        self.agent = try LinkEndFixture(
-            try #require(dialled), .version2(client, serverName: nil), .agent, buffers,
-            backend: self.backend.listener.port)
+        let progress = Progress()
+        self.progress = progress
+        self.gateway = try TestLink(
+            accepted.streams.removeFirst(), .version2(server, serverName: nil), .gateway, buffers
+        ) { link, event in
+            switch event {
+            case .login: link.acceptLogin(Welcome(linkID: 1, maximumNames: 16))
+            case .register(let request):
+                link.answer(Registered(exposure: request.exposure, code: .none, port: 1, text: ""))
+            default: break
+            }
+        }
+        let backend = self.backend.listener.port
+        self.agent = try TestLink(
+            try #require(dialled), .version2(client, serverName: nil), .agent, buffers, login: .ofTest
+        ) { link, event in
+            switch event {
+            case .welcomed: link.register([Register(exposure: 0, port: 0, name: "example")])
+            case .registered: progress.isReady = true
+            case .opened(let key, _):
+                progress.openedCount += 1
+                progress.connectors.append(
+                    Connector.connect(loop: link.loop, to: .host("127.0.0.1", port: backend), timeout: 5_000) {
+                        switch $0 {
+                        case .success(let socket): link.accept(key, backend: socket)
+                        case .failure: link.abort(key, .refused)
+                        }
+                    })
+            default: break
+            }
+        }
         self.visitorPort.delegate = accepted
     }
 
@@ -75,7 +110,7 @@ final class LinkPair {
 
     var areVisitsOver: Bool {
         self.visits.allSatisfy(\.isOver) && self.gateway.ends.count == self.visits.count
-            && self.agent.ends.count == self.agent.openedCount
+            && self.agent.ends.count == self.progress.openedCount
     }
 
     /// Ends everything. The loop must then have nothing left to do.
@@ -162,65 +197,4 @@ final class AnsweringBackend: SocketListenerDelegate, SocketStreamDelegate {
         for stream in self.streams.values { stream.close() }
         self.listener.close()
     }
-}
-
-/// One end of the link, and in which order it reported what.
-final class LinkEndFixture: LinkSessionDelegate {
-    enum Report: Equatable { case ending, ended, emptied }
-
-    let link: LinkSession
-    let budget = ByteBudget(limit: 16 << 20)
-    private let role: Role
-    private let backend: UInt16
-    private var connectors: [Connector] = []
-    private(set) var isReady = false
-    private(set) var openedCount = 0
-    private(set) var reports: [Report] = []
-    private(set) var ends: [StreamEnd] = []
-
-    var isEmpty: Bool { self.reports.contains(.emptied) }
-
-    init(
-        _ socket: SocketStream, _ version: LinkProtocol, _ role: Role, _ buffers: RelayBuffers, backend: UInt16
-    ) throws {
-        self.role = role
-        self.backend = backend
-        let transport = try LinkTransport(
-            socket: socket, version: version, role: role, handshakeDeadline: 10_000, budget: self.budget,
-            buffers: buffers)
-        self.link = LinkSession(transport: transport, limits: LinkLimits(), budget: self.budget, software: "test/1")
-        self.link.delegate = self
-        self.link.start()
-    }
-
-    func link(_ link: LinkSession, didSecure peer: ChannelPeer) -> PeerVerdict {
-        guard self.role == .agent else { return .proceed(nil) }
-        return .proceed(Login(method: .instance, instanceKey: [UInt8](repeating: 7, count: 32), run: 1, token: ""))
-    }
-
-    func link(_ link: LinkSession, did event: LinkEvent) {
-        switch event {
-        case .login: link.acceptLogin(Welcome(linkID: 1, maximumNames: 16))
-        case .welcomed: link.register([Register(exposure: 0, port: 0, name: "example")])
-        case .register(let request):
-            link.answer(Registered(exposure: request.exposure, code: .none, port: 1, text: ""))
-            self.isReady = true
-        case .registered: self.isReady = true
-        case .opened(let key, _):
-            self.openedCount += 1
-            self.connectors.append(
-                Connector.connect(loop: link.loop, to: .host("127.0.0.1", port: self.backend), timeout: 5_000) {
-                    switch $0 {
-                    case .success(let socket): link.accept(key, backend: socket)
-                    case .failure: link.abort(key, .refused)
-                    }
-                })
-        case .needMore, .unregister, .ready, .accepted, .data, .reset, .goAway, .violation: break
-        }
-    }
-
-    func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) { self.ends.append(end) }
-    func linkIsEnding(_ link: LinkSession) { self.reports.append(.ending) }
-    func linkDidEnd(_ link: LinkSession, _ end: LinkEnd) { self.reports.append(.ended) }
-    func linkDidEmpty(_ link: LinkSession) { self.reports.append(.emptied) }
 }

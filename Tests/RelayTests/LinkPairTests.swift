@@ -19,7 +19,7 @@ struct LinkPairTests {
 
     /// Some visitors at once, with requests and answers of any size.
     private func visit(_ pair: LinkPair, _ generator: inout SeededGenerator) throws {
-        #expect(pair.loop.run { pair.gateway.isReady && pair.agent.isReady || pair.wire.isBroken })
+        #expect(pair.loop.run { pair.progress.isReady || pair.wire.isBroken })
         for _ in 0..<Int.random(in: 1...5, using: &generator) {
             try pair.visit(request: self.bytes(&generator), answer: self.bytes(&generator))
         }
@@ -39,7 +39,7 @@ struct LinkPairTests {
             #expect(end.reports == [.ending, .ended, .emptied])
             #expect(end.budget.used == 0 && end.budget.parked == 0)
         }
-        #expect(pair.gateway.ends.count == pair.visits.count && pair.agent.ends.count == pair.agent.openedCount)
+        #expect(pair.gateway.ends.count == pair.visits.count && pair.agent.ends.count == pair.progress.openedCount)
     }
 
     @Test("carries everything, whatever the pieces", arguments: 1...10 as ClosedRange<UInt64>)

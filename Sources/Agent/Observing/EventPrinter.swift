@@ -47,6 +47,7 @@ final class EventPrinter {
     private var names: Int
 
     private let format: AgentSettings.Output
+    private let writer: PatientWriter
     private var waiting: [String] = []
     private var answers: LineLimit
     private var streams: LineLimit
@@ -55,8 +56,9 @@ final class EventPrinter {
     private var dropped = 0
 
     /// - Parameter names: that the agent wants; the first answer about each is never left out.
-    init(format: AgentSettings.Output, names: Int, now: Milliseconds) {
+    init(format: AgentSettings.Output, names: Int, now: Milliseconds, writer: PatientWriter = .standardOutput) {
         self.format = format
+        self.writer = writer
         self.names = names
         // As the lines about the same in the log.
         let rates = PeerLog.answers(names: names)
@@ -103,7 +105,7 @@ final class EventPrinter {
     func flush() {
         var written = 0
         for line in self.waiting {
-            guard PatientWriter.standardOutput.write(line) else { break }
+            guard self.writer.write(line) else { break }
             written += 1
         }
         self.waiting.removeFirst(written)

@@ -1,0 +1,231 @@
+import AgentCore
+import Foundation
+import Reactor
+import Relay
+import Secure
+import Settings
+import TestSupport
+import Testing
+import Wire
+
+@testable import Agent
+
+/// An agent whose gateway is the test.
+final class AgentFixture {
+    let loop: EventLoop
+    let gateway: FakeGateway
+    let log = LogLines()
+    let directory: String
+    private(set) var agent: AgentProgram!
+    private var backends: [EchoBackend] = []
+    private var options = CommandOptions()
+    /// What the agent reads at SIGHUP.
+    private var reloaded: CommandOptions?
+
+    /// - Parameter token: of the agent, in a file.
+    init(_ names: [String], token: String? = nil, once: Bool = false) throws {
+        self.loop = try EventLoop()
+        self.gateway = try FakeGateway(loop: self.loop)
+        self.directory =
+            FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(
+            atPath: self.directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        self.options["gateway"] = ["127.0.0.1:\(self.gateway.listener.port)"]
+        self.options["state-dir"] = ["\(self.directory)/state"]
+        self.options["once"] = once ? [""] : []
+        self.options["url-file"] = ["\(self.directory)/urls"]
+        if let token {
+            try self.write(token: token)
+            self.options["token-file"] = ["\(self.directory)/token"]
+        }
+        self.options["expose"] = try names.map { "\($0)=\(try self.backend())" }
+    }
+
+    private func backend() throws -> UInt16 {
+        let backend = try EchoBackend(loop: self.loop, echoes: .atOnce)
+        self.backends.append(backend)
+        return backend.listener.port
+    }
+
+    func write(token: String) throws {
+        try FileAccess.replace("\(self.directory)/token", with: Array(token.utf8), durable: false)
+    }
+
+    func start() throws {
+        self.agent = try AgentProgram(
+            loop: self.loop, settings: try AgentSettings(self.options), logger: self.log.logger, ask: nil,
+            reread: { [unowned self] () throws(SettingsErrors) in
+                try AgentSettings(self.reloaded ?? self.options, for: .reload)
+            })
+        self.agent.start()
+    }
+
+    /// SIGHUP, with other names.
+    func reload(_ names: [String]) throws {
+        var options = self.options
+        options["expose"] = try names.map { "\($0)=\(try self.backend())" }
+        self.reloaded = options
+        self.agent.hungUp()
+    }
+
+    /// What the backend of the name with this number has got.
+    func received(_ backend: Int) -> [UInt8] { self.backends[backend].connections.last?.received ?? [] }
+
+    func connections(_ backend: Int) -> [Connection] { self.backends[backend].connections }
+
+    func wait(for condition: () -> Bool) -> Bool { self.loop.run(until: condition) }
+
+    func hasLine(_ part: String) -> Bool { self.log.lines.contains { $0.contains(part) } }
+
+    var urls: String? { try? String(contentsOfFile: "\(self.directory)/urls", encoding: .utf8) }
+
+    /// Ends both; the loop must then have nothing left to do.
+    func finish(_ visitors: Connection...) {
+        for visitor in visitors { visitor.stream.close() }
+        self.agent.stop()
+        self.agent.stop()
+        self.gateway.close()
+        for backend in self.backends {
+            backend.forget()
+            backend.listener.close()
+        }
+        self.loop.run()
+        self.loop.close()
+        try? FileManager.default.removeItem(atPath: self.directory)
+    }
+}
+
+@Suite("An agent", .serialized, .timeLimit(.minutes(1)))
+struct AgentProgramTests {
+    private func send(_ bytes: [UInt8], by visitor: Connection) {
+        _ = bytes.withUnsafeBytes { visitor.stream.write($0) }
+    }
+
+    @Test("registers its names, tells where they are, and connects each visitor to the backend of the name")
+    func registers() throws {
+        let stand = try AgentFixture(["one", "two"])
+        try stand.start()
+        #expect(stand.wait { stand.urls != nil })
+        #expect(stand.gateway.names(of: 0) == ["one", "two"])
+        #expect(stand.urls == "gw.test:4000\ngw.test:4000\n")
+        #expect(stand.hasLine("'two' is reachable at gw.test:4000 and leads to localhost:"))
+        let visitor = try stand.gateway.visit("two", at: 0)
+        self.send([1, 2, 3], by: visitor)
+        #expect(stand.wait { visitor.received == [1, 2, 3] })
+        #expect(stand.received(1) == [1, 2, 3] && stand.connections(0).isEmpty)
+        stand.finish(visitor)
+        #expect(stand.agent.exit == .stopped && stand.urls == nil)
+    }
+
+    @Test("asks again for a name that is refused for now, and the others notice nothing")
+    func refusedForNow() throws {
+        let stand = try AgentFixture(["one", "two"])
+        let good = stand.gateway.answer
+        stand.gateway.answer = { request in
+            request.name == "two"
+                ? Registered(exposure: request.exposure, code: .registrarFailed, port: 0, text: "not now")
+                : good(request)
+        }
+        try stand.start()
+        #expect(stand.wait { stand.hasLine("'two' is not reachable: not now") })
+        let visitor = try stand.gateway.visit("one", at: 0)
+        stand.gateway.answer = good
+        #expect(stand.wait { stand.hasLine("'two' is reachable") })
+        #expect(stand.gateway.names(of: 0) == ["one", "two", "two"] && stand.gateway.links.count == 1)
+        #expect(!visitor.hasEnded && visitor.error == nil)
+        stand.finish(visitor)
+    }
+
+    @Test("finishes the streams of a link that drains, while the next link has the names")
+    func drains() throws {
+        let stand = try AgentFixture(["one"])
+        try stand.start()
+        #expect(stand.wait { stand.urls != nil })
+        let visitor = try stand.gateway.visit("one", at: 0)
+        self.send([1], by: visitor)
+        #expect(stand.wait { visitor.received == [1] })
+        stand.gateway.links[0].link.drain(text: "the test drains")
+        #expect(stand.wait { stand.gateway.names(of: 1) == ["one"] })
+        self.send([2], by: visitor)
+        #expect(stand.wait { visitor.received == [1, 2] })
+        #expect(stand.gateway.links[0].end == nil)
+        visitor.stream.close()
+        #expect(stand.wait { stand.gateway.links[0].end != nil })
+        stand.finish()
+    }
+
+    @Test("makes a lost link again, and its backends get a reset for what was cut")
+    func lost() throws {
+        let stand = try AgentFixture(["one"])
+        try stand.start()
+        #expect(stand.wait { stand.urls != nil })
+        let visitor = try stand.gateway.visit("one", at: 0)
+        self.send([1], by: visitor)
+        #expect(stand.wait { visitor.received == [1] })
+        stand.gateway.links[0].link.close(.failed(.connectionReset))
+        #expect(stand.wait { stand.gateway.names(of: 1) == ["one"] && stand.connections(0)[0].error != nil })
+        #expect(stand.connections(0)[0].error == .connectionReset && !stand.connections(0)[0].hasEnded)
+        #expect(stand.hasLine("is lost"))
+        stand.finish(visitor)
+    }
+
+    @Test("logs in with another token as soon as there is one, after a refusal")
+    func token() throws {
+        let stand = try AgentFixture(["one"], token: "old")
+        stand.gateway.refusal = .loginRefused
+        try stand.start()
+        #expect(stand.wait { stand.hasLine("waiting for another token in") })
+        #expect(stand.gateway.logins.map(\.token) == ["old"])
+        stand.gateway.refusal = nil
+        try stand.write(token: "new")
+        #expect(stand.wait { stand.urls != nil })
+        #expect(stand.gateway.logins.map(\.token) == ["old", "new"])
+        stand.finish()
+    }
+
+    @Test("remembers the key of a gateway on its machine, and ends when it meets another")
+    func key() throws {
+        let stand = try AgentFixture(["one"])
+        try stand.start()
+        #expect(stand.wait { stand.urls != nil })
+        let pin = try Identity.load(stand.gateway.identity).pin.description
+        let known = try String(contentsOfFile: "\(stand.directory)/state/known_gateways", encoding: .utf8)
+        #expect(known.contains("127.0.0.1:\(stand.gateway.listener.port) \(pin)"))
+        stand.gateway.identity = try Identity.selfSigned(commonName: "other").pem
+        stand.gateway.links[0].link.close(.failed(.connectionReset))
+        #expect(stand.wait { stand.agent.exit == .wrongGatewayKey })
+        #expect(stand.gateway.logins.count == 1, "it has logged in at the wrong gateway")
+        stand.finish()
+    }
+
+    @Test("gives up names and asks for others at SIGHUP, and a name that stays keeps its streams")
+    func reload() throws {
+        let stand = try AgentFixture(["one", "two"])
+        try stand.start()
+        #expect(stand.wait { stand.urls != nil })
+        let visitor = try stand.gateway.visit("two", at: 0)
+        self.send([1], by: visitor)
+        #expect(stand.wait { visitor.received == [1] })
+        try stand.reload(["two", "three"])
+        #expect(stand.wait { stand.gateway.names(of: 0).last == "three" && !stand.gateway.withdrawn.isEmpty })
+        #expect(stand.gateway.withdrawn == [0] && stand.gateway.links.count == 1)
+        self.send([2], by: visitor)
+        #expect(stand.wait { visitor.received == [1, 2] })
+        // The same name leads to another backend from now on.
+        let second = try stand.gateway.visit("two", at: 0)
+        self.send([3], by: second)
+        #expect(stand.wait { second.received == [3] })
+        #expect(stand.received(2) == [3] && stand.connections(1).count == 1)
+        stand.finish(visitor, second)
+    }
+
+    @Test("with once ends with the code of what failed first")
+    func once() throws {
+        let stand = try AgentFixture(["one"], once: true)
+        stand.gateway.answer = { Registered(exposure: $0.exposure, code: .nameNotAllowed, port: 0, text: "not yours") }
+        try stand.start()
+        #expect(stand.wait { stand.agent.exit == .nameRefused })
+        #expect(stand.hasLine("the gateway refused the name 'one': not yours (diglett explain 13)"))
+        stand.finish()
+    }
+}

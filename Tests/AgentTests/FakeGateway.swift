@@ -1,0 +1,90 @@
+import Reactor
+import Relay
+import Secure
+import TestSupport
+import Testing
+import Tunnel
+import Wire
+
+/// A gateway that answers as the test says.
+final class FakeGateway: SocketListenerDelegate {
+    let listener: SocketListener
+    /// Every link that agents have made, in order.
+    private(set) var links: [TestLink] = []
+    private(set) var logins: [Login] = []
+    private(set) var requests: [(link: Int, register: Register)] = []
+    private(set) var withdrawn: [UInt16] = []
+    /// Nil to accept the login.
+    var refusal: ErrorCode?
+    /// What is said about a name.
+    var answer: (Register) -> Registered = { request in
+        Registered(exposure: request.exposure, code: .none, port: 4_000 + request.exposure, text: "gw.test:4000")
+    }
+    /// Of the links to come.
+    var identity: IdentityPEM
+    private let buffers = RelayBuffers()
+    private let loop: EventLoop
+    private let visitors: SocketListener
+    private var arrived: [SocketStream] = []
+
+    init(loop: EventLoop) throws {
+        self.loop = loop
+        self.identity = try Identity.selfSigned(commonName: "test").pem
+        self.listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
+        self.visitors = try SocketListener(loop: loop, address: .loopback4(port: 0))
+        self.listener.delegate = self
+        self.visitors.delegate = self
+    }
+
+    func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        guard listener === self.listener else { return self.arrived.append(stream) }
+        let number = self.links.count
+        do {
+            let context = try TLSContext.server(
+                identity: try Identity.load(self.identity), applicationProtocol: WireConstant.applicationProtocol)
+            let link = try TestLink(stream, .version2(context, serverName: nil), .gateway, self.buffers) {
+                [unowned self] link, event in
+                self.react(link, event, number)
+            }
+            self.links.append(link)
+        } catch { Issue.record("\(error)") }
+    }
+
+    func listener(_ listener: SocketListener, didFail error: UVError) {}
+
+    private func react(_ link: LinkSession, _ event: LinkEvent, _ number: Int) {
+        switch event {
+        case .login(.version2(let login)):
+            self.logins.append(login)
+            if let refusal = self.refusal { return link.end(refusal, text: "the test refuses") }
+            link.acceptLogin(Welcome(linkID: UInt64(number) + 1, maximumNames: 16))
+        case .register(let request):
+            self.requests.append((number, request))
+            link.answer(self.answer(request))
+        case .unregister(let exposure): self.withdrawn.append(exposure)
+        default: break
+        }
+    }
+
+    /// The names that a link was asked for, in order.
+    func names(of link: Int) -> [String] { self.requests.filter { $0.link == link }.map(\.register.name) }
+
+    /// A visitor of a name, by the number that the link's last request gave it.
+    func visit(_ name: String, at link: Int) throws -> Connection {
+        let exposure = try #require(self.requests.last { $0.link == link && $0.register.name == name }).register
+            .exposure
+        let visitor = try #require(Connection.open(self.loop, to: self.visitors.port))
+        #expect(self.loop.run { !self.arrived.isEmpty })
+        let socket = self.arrived.removeFirst()
+        let edge = self.links[link].link.open(exposure: exposure, visitor: .none, local: .none, socket: socket)
+        _ = try #require(edge)
+        return visitor
+    }
+
+    func close() {
+        for link in self.links { link.link.close(.ended(.none, "the test ends")) }
+        for stream in self.arrived { stream.close() }
+        self.listener.close()
+        self.visitors.close()
+    }
+}

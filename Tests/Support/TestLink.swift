@@ -1,0 +1,61 @@
+package import Reactor
+package import Relay
+package import Secure
+package import Tunnel
+package import Wire
+
+/// One end of a link, in the hands of a test: what it reported, and in which order.
+package final class TestLink: LinkSessionDelegate {
+    package enum Report: Equatable { case ending, ended, emptied }
+
+    package let link: LinkSession
+    package let budget = ByteBudget(limit: 16 << 20)
+    package private(set) var reports: [Report] = []
+    /// How its streams ended.
+    package private(set) var ends: [StreamEnd] = []
+    package private(set) var end: LinkEnd?
+    /// As the agent: with what it logs in.
+    private let login: Login?
+    /// What it does about an event of the machine.
+    private let react: (LinkSession, LinkEvent) -> Void
+
+    package var isEmpty: Bool { self.reports.contains(.emptied) }
+
+    /// - Parameter react: is called for every event but those about bytes.
+    package init(
+        _ socket: SocketStream, _ version: LinkProtocol, _ role: Role, _ buffers: RelayBuffers, login: Login? = nil,
+        react: @escaping (LinkSession, LinkEvent) -> Void
+    ) throws {
+        self.login = login
+        self.react = react
+        let transport = try LinkTransport(
+            socket: socket, version: version, role: role, handshakeDeadline: 10_000, budget: self.budget,
+            buffers: buffers)
+        self.link = LinkSession(transport: transport, limits: LinkLimits(), budget: self.budget, software: "test/1")
+        self.link.delegate = self
+        self.link.start()
+    }
+
+    package func link(_ link: LinkSession, didSecure peer: ChannelPeer) -> PeerVerdict { .proceed(self.login) }
+
+    package func link(_ link: LinkSession, did event: LinkEvent) {
+        switch event {
+        case .needMore, .data, .reset: break
+        default: self.react(link, event)
+        }
+    }
+
+    package func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) { self.ends.append(end) }
+    package func linkIsEnding(_ link: LinkSession) { self.reports.append(.ending) }
+    package func linkDidEnd(_ link: LinkSession, _ end: LinkEnd) {
+        self.end = end
+        self.reports.append(.ended)
+    }
+    package func linkDidEmpty(_ link: LinkSession) { self.reports.append(.emptied) }
+}
+
+extension Login {
+    /// Of an agent without a token.
+    package static let ofTest = Login(
+        method: .instance, instanceKey: [UInt8](repeating: 7, count: 32), run: 1, token: "")
+}
