@@ -101,10 +101,13 @@ let package = Package(
                 "Supervision", "Timing", "Tunnel", "Wire", logging,
             ]),
 
+        driver("Administration", ["Gateway", "Reactor", "Secure", "Settings", "Wire"]),
+
         .executableTarget(
             name: "diglett-server",
             dependencies: [
-                "Console", "Control", "Explain", "Gateway", "Journal", "Settings", "Supervision", "Wire", arguments,
+                "Administration", "Console", "Control", "Explain", "Gateway", "Journal", "Settings", "Supervision",
+                "Wire", arguments,
                 logging,
             ],
             swiftSettings: strict),

@@ -1,8 +1,8 @@
 package import Settings
 
-/// Looks at everything that a start would find out, without connecting or changing anything.
+/// Checks a configuration without connecting or changing anything.
 package enum ConfigurationCheck {
-    /// - Returns: what was looked at, a line each.
+    /// - Returns: one line for each checked item.
     package static func run(_ options: CommandOptions) throws(SettingsErrors) -> [String] {
         let (settings, found, needs) = AgentSettings.examine(options)
         var problems = found

@@ -17,7 +17,7 @@ package import Wire
 /// that lost the same gateway do not come back in step. A link that was up for 10 s, and for at least the longest wait
 /// before it, resets the count. After GOAWAY(drain) the waits stay short for five minutes.
 ///
-/// What has to happen at a certain time is told by ``nextDeadline``; call ``deadlineReached(now:)`` then.
+/// Call ``deadlineReached(now:)`` when ``nextDeadline`` has come.
 ///
 /// A refused name does not affect the others: ``WantedNames`` requests it again. The agent exits when all its names are
 /// permanently refused.
@@ -28,7 +28,7 @@ package struct AgentMachine: Sendable {
         case linked
         case up(since: Milliseconds)
         case waiting(until: Milliseconds)
-        /// The token was refused, and another may come.
+        /// The token was refused; waiting for another one.
         case awaitingToken
         case stopped
     }
@@ -104,7 +104,7 @@ package struct AgentMachine: Sendable {
         return .dial
     }
 
-    /// When ``deadlineReached(now:)`` has something to do; nil when that depends on other events.
+    /// When ``deadlineReached(now:)`` has work to do; nil if that depends on other events.
     package var nextDeadline: Milliseconds? {
         switch self.state {
         case .waiting(let until): until
@@ -199,7 +199,7 @@ package struct AgentMachine: Sendable {
         return self.stop(reason, goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
     }
 
-    /// The gateway has refused the token, and another one may come: only ``tokenChanged()`` and the end lead on.
+    /// The gateway refused the token. The machine waits for ``tokenChanged()`` or the end.
     package mutating func tokenRefused() {
         if case .stopped = self.state { return }
         self.state = .awaitingToken

@@ -239,18 +239,18 @@ struct WantedNames: Sendable {
         return requests
     }
 
-    /// How many more names the gateway allows, as far as is known.
+    /// How many more names the link can have.
     private var places: Int { self.maxNames - self.entries.values.count { $0.takesPlace } }
 
-    /// Whether a due name is asked for: there is room, or, with all answers here, it tests whether the gateway accepts
-    /// more by now. The answer decides about the other excess names.
+    /// Whether a due name is requested: there is room, or no request is open and an excess name tests the limit again. Its
+    /// answer also decides about the other excess names.
     private func mayAsk(for number: UInt16, _ places: Int) -> Bool {
         guard places <= 0 else { return true }
         return places == 0 && self.entries[number]?.refusal == .tooManyNames
             && !self.entries.values.contains { $0.isRequested }
     }
 
-    /// When there is something to send that the gateway takes then; nil when that depends on its answers.
+    /// When a REGISTER or UNREGISTER can be sent; nil if that depends on answers of the gateway.
     var nextDeadline: Milliseconds? {
         guard let token = self.bucket.nextToken else { return nil }
         if !self.toGiveBack.isEmpty { return token }

@@ -26,7 +26,7 @@ extension Flag {
         self.init(wrappedValue: wrappedValue, name: key.description.optionNames, help: key.description.argumentHelp)
     }
 
-    /// One whose number counts.
+    /// One that is counted.
     package init(_ key: some DescribedKey) where Value == Int {
         self.init(name: key.description.optionNames, help: key.description.argumentHelp)
     }
@@ -62,11 +62,11 @@ extension KeyDescription {
 }
 
 extension CommandOptions {
-    /// What was given to a command, whose properties have the names of keys: `listenV1` is `listen-v1`.
+    /// The options given to a command. Its properties are named after keys: `listenV1` is `listen-v1`.
     ///
     /// - Parameters:
     ///   - tables: where the keys are.
-    ///   - others: properties that are no keys.
+    ///   - others: names of properties without a key.
     package init(of command: some ParsableCommand, _ tables: [any KeyTable.Type], others: Set<String> = ["config"]) {
         self.init()
         let known = tables.reduce(into: others) { $0.formUnion($1.descriptions.map(\.name)) }
@@ -78,7 +78,7 @@ extension CommandOptions {
         }
     }
 
-    /// Nil for a property that is no option.
+    /// Nil for a property that is not an option.
     private static func texts(of value: Any) -> [String]? {
         switch value {
         case let option as Option<[String]>: option.wrappedValue

@@ -129,7 +129,7 @@ extension Explanations {
     /// Their numbers are those of `GatewayError.Kind`; a test holds the two together.
     static let gatewayExits = [
         Self.gateway(
-            0, "stopped", "it was asked to stop, by SIGINT or SIGTERM", "at the end; 'check': nothing is wrong",
+            0, "stopped", "it was asked to stop, by SIGINT or SIGTERM", "at the end; 'check': no errors",
             "Nothing. If nobody meant to stop it, look for what sends the signal: a service manager, or a machine that "
                 + "shuts down."),
         Self.gateway(

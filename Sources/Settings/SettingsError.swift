@@ -16,7 +16,7 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
 
     package var description: String { "\(self.place): \(self.reason)" }
 
-    /// Of the place in its file; 0 where it has none.
+    /// The line in the file; 0 without one.
     fileprivate var line: Int { self.place.lastIndex(of: ":").flatMap { Int(self.place[$0...].dropFirst()) } ?? 0 }
 
     /// Whether the place is an option or an argument.
@@ -39,17 +39,17 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
     }
 }
 
-/// Everything that was found wrong, never empty: what has no line in a file first, then line by line.
+/// All errors of a configuration, never empty: errors without a line first, then in the order of the lines.
 package struct SettingsErrors: Error, Equatable, Sendable, CustomStringConvertible {
     package let all: [SettingsError]
 
     package init(_ all: [SettingsError]) {
-        precondition(!all.isEmpty, "nothing is wrong")
+        precondition(!all.isEmpty, "no errors")
         self.all = all.enumerated().sorted { ($0.element.line, $0.offset) < ($1.element.line, $1.offset) }.map(
             \.element)
     }
 
-    /// Whether all of it is on the command line, and nothing in a file.
+    /// Whether all errors are on the command line.
     package var areOfCommandLine: Bool { self.all.allSatisfy(\.isOfCommandLine) }
 
     /// A line for each.

@@ -23,9 +23,9 @@ package struct StartNeed: Equatable, Sendable {
     /// `file:line` or an option, for the texts of errors.
     package let place: String
 
-    /// Looks at directories and files; what other kinds need, the programs look at themselves.
+    /// Checks directories and files. The programs check the other kinds.
     ///
-    /// - Returns: a directory of which nothing more could be told than that it is there.
+    /// - Returns: a directory whose permissions could not be checked.
     package func checkFiles() throws(SettingsError) -> String? {
         switch self.kind {
         case .directory(let path): return try self.unseen(FileAccess.writability(path), path)
@@ -60,7 +60,7 @@ package struct StartNeed: Equatable, Sendable {
         }
     }
 
-    /// What could not be looked at; nil where all could.
+    /// A note about unchecked directories; nil if all were checked.
     ///
     /// - Parameters:
     ///   - directories: as from ``checkFiles()``.

@@ -25,7 +25,7 @@ package struct TokenBucket: Sendable {
     /// Whether it is as full as a new one.
     package func isFull(now: Milliseconds) -> Bool { self.level(now: now) == self.burst }
 
-    /// From when on a token can be taken; nil when none ever comes.
+    /// When the next token is available; nil if the bucket never refills.
     package var nextToken: Milliseconds? {
         if self.level >= 1_000 { return self.refilled }
         guard self.perSecond > 0, self.burst >= 1_000 else { return nil }

@@ -1,3 +1,4 @@
+import Administration
 import ArgumentParser
 import Console
 import Gateway
@@ -139,7 +140,7 @@ struct AgentCommand: ParsableCommand {
                 let whose = self.text == nil ? ", the name of this machine," : ""
                 throw SettingsError(
                     "option --host",
-                    "'\(text)'\(whose) is no address of a gateway: write HOST, HOST:PORT or [IPV6]:PORT")
+                    "'\(text)'\(whose) is not an address of a gateway: write HOST, HOST:PORT or [IPV6]:PORT")
             }
             return hostPort.description
         }

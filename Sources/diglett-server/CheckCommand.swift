@@ -1,3 +1,4 @@
+import Administration
 import ArgumentParser
 import Console
 import Gateway
@@ -7,8 +8,8 @@ import Settings
 struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check",
-        abstract: "Says what is wrong with a configuration, all of it, without starting.",
-        discussion: "Exit codes: 0 nothing, 74 the output cannot be written, 78 something is wrong.")
+        abstract: "Checks a configuration and reports all errors, without starting.",
+        discussion: "Exit codes: 0 no errors, 74 the output cannot be written, 78 errors.")
 
     @Argument(
         help: "The configuration file; the gateway's other options may be given as well.",
@@ -23,7 +24,7 @@ struct CheckCommand: ParsableCommand {
             options.configuration = self.file ?? options.configuration
             let notes = try ConfigurationCheck.run(options)
             let isClean = !notes.contains { $0.hasPrefix(ConfigurationCheck.warningMark) }
-            let end = isClean ? "nothing is wrong" : "nothing else is wrong"
+            let end = isClean ? "configuration OK" : "configuration OK, with warnings"
             try StandardOutput.write(line: (notes + [end]).joined(separator: "\n"))
         }
     }

@@ -8,10 +8,9 @@ import Settings
 struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", _superCommandName: "diglett",
-        abstract: "Says what is wrong with a configuration, all of it, without starting.",
+        abstract: "Checks a configuration and reports all errors, without starting.",
         discussion: """
-            It connects to nothing: neither gateway nor backends need be there. Exit codes: 0 nothing, 64 bad argument, \
-            74 the output cannot be written, 78 something is wrong.
+            Makes no connections. Exit codes: 0 no errors, 64 bad argument, 74 the output cannot be written, 78 errors.
             """,
         version: Diglett.configuration.version)
 
@@ -26,6 +25,6 @@ struct CheckCommand: ParsableCommand {
             for error in error.all { Complaint.write("\(error)") }
             throw ExitCode(ExitReason.configuration.rawValue)
         }
-        try StandardOutput.write(line: (notes + ["nothing is wrong"]).joined(separator: "\n"))
+        try StandardOutput.write(line: (notes + ["configuration OK"]).joined(separator: "\n"))
     }
 }

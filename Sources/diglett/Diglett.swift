@@ -153,7 +153,7 @@ struct Diglett: ParsableCommand, Daemon {
 
     private func hideSecrets() {
         if let token = self.token { SecretArguments.hide(token) }
-        // One that is no address ends the program at once.
+        // One that is not an address ends the program at once.
         let address = try? self.gateway.map { try GatewayAddress($0, defaultPort: 1, place: "option -g") }
         if let token = address?.token { SecretArguments.hide(token) }
     }

@@ -155,7 +155,7 @@ def pin_of(public_key):
     """sha256/BASE64 of a public key in DER."""
     pin = "sha256/" + base64.b64encode(hashlib.sha256(public_key).digest()).decode()
     if not re.fullmatch(PIN, pin):
-        raise Failure(f"no pin: {pin}")
+        raise Failure(f"not a pin: {pin}")
     return pin
 
 

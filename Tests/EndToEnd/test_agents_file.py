@@ -294,7 +294,7 @@ class Tokens(AgentsTest):
             *((64, command, "there is no agent 'nobody' in ") for command in (
                 ("remove", "nobody"), ("rotate", "nobody"), ("pin", "nobody", PIN_OF_ZEROS))),
             (64, ("pin", "web", "sha256/short"), "diglett key"),
-            *((64, ("add", "new", "--names", "x", f"--host={host}"), "'" + host + "' is no address of a gateway")
+            *((64, ("add", "new", "--names", "x", f"--host={host}"), "'" + host + "' is not an address of a gateway")
               for host in ("h:0", "x@evil#y", "a'b", "a/b", "-h", "[::1", "::1")),
             (64, ("rotate", "web", "--host", "h:0"), "'h:0'"),
             *((64, ("rotate", "web", f"--grace={span}"), f"option --grace: '{span}' is not a span of time")
@@ -662,8 +662,8 @@ class BrokenFile(AgentsTest):
             "bad pattern": (good.replace('"app-*"', '"app_*"'), "'app_\\*'"),
             "two with one name": (good + '\n[[agent]]\nname = "web"\n', "'web' stands at"),
             "token instead of its hash": (re.sub('"sha256:.*"', '"dgl_web_secret"', good), "hash of a token"),
-            "bad pin": (good + 'pins = ["sha256/x"]\n', "no pin"),
-            "bad date": (good + 'expires = "2027-02-31"\n', "no date"),
+            "bad pin": (good + 'pins = ["sha256/x"]\n', "not a pin"),
+            "bad date": (good + 'expires = "2027-02-31"\n', "not a date"),
             "bad number": (good + 'max-names = 0\n', "max-names"),
             "wrong type": (good + 'disabled = "yes"\n', "disabled"),
             "pin of two": (good + f'pins = ["{pin}"]\n\n[[agent]]\nname = "s"\npins = ["{pin}"]\n', "belongs to 'web'"),
@@ -894,7 +894,7 @@ class Check(AgentsTest):
             '[[registrar]]\nkind = "traefik"\ndomain = "gateway.test"\n'
             f'directory = "{dynamic}"\n')
         self.assertEqual(code, 0, output)
-        self.assertIn("nothing is wrong", output)
+        self.assertIn("configuration OK", output)
         self.assertFalse(state.exists())
 
     def test_beside_a_running_gateway(self):

@@ -115,8 +115,8 @@ class Places(CheckTest):
     def test_addresses_although_something_else_is_wrong(self):
         self.check_finds(
             ["colour = 1", 'listen = ["gateway.test:20000", "127.0.0.1:1"]', 'expose-bind = "everywhere"'],
-            "line 1: unknown key 'colour'", "line 2: 'gateway.test' is no address",
-            "line 3: 'everywhere' is no address")
+            "line 1: unknown key 'colour'", "line 2: 'gateway.test' is not an address",
+            "line 3: 'everywhere' is not an address")
 
     def test_address_that_the_machine_lacks(self):
         self.check_finds(
@@ -191,7 +191,7 @@ class Pipes(CheckTest):
     def test_agents_file(self):
         pipe = self.directory / "agents.toml"
         os.mkfifo(pipe, 0o600)
-        self.check_finds([f'agents-file = "{pipe}"'], f"{pipe}: cannot be read: it is no regular file")
+        self.check_finds([f'agents-file = "{pipe}"'], f"{pipe}: cannot be read: it is not a regular file")
 
     def test_configuration_from_a_pipe(self):
         """That one the operator names, and it is read once."""
@@ -200,7 +200,7 @@ class Pipes(CheckTest):
             input='expose-bind = "nowhere"\n', capture_output=True, text=True, timeout=30, check=False,
             env=self.stage.environment())
         self.assertEqual(result.returncode, 78)
-        self.assertIn("/dev/stdin:1: 'nowhere' is no address", result.stderr)
+        self.assertIn("/dev/stdin:1: 'nowhere' is not an address", result.stderr)
 
 
 class OfAnAgent(CheckTest):
@@ -222,7 +222,7 @@ class OfAnAgent(CheckTest):
                                   f'state-dir = "{self.state}"', *self.EXPOSE, "public-port = 4000")
         self.assertEqual(code, 0, output)
         for line in ("gateway: gateway.invalid:20000", f"token: in {token}",
-                     "name: example leads to localhost:9, public port 4000", "nothing is wrong"):
+                     "name: example leads to localhost:9, public port 4000", "configuration OK"):
             self.assertIn(f"{line}\n", output)
         self.assertNotIn("secret", output)
         self.assertFalse(self.state.exists(), "it made the state directory")

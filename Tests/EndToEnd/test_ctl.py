@@ -235,7 +235,7 @@ class Steering(CtlTest):
 
     def test_bad_networks(self):
         self.start()
-        for text, words in (("x", "no network"), ("10.1.2.3/8", "has bits behind"), ("", "no network")):
+        for text, words in (("x", "not a network"), ("10.1.2.3/8", "has bits behind"), ("", "not a network")):
             self.assertIn(words, self.ctl("ban", text, code=1))
 
     def test_penalties(self):

@@ -438,7 +438,7 @@ class Listening(MetricsTest):
             with self.subTest(place):
                 gateway = self.stage.gateway("--metrics", place, ready=False)
                 self.assertEqual(gateway.wait_exit(), 64)
-                self.assertIn("no loopback address", gateway.output)
+                self.assertIn("not a loopback address", gateway.output)
                 file = configure(self.stage, f'metrics = "{place}"\n')
                 gateway = self.stage.gateway("-c", file, ready=False)
                 self.assertEqual(gateway.wait_exit(), 78)

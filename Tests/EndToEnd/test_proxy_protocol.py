@@ -136,7 +136,7 @@ class FromProxies(EndToEndTest):
         self.assertIn(f"{file}:2: '10.1.2.3/8' has bits", gateway.output)
         gateway = self.stage.gateway("--accept-proxy-protocol", "localhost", ready=False)
         self.assertEqual(gateway.wait_exit(), 64)
-        self.assertIn("'localhost' is no network", gateway.output)
+        self.assertIn("'localhost' is not a network", gateway.output)
         agent = self.stage.agent("127.0.0.1:9", "--v1", "--proxy-protocol", "v1", "-n", "example", "9")
         self.assertEqual(agent.wait_exit(), 64)
         self.assertIn("version 1 does not tell visitors' addresses", agent.output)

@@ -199,13 +199,13 @@ struct RegistrarTests {
                 return ""
             } catch { return "\(error)".replacing("\(bench.directory)/", with: "") }
         }
-        #expect(error("kind = \"apache\"").hasPrefix("server.toml:2: 'apache' is no registrar"))
+        #expect(error("kind = \"apache\"").hasPrefix("server.toml:2: 'apache' is not a registrar"))
         #expect(error("kind = \"caddy\"").contains("'domain' is missing"))
         #expect(error("kind = \"caddy\"\ndomain = \"Bad.Test\"").hasPrefix("server.toml:3: 'Bad.Test'"))
         #expect(error("kind = \"caddy\"\ndomain = \"a.test\"\ncolour = 1").hasPrefix("server.toml:4: unknown key"))
         #expect(
             error("kind = \"nginx\"\ndomain = \"a.test\"\nfile = \"/x\"\nreload = [\"nginx\"]").contains("whole path"))
-        #expect(error("kind = \"exec\"\ncommand = [\"/nonexistent\"]").contains("no program that can be started"))
+        #expect(error("kind = \"exec\"\ncommand = [\"/nonexistent\"]").contains("not a program that can be started"))
         #expect(error("kind = \"exec\"\ncommand = [\"/bin/true\"]\ntimeout = 60").contains("from 0.1 to 9"))
         #expect(error("kind = \"traefik\"\ndomain = \"a.test\"").contains("needs a 'directory'"))
         #expect(error("kind = \"webhook\"\nurl = \"http://example.com/\"").contains("write https://"))

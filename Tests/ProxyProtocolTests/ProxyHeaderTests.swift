@@ -4,7 +4,7 @@ import Wire
 
 private func address(_ host: String, _ port: UInt16) -> WireAddress {
     guard let address = WireAddress(host: Array(host.utf8), port: port) else {
-        Issue.record("'\(host)' is no address")
+        Issue.record("'\(host)' is not an address")
         return .none
     }
     return address

@@ -231,9 +231,10 @@ struct AgentFindingsTests {
                 $0.replacing("\(path):", with: "")
             }
             for start in [
-                "1: no gateway address", "2: a token has at most", "3: 'sha256/x' is no pin", "3: 'sha256/y' is no pin",
+                "1: no gateway address", "2: a token has at most", "3: 'sha256/x' is not a pin",
+                "3: 'sha256/y' is not a pin",
                 "4: 'xml' is neither", "5: 'link-mss' must be", "6: 'stall-timeout' must be", "7: unknown key 'colour'",
-                "8: '' is no command", "10: the name 'a_b' is not valid", "11: 'nowhere' is no backend",
+                "8: '' is not a command", "10: the name 'a_b' is not valid", "11: 'nowhere' is not a backend",
                 "12: 'v3' is neither", "13: unknown key 'port'", "14: a table [[expose]] needs a name",
                 "16: 'public-port' must be", "21: the name 'ok' is given twice",
             ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
@@ -250,8 +251,9 @@ struct AgentFindingsTests {
         options["state-dir"] = ["/x"]
         let found = message { try AgentSettings(options) }.split(separator: "\n")
         for start in [
-            "option --gateway: missing", "option --name: the name 'a_b'", "option --name: 'nowhere' is no backend",
-            "backend: missing: say what 'd'", "option --pin: 'x' is no pin", "option --public-port: 'x' is no port",
+            "option --gateway: missing", "option --name: the name 'a_b'", "option --name: 'nowhere' is not a backend",
+            "backend: missing: say what 'd'", "option --pin: 'x' is not a pin",
+            "option --public-port: 'x' is not a port",
         ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
         #expect(found.count == 6, "\(found)")
     }

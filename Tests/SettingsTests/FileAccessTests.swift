@@ -26,10 +26,10 @@ struct FileAccessTests {
         try withDirectory { directory in
             let path = "\(directory)/pipe"
             #expect(mkfifo(path, 0o600) == 0)
-            #expect(message { try FileAccess.read(path, atMost: 1) }.contains("no regular file"))
-            #expect(message { try AgentsFile(path: path) }.contains("no regular file"))
+            #expect(message { try FileAccess.read(path, atMost: 1) }.contains("not a regular file"))
+            #expect(message { try AgentsFile(path: path) }.contains("not a regular file"))
             #expect(message { try FileAccess.read(directory, atMost: 1) }.contains("is a directory"))
-            #expect(message { try FileAccess.read("/dev/null", atMost: 1) }.contains("no regular file"))
+            #expect(message { try FileAccess.read("/dev/null", atMost: 1) }.contains("not a regular file"))
             let nothing = try FileAccess.read("/dev/null", atMost: 1, orPipe: true)
             #expect(nothing.isEmpty)
         }
@@ -92,7 +92,7 @@ struct FileAccessTests {
             #expect(!FileAccess.exists("\(directory)/victim"))
             unlink(path)
             #expect(mkfifo(path, 0o600) == 0)
-            #expect(message { try FileLock(tryPath: path) }.contains("no regular file"))
+            #expect(message { try FileLock(tryPath: path) }.contains("not a regular file"))
             unlink(path)
             let lock = try FileLock(path: path, of: directory)
             #expect(try FileLock(tryPath: path) == nil)

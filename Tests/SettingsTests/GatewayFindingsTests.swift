@@ -44,10 +44,11 @@ struct GatewayFindingsTests {
             """
         ).found
         for start in [
-            "f:1: unknown key 'foo'", "f:2: unknown key 'bar'", "f:3: 'nonsense:x' is no address",
-            "f:6: 'Bad.Test' is no domain", "f:7: '1.2.3.4; } evil \\u{A} x' is neither", "f:8: 'file' is missing",
+            "f:1: unknown key 'foo'", "f:2: unknown key 'bar'", "f:3: 'nonsense:x' is not an address",
+            "f:6: 'Bad.Test' is not a domain", "f:7: '1.2.3.4; } evil \\u{A} x' is neither", "f:8: 'file' is missing",
             "f:9: 'true': write", "f:10: 'timeout' is", "f:11: unknown key 'one'", "f:12: unknown key 'two'",
-            "f:16: 'http://localhost:2019' is no admin address, no user or password", "f:17: 'srv0?x' is no name",
+            "f:16: 'http://localhost:2019' is not an admin address, no user or password",
+            "f:17: 'srv0?x' is not a server name",
             "f:18: has no meaning",
         ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
         #expect(found.count == 13, "\(found)")

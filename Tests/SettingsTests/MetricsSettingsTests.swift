@@ -25,7 +25,7 @@ struct MetricsSettingsTests {
         "take other addresses when the operator writes that out",
         arguments: ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.example.com:1", "128.0.0.1:1"])
     func open(_ text: String) {
-        #expect(self.problem(text).hasPrefix("option --metrics: \(text) is no loopback address"))
+        #expect(self.problem(text).hasPrefix("option --metrics: \(text) is not a loopback address"))
         #expect(self.problem(text, isOpen: true) == "")
     }
 
@@ -64,7 +64,7 @@ struct MetricsSettingsTests {
             #expect(try GatewaySettings(options).metrics?.place.description == "[::1]:2")
             options["metrics"] = []
             try write("debug = 1\nmetrics = \"[::]:1\"\n", path)
-            #expect(message { try GatewaySettings(options) }.hasPrefix("\(path):2: [::]:1 is no loopback"))
+            #expect(message { try GatewaySettings(options) }.hasPrefix("\(path):2: [::]:1 is not a loopback"))
             try write("metrics = \"[::]:1\"\nmetrics-insecure-ok = true\n", path)
             #expect(try GatewaySettings(options).metrics?.isPerName == false)
         }

@@ -4,7 +4,7 @@ import Wire
 
 private func address(_ text: String) -> WireAddress {
     guard let address = WireAddress(host: Array(text.utf8), port: 4_711) else {
-        Issue.record("'\(text)' is no address")
+        Issue.record("'\(text)' is not an address")
         return .none
     }
     return address
@@ -89,6 +89,6 @@ struct NetworkTests {
     func bad(_ text: String) {
         let shown = error(text)
         #expect(shown.hasPrefix("x: '"), "\(shown)")
-        #expect(shown.contains("is no network") && !shown.contains("\n"), "\(shown)")
+        #expect(shown.contains("is not a network") && !shown.contains("\n"), "\(shown)")
     }
 }

@@ -106,10 +106,10 @@ struct ConfigurationTests {
             for good in ["127.0.0.1:1", "127.9.8.7:0", "[::1]:2", "localhost:3"] { #expect(error([good]) == "") }
             for bad in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.example.com:1", "128.0.0.1:1", "127.0.0.256:1"] {
                 let text = error(["127.0.0.1:1", bad])
-                #expect(text.hasPrefix("option --listen-v1: \(bad) is no loopback"), "\(text)")
+                #expect(text.hasPrefix("option --listen-v1: \(bad) is not a loopback"), "\(text)")
                 #expect(error([bad], insecure: true) == "")
             }
-            #expect(error(["nonsense"], insecure: true).contains("no address"))
+            #expect(error(["nonsense"], insecure: true).contains("not an address"))
             let path = "\(directory)/server.toml"
             var options = CommandOptions()
             options["state-dir"] = [directory]
@@ -139,7 +139,7 @@ struct ConfigurationTests {
             options["accept-proxy-protocol"] = ["gateway.example.com"]
             #expect(
                 message { try GatewaySettings(options) }
-                    .hasPrefix("option --accept-proxy-protocol: 'gateway.example.com' is no network"))
+                    .hasPrefix("option --accept-proxy-protocol: 'gateway.example.com' is not a network"))
         }
     }
 
@@ -328,7 +328,7 @@ struct ConfigurationTests {
             // One that was replaced by a pipe is not waited for.
             try FileManager.default.removeItem(atPath: path)
             #expect(mkfifo(path, 0o600) == 0)
-            #expect(message { try read() }.contains("no regular file"))
+            #expect(message { try read() }.contains("not a regular file"))
         }
     }
 
@@ -350,11 +350,11 @@ struct ConfigurationTests {
         #expect(error { $0["expose"] = ["a", "a"] }.contains("twice"))
         #expect(error { $0["expose"] = ["a=1"] }.contains("belongs to no name"))
         #expect(error { $0["expose"] = ["-x"] }.contains("'-x' is not valid"))
-        #expect(error { $0["public-port"] = ["0"] }.contains("no port"))
+        #expect(error { $0["public-port"] = ["0"] }.contains("not a port"))
         #expect(error { $0["output"] = ["xml"] }.contains("neither text nor json"))
-        #expect(error { $0["pin"] = ["sha256/short"] }.contains("no pin"))
+        #expect(error { $0["pin"] = ["sha256/short"] }.contains("not a pin"))
         // The last character has bits that stand for nothing.
-        #expect(error { $0["pin"] = ["sha256/" + String(repeating: "A", count: 42) + "B="] }.contains("no pin"))
+        #expect(error { $0["pin"] = ["sha256/" + String(repeating: "A", count: 42) + "B="] }.contains("not a pin"))
         #expect(error { $0["v1"] = [""] } == "")
         #expect(error { ($0["v1"], $0["public-port"]) = ([""], ["4000"]) }.contains("cannot ask for a public port"))
         #expect(error { ($0["v1"], $0["expose"]) = ([""], ["a", "b"]) }.contains("one name"))

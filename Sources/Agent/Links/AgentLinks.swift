@@ -7,26 +7,26 @@ internal import Settings
 internal import Tunnel
 internal import Wire
 
-/// What the links report to the agent: all of it is about the present link, or the attempt to make one.
+/// Receives events of the current link, and of attempts to make one.
 protocol AgentLinksOwner: AnyObject {
-    /// A connection to the gateway is there; its handshake comes.
+    /// The TCP connection is up; the handshake follows.
     func connected()
-    /// Whether the gateway's key is the right one, and with what to log in.
+    /// Checks the gateway's key and returns the login.
     ///
     /// - Parameter isLoopback: whether the gateway is on this machine.
     func judge(_ peer: ChannelPeer, isLoopback: Bool) -> PeerVerdict
     func welcomed(_ welcome: Welcome)
     func registered(_ answer: Registered)
     func goAway(_ goAway: GoAway)
-    /// The present link is over.
+    /// The current link has ended.
     func lost(_ end: LinkEnd)
-    /// No link could be made.
+    /// The attempt to make a link failed.
     func dialFailed(_ failure: LinkRace.Failure)
-    /// There may be nothing left that is waited for.
+    /// A link is closed, with its backend connections.
     func calmed()
 }
 
-/// The links of an agent: those that may become the present one, the present one, and those that are being ended.
+/// The links of an agent: candidates of a race, the current link, and links that are ending.
 final class AgentLinks {
     private let loop: EventLoop
     private let gateway: HostPort
@@ -39,15 +39,15 @@ final class AgentLinks {
     private weak var owner: (any AgentLinksOwner)?
     /// While a link is being made.
     private var race: LinkRace?
-    /// The present link.
+    /// The current link.
     private var session: GatewaySession?
-    /// Links that only finish their streams.
+    /// Links that take no new streams and finish the open ones.
     private var leaving: [GatewaySession] = []
-    /// Links that are over, whose backends still get what came before.
+    /// Closed links whose backends still receive buffered bytes.
     private var delivering: [GatewaySession] = []
-    /// Addresses of the gateway that took a connection and then said nothing: they are tried last.
+    /// Gateway addresses that accepted a connection and sent nothing; tried last.
     private var silentAddresses: Set<SocketAddress> = []
-    /// Whether the silence of an address was logged since the last link.
+    /// Silence is logged once for each link.
     private var hasReportedSilence = false
     private var segment: SegmentChoice
 
@@ -70,7 +70,7 @@ final class AgentLinks {
 
     // MARK: - Commands
 
-    /// - Parameter owner: gets the reports; it is not kept alive.
+    /// - Parameter owner: receives the events; held weakly.
     func dial(_ owner: any AgentLinksOwner) {
         self.owner = owner
         var plan = Connector.Plan()
@@ -83,7 +83,7 @@ final class AgentLinks {
             self.reportSilence(of: address)
         } failed: { [unowned self] failure in
             self.race = nil
-            // A link that connected and ended says nothing about its segments.
+            // Only a failed dial disproves a trial of smaller segments.
             switch failure {
             case .ended: break
             case .unreachable, .unusable: self.segment.failed()
@@ -108,37 +108,37 @@ final class AgentLinks {
 
     func unregister(_ exposures: [UInt16]) { self.session?.link.unregister(exposures) }
 
-    /// The present link only finishes its streams, and there is none until the next ``dial(_:)``.
+    /// Lets the current link finish its streams. There is no current link until the next ``dial(_:)`` succeeds.
     func leave() {
         guard let session = self.session else { return }
         self.leaving.append(session)
         self.session = nil
     }
 
-    /// The same, for a link that has no use for its streams either.
+    /// Ends the current link. There is none until the next ``dial(_:)`` succeeds.
     func leave(_ text: String) {
         guard let session = self.session else { return }
         self.leave()
         session.link.end(.none, text: text)
     }
 
-    /// No next link is made; the present one finishes its streams.
+    /// Stops dialling and lets the current link finish its streams.
     func drain(_ text: String) {
         self.cancelRace(text)
         if let session = self.session, !session.link.phase.isPastLogin { session.link.end(.none, text: text) }
         self.session?.link.drain(text: text)
     }
 
-    /// All of them end with their last words.
+    /// Ends all links with a GOAWAY.
     ///
-    /// - Parameter cutsDeliveries: whether backends do not get any more what came before.
+    /// - Parameter cutsDeliveries: whether bytes buffered for backends are dropped.
     func end(_ text: String, cutsDeliveries: Bool) {
         self.cancelRace(text)
         for session in self.open { session.link.end(.none, text: text) }
         if cutsDeliveries { self.cutDeliveries() }
     }
 
-    /// All of them are closed, without waiting for last words.
+    /// Closes all links at once.
     func close(_ text: String) {
         for session in self.open { session.link.close(.ended(.none, text)) }
         self.cutDeliveries()
@@ -148,7 +148,7 @@ final class AgentLinks {
         for session in self.delivering { session.link.cutDeliveries() }
     }
 
-    /// What is connected for the next link is closed.
+    /// Closes the candidates.
     private func cancelRace(_ text: String) {
         self.abandon(self.race?.sessions ?? [], text)
         self.race?.cancel()
@@ -169,9 +169,9 @@ final class AgentLinks {
         for session in self.leaving where session.link.streamCount == 0 { session.link.end(.none, text: "done") }
     }
 
-    // MARK: - What there is
+    // MARK: - State
 
-    /// The present link's or those that may become it, and those that only finish their streams.
+    /// All links that are not closed.
     private var open: [GatewaySession] {
         self.leaving + (self.session.map { [$0] } ?? []) + (self.race?.sessions ?? [])
     }
@@ -180,18 +180,18 @@ final class AgentLinks {
 
     var isUp: Bool { self.session?.link.phase == .up }
 
-    /// Whether the gateway has asked the present link to finish its streams.
+    /// Whether the gateway drains the current link.
     var isDraining: Bool { self.session?.link.phase == .draining }
 
-    /// Whether the gateway is on this machine, as far as the present link can tell.
+    /// Whether the gateway is on this machine, by the addresses of the current link.
     var isGatewayLocal: Bool { self.session?.link.transport.isLocal ?? false }
 
-    /// Whether nothing is waited for, not even last words.
+    /// Whether all links and their backend connections are closed.
     var isEmpty: Bool { self.session == nil && self.leaving.isEmpty && self.delivering.isEmpty }
 
-    // MARK: - What is told
+    // MARK: - Log
 
-    /// An address has accepted a connection and not answered: logged once until the next link.
+    /// An address has accepted a connection and sent nothing.
     private func reportSilence(of address: SocketAddress) {
         guard !self.hasReportedSilence else { return }
         self.hasReportedSilence = true

@@ -4,7 +4,7 @@ internal import Secure
 internal import Tunnel
 internal import Wire
 
-/// What a session reports of its link.
+/// Receives the link events of a session.
 protocol GatewaySessionOwner: AnyObject {
     func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict
     func session(_ session: GatewaySession, welcomed welcome: Welcome)
@@ -16,14 +16,14 @@ protocol GatewaySessionOwner: AnyObject {
     func sessionEmptied(_ session: GatewaySession)
 }
 
-/// Where the streams of a session lead, and what it reports of them.
+/// Finds backends for the streams of a session, and receives their events.
 protocol GatewayStreams: AnyObject {
-    /// Nil when there is no such name any more.
+    /// Nil when the name was removed.
     func backend(of exposure: UInt16) -> Backend?
     func opened(_ open: Open)
     /// The backend cannot be reached.
     func failed(_ open: Open, _ backend: Backend, _ error: UVError)
-    /// - Parameter link: why the link ends under the stream; nil: it does not.
+    /// - Parameter link: the reason if the whole link ends; else nil.
     func ended(_ edge: Edge, _ end: StreamEnd, link: LinkEnd?)
 }
 

@@ -11,7 +11,7 @@ struct AgentCredentials {
     init(settings: AgentSettings, state: StateDirectory) throws(SettingsError) {
         let key = try Self.instanceKey(state)
         for pin in settings.pins where Pin(pin) == nil {
-            throw SettingsError("pin", "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
+            throw SettingsError("pin", "'\(pin)' is not a pin: the gateway prints it as sha256/BASE64")
         }
         let identity = try AgentKey.load(state)
         if settings.version1 {

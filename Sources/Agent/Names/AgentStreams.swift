@@ -4,15 +4,15 @@ internal import Relay
 internal import Settings
 internal import Wire
 
-/// Who knows the names of the streams.
+/// Maps exposures to names.
 protocol AgentStreamsOwner: AnyObject {
-    /// Of the present link; nil when it has none any more.
+    /// Nil when the current link does not have the exposure.
     func name(of exposure: UInt16) -> Name?
-    /// A stream is over. The call is from inside the work of its link.
+    /// A stream has ended. Called while its link processes input: do not end the link from here.
     func streamEnded()
 }
 
-/// The streams of an agent: to which backend each leads, and what is told of them.
+/// Connects streams to backends by name, and logs streams.
 final class AgentStreams {
     private let loop: EventLoop
     private let log: StreamLog
@@ -29,12 +29,12 @@ final class AgentStreams {
         self.backends = Dictionary(uniqueKeysWithValues: settings.exposes.map { ($0.name, Backend($0)) })
     }
 
-    /// - Parameter owner: it is not kept alive.
+    /// - Parameter owner: held weakly.
     func start(_ owner: any AgentStreamsOwner) { self.owner = owner }
 
     func backend(of name: Name) -> Backend? { self.backends[name] }
 
-    /// Names that lead elsewhere, or are new, have another backend from now on; running streams keep theirs.
+    /// Replaces the backends of new and changed names; open streams keep theirs.
     func changed(from former: [AgentSettings.Expose], to wanted: [AgentSettings.Expose]) {
         for expose in former {
             if !wanted.contains(where: { $0.name == expose.name }) { self.backends[expose.name] = nil }

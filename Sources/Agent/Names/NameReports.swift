@@ -5,14 +5,13 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// Tells where names are reachable: in the log, as events, to scripts and to `diglett status`, and whether what they lead
-/// to is there.
+/// Reports registered names: to the log, as events, to scripts and to `diglett status`. Checks their backends.
 final class NameReports {
     private let loop: EventLoop
     private let log: GatewayLog
     private let printer: EventPrinter
     private let ready: ReadyActions
-    /// What `diglett status` asks.
+    /// Answers `diglett status`.
     private let control: AgentControl
     private let backendCheck: BackendCheck
     private let isVersion1: Bool
@@ -29,15 +28,15 @@ final class NameReports {
         self.exposes = settings.exposes
     }
 
-    /// - Parameter agent: whose names these are; it is not kept alive.
+    /// - Parameter agent: held weakly.
     func start(_ agent: any ReportingAgent) {
         self.ready.begin()
         self.control.open(agent)
     }
 
-    /// Where a name is, as far as the gateway tells.
+    /// Where a name is reachable.
     private enum Place {
-        /// It tells nothing: version 1.
+        /// Version 1 does not transmit addresses.
         case untold
         case reachable(at: String)
         /// - Parameter line: for the log.
@@ -48,8 +47,8 @@ final class NameReports {
     ///
     /// - Parameters:
     ///   - port: the public port; 0 for none.
-    ///   - text: where the gateway says visitors find the name.
-    ///   - backend: what it leads to; nil when the name was just taken away.
+    ///   - text: the address that the gateway sent.
+    ///   - backend: nil when the name was just removed.
     ///   - isGatewayLocal: whether the gateway is on this machine.
     func registered(_ wanted: WantedName, _ port: UInt16, _ text: String, _ backend: Backend?, isGatewayLocal: Bool) {
         guard let expose = self.exposes.first(where: { $0.name == wanted.name }) else { return }
@@ -97,7 +96,7 @@ final class NameReports {
             reason: "\(place); \(advice)", line: "'\(wanted.name)' is \(place) and leads to \(target); \(advice)")
     }
 
-    /// A name is not reachable.
+    /// The gateway refused or withdrew a name.
     func missing(_ wanted: WantedName, _ code: ErrorCode, _ text: String) {
         self.log.say(
             .warning, .detail, "'\(wanted.name)' is not reachable: \(text)",

@@ -5,11 +5,11 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// An agent that tells what it does now.
+/// The state that `diglett status` shows.
 protocol ReportingAgent: AnyObject {
-    /// In words.
+    /// One line for people.
     var status: String { get }
-    /// Whether the present link is up.
+    /// Whether the current link is up.
     var isConnected: Bool { get }
     var streamCount: Int { get }
 }
@@ -41,7 +41,7 @@ final class AgentControl {
 
     /// Without the socket there is no status, and all else is as it would be.
     ///
-    /// - Parameter agent: what the answers are about; it is not kept alive.
+    /// - Parameter agent: held weakly.
     func open(_ agent: any ReportingAgent) {
         self.agent = agent
         let directory = self.settings.stateDirectory

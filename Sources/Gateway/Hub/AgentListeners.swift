@@ -98,7 +98,7 @@ final class AgentListeners {
         for host in hosts {
             guard let address = SocketAddress(host, port: hostPort.port) else {
                 throw GatewayError(
-                    .configuration, "\(option): '\(hostPort.host)' is no address: write 0.0.0.0, [::] or localhost")
+                    .configuration, "\(option): '\(hostPort.host)' is not an address: write 0.0.0.0, [::] or localhost")
             }
             if self.isInherited(address, isVersion1: isVersion1) { continue }
             do throws(UVError) {

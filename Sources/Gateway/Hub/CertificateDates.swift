@@ -1,5 +1,5 @@
 internal import Journal
-internal import Secure
+package import Secure
 internal import Settings
 
 /// Until when a certificate is valid, and what operators have to know about that.
@@ -10,7 +10,7 @@ package struct CertificateDates: Equatable, Sendable {
 
     /// Seconds since 1970.
     let begins: Int64
-    let expires: Int64
+    package let expires: Int64
 
     package init(begins: Int64, expires: Int64) {
         self.begins = begins
@@ -19,7 +19,7 @@ package struct CertificateDates: Equatable, Sendable {
 
     /// Nil for a certificate whose dates no agent looks at: one that no authority vouches for, unless the operator has
     /// named it, as agents may know it as an authority.
-    init?(_ identity: Identity, isNamed: Bool) {
+    package init?(_ identity: Identity, isNamed: Bool) {
         guard isNamed || !identity.isSelfIssued, let begins = identity.begins, let expires = identity.expires else {
             return nil
         }

@@ -1,8 +1,8 @@
-internal import Secure
-internal import Settings
+package import Secure
+package import Settings
 
 /// The key by which agents know a gateway.
-enum GatewayIdentity {
+package enum GatewayIdentity {
     /// In the state directory. Key and certificate are in one file, so that they are written together or not at all.
     private static let file = "identity.pem"
     private static let longest = 1 << 20
@@ -12,7 +12,7 @@ enum GatewayIdentity {
     ///
     /// - Throws: `state` when a new key cannot be written, on a full disk for example, and `configuration` when the key
     ///   that is there cannot be used.
-    static func load(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity {
+    package static func load(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity {
         if let files = settings.tlsFiles { return try self.load(files) }
         if let path = ServiceCredentials.path(of: self.file) { return try self.load((path, path)) }
         let path = state.file(self.file)
@@ -31,13 +31,13 @@ enum GatewayIdentity {
     }
 
     /// The key that is there already, if there is one.
-    static func find(in stateDirectory: String) throws(GatewayError) -> Identity? {
+    package static func find(in stateDirectory: String) throws(GatewayError) -> Identity? {
         let path = ServiceCredentials.path(of: self.file) ?? "\(stateDirectory)/\(self.file)"
         return FileAccess.exists(path) ? try self.load((path, path)) : nil
     }
 
     /// A certificate and its key, of a public authority or self-signed.
-    static func load(_ files: (certificate: String, key: String)) throws(GatewayError) -> Identity {
+    package static func load(_ files: (certificate: String, key: String)) throws(GatewayError) -> Identity {
         do throws(SettingsError) {
             let key = try FileAccess.read(files.key, atMost: self.longest, secret: true)
             let certificate = try FileAccess.read(files.certificate, atMost: self.longest)

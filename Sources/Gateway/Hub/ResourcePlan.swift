@@ -1,9 +1,9 @@
 import Glibc
-internal import Settings
+package import Settings
 
 /// How the gateway divides what the process may have: the sum of all bounds stays below the limit, so that the limit
 /// itself is never met (libuv would then accept connections only to close them).
-struct ResourcePlan: Equatable {
+package struct ResourcePlan: Equatable {
     let agents: Int
     let strangers: Int
     /// Refused connections to the agent port that get an alert: before they go to a worker, and as many there.
@@ -13,8 +13,8 @@ struct ResourcePlan: Equatable {
     /// Connections of trusted proxies whose PROXY header is awaited.
     let headers: Int
     /// Names, each of which has a listener, or two.
-    let names: Int
-    let visitors: Int
+    package let names: Int
+    package let visitors: Int
     /// Bytes of the process's ``ByteBudget``.
     let memory: Int
     /// Whether descriptors or memory allow less than the defaults or the operator's settings.
@@ -56,7 +56,7 @@ struct ResourcePlan: Equatable {
     ///   - descriptors: that the process may have.
     ///   - memory: the result of ``memoryLimit()``.
     ///   - listenersPerName: 2 where a name has a public port and a unix socket.
-    init(
+    package init(
         _ limits: LimitSettings = LimitSettings(), descriptors: Int, memory: Int = .max, listenersPerName: Int = 1
     ) {
         let available = max(descriptors - Self.reserve, 64)
@@ -86,7 +86,7 @@ struct ResourcePlan: Equatable {
     var links: Int { self.agents + self.strangers + self.logins }
 
     /// The warning in the log, and the note of `check`, about lowered limits; nil when all have their wanted values.
-    func loweredText(descriptors: Int, memory: Int) -> String? {
+    package func loweredText(descriptors: Int, memory: Int) -> String? {
         guard self.isLowered else { return nil }
         return
             "limited by \(descriptors) file descriptors and \(memory >> 20) MiB of memory: at most \(self.agents) agents, "
@@ -94,7 +94,7 @@ struct ResourcePlan: Equatable {
     }
 
     /// The least of the machine's memory, RLIMIT_AS and the memory limit of the control group, in bytes.
-    static func memoryLimit() -> Int {
+    package static func memoryLimit() -> Int {
         let pages = sysconf(CInt(_SC_PHYS_PAGES))
         let size = sysconf(CInt(_SC_PAGESIZE))
         var least = pages > 0 && size > 0 ? pages.multipliedReportingOverflow(by: size).partialValue : 1 << 30

@@ -12,7 +12,7 @@ struct PublicHosts {
         var addresses: [SocketAddress] = []
         for host in hosts {
             guard let address = SocketAddress(host == "localhost" ? "127.0.0.1" : host, port: 0) else {
-                throw GatewayError(.configuration, "expose-bind: '\(host)' is no address: write 0.0.0.0 or ::")
+                throw GatewayError(.configuration, "expose-bind: '\(host)' is not an address: write 0.0.0.0 or ::")
             }
             guard !addresses.contains(address) else {
                 throw GatewayError(.configuration, "expose-bind: '\(host)' is there twice")

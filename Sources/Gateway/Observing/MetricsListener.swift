@@ -58,7 +58,7 @@ enum MetricsListener {
 
     /// Why `SocketAddress(numeric:)` has none.
     static func advice(_ hostPort: HostPort) -> String {
-        "'\(hostPort.host)' is no address: write 127.0.0.1, [::1] or localhost"
+        "'\(hostPort.host)' is not an address: write 127.0.0.1, [::1] or localhost"
     }
 }
 

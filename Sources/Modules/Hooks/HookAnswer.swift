@@ -56,7 +56,7 @@ package struct HookAnswer: Decodable, Equatable {
         self.limits = try fields.decodeIfPresent(Limits.self, forKey: .limits)
         self.ports = try fields.decodeIfPresent([String].self, forKey: .ports)?.map { text in
             guard let range = try? PortRange(text, place: "ports") else {
-                throw HookFailure("answered with '\(PeerText.escaped(text))' in 'ports', which is no range of ports")
+                throw HookFailure("answered with '\(PeerText.escaped(text))' in 'ports', which is not a range of ports")
             }
             return range.low...range.high
         }

@@ -30,7 +30,7 @@ package final class TraefikRegistrar: Registrar {
         guard let listen = settings.listen else { return }
         let host = listen.host == "localhost" ? "127.0.0.1" : listen.host
         guard let address = SocketAddress(host, port: listen.port) else {
-            throw RegistrarError(reason: "'\(listen.host)' is no address")
+            throw RegistrarError(reason: "'\(listen.host)' is not an address")
         }
         let listener: SocketListener
         do throws(UVError) { listener = try SocketListener(loop: loop, address: address) } catch {

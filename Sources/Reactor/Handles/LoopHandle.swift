@@ -4,10 +4,10 @@ internal import CUV
 ///
 /// ## Lifetime
 /// ``opened()`` makes the handle point to this object with one retained reference, and the close callback takes it back:
-/// the object lives at least from `uv_*_init` to that callback, whoever else holds it. The other callbacks borrow that
-/// reference (``borrow(_:_:)``). That is sound because `uv_close` is asynchronous: whatever is done in a callback, even
-/// closing the handle and dropping the last other reference, the retained one stands until the close callback, which
-/// libuv calls in a later phase of the turn. `deinit` traps when the handle is open, and frees its memory.
+/// the object lives at least from `uv_*_init` to that callback. The other callbacks borrow that
+/// reference (``borrow(_:_:)``). That is sound because `uv_close` is asynchronous: a
+/// callback may close the handle and drop the last other reference; the retained one lasts until the close callback, in a
+/// later phase of the turn. `deinit` traps when the handle is open, and frees its memory.
 package class LoopHandle {
     private enum Phase { case unborn, open, closing, closed }
 
@@ -30,20 +30,20 @@ package class LoopHandle {
 
     package final var isOpen: Bool { self.phase == .open }
 
-    /// libuv has initialised the handle: it has to be closed from now on.
+    /// Call it when libuv has initialised the handle. From now on the handle must be closed.
     final func opened() {
         cuv_handle(self.memory).pointee.data = Unmanaged.passRetained(self).toOpaque()
         self.phase = .open
     }
 
-    /// Begins the end, unless it has begun: of libuv's callbacks only the one for the close comes.
+    /// Closes the handle once. Only the close callback follows.
     final func closeHandle() {
         guard self.phase == .open else { return }
         self.phase = .closing
         uv_close(cuv_handle(self.memory), onClose)
     }
 
-    /// The end. For subclasses that have something to free or to tell.
+    /// The close callback. For subclasses.
     func didClose() {}
 
     fileprivate final func closed() {

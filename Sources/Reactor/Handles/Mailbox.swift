@@ -57,7 +57,7 @@ package final class Mailbox<Message: Sendable>: WakeHandle {
     }
 }
 
-/// What the C callback of a mailbox knows of it, whatever its messages are.
+/// The part of a mailbox that does not depend on its message type, for the C callback.
 package class WakeHandle: LoopHandle {
     fileprivate var raw: UnsafeMutablePointer<uv_async_t> { self.memory.assumingMemoryBound(to: uv_async_t.self) }
 
@@ -67,7 +67,7 @@ package class WakeHandle: LoopHandle {
         self.opened()
     }
 
-    /// Somebody has called uv_async_send, at least once.
+    /// Called after one or more uv_async_send.
     func woken() {}
 }
 

@@ -29,8 +29,8 @@ package final class Connector {
         package var excluded: Set<SocketAddress> = []
         /// Bytes of the largest segment to send and to ask for, options included; nil: what the interface can carry.
         package var largestSegment: Int?
-        /// Whether a connection that is given up although it is there already is reset: its peer could take one that ends
-        /// in order for a whole, empty request.
+        /// Whether an established connection that is no longer needed is reset. Its peer could take an orderly end for a
+        /// complete, empty request.
         package var resetsAbandoned = false
 
         package init() {}
@@ -228,7 +228,7 @@ private final class ConnectAttempt {
         self.request.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }
 
-    /// - Returns: its socket, which may be connected already, to be closed.
+    /// - Returns: the socket, possibly connected, for the caller to close.
     func cancel() -> SocketStream {
         self.completion = nil
         return self.stream

@@ -71,8 +71,8 @@ extension LinkSession {
         self.setNeedsFlush()
     }
 
-    /// The backend is connected and gets `preface` first. If the stream is gone already, the connection is reset: the
-    /// backend would take its end for that of a whole, empty request.
+    /// The backend is connected and receives `preface` first. If the stream has ended, the connection is reset: the backend
+    /// could take an orderly end for a complete, empty request.
     package func accept(_ key: StreamKey, backend socket: SocketStream, preface: [UInt8] = []) {
         guard let edge = self.edge(key) else { return socket.reset() }
         if self.isOpen { self.machine.accept(key, now: self.loop.now) }

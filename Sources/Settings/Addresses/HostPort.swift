@@ -109,7 +109,7 @@ package enum BackendAddress: Hashable, Sendable, CustomStringConvertible {
         } else if let hostPort = HostPort(text), hostPort.port > 0 {
             self = .tcp(hostPort)
         } else {
-            throw SettingsError(place, "'\(text)' is no backend: write HOST:PORT, PORT or unix:PATH")
+            throw SettingsError(place, "'\(text)' is not a backend: write HOST:PORT, PORT or unix:PATH")
         }
     }
 
@@ -171,7 +171,7 @@ package struct PortRange: Equatable, Sendable, CustomStringConvertible {
         guard (1...2).contains(parts.count), let low = HostPort.port(parts[0]), low > 0,
             let high = HostPort.port(parts[parts.count - 1]), high >= low
         else {
-            throw SettingsError(place(), "'\(text)' is no range of ports: write LOW-HIGH, 30000-30100 for instance")
+            throw SettingsError(place(), "'\(text)' is not a range of ports: write LOW-HIGH, 30000-30100 for instance")
         }
         self.low = low
         self.high = high

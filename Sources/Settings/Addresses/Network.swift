@@ -11,7 +11,7 @@ package struct Network: Hashable, Sendable, CustomStringConvertible {
         let parts = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         let form = "write an address or a network, 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32 for instance"
         guard (1...2).contains(parts.count), let written = WireAddress(host: parts[0], port: 0) else {
-            throw SettingsError(place, "'\(PeerText.escaped(text))' is no network: \(form)")
+            throw SettingsError(place, "'\(PeerText.escaped(text))' is not a network: \(form)")
         }
         let bits = written.family == 4 ? 32 : 128
         var prefix = bits
@@ -19,7 +19,8 @@ package struct Network: Hashable, Sendable, CustomStringConvertible {
             guard let number = DecimalText.value(parts[1], atMost: bits) else {
                 throw SettingsError(
                     place,
-                    "'\(PeerText.escaped(text))' is no network: behind the / stands how many bits count, 0 to \(bits)")
+                    "'\(PeerText.escaped(text))' is not a network: behind the / stands how many bits count, 0 to \(bits)"
+                )
             }
             prefix = number
         }

@@ -31,7 +31,7 @@ package struct AgentKeys: KeyTable {
         "pin",
         Form<[String]>.list { pin, place throws(SettingsError) in
             guard AgentSettings.isPin(pin) else {
-                throw SettingsError(place, "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
+                throw SettingsError(place, "'\(pin)' is not a pin: the gateway prints it as sha256/BASE64")
             }
             return pin
         }, default: [], shown: "[see there](protocol.md#transport)",
@@ -132,7 +132,7 @@ extension Form where Value == [String] {
     /// A line for the shell, or a program and its arguments.
     fileprivate static let commandLine: Self = Self.texts.map { words, place, _ throws(SettingsError) in
         guard words.first != "" else {
-            throw SettingsError(place, "'' is no command: write what the shell is to run")
+            throw SettingsError(place, "'' is not a command: write what the shell is to run")
         }
         return words
     }
@@ -164,7 +164,7 @@ extension Form where Value == UInt16 {
         option: { texts, place, _ throws(SettingsError) in
             guard let text = texts.last else { return nil }
             guard let port = HostPort.port(text), port > 0 else {
-                throw SettingsError(place, "'\(PeerText.escaped(text))' is no port from 1 to 65535")
+                throw SettingsError(place, "'\(PeerText.escaped(text))' is not a port from 1 to 65535")
             }
             return port
         })

@@ -104,7 +104,7 @@ package struct AgentSettings: Sendable {
         var status = stat()
         if lstat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
             throw SettingsError(
-                place, "'\(path)' is no regular file, which would be replaced by one: choose another path")
+                place, "'\(path)' is not a regular file, which would be replaced by one: choose another path")
         }
         let directory = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
         guard !path.isEmpty, access(directory, W_OK | X_OK) == 0 else {

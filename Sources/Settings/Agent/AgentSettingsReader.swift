@@ -2,8 +2,8 @@ internal import Glibc
 internal import ProxyProtocol
 internal import Wire
 
-/// Reads the settings of an agent: what more than one key says, or what must be so outside of them. Mistakes go to
-/// `problems`, and a harmless value takes their place.
+/// Reads the settings of an agent that depend on several keys or on the system. Errors are added to `problems`, and a
+/// harmless value is used instead.
 struct AgentSettingsReader {
     let reader: SettingsReader
     private let occasion: AgentSettings.Occasion
@@ -20,7 +20,7 @@ struct AgentSettingsReader {
     func pins(of gateway: GatewayAddress?) -> [String] {
         let pins = gateway?.pins ?? []
         for pin in pins where !AgentSettings.isPin(pin) {
-            self.reader.add(self.keys.gateway, "'\(pin)' is no pin: the gateway prints it as sha256/BASE64")
+            self.reader.add(self.keys.gateway, "'\(pin)' is not a pin: the gateway prints it as sha256/BASE64")
         }
         return pins
     }
@@ -52,7 +52,7 @@ struct AgentSettingsReader {
             }
         }
         if let token, let path = self.reader.options.configuration {
-            // Reading it again tells whether others could have read it.
+            // This read checks the permissions of the file.
             _ = try FileAccess.read(path, atMost: 1 << 20, secret: true, orPipe: self.occasion != .reload)
             return try LoginToken(token, place: self.reader.place(of: self.keys.token), isVersion1: isVersion1)
         }
@@ -68,7 +68,7 @@ struct AgentSettingsReader {
         return .none
     }
 
-    /// Empty when there is none.
+    /// Empty on an error.
     func stateDirectory() -> String {
         let given = self.reader.value(self.keys.stateDir)
         return self.problems.value("") { () throws(SettingsError) in
@@ -84,7 +84,7 @@ struct AgentSettingsReader {
         let hasOptions = self.reader.isOption(self.keys.expose) || !self.reader.options[backend].isEmpty
         let found = self.problems.found.count
         let exposes = hasOptions ? self.optionExposes() : self.fileExposes()
-        // What is wrong is not missing.
+        // A bad name is not missing.
         if exposes.isEmpty, self.problems.found.count == found {
             let place = self.reader.section == nil || hasOptions ? self.keys.expose.description.optionPlace : nil
             self.problems.add(
@@ -139,7 +139,7 @@ struct AgentSettingsReader {
                 } else if let shared {
                     backend = shared
                 } else {
-                    // What is wrong with one is known.
+                    // Its error was reported.
                     guard !reader.isGiven(keys.backend) else { return }
                     throw SettingsError(
                         reader.place(of: keys.backend),
@@ -154,7 +154,7 @@ struct AgentSettingsReader {
         return list.exposes
     }
 
-    /// What version 1 does not have.
+    /// Reports settings that version 1 does not support.
     func checkVersion1(_ settings: AgentSettings) {
         if !settings.pins.isEmpty {
             self.reader.add(self.keys.v1, "version 1 has no key that could be pinned: leave the pin out")
@@ -174,7 +174,7 @@ struct AgentSettingsReader {
     }
 }
 
-/// Names with what they lead to, each of them once.
+/// Collects names and reports duplicates.
 private struct ExposeList {
     private(set) var exposes: [AgentSettings.Expose] = []
     private var names: Set<Name> = []

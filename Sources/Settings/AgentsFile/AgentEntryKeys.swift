@@ -41,7 +41,7 @@ package struct AgentEntryKeys: KeyTable {
         "pins",
         Form<[String]>.list { pin, place throws(SettingsError) in
             guard AgentSettings.isPin(pin) else {
-                throw SettingsError(place, "'\(pin)' is no pin: 'diglett key' prints it as sha256/BASE64")
+                throw SettingsError(place, "'\(pin)' is not a pin: 'diglett key' prints it as sha256/BASE64")
             }
             return pin
         }, default: [],
@@ -101,7 +101,7 @@ extension Form where Value == Int64 {
     /// A date, in seconds since 1970.
     static let time = Form<String>.text.map { text, place, _ throws(SettingsError) in
         guard let seconds = Timestamp.seconds(text) else {
-            throw SettingsError(place, "'\(text)' is no date: write 2027-02-21 or 2027-02-21T12:00:00Z")
+            throw SettingsError(place, "'\(text)' is not a date: write 2027-02-21 or 2027-02-21T12:00:00Z")
         }
         return seconds
     }

@@ -19,7 +19,7 @@ package enum FileAccess {
         switch status.st_mode & S_IFMT {
         case S_IFREG: break
         case S_IFDIR: throw SettingsError(path, "cannot be read: is a directory")
-        default: guard orPipe else { throw SettingsError(path, "cannot be read: it is no regular file") }
+        default: guard orPipe else { throw SettingsError(path, "cannot be read: it is not a regular file") }
         }
         if secret, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0,
             !ServiceCredentials.isPrivate(path, mode: status.st_mode & 0o777)

@@ -35,7 +35,7 @@ package final class FileLock {
         var status = stat()
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             Glibc.close(descriptor)
-            throw SettingsError(path, "cannot be locked: it is no regular file")
+            throw SettingsError(path, "cannot be locked: it is not a regular file")
         }
         // Also one that root has left before. An empty file without a second name is nothing that could be stolen so.
         if status.st_uid == 0, status.st_nlink == 1, status.st_size == 0 { FileAccess.keepOwner(descriptor, file) }

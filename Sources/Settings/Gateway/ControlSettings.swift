@@ -68,7 +68,7 @@ enum Group {
     static func number(_ text: String, place: String) throws(SettingsError) -> UInt32 {
         if let number = UInt32(text) {
             // chown(2) takes it for "no change".
-            guard number != UInt32.max else { throw SettingsError(place, "\(number) is no group's number") }
+            guard number != UInt32.max else { throw SettingsError(place, "\(number) is not a group number") }
             return number
         }
         guard let entry = getgrnam(text) else { throw SettingsError(place, "there is no group '\(text)'") }

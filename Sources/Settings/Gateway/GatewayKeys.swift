@@ -125,7 +125,7 @@ extension Form where Value == [HostPort] {
     /// Addresses to listen on.
     static let listeners = Self.list { text, place throws(SettingsError) in
         guard let address = HostPort(text) else {
-            throw SettingsError(place, "'\(text)' is no address: write HOST:PORT or [IPV6]:PORT")
+            throw SettingsError(place, "'\(text)' is not an address: write HOST:PORT or [IPV6]:PORT")
         }
         return address
     }

@@ -1,7 +1,7 @@
 internal import Wire
 
-/// Reads the settings of a gateway: what more than one key says, or what must be so outside of them. Mistakes go to
-/// `problems`, and a harmless value takes their place.
+/// Reads the settings of a gateway that depend on several keys or on the system. Errors are added to `problems`, and a
+/// harmless value is used instead.
 struct GatewaySettingsReader {
     let reader: SettingsReader
     let keys = GatewayKeys.keys
@@ -23,7 +23,7 @@ struct GatewaySettingsReader {
         for address in addresses where !isAllowed && !address.isLoopback {
             self.reader.add(
                 self.keys.listenV1,
-                "\(address) is no loopback address, and version 1 is not safe on a network: nothing in it is "
+                "\(address) is not a loopback address, and version 1 is not safe on a network: nothing in it is "
                     + "authenticated; let agents come through a tunnel of their own, or write out v1-insecure-ok")
         }
         return addresses
@@ -34,7 +34,7 @@ struct GatewaySettingsReader {
         return addresses
     }
 
-    /// Empty when there is none.
+    /// Empty on an error.
     func stateDirectory() -> String {
         let given = self.reader.value(self.keys.stateDir)
         return self.problems.value("") { () throws(SettingsError) in
@@ -100,7 +100,7 @@ struct GatewaySettingsReader {
         return text
     }
 
-    /// Nil when it cannot be told.
+    /// Nil on an error.
     func authentication(_ stateDirectory: String) -> GatewaySettings.Authentication? {
         let file = self.reader.value(self.keys.agentsFile)
         let standard = GatewaySettings.agentsFile(in: stateDirectory)
@@ -121,7 +121,7 @@ struct GatewaySettingsReader {
         case .some(let kind):
             guard let hook = hooks.first(where: { $0.name == kind }) else {
                 self.reader.add(
-                    self.keys.auth, "'\(kind)' is no way to know agents: there are file, exec, webhook and open")
+                    self.keys.auth, "'\(kind)' is not a way to know agents: use file, exec, webhook or open")
                 return nil
             }
             guard let section = hook.section else {
@@ -140,7 +140,7 @@ struct GatewaySettingsReader {
             guard let registrar = RegistrarSettings(SettingsReader(section, self.problems), paths) else { continue }
             result.append(registrar)
             for (key, value) in registrar.targets {
-                // A default stands nowhere.
+                // A default has no line.
                 let place = section.place(of: section.has(key) ? key : RegistrarKeys.keys.kind.description.name)
                 if let first = places["\(key) \(value)"] {
                     self.problems.add(

@@ -36,12 +36,12 @@ package struct MetricsSettings: Equatable, Sendable {
         }
         guard let hostPort = HostPort(text) else {
             throw SettingsError(
-                place, "'\(PeerText.escaped(text))' is no address: write HOST:PORT, [IPV6]:PORT or unix:PATH")
+                place, "'\(PeerText.escaped(text))' is not an address: write HOST:PORT, [IPV6]:PORT or unix:PATH")
         }
         guard hostPort.isLoopback || isOpen else {
             throw SettingsError(
                 place,
-                "\(hostPort) is no loopback address, and whoever reaches it could read the metrics: there is neither "
+                "\(hostPort) is not a loopback address, and whoever reaches it could read the metrics: there is neither "
                     + "password nor encryption; let a proxy that has them fetch them, or write out metrics-insecure-ok")
         }
         self.place = .tcp(hostPort)

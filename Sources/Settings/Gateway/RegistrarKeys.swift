@@ -20,7 +20,7 @@ package struct ProxyKeys: KeyTable {
         Form<String>.text.map { domain, place, _ throws(SettingsError) in
             let labels = domain.split(separator: ".", omittingEmptySubsequences: false)
             guard domain.utf8.count <= 189, labels.allSatisfy({ AgentEntry.isValid(name: String($0)) }) else {
-                throw SettingsError(place, "'\(domain)' is no domain in lower case")
+                throw SettingsError(place, "'\(domain)' is not a domain in lower case")
             }
             return domain
         }, missing: "'domain' is missing: names are served as NAME.DOMAIN", "a name is served as `NAME.DOMAIN`")
@@ -50,7 +50,7 @@ package struct TraefikKeys: KeyTable {
         "listen",
         Form<String>.text.map { text, place, _ throws(SettingsError) in
             guard let address = HostPort(text), address.isLoopback else {
-                throw SettingsError(place, "'\(text)' is no loopback address with a port")
+                throw SettingsError(place, "'\(text)' is not a loopback address with a port")
             }
             return address
         }, "a loopback address, `HOST:PORT`, at which Traefik's HTTP provider finds all names")

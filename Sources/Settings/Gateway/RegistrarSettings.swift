@@ -37,7 +37,7 @@ package enum RegistrarSettings: Equatable, Sendable {
         }
     }
 
-    static let kinds = "there are print, traefik, caddy, nginx, haproxy, exec and webhook"
+    static let kinds = "use print, traefik, caddy, nginx, haproxy, exec or webhook"
 
     /// Nil for `print`, which is always there, and where the kind is unknown.
     ///
@@ -65,7 +65,7 @@ package enum RegistrarSettings: Equatable, Sendable {
             self = .hook(.webhook(WebhookSettings(reader)))
             reader.finish(RegistrarKeys.self, WebhookKeys.self)
         default:
-            reader.add(RegistrarKeys.keys.kind, "'\(kind)' is no registrar: \(Self.kinds)")
+            reader.add(RegistrarKeys.keys.kind, "'\(kind)' is not a registrar: \(Self.kinds)")
             return nil
         }
     }
@@ -177,7 +177,7 @@ package struct CaddySettings: Equatable, Sendable {
         func refusal(_ reason: String) -> SettingsError {
             SettingsError(
                 place,
-                "'\(WebURL.shown(text))' is no admin address, \(reason): write http://localhost:2019 for instance")
+                "'\(WebURL.shown(text))' is not an admin address, \(reason): write http://localhost:2019 for instance")
         }
         let url: WebURL
         do throws(WebURL.Mistake) { url = try WebURL(text) } catch { throw refusal(error.reason) }
@@ -194,7 +194,7 @@ package struct CaddySettings: Equatable, Sendable {
         }
         guard isPlain, !text.isEmpty, text != ".", text != ".." else {
             throw SettingsError(
-                place, "'\(text)' is no name of a server: it is written with letters, digits and - . _ ~ here")
+                place, "'\(text)' is not a server name: it is written with letters, digits and - . _ ~ here")
         }
     }
 }

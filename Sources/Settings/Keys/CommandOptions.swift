@@ -1,11 +1,10 @@
-/// What a command line says, by the name of the key that has the same meaning.
+/// The options of a command line, by key name.
 package struct CommandOptions: Sendable {
     private var given: [String: [String]] = [:]
 
     package init() {}
 
-    /// The texts behind an option, one for each time that it was given; empty when it was not. One without a value has an
-    /// empty text.
+    /// The values of an option, one for each time that it was given. A switch has empty texts.
     package subscript(_ key: String) -> [String] {
         get { self.given[key] ?? [] }
         set { self.given[key] = newValue.isEmpty ? nil : newValue }
@@ -16,7 +15,7 @@ package struct CommandOptions: Sendable {
         set { self[key.description.name] = newValue }
     }
 
-    /// The path of the configuration file; nil when none was named.
+    /// The path of the configuration file; nil without `--config`.
     package var configuration: String? {
         get { self["config"].last }
         set { self["config"] = newValue.map { [$0] } ?? [] }

@@ -1,6 +1,6 @@
 internal import Wire
 
-/// Of which type a value is, in the words of `docs/configuration.md`.
+/// The type of a value, as `docs/configuration.md` names it.
 package enum ValueType: String, Sendable {
     case text
     case textOrList = "text or list"
@@ -11,26 +11,27 @@ package enum ValueType: String, Sendable {
     case tables
 }
 
-/// How the values of a key are written, and what becomes of them.
+/// Reads the values of a key from a file or the command line.
 ///
-/// Whatever is wrong is thrown, or added to the problems where the rest of the value can still be used.
+/// An error that leaves part of the value usable, such as one bad element of a list, is added to `Problems`. Other errors
+/// are thrown.
 struct Form<Value: Sendable>: Sendable {
     typealias FileReader = @Sendable (TOMLFile.Section, _ key: String, Problems) throws(SettingsError) -> Value?
     /// - Parameters:
-    ///   - texts: what stands behind the option, each time that it is given; never empty.
+    ///   - texts: the values of the option; never empty.
     ///   - place: the option, for errors.
     typealias OptionReader = @Sendable (_ texts: [String], _ place: String, Problems) throws(SettingsError) -> Value?
 
     let type: ValueType
-    /// Nil where the file does not have the key.
+    /// Returns nil if the file does not have the key.
     let file: FileReader
-    /// Traps for a form that no option has.
+    /// Traps for a form without an option.
     let option: OptionReader
-    /// How a value is written in the document; nil where nothing short stands for it.
+    /// Formats a default for the document; nil if it needs words.
     let shown: @Sendable (Value) -> String?
-    /// What the help and completions offer: `text|json`; nil where any text may come.
+    /// The allowed texts, for help and completions; nil if any text is allowed.
     var choices: [String]?
-    /// What counts when command line and file both have a value.
+    /// Combines the values of command line and file.
     var joined: @Sendable (_ option: Value, _ file: Value) -> Value = { option, _ in option }
 
     init(
@@ -97,14 +98,14 @@ extension Form where Value == [String] {
             throw SettingsError(place, "'\(program)': write the program's whole path, from /")
         }
         guard FileAccess.isExecutable(program) else {
-            throw SettingsError(place, "'\(program)' is no program that can be started")
+            throw SettingsError(place, "'\(program)' is not a program that can be started")
         }
         return words
     }
 }
 
 extension Form where Value == Bool {
-    /// As an option it has no value, and can only set what the file does not.
+    /// As an option it has no value, and can only be switched on.
     static let onOff = Self(
         .trueOrFalse, file: { section, key, _ throws(SettingsError) in try section.boolean(key) },
         option: { _, _, _ in true }, shown: { "`\($0)`" })
@@ -200,7 +201,7 @@ extension Form where Value: RawRepresentable & CaseIterable, Value.RawValue == S
 }
 
 extension Form {
-    /// A list, of which each element is read by itself; those that are wrong are left out.
+    /// A list. Each bad element is reported and left out.
     static func list<Element>(
         _ read: @escaping @Sendable (_ text: String, _ place: String) throws(SettingsError) -> Element
     ) -> Self where Value == [Element] {

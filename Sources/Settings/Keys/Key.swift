@@ -1,18 +1,18 @@
-/// One setting of a program, declared once.
+/// One setting of a program.
 ///
-/// The file reader and the command line read it by this; the tables of `docs/configuration.md`, the help, and with the
-/// help completions and manual pages, describe it by this.
+/// This is its only declaration: the file reader, the command line, `--help`, completions, manual pages and the tables of
+/// `docs/configuration.md` derive from it.
 package struct Key<Value: Sendable>: DescribedKey {
     package let description: KeyDescription
     let form: Form<Value>
-    /// The value of a key that is not given.
+    /// The default.
     let standard: Value
-    /// What is wrong where the key is not given; nil where it need not be.
+    /// The error if the key is missing; nil if it is optional.
     let missing: String?
 
     /// - Parameters:
-    ///   - shown: how the document writes the default; by itself where the form can.
-    ///   - more: what follows `meaning` in the document only.
+    ///   - shown: the default in the document, if the form cannot format it.
+    ///   - more: follows `meaning` in the document only.
     init(
         _ name: String, _ form: Form<Value>, default standard: Value, shown: String? = nil,
         option: CommandOption? = nil, _ meaning: String, more: String = ""
@@ -27,7 +27,7 @@ package struct Key<Value: Sendable>: DescribedKey {
 
     /// One without a default.
     ///
-    /// - Parameter missing: what is wrong where it is not given; nil where it need not be.
+    /// - Parameter missing: the error if the key is missing; nil if it is optional.
     init<Given>(
         _ name: String, _ form: Form<Given>, shown: String? = nil, missing: String? = nil,
         option: CommandOption? = nil, _ meaning: String, more: String = ""
@@ -41,48 +41,48 @@ package struct Key<Value: Sendable>: DescribedKey {
     }
 }
 
-/// A key of any type, to describe it.
+/// A key of any type.
 package protocol DescribedKey: Sendable {
     var description: KeyDescription { get }
 }
 
-/// What a key is called, and what users read about it. Texts are Markdown on one line.
+/// The name of a key and its documentation. Texts are one line of Markdown.
 package struct KeyDescription: Sendable {
     package let name: String
     package let type: ValueType
     /// The default.
     package let standard: String
-    /// Nil where the command line has none of the same meaning.
+    /// Nil if the command line has no option for it.
     package let option: CommandOption?
-    /// The texts that the value can be; nil where it can be others.
+    /// The allowed texts; nil if any text is allowed.
     package let choices: [String]?
     package let meaning: String
     let more: String
 }
 
-/// The option of the same meaning.
+/// The command-line option of a key.
 package struct CommandOption: Sendable {
     package enum Completion: Sendable, Equatable {
         case none
         case directory
-        /// These texts; a file can have others.
+        /// These texts; the file allows more.
         case words([String])
         /// With one of these extensions; with any if there are none.
         case file([String])
     }
 
-    /// A single letter; nil for none.
+    /// The single-letter name, if any.
     package let short: Character?
     /// Nil for the key's own name.
     package let long: String?
-    /// What stands for its value in the help; nil for the choices of the key, or for a switch.
+    /// The placeholder for the value in the help; nil for a switch, or for the key's choices.
     package let value: String?
     package let completion: Completion
-    /// Markdown; what the help says instead of the key's meaning.
+    /// Replaces the key's meaning in the help. Markdown.
     package let help: String?
     /// Whether it may be given more than once.
     package let repeats: Bool
-    /// Whether it is an argument, without a name.
+    /// Whether it is a positional argument.
     package let isArgument: Bool
 
     init(
@@ -116,10 +116,10 @@ extension KeyDescription {
     /// `listen` of `--listen`.
     package var longOption: String { self.option?.long ?? self.name }
 
-    /// How an error names the option.
+    /// The place in error messages.
     var optionPlace: String { self.option?.isArgument == true ? self.longOption : "option --\(self.longOption)" }
 
-    /// What the help says of the option: one sentence, and the default.
+    /// The text in `--help`: one sentence, and the default.
     package var help: String {
         let markdown = self.option?.help ?? self.meaning
         let text = PlainText.of(markdown)
@@ -128,7 +128,7 @@ extension KeyDescription {
         return "\(sentence)\(repeats).\(self.hasDefaultInHelp ? " (default: \(PlainText.of(self.standard)))" : "")"
     }
 
-    /// Words of its own for the help say the default themselves, unless it is a value.
+    /// A help text of its own includes the default, unless that is a plain value.
     private var hasDefaultInHelp: Bool {
         let isValue = self.standard.hasPrefix("`")
         guard self.option?.help == nil || isValue else { return false }
@@ -151,7 +151,7 @@ extension KeyDescription {
     }
 }
 
-/// Markdown as a terminal shows it.
+/// Markdown without links and code marks.
 private enum PlainText {
     /// `[text](target)` is its text, and code has no marks.
     static func of(_ markdown: String) -> String {

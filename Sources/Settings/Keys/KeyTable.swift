@@ -1,8 +1,8 @@
 /// The keys of one table of a file: a struct with a ``Key`` in each of its properties, in the order of the document.
 package protocol KeyTable: Sendable {
-    /// What the document calls it: `<!-- keys: NAME -->`.
+    /// The name in the document: `<!-- keys: NAME -->`.
     static var name: String { get }
-    /// The document's heading of the column for options; nil where there is none.
+    /// The heading of the options column in the document; nil without such a column.
     static var optionHeading: String? { get }
     static var keys: Self { get }
 }

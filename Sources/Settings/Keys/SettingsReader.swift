@@ -1,5 +1,5 @@
-/// Reads settings by their keys: the command line over the file over the defaults. Mistakes go to `problems`, and a
-/// default takes their place.
+/// Reads settings by key: command line first, then file, then default. Errors are added to `problems`, and the default is
+/// used instead.
 struct SettingsReader {
     /// The table of the file; nil without a file.
     let section: TOMLFile.Section?
@@ -37,7 +37,7 @@ struct SettingsReader {
     func value<Value>(_ key: Key<Value>) -> Value {
         let found = self.problems.found.count
         if let value = self.given(key) { return value }
-        // What is wrong is not missing.
+        // A bad value is not missing.
         if let missing = key.missing, self.problems.found.count == found {
             self.problems.add(self.place(of: key), missing)
         }
@@ -58,14 +58,14 @@ struct SettingsReader {
         return key.form.joined(option, inFile)
     }
 
-    /// Whether the command line has the value, and not the file.
+    /// Whether the command line has the option.
     func isOption(_ key: Key<some Any>) -> Bool { !self.options[key].isEmpty }
 
     func isGiven(_ key: Key<some Any>) -> Bool {
         self.isOption(key) || self.section?.has(key.description.name) ?? false
     }
 
-    /// Where the value is from, or would be: the option, `file:line` of the key, or the place of the table.
+    /// The place of the value for errors: the option, or `file:line` of the key or its table.
     func place(of key: Key<some Any>) -> String {
         guard !self.isOption(key), let section = self.section else { return key.description.optionPlace }
         return section.place(of: key.description.name)
@@ -75,7 +75,7 @@ struct SettingsReader {
 
     func attempt(_ body: () throws(SettingsError) -> Void) { self.problems.attempt(body) }
 
-    /// Complains about every key of the table that none of these has.
+    /// Reports every unknown key of the table.
     func finish(_ tables: (any KeyTable.Type)...) {
         let known = tables.reduce(into: Set<String>()) { $0.formUnion($1.names) }
         for error in self.section?.unknownKeys(beside: known) ?? [] { self.problems.add(error) }

@@ -1,13 +1,14 @@
+internal import Gateway
 internal import Reactor
 internal import Secure
 package import Settings
 
-/// Looks at everything that a start would find out, without listening or changing anything.
+/// Checks a configuration without listening or changing anything.
 package enum ConfigurationCheck {
     /// What a line begins with that is not wrong, but should be looked at.
     package static let warningMark = "warning: "
 
-    /// - Returns: what was looked at, a line each.
+    /// - Returns: one line for each checked item.
     package static func run(_ options: CommandOptions) throws(SettingsErrors) -> [String] {
         let (settings, found, needs) = GatewaySettings.examine(options)
         var notes: [String] = []
@@ -110,7 +111,8 @@ package enum ConfigurationCheck {
             guard host != "localhost" else { break }
             guard let address = SocketAddress(host, port: 0) else {
                 throw SettingsError(
-                    need.place, "'\(host)' is no address: write 0.0.0.0, ::, an address of this machine or localhost")
+                    need.place,
+                    "'\(host)' is not an address: write 0.0.0.0, ::, an address of this machine or localhost")
             }
             guard address.isOfThisMachine else {
                 throw SettingsError(

@@ -1,3 +1,4 @@
+internal import Gateway
 internal import Secure
 package import Settings
 internal import Wire
@@ -131,7 +132,7 @@ package struct AgentAdministration {
     package func pin(_ name: String, _ pin: String) throws(SettingsErrors) {
         guard Pin(pin) != nil else {
             throw SettingsErrors([
-                SettingsError("argument PIN", "'\(pin)' is no pin: 'diglett key' prints it as sha256/BASE64")
+                SettingsError("argument PIN", "'\(pin)' is not a pin: 'diglett key' prints it as sha256/BASE64")
             ])
         }
         if let owner = try self.list().first(where: { $0.name != name && $0.pins.contains(pin) }) {
@@ -151,7 +152,7 @@ package struct AgentAdministration {
             }
             for text in request.ports { agent.ports.append(try PortRange(text, place: "option --ports")) }
             for pin in request.pins {
-                guard Pin(pin) != nil else { throw SettingsError("option --pin", "'\(pin)' is no pin") }
+                guard Pin(pin) != nil else { throw SettingsError("option --pin", "'\(pin)' is not a pin") }
                 agent.pins.append(pin)
             }
             if let text = request.expires {
