@@ -24,7 +24,7 @@ extension AgentProgram {
         self.log.say(
             .warning, .milestone, "\(reason): waiting for another token in \(file)\(copy)",
             self.log.about([.code: refusal.code]))
-        self.machine.tokenRefused()
+        self.machine.tokenRefused(now: self.loop.now)
         self.login.awaitAnother { [unowned self] isThere in
             guard !self.isDraining else { return }
             guard isThere else { return self.perform(self.machine.goAway(refusal, now: self.loop.now)) }

@@ -38,6 +38,6 @@ extension AgentProgram {
         for name in gone { self.logger.info("SIGHUP: '\(name)' is taken away") }
         self.names.changed(to: wanted)
         let wantedNames = wanted.map { WantedName(name: $0.name, port: $0.port) }
-        for action in self.machine.changed(to: wantedNames, now: self.loop.now) { self.perform(action) }
+        self.perform(self.machine.changed(to: wantedNames, now: self.loop.now))
     }
 }

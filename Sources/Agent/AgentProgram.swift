@@ -42,6 +42,8 @@ package final class AgentProgram: HousekeptProgram {
     var machine: AgentMachine
     /// For the machine.
     var timer: LoopTimer?
+    /// It is set at the end of the turn.
+    private var isTimerDue = false
     let links: AgentLinks
     let streams: AgentStreams
     let names: NameReports
@@ -55,10 +57,11 @@ package final class AgentProgram: HousekeptProgram {
     /// - Parameters:
     ///   - ask: how to ask about an unknown key; nil without a terminal.
     ///   - manager: nil: nobody started us who wants to hear of it.
+    ///   - events: where events are written.
     ///   - reread: reads the settings again, for SIGHUP.
     package init(
         loop: EventLoop, settings: AgentSettings, logger: Logger, ask: Question?, manager: ServiceManager? = nil,
-        reread: (() throws(SettingsErrors) -> AgentSettings)? = nil
+        events: PatientWriter = .standardOutput, reread: (() throws(SettingsErrors) -> AgentSettings)? = nil
     ) throws(SettingsError) {
         self.reread = reread
         self.loop = loop
@@ -70,7 +73,8 @@ package final class AgentProgram: HousekeptProgram {
         let manager = manager ?? .absent(loop: loop, logger: logger)
         self.manager = manager
         self.housekeeping = Housekeeping(loop: loop, manager: manager, logger: logger)
-        self.printer = EventPrinter(format: settings.output, names: settings.exposes.count, now: loop.now)
+        self.printer = EventPrinter(
+            format: settings.output, names: settings.exposes.count, now: loop.now, writer: events)
         let state = try StateDirectory(path: settings.stateDirectory)
         self.keys = KeyCheck(settings: settings, state: state, logger: logger, ask: ask)
         let credentials = try AgentCredentials(settings: settings, state: state)
@@ -118,7 +122,17 @@ package final class AgentProgram: HousekeptProgram {
 
     // MARK: - Performing what the machine asks for
 
-    func perform(_ action: AgentMachine.Action) {
+    func perform(_ action: AgentMachine.Action) { self.perform([action]) }
+
+    /// Call it with the result of every call of the machine, also an empty one: it may have another deadline.
+    func perform(_ actions: [AgentMachine.Action]) {
+        for action in actions { self.performOne(action) }
+        guard !self.isTimerDue else { return }
+        self.isTimerDue = true
+        self.loop.atTurnEnd(self)
+    }
+
+    private func performOne(_ action: AgentMachine.Action) {
         switch action {
         case .none: break
         case .dial:
@@ -135,15 +149,11 @@ package final class AgentProgram: HousekeptProgram {
         case .missing(let wanted, let code, let text): self.names.missing(wanted, code, text)
         case .stop(let reason, let text): self.stop(reason, text)
         }
-        self.loop.atTurnEnd(self)
-    }
-
-    func perform(_ actions: [AgentMachine.Action]) {
-        for action in actions { self.perform(action) }
-        self.loop.atTurnEnd(self)
     }
 
     private func setTimer() {
+        guard self.isTimerDue else { return }
+        self.isTimerDue = false
         guard !self.isDraining, !self.hasStopped, let deadline = self.machine.nextDeadline else {
             self.timer?.stop()
             return

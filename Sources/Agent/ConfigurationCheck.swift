@@ -12,6 +12,15 @@ package enum ConfigurationCheck {
                 if let directory = try need.checkFiles() { unseen.append(directory) }
             } catch { problems.append(error) }
         }
+        // What a start would read in the state directory, if it is there.
+        let state = settings.stateDirectory
+        if found.isEmpty {
+            do throws(SettingsError) { try AgentCredentials.check(state) } catch { problems.append(error) }
+            do throws(SettingsError) { try AgentKey.check(state) } catch { problems.append(error) }
+            do throws(SettingsError) { _ = try KnownGateways(path: "\(state)/\(KeyCheck.file)") } catch {
+                problems.append(error)
+            }
+        }
         guard problems.isEmpty else { throw SettingsErrors(problems) }
         var notes = ["gateway: \(settings.gateway)", "token: \(self.text(settings.token))"]
         notes += settings.exposes.map { expose in

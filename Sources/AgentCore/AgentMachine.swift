@@ -200,8 +200,9 @@ package struct AgentMachine: Sendable {
     }
 
     /// The gateway refused the token. The machine waits for ``tokenChanged()`` or the end.
-    package mutating func tokenRefused() {
+    package mutating func tokenRefused(now: Milliseconds) {
         if case .stopped = self.state { return }
+        self.forgetFailures(now: now)
         self.state = .awaitingToken
         self.names.linkEnded()
         self.failures += 1
@@ -216,10 +217,16 @@ package struct AgentMachine: Sendable {
 
     /// The link is over, whatever the reason.
     package mutating func linkEnded(_ text: String, now: Milliseconds, random: UInt64) -> Action {
-        if case .up(let since) = self.state, now - since >= max(Self.steadyAfter, self.longestWait(now)) {
-            self.failures = 0
-        }
+        self.forgetFailures(now: now)
         return self.retry(text, now: now, random: random)
+    }
+
+    /// A link that was up for long enough resets the waits.
+    private mutating func forgetFailures(now: Milliseconds) {
+        guard case .up(let since) = self.state, now - since >= max(Self.steadyAfter, self.longestWait(now)) else {
+            return
+        }
+        self.failures = 0
     }
 
     package mutating func stopRequested() -> Action {

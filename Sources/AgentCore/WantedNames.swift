@@ -246,7 +246,7 @@ struct WantedNames: Sendable {
     /// answer also decides about the other excess names.
     private func mayAsk(for number: UInt16, _ places: Int) -> Bool {
         guard places <= 0 else { return true }
-        return places == 0 && self.entries[number]?.refusal == .tooManyNames
+        return self.entries[number]?.refusal == .tooManyNames
             && !self.entries.values.contains { $0.isRequested }
     }
 

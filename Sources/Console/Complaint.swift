@@ -1,4 +1,5 @@
 import Glibc
+internal import Settings
 
 /// What went wrong in a command that has no log.
 package enum Complaint {
@@ -9,7 +10,10 @@ package enum Complaint {
     package static func warn(_ text: String) { self.write("warning", text) }
 
     private static func write(_ level: String, _ text: String) {
-        Array("\(level): \(Secrets.hidden(in: text))\n".utf8).withUnsafeBytes {
+        // The parser repeats arguments as they are.
+        let lines = Secrets.hidden(in: text).split(separator: "\n", omittingEmptySubsequences: false)
+            .map { SettingsError.withoutControls(String($0)) }
+        Array("\(level): \(lines.joined(separator: "\n"))\n".utf8).withUnsafeBytes {
             _ = Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count)
         }
     }

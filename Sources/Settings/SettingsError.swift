@@ -19,15 +19,20 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
     /// The line in the file; 0 without one.
     fileprivate var line: Int { self.place.lastIndex(of: ":").flatMap { Int(self.place[$0...].dropFirst()) } ?? 0 }
 
+    /// The place without the line.
+    fileprivate var file: String {
+        guard self.line > 0, let colon = self.place.lastIndex(of: ":") else { return self.place }
+        return String(self.place[..<colon])
+    }
+
     /// Whether the place is an option or an argument.
     var isOfCommandLine: Bool {
-        self.place.hasPrefix("option ") || self.place.hasPrefix("argument ")
-            || self.place == ExposeKeys.keys.backend.description.optionPlace
+        self.place.hasPrefix("option -") || self.place.hasPrefix("argument ")
     }
 
     /// Writes what could move a cursor, end a line or turn the reading direction as `\u{XX}`. Files and arguments are
     /// quoted in errors, and may be wrong in any way.
-    private static func withoutControls(_ text: String) -> String {
+    package static func withoutControls(_ text: String) -> String {
         func isPlain(_ scalar: Unicode.Scalar) -> Bool {
             switch scalar.properties.generalCategory {
             case .control, .format, .lineSeparator, .paragraphSeparator: false
@@ -39,14 +44,19 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
     }
 }
 
-/// All errors of a configuration, never empty: errors without a line first, then in the order of the lines.
+/// All errors of a configuration, never empty: those of the command line first, then file by file in the order of lines.
 package struct SettingsErrors: Error, Equatable, Sendable, CustomStringConvertible {
     package let all: [SettingsError]
 
     package init(_ all: [SettingsError]) {
         precondition(!all.isEmpty, "no errors")
-        self.all = all.enumerated().sorted { ($0.element.line, $0.offset) < ($1.element.line, $1.offset) }.map(
-            \.element)
+        // Files in the order in which they appear.
+        var ranks: [String: Int] = [:]
+        for error in all where ranks[error.file] == nil { ranks[error.file] = error.isOfCommandLine ? -1 : ranks.count }
+        self.all = all.enumerated().sorted { one, two in
+            (ranks[one.element.file] ?? 0, one.element.line, one.offset)
+                < (ranks[two.element.file] ?? 0, two.element.line, two.offset)
+        }.map(\.element)
     }
 
     /// Whether all errors are on the command line.

@@ -9,7 +9,8 @@ struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check",
         abstract: "Checks a configuration and reports all errors, without starting.",
-        discussion: "Exit codes: 0 no errors, 74 the output cannot be written, 78 errors.")
+        discussion:
+            "Exit codes: 0 no errors, 64 errors on the command line only, 74 the output cannot be written, 78 errors.")
 
     @Argument(
         help: "The configuration file; the gateway's other options may be given as well.",
@@ -21,6 +22,9 @@ struct CheckCommand: ParsableCommand {
     func run() throws {
         try Self.reporting(self.server) {
             var options = self.server.options
+            if self.file != nil, options.configuration != nil {
+                throw SettingsError("argument FILE", "the configuration is named twice: leave out --config, or FILE")
+            }
             options.configuration = self.file ?? options.configuration
             let notes = try ConfigurationCheck.run(options)
             let isClean = !notes.contains { $0.hasPrefix(ConfigurationCheck.warningMark) }

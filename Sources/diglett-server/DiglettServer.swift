@@ -93,7 +93,8 @@ struct DiglettServer: ParsableCommand, Daemon {
             for error in errors.all { logger.error("\(Secrets.hidden(in: "\(error)"))") }
             throw ExitCode((errors.areOfCommandLine ? GatewayError.Kind.usage : .configuration).rawValue)
         } catch let error as GatewayError {
-            logger.error("\(Secrets.hidden(in: "\(error)"))")
+            // Of an agents file it can be many.
+            for line in error.description.split(separator: "\n") { logger.error("\(Secrets.hidden(in: String(line)))") }
             throw ExitCode(error.kind.rawValue)
         }
     }

@@ -152,9 +152,11 @@ struct Diglett: ParsableCommand, Daemon {
     }
 
     private func hideSecrets() {
-        if let token = self.token { SecretArguments.hide(token) }
-        // One that is not an address ends the program at once.
-        let address = try? self.gateway.map { try GatewayAddress($0, defaultPort: 1, place: "option -g") }
-        if let token = address?.token { SecretArguments.hide(token) }
+        for token in SecretArguments.values(of: "-t", "--token") { SecretArguments.hide(token) }
+        for text in SecretArguments.values(of: "-g", "--gateway") {
+            // One that is not an address ends the program at once.
+            let address = try? GatewayAddress(text, defaultPort: 1, place: "option -g")
+            if let token = address?.token { SecretArguments.hide(token) }
+        }
     }
 }

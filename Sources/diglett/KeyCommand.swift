@@ -16,7 +16,8 @@ struct KeyCommand: ParsableCommand {
         version: Diglett.configuration.version)
 
     @Option(
-        help: ArgumentHelp("The agent's state directory. (default: below ~/.local/state)", valueName: "dir"),
+        help: ArgumentHelp(
+            "The agent's state directory. (default: below ~/.local/state, for root /var/lib/diglett)", valueName: "dir"),
         completion: .directory)
     var stateDir: String?
 

@@ -2,6 +2,16 @@ import Glibc
 
 /// Takes secrets of the command line out of the list of processes.
 enum SecretArguments {
+    /// The values of an option, each time that it is given: the parser keeps the last only.
+    static func values(of short: String, _ long: String) -> [String] {
+        let arguments = CommandLine.arguments
+        return arguments.indices.compactMap { index in
+            if arguments[index].hasPrefix("\(long)=") { return String(arguments[index].dropFirst(long.count + 1)) }
+            guard arguments[index] == short || arguments[index] == long else { return nil }
+            return arguments.dropFirst(index + 1).first
+        }
+    }
+
     /// Overwrites a secret wherever it stands in the arguments, however the option was written.
     ///
     /// A program may change the strings of `argv` (C17, 5.1.2.2.1), and `ps` shows them as they are now (proc(5),

@@ -19,12 +19,16 @@ final class AgentFixture {
     private(set) var agent: AgentProgram!
     private var backends: [EchoBackend] = []
     private var options = CommandOptions()
+    /// Where the agent writes its events.
+    private let events: Pipe
     /// What the agent reads at SIGHUP.
     private var reloaded: CommandOptions?
 
     /// - Parameter token: of the agent, in a file.
     init(_ names: [String], token: String? = nil, once: Bool = false) throws {
         self.loop = try EventLoop()
+        self.events = Pipe()
+        self.options["output"] = ["json"]
         self.gateway = try FakeGateway(loop: self.loop)
         self.directory =
             FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
@@ -54,6 +58,7 @@ final class AgentFixture {
     func start() throws {
         self.agent = try AgentProgram(
             loop: self.loop, settings: try AgentSettings(self.options), logger: self.log.logger, ask: nil,
+            events: PatientWriter(descriptor: self.events.fileHandleForWriting.fileDescriptor),
             reread: { [unowned self] () throws(SettingsErrors) in
                 try AgentSettings(self.reloaded ?? self.options, for: .reload)
             })
@@ -73,9 +78,25 @@ final class AgentFixture {
 
     func connections(_ backend: Int) -> [Connection] { self.backends[backend].connections }
 
+    /// Lets the loop do what is due.
+    func turn() {
+        var isOver = false
+        let timer = LoopTimer(loop: self.loop) { isOver = true }
+        timer.start(after: 0)
+        #expect(self.wait { isOver })
+        timer.close()
+    }
+
     func wait(for condition: () -> Bool) -> Bool { self.loop.run(until: condition) }
 
     func hasLine(_ part: String) -> Bool { self.log.lines.contains { $0.contains(part) } }
+
+    /// The events so far, after the end of the agent.
+    func writtenEvents() -> [String] {
+        try? self.events.fileHandleForWriting.close()
+        return String(decoding: self.events.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+            .split(separator: "\n").map(String.init)
+    }
 
     var urls: String? { try? String(contentsOfFile: "\(self.directory)/urls", encoding: .utf8) }
 
@@ -115,6 +136,24 @@ struct AgentProgramTests {
         #expect(stand.received(1) == [1, 2, 3] && stand.connections(0).isEmpty)
         stand.finish(visitor)
         #expect(stand.agent.exit == .stopped && stand.urls == nil)
+        let events = stand.writtenEvents()
+        #expect(events.count == 3 && events[0].contains("\"event\":\"connected\""), "\(events)")
+        #expect(events[2].contains("\"address\":\"gw.test:4000\"") && events[2].contains("\"name\":\"two\""))
+    }
+
+    @Test("registers a name that SIGHUP adds while it has sent as many requests as a gateway takes at once")
+    func reloadInABurst() throws {
+        let stand = try AgentFixture(["one"])
+        try stand.start()
+        #expect(stand.wait { stand.urls != nil })
+        // Each reload gives a name up and asks for another.
+        for number in 0..<16 {
+            try stand.reload(["name-\(number)"])
+            stand.turn()
+        }
+        try stand.reload(["last"])
+        #expect(stand.wait { stand.gateway.names(of: 0).last == "last" })
+        stand.finish()
     }
 
     @Test("asks again for a name that is refused for now, and the others notice nothing")

@@ -235,14 +235,24 @@ struct AgentMachineTests {
     func awaitsToken() throws {
         var machine = try machine()
         up(&machine)
-        machine.tokenRefused()
+        machine.tokenRefused(now: 0)
         #expect(machine.progress == .waiting && machine.nextDeadline == nil)
         #expect(machine.deadlineReached(now: .max).isEmpty)
         #expect(machine.tokenChanged() == .dial)
         #expect(machine.tokenChanged() == .none)
-        machine.tokenRefused()
+        machine.tokenRefused(now: 0)
         #expect(machine.stopRequested() == .stop(.stopped, "stopped"))
         #expect(machine.tokenChanged() == .none)
+    }
+
+    @Test("a token that is refused after a long link costs no longer waits")
+    func tokenAfterLongLink() throws {
+        var machine = try machine()
+        connect(&machine, afterFailures: 7)
+        _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: 5)
+        machine.tokenRefused(now: 86_400_000)
+        _ = machine.tokenChanged()
+        #expect(machine.dialFailed("away", now: 86_400_000, random: 2_000) == .wait(2_000))
     }
 
     @Test("with once, the first failure is the last")

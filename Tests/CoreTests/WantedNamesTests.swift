@@ -136,6 +136,20 @@ struct WantedNamesTests {
         #expect(names(stand.machine.changed(to: wantedNames, now: stand.now)) == ["-0", "+c"])
     }
 
+    @Test("asks for one more name after each that a raised limit has let in")
+    func raisedLimit() throws {
+        var stand = try Stand(["a", "b", "c", "d"])
+        _ = stand.welcome(1)
+        _ = stand.answer(0, .none)
+        #expect(stand.asked(within: 300).map(\.name) == ["b"])
+        #expect(stand.asked(within: 60).isEmpty, "one at a time")
+        _ = stand.answer(1, .none)
+        #expect(stand.asked(within: 1).map(\.name) == ["c"])
+        _ = stand.answer(2, .tooManyNames)
+        #expect(stand.asked(within: 299).isEmpty)
+        #expect(stand.asked(within: 1).map(\.name) == ["c"])
+    }
+
     @Test("names that it had come first when the next link takes fewer")
     func oursFirst() throws {
         var stand = try Stand(["a", "b", "c"])

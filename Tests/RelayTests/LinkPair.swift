@@ -19,13 +19,13 @@ final class LinkPair {
     private(set) var visits: [Visit] = []
     let progress: Progress
 
-    /// One for all tests.
     /// What the agent's end has done.
     final class Progress {
         /// Its name is registered.
         var isReady = false
         var openedCount = 0
-        var connectors: [Connector] = []
+        /// Backends that are being connected.
+        var connectors: [StreamKey: Connector] = [:]
     }
 
     private static let identity = Result { () throws(SecurityError) in try Identity.selfSigned(commonName: "test").pem }
@@ -78,16 +78,22 @@ final class LinkPair {
             case .registered: progress.isReady = true
             case .opened(let key, _):
                 progress.openedCount += 1
-                progress.connectors.append(
-                    Connector.connect(loop: link.loop, to: .host("127.0.0.1", port: backend), timeout: 5_000) {
-                        switch $0 {
-                        case .success(let socket): link.accept(key, backend: socket)
-                        case .failure: link.abort(key, .refused)
-                        }
-                    })
+                var plan = Connector.Plan()
+                plan.resetsAbandoned = true
+                progress.connectors[key] = Connector.connect(
+                    loop: link.loop, to: .host("127.0.0.1", port: backend), plan: plan, timeout: 5_000
+                ) {
+                    progress.connectors[key] = nil
+                    switch $0 {
+                    case .success(let socket): link.accept(key, backend: socket)
+                    case .failure: link.abort(key, .refused)
+                    }
+                }
             default: break
             }
         }
+        // As an agent does it.
+        self.agent.streamEnded = { progress.connectors.removeValue(forKey: $0.key)?.cancel() }
         self.visitorPort.delegate = accepted
     }
 
@@ -111,6 +117,16 @@ final class LinkPair {
     var areVisitsOver: Bool {
         self.visits.allSatisfy(\.isOver) && self.gateway.ends.count == self.visits.count
             && self.agent.ends.count == self.progress.openedCount
+    }
+
+    /// Waits until the backend knows of every connection that was made, and how each of them ends.
+    func settle() throws {
+        let last = try #require(Connection.open(self.loop, to: self.backend.listener.port))
+        self.backend.lastPort = try #require(last.stream.localAddress).port
+        // Connections are accepted in their order.
+        #expect(self.loop.run { self.backend.hasAcceptedLast })
+        last.stream.close()
+        #expect(self.loop.run { self.progress.connectors.isEmpty && self.backend.isSettled })
     }
 
     /// Ends everything. The loop must then have nothing left to do.
@@ -151,6 +167,9 @@ final class AnsweringBackend: SocketListenerDelegate, SocketStreamDelegate {
     /// By the number of the visit.
     var answers: [[UInt8]] = []
     private var streams: [ObjectIdentifier: SocketStream] = [:]
+    private var ports: Set<UInt16> = []
+    /// Whether the end of every request has come, or its reset.
+    var isSettled: Bool { self.requests.isEmpty }
     private var requests: [ObjectIdentifier: [UInt8]] = [:]
     /// Requests whose end came.
     private(set) var whole: [[UInt8]] = []
@@ -162,7 +181,12 @@ final class AnsweringBackend: SocketListenerDelegate, SocketStreamDelegate {
         self.listener.delegate = self
     }
 
+    /// Of a connection after which no visitor's comes.
+    var lastPort: UInt16?
+    var hasAcceptedLast: Bool { self.lastPort.map { self.ports.contains($0) } ?? false }
+
     func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
+        if let port = stream.peerAddress?.port { self.ports.insert(port) }
         self.streams[ObjectIdentifier(stream)] = stream
         self.requests[ObjectIdentifier(stream)] = []
         stream.delegate = self
@@ -178,6 +202,7 @@ final class AnsweringBackend: SocketListenerDelegate, SocketStreamDelegate {
 
     func socketStreamDidReachEnd(_ stream: SocketStream) {
         guard let request = self.requests.removeValue(forKey: ObjectIdentifier(stream)) else { return }
+        guard stream.peerAddress?.port != self.lastPort else { return stream.close() }
         self.whole.append(request)
         guard let number = request.first else { return stream.reset() }
         _ = self.answers[Int(number)].withUnsafeBytes { stream.write($0) }

@@ -26,7 +26,8 @@ struct LinkPairTests {
     }
 
     /// Whatever happened to the link.
-    private func check(_ pair: LinkPair) {
+    private func check(_ pair: LinkPair) throws {
+        try pair.settle()
         let areSound = pair.visits.allSatisfy(\.isSound)
         #expect(areSound, "a visitor has taken a truncated or changed answer for a whole one")
         let requests = pair.visits.map(\.request)
@@ -50,7 +51,7 @@ struct LinkPairTests {
         #expect(pair.loop.run { pair.areVisitsOver })
         #expect(pair.visits.allSatisfy { $0.visitor.hasEnded } && pair.backend.whole.count == pair.visits.count)
         for end in [pair.gateway, pair.agent] { #expect(end.ends.allSatisfy { $0 == .finished }) }
-        self.check(pair)
+        try self.check(pair)
     }
 
     @Test(
@@ -68,6 +69,6 @@ struct LinkPairTests {
             for end in [pair.gateway, pair.agent] { end.link.close(.failed(.timedOut)) }
         }
         #expect(pair.loop.run { pair.areVisitsOver }, "\(how): \(pair.gateway.ends) \(pair.agent.ends)")
-        self.check(pair)
+        try self.check(pair)
     }
 }

@@ -252,9 +252,62 @@ struct AgentFindingsTests {
         let found = message { try AgentSettings(options) }.split(separator: "\n")
         for start in [
             "option --gateway: missing", "option --name: the name 'a_b'", "option --name: 'nowhere' is not a backend",
-            "backend: missing: say what 'd'", "option --pin: 'x' is not a pin",
+            "argument BACKEND: missing: say what 'd'", "option --pin: 'x' is not a pin",
             "option --public-port: 'x' is not a port",
         ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
         #expect(found.count == 6, "\(found)")
+    }
+
+    @Test("of a file that cannot be read is that, and nothing is missing", arguments: ["a = 1\na = 2\n", nil])
+    func unreadable(_ text: String?) throws {
+        try withDirectory { directory in
+            if let text { try write(text, "\(directory)/f") }
+            var options = CommandOptions()
+            (options.configuration, options["state-dir"]) = ("\(directory)/f", [directory])
+            let found = message { try AgentSettings(options) }.split(separator: "\n")
+            #expect(found.count == 1 && found[0].hasPrefix("\(directory)/f"), "\(found)")
+        }
+    }
+
+    @Test("of the file are found although names of the command line replace its names")
+    func replacedNames() throws {
+        try withDirectory { directory in
+            var options = CommandOptions()
+            (options.configuration, options["state-dir"]) = ("\(directory)/f", [directory])
+            (options["expose"], options["backend"]) = (["x"], ["1"])
+            try write("gateway = \"g\"\n[[expose]]\nname = \"a\"\nbackend = \"1\"\ncolour = 1\n", "\(directory)/f")
+            #expect(message { try AgentSettings(options) }.hasPrefix("\(directory)/f:5: unknown key 'colour'"))
+            try write("gateway = \"g\"\nexpose = 5\n", "\(directory)/f")
+            #expect(
+                message { try AgentSettings(options) }
+                    == "\(directory)/f:2: 'expose' must be a list of tables, [[expose]]")
+        }
+    }
+
+    @Test("a token in the gateway's line is for the owner of the file only, too")
+    func tokenInLine() throws {
+        try withDirectory { directory in
+            var options = CommandOptions()
+            (options.configuration, options["state-dir"]) = ("\(directory)/f", [directory])
+            let text = "gateway = \"diglett://t@g\"\n[[expose]]\nname = \"a\"\nbackend = \"1\"\n"
+            try write(text, "\(directory)/f", mode: 0o644)
+            #expect(message { try AgentSettings(options) }.contains("chmod 600"))
+            try write(text, "\(directory)/f")
+            #expect(try AgentSettings(options).token.text == "t")
+        }
+    }
+
+    @Test("ends the reading before a token is taken from a pipe")
+    func pipe() throws {
+        try withDirectory { directory in
+            #expect(mkfifo("\(directory)/pipe", 0o600) == 0)
+            var options = CommandOptions()
+            (options["gateway"], options["expose"], options["state-dir"]) = (["g"], ["a_b=1"], [directory])
+            options["token-file"] = ["\(directory)/pipe"]
+            // It would wait for a writer.
+            #expect(message { try AgentSettings(options) }.hasPrefix("option --name: the name 'a_b' is not valid"))
+            options["expose"] = ["ab=1"]
+            #expect(AgentSettings.examine(options).problems.isEmpty)
+        }
     }
 }

@@ -5,13 +5,16 @@ import Testing
 
 @Suite("What is wrong with a gateway's file")
 struct GatewayFindingsTests {
-    private func examine(_ text: String) throws -> (found: [String], settings: GatewaySettings, needs: [StartNeed]) {
+    /// - Parameter state: the directory for state, below the test's; nil for the file's.
+    private func examine(_ text: String, state: String? = "state") throws -> (
+        found: [String], settings: GatewaySettings, needs: [StartNeed]
+    ) {
         try withDirectory { directory in
             let path = "\(directory)/f"
             try write(text, path)
             var options = CommandOptions()
             options.configuration = path
-            options["state-dir"] = ["\(directory)/state"]
+            options["state-dir"] = state.map { ["\(directory)/\($0)"] } ?? []
             let result = GatewaySettings.examine(options)
             let found = result.problems.map { $0.description.replacing("\(directory)/", with: "") }
             return (found, result.settings, result.needs)
@@ -45,7 +48,8 @@ struct GatewayFindingsTests {
         ).found
         for start in [
             "f:1: unknown key 'foo'", "f:2: unknown key 'bar'", "f:3: 'nonsense:x' is not an address",
-            "f:6: 'Bad.Test' is not a domain", "f:7: '1.2.3.4; } evil \\u{A} x' is neither", "f:8: 'file' is missing",
+            "f:6: 'Bad.Test' is not a domain", "f:7: '1.2.3.4; } evil \\u{A} x' is neither",
+            "f:8: 'map' is not an absolute path",
             "f:9: 'true': write", "f:10: 'timeout' is", "f:11: unknown key 'one'", "f:12: unknown key 'two'",
             "f:16: 'http://localhost:2019' is not an admin address, no user or password",
             "f:17: 'srv0?x' is not a server name",
@@ -79,7 +83,7 @@ struct GatewayFindingsTests {
     func needs() throws {
         let needs = try examine(
             """
-            expose-bind = "nowhere"
+            expose-bind = "192.0.2.1"
             listen = "x:1"
             expose-sockets = "/run/x"
             control = "/run/y/c.sock"
@@ -96,7 +100,7 @@ struct GatewayFindingsTests {
             """
         ).needs
         for (line, kind) in [
-            (1, StartNeed.Kind.address("nowhere")), (2, .address("x")), (2, .listener(HostPort(host: "x", port: 1))),
+            (1, StartNeed.Kind.address("192.0.2.1")), (2, .address("x")), (2, .listener(HostPort(host: "x", port: 1))),
             (3, .ownDirectory("/run/x")),
             (4, .directory("/run/y")), (9, .directory("/etc/t")), (13, .directory("/etc/h")), (13, .file("/etc/h/map")),
         ] { #expect(needs.contains { $0.kind == kind && $0.place.hasSuffix("/f:\(line)") }, "\(line) in \(needs)") }
@@ -127,6 +131,7 @@ struct GatewayFindingsTests {
             ("https://S3CRET@b:c@host?x", "'https://host': no user or password"),
             ("http://localhost:x@127.0.0.2:1/", "'http://127.0.0.2:1/': no user or password"),
             ("http://127.0.0.1:80@evil/", "'http://evil/': no user or password"),
+            ("https:/S3CRET:S3CRET@host", "'host': it begins with neither"), ("S3CRET:S3CRET@host/x", "'host': it begins"),
             ("http://evil/", "'http://evil/': write https://..., or http:// for an address of this machine"),
             ("http://127.0.0.1.evil/", "'http://127.0.0.1.evil/': write https://"),
             ("https://", "'https://': the host is missing"), ("https://a b/", "'https://a b/': blanks"),
@@ -210,5 +215,40 @@ struct GatewayFindingsTests {
     func group() throws {
         #expect(throws: SettingsError.self) { try Group.number("4294967295", place: "p") }
         #expect(try Group.number("4294967294", place: "p") == 4_294_967_294)
+    }
+
+    @Test(
+        "a wrong value is not missing too, and needs nothing else",
+        arguments: [
+            ("expose-sockets = 1\nexpose-sockets-group = \"0\"", 1), ("metrics = 1\nmetrics-per-name = true", 1),
+            ("tls-cert = 5\ntls-key = \"/x\"", 1), ("[limits]\nhandshake-timeout = 5\nlogin-timeout = \"5s\"", 1),
+            ("auth = 5\n[auth-webhook]\nurl = \"https://x\"", 1),
+            ("auth = \"webhok\"\n[auth-webhook]\nurl = \"https://x\"", 1),
+            ("auth = \"exec\"\n[[auth-exec]]\ncommand = \"/bin/sh\"", 1),
+            (
+                "[[registrar]]\nkind = \"caddy\"\ndomain = \"a.b\"\nadmin = \"https://x\"\n[[registrar]]\nkind = \"caddy\"\n"
+                    + "domain = \"a.b\"", 1
+            ),
+            ("expose-bind = [\"foo\", \"bar\"]", 2), ("expose-bind = [\"::1\", \"0:0::1\"]", 1),
+            ("state-dir = \"\"", 1), ("tls-cert = \"\"\ntls-key = \"/x\"", 1), ("listen = []", 0),
+        ])
+    func followUps(_ text: String, _ count: Int) throws {
+        let (found, settings, _) = try self.examine(text, state: nil)
+        #expect(found.count == count, "\(found)")
+        #expect(settings.listen.count == 2 && settings.listensByDefault)
+    }
+
+    @Test("an option takes the place of the file's choice, with what belongs to it")
+    func chosenByOption() throws {
+        try withDirectory { directory in
+            try write("auth = \"exec\"\n[auth-exec]\ncommand = \"/bin/sh\"\n", "\(directory)/f")
+            var options = CommandOptions()
+            (options.configuration, options["state-dir"]) = ("\(directory)/f", [directory])
+            options["auth"] = ["open"]
+            #expect(try GatewaySettings(options).authentication == .open)
+            try write("expose-sockets-group = \"nobody-has-it\"\n", "\(directory)/f")
+            (options["expose-sockets"], options["expose-sockets-group"]) = (["/run/x"], ["0"])
+            #expect(try GatewaySettings(options).exposeSockets?.group == 0)
+        }
     }
 }

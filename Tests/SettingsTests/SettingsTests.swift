@@ -245,7 +245,7 @@ struct ConfigurationTests {
             ],
             [
                 ":3: unknown key 'bogus'", ":1: 'gateway' must be a text", ":2: ", ":7: unknown key 'port'",
-                ":3: the name 'a_b' is not valid", ":2: unknown key 'other'", ":2: a table [[expose]] needs a backend",
+                ":3: the name 'a_b' is not valid", ":2: unknown key 'other'", ":3: 'a' needs a backend",
                 ":5: 'v3' is neither v1 nor v2",
                 ":2: version 1 does not tell visitors' addresses: leave proxy-protocol out",
             ]))

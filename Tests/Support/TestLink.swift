@@ -18,6 +18,8 @@ package final class TestLink: LinkSessionDelegate {
     private let login: Login?
     /// What it does about an event of the machine.
     private let react: (LinkSession, LinkEvent) -> Void
+    /// Called for each stream that has ended, besides.
+    package var streamEnded: ((Edge) -> Void)?
 
     package var isEmpty: Bool { self.reports.contains(.emptied) }
 
@@ -45,7 +47,10 @@ package final class TestLink: LinkSessionDelegate {
         }
     }
 
-    package func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) { self.ends.append(end) }
+    package func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) {
+        self.ends.append(end)
+        self.streamEnded?(edge)
+    }
     package func linkIsEnding(_ link: LinkSession) { self.reports.append(.ending) }
     package func linkDidEnd(_ link: LinkSession, _ end: LinkEnd) {
         self.end = end

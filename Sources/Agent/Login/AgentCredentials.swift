@@ -31,13 +31,26 @@ struct AgentCredentials {
     }
 
     private static func instanceKey(_ state: StateDirectory) throws(SettingsError) -> [UInt8] {
-        let key = try state.readOrMake("instance.key", atMost: 1_024) { SecureRandom.bytes(Login.instanceKeySize) }
+        let key = try state.readOrMake(self.file, atMost: 1_024) { SecureRandom.bytes(Login.instanceKeySize) }
+        try self.check(key, state.file(self.file))
+        return key
+    }
+
+    private static let file = "instance.key"
+
+    /// Reads the instance key of a state directory, if it has one.
+    static func check(_ stateDirectory: String) throws(SettingsError) {
+        let path = "\(stateDirectory)/\(self.file)"
+        guard FileAccess.exists(path) else { return }
+        try self.check(try FileAccess.read(path, atMost: 1_024, secret: true), path)
+    }
+
+    private static func check(_ key: [UInt8], _ path: String) throws(SettingsError) {
         guard key.count == Login.instanceKeySize else {
             throw SettingsError(
-                state.file("instance.key"),
+                path,
                 "has \(key.count) bytes instead of \(Login.instanceKeySize); without it a new one is made, "
                     + "and an open gateway will take this for another agent")
         }
-        return key
     }
 }

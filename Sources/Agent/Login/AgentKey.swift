@@ -13,6 +13,13 @@ package enum AgentKey {
         return try self.identity(try FileAccess.read(path, atMost: 1 << 16, secret: true), path)
     }
 
+    /// Reads the key of a state directory, if it has one.
+    static func check(_ stateDirectory: String) throws(SettingsError) {
+        let path = "\(stateDirectory)/\(self.file)"
+        guard FileAccess.exists(path) else { return }
+        _ = try self.identity(try FileAccess.read(path, atMost: 1 << 16, secret: true), path)
+    }
+
     private static func identity(_ pem: [UInt8], _ path: String) throws(SettingsError) -> Identity {
         do throws(SecurityError) { return try .load(keyPEM: pem, certificatePEM: pem) } catch {
             throw SettingsError(path, error.description)

@@ -17,7 +17,8 @@ final class KeyCheck {
     private let logger: Logger
     /// How to ask about an unknown key; nil without a terminal.
     private let ask: Question?
-    private var path: String { self.state.file("known_gateways") }
+    static let file = "known_gateways"
+    private var path: String { self.state.file(Self.file) }
     /// Damaged lines that the log has.
     private var reportedDamage: Set<String> = []
     /// A key that the person at the terminal has just confirmed.

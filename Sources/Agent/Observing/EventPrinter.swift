@@ -56,7 +56,7 @@ final class EventPrinter {
     private var dropped = 0
 
     /// - Parameter names: that the agent wants; the first answer about each is never left out.
-    init(format: AgentSettings.Output, names: Int, now: Milliseconds, writer: PatientWriter = .standardOutput) {
+    init(format: AgentSettings.Output, names: Int, now: Milliseconds, writer: PatientWriter) {
         self.format = format
         self.writer = writer
         self.names = names

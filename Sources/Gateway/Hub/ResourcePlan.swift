@@ -55,7 +55,7 @@ package struct ResourcePlan: Equatable {
     /// - Parameters:
     ///   - descriptors: that the process may have.
     ///   - memory: the result of ``memoryLimit()``.
-    ///   - listenersPerName: 2 where a name has a public port and a unix socket.
+    ///   - listenersPerName: 2 where a name has a public port and a unix socket; above 0.
     package init(
         _ limits: LimitSettings = LimitSettings(), descriptors: Int, memory: Int = .max, listenersPerName: Int = 1
     ) {

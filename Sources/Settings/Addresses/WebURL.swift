@@ -74,6 +74,11 @@ struct WebURL: Equatable {
     /// A text as it may be shown, be it a URL or not: scheme, host, port and path. What stands before `@`, behind `?` or
     /// behind `#` may be a secret.
     static func shown(_ text: String) -> String {
+        // Without `://` nothing tells where a password would end.
+        guard text.contains("://") || !text.contains("@") else {
+            return String(
+                text[text.index(after: text.lastIndex(of: "@") ?? text.startIndex)...].prefix { !"/?#".contains($0) })
+        }
         let scheme = text.firstRange(of: "://").map { text[..<$0.upperBound] } ?? ""
         let rest = text.dropFirst(scheme.count).prefix { $0 != "?" && $0 != "#" }
         let authority = rest.prefix { $0 != "/" }

@@ -11,7 +11,7 @@ package struct AgentKeys: KeyTable {
         "gateway",
         Form<String>.text.map { text, place, _ throws(SettingsError) in
             try GatewayAddress(text, defaultPort: WireConstant.defaultPort, place: place)
-        }, missing: "missing: say which gateway, -g gateway.example.com for instance",
+        }, shown: "required",
         option: CommandOption(short: "g", value: "gateway", help: "the gateway"),
         "`HOST`, `HOST:PORT` (20000 by default) or `diglett://TOKEN@HOST:PORT#sha256/PIN`")
     package let token = Key(
@@ -23,8 +23,8 @@ package struct AgentKeys: KeyTable {
         "token-file", .path,
         option: CommandOption(
             value: "file", completion: .file([]),
-            help: "a file with the token, read again at each login, or `-` for standard input; without either option "
-                + "the environment's `DIGLETT_TOKEN`"),
+            help: "a file with the token, read again at each login, or `-` for standard input; the last resort is the "
+                + "environment's `DIGLETT_TOKEN`"),
         "a file with the token, readable by its owner only; `-` is standard input, read to its end; a terminal does not "
             + "show what is typed")
     package let pin = Key(
@@ -66,10 +66,7 @@ package struct AgentKeys: KeyTable {
         "the directory with [keys and known gateways](operations.md#state)")
     package let urlFile = Key(
         "url-file",
-        Form<String>.path.map { path, place, _ throws(SettingsError) in
-            try AgentSettings.check(urlFile: path, place)
-            return path
-        },
+        .path,
         option: CommandOption(
             value: "file", completion: .file([]),
             help: "write the names' addresses to a file, a line for each, once all are reachable; it is removed at the "
@@ -86,7 +83,10 @@ package struct AgentKeys: KeyTable {
             + "is a program with its arguments")
     package let linkMSS = Key(
         "link-mss", .count(AgentSettings.segmentRange), shown: "what the path allows",
-        option: CommandOption(value: "bytes"), "bytes of the largest TCP segment of a link, 536 to 8,960",
+        option: CommandOption(
+            value: "bytes",
+            help: "bytes of the largest TCP segment of a link, 536 to 8960; by default what the path allows"),
+        "bytes of the largest TCP segment of a link, 536 to 8,960",
         more: "; [after a link on which large packets were lost](operations.md#large-packets-are-lost) the agent uses "
             + "1,200")
     let streamsPerLink = LimitKeys.streamsPerLink(
@@ -116,7 +116,7 @@ package struct ExposeKeys: KeyTable {
         }, missing: "a table [[expose]] needs a name", option: CommandOption(short: "n", long: "name"),
         "the name to register: letters a-z, digits and inner hyphens, 63 at most")
     package let backend = Key(
-        "backend", .backend, missing: "a table [[expose]] needs a backend", option: .argument("BACKEND"),
+        "backend", .backend, shown: "required", option: .argument("BACKEND"),
         "the service: `HOST:PORT`, `PORT` (on localhost) or `unix:PATH`")
     package let publicPort = Key(
         "public-port", .publicPort, shown: "the gateway chooses", option: CommandOption(value: "port"),

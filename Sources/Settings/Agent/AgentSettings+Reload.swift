@@ -23,7 +23,10 @@ extension AgentSettings {
             ("debug", self.debug == former.debug), ("log-format", self.logFormat == former.logFormat),
             ("log-streams", self.logsStreams == former.logsStreams),
             ("state-dir", self.stateDirectory == former.stateDirectory), ("url-file", self.urlFile == former.urlFile),
-            ("exec-on-ready", self.execOnReady == former.execOnReady), ("limits", self.limits == former.limits),
+            ("exec-on-ready", self.execOnReady == former.execOnReady),
+            ("streams-per-link", self.limits.streamsPerLink == former.limits.streamsPerLink),
+            ("stall-timeout", self.limits.stallTimeout == former.limits.stallTimeout),
+            ("half-close-timeout", self.limits.halfCloseTimeout == former.limits.halfCloseTimeout),
             ("link-mss", self.linkMSS == former.linkMSS),
         ]
         .filter { !$0.1 }.map(\.0)

@@ -77,16 +77,15 @@ package struct AgentSettings: Sendable {
     private init(_ options: CommandOptions, _ problems: Problems, _ occasion: Occasion) {
         let agent = AgentSettingsReader(options, problems, occasion)
         let (reader, keys) = (agent.reader, AgentKeys.keys)
-        let gateway = reader.value(keys.gateway)
+        let gateway = agent.gateway()
         self.gateway = gateway?.hostPort ?? HostPort(host: "localhost", port: WireConstant.defaultPort)
         self.exposes = agent.exposes()
         self.version1 = reader.value(keys.v1)
-        self.token = agent.token(line: gateway?.token, isVersion1: self.version1)
         let pins = reader.value(keys.pin)
         self.pins = reader.isOption(keys.pin) ? pins : pins + agent.pins(of: gateway)
         self.output = reader.value(keys.output)
         self.once = reader.value(keys.once)
-        self.urlFile = reader.value(keys.urlFile)
+        self.urlFile = agent.urlFile()
         self.execOnReady = Self.command(reader.value(keys.execOnReady))
         self.linkMSS = reader.value(keys.linkMSS)
         self.limits = LimitSettings(agent: reader)
@@ -94,8 +93,10 @@ package struct AgentSettings: Sendable {
         self.logFormat = reader.value(keys.logFormat)
         self.logsStreams = reader.value(keys.logStreams)
         self.stateDirectory = agent.stateDirectory()
-        if self.version1 { agent.checkVersion1(self) }
         reader.finish(AgentKeys.self)
+        // Last, as it may wait for someone to type it.
+        self.token = agent.token(line: gateway?.token, isVersion1: self.version1)
+        if self.version1 { agent.checkVersion1(self) }
     }
 
     /// What is there already must be such a file, and its directory must be there: whoever waits for it would wait in

@@ -16,6 +16,23 @@ struct AgentSettingsReader {
         self.occasion = occasion
     }
 
+    /// The configuration file has the token in it.
+    private func checkIsPrivate() throws(SettingsError) {
+        guard let path = self.reader.options.configuration else { return }
+        // This read checks the permissions of the file.
+        _ = try FileAccess.read(path, atMost: 1 << 20, secret: true, orPipe: self.occasion != .reload)
+    }
+
+    func gateway() -> GatewayAddress? {
+        let gateway = self.reader.value(self.keys.gateway)
+        if self.reader.isReadable, !self.reader.isGiven(self.keys.gateway) {
+            self.problems.add(
+                self.keys.gateway.description.optionPlace,
+                "missing: say which gateway, -g gateway.example.com for instance")
+        }
+        return gateway
+    }
+
     /// Of the one-line form of the address.
     func pins(of gateway: GatewayAddress?) -> [String] {
         let pins = gateway?.pins ?? []
@@ -42,8 +59,10 @@ struct AgentSettingsReader {
             return try LoginToken(token, place: self.reader.place(of: self.keys.token), isVersion1: isVersion1)
         }
         if let file, isFileFirst {
+            let isOnce = file == "-" || FileAccess.isOtherThanRegular(file)
+            // With other errors nothing starts: nobody types a token, and a pipe keeps its.
+            if isOnce, self.occasion == .check || !self.problems.found.isEmpty { return .none }
             switch self.occasion {
-            case .check where file == "-": return .none
             case .start, .check: return try LoginToken(path: file, isVersion1: isVersion1)
             case .reload where file == "-":
                 throw SettingsError(
@@ -51,12 +70,12 @@ struct AgentSettingsReader {
             case .reload: return try LoginToken.read(again: file, isVersion1: isVersion1)
             }
         }
-        if let token, let path = self.reader.options.configuration {
-            // This read checks the permissions of the file.
-            _ = try FileAccess.read(path, atMost: 1 << 20, secret: true, orPipe: self.occasion != .reload)
+        if let token {
+            try self.checkIsPrivate()
             return try LoginToken(token, place: self.reader.place(of: self.keys.token), isVersion1: isVersion1)
         }
         if let line {
+            if !self.reader.isOption(self.keys.gateway) { try self.checkIsPrivate() }
             return try LoginToken(line, place: self.reader.place(of: self.keys.gateway), isVersion1: isVersion1)
         }
         if let path = ServiceCredentials.path(of: "token") {
@@ -66,6 +85,14 @@ struct AgentSettingsReader {
             return try LoginToken(String(cString: given), place: "DIGLETT_TOKEN", isVersion1: isVersion1)
         }
         return .none
+    }
+
+    func urlFile() -> String? {
+        guard let file = self.reader.value(self.keys.urlFile) else { return nil }
+        self.reader.attempt { () throws(SettingsError) in
+            try AgentSettings.check(urlFile: file, self.reader.place(of: self.keys.urlFile))
+        }
+        return file
     }
 
     /// Empty on an error.
@@ -83,18 +110,20 @@ struct AgentSettingsReader {
         let backend = ExposeKeys.keys.backend
         let hasOptions = self.reader.isOption(self.keys.expose) || !self.reader.options[backend].isEmpty
         let found = self.problems.found.count
-        let exposes = hasOptions ? self.optionExposes() : self.fileExposes()
+        // The file is checked in both cases.
+        let inFile = self.fileExposes()
+        if !hasOptions { self.checkNameOptions() }
+        let exposes = hasOptions ? self.optionExposes() : inFile
         // A bad name is not missing.
-        if exposes.isEmpty, self.problems.found.count == found {
-            let place = self.reader.section == nil || hasOptions ? self.keys.expose.description.optionPlace : nil
+        if exposes.isEmpty, self.reader.isReadable, self.problems.found.count == found {
             self.problems.add(
-                place ?? self.reader.place(of: self.keys.expose),
-                "missing: say under which name, -n example for instance")
+                self.keys.expose.description.optionPlace, "missing: say under which name, -n example for instance")
         }
         return exposes
     }
 
-    private func fileExposes() -> [AgentSettings.Expose] {
+    /// Options about names need names on the command line.
+    private func checkNameOptions() {
         let keys = ExposeKeys.keys
         for key in [keys.publicPort, keys.proxyProtocol] as [any DescribedKey] where !self.reader.options[key].isEmpty {
             let name = key.description.name
@@ -102,13 +131,21 @@ struct AgentSettingsReader {
                 key.description.optionPlace,
                 "belongs to names of the command line: in a file each table [[expose]] has its own \(name)")
         }
+    }
+
+    private func fileExposes() -> [AgentSettings.Expose] {
+        let keys = ExposeKeys.keys
         var list = ExposeList(self.problems)
-        for section in self.reader.value(self.keys.expose) {
+        for section in SettingsReader(self.reader.section, self.problems).value(self.keys.expose) {
             let reader = SettingsReader(section, self.problems)
             let (name, backend) = (reader.value(keys.name), reader.value(keys.backend))
             let (port, proxy) = (reader.value(keys.publicPort), reader.value(keys.proxyProtocol))
             reader.finish(ExposeKeys.self)
-            guard let name, let backend else { continue }
+            guard let name else { continue }
+            guard let backend else {
+                if !reader.isGiven(keys.backend) { reader.add(keys.name, "'\(name)' needs a backend") }
+                continue
+            }
             list.add(
                 AgentSettings.Expose(name: name, backend: backend, port: port ?? 0, proxyProtocol: proxy),
                 place: reader.place(of: keys.name))

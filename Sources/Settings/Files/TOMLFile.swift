@@ -130,6 +130,7 @@ package struct TOMLFile {
 
         /// A complaint about every key but these, in the order of their lines.
         package func unknownKeys(beside known: Set<String>) -> [SettingsError] {
+            guard !self.table.members.keys.allSatisfy(known.contains) else { return [] }
             let names = known.sorted()
             return self.table.members.filter { !known.contains($0.key) }
                 .sorted { ($0.value.line, $0.key) < ($1.value.line, $1.key) }

@@ -25,7 +25,8 @@ package struct GatewayKeys: KeyTable {
         "the directory with [key and ports](operations.md#state)")
     package let exposeBind = Key(
         "expose-bind", .texts, default: ["127.0.0.1"], shown: "`127.0.0.1`",
-        option: CommandOption(value: "host", repeats: true),
+        option: CommandOption(
+            value: "host", help: "addresses to bind public ports to; `::` for all of both families", repeats: true),
         "addresses to bind public ports to",
         more: ", 16 at most, without brackets: `::` for all of IPv6, and of IPv4 if no IPv4 address is in the list; "
             + "`0.0.0.0` for all of IPv4. A name has the same port on all; agents and proxies are told the first. While "
@@ -33,15 +34,15 @@ package struct GatewayKeys: KeyTable {
     package let exposePorts = Key(
         "expose-ports", .publicPorts, default: .any, shown: "any from 1024 on",
         option: CommandOption(value: "low-high|none"),
-        "public ports that names may have, `LOW-HIGH` or a single one",
-        more: "; ports below 1024 only if they are in this range; `none` with `expose-sockets`")
+        "public ports that names may have, `LOW-HIGH` or a single one; `none` with `expose-sockets`",
+        more: "; ports below 1024 only if they are in this range")
     package let exposeSockets = Key(
         "expose-sockets", .text, shown: "none",
         option: CommandOption(value: "dir", completion: .directory),
         "a directory, as an absolute path, in which each name has "
             + "[a unix socket](modules.md#unix-sockets-instead-of-ports)")
     package let exposeSocketsGroup = Key(
-        "expose-sockets-group", .group, shown: "the gateway's user only", option: CommandOption(value: "group"),
+        "expose-sockets-group", .text, shown: "the gateway's user only", option: CommandOption(value: "group"),
         "the group, by name or number, that may connect to these sockets")
     package let publicURL = Key(
         "public-url", .text, shown: "the address of the public port",
@@ -90,7 +91,7 @@ package struct GatewayKeys: KeyTable {
         option: CommandOption(value: "path|none"),
         "the unix socket of [`diglett-server ctl`](operations.md#seeing-and-steering), as an absolute path, or `none`")
     package let controlGroup = Key(
-        "control-group", .group, shown: "the gateway's user only", option: CommandOption(value: "group"),
+        "control-group", .text, shown: "the gateway's user only", option: CommandOption(value: "group"),
         "the group, by name or number, that may use it")
     package let probe = Key(
         "probe", .onOff, default: false,
@@ -138,12 +139,5 @@ extension Form where Value == [Network] {
 extension Form where Value == PublicPorts {
     static let publicPorts = Form<String>.text.map { text, place, _ throws(SettingsError) in
         try PublicPorts(text, place: place)
-    }
-}
-
-extension Form where Value == UInt32 {
-    /// A group of this machine, as its number.
-    static let group = Form<String>.text.map { text, place, _ throws(SettingsError) in
-        try Group.number(text, place: place)
     }
 }

@@ -61,7 +61,8 @@ package struct GatewaySettings: Sendable {
 
     /// Public port and unix socket, or one of them.
     package var listenersPerName: Int {
-        (self.exposePorts == .none ? 0 : self.exposeBind.count) + (self.exposeSockets == nil ? 0 : 1)
+        // With neither, an error, it counts one all the same.
+        max((self.exposePorts == .none ? 0 : self.exposeBind.count) + (self.exposeSockets == nil ? 0 : 1), 1)
     }
 
     /// Finds everything that is wrong, not only the first of it.
@@ -85,8 +86,7 @@ package struct GatewaySettings: Sendable {
     private init(_ options: CommandOptions, _ problems: Problems) {
         let gateway = GatewaySettingsReader(options, problems)
         let (reader, keys) = (gateway.reader, gateway.keys)
-        self.listensByDefault = !reader.isGiven(keys.listen)
-        self.listen = gateway.listen()
+        (self.listen, self.listensByDefault) = gateway.listen()
         self.allowsInsecureVersion1 = reader.value(keys.v1InsecureOk)
         self.listenVersion1 = gateway.listenVersion1(isAllowed: self.allowsInsecureVersion1)
         self.debug = reader.value(keys.debug)

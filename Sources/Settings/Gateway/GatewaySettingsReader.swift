@@ -10,12 +10,10 @@ struct GatewaySettingsReader {
 
     init(_ options: CommandOptions, _ problems: Problems) { self.reader = SettingsReader(options, problems) }
 
-    func listen() -> [HostPort] {
+    func listen() -> (addresses: [HostPort], areDefault: Bool) {
         let given = self.reader.value(self.keys.listen)
-        return self.needed(
-            self.reader.isGiven(self.keys.listen)
-                ? given : ["0.0.0.0", "::"].map { HostPort(host: $0, port: WireConstant.defaultPort) }, self.keys.listen
-        )
+        let standard = ["0.0.0.0", "::"].map { HostPort(host: $0, port: WireConstant.defaultPort) }
+        return (self.needed(given.isEmpty ? standard : given, self.keys.listen), given.isEmpty)
     }
 
     func listenVersion1(isAllowed: Bool) -> [HostPort] {
@@ -49,9 +47,15 @@ struct GatewaySettingsReader {
 
     func exposeBind() -> [String] {
         let hosts = self.reader.value(self.keys.exposeBind)
+        let addresses = hosts.map { HostPort(host: $0, port: 0).canonical.host }
         for (index, host) in hosts.enumerated() {
-            if hosts[..<index].contains(host) {
+            if addresses[..<index].contains(addresses[index]) {
                 self.reader.add(self.keys.exposeBind, "'\(PeerText.escaped(host))' is there twice")
+            } else if WireAddress(host: addresses[index].utf8, port: 0) == nil {
+                self.reader.add(
+                    self.keys.exposeBind,
+                    "'\(PeerText.escaped(host))' is not an address: write 0.0.0.0, ::, an address of this machine or "
+                        + "localhost")
             } else if self.reader.isGiven(self.keys.exposeBind) {
                 self.problems.need(.address(host), at: self.reader.place(of: self.keys.exposeBind))
             }
@@ -62,9 +66,20 @@ struct GatewaySettingsReader {
         return hosts.isEmpty ? self.keys.exposeBind.standard : hosts
     }
 
+    /// A group of this machine, as its number.
+    private func group(_ key: Key<String?>) -> UInt32? {
+        self.problems.value(nil) { () throws(SettingsError) in
+            try self.reader.value(key).map { text throws(SettingsError) in
+                try Group.number(text, place: self.reader.place(of: key))
+            }
+        }
+    }
+
     func exposeSockets(_ ports: PublicPorts) -> SocketSettings? {
-        let group = self.reader.value(self.keys.exposeSocketsGroup)
+        let group = self.group(self.keys.exposeSocketsGroup)
         guard let directory = self.reader.value(self.keys.exposeSockets) else {
+            // A wrong directory is not missing.
+            guard !self.reader.isGiven(self.keys.exposeSockets) else { return nil }
             if self.reader.isGiven(self.keys.exposeSocketsGroup) {
                 self.reader.add(self.keys.exposeSocketsGroup, "has no meaning without expose-sockets")
             }
@@ -108,10 +123,14 @@ struct GatewaySettingsReader {
         let hooks = [("exec", self.keys.authExec), ("webhook", self.keys.authWebhook)].map { name, key in
             (name: name, key: key, section: self.reader.value(key))
         }
-        for hook in hooks where hook.section != nil && hook.name != kind {
+        // An option replaces all of the file's choice, and a wrong choice is reported below.
+        let isChosenHere = !self.reader.isOption(self.keys.auth)
+        let isKnown =
+            kind.map { ["file", "open", "exec", "webhook"].contains($0) } ?? !self.reader.isGiven(self.keys.auth)
+        for hook in hooks where isChosenHere && isKnown && hook.section != nil && hook.name != kind {
             self.reader.add(hook.key, "has no meaning without auth = \"\(hook.name)\"")
         }
-        if file != nil, let kind, kind != "file" {
+        if file != nil, let kind, isKnown, kind != "file", isChosenHere || self.reader.isOption(self.keys.agentsFile) {
             self.reader.add(self.keys.agentsFile, "has no meaning with auth '\(kind)'")
         }
         switch kind {
@@ -125,7 +144,9 @@ struct GatewaySettingsReader {
                 return nil
             }
             guard let section = hook.section else {
-                self.reader.add(self.keys.auth, "needs a table [auth-\(kind)] in the configuration file")
+                if !self.reader.isGiven(hook.key) {
+                    self.reader.add(self.keys.auth, "needs a table [auth-\(kind)] in the configuration file")
+                }
                 return nil
             }
             return .hook(HookSettings(kind: kind, SettingsReader(section, self.problems)))
@@ -137,8 +158,11 @@ struct GatewaySettingsReader {
         // Where each target was named first.
         var places: [String: String] = [:]
         for section in self.reader.value(self.keys.registrar) {
+            let known = self.problems.found.count
             guard let registrar = RegistrarSettings(SettingsReader(section, self.problems), paths) else { continue }
             result.append(registrar)
+            // A wrong target was replaced by a default.
+            guard self.problems.found.count == known else { continue }
             for (key, value) in registrar.targets {
                 // A default has no line.
                 let place = section.place(of: section.has(key) ? key : RegistrarKeys.keys.kind.description.name)
@@ -171,7 +195,9 @@ struct GatewaySettingsReader {
         let isPerName = self.reader.value(self.keys.metricsPerName)
         let isOpen = self.reader.value(self.keys.metricsInsecureOk)
         guard let text = self.reader.value(self.keys.metrics) else {
-            if isPerName { self.reader.add(self.keys.metricsPerName, "has no meaning without metrics") }
+            if isPerName, !self.reader.isGiven(self.keys.metrics) {
+                self.reader.add(self.keys.metricsPerName, "has no meaning without metrics")
+            }
             return nil
         }
         let place = self.reader.place(of: self.keys.metrics)
@@ -187,7 +213,7 @@ struct GatewaySettingsReader {
     }
 
     func control(_ stateDirectory: String) -> ControlSettings? {
-        let (given, group) = (self.reader.value(self.keys.control), self.reader.value(self.keys.controlGroup))
+        let (given, group) = (self.reader.value(self.keys.control), self.group(self.keys.controlGroup))
         let place = self.reader.place(of: self.keys.control)
         let settings = self.problems.value(nil) { () throws(SettingsError) in
             try ControlSettings(given, group: group, stateDirectory: stateDirectory, place: place)
@@ -206,8 +232,12 @@ struct GatewaySettingsReader {
             self.problems.need(
                 .identity(certificate: certificate, key: key), at: self.reader.place(of: self.keys.tlsCert))
             return (certificate, key)
-        case (.some, nil): self.reader.add(self.keys.tlsCert, "needs tls-key as well")
-        case (nil, .some): self.reader.add(self.keys.tlsKey, "needs tls-cert as well")
+        case (.some, nil) where !self.reader.isGiven(self.keys.tlsKey):
+            self.reader.add(self.keys.tlsCert, "needs tls-key as well")
+        case (nil, .some) where !self.reader.isGiven(self.keys.tlsCert):
+            self.reader.add(self.keys.tlsKey, "needs tls-cert as well")
+        // A wrong one is not missing.
+        case (.some, nil), (nil, .some): break
         }
         return nil
     }

@@ -50,8 +50,10 @@ extension Form where Value == String {
     ///
     /// - Parameter isSecret: whether others than its owner must not be able to.
     static func readableFile(isSecret: Bool) -> Self {
-        Self.path.map { path, _, _ throws(SettingsError) in
-            _ = try FileAccess.read(path, atMost: 1 << 20, secret: isSecret)
+        Self.path.map { path, place, _ throws(SettingsError) in
+            do throws(SettingsError) { _ = try FileAccess.read(path, atMost: 1 << 20, secret: isSecret) } catch {
+                throw SettingsError(place, error.description)
+            }
             return path
         }
     }

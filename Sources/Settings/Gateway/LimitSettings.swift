@@ -60,6 +60,7 @@ package struct LimitSettings: Equatable, Sendable {
     /// - Parameter reader: of the table `[limits]`.
     init(_ reader: SettingsReader) {
         let keys = LimitKeys.keys
+        let known = reader.problems.found.count
         self.visitors = reader.value(keys.visitors)
         self.visitorsPerSource = reader.value(keys.visitorsPerSource)
         self.visitorsPerSecond = reader.value(keys.visitorsPerSecond)
@@ -72,7 +73,7 @@ package struct LimitSettings: Equatable, Sendable {
         self.loginTimeout = reader.value(keys.loginTimeout)
         self.stallTimeout = reader.value(keys.stallTimeout)
         self.halfCloseTimeout = reader.value(keys.halfCloseTimeout)
-        if self.loginTimeout < self.handshakeTimeout {
+        if self.loginTimeout < self.handshakeTimeout, reader.problems.found.count == known {
             reader.add(
                 reader.isGiven(keys.loginTimeout) ? keys.loginTimeout : keys.handshakeTimeout,
                 "'login-timeout' (\(DurationText.of(self.loginTimeout))) must not be shorter than 'handshake-timeout' "

@@ -98,13 +98,14 @@ package struct MapKeys: KeyTable {
     let file = Key(
         "file",
         Form<String>.text.map { file, place, _ throws(SettingsError) in
-            guard file.hasPrefix("/") else { throw SettingsError(place, Self.fileRule) }
+            guard file.hasPrefix("/") else {
+                throw SettingsError(place, "'\(file)' is not an absolute path: write it from /")
+            }
             return file
-        }, missing: fileRule, "the absolute path of the map file to write")
+        }, missing: "'file' is missing: the absolute path of the file to write",
+        "the absolute path of the map file to write")
     let reload = Key(
         "reload", .command, missing: "'reload' is missing: a list of the program's path and its arguments",
         "the absolute path of the program that makes the proxy read the file, and its arguments; without a shell")
     let timeout = ExecKeys.timeout("seconds for that program, 0.1 to 9")
-
-    private static let fileRule = "'file' is missing: the whole path, from /, of the file to write"
 }

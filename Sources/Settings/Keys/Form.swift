@@ -81,7 +81,11 @@ extension Form where Value == String {
     /// A path, of the file relative to the file's directory.
     static let path = Self(
         .text, file: { section, key, _ throws(SettingsError) in try section.path(key) },
-        option: { texts, _, _ in texts.last })
+        option: { texts, _, _ in texts.last }
+    ).map { path, place, _ throws(SettingsError) in
+        guard !path.isEmpty else { throw SettingsError(place, "is empty: write a path") }
+        return path
+    }
 }
 
 extension Form where Value == [String] {
@@ -127,13 +131,14 @@ extension Form where Value == Int {
             }, shown: { "`\($0)`" })
     }
 
-    /// As an option it is repeated; the higher level counts.
+    /// As an option it is repeated, and more often than the highest level is the highest; the higher of option and file
+    /// counts.
     static func level(_ range: ClosedRange<Int>) -> Self {
         let count = Self.count(range)
         var form = Self(
             .wholeNumber, file: count.file,
             option: { texts, place, problems throws(SettingsError) in
-                try count.option(["\(texts.count)"], place, problems)
+                try count.option(["\(min(texts.count, range.upperBound))"], place, problems)
             }, shown: count.shown)
         form.joined = { max($0, $1) }
         return form

@@ -117,7 +117,10 @@ extension KeyDescription {
     package var longOption: String { self.option?.long ?? self.name }
 
     /// The place in error messages.
-    var optionPlace: String { self.option?.isArgument == true ? self.longOption : "option --\(self.longOption)" }
+    var optionPlace: String {
+        if let option = self.option, option.isArgument { return "argument \(option.value ?? "")" }
+        return "option --\(self.longOption)"
+    }
 
     /// The text in `--help`: one sentence, and the default.
     package var help: String {

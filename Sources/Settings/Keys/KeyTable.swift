@@ -1,3 +1,5 @@
+internal import Synchronization
+
 /// The keys of one table of a file: a struct with a ``Key`` in each of its properties, in the order of the document.
 package protocol KeyTable: Sendable {
     /// The name in the document: `<!-- keys: NAME -->`.
@@ -14,7 +16,15 @@ extension KeyTable {
         Mirror(reflecting: self.keys).children.compactMap { ($0.value as? any DescribedKey)?.description }
     }
 
-    static var names: Set<String> { Set(self.descriptions.map(\.name)) }
+    /// Looked up for each table of a file, of which a gateway's agents have thousands.
+    static var names: Set<String> {
+        keyNames.withLock { names in
+            if let known = names[ObjectIdentifier(self)] { return known }
+            let found = Set(self.descriptions.map(\.name))
+            names[ObjectIdentifier(self)] = found
+            return found
+        }
+    }
 
     /// The table in the document.
     package static var markdown: String {
@@ -26,6 +36,9 @@ extension KeyTable {
         return lines.map { "\($0)\n" }.joined()
     }
 }
+
+/// The names of the keys of each table type.
+private let keyNames = Mutex<[ObjectIdentifier: Set<String>]>([:])
 
 /// The tables of `docs/configuration.md`, in its order.
 package enum KeyTables {

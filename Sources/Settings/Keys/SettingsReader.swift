@@ -17,7 +17,7 @@ struct SettingsReader {
                 try TOMLFile(path: path, orPipe: orPipe).root
             }
         }
-        problems.takesNeeds = self.section != nil || options.configuration == nil
+        problems.takesNeeds = self.isReadable
     }
 
     /// Of a table that has no options.
@@ -38,7 +38,7 @@ struct SettingsReader {
         let found = self.problems.found.count
         if let value = self.given(key) { return value }
         // A bad value is not missing.
-        if let missing = key.missing, self.problems.found.count == found {
+        if let missing = key.missing, self.isReadable, self.problems.found.count == found {
             self.problems.add(self.place(of: key), missing)
         }
         return key.standard
@@ -57,6 +57,9 @@ struct SettingsReader {
         guard let option, let inFile else { return option ?? inFile }
         return key.form.joined(option, inFile)
     }
+
+    /// Of a file that cannot be read, nothing is missing.
+    var isReadable: Bool { self.section != nil || self.options.configuration == nil }
 
     /// Whether the command line has the option.
     func isOption(_ key: Key<some Any>) -> Bool { !self.options[key].isEmpty }
@@ -77,7 +80,8 @@ struct SettingsReader {
 
     /// Reports every unknown key of the table.
     func finish(_ tables: (any KeyTable.Type)...) {
-        let known = tables.reduce(into: Set<String>()) { $0.formUnion($1.names) }
-        for error in self.section?.unknownKeys(beside: known) ?? [] { self.problems.add(error) }
+        guard let section = self.section else { return }
+        let known = tables.dropFirst().reduce(into: tables.first?.names ?? []) { $0.formUnion($1.names) }
+        for error in section.unknownKeys(beside: known) { self.problems.add(error) }
     }
 }
