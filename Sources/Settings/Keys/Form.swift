@@ -80,12 +80,16 @@ extension Form where Value == String {
 
     /// A path, of the file relative to the file's directory.
     static let path = Self(
-        .text, file: { section, key, _ throws(SettingsError) in try section.path(key) },
-        option: { texts, _, _ in texts.last }
-    ).map { path, place, _ throws(SettingsError) in
-        guard !path.isEmpty else { throw SettingsError(place, "is empty: write a path") }
-        return path
-    }
+        .text,
+        file: { section, key, _ throws(SettingsError) in
+            let path = try section.path(key)
+            guard path != "" else { throw SettingsError(section.place(of: key), "'\(key)' is empty: write a path") }
+            return path
+        },
+        option: { texts, place, _ throws(SettingsError) in
+            guard texts.last != "" else { throw SettingsError(place, "is empty: write a path") }
+            return texts.last
+        })
 }
 
 extension Form where Value == [String] {
