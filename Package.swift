@@ -141,7 +141,7 @@ let package = Package(
                 "Agent", "AgentCore", "Reactor", "Relay", "Secure", "Settings", "TestSupport", "Tunnel", "Wire",
                 logging,
             ]),
-        tests("RelayTests", ["Reactor", "Relay", "Secure", "TestSupport", "Tunnel", "Wire"]),
+        tests("RelayTests", ["ProxyProtocol", "Reactor", "Relay", "Secure", "TestSupport", "Tunnel", "Wire"]),
         tests("ControlTests", ["Control", "Reactor"]),
         tests("ReactorTests", ["Bytes", "Reactor"]),
         tests("JournalTests", ["Journal", "Reactor", "Records", "Relay", "Settings", "Wire", logging]),
