@@ -62,7 +62,7 @@ class Ready(EndToEndTest):
         for path in (self.stage.directory / "nothing" / "urls", self.file, self.stage.directory, "/dev/null", ""):
             agent = self.agent("--url-file", path, "-n", "example", self.backend)
             self.assertEqual(agent.wait_exit(), 64, path)
-            self.assertRegex(agent.output, "--url-file: .*(is not a regular file|cannot be written)")
+            self.assertRegex(agent.output, "--url-file: .*(is not a regular file|cannot be written|is empty)")
         self.assertTrue(stat.S_ISCHR(os.stat("/dev/null").st_mode))
 
     def test_what_a_killed_agent_has_left(self):
