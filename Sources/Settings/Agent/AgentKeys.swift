@@ -2,10 +2,10 @@ package import ProxyProtocol
 internal import Wire
 
 /// The keys of an agent's file, and the options of `diglett`.
-package struct AgentKeys: KeyTable {
+package final class AgentKeys: KeyTable {
     package static let name = "diglett"
     package static let optionHeading: String? = "option"
-    package static let keys = Self()
+    package static let keys = AgentKeys()
 
     package let gateway = Key(
         "gateway",
@@ -104,10 +104,10 @@ package struct AgentKeys: KeyTable {
 }
 
 /// The keys of a table `[[expose]]`, whose options are about the names of the command line.
-package struct ExposeKeys: KeyTable {
+package final class ExposeKeys: KeyTable {
     package static let name = "expose"
     package static let optionHeading: String? = "option"
-    package static let keys = Self()
+    package static let keys = ExposeKeys()
 
     let name = Key(
         "name",

@@ -1,18 +1,18 @@
 internal import Wire
 
 /// The keys of an agents file.
-package struct AgentsKeys: KeyTable {
+package final class AgentsKeys: KeyTable {
     package static let name = "agents"
-    package static let keys = Self()
+    package static let keys = AgentsKeys()
 
     let agent = Key("agent", .tables, default: [], "a table `[[agent]]` for each agent")
 }
 
 /// The keys of a table `[[agent]]`, and the options of `diglett-server agent add`.
-package struct AgentEntryKeys: KeyTable {
+package final class AgentEntryKeys: KeyTable {
     package static let name = "agent"
     package static let optionHeading: String? = "option of `agent add`"
-    package static let keys = Self()
+    package static let keys = AgentEntryKeys()
 
     let name = Key(
         "name",

@@ -1,8 +1,8 @@
 /// The keys of a gateway's file, and the options of `diglett-server`.
-package struct GatewayKeys: KeyTable {
+package final class GatewayKeys: KeyTable {
     package static let name = "gateway"
     package static let optionHeading: String? = "option"
-    package static let keys = Self()
+    package static let keys = GatewayKeys()
 
     package let listen = Key(
         "listen", .listeners, default: [], shown: "`0.0.0.0:20000` and `[::]:20000`",

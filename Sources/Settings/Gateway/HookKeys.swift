@@ -1,12 +1,12 @@
 /// The keys of `[auth-exec]`, and of `[[registrar]]` with `kind = "exec"`.
-package struct ExecKeys: KeyTable {
+package final class ExecKeys: KeyTable {
     package static let name = "exec"
-    package static let keys = Self()
+    package static let keys = ExecKeys()
 
     let command = Key(
         "command", .command, missing: "'command' is missing: a list of the program's path and its arguments",
         "the absolute path of the program and its arguments; without a shell")
-    let timeout = Self.timeout("seconds, 0.1 to 9; then the program and its process group are killed")
+    let timeout = ExecKeys.timeout("seconds, 0.1 to 9; then the program and its process group are killed")
 
     /// At most 9 seconds, so that the gateway's own deadline of 10 is never met.
     static func timeout(_ meaning: String) -> Key<UInt64> {
@@ -15,9 +15,9 @@ package struct ExecKeys: KeyTable {
 }
 
 /// The keys of `[auth-webhook]`, and of `[[registrar]]` with `kind = "webhook"`.
-package struct WebhookKeys: KeyTable {
+package final class WebhookKeys: KeyTable {
     package static let name = "webhook"
-    package static let keys = Self()
+    package static let keys = WebhookKeys()
 
     let url = Key(
         "url",

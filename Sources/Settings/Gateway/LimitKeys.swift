@@ -1,7 +1,7 @@
 /// The keys of the table `[limits]` of a gateway.
-package struct LimitKeys: KeyTable {
+package final class LimitKeys: KeyTable {
     package static let name = "limits"
-    package static let keys = Self()
+    package static let keys = LimitKeys()
 
     private static let standard = LimitSettings()
 
@@ -25,7 +25,7 @@ package struct LimitKeys: KeyTable {
     let namesPerLink = Key(
         "names-per-link", .count(LimitSettings.nameRange), default: standard.namesPerLink,
         "names of one link, 1 to 4,096")
-    let streamsPerLink = Self.streamsPerLink(
+    let streamsPerLink = LimitKeys.streamsPerLink(
         "visitors of one link at once, 1 to 65,535; an agent [has the same key](#diglett), and the lower value applies")
     let memory = Key(
         "memory", .size(LimitSettings.memoryRange), shown: "60 % of the memory",
@@ -38,9 +38,9 @@ package struct LimitKeys: KeyTable {
     let loginTimeout = Key(
         "login-timeout", .duration(LimitSettings.loginRange), default: standard.loginTimeout,
         "from an agent's connection to its login, `1s` to `5m`; not shorter than `handshake-timeout`")
-    let stallTimeout = Self.stallTimeout(
+    let stallTimeout = LimitKeys.stallTimeout(
         "end a stream whose receiver takes nothing for that long, `1s` to `7d`; `0`: never")
-    let halfCloseTimeout = Self.halfCloseTimeout()
+    let halfCloseTimeout = LimitKeys.halfCloseTimeout()
 
     /// These three an agent has, too.
     static func streamsPerLink(_ meaning: String) -> Key<Int> {

@@ -1,7 +1,7 @@
 /// The key that every table `[[registrar]]` has.
-package struct RegistrarKeys: KeyTable {
+package final class RegistrarKeys: KeyTable {
     package static let name = "registrar"
-    package static let keys = Self()
+    package static let keys = RegistrarKeys()
 
     let kind = Key(
         "kind", .text, missing: "'kind' is missing: \(RegistrarSettings.kinds)",
@@ -9,9 +9,9 @@ package struct RegistrarKeys: KeyTable {
 }
 
 /// The keys of the registrars for proxies.
-package struct ProxyKeys: KeyTable {
+package final class ProxyKeys: KeyTable {
     package static let name = "proxy"
-    package static let keys = Self()
+    package static let keys = ProxyKeys()
 
     enum Way: String, CaseIterable, Sendable { case tcp, unix }
 
@@ -39,9 +39,9 @@ package struct ProxyKeys: KeyTable {
 }
 
 /// The keys of `kind = "traefik"`.
-package struct TraefikKeys: KeyTable {
+package final class TraefikKeys: KeyTable {
     package static let name = "traefik"
-    package static let keys = Self()
+    package static let keys = TraefikKeys()
 
     let directory = Key(
         "directory", .path,
@@ -68,9 +68,9 @@ package struct TraefikKeys: KeyTable {
 }
 
 /// The keys of `kind = "caddy"`.
-package struct CaddyKeys: KeyTable {
+package final class CaddyKeys: KeyTable {
     package static let name = "caddy"
-    package static let keys = Self()
+    package static let keys = CaddyKeys()
 
     let admin = Key(
         "admin",
@@ -91,9 +91,9 @@ package struct CaddyKeys: KeyTable {
 }
 
 /// The keys of `kind = "nginx"` and `kind = "haproxy"`.
-package struct MapKeys: KeyTable {
+package final class MapKeys: KeyTable {
     package static let name = "map"
-    package static let keys = Self()
+    package static let keys = MapKeys()
 
     let file = Key(
         "file",

@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// The keys of one table of a file: a struct with a ``Key`` in each of its properties, in the order of the document.
+/// The keys of one table of a file: an object with a ``Key`` in each of its properties, in the order of the document.
 package protocol KeyTable: Sendable {
     /// The name in the document: `<!-- keys: NAME -->`.
     static var name: String { get }
