@@ -78,7 +78,7 @@ final class AgentFixture {
 
     func connections(_ backend: Int) -> [Connection] { self.backends[backend].connections }
 
-    /// Lets the loop do what is due.
+    /// Runs the loop for a turn.
     func turn() {
         var isOver = false
         let timer = LoopTimer(loop: self.loop) { isOver = true }

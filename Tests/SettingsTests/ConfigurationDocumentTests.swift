@@ -175,7 +175,7 @@ struct KeyTests {
         }
     }
 
-    @Test("of a file are wrong there, also where an option stands for them")
+    @Test("of a file are errors there, also if an option replaces them")
     func overridden() throws {
         try withDirectory { directory in
             let path = "\(directory)/f.toml"
@@ -196,7 +196,7 @@ struct KeyTests {
 
 @Suite("What is wrong with an agent's settings")
 struct AgentFindingsTests {
-    @Test("is told completely")
+    @Test("is reported completely")
     func everything() throws {
         try withDirectory { directory in
             let path = "\(directory)/f.toml"
@@ -242,7 +242,7 @@ struct AgentFindingsTests {
         }
     }
 
-    @Test("on the command line is told completely, too")
+    @Test("on the command line is reported completely, too")
     func commandLine() {
         var options = CommandOptions()
         options["expose"] = ["a_b=1", "c=nowhere", "d"]

@@ -74,7 +74,7 @@ struct WebURL: Equatable {
     /// A text as it may be shown, be it a URL or not: scheme, host, port and path. What stands before `@`, behind `?` or
     /// behind `#` may be a secret.
     static func shown(_ text: String) -> String {
-        // Without `://` nothing tells where a password would end.
+        // Without `://`, everything before the last `@` may be a password.
         guard text.contains("://") || !text.contains("@") else {
             return String(
                 text[text.index(after: text.lastIndex(of: "@") ?? text.startIndex)...].prefix { !"/?#".contains($0) })

@@ -94,7 +94,7 @@ package struct AgentSettings: Sendable {
         self.logsStreams = reader.value(keys.logStreams)
         self.stateDirectory = agent.stateDirectory()
         reader.finish(AgentKeys.self)
-        // Last, as it may wait for someone to type it.
+        // Last, as reading it may wait for a terminal or a pipe.
         self.token = agent.token(line: gateway?.token, isVersion1: self.version1)
         if self.version1 { agent.checkVersion1(self) }
     }

@@ -60,7 +60,7 @@ struct AgentSettingsReader {
         }
         if let file, isFileFirst {
             let isOnce = file == "-" || FileAccess.isOtherThanRegular(file)
-            // With other errors nothing starts: nobody types a token, and a pipe keeps its.
+            // With other errors the agent does not start: do not ask for a token or consume a pipe.
             if isOnce, self.occasion == .check || !self.problems.found.isEmpty { return .none }
             switch self.occasion {
             case .start, .check: return try LoginToken(path: file, isVersion1: isVersion1)
