@@ -31,9 +31,8 @@ package final class AgentProgram: HousekeptProgram {
 
     let loop: EventLoop
     var settings: AgentSettings
-    let logger: Logger
-    /// For every line that the gateway can cause.
     let log: GatewayLog
+    var logger: Logger { self.log.logger }
     let printer: EventPrinter
     private let manager: ServiceManager
     let housekeeping: Housekeeping
@@ -66,7 +65,6 @@ package final class AgentProgram: HousekeptProgram {
         self.reread = reread
         self.loop = loop
         self.settings = settings
-        self.logger = logger
         self.log = GatewayLog(
             log: PeerLog(logger, loop: loop, milestones: PeerLog.answers(names: settings.exposes.count)),
             gateway: settings.gateway)
@@ -202,7 +200,7 @@ package final class AgentProgram: HousekeptProgram {
         switch self.ending {
         case .running: self.drain()
         case .draining: self.finishIfDone(force: true)
-        // Whoever asks again does not want to wait for goodbyes either.
+        // A further request skips the GOAWAY exchange.
         case .stopped: self.links.close("the agent stops")
         }
     }

@@ -64,12 +64,12 @@ extension KeyDescription {
 extension CommandOptions {
     /// The options given to a command. Its properties are named after keys: `listenV1` is `listen-v1`.
     ///
-    /// - Parameters:
-    ///   - tables: where the keys are.
-    ///   - others: names of properties without a key.
-    package init(of command: some ParsableCommand, _ tables: [any KeyTable.Type], others: Set<String> = ["config"]) {
+    /// - Parameter tables: where the keys are.
+    package init(of command: some ParsableCommand, _ tables: [any KeyTable.Type]) {
         self.init()
-        let known = tables.reduce(into: others) { $0.formUnion($1.descriptions.map(\.name)) }
+        let known = tables.reduce(into: Set([CommonKeys.config.description.name])) {
+            $0.formUnion($1.descriptions.map(\.name))
+        }
         for (label, value) in Mirror(reflecting: command).children {
             guard let label, let texts = Self.texts(of: value) else { continue }
             let name = Self.keyName(of: label)

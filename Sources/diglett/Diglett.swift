@@ -53,13 +53,7 @@ struct Diglett: ParsableCommand, Daemon {
     @Flag(keys.debug) var debug: Int
     @Option(keys.logFormat) var logFormat: String?
     @Flag(keys.logStreams) var logStreams = false
-
-    @Option(
-        name: [.customShort("c"), .customLong("config")],
-        help: ArgumentHelp("Read these settings from a TOML file.", valueName: "file"),
-        completion: .file(extensions: ["toml"]))
-    var config: String?
-
+    @Option(CommonKeys.config) var config: String?
     @Option(keys.stateDir) var stateDir: String?
     @Argument(exposeKeys.backend) var backend: String?
 

@@ -122,6 +122,16 @@ struct AgentProgramTests {
         _ = bytes.withUnsafeBytes { visitor.stream.write($0) }
     }
 
+    /// Starts the agent, and a visitor that has had one byte echoed.
+    private func visit(_ name: String, of stand: AgentFixture) throws -> Connection {
+        try stand.start()
+        #expect(stand.wait { stand.urls != nil })
+        let visitor = try stand.gateway.visit(name, at: 0)
+        self.send([1], by: visitor)
+        #expect(stand.wait { visitor.received == [1] })
+        return visitor
+    }
+
     @Test("registers its names, tells where they are, and connects each visitor to the backend of the name")
     func registers() throws {
         let stand = try AgentFixture(["one", "two"])
@@ -178,11 +188,7 @@ struct AgentProgramTests {
     @Test("finishes the streams of a link that drains, while the next link has the names")
     func drains() throws {
         let stand = try AgentFixture(["one"])
-        try stand.start()
-        #expect(stand.wait { stand.urls != nil })
-        let visitor = try stand.gateway.visit("one", at: 0)
-        self.send([1], by: visitor)
-        #expect(stand.wait { visitor.received == [1] })
+        let visitor = try self.visit("one", of: stand)
         stand.gateway.links[0].link.drain(text: "the test drains")
         #expect(stand.wait { stand.gateway.names(of: 1) == ["one"] })
         self.send([2], by: visitor)
@@ -196,11 +202,7 @@ struct AgentProgramTests {
     @Test("makes a lost link again, and its backends get a reset for what was cut")
     func lost() throws {
         let stand = try AgentFixture(["one"])
-        try stand.start()
-        #expect(stand.wait { stand.urls != nil })
-        let visitor = try stand.gateway.visit("one", at: 0)
-        self.send([1], by: visitor)
-        #expect(stand.wait { visitor.received == [1] })
+        let visitor = try self.visit("one", of: stand)
         stand.gateway.links[0].link.close(.failed(.connectionReset))
         #expect(stand.wait { stand.gateway.names(of: 1) == ["one"] && stand.connections(0)[0].error != nil })
         #expect(stand.connections(0)[0].error == .connectionReset && !stand.connections(0)[0].hasEnded)
@@ -240,11 +242,7 @@ struct AgentProgramTests {
     @Test("gives up names and asks for others at SIGHUP, and a name that stays keeps its streams")
     func reload() throws {
         let stand = try AgentFixture(["one", "two"])
-        try stand.start()
-        #expect(stand.wait { stand.urls != nil })
-        let visitor = try stand.gateway.visit("two", at: 0)
-        self.send([1], by: visitor)
-        #expect(stand.wait { visitor.received == [1] })
+        let visitor = try self.visit("two", of: stand)
         try stand.reload(["two", "three"])
         #expect(stand.wait { stand.gateway.names(of: 0).last == "three" && !stand.gateway.withdrawn.isEmpty })
         #expect(stand.gateway.withdrawn == [0] && stand.gateway.links.count == 1)

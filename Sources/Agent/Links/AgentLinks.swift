@@ -108,14 +108,14 @@ final class AgentLinks {
 
     func unregister(_ exposures: [UInt16]) { self.session?.link.unregister(exposures) }
 
-    /// Lets the current link finish its streams. There is no current link until the next ``dial(_:)`` succeeds.
+    /// Lets the current link finish its streams. Call ``dial(_:)`` for the next one.
     func leave() {
         guard let session = self.session else { return }
         self.leaving.append(session)
         self.session = nil
     }
 
-    /// Ends the current link. There is none until the next ``dial(_:)`` succeeds.
+    /// Ends the current link. Call ``dial(_:)`` for the next one.
     func leave(_ text: String) {
         guard let session = self.session else { return }
         self.leave()

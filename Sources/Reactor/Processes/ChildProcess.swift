@@ -18,7 +18,7 @@ import Glibc
 /// `whenGone`.
 ///
 /// ## Lifetime
-/// The process handle lives from `uv_spawn` to its close callback like every ``LoopHandle``, and is not closed before the process was reaped, however early the caller was told: libuv waits only for processes
+/// The process handle lives from `uv_spawn` to its close callback like every ``LoopHandle``, and is not closed before the process was reaped, even if the completion ran before: libuv waits only for processes
 /// whose handle is open, others would stay zombies. So the loop runs on until a killed program is gone.
 package final class ChildProcess: LoopHandle {
     private enum Phase {

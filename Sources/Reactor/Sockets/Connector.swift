@@ -29,8 +29,8 @@ package final class Connector {
         package var excluded: Set<SocketAddress> = []
         /// Bytes of the largest segment to send and to ask for, options included; nil: what the interface can carry.
         package var largestSegment: Int?
-        /// Whether an established connection that is no longer needed is reset. Its peer could take an orderly end for a
-        /// complete, empty request.
+        /// Reset established connections that are cancelled: a peer could mistake an orderly end for a complete, empty
+        /// request.
         package var resetsAbandoned = false
 
         package init() {}

@@ -18,7 +18,7 @@ package struct AgentSettings: Sendable {
         package let backend: BackendAddress
         /// The wanted public port, or 0.
         package let port: UInt16
-        /// The form in which the backend is told the visitor's address; nil: it is not told.
+        /// Sends the visitor's address to the backend in this form; nil: not at all.
         package let proxyProtocol: ProxyVersion?
     }
 
@@ -35,7 +35,7 @@ package struct AgentSettings: Sendable {
     /// Write a line to the log for each stream that is over.
     package let logsStreams: Bool
     package let stateDirectory: String
-    /// Where the addresses of the names are told once all are reachable.
+    /// The file for the addresses of the names, written once all are reachable.
     package let urlFile: String?
     /// A program with its arguments that is then started; empty for none.
     package let execOnReady: [String]
@@ -63,9 +63,7 @@ package struct AgentSettings: Sendable {
         try problems.throwIfAny()
     }
 
-    /// Reads the settings also where something is wrong with them, and tells what a start would need besides.
-    ///
-    /// What could not be read is something harmless in the settings.
+    /// Reads settings that may have errors, and lists what a start needs besides. A bad value is replaced by a harmless one.
     package static func examine(
         _ options: CommandOptions
     ) -> (settings: AgentSettings, problems: [SettingsError], needs: [StartNeed]) {
@@ -99,8 +97,8 @@ package struct AgentSettings: Sendable {
         if self.version1 { agent.checkVersion1(self) }
     }
 
-    /// What is there already must be such a file, and its directory must be there: whoever waits for it would wait in
-    /// vain, and a device would be replaced.
+    /// Rejects paths that cannot be written, so that scripts do not wait for the file, and paths of devices, which would be
+    /// replaced.
     static func check(urlFile path: String, _ place: String) throws(SettingsError) {
         var status = stat()
         if lstat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {

@@ -68,7 +68,7 @@ package final class AgentEntryKeys: KeyTable {
     package let expires = Key(
         "expires", .time, shown: "never",
         option: CommandOption(
-            value: "time", help: "until when: `90d` or `12h` from now, or `2027-02-21`; by default for good"),
+            value: "time", help: "until when: `90d` or `12h` from now, or `2027-02-21`; the default is never"),
         "until when, `2027-02-21` or `2027-02-21T12:00:00Z`",
         more: "; as an option also `90d`, `12h`, `30m`, `45s` from now")
     let disabled = Key("disabled", .onOff, default: false, "keep it out")
@@ -87,7 +87,7 @@ extension Form where Value == [UInt8] {
     /// `sha256:` and 64 hexadecimal digits.
     static let tokenHash = Form<String>.text.map { text, place, _ throws(SettingsError) in
         guard text.hasPrefix("sha256:"), let bytes = Hex.bytes(text.dropFirst(7), count: AgentEntry.hashSize) else {
-            // Never the text itself: somebody may have written the token there.
+            // Do not repeat the text: it may be the token.
             throw SettingsError(
                 place,
                 "is not the hash of a token, sha256: and 64 hexadecimal digits: "

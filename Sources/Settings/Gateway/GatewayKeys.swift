@@ -29,7 +29,7 @@ package final class GatewayKeys: KeyTable {
             value: "host", help: "addresses to bind public ports to; `::` for all of both families", repeats: true),
         "addresses to bind public ports to",
         more: ", 16 at most, without brackets: `::` for all of IPv6, and of IPv4 if no IPv4 address is in the list; "
-            + "`0.0.0.0` for all of IPv4. A name has the same port on all; agents and proxies are told the first. While "
+            + "`0.0.0.0` for all of IPv4. A name has the same port on all; agents and proxies receive the first. While "
             + "the machine lacks one, the gateway runs and names wait; `check` reports it")
     package let exposePorts = Key(
         "expose-ports", .publicPorts, default: .any, shown: "any from 1024 on",
@@ -107,8 +107,13 @@ package final class GatewayKeys: KeyTable {
     package let limits = Key("limits", .table, "the gateway's [limits](#limits)")
 }
 
-/// What both programs have.
-enum CommonKeys {
+/// Keys and options of both programs.
+package enum CommonKeys {
+    /// An option without a key in the file.
+    package static let config = Key(
+        "config", .path,
+        option: CommandOption(short: "c", value: "file", completion: .file(["toml"])),
+        "read these settings from a TOML file")
     static let debug = Key(
         "debug", .level(0...9), default: 0,
         option: CommandOption(short: "d", help: "log more: once for debug messages, twice for trace messages"),

@@ -72,9 +72,7 @@ package struct GatewaySettings: Sendable {
         try problems.throwIfAny()
     }
 
-    /// Reads the settings also where something is wrong with them, and tells what a start would need besides.
-    ///
-    /// What could not be read is something harmless in the settings.
+    /// Reads settings that may have errors, and lists what a start needs besides. A bad value is replaced by a harmless one.
     package static func examine(
         _ options: CommandOptions
     ) -> (settings: GatewaySettings, problems: [SettingsError], needs: [StartNeed]) {

@@ -19,7 +19,7 @@ package struct ExecSettings: Equatable, Sendable {
 /// A web service that is asked by HTTP POST.
 package struct WebhookSettings: Equatable, Sendable {
     package let url: String
-    /// The URL as it may be shown: what stands before `@`, behind `?` or behind `#` may be a secret.
+    /// The URL for logs, without user info, query and fragment, which may be secret.
     package var shownURL: String { WebURL.shown(self.url) }
     /// Sent as `Authorization: Bearer`; empty for none.
     package let secret: String
@@ -48,7 +48,7 @@ package struct WebhookSettings: Equatable, Sendable {
         self.retries = reader.value(keys.retries)
     }
 
-    /// What is sent is what stands in the file, but for the blanks and line ends around it.
+    /// The content of the file without leading and trailing white space.
     static func secret(in path: String) throws(SettingsError) -> String {
         let bytes = try FileAccess.read(path, atMost: 4_096, secret: true)
         guard let text = String(validating: bytes, as: UTF8.self) else {
@@ -59,7 +59,7 @@ package struct WebhookSettings: Equatable, Sendable {
         while let last = secret.last, last.properties.isWhitespace { secret.removeLast() }
         guard !secret.isEmpty else { throw SettingsError(path, "holds no secret") }
         let isPlain = secret.allSatisfy { scalar in
-            // Format characters too: nobody sees the mark that some editors put at a file's beginning.
+            // Format characters include the invisible byte order mark of some editors.
             !scalar.properties.isWhitespace && ![.control, .format].contains(scalar.properties.generalCategory)
         }
         guard isPlain else {
@@ -89,7 +89,12 @@ extension HookSettings {
     ///   - kind: `exec` or `webhook`.
     ///   - reader: of its table.
     init(kind: String, _ reader: SettingsReader) {
-        self = kind == "exec" ? .exec(ExecSettings(reader)) : .webhook(WebhookSettings(reader))
-        if kind == "exec" { reader.finish(ExecKeys.self) } else { reader.finish(WebhookKeys.self) }
+        if kind == "exec" {
+            self = .exec(ExecSettings(reader))
+            reader.finish(ExecKeys.self)
+        } else {
+            self = .webhook(WebhookSettings(reader))
+            reader.finish(WebhookKeys.self)
+        }
     }
 }

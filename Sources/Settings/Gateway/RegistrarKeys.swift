@@ -27,7 +27,7 @@ package final class ProxyKeys: KeyTable {
     let gatewayHost = Key(
         "gateway-host",
         Form<String>.text.map { host, place, _ throws(SettingsError) in
-            // It stands in proxies' own files.
+            // It is written into files of proxies.
             guard HostPort.isHost(host) else {
                 throw SettingsError(place, "'\(host)' is neither a host's name nor its address")
             }

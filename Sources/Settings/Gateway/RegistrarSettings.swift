@@ -26,7 +26,7 @@ package enum RegistrarSettings: Equatable, Sendable {
         case .caddy(let settings):
             return (try? WebURL(settings.admin)).map { [("admin", $0.target)] } ?? []
         case .mapFile(let settings):
-            // What could not be read has been told, and is the same for all that could not.
+            // A bad path was reported already.
             guard let slash = settings.file.lastIndex(of: "/") else { return [] }
             // The file itself is replaced, be it a link.
             let directory = FileAccess.resolved(String(settings.file[...slash]))

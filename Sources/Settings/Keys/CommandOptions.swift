@@ -17,7 +17,7 @@ package struct CommandOptions: Sendable {
 
     /// The path of the configuration file; nil without `--config`.
     package var configuration: String? {
-        get { self["config"].last }
-        set { self["config"] = newValue.map { [$0] } ?? [] }
+        get { self[CommonKeys.config].last }
+        set { self[CommonKeys.config] = newValue.map { [$0] } ?? [] }
     }
 }
