@@ -55,7 +55,7 @@ package final class AgentProgram: HousekeptProgram {
 
     /// - Parameters:
     ///   - ask: how to ask about an unknown key; nil without a terminal.
-    ///   - manager: nil: nobody started us who wants to hear of it.
+    ///   - manager: nil without a service manager.
     ///   - events: where events are written.
     ///   - reread: reads the settings again, for SIGHUP.
     package init(
@@ -108,7 +108,7 @@ package final class AgentProgram: HousekeptProgram {
                 """)
         }
         self.perform(self.machine.started())
-        // Whatever waits for this service at the boot must not wait for a gateway that is away.
+        // Ready without a gateway: units that start after this one must not wait for it.
         self.housekeeping.started()
     }
 
@@ -161,7 +161,7 @@ package final class AgentProgram: HousekeptProgram {
 
     /// Says what went wrong, once: the end of the program says it by itself.
     func retry(_ action: AgentMachine.Action, after text: String) {
-        // The waits between them keep these lines few, whatever the gateway does.
+        // The machine's waits limit the rate of these lines.
         if case .wait(let milliseconds) = action {
             self.logger.warning("\(text); retrying in \(Self.seconds(milliseconds))", metadata: self.log.about())
         }
@@ -212,7 +212,8 @@ package final class AgentProgram: HousekeptProgram {
         self.logger.info("stopping when \(counted(streams, "stream")) \(done); a second signal cuts \(them)")
         self.ending = .draining(until: self.loop.now + Self.drainMilliseconds)
         self.manager.stopping(status: self.status)
-        // No next link: the streams of a former one are all that is waited for.
+        // No next link: only streams of former links are left.
+        self.timer?.stop()
         self.links.drain("the agent stops")
     }
 

@@ -67,9 +67,7 @@ extension CommandOptions {
     /// - Parameter tables: where the keys are.
     package init(of command: some ParsableCommand, _ tables: [any KeyTable.Type]) {
         self.init()
-        let known = tables.reduce(into: Set([CommonKeys.config.description.name])) {
-            $0.formUnion($1.descriptions.map(\.name))
-        }
+        let known = tables.reduce(into: Set([CommonKeys.config.description.name])) { $0.formUnion($1.names) }
         for (label, value) in Mirror(reflecting: command).children {
             guard let label, let texts = Self.texts(of: value) else { continue }
             let name = Self.keyName(of: label)

@@ -199,6 +199,24 @@ struct AgentProgramTests {
         stand.finish()
     }
 
+    @Test("does not dial any more while it waits for its last streams")
+    func stopsWhileWaiting() throws {
+        let stand = try AgentFixture(["one"])
+        let visitor = try self.visit("one", of: stand)
+        stand.gateway.leave()
+        stand.gateway.links[0].link.drain(text: "the test drains")
+        #expect(stand.wait { stand.agent.machine.nextDeadline != nil })
+        let deadline = try #require(stand.agent.machine.nextDeadline)
+        let dials = stand.log.lines.count { $0.hasPrefix("connecting to") }
+        stand.agent.stop()
+        #expect(stand.wait { stand.loop.now > deadline })
+        stand.turn()
+        #expect(stand.log.lines.count { $0.hasPrefix("connecting to") } == dials)
+        self.send([2], by: visitor)
+        #expect(stand.wait { visitor.received == [1, 2] })
+        stand.finish(visitor)
+    }
+
     @Test("makes a lost link again, and its backends get a reset for what was cut")
     func lost() throws {
         let stand = try AgentFixture(["one"])

@@ -81,6 +81,9 @@ final class FakeGateway: SocketListenerDelegate {
         return visitor
     }
 
+    /// Accepts no more links.
+    func leave() { self.listener.close() }
+
     func close() {
         for link in self.links { link.link.close(.ended(.none, "the test ends")) }
         for stream in self.arrived { stream.close() }

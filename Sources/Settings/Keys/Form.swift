@@ -135,15 +135,12 @@ extension Form where Value == Int {
             }, shown: { "`\($0)`" })
     }
 
-    /// As an option it is repeated, and more often than the highest level is the highest; the higher of option and file
-    /// counts.
+    /// As an option it is repeated, up to the highest level. The higher value of option and file applies.
     static func level(_ range: ClosedRange<Int>) -> Self {
         let count = Self.count(range)
         var form = Self(
-            .wholeNumber, file: count.file,
-            option: { texts, place, problems throws(SettingsError) in
-                try count.option(["\(min(texts.count, range.upperBound))"], place, problems)
-            }, shown: count.shown)
+            .wholeNumber, file: count.file, option: { texts, _, _ in min(texts.count, range.upperBound) },
+            shown: count.shown)
         form.joined = { max($0, $1) }
         return form
     }

@@ -16,8 +16,8 @@ extension KeyTable {
         Mirror(reflecting: self.keys).children.compactMap { ($0.value as? any DescribedKey)?.description }
     }
 
-    /// Looked up for each table of a file, of which a gateway's agents have thousands.
-    static var names: Set<String> {
+    /// The names of the keys, cached: an agents file has thousands of tables.
+    package static var names: Set<String> {
         keyNames.withLock { names in
             if let known = names[ObjectIdentifier(self)] { return known }
             let found = Set(self.descriptions.map(\.name))
