@@ -205,7 +205,10 @@ struct AgentProgramTests {
         let visitor = try self.visit("one", of: stand)
         stand.gateway.leave()
         stand.gateway.links[0].link.drain(text: "the test drains")
-        #expect(stand.wait { stand.agent.machine.nextDeadline != nil })
+        // Long enough to stop before it; short waits are followed by longer ones.
+        #expect(stand.wait { (stand.agent.machine.nextDeadline ?? 0) > stand.loop.now + 300 })
+        // The timer is set at the end of the turn.
+        stand.turn()
         let deadline = try #require(stand.agent.machine.nextDeadline)
         let dials = stand.log.lines.count { $0.hasPrefix("connecting to") }
         stand.agent.stop()
