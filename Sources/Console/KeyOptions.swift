@@ -51,11 +51,11 @@ extension KeyDescription {
     }
 
     fileprivate var completion: CompletionKind? {
-        if let choices = self.choices { return .list(choices) }
+        if let words = self.choices ?? self.option?.words { return .list(words) }
         return switch self.option?.completion {
         case .directory: .directory
-        case .words(let words): .list(words)
-        case .file(let extensions): .file(extensions: extensions)
+        case .file: .file()
+        case .tomlFile: .file(extensions: ["toml"])
         case .some(.none), nil: nil
         }
     }

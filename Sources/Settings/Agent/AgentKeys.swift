@@ -22,7 +22,7 @@ package final class AgentKeys: KeyTable {
     package let tokenFile = Key(
         "token-file", .path,
         option: CommandOption(
-            value: "file", completion: .file([]),
+            value: "file", completion: .file,
             help: "a file with the token, read again at each login, or `-` for standard input; the last resort is the "
                 + "environment's `DIGLETT_TOKEN`"),
         "a file with the token, readable by its owner only; `-` is standard input, read to its end; a terminal does not "
@@ -68,7 +68,7 @@ package final class AgentKeys: KeyTable {
         "url-file",
         .path,
         option: CommandOption(
-            value: "file", completion: .file([]),
+            value: "file", completion: .file,
             help: "write the names' addresses to a file, a line for each, once all are reachable; it is removed at the "
                 + "end"),
         "[a file with the names' addresses](operations.md#scripts), a line for each, once all are reachable")

@@ -69,22 +69,22 @@ package final class GatewayKeys: KeyTable {
     package let auth = Key(
         "auth", .text, shown: "[see there](modules.md#authenticators)",
         option: CommandOption(
-            value: "file|open", completion: .words(["file", "open"]),
+            value: "file|open", words: ["file", "open"],
             help: "how agents are known: `file`, by the agents file, or `open`, any agent from anywhere; by default by "
                 + "the agents file once it exists, until then agents of this machine only"),
         "the authenticator: `file`, `open`, `exec` or `webhook`; the last two need their table, and so a configuration "
             + "file")
     package let agentsFile = Key(
         "agents-file", .path, shown: "the credential `agents.toml`, or the file in the state directory",
-        option: CommandOption(value: "file", completion: .file([])),
+        option: CommandOption(value: "file", completion: .file),
         "the [agents file](#the-agents-file)", more: "; only with `auth = \"file\"` or without `auth`")
     package let tlsCert = Key(
         "tls-cert", .path, shown: "a certificate of its own",
-        option: CommandOption(value: "file", completion: .file([])),
+        option: CommandOption(value: "file", completion: .file),
         "a certificate from a public authority, PEM, with its chain; needs `tls-key`",
         more: ". A [renewed file](operations.md#renewed-certificates) is used without a restart")
     package let tlsKey = Key(
-        "tls-key", .path, shown: "a key of its own", option: CommandOption(value: "file", completion: .file([])),
+        "tls-key", .path, shown: "a key of its own", option: CommandOption(value: "file", completion: .file),
         "the key of that certificate, PEM, readable by its owner only")
     package let control = Key(
         "control", .text, shown: "`control.sock` in the runtime or the state directory",
@@ -112,7 +112,7 @@ package enum CommonKeys {
     /// An option without a key in the file.
     package static let config = Key(
         "config", .path,
-        option: CommandOption(short: "c", value: "file", completion: .file(["toml"])),
+        option: CommandOption(short: "c", value: "file", completion: .tomlFile),
         "read these settings from a TOML file")
     static let debug = Key(
         "debug", .level(0...9), default: 0,

@@ -65,10 +65,8 @@ package struct CommandOption: Sendable {
     package enum Completion: Sendable, Equatable {
         case none
         case directory
-        /// These texts; the file allows more.
-        case words([String])
-        /// With one of these extensions; with any if there are none.
-        case file([String])
+        case file
+        case tomlFile
     }
 
     /// The single-letter name, if any.
@@ -78,6 +76,8 @@ package struct CommandOption: Sendable {
     /// The placeholder for the value in the help; nil for a switch, or for the key's choices.
     package let value: String?
     package let completion: Completion
+    /// Offered by completions; the file allows more.
+    package let words: [String]?
     /// Replaces the key's meaning in the help. Markdown.
     package let help: String?
     /// Whether it may be given more than once.
@@ -87,12 +87,13 @@ package struct CommandOption: Sendable {
 
     init(
         short: Character? = nil, long: String? = nil, value: String? = nil, completion: Completion = .none,
-        help: String? = nil, repeats: Bool = false
+        words: [String]? = nil, help: String? = nil, repeats: Bool = false
     ) {
         self.short = short
         self.long = long
         self.value = value
         self.completion = completion
+        self.words = words
         self.help = help
         self.repeats = repeats
         self.isArgument = false
@@ -103,6 +104,7 @@ package struct CommandOption: Sendable {
         self.long = nil
         self.value = argument
         self.completion = .none
+        self.words = nil
         self.help = nil
         self.repeats = false
         self.isArgument = true
