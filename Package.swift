@@ -65,13 +65,14 @@ let package = Package(
 
         pure("Bytes"),
         pure("Wire", ["Bytes"]),
+        pure("Suggestions"),
         pure("Timing"),
         pure("Metrics"),
         pure("Tunnel", ["Bytes", "Timing", "Wire"]),
         pure("Version1", ["Bytes", "Timing", "Tunnel", "Wire"]),
         pure("GatewayCore", ["Timing", "Wire"]),
         pure("AgentCore", ["Timing", "Wire"]),
-        pure("Explain", ["AgentCore", "Wire"]),
+        pure("Explain", ["AgentCore", "Suggestions", "Wire"]),
         pure("ProxyProtocol", ["Wire"]),
 
         driver("Reactor", ["CUV", "Bytes"]),
@@ -80,9 +81,9 @@ let package = Package(
         driver("Supervision", ["CNotify", "Reactor", logging]),
         driver(
             "Relay", ["Bytes", "Metrics", "ProxyProtocol", "Reactor", "Secure", "Timing", "Tunnel", "Version1", "Wire"]),
-        driver("Console", ["Settings", arguments]),
+        driver("Console", ["Journal", "Settings", "Suggestions", arguments, logging]),
         driver("Control", ["Reactor", "Wire"]),
-        driver("Settings", ["CTOML", "ProxyProtocol", "Wire"]),
+        driver("Settings", ["CTOML", "ProxyProtocol", "Suggestions", "Wire"]),
         driver("Journal", ["Reactor", "Settings", "Timing", logging]),
         driver("Records", ["Journal", "Reactor", "Relay", "Wire", logging]),
         driver(
@@ -126,7 +127,7 @@ let package = Package(
         tests("TunnelTests", ["Bytes", "TestSupport", "Tunnel", "Wire"]),
         tests("Version1Tests", ["Bytes", "Tunnel", "Version1", "Wire"]),
         tests("MetricsTests", ["Metrics"]),
-        tests("CoreTests", ["AgentCore", "Explain", "Timing", "Wire"]),
+        tests("CoreTests", ["AgentCore", "Explain", "Suggestions", "Timing", "Wire"]),
         tests("GatewayCoreTests", ["GatewayCore", "Timing", "Wire"]),
         tests(
             "GatewayTests",

@@ -46,7 +46,7 @@ package struct AgentAdministration {
         case .byDefault(let path), .file(let path): self.path = path
         case .open, .hook:
             throw SettingsErrors([
-                SettingsError("option --auth", "the gateway knows its agents otherwise: there is no agents file")
+                SettingsError("option --auth", "this gateway does not use an agents file")
             ])
         }
     }
@@ -82,13 +82,13 @@ package struct AgentAdministration {
         guard !agent.names.isEmpty else {
             throw SettingsErrors([
                 SettingsError(
-                    "option --names", "missing: say which names the agent may use, --names 'app-*' for instance")
+                    "option --names", "missing: the names that the agent may use, for example --names 'app-*'")
             ])
         }
         guard agent.pins.isEmpty || !request.hasVersion1 else {
             throw SettingsErrors([
                 SettingsError(
-                    "option --v1", "an agent that is known by its key gets no token: leave out --v1, or --pin")
+                    "option --v1", "an agent with a pin gets no token: leave out --v1 or --pin")
             ])
         }
         // An agent that is known by its key needs no token.
@@ -106,7 +106,7 @@ package struct AgentAdministration {
         let span = grace.flatMap { Timestamp.span($0) }
         if let grace, span == nil {
             throw SettingsErrors([
-                SettingsError("option --grace", "'\(grace)' is not a span of time: write 24h, 7d, 30m or 45s")
+                SettingsError("option --grace", "'\(grace)' is not a duration: write 24h, 7d, 30m or 45s")
             ])
         }
         var editor = try AgentsFileEditor(path: self.path)
@@ -130,13 +130,9 @@ package struct AgentAdministration {
 
     /// Lets an agent in by the key of its certificate as well.
     package func pin(_ name: String, _ pin: String) throws(SettingsErrors) {
-        guard Pin(pin) != nil else {
-            throw SettingsErrors([
-                SettingsError("argument PIN", "'\(pin)' is not a pin: 'diglett key' prints it as sha256/BASE64")
-            ])
-        }
+        if let fault = PinText.fault(of: pin) { throw SettingsErrors([SettingsError("argument PIN", fault)]) }
         if let owner = try self.list().first(where: { $0.name != name && $0.pins.contains(pin) }) {
-            throw SettingsErrors([SettingsError("argument PIN", "it is a key of the agent '\(owner.name)' already")])
+            throw SettingsErrors([SettingsError("argument PIN", "the agent '\(owner.name)' has this key already")])
         }
         var editor = try AgentsFileEditor(path: self.path)
         try editor.update(name) { if !$0.pins.contains(pin) { $0.pins.append(pin) } }
@@ -152,12 +148,13 @@ package struct AgentAdministration {
             }
             for text in request.ports { agent.ports.append(try PortRange(text, place: "option --ports")) }
             for pin in request.pins {
-                guard Pin(pin) != nil else { throw SettingsError("option --pin", "'\(pin)' is not a pin") }
+                if let fault = PinText.fault(of: pin) { throw SettingsError("option --pin", fault) }
                 agent.pins.append(pin)
             }
             if let text = request.expires {
                 guard let seconds = Timestamp.span(text).map({ Timestamp.now + $0 }) ?? Timestamp.seconds(text) else {
-                    throw SettingsError("option --expires", "'\(text)' is neither a span such as 90d or 12h nor a date")
+                    throw SettingsError(
+                        "option --expires", "'\(text)' is neither a duration (90d, 12h) nor a date (2027-02-21)")
                 }
                 guard seconds > Timestamp.now else {
                     throw SettingsError("option --expires", "'\(text)' is in the past")
@@ -195,10 +192,10 @@ package struct AgentAdministration {
     private static func note(on identity: Identity, _ certificate: String, _ host: String) -> String {
         let name = HostPort(host, defaultPort: 1)?.host ?? host
         guard identity.names(name) else {
-            return "\(certificate) is not a certificate for \(name): pass --host with a name that it is for, or add "
+            return "\(certificate) is not a certificate for \(name): pass --host with one of its names, or add "
                 + "--pin \(identity.pin)"
         }
-        return "the agent checks \(certificate) by the certificate authorities of its system; where they do not know "
+        return "the agent verifies \(certificate) with the certificate authorities of its system; if they do not trust "
             + "it, add --pin \(identity.pin)"
     }
 

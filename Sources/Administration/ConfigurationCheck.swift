@@ -18,16 +18,16 @@ package enum ConfigurationCheck {
             settings.limits, descriptors: descriptors, memory: memory, listenersPerName: settings.listenersPerName)
         switch settings.authentication {
         case .byDefault(let path) where !FileAccess.exists(path):
-            notes.append("agents: open to this machine, as there is no \(path)")
+            notes.append("agents: only those on this machine, until there is a file \(path)")
         case .byDefault(let path), .file(let path):
             do throws(SettingsErrors) {
                 let agents = try AgentsFile(path: path).agents
                 notes.append("agents: \(agents.count) in \(path)")
                 problems += agents.flatMap { self.unmet($0, path, settings, plan) }
             } catch { problems += error.all }
-        case .open: notes.append("agents: open to everybody")
-        case .hook(.exec(let exec)): notes.append("agents: judged by \(exec.command[0])")
-        case .hook(.webhook(let webhook)): notes.append("agents: judged by \(webhook.shownURL)")
+        case .open: notes.append("agents: every agent is accepted")
+        case .hook(.exec(let exec)): notes.append("agents: authenticated by \(exec.command[0])")
+        case .hook(.webhook(let webhook)): notes.append("agents: authenticated by \(webhook.shownURL)")
         }
         do throws(GatewayError) {
             if let files = settings.tlsFiles {
@@ -65,7 +65,7 @@ package enum ConfigurationCheck {
         func problem(_ key: String, _ wanted: Int?, _ atMost: Int?, _ what: String) -> SettingsError? {
             guard let wanted, let atMost, wanted > atMost else { return nil }
             return SettingsError(
-                path, "agent '\(agent.name)': '\(key)' is \(wanted), and the gateway has \(atMost) \(what)")
+                path, "agent '\(agent.name)': '\(key)' is \(wanted), but the gateway has only \(atMost) \(what)")
         }
         guard agent.maxNames != nil || agent.maxStreams != nil else { return [] }
         let ranges = agent.ports.isEmpty ? [settings.exposePorts.range].compactMap(\.self) : agent.ports
@@ -96,7 +96,7 @@ package enum ConfigurationCheck {
                 guard !found.contains(where: { $0.place == need.place }) else { continue }
                 result.append(
                     SettingsError(
-                        need.place, "\(address) is listened on already, as \(first.address) of \(first.place)"))
+                        need.place, "\(address) is already used by \(first.address) of \(first.place)"))
             } else {
                 listeners.append((address, need.place))
             }
@@ -116,7 +116,7 @@ package enum ConfigurationCheck {
             }
             guard address.isOfThisMachine else {
                 throw SettingsError(
-                    need.place, "this machine does not have the address \(host): names would wait until it has")
+                    need.place, "this machine does not have the address \(host): names would wait until it has it")
             }
         case .directory, .ownDirectory, .stateDirectory, .file: return try need.checkFiles()
         // Of all of them together.
@@ -124,7 +124,7 @@ package enum ConfigurationCheck {
         case .authorities(let path):
             let pem = try FileAccess.read(path, atMost: 1 << 20)
             guard Identity.certificateCount(inPEM: pem) > 0 else {
-                throw SettingsError(need.place, "\(path): no certificate in PEM form")
+                throw SettingsError(need.place, "\(path): no certificate in PEM format")
             }
         case .identity(let certificate, let key):
             do throws(GatewayError) { _ = try GatewayIdentity.load((certificate, key)) } catch {

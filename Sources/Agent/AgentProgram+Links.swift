@@ -21,7 +21,7 @@ extension AgentProgram: AgentLinksOwner {
             self.print(.connected(gateway: gateway, pin: nil))
             return .proceed(self.login.next())
         }
-        guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway shows no certificate")) }
+        guard let pin = peer.pin?.description else { return .refuse(SecurityError("the gateway sent no certificate")) }
         if let refusal = self.keys.refusal(of: pin, peer.system, isLoopback: isLoopback) {
             self.keyRefusal = refusal
             return .refuse(SecurityError(refusal.text))
@@ -38,7 +38,7 @@ extension AgentProgram: AgentLinksOwner {
     func goAway(_ goAway: GoAway) {
         var goAway = goAway
         if goAway.code == .loginRefused, self.login.last.method == .instance {
-            goAway.text += ", and no token was given: use -t, --token-file or DIGLETT_TOKEN"
+            goAway.text += ", no token was given: pass --token-file FILE, -t TOKEN or DIGLETT_TOKEN"
         }
         if self.awaitsToken(after: goAway) { return }
         let action = self.machine.goAway(goAway, now: self.loop.now)

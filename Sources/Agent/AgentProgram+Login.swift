@@ -20,15 +20,15 @@ extension AgentProgram {
         let reason = refusal.text.isEmpty ? "\(refusal.code)" : PeerText.escaped(refusal.text)
         self.links.leave("the login was refused")
         self.print(.lost(reason: reason))
-        let copy = ServiceCredentials.contains(file) ? "; systemd copies it at the start of the service only" : ""
+        let copy = ServiceCredentials.contains(file) ? "; systemd copies it only when the service starts" : ""
         self.log.say(
-            .warning, .milestone, "\(reason): waiting for another token in \(file)\(copy)",
+            .warning, .milestone, "\(reason): waiting for a new token in \(file)\(copy)",
             self.log.about([.code: refusal.code]))
         self.machine.tokenRefused(now: self.loop.now)
         self.login.awaitAnother { [unowned self] isThere in
             guard !self.isDraining else { return }
             guard isThere else { return self.perform(self.machine.goAway(refusal, now: self.loop.now)) }
-            self.log.say(.info, .milestone, "there is another token in \(file)")
+            self.log.say(.info, .milestone, "found a new token in \(file)")
             self.perform(self.machine.tokenChanged())
         }
         return true

@@ -103,8 +103,8 @@ package final class AgentProgram: HousekeptProgram {
         if self.settings.version1 {
             self.logger.warning(
                 """
-                version 1: whoever is between here and the gateway can read and change everything, the token included; \
-                use it through a tunnel of its own, or move the gateway to version 2
+                version 1 is neither authenticated nor safe from eavesdropping: anyone on the network path can read and \
+                change everything, the token included; use it through another tunnel, or move the gateway to version 2
                 """)
         }
         self.perform(self.machine.started())
@@ -179,7 +179,7 @@ package final class AgentProgram: HousekeptProgram {
         guard !self.hasStopped else { return }
         if self.isDraining { return self.loop.atTurnEnd(self) }
         self.print(.lost(reason: reason))
-        let text = line ?? "the link to \(self.settings.gateway) is lost: \(reason)"
+        let text = line ?? "lost the link to \(self.settings.gateway): \(reason)"
         self.retry(self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer()), after: text)
     }
 
@@ -201,7 +201,7 @@ package final class AgentProgram: HousekeptProgram {
         case .running: self.drain()
         case .draining: self.finishIfDone(force: true)
         // A further request skips the GOAWAY exchange.
-        case .stopped: self.links.close("the agent stops")
+        case .stopped: self.links.close("the agent is stopping")
         }
     }
 
@@ -214,7 +214,7 @@ package final class AgentProgram: HousekeptProgram {
         self.manager.stopping(status: self.status)
         // No next link: only streams of former links are left.
         self.timer?.stop()
-        self.links.drain("the agent stops")
+        self.links.drain("the agent is stopping")
     }
 
     var isDraining: Bool {
@@ -245,7 +245,7 @@ package final class AgentProgram: HousekeptProgram {
             self.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
         }
         // Unless the user stops the agent, backends still receive the bytes that arrived before the link was lost.
-        self.links.end("the agent stops", cutsDeliveries: reason == .stopped)
+        self.links.end("the agent is stopping", cutsDeliveries: reason == .stopped)
         self.calmed()
     }
 

@@ -25,13 +25,13 @@ package enum ConfigurationCheck {
         var notes = ["gateway: \(settings.gateway)", "token: \(self.text(settings.token))"]
         notes += settings.exposes.map { expose in
             let port = expose.port == 0 ? "" : ", public port \(expose.port)"
-            return "name: \(expose.name) leads to \(expose.backend)\(port)"
+            return "name: \(expose.name) forwards to \(expose.backend)\(port)"
         }
         return notes + [StartNeed.note(unseen: unseen, program: "agent")].compactMap(\.self)
     }
 
     private static func text(_ token: LoginToken) -> String {
         if let file = token.file { return "in \(file)" }
-        return token.text.isEmpty ? "none is read here" : "given"
+        return token.text.isEmpty ? "not read by this check" : "given"
     }
 }

@@ -183,7 +183,8 @@ package struct AgentMachine: Sendable {
         let isFinal = self.once ? self.names.isFinalWithOnce(wanted, code) : self.names.areAllPermanentlyRefused
         guard isFinal, let reason = ExitReason(final: code) else { return nil }
         let isOne = self.once || self.names.count == 1
-        let subject = isOne ? "the name '\(wanted.name)'" : "all \(self.names.count) names, '\(wanted.name)' the last"
+        let subject =
+            isOne ? "the name '\(wanted.name)'" : "all \(self.names.count) names, most recently '\(wanted.name)'"
         return self.stop(reason, "the gateway refused \(subject): \(text)")
     }
 

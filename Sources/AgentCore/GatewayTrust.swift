@@ -35,30 +35,31 @@ package enum GatewayTrust {
         if !pins.isEmpty {
             if pins.contains(shown) { return .accept }
             return .refuse(
-                "\(gateway) shows the key \(shown), not the pinned \(pins.joined(separator: " or ")): "
-                    + "compare it with the pin that the gateway prints at its start")
+                "\(gateway) has the key \(shown), not the pinned \(pins.joined(separator: " or ")): "
+                    + "compare it with the pin that the gateway prints when it starts")
         }
         if isTrustedBySystem || known == shown { return .accept }
         if let dateFault {
             let text = "the certificate of \(gateway) \(dateFault)"
             guard isLoopback, known == nil else { return .wait(text) }
             return .acceptWithWarning(
-                "\(text); the key \(shown) is accepted, because the gateway is on this machine, and not remembered")
+                "\(text); the key \(shown) is accepted because the gateway is on this machine, but not remembered")
         }
         if let known {
             return .refuse(
-                "the key of \(gateway) has changed: it shows \(shown), but \(known) was seen before (\(knownAt)); "
-                    + "if its owner changed it, delete that line, else somebody is in between")
+                "the key of \(gateway) has changed from \(known) (\(knownAt)) to \(shown): "
+                    + "if its operator changed the key, delete that line; otherwise someone may be intercepting the connection"
+            )
         }
         if isLoopback { return .acceptAndRemember }
         if hasTerminal { return .ask }
         if let damagedAt {
             return .refuse(
-                "the key of \(gateway) is unknown, as the line \(damagedAt) is damaged: delete that line; if \(shown) is "
-                    + "the pin that the gateway prints at its start, pass --pin \(shown)")
+                "the key of \(gateway) is unknown because the line \(damagedAt) is damaged: delete that line; if \(shown) is "
+                    + "the pin that the gateway prints when it starts, pass --pin \(shown)")
         }
         return .refuse(
-            "the key of \(gateway) is unknown and nobody can be asked: it is \(shown); "
-                + "if that is the pin that the gateway prints at its start, pass --pin \(shown)")
+            "the key of \(gateway) is unknown and there is no terminal to confirm it: it is \(shown); "
+                + "if that is the pin that the gateway prints when it starts, pass --pin \(shown)")
     }
 }

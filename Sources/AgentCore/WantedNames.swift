@@ -120,7 +120,7 @@ struct WantedNames: Sendable {
         let others = self.order.filter { self.entries[$0]?.wasOurs != true }
         for number in (ours + others).prefix(atMost) { self.entries[number]?.state = .due(now) }
         return (ours + others).dropFirst(atMost).compactMap { number in
-            let text = "the gateway allows \(atMost) names on a link: start another agent for the rest"
+            let text = "the gateway allows \(atMost) names per link: start another agent for the rest"
             self.refused(number, .tooManyNames, text, now: now)
             return self.wanted(of: number).map { ($0, text) }
         }

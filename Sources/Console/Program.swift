@@ -1,4 +1,5 @@
 package import ArgumentParser
+package import Settings
 
 /// How both programs read their command line, and end.
 package enum Program {
@@ -7,8 +8,14 @@ package enum Program {
 
     /// Runs a command or a subcommand, and ends the process if that fails or only shows something.
     package static func run<Command: ParsableCommand>(_ command: Command.Type, _ arguments: [String]) {
+        let arguments = arguments == ["version"] ? ["--version"] : arguments
         do {
             var parsed = try Command.parseAsRoot(arguments)
+            if let daemon = command as? any Daemon.Type,
+                let error = RepeatedOptions.error(in: arguments, daemon.keyTables)
+            {
+                throw ValidationError(error)
+            }
             // The gateway and the agent have no need of their output.
             StandardDescriptors.ensureOpen(isOutputNeeded: !(parsed is any Daemon))
             try parsed.run()
@@ -18,8 +25,10 @@ package enum Program {
             let code = Command.exitCode(for: error)
             guard !code.isSuccess else { Self.end(Command.self, arguments, showing: Command.fullMessage(for: error)) }
             let text = Self.named(Command.configuration, in: Command.fullMessage(for: error))
-            // The parser repeats what it does not understand.
-            if !text.isEmpty { Complaint.write(text.hasPrefix("Error: ") ? String(text.dropFirst(7)) : text) }
+            if !text.isEmpty {
+                let message = text.hasPrefix("Error: ") ? String(text.dropFirst(7)) : text
+                Complaint.write(Typos(root: Command.self, arguments: arguments).improved(message))
+            }
             Command.exit(withError: code)
         }
     }
@@ -54,5 +63,8 @@ package enum Program {
     }
 }
 
-/// A command that goes on running, and tells by its log.
-package protocol Daemon {}
+/// A command that keeps running and writes a log.
+package protocol Daemon {
+    /// Where its options are declared.
+    static var keyTables: [any KeyTable.Type] { get }
+}

@@ -9,7 +9,7 @@ package struct OutputError: Error, Equatable, CustomStringConvertible {
     package var isReaderGone: Bool { self.code == EPIPE }
 
     package var description: String {
-        "standard output: " + (self.code == EBADF ? "it is closed" : String(cString: strerror(self.code)).lowercased())
+        "standard output: " + (self.code == EBADF ? "closed" : String(cString: strerror(self.code)).lowercased())
     }
 }
 

@@ -16,8 +16,8 @@ package enum ControlError: Error, Equatable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .unreachable(let path, let reason): "\(path): \(reason)"
-        case .dead(let path): "\(path): nobody listens there"
-        case .garbled: "the answer cannot be understood; are both programs of one version?"
+        case .dead(let path): "\(path): no program listens on this socket"
+        case .garbled: "cannot parse the answer: check that both programs have the same version"
         case .refused(let reason): reason
         }
     }
@@ -64,7 +64,7 @@ package struct ControlClient {
         guard descriptor >= 0 else {
             switch errno {
             case ECONNREFUSED, ENOENT: throw .dead(path: self.path)
-            case EAGAIN: throw .unreachable(path: self.path, reason: "it is too busy to answer")
+            case EAGAIN: throw .unreachable(path: self.path, reason: "the program is too busy to answer")
             default: throw .unreachable(path: self.path, reason: String(cString: strerror(errno)).lowercased())
             }
         }
@@ -88,7 +88,8 @@ package struct ControlClient {
             guard count > 0 else {
                 // Who watches may have seen nothing until the program ended.
                 guard !hasAnswer, request.watch != true else { return }
-                throw .unreachable(path: self.path, reason: "it ended the conversation without an answer; is it busy?")
+                throw .unreachable(
+                    path: self.path, reason: "the connection was closed without an answer: the program may be busy")
             }
             received += buffer[..<count]
             while let end = received.firstIndex(of: 0x0A) {
@@ -102,7 +103,7 @@ package struct ControlClient {
 
     private static func decode<Result: Codable>(_ line: Data, _ type: Result.Type) throws(ControlError) -> Result {
         if let failure = try? JSONDecoder().decode(ControlFailure.self, from: line), !failure.ok {
-            throw .refused(failure.error ?? "it cannot be done")
+            throw .refused(failure.error ?? "the request failed")
         }
         guard let reply = try? JSONDecoder().decode(ControlReply<Result>.self, from: line), let result = reply.result
         else { throw .garbled }

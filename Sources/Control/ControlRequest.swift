@@ -61,12 +61,12 @@ extension ControlRequest {
         let decoder = JSONDecoder()
         let data = Data(line)
         if let version = try? decoder.decode(Version.self, from: data), version.version != ControlRequest.version {
-            return .failure(Fault(description: "version \(version.version) of the control protocol is not known here"))
+            return .failure(Fault(description: "unknown version \(version.version) of the control protocol"))
         }
         do { return .success(try decoder.decode(ControlRequest.self, from: data)) } catch let field as UnknownField {
-            return .failure(Fault(description: "a request has no field '\(PeerText.escaped(field.name))'"))
+            return .failure(Fault(description: "unknown field in the request: '\(PeerText.escaped(field.name))'"))
         } catch {
-            return .failure(Fault(description: "the request cannot be understood"))
+            return .failure(Fault(description: "the request is not valid JSON of this protocol"))
         }
     }
 }

@@ -116,7 +116,7 @@ package final class ControlConversation {
     /// One of many answers. Who reads them too slowly is told so, and hears no more.
     package func say(_ result: some Codable) {
         guard self.stream.queuedByteCount <= Self.maxQueued else {
-            return self.fail("news came faster than they were read: some are lost")
+            return self.fail("events arrived faster than they were read: some are lost")
         }
         self.send(ControlReply(result))
     }

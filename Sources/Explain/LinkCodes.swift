@@ -43,7 +43,7 @@ extension Explanations {
             "Try the backend's address from the agent's machine. Its host name must resolve there, and a route must "
                 + "lead to it; the agent's log has the system's reason."),
         Self.link(
-            .overloaded, "a limit was reached, or the authenticator did not answer in time",
+            .overloaded, "a limit was reached, or the authenticator timed out",
             Place.visitor + "; the answer to a login or a name",
             "For visitors: the agent has too few file descriptors (ulimit -n) or as many streams as it may have. For "
                 + "logins and names: the program or web service that judges gave no answer, the gateway is full, or the "
@@ -122,7 +122,8 @@ extension Explanations {
                 + "its key agents or its file descriptors allow ('limited by N file descriptors' in its log). Stop "
                 + "agents that are not needed, or raise what is too low. The agent tries again by itself."),
         Self.link(
-            .revoked, "the right to be here was withdrawn", "the agent's error or its event 'missing'",
+            .revoked, "access revoked: the agent was removed, disabled or has expired",
+            "the agent's error or its event 'missing'",
             "The gateway's operator removed, disabled or changed the agent, or it has expired: the gateway's log says "
                 + "which. If a single name was withdrawn, the agent asks again every 30 s."),
     ]
@@ -163,7 +164,7 @@ extension Explanations {
             "Start another agent for the rest, or raise the agent's max-names at the gateway; a link has at most "
                 + "as many as the gateway's names-per-link says."),
         Self.link(
-            .registrarFailed, "the name cannot be made reachable now", Place.name,
+            .registrarFailed, "the name cannot be published now", Place.name,
             "A registrar (proxy, program or web service) failed, or the name's unix socket: the gateway's log "
                 + "says why. The agent asks again every 30 s by itself."),
         Self.link(

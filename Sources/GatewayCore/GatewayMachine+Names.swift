@@ -21,11 +21,11 @@ extension GatewayMachine {
             let kind = register.kind.rawValue
             return self.refuse(
                 id, number, nil, .kindNotSupported, "the gateway does not support names of kind \(kind)",
-                log: "a name of kind \(kind) refused: the kind is not supported")
+                log: "name of unsupported kind \(kind) refused")
         }
         guard let name = Name(register.name) else {
             let text = PeerText.escaped(register.name, atMost: 64)
-            return self.refuse(id, number, nil, .nameInvalid, Name.rule, log: "bad name '\(text)'")
+            return self.refuse(id, number, nil, .nameInvalid, Name.fault(of: text), log: "bad name '\(text)'")
         }
         self.links[id]?.questions[number] = Question(name: name, port: register.port)
         self.emit(.ask(id, number: number, name, port: register.port))
@@ -50,7 +50,7 @@ extension GatewayMachine {
         let text =
             switch code {
             case .portNotAllowed: "the port is not allowed"
-            case .overloaded: "the name cannot be judged now"
+            case .overloaded: "the gateway cannot authorize names now"
             default: "the name is not allowed"
             }
         self.refuse(id, number, question.name, code, text, log: "name '\(question.name)' refused: \(reason)")
@@ -60,7 +60,7 @@ extension GatewayMachine {
     ///
     /// - Parameters:
     ///   - allowed: the public ports that the name may have; empty for those of the gateway.
-    ///   - isFull: whether too many of the agent's former names are still to be withdrawn for it to have this one.
+    ///   - isFull: whether too many of the agent's former names are not withdrawn yet for it to have this one.
     package mutating func authorized(
         _ id: LinkID, number: UInt16, ports allowed: [ClosedRange<UInt16>],
         isFull: (_ name: Name, _ payer: String) -> Bool, now: Milliseconds
@@ -70,13 +70,13 @@ extension GatewayMachine {
         if port != 0, !allowed.isEmpty, !allowed.contains(where: { $0.contains(port) }) {
             return self.refuse(
                 id, number, name, .portNotAllowed, "the port is not allowed",
-                log: "name '\(name)' refused: it may not have the port \(port)")
+                log: "name '\(name)' refused: the agent may not use the port \(port)")
         }
         let maxNames = link.login.maxNames ?? self.limits.namesPerAgent
         if self.registry.nameCount(of: link.login.identity, except: name) >= maxNames {
             return self.refuse(
                 id, number, name, .tooManyNames, "at most \(maxNames) names are allowed",
-                log: "name '\(name)' refused: it has \(maxNames) names already")
+                log: "name '\(name)' refused: the agent has \(maxNames) names already")
         }
         if let refusal = self.refusal(of: name, port, link.login, isFull)
             ?? self.claim(id, number, question, allowed, now)
@@ -93,15 +93,15 @@ extension GatewayMachine {
     private mutating func refusal(
         of name: Name, _ port: UInt16, _ login: Login, _ isFull: (_ name: Name, _ payer: String) -> Bool
     ) -> Refusal? {
-        guard !self.isDraining else { return Refusal(code: .drain, text: "the gateway stops") }
+        guard !self.isDraining else { return Refusal(code: .drain, text: "the gateway is stopping") }
         if let text = self.portRefusal(port, login.identity) { return Refusal(code: .portNotAllowed, text: text) }
         guard self.registry.holder(of: name) == nil else { return nil }
         guard self.registry.nameCount < self.limits.names else {
-            return Refusal(code: .overloaded, text: "the gateway has as many names as it may have")
+            return Refusal(code: .overloaded, text: "the gateway has reached its limit of names")
         }
         guard isFull(name, login.payer) else { return nil }
         self.emit(.hit(.withdrawals))
-        return Refusal(code: .overloaded, text: "too many of the agent's former names are still to be withdrawn")
+        return Refusal(code: .overloaded, text: "too many of the agent's former names are not withdrawn yet")
     }
 
     /// Why a wanted port is not given, if so.
@@ -110,7 +110,7 @@ extension GatewayMachine {
         if let text = self.limits.ports.refusal(of: port) { return text }
         // An absent agent may never come back; a present one keeps its ports.
         if let keeper = self.ledger.keeper(of: port), keeper != identity, self.hasLink(of: keeper) {
-            return "the port \(port) is another agent's"
+            return "the port \(port) belongs to another agent"
         }
         return nil
     }
@@ -172,7 +172,7 @@ extension GatewayMachine {
         if link.exposures.isEmpty {
             let text =
                 code == .conflict
-                ? "two programs with one instance key take the name from each other"
+                ? "two programs with the same instance key take the name from each other"
                 : "a newer program of the same agent took over"
             self.end(former.link, Refusal(code: code, text: text))
         } else {

@@ -14,17 +14,17 @@ extension GatewayMachine {
             let isKept = { (id: LinkID, links: [LinkID: Link]) in links[id].map { runs.contains($0.login.run) } ?? false
             }
             for id in links where !isKept(id, self.links) {
-                let text = "the link is ended, as its agent may have at most \(maxLinks) now"
+                let text = "closing the link: its agent may now have at most \(maxLinks)"
                 self.emit(.warn(id, Warning(text: text, name: nil, code: .tooManyLinks, isChange: true)))
                 self.dropNames(of: id)
-                self.end(id, Refusal(code: .tooManyLinks, text: "the agent may have fewer links now"), retryAfter: 5)
+                self.end(id, Refusal(code: .tooManyLinks, text: "the agent may now have fewer links"), retryAfter: 5)
             }
             links.removeAll { !isKept($0, self.links) }
         }
         guard let maxNames else { return }
         let names = links.flatMap { self.links[$0].map { Array($0.exposures.values) } ?? [] }.sorted()
         for id in names.dropFirst(maxNames) {
-            self.revoke(id, .tooManyNames, reason: "its agent may have at most \(maxNames) names now")
+            self.revoke(id, .tooManyNames, reason: "its agent may now have at most \(maxNames) names")
         }
     }
 
@@ -32,7 +32,7 @@ extension GatewayMachine {
     package mutating func revoked(_ id: LinkID) {
         // At once, whether the agent reads its goodbye or not.
         self.dropNames(of: id)
-        self.end(id, Refusal(code: .revoked, text: "the right to be here was withdrawn"))
+        self.end(id, Refusal(code: .revoked, text: "access revoked: the agent was removed, disabled or has expired"))
     }
 
     /// The right to a name was judged again.
@@ -42,7 +42,7 @@ extension GatewayMachine {
         guard let port = self.exposures[id]?.port, port != 0, !ports.isEmpty,
             !ports.contains(where: { $0.contains(port) })
         else { return }
-        self.revoke(id, .portNotAllowed, reason: "it may not have the port \(port) any more")
+        self.revoke(id, .portNotAllowed, reason: "its agent may no longer use the port \(port)")
     }
 
     /// Takes a name and its streams from its agent.
@@ -55,11 +55,11 @@ extension GatewayMachine {
         let (link, number) = (exposure.link, exposure.number)
         let text =
             switch code {
-            case .portNotAllowed: "the right to the port was withdrawn"
-            case .tooManyNames: "the agent may have fewer names now"
-            default: "the right to the name was withdrawn"
+            case .portNotAllowed: "the agent may no longer use the port"
+            case .tooManyNames: "the agent may now have fewer names"
+            default: "the agent may no longer use the name"
             }
-        let line = "the right to '\(exposure.name)' is gone: \(reason)"
+        let line = "'\(exposure.name)' was withdrawn: \(reason)"
         self.emit(.warn(link, Warning(text: line, name: exposure.name, code: code, isChange: true)))
         self.emit(.takeBack(link, number: number, Refusal(code: code, text: text)))
         self.withdraw(id)

@@ -216,7 +216,7 @@ package struct GatewayMachine: Sendable {
     /// - Parameter maxLinks: links that the agent may have.
     /// - Returns: why the agent gets no further link; nil when the link is here from now on.
     package mutating func loggedIn(_ id: LinkID, _ login: Login, maxLinks: Int) -> Refusal? {
-        guard !self.isDraining else { return Refusal(code: .drain, text: "the gateway stops") }
+        guard !self.isDraining else { return Refusal(code: .drain, text: "the gateway is stopping") }
         let present = self.linksByAgent[login.identity, default: []].filter { self.links[$0]?.isPresent ?? false }
         let own = present.filter { self.links[$0]?.login.run == login.run }.sorted()
         let former = own.dropLast(Self.maxLinksPerRun - 1)
@@ -224,7 +224,7 @@ package struct GatewayMachine: Sendable {
             return Refusal(code: .tooManyLinks, text: "the agent has \(present.count) links already")
         }
         guard self.links.values.count(where: \.isPresent) - former.count < self.limits.agents else {
-            return Refusal(code: .tooManyLinks, text: "the gateway has no room for more agents")
+            return Refusal(code: .tooManyLinks, text: "the gateway has reached its limit of agents")
         }
         for older in former {
             self.links[older]?.state = .ending

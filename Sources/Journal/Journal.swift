@@ -62,6 +62,9 @@ package struct Journal: LogHandler {
         return Logger(label: "diglett", factory: { _ in Journal(level: level, format: format) })
     }
 
+    /// Whether a person reads the lines: they are text, and do not go to systemd's journal.
+    fileprivate var isForPeople: Bool { self.format == .text && self.form != .journal }
+
     package subscript(metadataKey key: String) -> Logger.Metadata.Value? {
         get { self.metadata[key] }
         set { self.metadata[key] = newValue }
@@ -84,7 +87,7 @@ package struct Journal: LogHandler {
         case .coloured: line = "\u{1B}[2m\(Self.timestamp())\u{1B}[0m \(Self.colour(event.level)) \(event.message)"
         case .journal: line = "\(Self.priority(event.level))\(Self.label(event.level)) \(event.message)"
         }
-        if lost > 0 { line += " (\(lost) lines before this one were lost, as nobody read them)" }
+        if lost > 0 { line += " (\(lost) earlier lines were lost because they were not read)" }
         // A second line would be an entry of its own.
         if self.form == .journal, line.utf8.contains(0x0A) {
             line = line.replacing("\n", with: "\n\(Self.priority(event.level))")
@@ -151,4 +154,9 @@ package struct Journal: LogHandler {
         let time = "\(pad(parts.tm_hour, 2)):\(pad(parts.tm_min, 2)):\(pad(parts.tm_sec, 2))"
         return "\(date)T\(time).\(pad(CInt(now.tv_nsec / 1_000_000), 3))Z"
     }
+}
+
+extension Logger {
+    /// Whether a person reads its lines.
+    package var isForPeople: Bool { (self.handler as? Journal)?.isForPeople ?? false }
 }

@@ -105,7 +105,7 @@ package final class PeerLog {
             for report in self.limits[kind]?.leftOut(now: self.loop.now) ?? [] {
                 let what = report.count == 1 ? "1 further message" : "\(report.count) further messages"
                 let who = report.source ?? "others"
-                self.logger.info("\(what) about \(who) \(report.count == 1 ? "was" : "were") left out")
+                self.logger.info("\(what) about \(who) \(report.count == 1 ? "was" : "were") suppressed")
             }
         }
     }

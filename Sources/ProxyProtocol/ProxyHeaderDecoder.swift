@@ -2,19 +2,19 @@ internal import Wire
 
 /// Why bytes are no PROXY header. Whoever sent them is to blame; the texts are for a log.
 package enum ProxyFault: String, Error, Equatable, Sendable, CustomStringConvertible {
-    case noHeader = "it does not begin with a PROXY header"
+    case noHeader = "it no PROXY header"
     case lineTooLong = "the PROXY line is longer than 107 bytes"
     case badLineEnd = "the PROXY line does not end in CR LF"
-    case badProtocol = "the PROXY line names neither TCP4, TCP6 nor UNKNOWN"
-    case badFields = "the PROXY line has not two addresses and two ports"
-    case badAddress = "an address of the PROXY line is none of its family"
-    case badPort = "a port of the PROXY line is none"
+    case badProtocol = "the PROXY line has a protocol other than TCP4, TCP6 and UNKNOWN"
+    case badFields = "the PROXY line does not have two addresses and two ports"
+    case badAddress = "an address of the PROXY line does not match its family"
+    case badPort = "a port of the PROXY line is not valid"
     case badVersion = "the PROXY header has an unknown version"
     case badCommand = "the PROXY header has an unknown command"
     case badFamily = "the PROXY header has an unknown family or transport"
     case tooLong = "the PROXY header is longer than 2064 bytes"
     case tooShort = "the PROXY header is too short for its addresses"
-    case badExtension = "an extension of the PROXY header goes beyond its end"
+    case badExtension = "an extension exceeds the PROXY header"
 
     package var description: String { self.rawValue }
 }

@@ -49,7 +49,7 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
         case .closedByPeer: "the peer closed the connection"
         case .failed(let error): "\(error)"
         case .security(let error): "\(error)"
-        case .otherProtocol(let byte): "another protocol, the first byte is 0x\(String(byte, radix: 16))"
+        case .otherProtocol(let byte): "not the diglett protocol, the first byte is 0x\(String(byte, radix: 16))"
         case .violation(let violation): "\(violation.code): \(violation.detail)"
         case .ended(let code, let text): Self.text(code, text)
         case .goAway(let goAway): Self.text(goAway.code, PeerText.escaped(goAway.text))

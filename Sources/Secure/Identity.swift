@@ -55,7 +55,7 @@ package final class Identity {
     package static func load(keyPEM: [UInt8], certificatePEM: [UInt8]) throws(SecurityError) -> Identity {
         // The default callback would ask for a passphrase on the terminal; this one has none.
         guard let key = withBIO(keyPEM, { PEM_read_bio_PrivateKey($0, nil, { _, _, _, _ in 0 }, nil) }) else {
-            throw .last("no private key in PEM form, or one with a passphrase")
+            throw .last("no private key in PEM format, or it has a passphrase")
         }
         let certificates = withBIO(certificatePEM) { bio in
             var list: [OpaquePointer] = []
@@ -65,10 +65,10 @@ package final class Identity {
         ERR_clear_error()
         guard let first = certificates.first else {
             EVP_PKEY_free(key)
-            throw SecurityError("no certificate in PEM form")
+            throw SecurityError("no certificate in PEM format")
         }
         let identity = try Identity(key: key, certificate: first, chain: Array(certificates.dropFirst()))
-        try check(X509_check_private_key(first, key), "the key is not the certificate's")
+        try check(X509_check_private_key(first, key), "the key does not belong to the certificate")
         return identity
     }
 

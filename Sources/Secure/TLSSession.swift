@@ -89,7 +89,7 @@ package final class TLSSession: SecureChannel {
             case SSL_ERROR_ZERO_RETURN:
                 self.isClosedByPeer = true
                 return total
-            default: throw .last("the TLS record is bad")
+            default: throw .last("bad TLS record")
             }
         }
     }

@@ -81,7 +81,7 @@ struct Version1KeyPair: ~Copyable {
         guard let theirs, let shared, let x, let y else { throw .last("no memory for a key") }
         guard peer.count == Self.publicKeySize, EC_POINT_oct2point(self.group, theirs, peer, peer.count, nil) == 1,
             EC_POINT_is_on_curve(self.group, theirs, nil) == 1
-        else { throw .last("the peer's key is no point of the curve") }
+        else { throw .last("the peer's key is not a point on the curve") }
         var coordinates = [UInt8](repeating: 0, count: 2 * Self.fieldSize)
         var digest = [UInt8](repeating: 0, count: 64)
         defer { coordinates.withUnsafeMutableBytes { OPENSSL_cleanse($0.baseAddress, $0.count) } }

@@ -63,10 +63,10 @@ package final class Version1Session: SecureChannel {
             greeting += input[..<taken]
             // As early as it can be told, so that a stranger is not waited for.
             guard greeting.prefix(4) == Self.magic.prefix(greeting.count) else {
-                throw SecurityError("not the greeting of protocol version 1")
+                throw SecurityError("not a version 1 greeting")
             }
             if greeting.count > 4, greeting[4] != Self.version {
-                throw SecurityError("the peer speaks version \(greeting[4]) and not 1")
+                throw SecurityError("the peer uses version \(greeting[4]), not 1")
             }
             guard greeting.count == Self.greetingSize else {
                 self.state = .greeting(greeting)

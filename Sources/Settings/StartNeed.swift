@@ -40,12 +40,12 @@ package struct StartNeed: Equatable, Sendable {
                     try FileAccess.checkOwnDirectory(path, forOther: true)
                 }
             } catch {
-                throw SettingsError(self.place, "the directory \(path) cannot be used: \(error.reason)")
+                throw SettingsError(self.place, "cannot use the directory \(path): \(error.reason)")
             }
             return unseen
         case .file(let path):
             guard !FileAccess.isOtherThanRegular(path) else {
-                throw SettingsError(self.place, "'\(path)' cannot be written: it is a directory, or no regular file")
+                throw SettingsError(self.place, "'\(path)' cannot be written: it is not a regular file")
             }
         case .address, .listener, .authorities, .identity: break
         }
@@ -56,7 +56,7 @@ package struct StartNeed: Equatable, Sendable {
         switch writability {
         case .yes: return nil
         case .unknown: return path
-        case .no(let reason): throw SettingsError(self.place, "the directory \(path) cannot be used: \(reason)")
+        case .no(let reason): throw SettingsError(self.place, "cannot use the directory \(path): \(reason)")
         }
     }
 
@@ -68,7 +68,7 @@ package struct StartNeed: Equatable, Sendable {
     package static func note(unseen directories: [String], program: String) -> String? {
         guard !directories.isEmpty else { return nil }
         let list = Set(directories).sorted().joined(separator: ", ")
-        return "not looked at, as this is root: whether the \(program)'s own user may write into \(list)"
+        return "not checked, because this is root: whether the \(program)'s user may write to \(list)"
     }
 
     /// The directory in which a file is.

@@ -52,7 +52,7 @@ package final class Housekeeping {
             } reload: { [weak self] in
                 self?.program?.hungUp()
             }
-        } catch { self.logger.error("signals are not handled: \(error)") }
+        } catch { self.logger.error("cannot handle signals: \(error)") }
         let timer = LoopTimer(loop: self.loop) { [unowned self] in self.tick() }
         timer.start(after: Self.period, repeating: Self.period)
         self.timer = timer

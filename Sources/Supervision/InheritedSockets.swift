@@ -44,7 +44,8 @@ package final class InheritedSockets {
             _ = fcntl(descriptor, F_SETFD, flags | FD_CLOEXEC)
             guard cnotify_is_listening(descriptor) != 0 else {
                 self.problems.append(
-                    "the inherited descriptor \(descriptor) ('\(name)') is no listening stream socket and was closed")
+                    "the inherited descriptor \(descriptor) ('\(name)') is not a listening stream socket and was closed"
+                )
                 Glibc.close(descriptor)
                 continue
             }

@@ -81,6 +81,6 @@ package final class NotifySocket {
     private func note(_ code: Int32) {
         guard code != 0, !self.hasComplained else { return }
         self.hasComplained = true
-        self.complain("cannot tell the service manager: \(String(cString: strerror(code)).lowercased())")
+        self.complain("cannot notify the service manager: \(String(cString: strerror(code)).lowercased())")
     }
 }

@@ -38,7 +38,7 @@ package struct ServiceEnvironment: Equatable, Sendable {
         self.readSockets(variables, processID)
         if let text = variables["FDSTORE"], !text.isEmpty {
             self.storeSize = Self.number(text).flatMap { Int(exactly: $0) }
-            if self.storeSize == nil { self.problems.append("FDSTORE is no number") }
+            if self.storeSize == nil { self.problems.append("FDSTORE is not a number") }
         }
     }
 
@@ -72,12 +72,12 @@ package struct ServiceEnvironment: Equatable, Sendable {
     private mutating func readWatchdog(_ variables: [String: String], _ processID: Int32) {
         guard let text = variables["WATCHDOG_USEC"], !text.isEmpty else { return }
         if let owner = variables["WATCHDOG_PID"], !owner.isEmpty {
-            guard let number = Self.number(owner) else { return self.problems.append("WATCHDOG_PID is no number") }
+            guard let number = Self.number(owner) else { return self.problems.append("WATCHDOG_PID is not a number") }
             // Meant for whoever has started us.
             guard number == UInt64(processID) else { return }
         }
         guard let number = Self.number(text), number > 0 else {
-            return self.problems.append("WATCHDOG_USEC is no number above 0")
+            return self.problems.append("WATCHDOG_USEC is not a number above 0")
         }
         self.watchdogMicroseconds = number
     }
@@ -85,7 +85,7 @@ package struct ServiceEnvironment: Equatable, Sendable {
     private mutating func readSockets(_ variables: [String: String], _ processID: Int32) {
         guard let text = variables["LISTEN_FDS"], !text.isEmpty else { return }
         guard let owner = variables["LISTEN_PID"].flatMap({ $0.isEmpty ? nil : Self.number($0) }) else {
-            return self.problems.append("LISTEN_FDS comes without a LISTEN_PID that is a number")
+            return self.problems.append("LISTEN_FDS is set but LISTEN_PID is not a number")
         }
         guard owner == UInt64(processID) else { return }
         guard let count = Self.number(text), count <= UInt64(Self.maxSockets) else {
@@ -95,7 +95,8 @@ package struct ServiceEnvironment: Equatable, Sendable {
         self.socketNames = Array(repeating: Self.nameless, count: Int(count))
         guard names.count == Int(count) else {
             if variables["LISTEN_FDNAMES"] != nil, count > 0 {
-                self.problems.append("LISTEN_FDNAMES has \(names.count) names for \(count) sockets: none is believed")
+                self.problems.append(
+                    "LISTEN_FDNAMES has \(names.count) names for \(count) sockets: the names are ignored")
             }
             return
         }

@@ -68,7 +68,7 @@ package final class ServiceManager {
     /// - Parameter isWell: a cheap look at whether it does, asked before each sign of life.
     package func started(status: String, isWell: @escaping () -> Bool) {
         for name in self.sockets.closeRest() {
-            self.logger.warning("the inherited socket '\(name)' is of no use here and was closed (FileDescriptorName=)")
+            self.logger.warning("closed the inherited socket '\(name)', which is not used (check FileDescriptorName=)")
         }
         // A program that gives no sign of life is ended by SIGABRT (systemd.service(5), WatchdogSec=). The handler that the
         // Swift runtime has for it, to print a backtrace, lets the program go on when the signal came from outside.
@@ -79,7 +79,9 @@ package final class ServiceManager {
             loop: self.loop, microseconds: interval,
             check: { [unowned self] in
                 let now = isWell()
-                if !now, self.isWell { self.logger.error("no sign of life for the service manager: something hangs") }
+                if !now, self.isWell {
+                    self.logger.error("the event loop is stuck: not reporting to the service manager's watchdog")
+                }
                 self.isWell = now
                 return now
             },
@@ -154,7 +156,7 @@ package final class ServiceManager {
             if !self.storeIsFull {
                 self.logger.warning(
                     """
-                    the service manager keeps \(count) sockets and no more: visitors of further names \
+                    the service manager keeps at most \(count) sockets: visitors of further names \
                     are refused during a restart; raise FileDescriptorStoreMax
                     """)
             }

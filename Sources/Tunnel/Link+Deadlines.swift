@@ -8,7 +8,7 @@ extension Link {
     package mutating func tick(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) -> LinkTick {
         guard self.phase != .closed else { return .none }
         if self.isCongested, now - self.lastOutputProgress >= self.limits.outputStalled {
-            return self.end(.stalled, "takes no bytes")
+            return self.end(.stalled, "the peer accepts no bytes")
         }
         guard self.phase.isPastLogin else {
             let deadline: Milliseconds
@@ -22,10 +22,10 @@ extension Link {
             return self.end(.handshakeTimeout, "the login took too long")
         }
         if let deadline = self.deadline, now >= deadline {
-            return self.end(.dead, "no answer after the clock jumped")
+            return self.end(.dead, "no answer after the machine slept")
         }
         let silence = now - self.lastReceived
-        if silence >= self.limits.deadAfter { return self.end(.dead, "nothing was heard for \(silence / 1_000) s") }
+        if silence >= self.limits.deadAfter { return self.end(.dead, "no data for \(silence / 1_000) s") }
         if silence >= self.limits.pingAfter, self.ping == nil { self.sendPing(now: now) }
         for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) {
             let key = StreamKey(slot: slot, id: self.streams[slot].id)

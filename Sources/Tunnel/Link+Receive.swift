@@ -44,7 +44,7 @@ extension Link {
         guard header.length <= maxPayload else { throw .protocol("a frame of \(header.length) bytes") }
         guard let type = FrameType(rawValue: header.typeByte) else {
             guard header.flags & FrameFlag.ignorable != 0, self.phase.isPastLogin else {
-                throw .protocol("a frame of the unknown type \(header.typeByte)")
+                throw .protocol("a frame of unknown type \(header.typeByte)")
             }
             return nil
         }
@@ -164,7 +164,9 @@ extension Link {
         guard hello.lowest <= WireConstant.version, hello.highest >= WireConstant.version else {
             throw PeerViolation(
                 code: .version,
-                detail: "speaks versions \(hello.lowest) to \(hello.highest), we speak \(WireConstant.version)")
+                detail:
+                    "the peer supports versions \(hello.lowest) to \(hello.highest), this program \(WireConstant.version)"
+            )
         }
         self.peer = hello
         self.phase = self.role == .gateway ? .awaitingLogin : .awaitingWelcome
@@ -298,7 +300,7 @@ extension Link {
     /// A peer that makes us owe it frames and does not read them is cut.
     private func checkOwed() throws(PeerViolation) {
         guard self.control.count <= self.limits.owedControl else {
-            throw PeerViolation(code: .owed, detail: "reads too slowly for the answers that it asks for")
+            throw PeerViolation(code: .owed, detail: "reads its answers too slowly")
         }
     }
 

@@ -13,7 +13,7 @@ extension Version1Link {
             return .close(refusal)
         }
         if self.isCongested, now - self.lastOutputProgress >= self.limits.outputStalled {
-            return self.close(.stalled, "takes no bytes")
+            return self.close(.stalled, "the peer accepts no bytes")
         }
         switch self.stage {
         case .closed: return .none

@@ -117,7 +117,7 @@ package struct HTTPResponse: Equatable, Sendable {
 /// Why there is no answer. No description holds anything of the request but its host.
 package enum HTTPFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case timedOut
-    /// The name is not known, or nobody listens there.
+    /// The name is not known, or no program listens on this socket.
     case cannotConnect(String)
     /// The server did not show that it is the one that was meant, or did not take our certificate, or a file of
     /// certificates cannot be used.
@@ -128,10 +128,10 @@ package enum HTTPFailure: Error, Equatable, Sendable, CustomStringConvertible {
 
     package var description: String {
         switch self {
-        case .timedOut: "no answer in time"
+        case .timedOut: "timed out"
         case .cannotConnect(let text): "cannot connect: \(text)"
         case .tls(let text): "TLS: \(text)"
-        case .tooLarge: "the answer is too long"
+        case .tooLarge: "the answer is too large"
         case .other(let text): text
         }
     }

@@ -7,9 +7,45 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
     /// Names that would mislead people or clash with the gateway's own pages.
     package static let reserved: Set<String> = ["localhost", "diglett", "gateway", "admin", "metrics", "status"]
 
-    /// The rule in words, for error texts.
+    /// The rule in words.
     package static let rule =
-        "a name has 1 to 63 letters a-z, digits and inner hyphens, no hyphens at places 3 and 4, and is not reserved"
+        "a name has 1 to 63 letters a-z, digits and hyphens; it does not begin or end with a hyphen, has no two hyphens "
+        + "at positions 3 and 4, and is not reserved"
+
+    /// The reason why a text is not a name, and a name that is close to it.
+    package static func fault(of text: String) -> String {
+        let shown = PeerText.escaped(text, atMost: 100)
+        let length = text.unicodeScalars.count
+        if text.isEmpty { return "the name is empty" }
+        if self.reserved.contains(text.lowercased()) { return "the name '\(shown)' is reserved, choose another" }
+        let text = text.lowercased()
+        let fault: String
+        if text.contains(".") {
+            let label = text.split(separator: ".").first.map(String.init) ?? ""
+            let advice = Name(label) == nil ? "" : ", try '\(label)'"
+            return "'\(shown)' is not a valid name: dots are not allowed\(advice)"
+        } else if let other = text.unicodeScalars.first(where: { !self.isAllowed($0) }) {
+            fault = "'\(PeerText.escaped(String(other)))' is not allowed"
+        } else if length > 63 {
+            fault = "it has \(length) characters, 63 at most are allowed"
+        } else if text.hasPrefix("-") || text.hasSuffix("-") {
+            fault = "it must not begin or end with a hyphen"
+        } else {
+            fault = "two hyphens at positions 3 and 4 are reserved by DNS"
+        }
+        let near = self.near(text)
+        return "'\(shown)' is not a valid name: \(fault)" + (near.map { ", try '\($0)'" } ?? "")
+    }
+
+    private static func isAllowed(_ scalar: Unicode.Scalar) -> Bool {
+        ("a"..."z").contains(scalar) || ("0"..."9").contains(scalar) || scalar == "-"
+    }
+
+    /// The name with hyphens for what is not allowed; nil if that is not a name either.
+    private static func near(_ text: String) -> Name? {
+        let words = text.unicodeScalars.split { !self.isAllowed($0) || $0 == "-" }.map(String.init)
+        return Name(words.joined(separator: "-"))
+    }
 
     /// Nil when `text` breaks the rule; upper-case ASCII letters are taken as lower-case.
     package init?(_ text: String) {

@@ -11,18 +11,18 @@ import Settings
 struct AgentCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "agent",
-        abstract: "Says which agents may use which names.",
+        abstract: "Manages agents and the names they may use.",
         discussion: """
-            Agents stand in agents.toml in the gateway's state directory. A command that changes them has a running \
-            gateway read the file, and ends when it has: what has lost its right is closed by then. A change by hand is \
-            seen within a second. \(Self.whichGateway)
+            Agents are kept in agents.toml in the gateway's state directory. A running gateway applies each change before \
+            the command returns: links and names that are no longer allowed are closed. Manual edits of the file are \
+            applied within a second. \(Self.whichGateway)
             """,
         subcommands: [Add.self, List.self, Rotate.self, Remove.self, PinCommand.self])
 
     /// Its options are known to each of the commands, whose help does not list them.
     private static let whichGateway = """
-        --agents-file, --state-dir and --config say which gateway's agents are meant, as for the gateway itself. Root \
-        without them means the service, with its /etc/diglett-server/diglett-server.toml.
+        --agents-file, --state-dir and --config select the gateway. For root, the default is the service with its \
+        /etc/diglett-server/diglett-server.toml.
         """
 
     /// Its options say which gateway is meant.
@@ -98,18 +98,18 @@ struct AgentCommand: ParsableCommand {
         signal(SIGPIPE, SIG_IGN)
         do throws(OutputError) { try StandardOutput.write(text) } catch {
             Complaint.write(
-                "\(error): the token was not shown; 'diglett-server agent rotate \(change.name)' makes another")
+                "\(error): the token was not shown; 'diglett-server agent rotate \(change.name)' creates another")
             throw ExitCode(GatewayError.Kind.output.rawValue)
         }
     }
 
     fileprivate static func text(_ made: AgentAdministration.Invitation) -> String {
-        var text = "token, shown this once: \(made.token)\n"
-        if let token = made.version1Token { text += "token for version 1, shown this once: \(token)\n" }
+        var text = "token (shown only once): \(made.token)\n"
+        if let token = made.version1Token { text += "token for version 1 (shown only once): \(token)\n" }
         if let until = made.formerTokenUntil {
             text += "the former token is valid until \(Timestamp.text(until))\n"
         }
-        text += "start the agent with\n"
+        text += "start the agent with:\n"
         text += "  diglett -g '\(made.line)' -n \(made.example) localhost:9000\n"
         return text + (made.note.map { "\($0)\n" } ?? "")
     }
@@ -119,7 +119,7 @@ struct AgentCommand: ParsableCommand {
         @Option(
             name: .customLong("host"),
             help: ArgumentHelp(
-                "Where agents reach the gateway, for the line to copy. (default: this machine's name and the port of the first --listen)",
+                "The gateway's public address, for the command to copy. (default: this machine's name and the port of the first --listen)",
                 valueName: "host[:port]"))
         var text: String?
 
@@ -140,7 +140,7 @@ struct AgentCommand: ParsableCommand {
                 let whose = self.text == nil ? ", the name of this machine," : ""
                 throw SettingsError(
                     "option --host",
-                    "'\(text)'\(whose) is not an address of a gateway: write HOST, HOST:PORT or [IPV6]:PORT")
+                    "'\(text)'\(whose) is not a gateway address: write HOST, HOST:PORT or [IPV6]:PORT")
             }
             return hostPort.description
         }
@@ -178,7 +178,7 @@ struct AgentCommand: ParsableCommand {
                     self.name, request, host: try self.address.hostPort(port: administration.port))
                 var change = Change(self.name, administration, reloaded: self.parent.reload(administration))
                 if let made { change.add(made) }
-                let closes = "from now on only agents in this file are let in, those of this machine too"
+                let closes = "from now on the gateway accepts only agents in this file, also from this machine"
                 if wasOpen, self.output.output == .json { self.parent.server.warn("\(administration.path): \(closes)") }
                 try AgentCommand.write(
                     change, self.output,
@@ -193,7 +193,7 @@ struct AgentCommand: ParsableCommand {
             abstract: "Lists the agents.", discussion: AgentCommand.whichGateway)
 
         @Option(
-            help: ArgumentHelp("How: text, or json for one object.", valueName: "text|json"),
+            help: ArgumentHelp("Output format: text, or json for one object.", valueName: "text|json"),
             completion: .list(["text", "json"]))
         var output = "text"
 
@@ -216,9 +216,9 @@ struct AgentCommand: ParsableCommand {
 
     struct Rotate: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Gives an agent a new token and prints it, once.",
+            abstract: "Replaces an agent's token and prints the new one, once.",
             discussion: """
-                Links with the old token are closed, and those with a former one that --grace kept. \
+                Links that used an older token are closed, unless --grace keeps it valid. \
                 \(AgentCommand.whichGateway)
                 """)
 
@@ -227,7 +227,7 @@ struct AgentCommand: ParsableCommand {
 
         @Option(
             help: ArgumentHelp(
-                "Keep the old token valid for that long: 24h, 7d, 30m or 45s. (default: not at all)", valueName: "time")
+                "Keep the old token valid for this long: 24h, 7d, 30m or 45s. (default: not at all)", valueName: "time")
         )
         var grace: String?
 
@@ -252,7 +252,7 @@ struct AgentCommand: ParsableCommand {
 
     struct Remove: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Removes an agent; its links are closed.", discussion: AgentCommand.whichGateway)
+            abstract: "Removes an agent and closes its links.", discussion: AgentCommand.whichGateway)
 
         @Argument(help: "The agent's name.")
         var name: String
@@ -273,7 +273,7 @@ struct AgentCommand: ParsableCommand {
 
     struct PinCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "pin", abstract: "Lets an agent in by its key, as 'diglett key' prints it.",
+            commandName: "pin", abstract: "Allows an agent by its key, which 'diglett key' prints.",
             discussion: AgentCommand.whichGateway)
 
         @Argument(help: "The agent's name.")
@@ -292,7 +292,7 @@ struct AgentCommand: ParsableCommand {
                 var change = Change(self.name, administration, reloaded: self.parent.reload(administration))
                 change.pin = self.pin
                 try AgentCommand.write(
-                    change, self.output, text: "agent '\(self.name)' is known by \(self.pin) now\n")
+                    change, self.output, text: "agent '\(self.name)' may now log in with the key \(self.pin)\n")
             }
         }
     }

@@ -5,9 +5,11 @@ import Settings
 /// Shows agents to people and to programs.
 enum AgentTable {
     static func text(_ agents: [AgentEntry]) -> String {
-        guard !agents.isEmpty else { return "no agents yet: 'diglett-server agent add NAME --names PATTERN' makes one" }
+        guard !agents.isEmpty else {
+            return "no agents yet: add one with 'diglett-server agent add NAME --names PATTERN'"
+        }
         let now = Timestamp.now
-        var table = TextTable(["NAME", "KNOWN BY", "NAMES", "PORTS", "EXPIRES", "STATE"])
+        var table = TextTable(["NAME", "LOGS IN WITH", "NAMES", "PORTS", "EXPIRES", "STATE"])
         for agent in agents {
             var known: [String] = []
             if agent.tokenHash != nil { known.append("token") }

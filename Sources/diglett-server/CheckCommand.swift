@@ -13,7 +13,7 @@ struct CheckCommand: ParsableCommand {
             "Exit codes: 0 no errors, 64 errors on the command line only, 74 the output cannot be written, 78 errors.")
 
     @Argument(
-        help: "The configuration file; the gateway's other options may be given as well.",
+        help: "The configuration file; other options of the gateway are allowed too.",
         completion: .file(extensions: ["toml"]))
     var file: String?
 
@@ -23,7 +23,7 @@ struct CheckCommand: ParsableCommand {
         try Self.reporting(self.server) {
             var options = self.server.options
             if self.file != nil, options.configuration != nil {
-                throw SettingsError("argument FILE", "the configuration is named twice: leave out --config, or FILE")
+                throw SettingsError("argument FILE", "the configuration was given twice: leave out --config or FILE")
             }
             options.configuration = self.file ?? options.configuration
             let notes = try ConfigurationCheck.run(options)

@@ -8,13 +8,13 @@ import Settings
 struct ControlCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ctl",
-        abstract: "Looks at the running gateway, and steers it.",
+        abstract: "Inspects and controls the running gateway.",
         discussion: """
-            The gateway answers on a unix socket in its runtime directory, or else in its state directory: those who may \
-            use the socket may do all of this. The gateway's options (--state-dir, --config, --control) tell which \
-            gateway is meant; root without them means the service, with its /etc/diglett-server/diglett-server.toml.
+            Uses the gateway's unix socket in its runtime or state directory. Any user who may use the socket may run all \
+            these commands. --state-dir, --config and --control select the gateway; for root, the default is the service \
+            with its /etc/diglett-server/diglett-server.toml.
 
-            Exit codes: 0 done, 1 the gateway says no, 64 bad argument, 69 no gateway answers, 74 the output \
+            Exit codes: 0 done, 1 the gateway refused, 64 bad argument, 69 no gateway answers, 74 the output \
             cannot be written, 78 bad configuration.
             """,
         subcommands: [
@@ -25,7 +25,7 @@ struct ControlCommand: ParsableCommand {
     enum Output: String, ExpressibleByArgument, CaseIterable { case text, json }
 
     struct OutputOption: ParsableArguments {
-        @Option(help: ArgumentHelp("What to print: text, or json for programs.", valueName: "text|json"))
+        @Option(help: ArgumentHelp("Output format: text, or json for programs.", valueName: "text|json"))
         var output: Output = .text
     }
 
@@ -47,8 +47,8 @@ struct ControlCommand: ParsableCommand {
                 case .garbled: Complaint.write("\(error)")
                 case .dead where places.count > 1:
                     Complaint.write(
-                        "no gateway answers at \(places.joined(separator: " or ")): is it running, and may you use its "
-                            + "socket? (\(error))")
+                        "no gateway answers at \(places.joined(separator: " or ")): check that it runs and that you may use its "
+                            + "socket (\(error))")
                 case .unreachable, .dead: Complaint.write("no gateway answers at \(error)")
                 }
                 throw ExitCode(GatewayError.Kind.unavailable.rawValue)
@@ -74,8 +74,8 @@ struct ControlCommand: ParsableCommand {
                 (isOption
                     ? "option --control: " : "\(self.options.withServiceConfiguration.configuration ?? ""): control: ")
                     + (control == "none"
-                        ? "a gateway with 'none' has no socket and cannot be asked: start it without"
-                        : "'\(control)' is no path that begins with '/': write the gateway's own"))
+                        ? "this gateway has no control socket: start it without 'none'"
+                        : "'\(control)' is not an absolute path: pass the gateway's own"))
             return ExitCode((isOption ? GatewayError.Kind.usage : .configuration).rawValue)
         }
 
@@ -100,7 +100,7 @@ struct ControlCommand: ParsableCommand {
     }
 
     struct Status: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "What the gateway is and does.")
+        static let configuration = CommandConfiguration(abstract: "Shows the gateway's version, addresses and load.")
         @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
 
@@ -110,7 +110,7 @@ struct ControlCommand: ParsableCommand {
     }
 
     struct Agents: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "The links of agents.")
+        static let configuration = CommandConfiguration(abstract: "Lists the links of agents.")
         @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
 
@@ -120,7 +120,7 @@ struct ControlCommand: ParsableCommand {
     }
 
     struct Exposures: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "The names, and where visitors come in.")
+        static let configuration = CommandConfiguration(abstract: "Lists the names and their public addresses.")
         @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
 
@@ -130,8 +130,8 @@ struct ControlCommand: ParsableCommand {
     }
 
     struct Streams: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "The visitors' connections.")
-        @Flag(help: "Go on and tell of each that is opened or closed, until interrupted.")
+        static let configuration = CommandConfiguration(abstract: "Lists the visitors' connections.")
+        @Flag(help: "Keep running and report each stream that opens or closes.")
         var watch = false
         @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
@@ -158,34 +158,34 @@ struct ControlCommand: ParsableCommand {
 
     struct Penalties: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Sources whose handshakes are delayed after failed attempts.")
+            abstract: "Lists the sources that are throttled after failed attempts.")
         @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
 
         func run() throws {
             try self.control.asker.ask(ControlRequest(.penalties), self.output.output) {
-                ControlText.bars($0, empty: "nobody has a penalty")
+                ControlText.bars($0, empty: "no sources are throttled")
             }
         }
     }
 
     struct Bans: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Networks that 'ctl ban' keeps out.")
+        static let configuration = CommandConfiguration(abstract: "Lists the banned networks.")
         @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
 
         func run() throws {
             try self.control.asker.ask(ControlRequest(.bans), self.output.output) {
-                ControlText.bars($0, empty: "nobody is banned")
+                ControlText.bars($0, empty: "no networks are banned")
             }
         }
     }
 
     struct Kick: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Ends an agent's links.",
-            discussion: "The agent comes back; to keep it out, 'diglett-server agent remove' it or ban its address.")
-        @Argument(help: "The agent, for all of its links, or the number of a link.")
+            abstract: "Closes an agent's links.",
+            discussion: "The agent reconnects. To keep it out, use 'diglett-server agent remove' or 'ctl ban'.")
+        @Argument(help: "The name of an agent, for all its links, or the number of a link.")
         var target: String
         @ParentCommand var control: ControlCommand
 
@@ -198,20 +198,20 @@ struct ControlCommand: ParsableCommand {
 
     struct Ban: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Keeps a network out, agents and visitors, and cuts what it has open.",
-            discussion: "Until 'unban', or the end of the gateway.")
+            abstract: "Refuses agents and visitors of a network and closes their connections.",
+            discussion: "The ban ends with 'ctl unban', or when the gateway stops.")
         @Argument(help: "An address or a network: 192.0.2.1, 192.0.2.0/24, 2001:db8::/32.")
         var network: String
         @Option(
             name: .customLong("for"),
-            help: ArgumentHelp("How long. (default: until the gateway ends)", valueName: "90d|12h|30m|45s"))
+            help: ArgumentHelp("The duration. (default: until the gateway stops)", valueName: "90d|12h|30m|45s"))
         var span: String?
         @ParentCommand var control: ControlCommand
 
         // What is refused here is told with this command's usage, not the program's.
         func validate() throws {
             guard let span = self.span, Timestamp.span(span) == nil else { return }
-            throw ValidationError("--for: '\(span)' is no span of time: write 90d, 12h, 30m or 45s")
+            throw ValidationError("--for: '\(span)' is not a duration: write 90d, 12h, 30m or 45s")
         }
 
         func run() throws {
@@ -223,7 +223,8 @@ struct ControlCommand: ParsableCommand {
     }
 
     struct Unban: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Lets a network in again, its penalties forgotten.")
+        static let configuration = CommandConfiguration(
+            abstract: "Lifts a ban and forgets the penalties of the network.")
         @Argument(help: "The address or network.")
         var network: String
         @ParentCommand var control: ControlCommand
@@ -237,7 +238,7 @@ struct ControlCommand: ParsableCommand {
 
     struct Drain: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Stops the gateway in order, as SIGTERM does: what runs may finish.")
+            abstract: "Stops the gateway gracefully, as SIGTERM does: open streams may finish.")
         @ParentCommand var control: ControlCommand
 
         func run() throws { try self.control.asker.tell(ControlRequest(.drain)) }
@@ -245,8 +246,8 @@ struct ControlCommand: ParsableCommand {
 
     struct Reload: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Reads the agents and the certificate again, as SIGHUP does, and shows what has changed.")
-        @Flag(help: "Only say what would change.")
+            abstract: "Reloads agents and certificate, as SIGHUP does, and shows the changes.")
+        @Flag(help: "Show the changes without applying them.")
         var dryRun = false
         @OptionGroup var output: OutputOption
         @ParentCommand var control: ControlCommand
@@ -260,11 +261,11 @@ struct ControlCommand: ParsableCommand {
 
     struct LogLevel: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Makes the gateway log more or less, until it ends.")
+            abstract: "Changes the log level until the gateway stops.")
 
         enum Level: String, ExpressibleByArgument, CaseIterable { case info, debug, trace }
 
-        @Argument(help: "How much.")
+        @Argument(help: "The level.")
         var level: Level
         @ParentCommand var control: ControlCommand
 

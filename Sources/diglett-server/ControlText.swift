@@ -38,7 +38,7 @@ enum ControlText {
     }
 
     static func agents(_ reports: [LinkReport]) -> String {
-        guard !reports.isEmpty else { return "no agent is here" }
+        guard !reports.isEmpty else { return "no agents connected" }
         var table = TextTable(["LINK", "AGENT", "ADDRESS", "VERSION", "SINCE", "STREAMS", "NAMES"])
         for report in reports {
             table.add([
@@ -50,8 +50,8 @@ enum ControlText {
     }
 
     static func exposures(_ reports: [ExposureReport]) -> String {
-        guard !reports.isEmpty else { return "no name is registered" }
-        var table = TextTable(["NAME", "AGENT", "LINK", "SINCE", "STREAMS", "STATE", "VISITORS COME TO"])
+        guard !reports.isEmpty else { return "no names registered" }
+        var table = TextTable(["NAME", "AGENT", "LINK", "SINCE", "STREAMS", "STATE", "PUBLIC ADDRESS"])
         for report in reports {
             let places = [report.address, report.socket.map { "unix:\($0)" }].compactMap(\.self)
             table.add([
@@ -63,7 +63,7 @@ enum ControlText {
     }
 
     static func streams(_ reports: [StreamReport]) -> String {
-        guard !reports.isEmpty else { return "no visitor is here" }
+        guard !reports.isEmpty else { return "no visitors connected" }
         var table = TextTable(["NAME", "VISITOR", "AGENT", "SINCE", "TO BACKEND", "TO VISITOR"])
         for report in reports {
             table.add([
@@ -90,8 +90,8 @@ enum ControlText {
 
     static func bars(_ reports: [BarReport], empty: String) -> String {
         guard !reports.isEmpty else { return empty }
-        var table = TextTable(["NETWORK", "FOR ANOTHER"])
-        for report in reports { table.add([report.network, report.seconds.map { self.span($0) } ?? "for good"]) }
+        var table = TextTable(["NETWORK", "REMAINING"])
+        for report in reports { table.add([report.network, report.seconds.map { self.span($0) } ?? "permanent"]) }
         return table.text
     }
 

@@ -14,16 +14,15 @@ import Wire
 struct DiglettServer: ParsableCommand, Daemon {
     static let configuration = CommandConfiguration(
         commandName: "diglett-server",
-        abstract: "Makes services behind NAT reachable: the public gateway of diglett.",
+        abstract: "The public gateway of diglett: exposes services behind NAT or a firewall.",
         discussion: """
             Agents (the program 'diglett') connect to this gateway and register names; for each name the gateway \
-            opens a public port and carries every connection to it through the agent to the service beside it.
+            opens a public port and forwards every connection through the agent to its service.
 
-            Without --auth the gateway knows agents by its agents file, which 'diglett-server agent add' makes; as \
-            long as there is none, it takes agents of its own machine only.
+            Until you add an agent with 'diglett-server agent add', the gateway accepts only agents on its own machine.
 
-            Exit codes: 0 stopped, 64 bad argument, 71 an address cannot be listened on, 73 the state directory \
-            cannot be used, 78 bad configuration. 'diglett-server explain 71' says what to do.
+            Exit codes: 0 stopped, 64 bad argument, 71 an address is unavailable, 73 the state directory \
+            is unusable, 78 bad configuration. 'diglett-server explain 71' says what to do.
             """,
         version: "diglett-server \(Release.version)",
         subcommands: [AgentCommand.self, CheckCommand.self, ControlCommand.self, ExplainCommand.self]
@@ -52,10 +51,11 @@ struct DiglettServer: ParsableCommand, Daemon {
     @Option(keys.control) var control: String?
     @Option(keys.controlGroup) var controlGroup: String?
 
+    static let keyTables: [any KeyTable.Type] = [GatewayKeys.self]
     private static let keys = GatewayKeys.keys
 
     /// What the command line says, for the gateway and for its subcommands.
-    var options: CommandOptions { CommandOptions(of: self, [GatewayKeys.self]) }
+    var options: CommandOptions { CommandOptions(of: self, Self.keyTables) }
 
     static func main() { Program.run(Self.self, Array(CommandLine.arguments.dropFirst())) }
 
@@ -84,7 +84,7 @@ struct DiglettServer: ParsableCommand, Daemon {
             // It is needed to the end: what is being withdrawn is not done when the last listener is closed.
             withExtendedLifetime(gateway) { loop.run() }
         } catch let errors as SettingsErrors {
-            for error in errors.all { logger.error("\(Secrets.hidden(in: "\(error)"))") }
+            StartErrors.report(errors, logger)
             throw ExitCode((errors.areOfCommandLine ? GatewayError.Kind.usage : .configuration).rawValue)
         } catch let error as GatewayError {
             // Of an agents file it can be many.

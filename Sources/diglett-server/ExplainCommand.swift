@@ -8,10 +8,10 @@ import Settings
 struct ExplainCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "explain",
-        abstract: "Says what an exit code or a code of a log means, and what to do.",
+        abstract: "Explains an exit code or a code in the log, and what to do.",
         discussion: "CODE is a number or a name: diglett-server explain 71, diglett-server explain name-taken.")
 
-    @Argument(help: "The code. (default: list all)")
+    @Argument(help: "The code; without it, all codes are listed.")
     var code: String?
 
     @Flag(help: ArgumentHelp("Print docs/errors.md.", visibility: .hidden))

@@ -30,12 +30,12 @@ struct GatewayReload {
                 case .dead: continue
                 case .refused(let reason):
                     return .failed(
-                        "the running gateway has not read the change: \(reason); correct that, then run "
+                        "the running gateway did not apply the change: \(reason); fix that, then run "
                             + "'diglett-server ctl reload'")
                 case .unreachable, .garbled:
                     return .failed(
-                        "cannot tell the running gateway about the change (\(error)); it reads the file by itself "
-                            + "within a second: 'diglett-server ctl reload', run as its user, shows whether it has")
+                        "cannot notify the running gateway (\(error)); it reads the file "
+                            + "within a second; check with 'diglett-server ctl reload' as its user")
                 }
             }
         }

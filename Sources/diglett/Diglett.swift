@@ -15,7 +15,7 @@ import Wire
 struct Diglett: ParsableCommand, Daemon {
     static let configuration = CommandConfiguration(
         commandName: "diglett",
-        abstract: "Makes a local service reachable through a public diglett gateway.",
+        abstract: "Exposes a service behind NAT or a firewall through a public diglett gateway.",
         usage: """
             diglett -g GATEWAY -n NAME [options] BACKEND
             diglett -g GATEWAY -n NAME=BACKEND [-n NAME2=BACKEND2 ...] [options]
@@ -28,8 +28,8 @@ struct Diglett: ParsableCommand, Daemon {
 
             Example: diglett -g gateway.example.com -n example localhost:9000
 
-            Exit codes: 0 stopped; 10 the gateway's key is not the expected one; 11 login refused; 12 the gateway \
-            takes agents of its own machine only; 13 name refused; 14 name taken; 15 replaced by a newer agent; \
+            Exit codes: 0 stopped; 10 unexpected gateway key; 11 login refused; 12 the gateway accepts only \
+            local agents; 13 name refused; 14 name taken; 15 replaced by a newer agent; \
             16 two agents with one identity; 17 no common version; 18 public port refused; 64 bad argument; \
             69 unreachable, with --once; 78 bad configuration. 'diglett explain 14' says what to do.
             """,
@@ -57,12 +57,15 @@ struct Diglett: ParsableCommand, Daemon {
     @Option(keys.stateDir) var stateDir: String?
     @Argument(exposeKeys.backend) var backend: String?
 
+    static let keyTables: [any KeyTable.Type] = [AgentKeys.self, ExposeKeys.self]
     private static let keys = AgentKeys.keys
     private static let exposeKeys = ExposeKeys.keys
 
     /// A bare word would be taken for a backend, and none of these can be one.
     static func main() {
         var arguments = Array(CommandLine.arguments.dropFirst())
+        if arguments.isEmpty { FirstSteps.show() }
+        if let error = CommandWord.error(in: arguments) { FirstSteps.fail(error) }
         let asksForHelp = arguments.first == "help"
         if asksForHelp { arguments = [String](arguments.dropFirst().prefix(1)) + ["--help"] }
         let command = Self.configuration.subcommands.first { $0.configuration.commandName == arguments.first }
@@ -74,11 +77,12 @@ struct Diglett: ParsableCommand, Daemon {
     }
 
     mutating func run() throws {
+        if let error = self.backend.flatMap({ CommandWord.error(inBackend: $0) }) { FirstSteps.fail(error) }
         // Before anything is started that could inherit it.
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)
         self.hideSecrets()
-        let options = CommandOptions(of: self, [AgentKeys.self, ExposeKeys.self])
+        let options = CommandOptions(of: self, Self.keyTables)
         var known: Logger?
         /// Of the settings; when they are what is wrong, as far as they can be told.
         var logger: Logger {
@@ -122,7 +126,7 @@ struct Diglett: ParsableCommand, Daemon {
             loop.close()
             loop.endProcess(exit.rawValue)
         } catch let errors as SettingsErrors {
-            for error in errors.all { logger.error("\(Secrets.hidden(in: "\(error)"))") }
+            StartErrors.report(errors, logger)
             throw ExitCode((errors.areOfCommandLine ? ExitReason.usage : .configuration).rawValue)
         } catch let error as SettingsError {
             logger.error("\(Secrets.hidden(in: "\(error)"))")
@@ -136,7 +140,7 @@ struct Diglett: ParsableCommand, Daemon {
         let tokenFile = options[self.keys.tokenFile].last
         let canAsk = tokenFile == "-" || tokenFile == nil && options.configuration != nil
         guard canAsk, isatty(STDIN_FILENO) == 1 else { return try AgentSettings(options) }
-        if tokenFile == "-" { Terminal.show("The token, which is not shown; Ctrl-D in a new line ends it: ") }
+        if tokenFile == "-" { Terminal.show("Token (not shown; end it with Enter and Ctrl-D): ") }
         let result = Result { () throws(SettingsErrors) in
             try Terminal.withoutEcho { () throws(SettingsErrors) in try AgentSettings(options) }
         }

@@ -8,11 +8,11 @@ import Settings
 struct ExplainCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "explain", _superCommandName: "diglett",
-        abstract: "Says what an exit code or a code of a log means, and what to do.",
+        abstract: "Explains an exit code or a code in the log, and what to do.",
         discussion: "CODE is a number or a name: diglett explain 14, diglett explain name-taken.",
         version: Diglett.configuration.version)
 
-    @Argument(help: "The code. (default: list all)")
+    @Argument(help: "The code; without it, all codes are listed.")
     var code: String?
 
     @Flag(help: ArgumentHelp("Print the agent's tables of docs/configuration.md.", visibility: .hidden))

@@ -8,10 +8,10 @@ import Settings
 struct KeyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "key", _superCommandName: "diglett",
-        abstract: "Makes a key for this agent, if it has none, and prints its pin.",
+        abstract: "Creates a key for this agent, unless it has one, and prints its pin.",
         discussion: """
-            With the pin, the gateway's operator lets the agent in: diglett-server agent pin NAME PIN. Then no token is \
-            needed. The key stays in the state directory.
+            The gateway's operator allows the agent with 'diglett-server agent pin NAME PIN'; then it needs no token. The \
+            key stays in the state directory.
             """,
         version: Diglett.configuration.version)
 

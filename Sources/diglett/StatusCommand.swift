@@ -11,11 +11,10 @@ struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
         _superCommandName: "diglett",
-        abstract: "Says what the running agents do.",
+        abstract: "Reports the state of the running agents.",
         discussion: """
-            Those that use the state directory, which is the user's own unless --state-dir names another. Exit codes: 0 \
-            all names are reachable, 1 some are not, 64 bad argument, 69 no agent runs, 74 the output cannot be \
-            written, 78 bad configuration.
+            Lists the agents that use the state directory. Exit codes: 0 all names are reachable, 1 some are not, 64 bad \
+            argument, 69 no agent runs, 74 the output cannot be written, 78 bad configuration.
             """,
         version: Diglett.configuration.version)
 
@@ -23,12 +22,12 @@ struct StatusCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "The agents' state directory, or the one above those of several. (default: below ~/.local/state, for root /var/lib/diglett)",
+            "The agents' state directory, or the parent directory of several. (default: below ~/.local/state, for root /var/lib/diglett)",
             valueName: "dir"),
         completion: .directory)
     var stateDir: String?
 
-    @Option(help: ArgumentHelp("What to print: text, or json for programs.", valueName: "text|json"))
+    @Option(help: ArgumentHelp("Output format: text, or json for programs.", valueName: "text|json"))
     var output: Output = .text
 
     func run() throws {
@@ -41,7 +40,7 @@ struct StatusCommand: ParsableCommand {
         var isComplete = true
         let places: [String]
         do throws(ControlError) { places = try ControlPlaces.all(in: directory) } catch {
-            Complaint.write("the state directory cannot be looked at: \(error)")
+            Complaint.write("cannot read the state directory: \(error)")
             throw ExitCode(ExitReason.configuration.rawValue)
         }
         for path in places {
@@ -50,13 +49,13 @@ struct StatusCommand: ParsableCommand {
             } catch {
                 // One that has ended is no error.
                 if case .dead = error { continue }
-                Complaint.write("an agent does not answer: \(error)")
+                Complaint.write("an agent does not respond: \(error)")
                 isComplete = false
             }
         }
         guard !reports.isEmpty else {
             guard isComplete else { throw ExitCode(ExitReason.unreachable.rawValue) }
-            Complaint.write("no agent runs with the state directory \(directory)")
+            Complaint.write("no running agent uses the state directory \(directory)")
             throw ExitCode(ExitReason.unavailable.rawValue)
         }
         try StandardOutput.write(line: self.output == .json ? try Self.json(reports) : Self.text(reports))

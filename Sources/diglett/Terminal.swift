@@ -70,7 +70,7 @@ enum Terminal {
         while let answer = readLine() {
             if answer == "yes" { return true }
             if answer == "no" { return false }
-            self.show("Please write yes or no: ")
+            self.show("Please type yes or no: ")
         }
         return false
     }

@@ -236,7 +236,7 @@ struct AgentProgramTests {
         let stand = try AgentFixture(["one"], token: "old")
         stand.gateway.refusal = .loginRefused
         try stand.start()
-        #expect(stand.wait { stand.hasLine("waiting for another token in") })
+        #expect(stand.wait { stand.hasLine("waiting for a new token in") })
         #expect(stand.gateway.logins.map(\.token) == ["old"])
         stand.gateway.refusal = nil
         try stand.write(token: "new")

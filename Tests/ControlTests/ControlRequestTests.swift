@@ -6,13 +6,14 @@ struct ControlRequestTests {
     @Test(
         "a line that is not a request is refused with a reason",
         arguments: [
-            ("", "the request cannot be understood"), ("{}", "the request cannot be understood"),
-            (#"{"version":1}"#, "the request cannot be understood"),
-            (#"{"version":1,"command":"fly"}"#, "the request cannot be understood"),
+            ("", "the request is not valid JSON of this protocol"),
+            ("{}", "the request is not valid JSON of this protocol"),
+            (#"{"version":1}"#, "the request is not valid JSON of this protocol"),
+            (#"{"version":1,"command":"fly"}"#, "the request is not valid JSON of this protocol"),
             (#"{"version":2,"command":"status"}"#, "version 2 of the control protocol is not known here"),
-            (#"{"version":1,"command":"status","dryrun":true}"#, "a request has no field 'dryrun'"),
-            (#"{"version":1,"command":"status","a\nb":1}"#, #"a request has no field 'a\u{A}b'"#),
-            (#"{"version":1,"command":"status"} x"#, "the request cannot be understood"),
+            (#"{"version":1,"command":"status","dryrun":true}"#, "unknown field in the request: 'dryrun'"),
+            (#"{"version":1,"command":"status","a\nb":1}"#, #"unknown field in the request: 'a\u{A}b'"#),
+            (#"{"version":1,"command":"status"} x"#, "the request is not valid JSON of this protocol"),
         ])
     func faults(_ line: String, _ reason: String) {
         guard case .failure(let fault) = ControlRequest.parse(Array(line.utf8)) else {

@@ -267,7 +267,7 @@ class Tokens(AgentsTest):
         self.check_reachable(local, "app")
         result = run(self.stage, "diglett-server", "agent", "add", "web", "--names", "web", "--host", "gateway.test",
                      "-l", "127.0.0.1:20123", "--state-dir", self.gateway.state)
-        self.assertIn("from now on only agents in this file are let in, those of this machine too", result.stdout)
+        self.assertIn("from now on the gateway accepts only agents in this file, also from this machine", result.stdout)
         self.assertIn("@gateway.test:20123#", result.stdout)
         self.check_refused(local, "login-refused", 11)
         self.gateway.wait_log("is an agent of this machine without a login, and now .*agents.toml says who may come")
@@ -735,7 +735,7 @@ class BrokenFile(AgentsTest):
         self.note(f"{time.monotonic() - since:.2f} s")
         self.gateway.wait_log("SIGHUP")
         self.assertTrue(self.gateway.running)
-        # Also when nothing has changed, and when the file is broken.
+        # Also when no changes, and when the file is broken.
         mark = len(self.gateway.stderr)
         self.gateway.send_signal(signal.SIGHUP)
         agents.wait_read(mark)
@@ -963,7 +963,7 @@ class Fail2ban(AgentsTest):
         require("fail2ban-regex")
         stamp = "2026-11-23T12:46:53.689Z"
         good = [
-            f"{stamp} WARN  login from 203.0.113.7:4711 refused: a text that is no token",
+            f"{stamp} WARN  login from 203.0.113.7:4711 refused: not a diglett token",
             f"{stamp} WARN  login from [2001:db8::7]:4711 refused: a wrong token for 'web'",
             f"{stamp} WARN  login from 203.0.113.8:1 refused: login from {self.FORGED}:5 refused: x",
             f"Nov 23 12:46:53 host diglett-server[123]: {stamp} WARN  login from 203.0.113.9:4711 refused: x",

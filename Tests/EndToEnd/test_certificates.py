@@ -97,12 +97,12 @@ class Renewal(CertificateTest):
 
     def test_reload(self):
         self.start(self.authority.issue())
-        self.assertEqual(self.ctl("reload"), "nothing has changed\n")
+        self.assertEqual(self.ctl("reload"), "no changes\n")
         second = self.authority.issue()
         second.write(self.files)
-        said = f"the certificate {self.certificate} is new, valid until {second.expires}, with another key: sha256/"
+        said = f"the certificate {self.certificate} is new, valid until {second.expires}, with a new key: sha256/"
         # It may be in use already.
-        self.assertTrue(self.ctl("reload").startswith((said, "nothing has changed")))
+        self.assertTrue(self.ctl("reload").startswith((said, "no changes")))
         self.assertEqual(shown_serial(self.gateway), second.serial)
         self.assertEqual(len(self.lines("is new, and used")), 1)
         self.assertEqual(self.status()["pin"], self.lines("a new key")[0].split("pin ")[1].split(",")[0])
@@ -111,10 +111,10 @@ class Renewal(CertificateTest):
         first, second = self.authority.issue(), self.authority.issue()
         self.start(first)
         mistakes = {
-            "the key is not the certificate's": lambda: replace(self.key, second.key, 0o600),
+            "the key does not belong to the certificate": lambda: replace(self.key, second.key, 0o600),
             "no private key": lambda: replace(self.key, b"", 0o600),
             "others can read it": lambda: replace(self.key, first.key, 0o644),
-            "no certificate in PEM form": lambda: (
+            "no certificate in PEM format": lambda: (
                 replace(self.certificate, b"x"), replace(self.key, first.key, 0o600)),
             "No such file": lambda: self.certificate.unlink(),
         }
@@ -129,7 +129,7 @@ class Renewal(CertificateTest):
                 self.assertEqual(shown_serial(self.gateway), first.serial)
                 self.assertEqual(len([line for line in self.gateway.stderr[since:] if KEPT in line]), 1)
                 # The agents file is read all the same, and the error is repeated.
-                self.assertRegex(self.ctl("reload"), f"(?i)the certificate stays as it is: .*{reason}")
+                self.assertRegex(self.ctl("reload"), f"(?i)the certificate was not changed: .*{reason}")
                 wait_until(lambda: sum(KEPT in line for line in self.gateway.stderr[since:]) == 2,
                            "the error to be logged again")
         second.write(self.files)

@@ -62,7 +62,7 @@ class Places(CheckTest):
         for kind, file in (("nginx", self.directory), ("haproxy", "/dev/null")):
             lines += ["[[registrar]]", f'kind = "{kind}"', 'domain = "a.test"', f'file = "{file}"', 'reload = "/bin/true"']
         self.check_finds(lines, f"line 4: '{self.directory}' cannot be written: it is a directory",
-                         "line 9: '/dev/null' cannot be written: it is a directory, or no regular file")
+                         "line 9: '/dev/null' cannot be written: it is not a regular file")
 
     def test_directory_that_others_write_to(self):
         shared = self.stage.new_directory("shared")
@@ -145,7 +145,7 @@ class Certificates(CheckTest):
     def test_of_the_gateway_although_something_else_is_wrong(self):
         key, certificate = self.certificate("gateway")
         other, _ = self.certificate("other")
-        for files, words in (((certificate, other), "the key is not the certificate's"),
+        for files, words in (((certificate, other), "the key does not belong to the certificate"),
                              ((self.directory / "none", key), "no such file")):
             with self.subTest(words=words):
                 self.check_finds(["colour = 1", f'tls-cert = "{files[0]}"', f'tls-key = "{files[1]}"'],
@@ -169,13 +169,13 @@ class Certificates(CheckTest):
         self.assertEqual(code, 0, output)
         self.check_finds(files(garbage, garbage, garbage), f"line 4: {garbage}: no certificate", "line 5: ",
                          "no private key")
-        self.check_finds(files(certificate, certificate, other), "line 5: ", "the key is not the certificate's")
+        self.check_finds(files(certificate, certificate, other), "line 5: ", "the key does not belong to the certificate")
         key.chmod(0o644)
         self.check_finds(files(garbage, certificate, key), "line 4: ", f"{key}: holds a secret and others can read it")
 
     def test_secrets_of_a_url_are_not_shown(self):
         for url, code, words in (
-                ("https://hook.test/x?t=S3CRET", 0, "agents: judged by https://hook.test/x\n"),
+                ("https://hook.test/x?t=S3CRET", 0, "agents: authenticated by https://hook.test/x\n"),
                 ("https://u:S3CRET@hook.test/x?t=S3CRET", 78, "line 3: 'https://hook.test/x': no user or password"),
                 ("http://localhost:S3CRET@192.0.2.1/", 78, "line 3: 'http://192.0.2.1/': no user or password")):
             with self.subTest(url=url):

@@ -190,7 +190,7 @@ class AtATerminal(EndToEndTest):
         terminal = self.start(gateway.address, prefix=hosts.far)
         terminal.await_text(re.escape(gateway.pin) + r"(?s:.*)\[yes/no\] ")
         terminal.write("maybe\n")
-        terminal.await_text("Please write yes or no: ")
+        terminal.await_text("Please type yes or no: ")
         terminal.write("yes\n")
         wait_until(lambda: "registered" in self.events.read_text(), "the name")
         for line in self.events.read_text().splitlines():
@@ -661,7 +661,7 @@ class GatewayStart(CommandLineTest):
         path.write_text(f'[[registrar]]\nkind = "traefik"\ndomain = "a.test"\nlisten = "{other.address}"\n')
         gateway = self.stage.gateway("-c", path, ready=False)
         self.assertEqual(gateway.wait_exit(), 71)
-        self.assertRegex(gateway.output, rf"{path}:4: the registrar traefik: .*{other.address}.*in use")
+        self.assertRegex(gateway.output, rf"{path}:4: registrar traefik: .*{other.address}.*in use")
 
     def test_two_gateways_on_one_state_directory(self):
         first = self.stage.gateway()

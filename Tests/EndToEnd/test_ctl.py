@@ -75,7 +75,7 @@ class Seeing(CtlTest):
         self.assertEqual((exposure["name"], exposure["address"], exposure["published"], exposure["agent"]),
                          ("example", f"127.0.0.1:{self.tunnel.port}", True, link["agent"]))
         self.assertEqual(self.report("streams"), [])
-        self.assertEqual(self.ctl("streams"), "no visitor is here\n")
+        self.assertEqual(self.ctl("streams"), "no visitors connected\n")
         with self.tunnel.connect() as visitor:
             wait_until(lambda: self.report("streams"), "the stream")
             stream, = self.report("streams")
@@ -220,7 +220,7 @@ class Steering(CtlTest):
         seen = len(self.gateway.stderr)
         # It ends by itself, and the agent is back.
         self.gateway.wait_registered("example", since=seen, timeout=30)
-        self.assertEqual(self.ctl("bans"), "nobody is banned\n")
+        self.assertEqual(self.ctl("bans"), "no networks are banned\n")
 
     def test_bad_times(self):
         self.start()
@@ -240,7 +240,7 @@ class Steering(CtlTest):
 
     def test_penalties(self):
         self.start()
-        self.assertEqual(self.ctl("penalties"), "nobody has a penalty\n")
+        self.assertEqual(self.ctl("penalties"), "no sources are throttled\n")
 
     def test_unban_by_each_address_of_a_source(self):
         """The log shows a translator's client by its IPv6 address, `ctl penalties` by its IPv4 address (RFC 6052)."""
@@ -259,7 +259,7 @@ class Steering(CtlTest):
                 for agent in agents:
                     agent.kill()
                 self.assertEqual([bar["network"] for bar in self.report("penalties")], ["192.0.2.1"])
-                self.assertEqual(self.ctl("unban", address), "its penalty is forgotten\n")
+                self.assertEqual(self.ctl("unban", address), "its penalty was reset\n")
                 self.assertEqual(self.report("penalties"), [])
 
     def test_drain(self):
@@ -306,9 +306,9 @@ class Steering(CtlTest):
         self.gateway.wait_log("read 1 agent")
         agent = self.stage.agent(self.gateway, "-t", token, "-n", "example", self.backend)
         agent.wait_registered()
-        self.assertEqual(self.ctl("reload"), "nothing has changed\n")
+        self.assertEqual(self.ctl("reload"), "no changes\n")
         for arguments in (["reload"], ["reload", "--dry-run"]):
-            self.assertEqual(self.report(*arguments), {"notes": ["nothing has changed"]})
+            self.assertEqual(self.report(*arguments), {"notes": ["no changes"]})
         bad = self.gateway.state / "agents.toml"
         text = bad.read_text()
         bad.write_text(text + "colour = 1\n")
@@ -318,7 +318,7 @@ class Steering(CtlTest):
         changed = re.sub(r'names = .*', 'names = ["other"]\ndisabled = true\nmax-links = 3', text)
         bad.write_text(changed + '[[agent]]\nname = "two"\n')
         said = self.ctl("reload")
-        self.assertIn(said, ("nothing has changed\n",
+        self.assertIn(said, ("no changes\n",
                              "agent 'one': names other, disabled, max-links 3\nagent 'two' is added\n"))
         self.assertEqual(agent.wait_exit(), 11)
 

@@ -276,7 +276,7 @@ os.rename({str(pids)!r} + ".new", {str(pids)!r})
 time.sleep(300)
 ''')
         # On a busy machine Python takes more than a second to start.
-        self.check_login_fails(hook, "did not end in time and was killed", timeout=3, most=6)
+        self.check_login_fails(hook, "timed out and was killed", timeout=3, most=6)
         for pid in wait_file(pids).split():
             wait_gone(int(pid))
 
@@ -286,18 +286,18 @@ if os.fork() == 0:
     time.sleep(300)
 answer(identity="alice")
 ''')
-        self.check_login_fails(hook, "did not end in time and was killed", timeout=0.7, most=2.5)
+        self.check_login_fails(hook, "timed out and was killed", timeout=0.7, most=2.5)
 
     def test_floods(self):
         for stream in ("stdout", "stderr"):
             with self.subTest(stream=stream):
                 hook = Hook(self.stage, f'while True: sys.{stream}.write("x" * 65536)')
-                self.check_login_fails(hook, "wrote more than it may and was killed")
+                self.check_login_fails(hook, "wrote too much output and was killed")
 
     def test_garbage(self):
         cases = {
-            'print("certainly")': "did not answer in its JSON: 'certainly",
-            'pass': "answered nothing",
+            'print("certainly")': "sent an answer that is not valid JSON: 'certainly",
+            'pass': "sent an empty answer",
             'print("[]")': "did not answer in its JSON",
             'print(\'{"ok": "yes"}\')': "did not answer in its JSON",
             'print(\'{"ok": true, "version": 2, "identity": "x"}\')': "answered in version 2",
@@ -322,7 +322,7 @@ answer(identity="alice")
         agent = self.connect("any", "-n", "app", "9")
         event = agent.wait_event("missing")
         self.assertEqual(event["code"], "overloaded")
-        self.assertIn("the name cannot be judged now", event["message"])
+        self.assertIn("the gateway cannot authorize names now", event["message"])
 
     def test_fails_with_words(self):
         hook = Hook(self.stage, 'sys.stderr.write("the directory\\nis down\\x1b[31m\\n"); sys.exit(1)')
@@ -539,7 +539,7 @@ answer(not is_on("closed"), reason="closed")
         agent, = self.expose(1, 2)
         self.hook.switch("broken")
         self.gateway.send_signal(signal.SIGHUP)
-        self.gateway.wait_log("'n0-1' stays until it is judged: exec .* ended with code 1")
+        self.gateway.wait_log("'n0-1' stays until the authenticator answers: exec .* ended with code 1")
         self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered('n0-0')}/"), b"judged")
         self.hook.switch("closed")
         self.hook.switch("broken", on=False)

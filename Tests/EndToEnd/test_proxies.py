@@ -225,7 +225,7 @@ class Caddy(ProxyTests, EndToEndTest):
         self.gateway.kill()
         self.proxy.program.stop()
         gateway = self.start_gateway(listen=self.gateway.address, state=self.gateway.state)
-        gateway.wait_log("the registrar caddy .*cannot clean up after a former run")
+        gateway.wait_log("the registrar caddy .*cannot clean up after the previous run")
         self.proxy.start(old)
         wait_until(lambda: not self.proxy.leftovers(), "the former run's route to be taken back", 40)
         gateway.wait_log("the registrar caddy .* works again")
@@ -287,7 +287,7 @@ class BrokenProxy(EndToEndTest):
     def test_reload_hangs(self):
         agent = self.start("exec sleep 60", timeout=0.1)
         self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
-        self.gateway.wait_log("cannot publish 'example': .*did not end in time and was killed")
+        self.gateway.wait_log("cannot publish 'example': .*timed out and was killed")
 
     def test_file_cannot_be_written(self):
         self.stage.directory.joinpath("diglett.map").mkdir()
@@ -446,7 +446,7 @@ class Traefik(TraefikTest):
         """The second one takes nothing from the first, and says what is wrong."""
         self.publish()
         other = self.stage.gateway("-c", self.file, state=self.stage.new_directory("other-state"))
-        other.wait_log(rf"{self.directory}: is another gateway's already")
+        other.wait_log(rf"{self.directory}: is used by another gateway")
         self.assertEqual(self.files(), ["diglett-example.yml"])
         self.gateway.stop()
         other.wait_log("the registrar traefik .* works again")

@@ -281,7 +281,7 @@ class PublicPorts(RefusalTest):
         hosts = self.stage.use(TwoHosts())
         late = "10.99.0.77"
         gateway = self.stage.gateway("--expose-bind", late, prefix=hosts.near)
-        gateway.wait_log(rf"ERROR expose-bind: this machine does not have the address {late}; names wait until it has")
+        gateway.wait_log(rf"ERROR expose-bind: this machine does not have the address {late}; names wait until it has it")
         agent = self.stage.agent(gateway, "-n", "example", "9", prefix=hosts.near)
         self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
         hosts.add_address(late)

@@ -26,7 +26,7 @@ class Directories(EndToEndTest):
                 state.chmod(mode)
                 gateway = self.stage.gateway(state=state, ready=False)
                 self.assertEqual(gateway.wait_exit(), 73)
-                self.assertIn(f"{state}: others can put files into it: run chmod go-w {state}", gateway.output)
+                self.assertIn(f"{state}: other users can write to it: run chmod go-w {state}", gateway.output)
                 self.assertEqual(list(state.iterdir()), [])
                 check = run(self.stage, "diglett-server", "check", "--state-dir", state)
                 self.assertEqual(check.returncode, 64, check)
@@ -133,7 +133,7 @@ class FullDisk(EndToEndTest):
             ports[name] = agent.wait_registered(name)
         gateway.wait_log("ERROR .*the public ports of names cannot be saved")
         obstacle.rmdir()
-        gateway.wait_log("the public ports of names are saved again")
+        gateway.wait_log("saving public ports works again")
         saved = json.loads((gateway.state / "ports.json").read_text())["ports"]
         self.assertEqual({entry["name"]: entry["port"] for entry in saved}, ports)
         self.assertEqual(len(re.findall("ERROR .*cannot be saved", gateway.output)), 1)
@@ -192,7 +192,7 @@ class KnownGateways(EndToEndTest):
         self.file.mkdir()
         status, event = self.agent().refusal()
         self.assertEqual((status, event["code"]), (78, "configuration"))
-        self.assertIn(f"{self.file}: cannot be read: is a directory", event["message"])
+        self.assertIn(f"{self.file}: cannot be read: it is a directory", event["message"])
 
     def test_agents_that_start_at_once(self):
         """They share a directory, as the programs of one user do."""

@@ -39,7 +39,7 @@ class Status(EndToEndTest):
         self.assertTrue(re.fullmatch(rf"example  127.0.0.1:{port} +{self.backend}", lines[2]), lines)
         self.assertEqual(agent.stop(), 0)
         self.assertEqual(list(self.state.glob("*.sock")), [])
-        self.assertIn(f"no agent runs with the state directory {self.state}", self.status(code=69))
+        self.assertIn(f"no running agent uses the state directory {self.state}", self.status(code=69))
 
     def test_gateway_is_away(self):
         agent = self.stage.agent(self.gateway, "-n", "example", self.backend, state=self.state)
@@ -99,12 +99,12 @@ class Status(EndToEndTest):
         path.touch()
         result = run(self.stage, "diglett", "status", "--state-dir", path)
         self.assertEqual(result.returncode, 78)
-        self.assertIn(f"the state directory cannot be looked at: {path}: not a directory", result.stderr)
+        self.assertIn(f"cannot read the state directory: {path}: not a directory", result.stderr)
 
     def test_long_state_directory(self):
         """Without room for the socket's path there is no status, and all else works."""
         self.state = self.stage.directory / ("x" * 100)
         agent = self.stage.agent(self.gateway, "-d", "-n", "example", self.backend, state=self.state)
         agent.wait_registered()
-        agent.wait_log("WARN  'diglett status' cannot ask this agent: .*name too long")
+        agent.wait_log("WARN  'diglett status' is unavailable for this agent: .*name too long")
         self.status(code=69)

@@ -188,7 +188,7 @@ class Life(SupervisedTest):
     def test_garbage(self):
         cases = [
             ({"NOTIFY_SOCKET": "relative"}, "NOTIFY_SOCKET"),
-            ({"NOTIFY_SOCKET": "/nobody/is/here"}, "cannot tell the service manager: no such file"),
+            ({"NOTIFY_SOCKET": "/nobody/is/here"}, "cannot notify the service manager: no such file"),
             ({"NOTIFY_SOCKET": "/" + "x" * 200}, "NOTIFY_SOCKET"),
             ({"WATCHDOG_USEC": "soon"}, "WATCHDOG_USEC"),
             ({"LISTEN_FDS": "many", "LISTEN_PID": "self"}, "LISTEN_FDS"),
@@ -566,7 +566,7 @@ class Restart(SupervisedTest):
             with self.subTest(more):
                 gateway.kill()
                 gateway = self.start(*more)
-                gateway.wait_log(r"does not fit the settings any more")
+                gateway.wait_log(r"no longer matches the settings")
                 gateway.wait_registered("example")
                 wait_until(lambda: len(self.manager.all("FDSTOREREMOVE")) == number + 1, "the listener to be removed")
                 wait_until(lambda: self.names() == ["expose-tcp-example"], "the new listener to be stored")

@@ -129,7 +129,7 @@ class AtOnce(TokenTest):
              agents.state], env=self.stage.environment(), capture_output=True, text=True, timeout=30, check=False)
         self.assertLess(time.monotonic() - began, within)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("token, shown this once: ", result.stdout)
+        self.assertIn("token (shown only once): ", result.stdout)
         self.assertRegex(result.stderr, r"\Awarning: [^\n]+\n\Z")
         for word in (*words, "'diglett-server ctl reload'"):
             self.assertIn(word, result.stderr)
@@ -223,7 +223,7 @@ class Grace(TokenTest):
         self.assertGreater(time.time(), until - 0.1)
         self.assertLess(time.time(), until + 1 + WITHDRAWN_SECONDS)
         self.gateway.wait_log("the former token of 'web' has expired")
-        self.gateway.wait_log("the login is withdrawn: it was known by a former token, which has expired")
+        self.gateway.wait_log("the login is withdrawn: it used a former token, which has expired")
         self.check_refused(self.connect(first.token, "-n", "app-5", self.backend), "login-refused", 11)
         self.gateway.wait_log(r"login from \S+ refused: the former token of 'web', which has expired")
         self.assertEqual(new.events("lost"), [])
@@ -276,7 +276,7 @@ class Files(TokenTest):
         agent = self.connect_file(self.file)
         agent.wait_registered("app-1")
         token = self.agents.rotate("web").token
-        agent.wait_log(rf"waiting for another token in {re.escape(str(self.file))}")
+        agent.wait_log(rf"waiting for a new token in {re.escape(str(self.file))}")
         self.token_file("")
         self.token_file(token + "\n")
         self.check_back(agent)

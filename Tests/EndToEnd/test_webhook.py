@@ -102,7 +102,7 @@ class Webhooks(EndToEndTest):
         """Nobody has said no: without --once the agent would come back."""
         code, event = self.agent(gateway, "--once").refusal()
         self.assertEqual((code, event["code"]), (69, "unavailable"))
-        self.assertIn("the login cannot be judged now", event["message"])
+        self.assertIn("the gateway cannot authenticate agents now", event["message"])
 
     def test_yes_and_no(self):
         secret = self.stage.directory / "secret"

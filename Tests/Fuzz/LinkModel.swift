@@ -211,7 +211,7 @@ func drive<Machine: LinkMachine & ~Copyable>(
     case 12: model.answer(choices.element(of: [.none, .none, .nameTaken, .drain]), now: now)
     case 13:
         model.machine.goAway(
-            choices.element(of: [.drain, .none, .overloaded]), retryAfterSeconds: 1, text: "the gateway stops")
+            choices.element(of: [.drain, .none, .overloaded]), retryAfterSeconds: 1, text: "the gateway is stopping")
     case 14:
         guard model.role == .agent else { return }
         model.machine.register(Register(exposure: choices.word16() & 3, port: 0, name: "name"))

@@ -401,6 +401,8 @@ struct GatewayMachineTests {
         #expect(effects.first == .withdraw(second))
         #expect(
             effects.last
-                == .end(1, Refusal(code: .revoked, text: "the right to be here was withdrawn"), retryAfterSeconds: 0))
+                == .end(
+                    1, Refusal(code: .revoked, text: "access revoked: the agent was removed, disabled or has expired"),
+                    retryAfterSeconds: 0))
     }
 }

@@ -132,7 +132,7 @@ struct AgentSessionsTests {
         _ = hub.takeOrders()
         let name = try #require(hub.names.held.first)
         let socket = try #require(name.listeners.all.first)
-        hub.names.revoke(name.id, .registrarFailed, reason: "its listener cannot be used")
+        hub.names.revoke(name.id, .registrarFailed, reason: "its listener is unusable")
         #expect(socket.isShut && hub.names.held.isEmpty)
         let answers = hub.takeOrders().compactMap { if case .answer(_, let answer) = $0 { answer.code } else { nil } }
         #expect(answers.last == .registrarFailed)

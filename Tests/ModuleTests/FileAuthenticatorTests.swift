@@ -138,7 +138,7 @@ struct FileAuthenticatorTests {
         #expect(after.identity == before.identity)
         let changes = desk.changes
         #expect(desk.loop.run { desk.changes > changes })
-        let reason = "was known by a former token, which has expired"
+        let reason = "used a former token, which has expired"
         #expect(desk.authenticator.revocation(of: before) == reason)
         #expect(desk.authenticator.revocation(of: version1) == reason)
         #expect(desk.authenticator.revocation(of: after) == nil)
@@ -147,7 +147,7 @@ struct FileAuthenticatorTests {
         #expect(try desk.login(version1: "old") == refusal)
         // The next rotation forgets it.
         try desk.change(entry(hash: otherHash))
-        #expect(desk.authenticator.revocation(of: before) == "was known by a token or key that is gone")
+        #expect(desk.authenticator.revocation(of: before) == "used a token or key that was removed")
         #expect(try desk.login(token: made.token) == .refused(.loginRefused, reason: "a wrong token for 'web'"))
     }
 

@@ -84,7 +84,7 @@ struct HookQueueTests {
             guard case .refused(.overloaded, let reason) = stand.verdicts["a\(number)"] else {
                 return _ = Issue.record("\(stand.verdicts)")
             }
-            #expect(reason.contains("too many questions wait"))
+            #expect(reason.contains("too many requests are waiting"))
         }
         #expect(stand.order().prefix(5) == ["b0", "a0", "b1", "a11", "b2"])
     }

@@ -33,7 +33,7 @@ struct HookTests {
         let good = try ask("cat >/dev/null; echo '{\"ok\":true,\"identity\":\"x\"}'")
         #expect(try good.first?.get().ok == true && good.first?.get().identity == "x")
         for (script, words) in [
-            ("echo yes", "did not answer in its JSON: 'yes"), ("true", "answered nothing"),
+            ("echo yes", "sent an answer that is not valid JSON: 'yes"), ("true", "sent an empty answer"),
             ("echo '{\"ok\":true,\"version\":2,\"more\":1}'", "in version 2"), ("echo '{\"ok\":true}{}'", "JSON"),
             ("echo sorry >&2; exit 4", "ended with code 4: sorry"), ("kill -9 $$", "was ended by signal 9"),
             ("head -c 100000 /dev/zero", "wrote more than it may"),

@@ -64,7 +64,7 @@ struct RegistrarQueueTests {
         stand.advance(by: 59_999)
         #expect(told.isEmpty && stand.pendingCount == 2)
         stand.advance(by: 1)
-        #expect(told == ["b others are published first"])
+        #expect(told == ["b the registrar is busy with other names"])
         registrar.letGo()
         #expect(stand.pendingCount == 0 && registrar.calls == ["reset", "publish a"])
     }
@@ -147,7 +147,7 @@ struct RegistrarQueueTests {
         var failures: [String?] = []
         stand.publish(try exposure("one")) { failures.append($0) }
         #expect(failures == [nil])
-        #expect(stand.failure?.contains("clean up after a former run") == true)
+        #expect(stand.failure?.contains("clean up after the previous run") == true)
         registrar.failing = ["reset"]
         #expect(stand.run { stand.failure == nil })
         #expect(registrar.calls == ["reset", "publish one", "reset one"])

@@ -144,8 +144,8 @@ struct ProxyProtocolTests {
     func refused() throws {
         let chain = try Chain()
         for (bytes, reason) in [
-            (Array("GET / HTTP/1.1\r\n".utf8), "it does not begin with a PROXY header"),
-            (Array("PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n".utf8), "a port of the PROXY line is none"),
+            (Array("GET / HTTP/1.1\r\n".utf8), "it no PROXY header"),
+            (Array("PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n".utf8), "a port of the PROXY line is not valid"),
         ] {
             let visitor = try chain.world.visit(chain.port)
             let source = try #require(visitor.stream.localAddress)
@@ -158,7 +158,7 @@ struct ProxyProtocolTests {
         write(leaving, Array("PROXY TCP4 ".utf8))
         leaving.stream.shutdownWriting()
         #expect(chain.world.loop.run { isReset(leaving) })
-        chain.waitForLog("refused: it ended without a PROXY header")
+        chain.waitForLog("refused: it closed without a PROXY header")
         let silent = try chain.world.visit(chain.port)
         let slow = try chain.world.visit(chain.port)
         write(slow, Array("PROXY TCP4 1.2".utf8))

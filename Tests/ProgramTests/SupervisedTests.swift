@@ -77,7 +77,7 @@ struct SupervisedTests {
             (GatewayStatus(agents: 1, names: 1, streams: 1), "1 agent, 1 name, 1 stream"),
             (
                 GatewayStatus(agents: 3, names: 5, streams: 12, waiting: 2),
-                "3 agents, 5 names, 12 streams; 2 names of the former run not back yet"
+                "3 agents, 5 names, 12 streams; 2 names of the previous run not yet restored"
             ),
             (GatewayStatus(isDraining: true, agents: 3, streams: 4, waiting: 2), "draining: 4 streams left"),
             (GatewayStatus(isDraining: true, streams: 1), "draining: 1 stream left"),

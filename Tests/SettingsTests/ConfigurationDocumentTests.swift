@@ -111,8 +111,8 @@ struct ConfigurationDocumentTests {
         for key in table.keys {
             let words =
                 switch key.type {
-                case .text: "a text in quotes"
-                case .textOrList: "a text or a list of texts"
+                case .text: "text in quotes"
+                case .textOrList: "text or a list of texts"
                 case .wholeNumber: "a whole number"
                 case .number: "a number"
                 case .trueOrFalse: "true or false"
@@ -188,7 +188,7 @@ struct KeyTests {
                 found == [
                     "option --log-format: 'yaml' is neither text nor json",
                     "\(path):1: 'xml' is neither text nor json",
-                    "\(path):2: 'listen' must be a text or a list of texts",
+                    "\(path):2: 'listen' must be text or a list of texts",
                 ])
         }
     }

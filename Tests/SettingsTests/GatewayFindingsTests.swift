@@ -126,7 +126,7 @@ struct GatewayFindingsTests {
     @Test(
         "a refused URL is shown without what may be secret",
         arguments: [
-            ("ftp://u:S3CRET@host/x?t=S3CRET", "'ftp://host/x': it begins with neither https:// nor http://: write"),
+            ("ftp://u:S3CRET@host/x?t=S3CRET", "'ftp://host/x': it must begin with https:// or http://: write"),
             ("https://user:S3CRET@host:1/x?token=S3CRET#F", "'https://host:1/x': no user or password"),
             ("https://S3CRET@b:c@host?x", "'https://host': no user or password"),
             ("http://localhost:x@127.0.0.2:1/", "'http://127.0.0.2:1/': no user or password"),
@@ -150,7 +150,8 @@ struct GatewayFindingsTests {
         arguments: [
             ("  hush\r\n\n", "hush", ""), ("\u{A0}h\u{FC}sh!\t", "h\u{FC}sh!", ""), ("hu sh", "", "inside of it"),
             ("hu\nsh", "", "inside of it"), ("hu\u{2028}sh", "", "inside of it"), ("hush\u{0}", "", "inside of it"),
-            ("hu\u{1B}sh", "", "inside of it"), ("\u{FEFF}hush", "", "inside of it"), (" \r\n", "", "holds no secret"),
+            ("hu\u{1B}sh", "", "inside of it"), ("\u{FEFF}hush", "", "inside of it"),
+            (" \r\n", "", "is empty: it must contain the secret"),
             ("\u{7F}", "", "inside of it"),
         ])
     func secret(_ text: String, _ secret: String, _ error: String) throws {

@@ -45,7 +45,7 @@ struct MetricsSettingsTests {
         var options = CommandOptions()
         options["state-dir"] = ["/x"]
         #expect(try GatewaySettings(options).metrics == nil)
-        #expect(self.problem(nil, isPerName: true) == "option --metrics-per-name: has no meaning without metrics")
+        #expect(self.problem(nil, isPerName: true) == "option --metrics-per-name: has no effect without metrics")
         #expect(self.problem("[::1]:1", isPerName: true) == "")
     }
 

@@ -247,7 +247,7 @@ struct ConfigurationTests {
                 ":3: unknown key 'bogus'", ":1: 'gateway' must be a text", ":2: ", ":7: unknown key 'port'",
                 ":3: the name 'a_b' is not valid", ":2: unknown key 'other'", ":3: 'a' needs a backend",
                 ":5: 'v3' is neither v1 nor v2",
-                ":2: version 1 does not tell visitors' addresses: leave proxy-protocol out",
+                ":2: version 1 does not transmit visitors' addresses: leave out proxy-protocol",
             ]))
     func errors(_ text: String, _ expected: String) throws {
         try withDirectory { directory in

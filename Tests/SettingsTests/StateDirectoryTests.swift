@@ -14,7 +14,7 @@ struct StateDirectoryTests {
         try withDirectory { directory in
             try chmod(directory, mode)
             let text = message { try StateDirectory(path: directory) }
-            #expect(text.hasPrefix("\(directory): others can put files into it: run chmod go-w \(directory)"))
+            #expect(text.hasPrefix("\(directory): other users can write to it: run chmod go-w \(directory)"))
             #expect(message { try StateDirectory(path: directory, forOther: true) } == text)
             // A new one below it is the program's own.
             #expect(message { try StateDirectory(path: "\(directory)/mine") } == "")

@@ -67,8 +67,8 @@ struct TOMLTests {
     @Test("with a value of another type is refused, dates included")
     func types() throws {
         let root = try root("a = 2026-11-23\nb = [1]\nc = 1\n[[d]]\n")
-        #expect(message { _ = try root.string("a") } == "f:1: 'a' must be a text in quotes")
-        #expect(message { _ = try root.strings("b") } == "f:2: 'b' must be a text or a list of texts")
+        #expect(message { _ = try root.string("a") } == "f:1: 'a' must be text in quotes")
+        #expect(message { _ = try root.strings("b") } == "f:2: 'b' must be text or a list of texts")
         #expect(message { _ = try root.section("c") } == "f:3: 'c' must be a table, [c]")
         #expect(message { _ = try root.sections("c") } == "f:3: 'c' must be a list of tables, [[c]]")
         #expect("\(root.unknownKeys(beside: ["a", "b", "c"])[0])".hasPrefix("f:4: unknown key 'd'"))

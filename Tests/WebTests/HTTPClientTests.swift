@@ -207,7 +207,7 @@ struct HTTPClientTests {
         #expect(broken.description.unicodeScalars.allSatisfy { $0.value >= 0x20 })
     }
 
-    @Test("no answer in time, or one that does not end in time", arguments: ["hang/", "drip/"])
+    @Test("timed out, or one that does not end in time", arguments: ["hang/", "drip/"])
     func timeout(_ path: String) throws {
         var request = self.get(path)
         request.timeout = 100

@@ -197,16 +197,16 @@ final class AgentLinks {
         self.hasReportedSilence = true
         self.log.logger.info(
             """
-            \(address) has taken the connection and not answered yet; waiting: it may be slow, or let this address \
-            wait after wrong logins or connections without a login
+            \(address) accepted the connection but has not answered yet; still waiting: it may be slow, or it may \
+            throttle this address after failed logins
             """, metadata: self.log.about())
     }
 
     private func reportSmallSegments(_ bytes: Int) {
         self.log.logger.warning(
             """
-            large packets seem to be lost between here and \(self.gateway), small ones pass: links use segments of \
-            \(bytes) bytes from now on; to do so from the start, set 'link-mss = \(bytes)'
+            large packets to \(self.gateway) are lost and small ones arrive: links now use segments of \(bytes) bytes; \
+            to do so from the start, set 'link-mss = \(bytes)'
             """)
     }
 }
@@ -218,10 +218,10 @@ extension AgentLinks: GatewaySessionOwner {
             let others = race.won(session)
             self.session = session
             self.silentAddresses = Set(others.compactMap(\.address))
-            self.abandon(others, "another address of the gateway was faster")
+            self.abandon(others, "another address of the gateway answered first")
         }
         let isLoopback = session.link.transport.peerAddress?.isLoopback ?? false
-        return self.owner?.judge(peer, isLoopback: isLoopback) ?? .refuse(SecurityError("the agent stops"))
+        return self.owner?.judge(peer, isLoopback: isLoopback) ?? .refuse(SecurityError("the agent is stopping"))
     }
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {

@@ -7,9 +7,10 @@ enum DialAdvice {
     /// No address could be connected.
     static func text(_ error: UVError) -> String {
         switch error {
-        case .connectionRefused: "\(error): nothing listens there; is diglett-server running, and is it that port?"
-        case .timedOut: "\(error): is a firewall in between?"
-        default: error.isResolution ? "\(error): is the name right?" : "\(error)"
+        case .connectionRefused:
+            "\(error): no program listens on that port; check that diglett-server runs and the port is right"
+        case .timedOut: "\(error): check for a firewall between this machine and the gateway"
+        default: error.isResolution ? "\(error): check the name" : "\(error)"
         }
     }
 
@@ -20,20 +21,19 @@ enum DialAdvice {
             switch error.alert {
             case .accessDenied:
                 """
-                it answers 'access denied': a diglett gateway does so when it has banned this address, which \
-                'diglett-server ctl unban' lifts there; is one behind that port?
+                it answered 'access denied': if it is a diglett gateway, it has banned this address, and \
+                'diglett-server ctl unban' there lifts the ban
                 """
             case .internalError:
                 """
-                it answers 'internal error': a diglett gateway does so when it has no room for another connection; is \
-                one behind that port?
+                it answered 'internal error': if it is a diglett gateway, it has too many connections
                 """
             case nil: end.description
             }
         case .closedByPeer, .failed(.connectionReset):
             """
-            \(end) before the handshake: is a diglett gateway behind that port? A ban, a limit of connections or a \
-            firewall can be the reason too
+            \(end) before the TLS handshake: check that a diglett gateway listens on that port; a ban, a connection \
+            limit or a firewall can also be the cause
             """
         default: end.description
         }

@@ -10,9 +10,6 @@ struct AgentCredentials {
 
     init(settings: AgentSettings, state: StateDirectory) throws(SettingsError) {
         let key = try Self.instanceKey(state)
-        for pin in settings.pins where Pin(pin) == nil {
-            throw SettingsError("pin", "'\(pin)' is not a pin: the gateway prints it as sha256/BASE64")
-        }
         let identity = try AgentKey.load(state)
         if settings.version1 {
             self.version = .version1
@@ -49,8 +46,8 @@ struct AgentCredentials {
         guard key.count == Login.instanceKeySize else {
             throw SettingsError(
                 path,
-                "has \(key.count) bytes instead of \(Login.instanceKeySize); without it a new one is made, "
-                    + "and an open gateway will take this for another agent")
+                "has \(key.count) bytes instead of \(Login.instanceKeySize); delete it and a new one is created, "
+                    + "but an open gateway then treats this agent as a new one")
         }
     }
 }

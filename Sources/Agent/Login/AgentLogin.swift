@@ -38,7 +38,7 @@ final class AgentLogin {
         } catch {
             let text = error.description
             if text != self.problem {
-                self.logger.warning("the token cannot be read again, the last one is used: \(text)")
+                self.logger.warning("cannot read the token again, using the last one: \(text)")
             }
             self.problem = text
         }

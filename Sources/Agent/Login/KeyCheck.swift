@@ -40,7 +40,7 @@ final class KeyCheck {
         let isTrustedBySystem = verdict == .trusted
         let gateway = self.settings.gateway.description
         if case .untrusted(let reason) = verdict, self.settings.pins.isEmpty {
-            self.logger.debug("the system's certificate authorities do not vouch for \(gateway): \(reason)")
+            self.logger.debug("the system's certificate authorities do not trust \(gateway): \(reason)")
         }
         // The file is looked at only if it matters: a broken one is no reason to refuse a pinned key.
         let isSettled = !self.settings.pins.isEmpty || isTrustedBySystem || self.confirmedPin == pin
@@ -66,10 +66,10 @@ final class KeyCheck {
             return nil
         case .ask:
             let text =
-                "The key of \(gateway) is not known yet. It is\n  \(pin)\n"
-                + "Is that the pin that the gateway prints at its start?"
+                "The key of \(gateway) is new:\n  \(pin)\n"
+                + "Does the gateway print the same pin when it starts?"
             guard self.ask?(text) ?? false else {
-                return Refusal(reason: .wrongGatewayKey, text: "the key \(pin) of \(gateway) was not confirmed")
+                return Refusal(reason: .wrongGatewayKey, text: "the key \(pin) of \(gateway) was not accepted")
             }
             // The gateway may have closed the link by now; the next link will not ask.
             self.confirmedPin = pin
@@ -81,7 +81,7 @@ final class KeyCheck {
             if case .refuse(let text) = judge(entry) { return Refusal(reason: .wrongGatewayKey, text: text) }
         } catch {
             self.logger.warning(
-                "the key of \(gateway) cannot be remembered: \(error)", metadata: .about([.gateway: gateway]))
+                "cannot remember the key of \(gateway): \(error)", metadata: .about([.gateway: gateway]))
         }
         return nil
     }
@@ -89,14 +89,14 @@ final class KeyCheck {
     /// What is wrong with the dates, if nothing else is wrong with the certificate.
     private static func dateFault(_ verdict: ChannelPeer.SystemVerdict) -> String? {
         // A machine without a battery for its clock begins in 1970.
-        let clock = "check the clock of this machine, which shows \(Timestamp.text(Timestamp.now))"
+        let clock = "check this machine's clock, which shows \(Timestamp.text(Timestamp.now))"
         switch verdict {
         case .trusted, .untrusted: return nil
         case .expired(let time?): return "expired on \(Timestamp.text(time)): renew it at the gateway, or \(clock)"
         case .expired(nil):
-            return "is by an authority whose own certificate has expired: renew the chain at the gateway, or \(clock)"
+            return "has an expired authority in its chain: renew the chain at the gateway, or \(clock)"
         case .notYetValid(let time?): return "is not valid before \(Timestamp.text(time)): \(clock)"
-        case .notYetValid(nil): return "is by an authority whose own certificate is not valid yet: \(clock)"
+        case .notYetValid(nil): return "has an authority in its chain that is not valid yet: \(clock)"
         }
     }
 
@@ -104,6 +104,6 @@ final class KeyCheck {
     private func report(_ damage: String) {
         guard self.reportedDamage.insert(damage).inserted else { return }
         self.logger.warning(
-            "\(damage): the line is damaged and says nothing about a key: delete it, or write HOST:PORT sha256/PIN")
+            "\(damage): the line is damaged: delete it, or write HOST:PORT sha256/PIN")
     }
 }

@@ -27,7 +27,7 @@ final class BackendCheck {
         self.checked[name] = backend
         switch backend.endpoint {
         case .unix(let path):
-            if ListeningSockets.hasUnix(path: path) == false { self.warn(backend, "is not there") }
+            if ListeningSockets.hasUnix(path: path) == false { self.warn(backend, "does not exist") }
         case .host:
             // Where something listens, a connection could use it up. Where nothing is listed, a rule of a firewall may
             // still lead somewhere.

@@ -61,12 +61,12 @@ final class NameReports {
         case .untold:
             self.log.say(
                 .info, .milestone,
-                "'\(wanted.name)' is registered at \(self.log.gateway), whose log tells the public port, and leads to "
+                "'\(wanted.name)' is registered at \(self.log.gateway), see its log for the public port, and forwards to "
                     + "\(target)", fields)
         case .reachable(let known):
             address = known
             self.log.say(
-                .info, .milestone, "'\(wanted.name)' is reachable at \(known) and leads to \(target)",
+                .info, .milestone, "'\(wanted.name)' is reachable at \(known) and forwards to \(target)",
                 self.log.about([.name: wanted.name, .address: known, .port: port, .backend: target.description]))
         case .unusable(let reason, let line):
             problem = reason
@@ -85,15 +85,16 @@ final class NameReports {
         if self.isVersion1 { return .untold }
         guard let known = PublicAddress(text) else {
             let sent = text.isEmpty ? "no address" : "'\(text)', which is not \(PublicAddress.form)"
-            let reason = "the gateway sent \(sent): no address is passed on; the gateway's operator can set public-url"
+            let reason =
+                "the gateway sent \(sent), so the address is unknown; the gateway's operator can set 'public-url'"
             return .unusable(
-                reason: reason, line: "'\(wanted.name)' is registered and leads to \(target), but \(reason)")
+                reason: reason, line: "'\(wanted.name)' is registered and forwards to \(target), but \(reason)")
         }
         guard known.isLoopback, !isGatewayLocal else { return .reachable(at: known.seen(from: self.log.gateway.host)) }
         let place = "reachable at \(known) on the gateway's machine only"
-        let advice = "set 'expose-bind' there to open it, or 'public-url' if a proxy there leads to it"
+        let advice = "set 'expose-bind' there to make it public, or 'public-url' if a proxy serves it"
         return .unusable(
-            reason: "\(place); \(advice)", line: "'\(wanted.name)' is \(place) and leads to \(target); \(advice)")
+            reason: "\(place); \(advice)", line: "'\(wanted.name)' is \(place) and forwards to \(target); \(advice)")
     }
 
     /// The gateway refused or withdrew a name.

@@ -81,7 +81,7 @@ final class ReadyActions {
         } catch {
             // Once, and not with each try.
             if self.unwritten != addresses {
-                self.log.write(.error, .detail, of: self.source, "the file of addresses was not written: \(error)")
+                self.log.write(.error, .detail, of: self.source, "cannot write the URL file: \(error)")
             }
             self.unwritten = addresses
         }
@@ -99,9 +99,9 @@ final class ReadyActions {
             self.process = nil
             switch result {
             case .success(let outcome) where outcome.end == .exited(code: 0):
-                self.logger.debug("the program of exec-on-ready ended")
-            case .success(let outcome): self.logger.warning("the program of exec-on-ready \(outcome)")
-            case .failure(let failure): self.logger.error("the program of exec-on-ready \(failure)")
+                self.logger.debug("the exec-on-ready command ended")
+            case .success(let outcome): self.logger.warning("the exec-on-ready command \(outcome)")
+            case .failure(let failure): self.logger.error("the exec-on-ready command \(failure)")
             }
         }
     }

@@ -24,7 +24,7 @@ struct StreamLog {
 
     func backendFailed(_ name: String, _ visitor: WireAddress, _ backend: Endpoint, _ error: UVError) {
         self.say(
-            .warning, name, "the backend \(backend) of '\(name)' cannot be reached: \(error); is it running?",
+            .warning, name, "cannot reach the backend \(backend) of '\(name)': \(error); check that it runs",
             self.about(name, visitor, backend, error: error))
     }
 

@@ -50,7 +50,7 @@ final class AgentControl {
         do throws(UVError) {
             self.server = try ControlServer(
                 loop: self.loop, path: path, access: .init(mode: 0o600, group: nil), handler: self)
-        } catch { self.logger.warning("'diglett status' cannot ask this agent: \(path): \(error)") }
+        } catch { self.logger.warning("'diglett status' is unavailable for this agent: \(path): \(error)") }
     }
 
     func close() {
@@ -93,7 +93,9 @@ final class AgentControl {
 
 extension AgentControl: ControlHandler {
     func asked(_ request: ControlRequest, by peer: ControlPeer, _ conversation: ControlConversation) {
-        guard request.command == .status else { return conversation.fail("an agent tells its status only") }
+        guard request.command == .status else {
+            return conversation.fail("unknown request: an agent answers only 'status'")
+        }
         conversation.succeed(self.report)
     }
 }

@@ -19,7 +19,7 @@ package struct AgentStatus: CustomStringConvertible {
         if let streams = self.draining { return "draining: \(counted(streams, "stream")) left" }
         switch self.progress {
         case .connecting: return "connecting to gateway \(self.gateway)"
-        case .waiting: return "no link to gateway \(self.gateway), trying again soon"
+        case .waiting: return "no link to gateway \(self.gateway), retrying"
         case .connected(let names):
             return "connected to gateway \(self.gateway), \(counted(names, "name")) exposed"
         }

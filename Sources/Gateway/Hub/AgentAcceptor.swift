@@ -57,7 +57,7 @@ extension AgentAcceptor: SocketListenerDelegate {
 
     func listener(_ listener: SocketListener, didFail error: UVError) {
         self.agents.parts.log.write(
-            .info, .strangers, of: .unknownStrangers, "an agent could not be accepted: \(error)",
+            .info, .strangers, of: .unknownStrangers, "an agent was not accepted: \(error)",
             .about([.error: error]))
     }
 }

@@ -56,8 +56,8 @@ final class AgentListeners {
         guard self.all.contains(where: \.isVersion1) else { return }
         self.logger.warning(
             """
-            version 1 is on: whoever is between an agent and this gateway can read and change everything and take the \
-            agent's place, and its tokens are as good as public; move agents to version 2 (docs/version-1.md)
+            version 1 is enabled and not safe: anyone on the network path can read and change everything and \
+            impersonate an agent; treat its tokens as public, and move agents to version 2 (docs/version-1.md)
             """)
     }
 
@@ -71,18 +71,18 @@ final class AgentListeners {
                 throw .invalidArgument
             }
             listener = try SocketListener(loop: self.loop, adopting: inherited)
-        } catch { throw GatewayError(.listen, "the inherited socket '\(socket.name)' cannot be used: \(error)") }
+        } catch { throw GatewayError(.listen, "cannot use the inherited socket '\(socket.name)': \(error)") }
         listener.delegate = delegate
         self.all.append(Opened(listener: listener, isVersion1: isVersion1, isInherited: true))
         guard let address = listener.address else {
             throw GatewayError(
-                .configuration, "the inherited socket '\(socket.name)', \(listener.place), is none of TCP")
+                .configuration, "the inherited socket '\(socket.name)', \(listener.place), must be a TCP socket")
         }
         guard !isVersion1 || self.settings.allowsInsecureVersion1 || address.isLoopback else {
             throw GatewayError(
                 .configuration,
-                "the inherited socket '\(socket.name)', \(address), is on no loopback address, and version 1 is not safe "
-                    + "on a network: let agents come through a tunnel of their own, or write out v1-insecure-ok")
+                "the inherited socket '\(socket.name)', \(address), is not a loopback address, and version 1 is not safe "
+                    + "on a network: use another tunnel for these agents, or set v1-insecure-ok")
         }
     }
 
@@ -121,7 +121,7 @@ final class AgentListeners {
 
     private static func advice(_ error: UVError) -> String {
         switch error {
-        case .addressInUse: "\(error): another program has the port; stop it or choose another with -l HOST:PORT"
+        case .addressInUse: "\(error): another program uses the port; stop it, or choose another port with -l HOST:PORT"
         case .permissionDenied: "\(error): ports below 1024 need the capability CAP_NET_BIND_SERVICE"
         case .addressNotAvailable: "\(error): this machine does not have the address"
         default: "\(error)"

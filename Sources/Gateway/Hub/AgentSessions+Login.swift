@@ -47,7 +47,7 @@ extension AgentSessions {
     ) -> any Cancellable {
         DeadlinedOperation(
             loop: self.parts.loop, milliseconds: moduleDeadline,
-            late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
+            late: .refused(.overloaded, reason: "the authenticator timed out"),
             start: { self.parts.authenticator.authenticate(request, completion: $0) },
             completion: self.parts.metrics.timing(.login, completion))
     }
@@ -71,8 +71,8 @@ extension AgentSessions {
 
     /// Refuses a login because too many wait for the authenticator. It costs no penalty: the agent may try again.
     private func refuseUnjudged(_ session: AgentSession) {
-        let text = "too many logins wait for the authenticator"
-        self.overloaded(session, "login from \(session.label.peer) cannot be judged: \(text)", text: text)
+        let text = "too many logins are waiting for the authenticator"
+        self.overloaded(session, "cannot authenticate the login from \(session.label.peer): \(text)", text: text)
     }
 
     private func overloaded(_ session: AgentSession, _ line: String, text: String) {
@@ -93,8 +93,8 @@ extension AgentSessions {
         case .granted(let grant): self.granted(session, grant, run: run, maxLinks: maxLinks)
         case .refused(.overloaded, let reason):
             self.overloaded(
-                session, "login from \(session.label.peer) cannot be judged: \(reason)",
-                text: "the login cannot be judged now")
+                session, "cannot authenticate the login from \(session.label.peer): \(reason)",
+                text: "the gateway cannot authenticate agents now")
         case .refused(let code, let reason):
             self.parts.metrics.loginRefused(code)
             self.parts.log.write(
@@ -104,7 +104,7 @@ extension AgentSessions {
             let text =
                 switch code {
                 case .notLoopback:
-                    "this gateway is open and takes agents from its own machine only; its operator can allow others"
+                    "this gateway accepts only agents on its own machine; its operator can add others with 'diglett-server agent add'"
                 case .methodNotSupported: "the gateway does not support the login method"
                 default: "the login was refused"
                 }

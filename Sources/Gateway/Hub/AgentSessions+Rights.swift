@@ -30,7 +30,7 @@ extension AgentSessions {
         guard let grant = session.grant else { return }
         if let reason = self.parts.authenticator.revocation(of: grant) {
             self.parts.log.write(
-                .warning, .complete, by: session.label, "\(session.label): the login is withdrawn: it \(reason)",
+                .warning, .complete, by: session.label, "\(session.label): access revoked: it \(reason)",
                 session.label.about([.code: ErrorCode.revoked]))
             return self.parts.names.revoked(session.id)
         }
@@ -64,7 +64,7 @@ extension AgentSessions {
                 if isFirst {
                     self.parts.log.write(
                         .warning, .detail, by: session.label,
-                        "\(session.label): '\(held.name)' stays until it is judged: \(reason)",
+                        "\(session.label): '\(held.name)' stays until the authenticator answers: \(reason)",
                         session.label.about([.name: held.name, .code: ErrorCode.overloaded]))
                 }
                 return completion(false)

@@ -60,7 +60,7 @@ extension AgentSessions {
         }
         self.admission.left(session.id)
         guard self.admit(session) else {
-            let text = "all connections that its source may have wait for its penalty"
+            let text = "its source has too many throttled connections"
             return self.parts.send(.turnAway(session.id, .ended(.tooManyLinks, text), .internalError))
         }
         self.parts.send(.proceed(session.id))
@@ -76,7 +76,8 @@ extension AgentSessions {
             let seconds = (wait + 999) / 1_000
             self.parts.log.write(
                 .info, .strangers, by: session.label,
-                "the handshake of \(session.label.peer) waits for \(seconds) s after what its address did before")
+                "the handshake of \(session.label.peer) is delayed by \(seconds) s after failed attempts from its source"
+            )
         }
         self.parts.send(.shakeHands(session.id, after: wait))
     }

@@ -113,7 +113,7 @@ final class AgentSessions {
     /// The agent takes no new streams, or ends the link.
     func saidGoodbye(_ session: AgentSession, _ code: ErrorCode) {
         self.parts.log.write(
-            .debug, .detail, by: session.label, "\(session.label) says goodbye: \(code)",
+            .debug, .detail, by: session.label, "\(session.label) is leaving: \(code)",
             session.label.about([.code: code]))
         self.parts.names.linkIsDraining(session.id)
         self.parts.names.dropNames(of: session.id)
@@ -156,7 +156,7 @@ final class AgentSessions {
     /// Ends a link as the operator wants it; the agent may come back.
     func kick(_ session: AgentSession) {
         self.parts.names.dropNames(of: session.id)
-        self.end(session, .drain, retryAfterSeconds: 1, text: "the gateway's operator ended the link")
+        self.end(session, .drain, retryAfterSeconds: 1, text: "the gateway's operator closed the link")
     }
 
     /// How many streams and names a link may have.

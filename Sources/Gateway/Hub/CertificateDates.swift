@@ -45,11 +45,12 @@ package struct CertificateDates: Equatable, Sendable {
     package func warning(_ name: String, at now: Int64) -> String? {
         let date = Timestamp.text(self.expires)
         if now < self.begins {
-            return "\(name) is not valid before \(Timestamp.text(self.begins)): check the clock of this machine"
+            return "\(name) is not valid before \(Timestamp.text(self.begins)): check this machine's clock"
         }
         guard self.stage(at: now) > 0 else { return nil }
         if now >= self.expires {
-            return "\(name) expired on \(date): renew it; only agents that know its key, by a pin for example, connect"
+            return
+                "\(name) expired on \(date): renew it; until then only agents that know its key, for example by a pin, connect"
         }
         return "\(name) expires in \(Self.span(self.expires - now)), on \(date): renew it"
     }

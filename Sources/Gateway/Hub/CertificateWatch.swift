@@ -117,7 +117,7 @@ final class CertificateWatch {
             let reason = error.description
             guard isNews || reason != self.failure else { return }
             self.failure = reason
-            self.logger.error("\(reason); the gateway keeps the certificate that it has\(self.untilText)")
+            self.logger.error("\(reason); the gateway keeps its current certificate\(self.untilText)")
         }
     }
 
@@ -140,16 +140,16 @@ final class CertificateWatch {
         self.failure = nil
         let former = self.identity
         guard !new.isSame(as: former) else {
-            if hadFailed { self.logger.info("\(self.name) is as it was and can be used again") }
+            if hadFailed { self.logger.info("\(self.name) is unchanged and usable again") }
             return
         }
         self.identity = new
         self.onChange?(new.pem)
         self.dates = CertificateDates(new, isNamed: true)
-        self.logger.info("\(self.name) is new, and used for new connections\(self.untilText)")
+        self.logger.info("\(self.name) was renewed and is used for new connections\(self.untilText)")
         if new.pin != former.pin {
             self.logger.info(
-                "pin \(new.pin), a new key: agents that were given the pin \(former.pin) refuse it")
+                "pin \(new.pin), a new key: agents with the pin \(former.pin) refuse it")
         }
         let now = Timestamp.now
         if let dates = self.dates, dates.isFresh(at: now), now >= dates.begins {
@@ -169,8 +169,8 @@ final class CertificateWatch {
         let dates = CertificateDates(identity, isNamed: true)
         let until = dates.map { ", valid until \(Timestamp.text($0.expires))" } ?? ""
         return [
-            "\(self.name) is new\(until)"
-                + (identity.pin == self.identity.pin ? "" : ", with another key: \(identity.pin)")
+            "\(self.name) was renewed\(until)"
+                + (identity.pin == self.identity.pin ? "" : ", with a new key: \(identity.pin)")
         ]
     }
 

@@ -19,27 +19,27 @@ extension GatewayServer {
         switch self.settings.authentication {
         case .byDefault(let path):
             if FileAccess.exists(path) {
-                self.logger.info("agents are those of \(path)")
+                self.logger.info("agents are listed in \(path)")
             } else {
                 self.logger.info(
                     """
-                    open to agents of this machine only; 'diglett-server agent add NAME' makes the first agent for \
-                    others, --auth open would take any agent from anywhere
+                    accepting only agents on this machine; add others with 'diglett-server agent add NAME --names PATTERN', or \
+                    accept every agent with --auth open
                     """)
             }
-        case .file(let path): self.logger.info("agents are those of \(path)")
-        case .hook(.exec(let exec)): self.logger.info("agents are judged by \(exec.command[0])")
-        case .hook(.webhook(let webhook)): self.logger.info("agents are judged by \(webhook.shownURL)")
+        case .file(let path): self.logger.info("agents are listed in \(path)")
+        case .hook(.exec(let exec)): self.logger.info("agents are authenticated by \(exec.command[0])")
+        case .hook(.webhook(let webhook)): self.logger.info("agents are authenticated by \(webhook.shownURL)")
         case .open:
-            self.logger.warning("open to every agent from everywhere: whoever reaches the port can expose names")
+            self.logger.warning("accepting every agent (--auth open): anyone who reaches the port can expose names")
         }
         if let place {
-            self.logger.info("metrics are shown on \(place)", metadata: .about([.address: place]))
+            self.logger.info("serving metrics on \(place)", metadata: .about([.address: place]))
         }
         if !self.settings.proxies.isEmpty {
             let networks = self.settings.proxies.map(\.description).joined(separator: ", ")
             self.logger.info(
-                "visitors from \(networks) must begin with a PROXY header, agents from there may; it is believed")
+                "trusted proxies: \(networks); a PROXY header is required from visitors there and optional for agents")
         }
     }
 

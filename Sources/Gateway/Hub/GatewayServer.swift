@@ -141,7 +141,7 @@ package final class GatewayServer: HousekeptProgram {
         self.announce(metrics: self.metricsServer?.place)
         for address in self.names.listeners.hosts.missing {
             self.logger.error(
-                "expose-bind: this machine does not have the address \(address.host); names wait until it has")
+                "expose-bind: this machine does not have the address \(address.host); names wait until it has it")
         }
         self.certificate.start()
         self.names.start()
@@ -163,7 +163,7 @@ package final class GatewayServer: HousekeptProgram {
         case .register(let id, let register): self.names.register(id, register)
         case .unregister(let id, let number): self.names.unregister(id, number: number)
         case .notOpened(let name):
-            self.names.revoke(name, .registrarFailed, reason: "its listener cannot be used")
+            self.names.revoke(name, .registrarFailed, reason: "its listener is unusable")
         case .probed(let name, let id): self.names.probed(name, over: id)
         case .saidGoodbye(let id, let code): self.with(id) { self.agents.saidGoodbye($0, code) }
         case .wornOut(let id): self.names.linkIsDraining(id)
@@ -208,7 +208,7 @@ package final class GatewayServer: HousekeptProgram {
     // MARK: - What the operator asks for
 
     package func hungUp() {
-        self.logger.info("SIGHUP: reading the agents and the certificate again")
+        self.logger.info("SIGHUP: reloading agents and certificate")
         self.reload()
     }
 
@@ -227,14 +227,14 @@ package final class GatewayServer: HousekeptProgram {
 
     package func tick(slept: Bool) {
         self.metrics.ticked(now: self.loop.now, period: Housekeeping.period)
-        if slept { self.logger.info("the machine slept; asking all agents whether they are still there") }
+        if slept { self.logger.info("the machine slept; checking all links") }
         self.worker.send(.tick(slept: slept))
         self.names.tick()
         self.agents.tick()
         self.acceptor.tick()
         self.peerLog.tick()
         if case .draining(let until) = self.phase, self.loop.now >= until {
-            self.logger.warning("some streams were not done in time and are cut")
+            self.logger.warning("cutting the streams that have not finished in time")
             self.worker.send(.cutAll)
         }
     }

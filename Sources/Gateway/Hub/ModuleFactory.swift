@@ -53,7 +53,7 @@ struct ModuleFactory {
             return try TraefikRegistrar(loop: self.loop, settings: settings, log: self.peerLog)
         } catch {
             // Nothing else of it can fail.
-            throw GatewayError(.listen, "\(settings.listenPlace): the registrar traefik: \(error.reason)")
+            throw GatewayError(.listen, "\(settings.listenPlace): registrar traefik: \(error.reason)")
         }
     }
 

@@ -126,7 +126,7 @@ final class GatewayNames {
     ) -> DeadlinedOperation<NameVerdict> {
         DeadlinedOperation(
             loop: self.loop, milliseconds: moduleDeadline,
-            late: .refused(.overloaded, reason: "the authenticator did not answer in time"),
+            late: .refused(.overloaded, reason: "the authenticator timed out"),
             start: { self.authenticator.authorize(request, completion: $0) },
             completion: self.metrics.timing(.name, completion))
     }
@@ -161,7 +161,7 @@ final class GatewayNames {
             self.answer(link, number, refusal.code, text: refusal.text)
         case .lost(let link, let name, let code):
             self.write(
-                link, .info, .milestone, "'\(name)' went to a newer link of the same agent",
+                link, .info, .milestone, "'\(name)' was taken over by a newer link of the same agent",
                 [.name: name, .code: code])
         case .warn(let link, let warning):
             self.write(
@@ -174,7 +174,7 @@ final class GatewayNames {
         case .close(let link):
             self.sessions?[link]?.link = .cut
             // The program knows; words would only keep the connection longer.
-            self.send(.close(link, .ended(.replaced, "the program has a newer link")))
+            self.send(.close(link, .ended(.replaced, "the agent has a newer link")))
         case .hit(.registrations): self.metrics.hit(.registrations)
         case .hit(.registrationTable(let count)): self.metrics.hit(.registrationTable, count)
         case .hit(.withdrawals): self.metrics.hit(.withdrawals)
@@ -250,7 +250,7 @@ final class GatewayNames {
     private func publish(_ id: ExposureID) {
         guard let name = self.names[id] else { return }
         self.registrars.publish(self.asPublic(name)) { [weak self] isPublished in
-            self?.act { $0.published(id, failure: isPublished ? nil : "the name cannot be made reachable now") }
+            self?.act { $0.published(id, failure: isPublished ? nil : "the name cannot be published now") }
         }
     }
 

@@ -73,7 +73,7 @@ package final class ListenerStore {
         for socket in manager.sockets.take(where: { $0.hasPrefix(StoredName.prefix) }) {
             manager.noteStored(socket.name)
             guard let key = StoredName(socket.name), let kept = ListenerSocket(inherited: socket.descriptor) else {
-                logger.warning("the kept listener '\(socket.name)' is of no use and was closed")
+                logger.warning("closed the kept listener '\(socket.name)', which is unusable")
                 _ = shutdown(socket.descriptor, Int32(SHUT_RDWR))
                 Glibc.close(socket.descriptor)
                 manager.remove(socket.name)
@@ -100,12 +100,12 @@ package final class ListenerStore {
 
     // MARK: - What a former run has left
 
-    /// Ends what does not fit the settings any more.
+    /// Ends what no longer matches the settings.
     func retain(where fit: (StoredName, [SocketListener.Place]) -> Bool) {
         for (key, held) in self.held where !fit(key, held.map(\.place)) {
             for place in held.map(\.place) {
                 self.logger.info(
-                    "the kept listener of '\(key.name)', \(place), does not fit the settings any more",
+                    "the kept listener of '\(key.name)', \(place), no longer matches the settings",
                     metadata: .about([.name: key.name, .address: place]))
             }
             self.discard(key)
@@ -113,7 +113,7 @@ package final class ListenerStore {
         guard !self.held.isEmpty else { return }
         self.logger.info(
             """
-            \(self.held.values.joined().count) listeners of the former run wait for their agents for \(self.holdMilliseconds / 1_000) s, \
+            \(self.held.values.joined().count) listeners of the previous run wait \(self.holdMilliseconds / 1_000) s for their agents, \
             and visitors with them
             """)
     }
@@ -148,7 +148,7 @@ package final class ListenerStore {
     func tick() {
         guard !self.held.isEmpty, self.loop.now >= self.heldUntil else { return }
         let names = self.held.keys.map(\.name.text).sorted().joined(separator: ", ")
-        self.logger.info("nobody has come back for \(names): visitors who wait there are reset")
+        self.logger.info("no agent returned for \(names): resetting their waiting visitors")
         for key in self.held.keys { self.discard(key) }
     }
 

@@ -17,13 +17,13 @@ final class NameSockets {
         try FileAccess.makeDirectory(directory, mode: 0o750, group: settings.group)
         try FileAccess.checkOwnDirectory(directory)
         guard let lock = try FileLock(tryPath: "\(directory)/.lock") else {
-            throw SettingsError(directory, "another gateway has its sockets here: choose another directory")
+            throw SettingsError(directory, "another gateway uses this directory: choose another one")
         }
         self.lock = lock
         for file in try FileAccess.list(directory) where file.hasSuffix(SocketSettings.suffix) {
             let path = "\(directory)/\(file)"
             guard kept.contains(path) || UnixSocketFile.removeDead(path) else {
-                throw SettingsError(path, "is in the way: it is another program's socket, or no socket")
+                throw SettingsError(path, "already exists and is not a socket of this gateway: remove it")
             }
         }
     }

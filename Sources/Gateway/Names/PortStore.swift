@@ -34,7 +34,7 @@ final class PortStore {
                 namesPerAgent: namesPerAgent,
                 try self.file.load().map { .init(name: $0.name, identity: $0.identity, port: $0.port) })
         } catch {
-            self.logger.error("the public ports of names are forgotten: \(error)")
+            self.logger.error("cannot read the saved public ports, starting without them: \(error)")
             return PortLedger(namesPerAgent: namesPerAgent)
         }
     }
@@ -68,7 +68,7 @@ final class PortStore {
         do throws(SettingsError) {
             try self.file.save(
                 ledger.entries.map { .init(name: $0.name, identity: $0.identity, port: $0.port) })
-            if self.failures > 0 { self.logger.notice("the public ports of names are saved again") }
+            if self.failures > 0 { self.logger.notice("saving public ports works again") }
             self.isDirty = false
             self.failures = 0
         } catch {
@@ -76,7 +76,7 @@ final class PortStore {
             self.failures += 1
             self.logger.log(
                 level: self.failures == 1 ? .error : .debug,
-                "the public ports of names cannot be saved, and are tried again: \(error)")
+                "cannot save the public ports of names, will retry: \(error)")
         }
     }
 }

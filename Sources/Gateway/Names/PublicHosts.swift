@@ -15,7 +15,7 @@ struct PublicHosts {
                 throw GatewayError(.configuration, "expose-bind: '\(host)' is not an address: write 0.0.0.0 or ::")
             }
             guard !addresses.contains(address) else {
-                throw GatewayError(.configuration, "expose-bind: '\(host)' is there twice")
+                throw GatewayError(.configuration, "expose-bind: '\(host)' was given twice")
             }
             addresses.append(address)
         }

@@ -98,9 +98,9 @@ final class PublicListeners {
                 for socket in listeners.all { socket.close() }
                 let path = sockets.path(of: name)
                 warn(
-                    .error, "'\(name)' cannot have its socket \(path): \(error)",
+                    .error, "cannot create the socket \(path) of '\(name)': \(error)",
                     [.name: name, .socket: path, .error: error])
-                return .failure(Refusal(code: .registrarFailed, text: "the name cannot be made reachable now"))
+                return .failure(Refusal(code: .registrarFailed, text: "the name cannot be published now"))
             }
         }
         self.store.keep(listeners, of: name, identity)
@@ -109,7 +109,7 @@ final class PublicListeners {
 
     /// That passes: the agent asks again.
     private static let leaving = Refusal(
-        code: .registrarFailed, text: "visitors of another agent's former name may still come to its port")
+        code: .registrarFailed, text: "its port may still get visitors of another agent's former name")
 
     /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
     private func openPort(
@@ -132,7 +132,7 @@ final class PublicListeners {
         if let kept = request.kept, rules.allows(kept), rules.isFree(kept) {
             do throws(UVError) { return .success(try self.hosts.listen(port: kept)) } catch {
                 warn(
-                    .warning, "'\(request.name)' cannot have its port \(kept) again: \(error)",
+                    .warning, "'\(request.name)' cannot get its previous port \(kept): \(error)",
                     [.name: request.name, .port: kept, .error: error])
             }
         }
@@ -147,7 +147,7 @@ final class PublicListeners {
         case .addressInUse: Refusal(code: .portTaken, text: "\(text): \(error)")
         case .permissionDenied: Refusal(code: .portNotAllowed, text: "\(text): \(error)")
         case .addressNotAvailable:
-            Refusal(code: .registrarFailed, text: "the gateway's machine does not have the address of its names yet")
+            Refusal(code: .registrarFailed, text: "the gateway's machine lacks the address of its names (expose-bind)")
         case .tooManyFiles: Refusal(code: .overloaded, text: "\(text): \(error)")
         default: Refusal(code: .registrarFailed, text: "\(text): \(error)")
         }
@@ -176,7 +176,8 @@ final class PublicListeners {
     ) throws(UVError) -> Result<[ListenerSocket], Refusal> {
         let allowed = rules.candidates.joined().lazy.filter { rules.allows($0) }
         guard !allowed.isEmpty else {
-            return .failure(Refusal(code: .portNotAllowed, text: "the gateway has none of the agent's ports"))
+            return .failure(
+                Refusal(code: .portNotAllowed, text: "the gateway's expose-ports contain none of the agent's ports"))
         }
         let free = allowed.filter { rules.isFree($0) }
         // Ports that others had come last, so that they find them free when they return.

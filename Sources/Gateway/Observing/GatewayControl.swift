@@ -31,9 +31,9 @@ final class GatewayControl {
         do throws(UVError) {
             self.server = try ControlServer(loop: self.gateway.loop, path: path, access: access, handler: self)
         } catch {
-            let text = "the control socket \(path) cannot be had: \(error)"
+            let text = "cannot open the control socket \(path): \(error)"
             guard !settings.isExplicit else { throw GatewayError(.state, text) }
-            self.gateway.logger.warning("\(text); name another place by --control PATH")
+            self.gateway.logger.warning("\(text); choose another path with --control PATH")
         }
     }
 
@@ -50,7 +50,7 @@ final class GatewayControl {
 
     private func watch(_ conversation: ControlConversation) {
         guard self.watchers.count + self.comingWatchers.count < Self.maxWatchers else {
-            return conversation.fail("\(Self.maxWatchers) watch already")
+            return conversation.fail("\(Self.maxWatchers) watchers are connected already")
         }
         let id = ObjectIdentifier(conversation)
         self.comingWatchers.insert(id)
@@ -96,7 +96,7 @@ extension GatewayControl: ControlHandler {
         switch result {
         case .success(let notes):
             if request.command != .reload || request.dryRun != true {
-                self.gateway.logger.notice("\(peer) asked for \(request.command.rawValue)\(target)")
+                self.gateway.logger.notice("\(peer) requested \(request.command.rawValue)\(target)")
             }
             conversation.succeed(ControlNotes(notes))
             // The answer first: the end closes what is open.
@@ -139,17 +139,17 @@ extension GatewayControl: ControlHandler {
             // An agent may be called like a number.
             if sessions.open.isEmpty, sessions.ended.isEmpty { sessions = chosen { $0.id == UInt64(target) } }
             guard !sessions.open.isEmpty || !sessions.ended.isEmpty else {
-                let text = "no connected agent or link is called '\(target)': 'ctl agents' lists them"
+                let text = "no connected agent or link '\(target)': 'ctl agents' lists them"
                 return completion(.failure(Refused(text: text)))
             }
             var notes: [String] = []
             for session in sessions.open {
-                notes.append("ended link \(session.id) of \(session.label)")
+                notes.append("closed link \(session.id) of \(session.label)")
                 agents.kick(session)
             }
             for session in sessions.ended {
                 let count = census.streamsByLink[session.id] ?? 0
-                notes.append("cut \(counted(count, "stream")) of link \(session.id), which is over")
+                notes.append("cut \(counted(count, "stream")) of link \(session.id), which is closing")
                 self?.gateway.worker.send(.cutDeliveries(session.id))
             }
             completion(.success(notes))
@@ -164,11 +164,14 @@ extension GatewayControl: ControlHandler {
 
     private func ban(_ network: Network, seconds: Int?, completion: @escaping Completion) throws(Refused) {
         if let seconds, !(1...Self.longestBan).contains(seconds) {
-            throw Refused(text: "\(seconds) s is no time for a ban: write 1 to \(Self.longestBan), or none for good")
+            throw Refused(
+                text:
+                    "\(seconds) s is not a duration for a ban: write 1 to \(Self.longestBan), or none for a permanent ban"
+            )
         }
         let until = seconds.map { self.gateway.loop.now + UInt64($0) * 1_000 }
         guard self.gateway.agents.ban(network, until: until) else {
-            throw Refused(text: "\(BanList.maxCount) networks are banned already: a firewall can do more")
+            throw Refused(text: "\(BanList.maxCount) networks are banned already: use a firewall for more")
         }
         self.gateway.worker.ask(.cut(network)) { answer in
             guard case .cut(let links, let streams) = answer else { return }
@@ -181,12 +184,12 @@ extension GatewayControl: ControlHandler {
     private func unban(_ network: Network) throws(Refused) -> [String] {
         let hadBan = self.gateway.agents.unban(network)
         let hadPenalty = self.gateway.forgive(network)
-        guard hadBan || hadPenalty else { throw Refused(text: "\(network) is neither banned nor has it a penalty") }
-        return (hadBan ? ["\(network) is not banned any more"] : []) + (hadPenalty ? ["its penalty is forgotten"] : [])
+        guard hadBan || hadPenalty else { throw Refused(text: "\(network) is not banned and has no penalty") }
+        return (hadBan ? ["\(network) is no longer banned"] : []) + (hadPenalty ? ["its penalty was reset"] : [])
     }
 
     private func drain(completion: @escaping Completion) {
-        let text = self.gateway.isDraining ? "the gateway stops already" : "the gateway stops"
+        let text = self.gateway.isDraining ? "the gateway is stopping already" : "the gateway is stopping"
         self.gateway.worker.census { census in
             let count = census.streamCount
             completion(.success([text + (count > 0 ? ", \(GatewayServer.whenStreamsAreDone(count))" : "")]))
@@ -202,16 +205,18 @@ extension GatewayControl: ControlHandler {
         do throws(GatewayError) { renewed = try self.gateway.certificate.pendingChanges() } catch {
             // It does not keep agents from what they are given or lose.
             guard !isDry else { throw Refused(text: error.description) }
-            renewed = ["the certificate stays as it is: \(error.description)"]
+            renewed = ["the certificate was not changed: \(error.description)"]
         }
         if !isDry { self.gateway.reload() }
-        guard let changes else { return ["every right is asked for again"] + renewed }
-        return changes.isEmpty && renewed.isEmpty ? ["nothing has changed"] : changes + renewed
+        guard let changes else { return ["checking all logins and names again"] + renewed }
+        return changes.isEmpty && renewed.isEmpty ? ["no changes"] : changes + renewed
     }
 
     private func setLogLevel(_ text: String) throws(Refused) -> String {
         let levels: [String: Logger.Level] = ["info": .info, "debug": .debug, "trace": .trace]
-        guard let level = levels[text] else { throw Refused(text: "'\(text)' is no level: info, debug or trace") }
+        guard let level = levels[text] else {
+            throw Refused(text: "'\(text)' is not a log level: use info, debug or trace")
+        }
         // The journal has one level for all who write to it.
         var logger = self.gateway.logger
         logger.logLevel = level

@@ -22,6 +22,6 @@ package struct GatewayStatus: CustomStringConvertible {
         let present = [(self.agents, "agent"), (self.names, "name"), (self.streams, "stream")]
         let text = present.map { counted($0, $1) }.joined(separator: ", ")
         guard self.waiting > 0 else { return text }
-        return "\(text); \(counted(self.waiting, "name")) of the former run not back yet"
+        return "\(text); \(counted(self.waiting, "name")) of the previous run not yet restored"
     }
 }

@@ -47,7 +47,7 @@ enum MetricsListener {
             throw GatewayError(.listen, "metrics: another program listens on \(path)")
         }
         guard UnixSocketFile.removeDead(path) else {
-            throw GatewayError(.listen, "metrics: \(path) is in the way: it is no socket")
+            throw GatewayError(.listen, "metrics: \(path) already exists and is not a socket: remove it")
         }
         do throws(UVError) {
             // For the gateway's own user and group.

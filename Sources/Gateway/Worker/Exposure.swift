@@ -182,6 +182,6 @@ extension Exposure: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didFail error: UVError) {
         // The hub has ended the listening (accept(2)), and the order to close is on its way.
         guard error != .invalidArgument else { return }
-        self.log("a visitor of '\(self.name)' could not be accepted: \(error)", nil, error: error)
+        self.log("a visitor of '\(self.name)' was not accepted: \(error)", nil, error: error)
     }
 }

@@ -69,7 +69,7 @@ final class LinkVisits {
                 meter: (exposure.meter, visitor.arrival))
         else {
             self.worker.metrics.visitor(.agentFull)
-            self.refuse(visitor, stream, at: exposure, "the agent has no room for more streams")
+            self.refuse(visitor, stream, at: exposure, "the agent accepts no more streams")
             return nil
         }
         self.visits[edge.key] = Visit(visitor: visitor, name: exposure.name, agent: exposure.identity)

@@ -96,7 +96,7 @@ extension ProxyConnection: SocketStreamDelegate {
         }
     }
 
-    func socketStreamDidReachEnd(_ stream: SocketStream) { self.failed("it ended without a PROXY header") }
+    func socketStreamDidReachEnd(_ stream: SocketStream) { self.failed("it closed without a PROXY header") }
 
     func socketStream(_ stream: SocketStream, didWrite count: Int) {}
 

@@ -58,7 +58,7 @@ final class ProxyEntrance {
             self.failed(connection, "no PROXY header within \(Self.headerMilliseconds / 1_000) s", .headerLate)
         }
         for connection in self.ready where now >= connection.deadline {
-            self.failed(connection, "the agent has no room for more streams", .agentFull)
+            self.failed(connection, "the agent accepts no more streams", .agentFull)
         }
     }
 

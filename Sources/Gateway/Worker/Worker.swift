@@ -101,7 +101,7 @@ final class Worker {
             self.isDraining = true
             for link in self.links.values { link.drain() }
         case .cutAll:
-            for link in self.links.values { link.link.close(.ended(.drain, "the gateway stops")) }
+            for link in self.links.values { link.link.close(.ended(.drain, "the gateway is stopping")) }
             for link in self.delivering.values { link.link.cutDeliveries() }
         case .ask(let number, .census(let withStreams)):
             self.send(.answer(number, .census(self.census(withStreams: withStreams))))
@@ -118,7 +118,7 @@ final class Worker {
                 identity: try Identity.load(pem), applicationProtocol: WireConstant.applicationProtocol)
         } catch {
             // The hub has made one of it already.
-            self.log.logger.error("the certificate cannot be used: \(error)")
+            self.log.logger.error("cannot use the certificate: \(error)")
         }
     }
 
@@ -158,7 +158,7 @@ final class Worker {
             do throws(UVError) { listeners.append(try SocketListener(loop: self.loop, adopting: socket)) } catch {
                 self.log.write(
                     .error, .detail, of: .agent(name.identity.id),
-                    "'\(name.name)' cannot be listened for on \(socket.place): \(error)", .about([.name: name.name]))
+                    "'\(name.name)' cannot listen on \(socket.place): \(error)", .about([.name: name.name]))
                 self.send(.notOpened(name.id))
             }
         }

@@ -45,7 +45,7 @@ extension WorkerLink {
         case .refused: "refused: the agent's backend refuses connections"
         case .timeout: "timeout: the agent's backend does not answer"
         case .unreachable: "unreachable: the agent cannot find its backend"
-        case .aborted: "aborted: the backend broke the connection off"
+        case .aborted: "aborted: the backend aborted the connection"
         default: "\(code)"
         }
     }

@@ -14,7 +14,7 @@ internal import Wire
 final class WorkerLink {
     /// How long an agent may take to move its names to its next link.
     private static let moveMilliseconds: Milliseconds = 30_000
-    private static let wornOutText = "the stream ids of this link are used up"
+    private static let wornOutText = "this link has no stream ids left"
 
     let id: LinkID
     let link: LinkSession
@@ -76,9 +76,9 @@ final class WorkerLink {
     /// Finishes what runs and takes nothing new.
     func drain() {
         guard self.label.identity != nil, self.link.streamCount > 0 else {
-            return self.link.end(.drain, retryAfterSeconds: 1, text: "the gateway stops")
+            return self.link.end(.drain, retryAfterSeconds: 1, text: "the gateway is stopping")
         }
-        self.link.drain(retryAfterSeconds: 1, text: "the gateway stops when the streams are done")
+        self.link.drain(retryAfterSeconds: 1, text: "the gateway stops when its streams have finished")
     }
 
     // MARK: - Visitors
@@ -157,7 +157,7 @@ extension WorkerLink: LinkGatekeeper {
     func transport(_ transport: LinkTransport, didReceive header: ProxyHeader) -> IntroductionVerdict {
         let isTrusted = self.worker.settings.sources.isProxy(self.label.peer)
         guard isTrusted || transport.isLocal else {
-            let text = "a PROXY header from an address that is not in accept-proxy-protocol"
+            let text = "PROXY header from an address that is not in accept-proxy-protocol"
             return .refuse(.security(SecurityError(text)))
         }
         guard case .proxied(let wire, _) = header, let address = SocketAddress(wire) else { return .proceed }
@@ -210,7 +210,7 @@ extension WorkerLink: LinkSessionDelegate {
         case .silent(let exposure):
             self.worker.log.write(
                 .info, .detail, by: self.label,
-                "\(self.label): '\(exposure.name)' waits for its backend, which does not answer",
+                "\(self.label): '\(exposure.name)' waits for its backend, which does not respond",
                 self.label.about([.name: exposure.name]))
         }
     }

@@ -33,10 +33,10 @@ package struct VisitorGate: Sendable {
         package var description: String {
             switch self {
             case .tooMany: "the gateway has reached its limit of visitors"
-            case .tooManyOfAgent: "its agent has used up its share of the visitors"
+            case .tooManyOfAgent: "its agent has reached its share of the visitors"
             case .tooManyFromSource: "its address has too many connections"
             case .tooFastFromSource: "its address connects too often"
-            case .tooManyUnnamed: "too many connections wait for their PROXY header"
+            case .tooManyUnnamed: "too many connections are waiting for their PROXY header"
             }
         }
     }

@@ -22,7 +22,8 @@ package enum PortPolicy: Equatable, Sendable {
         case .none: "the gateway has no public ports"
         case .range(let range) where !range.contains(port):
             "the port \(port) is not between \(range.lowerBound) and \(range.upperBound)"
-        case .any where port < Self.firstUserPort: "the port \(port) is one of the system's"
+        case .any where port < Self.firstUserPort:
+            "the port \(port) is below 1024, and expose-ports does not contain it"
         case .range, .any: nil
         }
     }

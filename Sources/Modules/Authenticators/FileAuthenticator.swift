@@ -90,7 +90,7 @@ package final class FileAuthenticator: Authenticator {
             self.rightsChanged?()
         } catch {
             for problem in error.all { self.logger.error("\(problem)") }
-            self.logger.error("\(self.path): the agents stay as they were until this is mended")
+            self.logger.error("\(self.path): the agents remain unchanged until this is fixed")
         }
     }
 
@@ -98,7 +98,7 @@ package final class FileAuthenticator: Authenticator {
         // A disk that was full, or a slow editor.
         if stamp?.isEmpty ?? false, !self.agents.isEmpty {
             throw SettingsErrors([
-                SettingsError(self.path, "is empty; if that is meant, write '# nobody' into it")
+                SettingsError(self.path, "is empty; if that is intended, write the line '# no agents' into it")
             ])
         }
         return try AgentsFile(path: self.path)
@@ -112,12 +112,12 @@ package final class FileAuthenticator: Authenticator {
         if stamp != nil { self.foreseen = (file, stamp) }
         let agents = file.agents
         let names = Set(agents.map(\.name))
-        let gone = self.agents.keys.filter { !names.contains($0) }.sorted().map { "agent '\($0)' is removed" }
+        let gone = self.agents.keys.filter { !names.contains($0) }.sorted().map { "removed agent '\($0)'" }
         return gone
             + agents.compactMap { agent in
-                guard let former = self.agents[agent.name] else { return "agent '\(agent.name)' is added" }
+                guard let former = self.agents[agent.name] else { return "added agent '\(agent.name)'" }
                 let what = agent.differences(from: former)
-                return what.isEmpty ? nil : "agent '\(agent.name)': \(what.joined(separator: ", "))"
+                return what.isEmpty ? nil : "changed agent '\(agent.name)': \(what.joined(separator: ", "))"
             }
     }
 
@@ -171,7 +171,7 @@ package final class FileAuthenticator: Authenticator {
                 return .failure(Unknown(text: "no agent has this token of version 1"))
             }
             guard hash == agent.version1TokenHash || agent.takesFormerTokens(at: Timestamp.now) else {
-                return .failure(Unknown(text: "the former token of '\(name)', which has expired"))
+                return .failure(Unknown(text: "an expired former token of '\(name)'"))
             }
             return .success((agent, "v1-token:\(Self.short(hash))"))
         case .version2(let login):
@@ -194,13 +194,13 @@ package final class FileAuthenticator: Authenticator {
         let nothing = [UInt8](repeating: 0, count: AgentEntry.hashSize)
         let isPresent = SHA256.isEqual(hash, agent?.tokenHash ?? nothing)
         let isFormer = SHA256.isEqual(hash, agent?.formerTokenHash ?? nothing)
-        guard let parsed else { return .failure(Unknown(text: "a text that is no token")) }
+        guard let parsed else { return .failure(Unknown(text: "not a diglett token")) }
         guard let agent, agent.tokenHash != nil || agent.formerTokenHash != nil else {
             return .failure(Unknown(text: "no agent '\(PeerText.escaped(parsed.name, atMost: 64))' has a token"))
         }
         guard isPresent || isFormer else { return .failure(Unknown(text: "a wrong token for '\(agent.name)'")) }
         guard isPresent || agent.takesFormerTokens(at: Timestamp.now) else {
-            return .failure(Unknown(text: "the former token of '\(agent.name)', which has expired"))
+            return .failure(Unknown(text: "an expired former token of '\(agent.name)'"))
         }
         return .success((agent, "token:\(Self.short(hash))"))
     }
@@ -219,8 +219,8 @@ package final class FileAuthenticator: Authenticator {
         guard self.hasLoaded else { return nil }
         guard let agent = self.agents[grant.identity] else {
             return grant.credential.isEmpty
-                ? "is an agent of this machine without a login, and now \(self.path) says who may come"
-                : "is not in \(self.path) any more"
+                ? "is a local agent without a login, and \(self.path) exists now"
+                : "is no longer in \(self.path)"
         }
         if let reason = self.refusal(agent) { return reason }
         func credentials(_ token: [UInt8]?, _ version1: [UInt8]?) -> [String] {
@@ -229,9 +229,9 @@ package final class FileAuthenticator: Authenticator {
         let present = agent.pins.map { "pin:\($0)" } + credentials(agent.tokenHash, agent.version1TokenHash)
         if present.contains(grant.credential) { return nil }
         guard credentials(agent.formerTokenHash, agent.formerVersion1TokenHash).contains(grant.credential) else {
-            return "was known by a token or key that is gone"
+            return "used a token or key that was removed"
         }
-        return agent.takesFormerTokens(at: Timestamp.now) ? nil : "was known by a former token, which has expired"
+        return agent.takesFormerTokens(at: Timestamp.now) ? nil : "used a former token, which has expired"
     }
 
     private static func limits(_ agent: AgentEntry) -> AgentLimits {
@@ -257,9 +257,9 @@ package final class FileAuthenticator: Authenticator {
         if let reason = self.refusal(agent) {
             completion(.refused(.nameNotAllowed, reason: reason))
         } else if !agent.names.contains(where: { $0.matches(request.name) }) {
-            completion(.refused(.nameNotAllowed, reason: "no pattern of '\(agent.name)' allows it"))
+            completion(.refused(.nameNotAllowed, reason: "no name pattern of '\(agent.name)' matches"))
         } else if request.port != 0, !agent.ports.isEmpty, !agent.ports.contains(where: { $0.contains(request.port) }) {
-            completion(.refused(.portNotAllowed, reason: "'\(agent.name)' may not have the port \(request.port)"))
+            completion(.refused(.portNotAllowed, reason: "'\(agent.name)' may not use the port \(request.port)"))
         } else {
             completion(.granted(ports: agent.ports.map { $0.low...$0.high }))
         }

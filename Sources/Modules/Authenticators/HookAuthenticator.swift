@@ -124,7 +124,7 @@ package final class HookAuthenticator: Authenticator {
             identity.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F })
         else {
             return .refused(
-                .loginRefused, reason: "\(self.hook.label): its identity must have 1 to 128 letters, digits and signs")
+                .loginRefused, reason: "\(self.hook.label): the identity must have 1 to 128 printable ASCII characters")
         }
         let limits = AgentLimits(
             links: answer.limits?.links, names: answer.limits?.names, streams: answer.limits?.streams)

@@ -21,7 +21,7 @@ package final class OpenAuthenticator: Authenticator {
         if self.acceptsStrangers || request.isFromLoopback {
             completion(.granted(LoginGrant(identity: self.identity(request), identityIsFree: true)))
         } else {
-            completion(.refused(.notLoopback, reason: "an open gateway takes agents from loopback addresses only"))
+            completion(.refused(.notLoopback, reason: "this gateway accepts only agents on its own machine"))
         }
         return nil
     }

@@ -21,7 +21,7 @@ package struct HookAnswer: Decodable, Equatable {
                 guard let number = try fields.decodeIfPresent(Int.self, forKey: key) else { return nil }
                 // As in the agents file.
                 guard (1...65_535).contains(number) else {
-                    throw HookFailure("answered with 'limits.\(key.rawValue)', which is a number from 1 to 65535")
+                    throw HookFailure("answered with a bad 'limits.\(key.rawValue)': it must be 1 to 65535")
                 }
                 return number
             }
@@ -47,7 +47,7 @@ package struct HookAnswer: Decodable, Equatable {
         self.version = try fields.decodeIfPresent(Int.self, forKey: .version)
         // Of another version neither fields nor their meaning are known.
         guard self.version ?? 1 == 1 else {
-            throw HookFailure("answered in version \(self.version ?? 0) of the schema, not 1")
+            throw HookFailure("answered with schema version \(self.version ?? 0) instead of 1")
         }
         try Self.refuseOthers(than: CodingKeys.allCases.map(\.rawValue), in: decoder)
         self.ok = try fields.decode(Bool.self, forKey: .ok)
@@ -56,7 +56,7 @@ package struct HookAnswer: Decodable, Equatable {
         self.limits = try fields.decodeIfPresent(Limits.self, forKey: .limits)
         self.ports = try fields.decodeIfPresent([String].self, forKey: .ports)?.map { text in
             guard let range = try? PortRange(text, place: "ports") else {
-                throw HookFailure("answered with '\(PeerText.escaped(text))' in 'ports', which is not a range of ports")
+                throw HookFailure("answered with '\(PeerText.escaped(text))' in 'ports', which is not a port range")
             }
             return range.low...range.high
         }
@@ -64,7 +64,7 @@ package struct HookAnswer: Decodable, Equatable {
 
     private static func refuseOthers(than known: [String], in decoder: any Decoder, _ prefix: String = "") throws {
         if let other = try unknownField(in: decoder, known: known) {
-            throw HookFailure("answered with a field that it does not have: '\(prefix)\(PeerText.escaped(other))'")
+            throw HookFailure("answered with an unknown field: '\(prefix)\(PeerText.escaped(other))'")
         }
     }
 
@@ -76,7 +76,9 @@ package struct HookAnswer: Decodable, Equatable {
             return .failure(failure)
         } catch {
             let shown = PeerText.escaped(String(decoding: bytes.prefix(80), as: UTF8.self))
-            return .failure(HookFailure(bytes.isEmpty ? "answered nothing" : "did not answer in its JSON: '\(shown)'"))
+            return .failure(
+                HookFailure(
+                    bytes.isEmpty ? "sent an empty answer" : "sent an answer that is not valid JSON: '\(shown)'"))
         }
     }
 }

@@ -154,7 +154,7 @@ extension HookQueue: TurnEndHandler {
         let evicted = self.evicted
         self.evicted = []
         for question in evicted {
-            question.answer(.failure(HookFailure("too many questions wait")))
+            question.answer(.failure(HookFailure("too many requests are waiting")))
             question.isOver()
         }
     }

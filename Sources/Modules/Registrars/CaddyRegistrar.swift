@@ -155,10 +155,11 @@ package final class CaddyRegistrar: Registrar {
         let list = Request(method: .get, path: self.routesPath) { [unowned self] response in
             guard response.status == 200 else {
                 return .failed(
-                    Self.text(response, "Caddy has no server '\(self.settings.server)'; name one of its servers"))
+                    Self.text(
+                        response, "Caddy has no server '\(self.settings.server)': set 'server' to one that exists"))
             }
             guard let list = RouteList(response.body) else {
-                return .failed(Self.text(response, "that is no list of routes"))
+                return .failed(Self.text(response, "the answer is not a list of routes"))
             }
             missing = self.missing(keeping, list.routes)
             let kept = Set(keeping.map(\.name))

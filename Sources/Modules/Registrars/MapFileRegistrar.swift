@@ -53,7 +53,7 @@ package final class MapFileRegistrar: Registrar {
             case (.nginx, .tcp(let hostPort)): self.lines[host] = "\(host) \(hostPort);"
             case (.nginx, .unix(let path)): self.lines[host] = "\(host) unix:\(path);"
             case (.haproxy, .tcp(let hostPort)): self.lines[host] = "\(host) \(hostPort.port)"
-            case (.haproxy, .unix): throw RegistrarError(reason: "HAProxy cannot find a unix socket by a map")
+            case (.haproxy, .unix): throw RegistrarError(reason: "HAProxy cannot use unix sockets from a map")
             }
         } catch {
             completion(.failure(error))

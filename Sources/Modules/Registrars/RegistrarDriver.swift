@@ -14,7 +14,7 @@ package struct RegistrarFigures {
 
 /// Has one registrar do what its ``RegistrarQueue`` decides, and tells the queue what has become of it.
 package final class RegistrarDriver {
-    private static let late = RegistrarError(reason: "did not answer in time")
+    private static let late = RegistrarError(reason: "timed out")
 
     private let loop: EventLoop
     private let registrar: any Registrar
@@ -110,7 +110,7 @@ package final class RegistrarDriver {
             self.figures.abandonments.add()
             self.log.write(
                 .warning, .detail, of: .registrar(self.label),
-                "\(count) names wait to be withdrawn by the registrar \(self.label): a reset removes them",
+                "registrar \(self.label): \(count) names are waiting to be withdrawn; a reset removes them",
                 .about([.registrar: self.label]))
         case .close: self.registrar.close()
         }

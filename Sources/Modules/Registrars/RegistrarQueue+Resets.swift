@@ -33,7 +33,7 @@ extension RegistrarQueue {
     package func resetEnded(_ id: UInt64, _ result: Result<[PublicExposure], RegistrarError>, now: Milliseconds) {
         guard case .resetting(id, let keeping) = self.phase else { return }
         self.phase = .working
-        let what = self.life == .starting ? "clean up after a former run" : "look after its names"
+        let what = self.life == .starting ? "clean up after the previous run" : "check its names"
         if self.life == .starting { self.life = .running }
         let heldNames = self.held.names
         let held = self.held.take()
@@ -77,7 +77,7 @@ extension RegistrarQueue {
         }
         guard !lost.isEmpty else { return }
         let names = lost.map(\.name.text).joined(separator: ", ")
-        self.emit(.log(.notice, "publishing again by the registrar \(self.traits.label): \(names)", nil))
+        self.emit(.log(.notice, "registrar \(self.traits.label): publishing again: \(names)", nil))
         for exposure in lost { self.begin(.publish(exposure, ticket: nil), now) }
     }
 }

@@ -316,7 +316,7 @@ package final class RegistrarQueue {
             return
         }
         if case .publish(let exposure, .some(let ticket)) = job.request, job.attempts >= Self.maxPublishAttempts {
-            let text = "'\(name)' cannot be published by the registrar \(self.traits.label) now: \(error.reason)"
+            let text = "registrar \(self.traits.label): cannot publish '\(name)': \(error.reason)"
             return self.refuse(job, exposure, ticket, error.reason, text, now)
         }
         let pause = min(Self.firstPause << UInt64(min(job.attempts - 1, 10)), Self.maxPause)
@@ -357,7 +357,7 @@ package final class RegistrarQueue {
             case .reset: self.reset()
             case .patience: self.refuseLate(now)
             case .end:
-                self.emit(.log(.error, "the registrar \(self.traits.label) is left with names that are gone", nil))
+                self.emit(.log(.error, "registrar \(self.traits.label): stale names could not be removed", nil))
                 for id in self.running.keys.sorted() { self.emit(.cancel(id: id)) }
                 self.running = [:]
                 self.runningWithdrawalCount = 0
@@ -371,8 +371,8 @@ package final class RegistrarQueue {
     private func refuseLate(_ now: Milliseconds) {
         for job in self.waiting.removePublications(since: now - min(Self.patience, now)) {
             guard case .publish(let exposure, .some(let ticket)) = job.request else { continue }
-            let text = "'\(exposure.name)' has waited too long for the registrar \(self.traits.label)"
-            self.refuse(job, exposure, ticket, "others are published first", text, now)
+            let text = "registrar \(self.traits.label): publishing '\(exposure.name)' timed out in the queue"
+            self.refuse(job, exposure, ticket, "the registrar is busy with other names", text, now)
         }
         if let oldest = self.waiting.oldestPublication { self.deadlines.set(.patience, at: oldest + Self.patience) }
     }
@@ -386,11 +386,11 @@ package final class RegistrarQueue {
         let isWanted = { self.wanted[$0] != nil }
         guard let error else {
             if self.failures.succeeded(action, isWanted: isWanted) {
-                self.emit(.log(.notice, "the registrar \(self.traits.label) works again", exposure))
+                self.emit(.log(.notice, "registrar \(self.traits.label) works again", exposure))
             }
             return
         }
-        let text = "the registrar \(self.traits.label) cannot \(what): \(error.reason)"
+        let text = "registrar \(self.traits.label): cannot \(what): \(error.reason)"
         // What fails again and again in the same way is logged once.
         let isNew = self.failures.failed(action, text, isWanted: isWanted)
         self.emit(.log(isNew ? .error : .debug, text, exposure))

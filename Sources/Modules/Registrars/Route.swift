@@ -18,7 +18,7 @@ extension RouteSettings {
         case (.unix, .some(let path), _): return .unix(path: path)
         case (.tcp, _, .some(let address)):
             return .tcp(HostPort(host: self.upstreamHost(address), port: address.port))
-        case (.unix, nil, _), (.tcp, _, nil): throw RegistrarError(reason: "the name has no such listener")
+        case (.unix, nil, _), (.tcp, _, nil): throw RegistrarError(reason: "the name has no listener of that kind")
         }
     }
 

@@ -90,7 +90,8 @@ package final class TraefikRegistrar: Registrar {
         let result = self.result { directory throws(SettingsError) in
             let path = Self.path(directory, exposure.name)
             guard try !Self.isForeign(path, exposure.name) else {
-                throw SettingsError(path, "is none that diglett has written; the names 'diglett-*.yml' are its own")
+                throw SettingsError(
+                    path, "was not written by diglett, which owns the files 'diglett-*.yml': move it away")
             }
             // Others than its owner have to read it: Traefik is another user.
             try FileAccess.replace(
@@ -153,7 +154,7 @@ package final class TraefikRegistrar: Registrar {
         do throws(SettingsError) {
             if self.lock == nil {
                 self.lock = try FileLock(tryPath: "\(directory)/.diglett.lock")
-                guard self.lock != nil else { throw SettingsError(directory, "is another gateway's already") }
+                guard self.lock != nil else { throw SettingsError(directory, "is used by another gateway") }
             }
             try body(directory)
         } catch {

@@ -66,8 +66,8 @@ package struct ChildOutcome: Equatable, Sendable, CustomStringConvertible {
     /// How it ended, without what it said.
     package var description: String {
         switch self.end {
-        case .exited(let code): "ended with code \(code)"
-        case .signalled(let number): "was ended by signal \(number)"
+        case .exited(let code): "exited with code \(code)"
+        case .signalled(let number): "was killed by signal \(number)"
         }
     }
 }
@@ -83,8 +83,8 @@ package enum ChildFailure: Error, Equatable, Sendable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .cannotStart(let error): "cannot be started: \(error)"
-        case .timedOut: "did not end in time and was killed"
-        case .tooMuchOutput: "wrote more than it may and was killed"
+        case .timedOut: "timed out and was killed"
+        case .tooMuchOutput: "wrote too much output and was killed"
         }
     }
 }

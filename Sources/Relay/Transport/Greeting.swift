@@ -77,7 +77,7 @@ final class Greeting {
             guard first == self.version.firstByte else { return .failed(.otherProtocol(firstByte: first)) }
             switch self.version.greeting(bytes.bytes) {
             case .needMore: return .needMore
-            case .invalid: return .failed(.security(SecurityError("not the beginning of a TLS handshake")))
+            case .invalid: return .failed(.security(SecurityError("not a TLS handshake")))
             case .tooLarge: return .tooLarge
             case .whole: return .whole
             }

@@ -101,7 +101,8 @@ package enum BackendAddress: Hashable, Sendable, CustomStringConvertible {
         if text.hasPrefix(Self.unixPrefix) {
             let path = String(text.dropFirst(Self.unixPrefix.count))
             guard !path.isEmpty, path.utf8.count <= UnixPath.longest, !path.utf8.contains(0) else {
-                throw SettingsError(place, "'\(text)': the path of a unix socket has 1 to \(UnixPath.longest) bytes")
+                throw SettingsError(
+                    place, "'\(text)' is not a backend: the path of a unix socket has 1 to \(UnixPath.longest) bytes")
             }
             self = .unix(path: path)
         } else if let port = HostPort.port(text), port > 0 {
@@ -109,7 +110,7 @@ package enum BackendAddress: Hashable, Sendable, CustomStringConvertible {
         } else if let hostPort = HostPort(text), hostPort.port > 0 {
             self = .tcp(hostPort)
         } else {
-            throw SettingsError(place, "'\(text)' is not a backend: write HOST:PORT, PORT or unix:PATH")
+            throw SettingsError(place, "'\(text)' is not a backend: \(AddressFault.backendReason(text))")
         }
     }
 
@@ -146,12 +147,13 @@ package struct GatewayAddress: Equatable, Sendable {
         } else if text.contains("@") || AgentToken.looksLikeOne(text) {
             // The token would be looked up as a host's name, or a part of it, for every name server to see.
             throw SettingsError(
-                place, "with a token the address begins with diglett://: write diglett://TOKEN@HOST:PORT")
+                place, "an address with a token begins with diglett://, write diglett://TOKEN@HOST:PORT")
         }
         guard let hostPort = HostPort(String(rest), defaultPort: defaultPort), hostPort.port > 0 else {
-            // The text may hold a token, so it is not repeated here.
-            throw SettingsError(
-                place, "no gateway address: write HOST, HOST:PORT or diglett://TOKEN@HOST:PORT#sha256/PIN")
+            // Without the token, which is before the host.
+            let reason = AddressFault.reason(
+                String(rest), isPortNeeded: false, form: "HOST, HOST:PORT or diglett://TOKEN@HOST:PORT#sha256/PIN")
+            throw SettingsError(place, "'\(rest)' is not a gateway address: \(reason)")
         }
         self.hostPort = hostPort
         self.token = token
@@ -171,7 +173,7 @@ package struct PortRange: Equatable, Sendable, CustomStringConvertible {
         guard (1...2).contains(parts.count), let low = HostPort.port(parts[0]), low > 0,
             let high = HostPort.port(parts[parts.count - 1]), high >= low
         else {
-            throw SettingsError(place(), "'\(text)' is not a range of ports: write LOW-HIGH, 30000-30100 for instance")
+            throw SettingsError(place(), "'\(text)' is not a port range: write LOW-HIGH, for example 30000-30100")
         }
         self.low = low
         self.high = high

@@ -9,7 +9,7 @@ package struct Network: Hashable, Sendable, CustomStringConvertible {
 
     package init(_ text: String, place: String) throws(SettingsError) {
         let parts = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-        let form = "write an address or a network, 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32 for instance"
+        let form = "write an address or a network, for example 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32"
         guard (1...2).contains(parts.count), let written = WireAddress(host: parts[0], port: 0) else {
             throw SettingsError(place, "'\(PeerText.escaped(text))' is not a network: \(form)")
         }
@@ -19,7 +19,7 @@ package struct Network: Hashable, Sendable, CustomStringConvertible {
             guard let number = DecimalText.value(parts[1], atMost: bits) else {
                 throw SettingsError(
                     place,
-                    "'\(PeerText.escaped(text))' is not a network: behind the / stands how many bits count, 0 to \(bits)"
+                    "'\(PeerText.escaped(text))' is not a network: the number of bits after / is 0 to \(bits)"
                 )
             }
             prefix = number
@@ -28,8 +28,8 @@ package struct Network: Hashable, Sendable, CustomStringConvertible {
         guard first == written else {
             throw SettingsError(
                 place,
-                "'\(text)' has bits behind the first \(prefix): write \(first.host)/\(prefix) for the network, "
-                    + "or \(written.host) for the one address")
+                "'\(text)' has bits after the first \(prefix): write \(first.host)/\(prefix) for the network, "
+                    + "or \(written.host) for the single address")
         }
         // What the 96 bits before an IPv4 address are is said by its family.
         let unmapped = prefix >= 96 ? written.unmapped : written

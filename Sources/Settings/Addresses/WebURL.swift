@@ -10,7 +10,7 @@ struct WebURL: Equatable {
     /// What is wrong with a text, for behind the text.
     struct Mistake: Error, Equatable { let reason: String }
 
-    static let userInfo = Mistake(reason: "no user or password can stand before the host")
+    static let userInfo = Mistake(reason: "a user or password before the host is not allowed")
 
     let scheme: Scheme
     /// In lower case, an IPv6 address without its brackets.
@@ -22,13 +22,13 @@ struct WebURL: Equatable {
 
     init(_ text: String) throws(Mistake) {
         guard let scheme = Scheme.allCases.first(where: { text.hasPrefix("\($0.rawValue)://") }) else {
-            throw Mistake(reason: "it begins with neither https:// nor http://")
+            throw Mistake(reason: "it must begin with https:// or http://")
         }
         // As bytes: a letter of Swift may be a sign with an accent upon it, or two line ends.
         let rest = text.utf8.dropFirst(scheme.rawValue.utf8.count + "://".utf8.count)
         guard rest.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
             throw Mistake(
-                reason: "blanks, control characters and letters beyond a-z must be written as %20 and the like")
+                reason: "spaces, control characters and non-ASCII letters must be percent-encoded, for example %20")
         }
         let authority = rest.prefix { !"/?#".utf8.contains($0) }
         guard !authority.contains(UInt8(ascii: "@")) else { throw Self.userInfo }
@@ -45,22 +45,22 @@ struct WebURL: Equatable {
         if authority.first == UInt8(ascii: "[") {
             host = authority.dropFirst().prefix { $0 != UInt8(ascii: "]") }
             rest = authority.dropFirst(1 + host.count)
-            guard rest.first == UInt8(ascii: "]") else { throw Mistake(reason: "the bracket [ is not closed") }
+            guard rest.first == UInt8(ascii: "]") else { throw Mistake(reason: "the bracket '[' is not closed") }
             rest = rest.dropFirst()
             guard host.contains(UInt8(ascii: ":")), WireAddress(host: host, port: 0) != nil else {
-                throw Mistake(reason: "between the brackets stands no IPv6 address")
+                throw Mistake(reason: "the text in brackets is not an IPv6 address")
             }
         } else if host.isEmpty {
             throw Mistake(reason: "the host is missing")
         } else if !HostPort.isHost(String(Substring(host))) {
-            throw Mistake(reason: "the host is neither a name nor an address")
+            throw Mistake(reason: "the host is not a host name or an address")
         }
         let name = Substring(host).lowercased()
         guard !rest.isEmpty else { return (name, nil) }
         let digits = Substring(rest.dropFirst())
         guard rest.first == UInt8(ascii: ":"), let port = DecimalText.value(digits.utf8, atMost: 65_535), port > 0
         else {
-            throw Mistake(reason: "behind the host stands no port, : and a number from 1 to 65535")
+            throw Mistake(reason: "after the host, only ':' and a port from 1 to 65535 are allowed")
         }
         return (name, UInt16(port))
     }

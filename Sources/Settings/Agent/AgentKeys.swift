@@ -30,9 +30,7 @@ package final class AgentKeys: KeyTable {
     package let pin = Key(
         "pin",
         Form<[String]>.list { pin, place throws(SettingsError) in
-            guard AgentSettings.isPin(pin) else {
-                throw SettingsError(place, "'\(pin)' is not a pin: the gateway prints it as sha256/BASE64")
-            }
+            if let fault = PinText.fault(of: pin) { throw SettingsError(place, fault) }
             return pin
         }, default: [], shown: "[see there](protocol.md#transport)",
         option: CommandOption(

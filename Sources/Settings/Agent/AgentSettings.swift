@@ -1,4 +1,3 @@
-internal import FoundationEssentials
 import Glibc
 package import ProxyProtocol
 package import Wire
@@ -103,26 +102,17 @@ package struct AgentSettings: Sendable {
         var status = stat()
         if lstat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
             throw SettingsError(
-                place, "'\(path)' is not a regular file, which would be replaced by one: choose another path")
+                place, "'\(path)' is not a regular file and would be replaced: choose another path")
         }
         let directory = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
         guard !path.isEmpty, access(directory, W_OK | X_OK) == 0 else {
             throw SettingsError(
-                place, "'\(path)' cannot be written: is there such a directory, and may you write to it?")
+                place, "'\(path)' cannot be written: check that its directory exists and is writable")
         }
     }
 
     /// A single text is a line for the shell, a list a program with its arguments.
     private static func command(_ words: [String]) -> [String] {
         words.count == 1 ? ["/bin/sh", "-c", words[0]] : words
-    }
-
-    /// Whether the text is `sha256/` and 32 bytes in Base64, in the one way in which they are written.
-    static func isPin(_ text: String) -> Bool {
-        let prefix = "sha256/"
-        guard text.hasPrefix(prefix), let bytes = Data(base64Encoded: String(text.dropFirst(prefix.count))) else {
-            return false
-        }
-        return bytes.count == 32 && prefix + bytes.base64EncodedString() == text
     }
 }

@@ -26,18 +26,25 @@ struct AgentSettingsReader {
     func gateway() -> GatewayAddress? {
         let gateway = self.reader.value(self.keys.gateway)
         if self.reader.isReadable, !self.reader.isGiven(self.keys.gateway) {
-            self.problems.add(
-                self.keys.gateway.description.optionPlace,
-                "missing: say which gateway, -g gateway.example.com for instance")
+            self.addMissing(self.keys.gateway, file: "gateway", option: "-g gateway.example.com")
         }
         return gateway
+    }
+
+    /// Reports a key that neither the file nor the command line has.
+    private func addMissing(_ key: Key<some Any>, file: String, option: String) {
+        guard let path = self.reader.options.configuration else {
+            return self.problems.add(key.description.optionPlace, "missing, for example \(option)")
+        }
+        let what = file.hasPrefix("[") ? "table" : "key"
+        self.problems.add(path, "the \(what) '\(file)' is missing; on the command line it is \(option)")
     }
 
     /// Of the one-line form of the address.
     func pins(of gateway: GatewayAddress?) -> [String] {
         let pins = gateway?.pins ?? []
-        for pin in pins where !AgentSettings.isPin(pin) {
-            self.reader.add(self.keys.gateway, "'\(pin)' is not a pin: the gateway prints it as sha256/BASE64")
+        for pin in pins {
+            if let fault = PinText.fault(of: pin) { self.reader.add(self.keys.gateway, fault) }
         }
         return pins
     }
@@ -116,8 +123,7 @@ struct AgentSettingsReader {
         let exposes = hasOptions ? self.optionExposes() : inFile
         // A bad name is not missing.
         if exposes.isEmpty, self.reader.isReadable, self.problems.found.count == found {
-            self.problems.add(
-                self.keys.expose.description.optionPlace, "missing: say under which name, -n example for instance")
+            self.addMissing(self.keys.expose, file: "[[expose]]", option: "-n example")
         }
         return exposes
     }
@@ -129,7 +135,7 @@ struct AgentSettingsReader {
             let name = key.description.name
             self.problems.add(
                 key.description.optionPlace,
-                "belongs to names of the command line: in a file each table [[expose]] has its own \(name)")
+                "applies to names of the command line only: in a file, each table [[expose]] has its own \(name)")
         }
     }
 
@@ -143,7 +149,9 @@ struct AgentSettingsReader {
             reader.finish(ExposeKeys.self)
             guard let name else { continue }
             guard let backend else {
-                if !reader.isGiven(keys.backend) { reader.add(keys.name, "'\(name)' needs a backend") }
+                if !reader.isGiven(keys.backend) {
+                    reader.add(keys.name, "'\(name)' has no backend: add backend = \"localhost:9000\"")
+                }
                 continue
             }
             list.add(
@@ -159,12 +167,12 @@ struct AgentSettingsReader {
         let reader = SettingsReader(options: self.reader.options, self.problems)
         let (port, proxy) = (reader.value(keys.publicPort), reader.value(keys.proxyProtocol))
         if port != nil, names.count > 1 {
-            reader.add(keys.publicPort, "belongs to one name; several have theirs in a file, -c")
+            reader.add(keys.publicPort, "applies to one name; for several names use a file (-c)")
         }
         let isShared = names.contains { !$0.contains("=") }
         let shared = isShared && reader.isGiven(keys.backend) ? reader.value(keys.backend) : nil
         if !isShared, !names.isEmpty, let text = self.reader.options[keys.backend].last {
-            reader.add(keys.backend, "'\(PeerText.escaped(text))' belongs to no name: every -n has its own")
+            reader.add(keys.backend, "'\(PeerText.escaped(text))' is not used: every -n has its own backend")
         }
         var list = ExposeList(self.problems)
         for text in names {
@@ -180,7 +188,7 @@ struct AgentSettingsReader {
                     guard !reader.isGiven(keys.backend) else { return }
                     throw SettingsError(
                         reader.place(of: keys.backend),
-                        "missing: say what '\(PeerText.escaped(text))' leads to, localhost:9000 for instance")
+                        "missing: the service that '\(PeerText.escaped(text))' forwards to, for example localhost:9000")
                 }
                 let name = try AgentSettings.Expose.name(String(text[..<(equals ?? text.endIndex)]), place: place)
                 list.add(
@@ -194,19 +202,19 @@ struct AgentSettingsReader {
     /// Reports settings that version 1 does not support.
     func checkVersion1(_ settings: AgentSettings) {
         if !settings.pins.isEmpty {
-            self.reader.add(self.keys.v1, "version 1 has no key that could be pinned: leave the pin out")
+            self.reader.add(self.keys.v1, "version 1 has no gateway key: leave out the pin")
         }
         if settings.exposes.count > 1 {
-            self.reader.add(self.keys.v1, "a link of version 1 has one name: start an agent for each")
+            self.reader.add(self.keys.v1, "version 1 supports one name per agent: start an agent for each name")
         }
         if settings.exposes.contains(where: { $0.port != 0 }) {
-            self.reader.add(self.keys.v1, "version 1 cannot ask for a public port")
+            self.reader.add(self.keys.v1, "version 1 cannot request a public port")
         }
         if settings.exposes.contains(where: { $0.proxyProtocol != nil }) {
-            self.reader.add(self.keys.v1, "version 1 does not tell visitors' addresses: leave proxy-protocol out")
+            self.reader.add(self.keys.v1, "version 1 does not transmit visitors' addresses: leave out proxy-protocol")
         }
         if settings.urlFile != nil {
-            self.reader.add(self.keys.urlFile, "with version 1 the gateway does not tell where a name is")
+            self.reader.add(self.keys.urlFile, "version 1 does not transmit the public address")
         }
     }
 }
@@ -221,7 +229,7 @@ private struct ExposeList {
 
     mutating func add(_ expose: AgentSettings.Expose, place: String) {
         guard self.names.insert(expose.name).inserted else {
-            return self.problems.add(place, "the name '\(expose.name)' is given twice")
+            return self.problems.add(place, "the name '\(expose.name)' was given twice")
         }
         guard self.exposes.count < LimitSettings.nameRange.upperBound else {
             return self.problems.add(
@@ -234,7 +242,7 @@ private struct ExposeList {
 extension AgentSettings.Expose {
     static func name(_ text: String, place: String) throws(SettingsError) -> Name {
         guard let name = Name(text) else {
-            throw SettingsError(place, "the name '\(PeerText.escaped(text))' is not valid: \(Name.rule)")
+            throw SettingsError(place, Name.fault(of: text))
         }
         return name
     }

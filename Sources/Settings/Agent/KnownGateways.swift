@@ -46,7 +46,7 @@ package struct KnownGateways {
         let words = text.split(whereSeparator: { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") })
             .map { String(decoding: $0, as: UTF8.self) }
         guard !words.isEmpty else { return .nothing }
-        guard words.count == 2, AgentSettings.isPin(words[1]) else { return .damaged(gateway: words[0]) }
+        guard words.count == 2, PinText.fault(of: words[1]) == nil else { return .damaged(gateway: words[0]) }
         return .entry(gateway: words[0], pin: words[1])
     }
 

@@ -25,7 +25,7 @@ package struct LoginToken: Equatable, Sendable {
         } else {
             guard text.utf8.count <= Login.maximumToken, text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
                 throw SettingsError(
-                    place, "a token has at most \(Login.maximumToken) letters, digits and signs, and no spaces")
+                    place, "a token has at most \(Login.maximumToken) printable ASCII characters and no spaces")
             }
         }
         self.init(text: text, file: file)
@@ -63,7 +63,7 @@ package struct LoginToken: Equatable, Sendable {
 
     private init(_ bytes: [UInt8], file: String?, place: String, isVersion1: Bool) throws(SettingsError) {
         try self.init(String(decoding: bytes, as: UTF8.self), file: file, place: place, isVersion1: isVersion1)
-        guard !self.text.isEmpty else { throw SettingsError(place, "holds no token") }
+        guard !self.text.isEmpty else { throw SettingsError(place, "is empty: it must hold the token") }
     }
 
     /// A token without what editors, shells and secret stores put around it: blanks, ends of lines, a byte order mark.

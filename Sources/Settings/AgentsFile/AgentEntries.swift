@@ -17,7 +17,7 @@ struct AgentEntries {
     mutating func insert(_ agent: AgentEntry, _ section: TOMLFile.Section, _ problems: Problems) {
         if let former = self.byName[agent.name] {
             let place = self.sections[former].place(of: "name")
-            return problems.add(section.place(of: "name"), "the agent '\(agent.name)' stands at \(place) already")
+            return problems.add(section.place(of: "name"), "the agent '\(agent.name)' is already defined at \(place)")
         }
         let index = self.agents.count
         for name in agent.names {
@@ -25,7 +25,7 @@ struct AgentEntries {
             problems.add(
                 section.place(of: "names"),
                 "'\(name)' of '\(agent.name)' overlaps with '\(same)' of '\(self.agents[owner].name)' "
-                    + "(\(self.sections[owner].place(of: "names"))): no two agents may have one name")
+                    + "(\(self.sections[owner].place(of: "names"))): two agents must not share a name")
         }
         for name in agent.names { self.patterns.insert(name, of: index) }
         for pin in agent.pins {

@@ -40,9 +40,7 @@ package final class AgentEntryKeys: KeyTable {
     package let pins = Key(
         "pins",
         Form<[String]>.list { pin, place throws(SettingsError) in
-            guard AgentSettings.isPin(pin) else {
-                throw SettingsError(place, "'\(pin)' is not a pin: 'diglett key' prints it as sha256/BASE64")
-            }
+            if let fault = PinText.fault(of: pin) { throw SettingsError(place, fault) }
             return pin
         }, default: [],
         option: CommandOption(

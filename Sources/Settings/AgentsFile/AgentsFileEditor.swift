@@ -26,12 +26,12 @@ package struct AgentsFileEditor {
         do throws(SettingsError) {
             guard !ServiceCredentials.contains(path) else {
                 throw SettingsError(
-                    path, "is a credential of the service: change the file that it is made of, and restart the service")
+                    path, "is a credential of the service: change its source file and restart the service")
             }
             if let target = FileAccess.linkTarget(path) {
                 throw SettingsError(
                     path,
-                    "is a link to \(target), and would be replaced by a file of its own: name the file itself, "
+                    "is a symbolic link to \(target) and would be replaced by a file: pass the file itself, "
                         + "--agents-file \(target)")
             }
             if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
@@ -76,7 +76,7 @@ package struct AgentsFileEditor {
             throw SettingsErrors([
                 SettingsError(
                     "argument NAME",
-                    "there is no agent '\(name)' in \(self.path)" + (names.isEmpty ? "" : "; there are \(names)"))
+                    "no agent '\(name)' in \(self.path)" + (names.isEmpty ? "" : "; known agents are \(names)"))
             ])
         }
         return agent
@@ -87,7 +87,7 @@ package struct AgentsFileEditor {
             throw SettingsErrors([
                 SettingsError(
                     self.path,
-                    "the agent '\(agent.name)' exists: 'agent rotate' gives it a new token, 'agent remove' takes it out"
+                    "the agent '\(agent.name)' already exists: 'agent rotate' replaces its token, 'agent remove' removes it"
                 )
             ])
         }
@@ -175,7 +175,7 @@ package struct AgentsFileEditor {
         }
         throw SettingsErrors([
             SettingsError(
-                self.path, "the table of '\(name)' is written in a way that cannot be changed here: edit it by hand")
+                self.path, "the table of '\(name)' has a form that this command cannot edit: edit the file by hand")
         ])
     }
 
@@ -285,7 +285,7 @@ package struct AgentsFileEditor {
         }
         guard isRight(agents) else {
             throw SettingsErrors([
-                SettingsError(self.path, "is written in a way that cannot be changed here: edit it by hand")
+                SettingsError(self.path, "has a form that this command cannot edit: edit it by hand")
             ])
         }
         do throws(SettingsError) {
@@ -293,8 +293,8 @@ package struct AgentsFileEditor {
             guard bytes.count <= AgentsFile.maxBytes else {
                 throw SettingsError(
                     self.path,
-                    "nothing was changed: it would become larger than \(AgentsFile.maxBytes) bytes, and no gateway reads "
-                        + "more; take out agents that are not needed, or comments")
+                    "nothing was changed: it would exceed \(AgentsFile.maxBytes) bytes, the most that a gateway reads; "
+                        + "remove unused agents or comments")
             }
             try FileAccess.replace(self.path, with: bytes, durable: true)
         } catch { throw SettingsErrors([error]) }

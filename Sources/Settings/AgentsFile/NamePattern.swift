@@ -11,7 +11,7 @@ package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
     private static let star = UInt8(ascii: "*")
 
     /// The rule in words, for error texts.
-    package static let rule = "a pattern is a name, in which up to four '*' stand for any characters"
+    package static let rule = "a pattern is a name in which up to four '*' match any characters"
 
     /// Nil when no name could match, or the text has other characters than names and `*`.
     package init?(_ text: String) {

@@ -18,13 +18,13 @@ package enum FileAccess {
         guard fstat(descriptor, &status) == 0 else { throw self.error(path, "cannot be read") }
         switch status.st_mode & S_IFMT {
         case S_IFREG: break
-        case S_IFDIR: throw SettingsError(path, "cannot be read: is a directory")
+        case S_IFDIR: throw SettingsError(path, "cannot be read: it is a directory")
         default: guard orPipe else { throw SettingsError(path, "cannot be read: it is not a regular file") }
         }
         if secret, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0,
             !ServiceCredentials.isPrivate(path, mode: status.st_mode & 0o777)
         {
-            throw SettingsError(path, "holds a secret and others can read it: run chmod 600 \(path)")
+            throw SettingsError(path, "contains a secret and other users can read it: run chmod 600 \(path)")
         }
         try self.checkNotPlanted(status, path)
         return try self.read(descriptor, path, atMost: atMost)
@@ -39,7 +39,7 @@ package enum FileAccess {
         guard stat(directory, &parent) == 0, parent.st_mode & 0o022 != 0 else { return }
         throw SettingsError(
             path,
-            "belongs to another user (uid \(status.st_uid)), and others can put files into \(directory): "
+            "belongs to another user (uid \(status.st_uid)), and other users can write to \(directory): "
                 + "remove the file, or run chown \(geteuid()) \(path) if it is yours")
     }
 
@@ -57,7 +57,7 @@ package enum FileAccess {
         // A line feed is never a part of another letter (RFC 3629, 3).
         let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         let line = 1 + (lines.firstIndex { String(validating: $0, as: UTF8.self) == nil } ?? 0)
-        throw SettingsError("\(path):\(line)", "is not a text in UTF-8: save the file in that encoding")
+        throw SettingsError("\(path):\(line)", "is not UTF-8 text: save the file in that encoding")
     }
 
     /// Reads standard input to its end.
@@ -84,6 +84,11 @@ package enum FileAccess {
     static func isRegular(_ path: String) -> Bool {
         var status = stat()
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    }
+
+    static func isDirectory(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
     /// Whether something is there that no file can be put in the place of, or should.
@@ -251,7 +256,7 @@ package enum FileAccess {
             try self.makeDirectory(String(path[..<slash]))
             guard mkdir(path, 0o700) != 0 else { return }
         }
-        guard errno == EEXIST else { throw self.error(path, "cannot be made") }
+        guard errno == EEXIST else { throw self.error(path, "cannot be created") }
         var status = stat()
         guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
             throw SettingsError(path, "is not a directory")
@@ -278,12 +283,12 @@ package enum FileAccess {
         guard status.st_uid == user || status.st_uid == 0 || forOther && user == 0 else {
             throw SettingsError(
                 path,
-                "belongs to another user (uid \(status.st_uid)), who can change what is in it: run chown \(user) \(path), "
+                "belongs to another user (uid \(status.st_uid)), who can change its content: run chown \(user) \(path), "
                     + "or choose another directory")
         }
         guard status.st_mode & 0o022 == 0 || takesSticky && status.st_mode & S_ISVTX != 0 else {
             throw SettingsError(
-                path, "others can put files into it: run chmod go-w \(path), or choose another directory")
+                path, "other users can write to it: run chmod go-w \(path), or choose another directory")
         }
     }
 
@@ -297,7 +302,7 @@ package enum FileAccess {
         try self.makeDirectory(path)
         if let group, chown(path, uid_t.max, group) != 0 {
             let error = self.error(
-                path, "cannot be given to the group \(group), of which the gateway's user must be a member")
+                path, "cannot be assigned to the group \(group): the gateway's user must be a member")
             rmdir(path)
             throw error
         }

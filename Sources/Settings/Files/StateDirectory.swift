@@ -10,8 +10,12 @@ package final class StateDirectory {
     /// - Parameter forOther: as in `check`.
     package init(path: String, forOther: Bool = false) throws(SettingsError) {
         self.path = path
-        try FileAccess.makeDirectory(path)
-        guard access(path, W_OK | X_OK) == 0 else { throw FileAccess.error(path, "cannot be used") }
+        do throws(SettingsError) { try FileAccess.makeDirectory(path) } catch {
+            throw SettingsError(error.place, "cannot create the state directory: \(error.reason); pass --state-dir DIR")
+        }
+        guard access(path, W_OK | X_OK) == 0 else {
+            throw FileAccess.error(path, "cannot use the state directory, pass another with --state-dir DIR")
+        }
         try Self.check(path, forOther: forOther)
     }
 
@@ -36,7 +40,7 @@ package final class StateDirectory {
         if let home = getenv("HOME").map({ String(cString: $0) }), home.hasPrefix("/") {
             return "\(home)/.local/state/\(program)"
         }
-        throw SettingsError("state directory", "there is no HOME to put it into: pass --state-dir DIR")
+        throw SettingsError("state directory", "HOME is not set: pass --state-dir DIR")
     }
 
     /// Where a program's unit has it (systemd.exec(5), StateDirectory=).
@@ -51,7 +55,8 @@ package final class StateDirectory {
     /// Makes sure that no second program works on this directory, until this object or the process is gone.
     package func lockExclusively() throws(SettingsError) {
         guard let lock = try FileLock(tryPath: self.file("lock")) else {
-            throw SettingsError(self.path, "another gateway uses this state directory: stop it or pass --state-dir DIR")
+            throw SettingsError(
+                self.path, "another gateway uses this state directory: stop it, or pass another with --state-dir DIR")
         }
         self.lock = lock
     }

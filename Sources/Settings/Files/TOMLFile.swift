@@ -1,4 +1,6 @@
 import Glibc
+internal import Suggestions
+internal import Wire
 
 /// A configuration file in TOML, read strictly: a key that is not known, or a value of another type, is an error
 /// that names file and line.
@@ -43,7 +45,7 @@ package struct TOMLFile {
 
         package func string(_ key: String) throws(SettingsError) -> String? {
             guard let value = self.value(key) else { return nil }
-            guard case .string(let string) = value else { throw self.wrongType(key, "a text in quotes") }
+            guard case .string(let string) = value else { throw self.wrongType(key, "text in quotes") }
             return try self.whole(string, key)
         }
 
@@ -87,11 +89,11 @@ package struct TOMLFile {
         package func strings(_ key: String) throws(SettingsError) -> [String]? {
             guard let value = self.value(key) else { return nil }
             if case .string(let one) = value { return [try self.whole(one, key)] }
-            guard case .array(let array) = value else { throw self.wrongType(key, "a text or a list of texts") }
+            guard case .array(let array) = value else { throw self.wrongType(key, "text or a list of texts") }
             var result: [String] = []
             for element in array {
                 guard case .string(let text) = element.value else {
-                    throw self.wrongType(key, "a text or a list of texts")
+                    throw self.wrongType(key, "text or a list of texts")
                 }
                 result.append(try self.whole(text, key))
             }
@@ -102,7 +104,7 @@ package struct TOMLFile {
         /// what was looked at.
         private func whole(_ text: String, _ key: String) throws(SettingsError) -> String {
             guard !text.utf8.contains(0) else {
-                throw SettingsError(self.place(of: key), "'\(key)' has a zero character in it, \\u0000: leave it out")
+                throw SettingsError(self.place(of: key), "'\(key)' contains a zero character, \\u0000: remove it")
             }
             return text
         }
@@ -136,9 +138,15 @@ package struct TOMLFile {
                 .sorted { ($0.value.line, $0.key) < ($1.value.line, $1.key) }
                 .map { key, _ in
                     SettingsError(
-                        self.place(of: key), "unknown key '\(key)'; known here are \(names.joined(separator: ", "))",
+                        self.place(of: key), "unknown key '\(PeerText.escaped(key))'\(Self.help(key, names))",
                         knownKeys: names)
                 }
+        }
+
+        /// The key that was meant, or all keys.
+        private static func help(_ key: String, _ known: [String]) -> String {
+            let question = Suggestion.question(about: key, among: known)
+            return question.isEmpty ? "; known keys are \(known.joined(separator: ", "))" : question
         }
 
         private func value(_ key: String) -> TOMLDocument.Value? { self.table.members[key]?.value }

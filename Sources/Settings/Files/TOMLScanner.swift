@@ -12,7 +12,7 @@ struct TOMLScanner {
         case plain
         case comment
         /// In quotes of this kind, one or three of them.
-        case text(quote: UInt8, isLong: Bool)
+        case text(quote: UInt8, isLong: Bool, line: Int)
     }
 
     private let bytes: [UInt8]
@@ -33,10 +33,15 @@ struct TOMLScanner {
             switch self.state {
             case .plain: try self.plain(byte)
             case .comment: if byte == UInt8(ascii: "\n") { self.state = .plain }
-            case .text(let quote, let isLong): self.text(byte, quote, isLong)
+            case .text(let quote, let isLong, let line): try self.text(byte, quote, isLong, line)
             }
             self.index += 1
         }
+        if case .text(_, _, let line) = self.state { throw Self.unclosed(line) }
+    }
+
+    private static func unclosed(_ line: Int) -> TOMLDocument.ParseError {
+        TOMLDocument.ParseError(line: line, reason: "the string that begins in line \(line) is not closed")
     }
 
     private mutating func plain(_ byte: UInt8) throws(TOMLDocument.ParseError) {
@@ -44,7 +49,7 @@ struct TOMLScanner {
         case UInt8(ascii: "\""), UInt8(ascii: "'"):
             let isLong = self.isTriple(byte)
             if isLong { self.index += 2 }
-            self.state = .text(quote: byte, isLong: isLong)
+            self.state = .text(quote: byte, isLong: isLong, line: self.line)
         case UInt8(ascii: "#"):
             self.state = .comment
             self.dots = 0
@@ -58,12 +63,14 @@ struct TOMLScanner {
             self.dots = 0
         case 0x80...:
             throw TOMLDocument.ParseError(
-                line: self.line, reason: "a letter that is not a-z stands outside of quotes")
+                line: self.line, reason: "non-ASCII letters must be in quotes")
         default: break
         }
     }
 
-    private mutating func text(_ byte: UInt8, _ quote: UInt8, _ isLong: Bool) {
+    private mutating func text(
+        _ byte: UInt8, _ quote: UInt8, _ isLong: Bool, _ line: Int
+    ) throws(TOMLDocument.ParseError) {
         if byte == UInt8(ascii: "\\"), quote == UInt8(ascii: "\"") {
             // Whatever is escaped does not end it. A newline that is counts all the same.
             self.index += 1
@@ -80,8 +87,7 @@ struct TOMLScanner {
             }
             self.state = .plain
         } else if byte == UInt8(ascii: "\n"), !isLong {
-            // It lacks its end: toml++ says so, and reads nothing behind it.
-            self.state = .plain
+            throw Self.unclosed(line)
         }
     }
 

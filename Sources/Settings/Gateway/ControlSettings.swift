@@ -27,7 +27,7 @@ package struct ControlSettings: Equatable, Sendable {
             guard path.hasPrefix("/"), path.utf8.count <= UnixPath.longest else {
                 throw SettingsError(
                     place,
-                    "'\(path)': write the whole path, at most \(UnixPath.longest) characters (unix(7)), or none")
+                    "'\(path)': write an absolute path of at most \(UnixPath.longest) characters (unix(7)), or none")
             }
             self.path = path
         case nil: self.path = "\(Self.runtimeDirectory ?? stateDirectory)/\(Self.file)"
@@ -71,7 +71,7 @@ enum Group {
             guard number != UInt32.max else { throw SettingsError(place, "\(number) is not a group number") }
             return number
         }
-        guard let entry = getgrnam(text) else { throw SettingsError(place, "there is no group '\(text)'") }
+        guard let entry = getgrnam(text) else { throw SettingsError(place, "unknown group '\(text)'") }
         return entry.pointee.gr_gid
     }
 }

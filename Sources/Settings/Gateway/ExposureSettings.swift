@@ -34,12 +34,12 @@ package struct SocketSettings: Equatable, Sendable {
         }
         guard directory.hasPrefix("/"), !directory.hasSuffix("/"), isPlain else {
             throw SettingsError(
-                place, "'\(directory)' cannot be used: write the whole path, of letters, digits and / . _ - only")
+                place, "'\(directory)' is not usable: write an absolute path of letters, digits and / . _ - only")
         }
         guard directory.utf8.count <= Self.longestDirectory else {
             throw SettingsError(
                 place,
-                "'\(directory)' is too long: with a name behind it, \(Self.longestDirectory) characters are left by unix(7)"
+                "'\(directory)' is too long: unix(7) leaves \(Self.longestDirectory) characters for it"
             )
         }
         self.directory = directory

@@ -1,3 +1,5 @@
+internal import Wire
+
 /// The keys of a gateway's file, and the options of `diglett-server`.
 package final class GatewayKeys: KeyTable {
     package static let name = "gateway"
@@ -131,7 +133,8 @@ extension Form where Value == [HostPort] {
     /// Addresses to listen on.
     static let listeners = Self.list { text, place throws(SettingsError) in
         guard let address = HostPort(text) else {
-            throw SettingsError(place, "'\(text)' is not an address: write HOST:PORT or [IPV6]:PORT")
+            let reason = AddressFault.reason(text, isPortNeeded: true, lowestPort: 0, form: AddressFault.listenForm)
+            throw SettingsError(place, "'\(PeerText.escaped(text))' is not an address to listen on: \(reason)")
         }
         return address
     }

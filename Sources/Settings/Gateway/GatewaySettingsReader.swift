@@ -22,7 +22,7 @@ struct GatewaySettingsReader {
             self.reader.add(
                 self.keys.listenV1,
                 "\(address) is not a loopback address, and version 1 is not safe on a network: nothing in it is "
-                    + "authenticated; let agents come through a tunnel of their own, or write out v1-insecure-ok")
+                    + "authenticated; use another tunnel for these agents, or set v1-insecure-ok")
         }
         return addresses
     }
@@ -50,7 +50,7 @@ struct GatewaySettingsReader {
         let addresses = hosts.map { HostPort(host: $0, port: 0).canonical.host }
         for (index, host) in hosts.enumerated() {
             if addresses[..<index].contains(addresses[index]) {
-                self.reader.add(self.keys.exposeBind, "'\(PeerText.escaped(host))' is there twice")
+                self.reader.add(self.keys.exposeBind, "'\(PeerText.escaped(host))' was given twice")
             } else if WireAddress(host: addresses[index].utf8, port: 0) == nil {
                 self.reader.add(
                     self.keys.exposeBind,
@@ -81,7 +81,7 @@ struct GatewaySettingsReader {
             // A wrong directory is not missing.
             guard !self.reader.isGiven(self.keys.exposeSockets) else { return nil }
             if self.reader.isGiven(self.keys.exposeSocketsGroup) {
-                self.reader.add(self.keys.exposeSocketsGroup, "has no meaning without expose-sockets")
+                self.reader.add(self.keys.exposeSocketsGroup, "has no effect without expose-sockets")
             }
             if ports == .none {
                 self.reader.add(self.keys.exposePorts, "with 'none', names need unix sockets: set expose-sockets")
@@ -109,7 +109,7 @@ struct GatewaySettingsReader {
             self.reader.add(
                 self.keys.publicURL,
                 "'\(PeerText.escaped(WebURL.shown(text)))' is not \(PublicAddress.form) with {name} in it: "
-                    + "write https://{name}.gateway.example.com for example")
+                    + "write for example https://{name}.gateway.example.com")
             return nil
         }
         return text
@@ -128,10 +128,10 @@ struct GatewaySettingsReader {
         let isKnown =
             kind.map { ["file", "open", "exec", "webhook"].contains($0) } ?? !self.reader.isGiven(self.keys.auth)
         for hook in hooks where isChosenHere && isKnown && hook.section != nil && hook.name != kind {
-            self.reader.add(hook.key, "has no meaning without auth = \"\(hook.name)\"")
+            self.reader.add(hook.key, "has no effect without auth = \"\(hook.name)\"")
         }
         if file != nil, let kind, isKnown, kind != "file", isChosenHere || self.reader.isOption(self.keys.agentsFile) {
-            self.reader.add(self.keys.agentsFile, "has no meaning with auth '\(kind)'")
+            self.reader.add(self.keys.agentsFile, "has no effect with auth '\(kind)'")
         }
         switch kind {
         case nil: return file.map { .file($0) } ?? .byDefault(agentsFile: standard)
@@ -140,7 +140,7 @@ struct GatewaySettingsReader {
         case .some(let kind):
             guard let hook = hooks.first(where: { $0.name == kind }) else {
                 self.reader.add(
-                    self.keys.auth, "'\(kind)' is not a way to know agents: use file, exec, webhook or open")
+                    self.keys.auth, "'\(kind)' is not a known authenticator: use file, exec, webhook or open")
                 return nil
             }
             guard let section = hook.section else {
@@ -169,8 +169,8 @@ struct GatewaySettingsReader {
                 if let first = places["\(key) \(value)"] {
                     self.problems.add(
                         place,
-                        "the registrar at \(first) has this '\(key)' already (\(PeerText.escaped(value))), "
-                            + "and each would take back what the other publishes")
+                        "the registrar at \(first) has the same '\(key)' (\(PeerText.escaped(value))); "
+                            + "each would remove what the other publishes")
                 } else {
                     places["\(key) \(value)"] = place
                 }
@@ -184,7 +184,7 @@ struct GatewaySettingsReader {
         let texts = self.reader.value(self.keys.acceptProxyProtocol)
         let place = self.reader.place(of: self.keys.acceptProxyProtocol)
         let haveSockets = texts.contains("unix")
-        if haveSockets, sockets == nil { self.problems.add(place, "'unix' has no meaning without expose-sockets") }
+        if haveSockets, sockets == nil { self.problems.add(place, "'unix' has no effect without expose-sockets") }
         let networks = texts.filter { $0 != "unix" }.compactMap { text in
             self.problems.value(nil) { () throws(SettingsError) in try Network(text, place: place) }
         }
@@ -196,7 +196,7 @@ struct GatewaySettingsReader {
         let isOpen = self.reader.value(self.keys.metricsInsecureOk)
         guard let text = self.reader.value(self.keys.metrics) else {
             if isPerName, !self.reader.isGiven(self.keys.metrics) {
-                self.reader.add(self.keys.metricsPerName, "has no meaning without metrics")
+                self.reader.add(self.keys.metricsPerName, "has no effect without metrics")
             }
             return nil
         }

@@ -24,7 +24,7 @@ package final class WebhookKeys: KeyTable {
         Form<String>.text.map { text, place, _ throws(SettingsError) in
             try WebhookSettings.check(url: text, place: place)
             return text
-        }, missing: "a webhook needs a url",
+        }, missing: "'url' is missing: the address of the web service",
         "`https://...`; `http://` only for an address of this machine (`localhost`, `127.0.0.0/8`, `[::1]`); without user "
             + "and password")
     let secretFile = Key(

@@ -38,7 +38,7 @@ package struct WebhookSettings: Equatable, Sendable {
         self.certificateFile = reader.value(keys.cert)
         self.keyFile = reader.value(keys.key)
         if reader.isGiven(keys.cert) != reader.isGiven(keys.key) {
-            reader.add(reader.isGiven(keys.key) ? keys.key : keys.cert, "'cert' and 'key' belong together")
+            reader.add(reader.isGiven(keys.key) ? keys.key : keys.cert, "'cert' and 'key' must be set together")
         }
         if let file = self.caFile { reader.problems.need(.authorities(file), at: reader.place(of: keys.ca)) }
         if let certificate = self.certificateFile, let key = self.keyFile {
@@ -52,19 +52,19 @@ package struct WebhookSettings: Equatable, Sendable {
     static func secret(in path: String) throws(SettingsError) -> String {
         let bytes = try FileAccess.read(path, atMost: 4_096, secret: true)
         guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw SettingsError(path, "holds no secret that can be sent: it is not a text in UTF-8")
+            throw SettingsError(path, "contains no usable secret: it is not UTF-8 text")
         }
         var secret = text.unicodeScalars[...]
         while let first = secret.first, first.properties.isWhitespace { secret.removeFirst() }
         while let last = secret.last, last.properties.isWhitespace { secret.removeLast() }
-        guard !secret.isEmpty else { throw SettingsError(path, "holds no secret") }
+        guard !secret.isEmpty else { throw SettingsError(path, "is empty: it must contain the secret") }
         let isPlain = secret.allSatisfy { scalar in
             // Format characters include the invisible byte order mark of some editors.
             !scalar.properties.isWhitespace && ![.control, .format].contains(scalar.properties.generalCategory)
         }
         guard isPlain else {
             throw SettingsError(
-                path, "holds no secret that can be sent: blanks, line ends or control characters are inside of it")
+                path, "contains no usable secret: spaces, line breaks or control characters are not allowed")
         }
         return String(secret)
     }
@@ -74,7 +74,7 @@ package struct WebhookSettings: Equatable, Sendable {
         func refusal(_ reason: String) -> SettingsError { SettingsError(place, "'\(WebURL.shown(url))': \(reason)") }
         let known: WebURL
         do throws(WebURL.Mistake) { known = try WebURL(url) } catch WebURL.userInfo {
-            throw refusal("\(WebURL.userInfo.reason): put the secret into a file, and name that as 'secret-file'")
+            throw refusal("\(WebURL.userInfo.reason): put the secret into a file and set 'secret-file'")
         } catch {
             throw refusal("\(error.reason): write https://..., or http:// for an address of this machine")
         }

@@ -77,7 +77,7 @@ package struct LimitSettings: Equatable, Sendable {
             reader.add(
                 reader.isGiven(keys.loginTimeout) ? keys.loginTimeout : keys.handshakeTimeout,
                 "'login-timeout' (\(DurationText.of(self.loginTimeout))) must not be shorter than 'handshake-timeout' "
-                    + "(\(DurationText.of(self.handshakeTimeout))): both begin with the TCP connection")
+                    + "(\(DurationText.of(self.handshakeTimeout))): both start with the TCP connection")
         }
         reader.finish(LimitKeys.self)
     }

@@ -28,7 +28,7 @@ package struct MetricsSettings: Equatable, Sendable {
             else {
                 throw SettingsError(
                     place,
-                    "'\(PeerText.escaped(text))': write the whole path of the socket, of \(UnixPath.longest) bytes at most"
+                    "'\(PeerText.escaped(text))': write the absolute path of the socket, at most \(UnixPath.longest) bytes"
                 )
             }
             self.place = .unix(path: path)
@@ -36,13 +36,16 @@ package struct MetricsSettings: Equatable, Sendable {
         }
         guard let hostPort = HostPort(text) else {
             throw SettingsError(
-                place, "'\(PeerText.escaped(text))' is not an address: write HOST:PORT, [IPV6]:PORT or unix:PATH")
+                place,
+                "'\(PeerText.escaped(text))' is not an address to listen on: "
+                    + AddressFault.reason(
+                        text, isPortNeeded: true, lowestPort: 0, form: "HOST:PORT, [IPV6]:PORT or unix:PATH"))
         }
         guard hostPort.isLoopback || isOpen else {
             throw SettingsError(
                 place,
-                "\(hostPort) is not a loopback address, and whoever reaches it could read the metrics: there is neither "
-                    + "password nor encryption; let a proxy that has them fetch them, or write out metrics-insecure-ok")
+                "\(hostPort) is not a loopback address, and anyone who reaches it could read the metrics, which have neither "
+                    + "password nor encryption; put a proxy in front, or set metrics-insecure-ok")
         }
         self.place = .tcp(hostPort)
     }

@@ -30,8 +30,8 @@ package struct PortsFile {
         let bytes = try FileAccess.read(self.path, atMost: 16 << 20)
         guard let content = try? JSONDecoder().decode(Content.self, from: Data(bytes)), content.version == 1 else {
             let aside = "\(self.path).unreadable"
-            guard rename(self.path, aside) == 0 else { throw FileAccess.error(self.path, "cannot be put aside") }
-            throw SettingsError(self.path, "is not what a gateway writes; it was put aside as \(aside)")
+            guard rename(self.path, aside) == 0 else { throw FileAccess.error(self.path, "cannot be moved aside") }
+            throw SettingsError(self.path, "is damaged; it was moved to \(aside)")
         }
         return content.ports
     }

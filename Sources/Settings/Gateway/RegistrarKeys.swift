@@ -29,7 +29,7 @@ package final class ProxyKeys: KeyTable {
         Form<String>.text.map { host, place, _ throws(SettingsError) in
             // It is written into files of proxies.
             guard HostPort.isHost(host) else {
-                throw SettingsError(place, "'\(host)' is neither a host's name nor its address")
+                throw SettingsError(place, "'\(host)' is not a host name or an address")
             }
             return host
         }, shown: "this machine", "the host at which the proxy reaches the gateway")

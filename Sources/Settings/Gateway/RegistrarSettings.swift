@@ -88,9 +88,8 @@ package struct RouteSettings: Equatable, Sendable {
         self.domain = reader.value(keys.domain) ?? ""
         self.gatewayHost = reader.value(keys.gatewayHost)
         let refusal: String? =
-            if !takesSockets { "this proxy cannot find unix sockets by name" } else if reader.isGiven(keys.gatewayHost)
-            {
-                "a gateway on another host, which 'gateway-host' names, is not reached by a unix socket"
+            if !takesSockets { "this proxy cannot use unix sockets" } else if reader.isGiven(keys.gatewayHost) {
+                "a unix socket does not reach the gateway on another host ('gateway-host')"
             } else if !paths.hasSockets { "names have unix sockets only with expose-sockets" } else { nil }
         let given = reader.value(keys.via)
         // What is wrong with it is known.
@@ -108,7 +107,7 @@ package struct RouteSettings: Equatable, Sendable {
             self.via = .tcp
             guard !paths.hasPorts else { break }
             let reason =
-                "with expose-ports = \"none\" there are no ports" + (refusal.map { ", and \($0)" } ?? "")
+                "with expose-ports = \"none\", names have no ports" + (refusal.map { ", and \($0)" } ?? "")
             if given == nil { reader.add(RegistrarKeys.keys.kind, reason) } else { reader.add(keys.via, reason) }
         }
     }
@@ -151,7 +150,7 @@ package struct TraefikSettings: Equatable, Sendable {
         self.certResolver = reader.value(keys.certResolver)
         self.tls = reader.value(keys.tls) ?? (self.certResolver != nil || self.scheme == .tcp)
         if self.scheme == .tcp, !self.tls {
-            reader.add(keys.tls, "with tcp, Traefik tells names apart by TLS (SNI): 'tls' cannot be false")
+            reader.add(keys.tls, "with tcp, Traefik routes by TLS server name (SNI): 'tls' cannot be false")
         }
     }
 }
@@ -177,13 +176,13 @@ package struct CaddySettings: Equatable, Sendable {
         func refusal(_ reason: String) -> SettingsError {
             SettingsError(
                 place,
-                "'\(WebURL.shown(text))' is not an admin address, \(reason): write http://localhost:2019 for instance")
+                "'\(WebURL.shown(text))' is not an admin address: \(reason); write for example http://localhost:2019")
         }
         let url: WebURL
         do throws(WebURL.Mistake) { url = try WebURL(text) } catch { throw refusal(error.reason) }
-        guard url.scheme == .http else { throw refusal("as Caddy has no https there") }
+        guard url.scheme == .http else { throw refusal("Caddy's admin API has no https") }
         // The paths of its API are put behind it.
-        guard !url.hasPath else { throw refusal("as it has a path") }
+        guard !url.hasPath else { throw refusal("it has a path") }
     }
 
     static func check(server text: String, place: String) throws(SettingsError) {
@@ -194,7 +193,7 @@ package struct CaddySettings: Equatable, Sendable {
         }
         guard isPlain, !text.isEmpty, text != ".", text != ".." else {
             throw SettingsError(
-                place, "'\(text)' is not a server name: it is written with letters, digits and - . _ ~ here")
+                place, "'\(text)' is not a server name: use letters, digits and - . _ ~")
         }
     }
 }

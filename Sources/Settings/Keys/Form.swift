@@ -103,10 +103,10 @@ extension Form where Value == [String] {
             throw SettingsError(place, "is empty: write a list of the program's path and its arguments")
         }
         guard program.hasPrefix("/") else {
-            throw SettingsError(place, "'\(program)': write the program's whole path, from /")
+            throw SettingsError(place, "'\(program)': write the program's absolute path")
         }
         guard FileAccess.isExecutable(program) else {
-            throw SettingsError(place, "'\(program)' is not a program that can be started")
+            throw SettingsError(place, "'\(program)' is not an executable file")
         }
         return words
     }

@@ -1,0 +1,18 @@
+internal import Journal
+package import Logging
+package import Settings
+
+/// How a daemon reports errors that keep it from starting.
+package enum StartErrors {
+    /// Writes mistakes on the command line for the person who typed it, and all other errors to the log. A log that
+    /// programs read gets both.
+    package static func report(_ errors: SettingsErrors, _ logger: Logger) {
+        for error in errors.all {
+            if errors.areOfCommandLine, logger.isForPeople {
+                Complaint.write("\(error)")
+            } else {
+                logger.error("\(Secrets.hidden(in: "\(error)"))")
+            }
+        }
+    }
+}
