@@ -1,14 +1,15 @@
 package import Timing
 package import Wire
 
-// MARK: - From REGISTER to the registrars
+// MARK: - From REGISTER to publication
 
 extension GatewayMachine {
+    /// The agent sent REGISTER.
     package mutating func register(_ id: LinkID, _ register: Register, now: Milliseconds) {
         guard let link = self.links[id], link.isPresent else { return }
         let number = register.exposure
         guard link.questions[number] == nil, link.exposures[number] == nil else {
-            // REGISTERED has the number only, so the agent could not tell which of the two it answers.
+            // REGISTERED carries only the number, so the agent could not tell which of the two requests it answers.
             let text = "exposure \(number) is registered already"
             return self.end(id, Refusal(code: .protocolViolation, text: text))
         }
@@ -42,9 +43,9 @@ extension GatewayMachine {
         return isAllowed
     }
 
-    /// The authenticator refuses a name, or cannot judge it now (`overloaded`).
+    /// The authenticator refused a name, or cannot decide now (`overloaded`).
     ///
-    /// - Parameter reason: for the log.
+    /// - Parameter reason: for the log only.
     package mutating func refused(_ id: LinkID, number: UInt16, _ code: ErrorCode, reason: String) {
         guard let question = self.takeQuestion(id, number), self.links[id]?.isPresent ?? false else { return }
         let text =
@@ -56,11 +57,11 @@ extension GatewayMachine {
         self.refuse(id, number, question.name, code, text, log: "name '\(question.name)' refused: \(reason)")
     }
 
-    /// The agent has the right to a name.
+    /// The authenticator granted a name.
     ///
     /// - Parameters:
-    ///   - allowed: the public ports that the name may have; empty for those of the gateway.
-    ///   - isFull: whether too many of the agent's former names are not withdrawn yet for it to have this one.
+    ///   - allowed: the public ports that the name may have; empty for all of the gateway's.
+    ///   - isFull: whether so many former names of the agent still await withdrawal that it cannot have this one yet.
     package mutating func authorized(
         _ id: LinkID, number: UInt16, ports allowed: [ClosedRange<UInt16>],
         isFull: (_ name: Name, _ payer: String) -> Bool, now: Milliseconds
@@ -89,7 +90,7 @@ extension GatewayMachine {
         self.links[id]?.questions.removeValue(forKey: number)
     }
 
-    /// Why an agent cannot have a name now, apart from its holder.
+    /// Why an agent cannot have a name now, regardless of its current holder; nil if it can.
     private mutating func refusal(
         of name: Name, _ port: UInt16, _ login: Login, _ isFull: (_ name: Name, _ payer: String) -> Bool
     ) -> Refusal? {
@@ -104,18 +105,20 @@ extension GatewayMachine {
         return Refusal(code: .overloaded, text: "too many of the agent's former names are not withdrawn yet")
     }
 
-    /// Why a wanted port is not given, if so.
+    /// Why a requested port is refused; nil if it is allowed or none was requested.
     private func portRefusal(_ port: UInt16, _ identity: AgentIdentity) -> String? {
         guard port != 0 else { return nil }
         if let text = self.limits.ports.refusal(of: port) { return text }
-        // An absent agent may never come back; a present one keeps its ports.
+        // Ports stay reserved only for connected agents: an absent one may never come back.
         if let keeper = self.ledger.keeper(of: port), keeper != identity, self.hasLink(of: keeper) {
             return "the port \(port) belongs to another agent"
         }
         return nil
     }
 
-    /// Gives a name to a link: a new exposure, or that of another link of the agent.
+    /// Assigns a name to a link: moves the exposure over from another link of the agent, or creates a new one.
+    ///
+    /// - Returns: why the name is refused; nil if it was assigned.
     private mutating func claim(
         _ id: LinkID, _ number: UInt16, _ question: Question, _ allowed: [ClosedRange<UInt16>], _ now: Milliseconds
     ) -> Refusal? {
@@ -147,7 +150,7 @@ extension GatewayMachine {
         return nil
     }
 
-    /// The exposure goes to another link of its agent as it is, so that no visitor is refused in between.
+    /// Moves an exposure to another link of its agent. Its listeners stay open, so no visitor is refused.
     private mutating func move(_ id: ExposureID, to link: LinkID, _ number: UInt16) {
         self.exposures[id]?.link = link
         self.exposures[id]?.number = number
@@ -164,10 +167,11 @@ extension GatewayMachine {
         }
     }
 
+    /// Tells the link that lost a name to a newer one; ends the link if that was its last name.
     private mutating func tellLoser(_ former: Registry.Holder, _ name: Name, _ code: ErrorCode) {
         guard let link = self.links[former.link], link.isPresent else { return }
         self.emit(.lost(former.link, name, code))
-        // One that drains finishes its streams, and is ended then.
+        // A draining link finishes its streams and ends then.
         guard link.state == .open else { return }
         if link.exposures.isEmpty {
             let text =
@@ -181,12 +185,12 @@ extension GatewayMachine {
         }
     }
 
-    /// The exposure has its listeners.
+    /// The listeners of an exposure are open.
     ///
-    /// - Parameter port: the public one; 0 for none.
+    /// - Parameter port: the public port; 0 if it has none.
     package mutating func opened(_ id: ExposureID, port: UInt16) {
         guard let exposure = self.exposures[id] else {
-            // Its agent has left.
+            // The name was withdrawn before its listeners opened.
             return self.emit(.withdraw(id))
         }
         guard case .opening = exposure.phase else { return }
@@ -196,6 +200,7 @@ extension GatewayMachine {
         self.probe(id)
     }
 
+    /// The listeners of an exposure could not be opened.
     package mutating func notOpened(_ id: ExposureID, _ refusal: Refusal) {
         guard let exposure = self.exposures[id], case .opening = exposure.phase else { return }
         self.withdraw(id)
@@ -204,6 +209,7 @@ extension GatewayMachine {
             log: "name '\(exposure.name)' refused: \(refusal.text)")
     }
 
+    /// Probes the backend if that is configured and the link supports it; otherwise publishes at once.
     private mutating func probe(_ id: ExposureID) {
         guard let exposure = self.exposures[id] else { return }
         guard self.limits.probesBackends, self.links[exposure.link]?.login.canProbe ?? false else {
@@ -214,14 +220,16 @@ extension GatewayMachine {
         self.emit(.probe(id, exposure.link))
     }
 
-    /// The backend of an exposure answers over a link.
+    /// The backend of an exposure accepted a connection over this link.
     package mutating func probed(_ id: ExposureID, over link: LinkID) {
         guard let exposure = self.exposures[id], case .probing = exposure.phase, exposure.link == link else { return }
         self.exposures[id]?.phase = .publishing
         self.emit(.publish(id))
     }
 
-    /// The registrars have published an exposure, or failed to.
+    /// All registrars have reported on an exposure.
+    ///
+    /// - Parameter failure: sent to the agent; nil if the name is published.
     package mutating func published(_ id: ExposureID, failure: String?) {
         guard let exposure = self.exposures[id], case .publishing = exposure.phase else { return }
         if let failure {
@@ -233,7 +241,7 @@ extension GatewayMachine {
         self.emit(.grant(id, exposure.link, number: exposure.number))
     }
 
-    /// The agent gives a name back, or does not want it any more before it has it.
+    /// The agent sent UNREGISTER, for a name that it has or for a pending request.
     package mutating func unregister(_ id: LinkID, number: UInt16) {
         if self.takeQuestion(id, number) != nil { self.emit(.cancelQuestion(id, number: number)) }
         if let exposure = self.links[id]?.exposures[number] { self.withdraw(exposure) }

@@ -1,14 +1,19 @@
 package import Wire
 
-// MARK: - Rights that change
+// MARK: - Changed rights
 
 extension GatewayMachine {
-    /// From now on these limits hold for an agent. What is above them ends, the newest first; streams that run are left.
+    /// Applies new limits to an agent: ends its newest links and revokes its newest names above them. Remaining links
+    /// and names keep their streams.
+    ///
+    /// - Parameters:
+    ///   - maxLinks: nil leaves the agent's links alone.
+    ///   - maxNames: over all links of the agent; nil stands for the gateway's own limit and revokes nothing.
     package mutating func changed(_ identity: AgentIdentity, maxLinks: Int?, maxNames: Int?) {
         var links = self.linksByAgent[identity, default: []].filter { self.links[$0]?.isPresent ?? false }.sorted()
         for id in links { self.links[id]?.login.maxNames = maxNames }
         if let maxLinks {
-            // A program's present link and its former one count as one (`loggedIn`).
+            // The current and the previous link of one run count once, as in `loggedIn`.
             var runs: Set<UInt64> = []
             for id in links where runs.count < maxLinks { if let run = self.links[id]?.login.run { runs.insert(run) } }
             let isKept = { (id: LinkID, links: [LinkID: Link]) in links[id].map { runs.contains($0.login.run) } ?? false
@@ -28,14 +33,14 @@ extension GatewayMachine {
         }
     }
 
-    /// The agent of a link has lost the right to be here.
+    /// The agent's access was revoked: drops the names of this link and ends it.
     package mutating func revoked(_ id: LinkID) {
-        // At once, whether the agent reads its goodbye or not.
+        // Drop the names first: the agent may never read the GOAWAY.
         self.dropNames(of: id)
         self.end(id, Refusal(code: .revoked, text: "access revoked: the agent was removed, disabled or has expired"))
     }
 
-    /// The right to a name was judged again.
+    /// The authenticator confirmed a name after a change of rights. Revokes the name if its port is no longer allowed.
     ///
     /// - Parameter ports: as in `authorized`.
     package mutating func confirmed(_ id: ExposureID, ports: [ClosedRange<UInt16>]) {
@@ -45,11 +50,11 @@ extension GatewayMachine {
         self.revoke(id, .portNotAllowed, reason: "its agent may no longer use the port \(port)")
     }
 
-    /// Takes a name and its streams from its agent.
+    /// Withdraws a name and resets its streams.
     ///
     /// - Parameters:
-    ///   - code: what the agent hears.
-    ///   - reason: for the log.
+    ///   - code: sent to the agent.
+    ///   - reason: for the log only.
     package mutating func revoke(_ id: ExposureID, _ code: ErrorCode, reason: String) {
         guard let exposure = self.exposures[id] else { return }
         let (link, number) = (exposure.link, exposure.number)

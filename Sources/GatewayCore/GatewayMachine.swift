@@ -1,10 +1,10 @@
 package import Timing
 package import Wire
 
-/// A link of an agent, by its number.
+/// The number of an agent's link, unique within a run of the gateway.
 package typealias LinkID = UInt64
 
-/// A name while one agent has it. A name that is given back and registered again is another exposure.
+/// Identifies one registration of a name. A name that is released and registered again gets a new id.
 package struct ExposureID: Hashable, Sendable, Comparable {
     package let number: UInt64
 
@@ -13,7 +13,7 @@ package struct ExposureID: Hashable, Sendable, Comparable {
     package static func < (left: Self, right: Self) -> Bool { left.number < right.number }
 }
 
-/// A refusal with its code and the text for the agent.
+/// An error code and the text sent to the agent.
 package struct Refusal: Error, Equatable, Sendable {
     package let code: ErrorCode
     package let text: String
@@ -24,8 +24,10 @@ package struct Refusal: Error, Equatable, Sendable {
     }
 }
 
-/// Which agents are here, and which names they have: the gateway's rules about links and names. It is pure: methods take
-/// events and the time, ``popEffect()`` returns what follows.
+/// The gateway's rules about links and names: which links an agent may have, who holds which name, and in which order
+/// names are opened, probed, published and withdrawn.
+///
+/// It is pure: methods take events and the time, and ``popEffect()`` returns the resulting effects.
 ///
 /// ```
 ///  REGISTER     authorized     opened        backend answers    published
@@ -36,33 +38,33 @@ package struct Refusal: Error, Equatable, Sendable {
 /// ```
 /// ## Invariants
 /// - A name has one holder, and an exposure belongs to one link.
-/// - Nothing is published for a link that is not here; what was opened is withdrawn once.
+/// - Nothing is published for a link that is gone, and everything opened is withdrawn exactly once.
 package struct GatewayMachine: Sendable {
     package struct Limits: Sendable {
-        /// Links of all agents.
+        /// Links, over all agents.
         package var agents = 1_024
-        /// Of all agents.
+        /// Names, over all agents.
         package var names = 4_096
         package var namesPerAgent = 100
         package var namesPerLink = 100
         package var ports = PortPolicy.any
-        /// Whether a name is published only when its backend answers.
+        /// Whether a name is published only once its backend accepts connections.
         package var probesBackends = false
 
         package init() {}
     }
 
-    /// An agent that has logged in over a link.
+    /// A link whose agent has logged in.
     package struct Login: Equatable, Sendable {
         package let identity: AgentIdentity
-        /// The key under which registrations and withdrawals are counted: the identity, or the source of an agent that
-        /// can create identities at will.
+        /// The key for rate limits on registrations and withdrawals: the identity, or the source of an agent that can
+        /// create identities at will.
         package let payer: String
-        /// The program; the same from link to link.
+        /// Identifies one start of the agent program; the same on all its links.
         package let run: UInt64
-        /// Names that the agent may have; nil for the gateway's own limit.
+        /// The most names that the agent may have; nil for the gateway's limit.
         package var maxNames: Int?
-        /// Whether the link can tell whether a backend answers.
+        /// Whether the protocol version of the link can report that the backend accepted a connection.
         package let canProbe: Bool
 
         package init(identity: AgentIdentity, payer: String, run: UInt64, maxNames: Int? = nil, canProbe: Bool = true) {
@@ -74,54 +76,56 @@ package struct GatewayMachine: Sendable {
         }
     }
 
-    /// What a link loses or does not get, for the log.
+    /// A loss or refusal, to be logged about a link.
     package struct Warning: Equatable, Sendable {
         package let text: String
         package let name: Name?
         package let code: ErrorCode
-        /// Whether it follows a change of rights: such lines are all written.
+        /// Whether it follows a change of rights. Such lines are never rate-limited.
         package let isChange: Bool
     }
 
+    /// A limit that was reached, for the metrics.
     package enum Hit: Equatable, Sendable {
         case registrations
-        /// The number of payers that were forgotten.
+        /// The number of payers whose buckets were dropped to make room.
         case registrationTable(Int)
         case withdrawals
     }
 
+    /// An action for the driver. "Result" names the event by which the driver reports the outcome.
     package enum Effect: Equatable, Sendable {
-        /// Ask whether the link's agent may have a name; `authorized` or `refused` follows.
+        /// Ask the authenticator whether the link's agent may have a name. Result: `authorized` or `refused`.
         case ask(LinkID, number: UInt16, Name, port: UInt16)
-        /// The answer is not awaited any more.
+        /// Cancel an `ask`: its result is no longer needed.
         case cancelQuestion(LinkID, number: UInt16)
-        /// Open the exposure's listeners, paused; `opened` or `notOpened` follows.
+        /// Open the exposure's listeners, paused. Result: `opened` or `notOpened`.
         case open(ExposureID, PortRequest)
-        /// The exposure's visitors go to this link, from now on by this number.
+        /// Route the exposure's visitors to this link, where it now has this number.
         case attach(ExposureID, LinkID, number: UInt16)
-        /// Ask over the link whether the backend answers; `probed` follows.
+        /// Probe the backend over the link until it accepts a connection. Result: `probed`.
         case probe(ExposureID, LinkID)
-        /// Have the registrars publish it; `published` follows.
+        /// Have all registrars publish the exposure. Result: `published`.
         case publish(ExposureID)
-        /// Tell the agent that it has the name, and let visitors in.
+        /// Tell the agent that its name is public, and let visitors in.
         case grant(ExposureID, LinkID, number: UInt16)
-        /// Close the listeners, and have the registrars withdraw it.
+        /// Close the listeners, and have all registrars withdraw the name.
         case withdraw(ExposureID)
-        /// Tell the agent that it does not get a name.
+        /// Tell the agent that its request for a name was refused.
         case refuse(LinkID, number: UInt16, Refusal)
-        /// Tell the agent that it does not have a name any more.
+        /// Tell the agent that it has lost a name.
         case takeBack(LinkID, number: UInt16, Refusal)
-        /// Another link of the agent has the name now: a line of the log.
+        /// Log that another link of the agent took over the name.
         case lost(LinkID, Name, ErrorCode)
         case warn(LinkID, Warning)
-        /// End the streams of a name.
+        /// Reset the streams of a name.
         case cutStreams(LinkID, number: UInt16)
-        /// End the link after telling the agent why.
+        /// Send the agent the reason, then end the link.
         case end(LinkID, Refusal, retryAfterSeconds: UInt16)
-        /// Close the link: its program has a newer one.
+        /// Close the link without GOAWAY: its program has a newer one.
         case close(LinkID)
         case hit(Hit)
-        /// Save the ports of names.
+        /// Save the port ledger.
         case savePorts
     }
 
@@ -132,7 +136,7 @@ package struct GatewayMachine: Sendable {
 
     enum LinkState: Sendable {
         case open
-        /// Its streams finish, and it takes nothing new.
+        /// Open streams finish, and nothing new starts.
         case draining
         case ending
     }
@@ -143,7 +147,7 @@ package struct GatewayMachine: Sendable {
         var questions: [UInt16: Question] = [:]
         var exposures: [UInt16: ExposureID] = [:]
 
-        /// Whether it counts as a link of its agent.
+        /// Whether it counts towards the limits on links.
         var isPresent: Bool { self.state != .ending }
     }
 
@@ -158,7 +162,7 @@ package struct GatewayMachine: Sendable {
         var phase = Phase.opening
     }
 
-    /// Links of one program: its present one, and one that does not know yet that it is dead.
+    /// Links per run: the current one, and a dead one that has not timed out yet.
     package static let maxLinksPerRun = 2
 
     package let limits: Limits
@@ -170,7 +174,7 @@ package struct GatewayMachine: Sendable {
     var exposures: [ExposureID: Exposure] = [:]
     var lastExposure: UInt64 = 0
     package private(set) var isDraining = false
-    /// Those before `firstEffect` have been returned.
+    /// Queue of effects; those before `firstEffect` were returned already.
     private var effects: [Effect] = []
     private var firstEffect = 0
 
@@ -181,9 +185,10 @@ package struct GatewayMachine: Sendable {
         self.registrations = RegistrationGate(limits: RegistrationLimits(namesPerAgent: limits.namesPerAgent))
     }
 
-    // MARK: - What follows
+    // MARK: - Effects
 
-    /// The next thing to do; nil when there is nothing until the next event. Call it after each event until it is nil.
+    /// The next effect to perform; nil if there is none until the next event. After each event, call this until it
+    /// returns nil.
     package mutating func popEffect() -> Effect? {
         guard self.firstEffect < self.effects.count else {
             self.effects.removeAll(keepingCapacity: true)
@@ -198,23 +203,23 @@ package struct GatewayMachine: Sendable {
 
     package var nameCount: Int { self.registry.nameCount }
 
-    /// Whether an agent has a link.
+    /// Whether the agent has a link that is not ending.
     func hasLink(of identity: AgentIdentity) -> Bool {
         self.linksByAgent[identity]?.contains { self.links[$0]?.isPresent ?? false } ?? false
     }
 
-    /// Nil when the exposure is gone.
+    /// The link that holds an exposure; nil if the exposure is gone.
     package func link(of exposure: ExposureID) -> LinkID? { self.exposures[exposure]?.link }
 
-    /// Drops expired state; call it about once a second.
+    /// Drops expired rate limits. Call about once a second.
     package mutating func tick(now: Milliseconds) { self.registrations.forgetFull(now: now) }
 
     // MARK: - Links
 
-    /// An agent's login is good. A former link of the same program makes way.
+    /// The authenticator accepted a login. Closes the oldest links of the same run above `maxLinksPerRun`.
     ///
-    /// - Parameter maxLinks: links that the agent may have.
-    /// - Returns: why the agent gets no further link; nil when the link is here from now on.
+    /// - Parameter maxLinks: the most links that the agent may have. Those of the same run do not count.
+    /// - Returns: why the link is refused; nil if it was added.
     package mutating func loggedIn(_ id: LinkID, _ login: Login, maxLinks: Int) -> Refusal? {
         guard !self.isDraining else { return Refusal(code: .drain, text: "the gateway is stopping") }
         let present = self.linksByAgent[login.identity, default: []].filter { self.links[$0]?.isPresent ?? false }
@@ -235,17 +240,17 @@ package struct GatewayMachine: Sendable {
         return nil
     }
 
-    /// One side sent GOAWAY: the link gets no more names, and its streams finish. It keeps its names until they are
-    /// dropped or taken over.
+    /// One side sent GOAWAY: the link gets no more names, its pending requests are cancelled, and its open streams
+    /// finish. It keeps its names until they are dropped or taken over.
     package mutating func linkIsDraining(_ id: LinkID) {
         if self.links[id]?.state == .open { self.links[id]?.state = .draining }
         self.cancelQuestions(of: id)
     }
 
-    /// The link is being closed. Its names stay until it has ended, so that a newer link can take them over.
+    /// The link is about to close. It keeps its names until `linkEnded`, so that a newer link can take them over.
     package mutating func linkIsEnding(_ id: LinkID) { self.links[id]?.state = .ending }
 
-    /// The link is gone, and with it the names that no other link has taken over.
+    /// The link is closed. Withdraws the names that no other link has taken over.
     package mutating func linkEnded(_ id: LinkID) {
         self.dropNames(of: id)
         self.cancelQuestions(of: id)
@@ -259,15 +264,15 @@ package struct GatewayMachine: Sendable {
         self.links[id]?.questions = [:]
     }
 
-    /// The gateway stops: no new links and names.
+    /// The gateway is stopping: refuses new links and names from now on.
     package mutating func drain() { self.isDraining = true }
 
-    /// The link gives all its names back.
+    /// Withdraws all names of a link.
     package mutating func dropNames(of link: LinkID) {
         for (_, id) in self.links[link]?.exposures.sorted(by: { $0.key < $1.key }) ?? [] { self.withdraw(id) }
     }
 
-    // MARK: - Ends
+    // MARK: - Refusals and withdrawal
 
     mutating func refuse(
         _ link: LinkID, _ number: UInt16, _ name: Name?, _ code: ErrorCode, _ text: String, log: String
@@ -281,13 +286,13 @@ package struct GatewayMachine: Sendable {
         self.emit(.end(link, refusal, retryAfterSeconds: seconds))
     }
 
-    /// The name is free, and no more visitors come to it.
+    /// Frees the name and closes it to visitors.
     mutating func withdraw(_ id: ExposureID) {
         guard let exposure = self.exposures.removeValue(forKey: id) else { return }
-        // Nothing happens if another link has taken the name.
+        // Does nothing if another link has taken the name over.
         self.registry.unregister(exposure.name, link: exposure.link, exposure: exposure.number)
         self.links[exposure.link]?.exposures[exposure.number] = nil
-        // Without listeners there is nothing to withdraw.
+        // It has no listeners yet. If they open later, `opened` withdraws them.
         if case .opening = exposure.phase { return }
         self.emit(.withdraw(id))
     }

@@ -1,4 +1,4 @@
-/// How often something has happened since the program began.
+/// A number of events. It never decreases.
 package struct Counter: Equatable, Sendable {
     package private(set) var value: UInt64 = 0
 
@@ -10,14 +10,14 @@ package struct Counter: Equatable, Sendable {
     }
 }
 
-/// A counter for each of a fixed set of keys, so that no peer can make another series come into being.
+/// One counter per key. The set of keys is fixed at init, so a peer cannot create new series.
 package struct CounterTable<Key: Hashable & Sendable>: Sendable {
     private var indices: [Key: Int] = [:]
     private var counts: [(key: Key, count: Counter)] = []
 
-    /// All keys are there from the beginning, with 0: a rate needs a value before the first event.
+    /// Every key starts at 0 instead of appearing with its first event, because `rate()` needs an earlier sample.
     ///
-    /// - Parameter keys: in the order in which they are shown; one that comes twice is there once.
+    /// - Parameter keys: in display order; duplicates are ignored.
     package init(_ keys: some Sequence<Key>) {
         for key in keys where self.indices[key] == nil {
             self.indices[key] = self.counts.count
@@ -25,7 +25,7 @@ package struct CounterTable<Key: Hashable & Sendable>: Sendable {
         }
     }
 
-    /// - Parameter other: counted instead of a key that is not one of the table's.
+    /// - Parameter other: the key to count if `key` is not in the table; it must be in the table itself.
     package mutating func add(_ key: Key, or other: @autoclosure () -> Key, count: Int = 1) {
         guard let index = self.indices[key] ?? self.indices[other()] else {
             preconditionFailure("the key for all others is one of the table's")
@@ -35,12 +35,12 @@ package struct CounterTable<Key: Hashable & Sendable>: Sendable {
 
     package var all: [(key: Key, count: Counter)] { self.counts }
 
-    /// Nil when the key is not one of the table's.
+    /// The count for a key; nil if the key is not in the table.
     package subscript(_ key: Key) -> UInt64? { self.indices[key].map { self.counts[$0].count.value } }
 }
 
 extension CounterTable where Key: CaseIterable {
-    /// A counter for each case.
+    /// One counter per case.
     package init() { self.init(Key.allCases) }
 
     package mutating func add(_ key: Key, count: Int = 1) { self.add(key, or: key, count: count) }

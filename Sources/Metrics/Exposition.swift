@@ -1,7 +1,7 @@
 /// Writes metrics in Prometheus' text format, version 0.0.4
 /// (https://prometheus.io/docs/instrumenting/exposition_formats/).
 ///
-/// Families are written one after the other, each with its samples, as the format wants them together.
+/// The format requires all samples of a family in one block: call `begin`, then `sample` for each of them.
 package struct Exposition {
     package enum Kind: String, Sendable { case counter, gauge, histogram }
 
@@ -13,16 +13,16 @@ package struct Exposition {
     private var family = ""
     private var kind = Kind.gauge
     private var families: Set<String> = []
-    /// The labels of what the family has already: a series that comes twice would spoil the whole scrape.
+    /// Label sets written so far in this family. A duplicate series makes Prometheus reject the whole scrape.
     private var series: Set<String> = []
 
     package init() {}
 
     // MARK: - Families
 
-    /// Begins a family; the samples that follow are its own.
+    /// Begins a family. Later calls of `sample` add to it.
     ///
-    /// - Precondition: the name follows the format's rule and was not used before.
+    /// - Precondition: the name is valid in the format and was not used before.
     package mutating func begin(_ family: String, _ kind: Kind, _ help: String) {
         precondition(Self.isName(family, mayHaveColons: true), "'\(family)' is no name of a metric")
         precondition(self.families.insert(family).inserted, "the family '\(family)' comes twice")
@@ -32,7 +32,7 @@ package struct Exposition {
         self.write("# HELP \(family) \(Self.escaped(help, quotes: false))\n# TYPE \(family) \(kind.rawValue)\n")
     }
 
-    /// A family with one sample.
+    /// A family with a single sample, like the three below.
     package mutating func counter(_ family: String, _ help: String, _ value: UInt64) {
         self.begin(family, .counter, help)
         self.sample(value)
@@ -84,7 +84,7 @@ package struct Exposition {
 
     // MARK: - Text
 
-    /// The labels as they are written; nil for a series that the family has already, which is left out.
+    /// The labels as text; nil if the family already has this series, which is then skipped.
     private mutating func unique(_ labels: Labels) -> String? {
         let text = labels.map { name, value in
             precondition(
@@ -123,7 +123,7 @@ package struct Exposition {
         return result
     }
 
-    /// As Go's ParseFloat reads it.
+    /// Formats a number for Go's ParseFloat, as the format requires.
     private static func number(_ value: Double) -> String {
         if value.isNaN { return "NaN" }
         if value.isInfinite { return value < 0 ? "-Inf" : "+Inf" }

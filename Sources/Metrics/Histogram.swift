@@ -1,8 +1,8 @@
-/// How observed values are spread over fixed buckets. Observing allocates nothing.
+/// Counts of observed values in fixed buckets. `observe` does not allocate.
 package struct Histogram: Sendable {
-    /// The upper ends of the buckets, which belong to them, in ascending order; one without end follows.
+    /// Inclusive upper bounds of the buckets, ascending and finite. The last bucket is unbounded and not listed.
     package let bounds: [Double]
-    /// How many values each bucket has, the one without end last.
+    /// Values per bucket (not cumulative), the unbounded one last.
     package private(set) var counts: [UInt64]
     package private(set) var sum = 0.0
 
@@ -17,13 +17,13 @@ package struct Histogram: Sendable {
     package var count: UInt64 { self.counts.reduce(0, &+) }
 
     package mutating func observe(_ value: Double) {
-        // A dozen comparisons cost less than a clever search.
+        // With a dozen bounds a linear scan is faster than a binary search.
         var index = 0
         while index < self.bounds.count, !(value <= self.bounds[index]) { index += 1 }
         self.counts[index] &+= 1
         self.sum += value
     }
 
-    /// A span, in seconds.
+    /// Observes a duration, converted to seconds.
     package mutating func observe(nanoseconds: UInt64) { self.observe(Double(nanoseconds) / 1e9) }
 }

@@ -4,11 +4,11 @@ internal import Logging
 internal import Reactor
 internal import Secure
 
-/// Accepts the connections of agents, and sends those that are admitted to a worker.
+/// Accepts connections to the agent port, and hands the admitted ones to a worker.
 final class AgentAcceptor {
     let listeners: AgentListeners
     private let agents: AgentSessions
-    /// Connections that are refused before they go to a worker.
+    /// Connections refused before they reach a worker.
     private let refused: RefusedAgents
 
     init(_ listeners: AgentListeners, agents: AgentSessions) {
@@ -17,13 +17,13 @@ final class AgentAcceptor {
         self.refused = RefusedAgents(atMost: agents.parts.plan.refused)
     }
 
-    /// Call it about once a second.
+    /// Call about once a second.
     func tick() { self.refused.tick() }
 
-    /// Takes no more connections.
+    /// Stops listening.
     func close() { self.listeners.close() }
 
-    /// Those that are refused need not hear of it any more.
+    /// Closes refused connections without waiting for the peers to read the alert.
     func closeRefused() { self.refused.close() }
 
     private func accepted(_ stream: SocketStream, from peer: SocketAddress, isVersion1: Bool) -> ArrivalResult {

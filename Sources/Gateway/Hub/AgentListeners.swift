@@ -13,7 +13,7 @@ final class AgentListeners {
         var isInherited = false
     }
 
-    /// What sockets for agents are called that the service manager hands over (FileDescriptorName=).
+    /// The names of inherited sockets for agents (FileDescriptorName=, systemd.socket(5)).
     static let socketName = "agents"
     static let version1SocketName = "agents-v1"
 
@@ -28,11 +28,11 @@ final class AgentListeners {
         self.settings = settings
     }
 
-    /// Listens on what was handed over, and where the settings say; agents come to `delegate`.
+    /// Adopts the inherited sockets and listens on the configured addresses. Connections go to `delegate`.
     ///
-    /// Sockets that were handed over take the place of the addresses by default. Where the operator has written out
-    /// addresses, those that no such socket has are listened on as well: one that was left alone would let agents wait
-    /// in its backlog forever.
+    /// Inherited sockets replace the default addresses. Addresses that the operator has written out are opened as well,
+    /// unless an inherited socket has them. Every inherited socket is served: agents would wait forever in the backlog
+    /// of an unserved one.
     func open(
         _ delegate: any SocketListenerDelegate, inherited: InheritedSockets
     ) throws(GatewayError) {
@@ -86,7 +86,7 @@ final class AgentListeners {
         }
     }
 
-    /// Whether a socket that was handed over has an address.
+    /// Whether an inherited socket has this address.
     private func isInherited(_ address: SocketAddress, isVersion1: Bool) -> Bool {
         self.all.contains { $0.isInherited && $0.isVersion1 == isVersion1 && $0.listener.address == address }
     }
@@ -110,7 +110,7 @@ final class AgentListeners {
                 var other = SocketAddress.any6
                 other.port = address.port
                 if error == .addressInUse, address.isAny4, self.isInherited(other, isVersion1: isVersion1) { continue }
-                // A machine without IPv6 is no reason not to start with the defaults.
+                // With the defaults, start on a machine without IPv6 too.
                 let canLack = hosts.count > 1 || (self.settings.listensByDefault && !isVersion1)
                 let isOptional = canLack && address.family == .ip6
                 if isOptional, error == .familyNotSupported || error == .addressNotAvailable { continue }
@@ -132,12 +132,13 @@ final class AgentListeners {
         self.all.filter { $0.isVersion1 == isVersion1 }.compactMap(\.listener.address)
     }
 
-    /// Whether the kernel takes connections of agents.
+    /// Whether every listener still accepts connections.
     var areOpen: Bool { !self.all.isEmpty && self.all.allSatisfy(\.listener.isListening) }
 
+    /// The listeners, for the status.
     var places: [String] { self.all.map { "\($0.listener.place)" + ($0.isVersion1 ? " (version 1)" : "") } }
 
-    /// Whether agents of version 1 come to the listener.
+    /// Whether the listener is for agents of version 1.
     func isVersion1(_ listener: SocketListener) -> Bool {
         self.all.contains { $0.isVersion1 && $0.listener === listener }
     }

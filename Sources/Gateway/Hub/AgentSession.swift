@@ -5,22 +5,24 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// One connection to the agent port, as the hub knows it: whose it is, and what its login is good for.
+/// A connection to the agent port, as the hub sees it: who it belongs to, and what its login grants.
 final class AgentSession {
     enum State {
+        /// Not logged in yet.
         case stranger
-        /// The authenticator is at work.
+        /// The login is with the authenticator.
         case authenticating(any Cancellable)
-        /// The agent hears why, and the connection ends.
+        /// The login was refused; the agent gets the reason, and the connection ends.
         case refused
+        /// Logged in.
         case up(LoginGrant)
         case closed
     }
 
-    /// The connection, as far as the hub knows.
+    /// The state of the connection, as known to the hub.
     enum LinkState {
         case open
-        /// It ends, or was ordered to end: it takes nothing new.
+        /// It is ending or was ordered to end, and accepts nothing new.
         case ending
         /// It was ordered to close at once.
         case cut
@@ -30,9 +32,9 @@ final class AgentSession {
     let isVersion1: Bool
     let createdAt: Milliseconds
     var label: AgentLabel
-    /// The source that limits and penalties count.
+    /// The address that limits and penalties count.
     var source: Source
-    /// Whether it has the rights of the gateway's own machine.
+    /// Whether it has the rights of an agent on this machine.
     var isFromLoopback: Bool
     /// Whether the first message of its handshake has arrived.
     var hasGreeted = false
@@ -43,13 +45,14 @@ final class AgentSession {
     var state = State.stranger {
         didSet { self.chargeQuestions() }
     }
-    /// To the authenticator, about names.
+    /// Requests about names that are with the authenticator.
     var questionCount = 0 {
         didSet { self.chargeQuestions() }
     }
-    /// Questions that wait for the authenticator count as the bytes of streams do.
+    /// The charge for pending requests in the process's byte budget, which also counts the bytes of streams.
     private var questionShare: BudgetShare
-    /// A question with what a module keeps of it, at least: names, addresses and closures; and a login, with its token.
+    /// Minimum memory of a pending request, including what a module keeps: names, addresses and closures. A login also
+    /// has its token.
     private static let questionBytes = 1_024
     private static let loginBytes = 4_096
 
@@ -69,18 +72,18 @@ final class AgentSession {
         self.questionShare.set(count)
     }
 
-    /// What its login is good for; nil before it, and after the end.
+    /// The result of the login; nil before it and after the end.
     var grant: LoginGrant? {
         if case .up(let grant) = self.state { grant } else { nil }
     }
 
     var isEnding: Bool { self.link != .open }
 
-    /// Whether an agent has logged in and the link does not end.
+    /// Whether the agent has logged in and the link is not ending.
     var isOpen: Bool { self.grant != nil && !self.isEnding }
 
-    /// The key under which registrations and withdrawals are counted: the identity, or the source of an agent that can
-    /// create identities at will and so evade limits of one identity.
+    /// The key for rate limits on registrations and withdrawals: the identity, or the source of an agent that could
+    /// evade limits per identity by creating new ones.
     func payer(of grant: LoginGrant) -> String {
         grant.identityIsFree && self.source.standing == .stranger ? self.source.text : grant.identity
     }

@@ -9,12 +9,13 @@ internal import Settings
 internal import Timing
 internal import Wire
 
-// MARK: - The login of an agent: who judges it, and the answer
+// MARK: - Logins
 
 extension AgentSessions {
-    /// From a login to the answer that refuses it, at least.
+    /// The minimum time from a login to its refusal.
     private static let refusalMilliseconds: Milliseconds = 250
 
+    /// The agent sent its credentials.
     func loginArrived(_ session: AgentSession, _ credentials: Credentials) {
         guard !session.isEnding else { return }
         session.loginArrivedAt = self.parts.loop.now
@@ -38,7 +39,7 @@ extension AgentSessions {
             guard let self, let session else { return }
             self.judged(session, verdict, of: credentials, run: run, maxLinks: maxLinks)
         }
-        // An answer that came at once has changed the state already.
+        // A synchronous answer has changed the state already.
         if case .stranger = session.state { session.state = .authenticating(operation) }
     }
 
@@ -52,7 +53,7 @@ extension AgentSessions {
             completion: self.parts.metrics.timing(.login, completion))
     }
 
-    /// Whether a login may be judged now. It counts for its source until the verdict.
+    /// Whether the login may go to the authenticator now. If so, it counts for its source until the verdict.
     private func mayBeJudged(_ session: AgentSession) -> Bool {
         switch self.admission.loginArrived(session.id) {
         case .judge: return true
@@ -69,7 +70,7 @@ extension AgentSessions {
         }
     }
 
-    /// Refuses a login because too many wait for the authenticator. It costs no penalty: the agent may try again.
+    /// Refuses a login because too many are waiting for the authenticator. No penalty: the agent may retry.
     private func refuseUnjudged(_ session: AgentSession) {
         let text = "too many logins are waiting for the authenticator"
         self.overloaded(session, "cannot authenticate the login from \(session.label.peer): \(text)", text: text)
@@ -116,7 +117,7 @@ extension AgentSessions {
         let identity = AgentIdentity(id: grant.identity)
         let login = GatewayMachine.Login(
             identity: identity, payer: session.payer(of: grant), run: run, maxNames: grant.limits.names,
-            // Version 1 has no word for whether the backend is there.
+            // Version 1 cannot report whether the backend accepted a connection.
             canProbe: !session.isVersion1)
         if let refusal = self.parts.names.loggedIn(session.id, login, maxLinks: grant.limits.links ?? maxLinks) {
             self.parts.metrics.loginRefused(refusal.code)
@@ -135,7 +136,7 @@ extension AgentSessions {
         self.parts.log.write(.info, .milestone, by: session.label, "\(session.label) logged in")
     }
 
-    /// Charges a refused login to its source.
+    /// Adds the penalty for a refused login to its source.
     private func charge(_ session: AgentSession, _ credentials: Credentials) {
         let shown: [UInt8] =
             switch credentials {
@@ -153,8 +154,8 @@ extension AgentSessions {
         }
     }
 
-    /// Answers a refused login after a time that is the same however soon the authenticator knew: strangers learn
-    /// nothing from it, and wait for each guess.
+    /// Refuses a login no earlier than `refusalMilliseconds` after it arrived. The delay hides how fast the
+    /// authenticator decided, and slows down guessing.
     private func refuse(_ session: AgentSession, _ code: ErrorCode, _ text: String) {
         let spent = self.parts.loop.now - session.loginArrivedAt
         guard spent < Self.refusalMilliseconds else { return self.end(session, code, text: text) }

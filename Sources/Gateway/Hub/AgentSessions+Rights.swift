@@ -5,13 +5,13 @@ internal import Modules
 internal import Reactor
 internal import Wire
 
-// MARK: - What agents may still have after a change of rights
+// MARK: - Changed rights
 
 extension AgentSessions {
-    /// Rights may have changed: asks about each link, each name and each agent's limits again.
+    /// Checks every link, every name and every agent's limits again, after rights may have changed.
     func recheckRights() {
         for session in self.openSessions { self.recheckLogin(session) }
-        // Before limits: what goes anyway does not count.
+        // Before the limits: what is revoked anyway must not count.
         let names = self.parts.names
         self.review.begin(names.held.filter { self[$0.link]?.isOpen ?? false }.map(\.id)) {
             [weak self] id, isFirst, completion in
@@ -25,7 +25,7 @@ extension AgentSessions {
         }
     }
 
-    /// Asks again whether the agent still has the right to be here, and how much it may have.
+    /// Ends the link if its login is no longer valid; otherwise applies the agent's current limits.
     private func recheckLogin(_ session: AgentSession) {
         guard let grant = session.grant else { return }
         if let reason = self.parts.authenticator.revocation(of: grant) {
@@ -39,12 +39,13 @@ extension AgentSessions {
         self.parts.send(.allow(session.id, self.allowance(limits)))
     }
 
-    /// Asks again whether the agent still has the right to a name, and does what follows.
+    /// Asks the authenticator again about a name, and applies the answer.
     ///
     /// - Parameters:
     ///   - isFirst: whether a missing answer is logged.
-    ///   - completion: called once, with false if the authenticator did not answer; the agent then keeps the name.
-    /// - Returns: nil when the name is gone, and its agent with it.
+    ///   - completion: called once; false if there was no answer. The agent then keeps the name, which is checked again
+    ///     later.
+    /// - Returns: nil if the name or its link is gone.
     private func recheck(
         _ id: ExposureID, isFirst: Bool, completion: @escaping (_ isJudged: Bool) -> Void
     ) -> DeadlinedOperation<NameVerdict>? {
@@ -56,7 +57,7 @@ extension AgentSessions {
             identity: grant.identity, peer: session.label.peer, name: held.name, port: held.address?.port ?? 0)
         return names.authorize(request) { [weak self] verdict in
             guard let self, let now = names[id] else { return completion(true) }
-            // If it has moved to another link, it still has to be checked there.
+            // Moved to another link during the request: check it again there.
             guard now.link == held.link else { return completion(false) }
             switch verdict {
             case .granted(let ports): names.confirmed(id, ports: ports)

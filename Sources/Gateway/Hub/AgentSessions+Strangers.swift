@@ -9,14 +9,14 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-// MARK: - Strangers: connections until their login is judged
+// MARK: - Unauthenticated connections
 
 extension AgentSessions {
     private static let noRoomEnd = LinkEnd.ended(.tooManyLinks, "made room for a newer connection")
 
-    /// A connection came.
+    /// A connection was accepted.
     ///
-    /// - Returns: its session; nil when all connections that its source may have are waiting for its penalty.
+    /// - Returns: its session; nil if its source is at the limit and all its connections are delayed by its penalty.
     func admit(_ peer: SocketAddress, at local: SocketAddress?, isVersion1: Bool) -> AgentSession? {
         let source = self.parts.sources.source(ofAgentAt: peer, at: local)
         let session = self.add(peer, source, isVersion1: isVersion1)
@@ -25,14 +25,14 @@ extension AgentSessions {
         return nil
     }
 
-    /// Counts an unauthenticated connection; false at the limit of its source.
+    /// Counts an unauthenticated connection; returns false if its source is at the limit.
     private func admit(_ session: AgentSession) -> Bool {
         let isSourceFull = self.admission.isFull(of: session.source)
         switch self.admission.connected(session.id, from: session.source, now: self.parts.loop.now) {
         case .admit: return true
         case .admitInsteadOf(let other):
             self.parts.metrics.hit(isSourceFull ? .strangersPerSource : .strangers)
-            // Without a penalty: being slow among many connections is not an offence.
+            // No penalty: being the slowest of many connections is not an offence.
             if let other = self[other] { self.cut(other, Self.noRoomEnd) }
             return true
         case .refuse:
@@ -41,16 +41,17 @@ extension AgentSessions {
         }
     }
 
-    /// Whether there is room for one more connection. Makes some, if need be, by cutting a link that ends anyway.
+    /// Whether there is room for one more connection. If necessary, makes room by cutting a link that is already
+    /// ending.
     func hasRoom() -> Bool {
         guard self.sessions.count >= self.parts.plan.links else { return true }
-        // Each makes room once.
+        // Only `.ending`: a link that was cut has made room already.
         guard let last = self.sessions.values.first(where: { $0.link == .ending }) else { return false }
         self.cut(last, Self.noRoomEnd)
         return true
     }
 
-    /// The header of a trusted proxy has the agent's address.
+    /// A trusted proxy's header gave the agent's address. From here on, the connection counts for that address.
     func introduced(_ session: AgentSession, _ address: SocketAddress) {
         guard !session.isEnding else { return }
         (session.label.proxy, session.label.peer) = (session.label.peer, address)
@@ -66,7 +67,7 @@ extension AgentSessions {
         self.parts.send(.proceed(session.id))
     }
 
-    /// The first message of the handshake is complete. It waits for the penalty of its source.
+    /// The first message of the handshake is complete. Delays the handshake if its source has a penalty.
     func greeted(_ session: AgentSession) {
         guard !session.isEnding else { return }
         session.hasGreeted = true
@@ -82,7 +83,7 @@ extension AgentSessions {
         self.parts.send(.shakeHands(session.id, after: wait))
     }
 
-    /// The handshake is over.
+    /// The handshake is complete.
     func secured(_ session: AgentSession, pin: String?) {
         self.admission.progressed(session.id, now: self.parts.loop.now)
         session.certificatePin = pin
@@ -93,7 +94,8 @@ extension AgentSessions {
         if hasDroppedAnother { self.parts.metrics.hit(.penaltyTable) }
     }
 
-    /// A connection ended before its login.
+    /// A connection ended before its login. Its source gets a penalty if it violated the protocol, sent no login or was
+    /// too slow.
     func strangerLeft(_ session: AgentSession, _ end: LinkEnd) {
         switch end {
         case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.methodNotSupported, _),

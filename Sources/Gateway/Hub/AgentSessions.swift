@@ -10,10 +10,10 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// The connections to the agent port: admits them, has their logins judged, and takes back what was granted. Names are
-/// the business of ``GatewayNames``.
+/// The connections to the agent port: admits them, has their logins authenticated, and revokes what was granted.
+/// ``GatewayNames`` handles their names.
 final class AgentSessions {
-    /// What it works with.
+    /// Dependencies.
     struct Parts {
         let loop: EventLoop
         let limits: LimitSettings
@@ -30,7 +30,7 @@ final class AgentSessions {
     let parts: Parts
     var admission: Admission
     private(set) var sessions: [LinkID: AgentSession] = [:]
-    /// Sessions whose link is over, while visitors still get what came before.
+    /// Sessions whose link has ended but still delivers buffered bytes to visitors.
     private(set) var delivering: [LinkID: AgentSession] = [:]
     private(set) var bans = BanList()
     private var lastID: LinkID = 0
@@ -46,7 +46,7 @@ final class AgentSessions {
 
     var isEmpty: Bool { self.sessions.isEmpty && self.delivering.isEmpty }
 
-    /// Those that have logged in and do not end, the oldest first.
+    /// Sessions that have logged in and are not ending, oldest first.
     var openSessions: [AgentSession] { self.sessions.values.filter(\.isOpen).sorted { $0.id < $1.id } }
 
     func add(_ peer: SocketAddress, _ source: Source, isVersion1: Bool) -> AgentSession {
@@ -63,7 +63,7 @@ final class AgentSessions {
         self.sessions[session.id] = nil
     }
 
-    /// Has a worker take the connection.
+    /// Hands the connection to a worker.
     func hand(_ session: AgentSession, _ socket: ConnectedSocket) {
         self.parts.send(
             .take(
@@ -74,13 +74,13 @@ final class AgentSessions {
 
     // MARK: - Bans
 
-    /// False when there are as many bans as there may be.
+    /// False if the list of bans is full.
     func ban(_ network: Network, until: Milliseconds?) -> Bool { self.changeBans { $0.add(network, until: until) } }
 
-    /// False when the network is not banned.
+    /// False if the network is not banned.
     func unban(_ network: Network) -> Bool { self.changeBans { $0.remove(network) } }
 
-    /// Forgets bans that are over; call it about once a second.
+    /// Drops expired bans. Call about once a second.
     func tick() { _ = self.changeBans { $0.forgetExpired(now: self.parts.loop.now) } }
 
     private func changeBans(_ change: (inout BanList) -> Bool) -> Bool {
@@ -91,13 +91,13 @@ final class AgentSessions {
 
     // MARK: - The end of a link
 
-    /// The link begins to end, or is ordered to: what its agent still asks for comes too late.
+    /// The link is ending or was ordered to end. Later requests of its agent are ignored.
     func ending(_ session: AgentSession) {
         if session.link == .open { session.link = .ending }
         self.parts.names.linkIsEnding(session.id)
     }
 
-    /// Has the worker end a link after telling the agent why.
+    /// Has the worker send the agent the reason and then end the link.
     func end(_ session: AgentSession, _ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String) {
         self.ending(session)
         self.parts.send(.end(session.id, Refusal(code: code, text: text), retryAfterSeconds: retryAfterSeconds))
@@ -110,7 +110,7 @@ final class AgentSessions {
         self.parts.send(.close(session.id, end))
     }
 
-    /// The agent takes no new streams, or ends the link.
+    /// The agent sent GOAWAY: it accepts no new streams, or is ending the link.
     func saidGoodbye(_ session: AgentSession, _ code: ErrorCode) {
         self.parts.log.write(
             .debug, .detail, by: session.label, "\(session.label) is leaving: \(code)",
@@ -119,7 +119,7 @@ final class AgentSessions {
         self.parts.names.dropNames(of: session.id)
     }
 
-    /// The connection is closed. What came before may still be on its way to visitors.
+    /// The connection is closed. Buffered bytes may still be on their way to visitors.
     func ended(_ session: AgentSession, _ end: LinkEnd) {
         session.refusalTimer?.close()
         session.refusalTimer = nil
@@ -142,9 +142,10 @@ final class AgentSessions {
         self.delivering[session.id] = session
     }
 
+    /// Visitors have received everything that an ended link delivered.
     func emptied(_ id: LinkID) { self.delivering[id] = nil }
 
-    /// The gateway stops: agents keep the streams that run, and nothing else.
+    /// The gateway is stopping: agents keep their open streams, and nothing else.
     func drain() {
         for session in self.openSessions {
             self.parts.names.linkIsDraining(session.id)
@@ -153,13 +154,13 @@ final class AgentSessions {
         self.parts.send(.drain)
     }
 
-    /// Ends a link as the operator wants it; the agent may come back.
+    /// Ends a link at the operator's request. The agent may reconnect.
     func kick(_ session: AgentSession) {
         self.parts.names.dropNames(of: session.id)
         self.end(session, .drain, retryAfterSeconds: 1, text: "the gateway's operator closed the link")
     }
 
-    /// How many streams and names a link may have.
+    /// The limits of a link on streams and names.
     func allowance(_ limits: AgentLimits) -> LinkAllowance {
         LinkAllowance(
             streams: limits.streams ?? self.parts.limits.streamsPerLink,

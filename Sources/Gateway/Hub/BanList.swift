@@ -4,8 +4,8 @@ internal import Timing
 internal import Wire
 
 extension Network {
-    /// Whether a ban of this network keeps an address out. A client behind a stateless translator is banned by its address
-    /// as by its IPv4 address, since `ctl penalties` shows only the latter.
+    /// Whether a ban of this network applies to an address. An address made by a stateless IPv4/IPv6 translator also
+    /// matches the IPv4 address in it, because `ctl penalties` shows only that one.
     func bans(_ address: WireAddress) -> Bool {
         if self.contains(address) { return true }
         let client = address.untranslated
@@ -13,20 +13,21 @@ extension Network {
     }
 }
 
-/// Networks that the operator keeps out, agents and visitors alike, until he takes it back or the gateway stops.
+/// Networks banned by the operator, for agents and visitors. Bans end when they expire, are removed, or the gateway
+/// stops.
 struct BanList: Sendable {
-    /// Each connection is compared with all of them.
+    /// Every new connection is compared with the whole list.
     static let maxCount = 1_024
 
     struct Ban: Sendable {
         let network: Network
-        /// Nil: for good.
+        /// On the loop's clock; nil for a permanent ban.
         let until: Milliseconds?
     }
 
     private(set) var bans: [Ban] = []
 
-    /// False when there are as many as there may be. A ban of the same network is replaced.
+    /// Returns false if the list is full. Replaces an existing ban of the same network.
     mutating func add(_ network: Network, until: Milliseconds?) -> Bool {
         self.bans.removeAll { $0.network == network }
         guard self.bans.count < Self.maxCount else { return false }
@@ -34,7 +35,7 @@ struct BanList: Sendable {
         return true
     }
 
-    /// False when there is no such ban.
+    /// Returns false if the network is not banned.
     mutating func remove(_ network: Network) -> Bool {
         let count = self.bans.count
         self.bans.removeAll { $0.network == network }
@@ -47,7 +48,7 @@ struct BanList: Sendable {
         return self.bans.contains { $0.network.bans(address) }
     }
 
-    /// False when none has expired. Call it about once a second.
+    /// Drops expired bans; returns false if there were none. Call about once a second.
     mutating func forgetExpired(now: Milliseconds) -> Bool {
         let count = self.bans.count
         self.bans.removeAll { ban in ban.until.map { $0 <= now } ?? false }

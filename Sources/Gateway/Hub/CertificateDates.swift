@@ -2,13 +2,13 @@ internal import Journal
 package import Secure
 internal import Settings
 
-/// Until when a certificate is valid, and what operators have to know about that.
+/// The validity period of a certificate, and the warnings that operators get about it.
 package struct CertificateDates: Equatable, Sendable {
     private static let day: Int64 = 86_400
-    /// How many days before the end there is a warning.
+    /// Warnings start this many days before expiry.
     private static let warningDays: [Int64] = [30, 7, 1, 0]
 
-    /// Seconds since 1970.
+    /// Seconds since 1970, like `expires`.
     let begins: Int64
     package let expires: Int64
 
@@ -17,8 +17,10 @@ package struct CertificateDates: Equatable, Sendable {
         self.expires = expires
     }
 
-    /// Nil for a certificate whose dates no agent looks at: one that no authority vouches for, unless the operator has
-    /// named it, as agents may know it as an authority.
+    /// Nil if no agent checks the dates, or they cannot be read. Agents do not check those of a self-issued
+    /// certificate, unless the operator has configured it: they may then trust it as an authority.
+    ///
+    /// - Parameter isNamed: whether the operator has configured the certificate.
     package init?(_ identity: Identity, isNamed: Bool) {
         guard isNamed || !identity.isSelfIssued, let begins = identity.begins, let expires = identity.expires else {
             return nil
@@ -27,21 +29,23 @@ package struct CertificateDates: Equatable, Sendable {
         self.expires = expires
     }
 
-    /// The number of the warning that is due: 0 before the first, one more at 30 days, 7 days and 1 day before the end,
-    /// at the end and at each day after it.
+    /// The number of warnings due by now: one each at 30 days, 7 days and 1 day before expiry, at expiry, and for every
+    /// day after it.
+    ///
+    /// - Parameter now: seconds since 1970, as in the methods below.
     package func stage(at now: Int64) -> Int {
         let left = self.expires - now
         let reached = Self.warningDays.count { left <= $0 * Self.day }
         return left <= 0 ? reached + Int(-left / Self.day) : reached
     }
 
-    /// Whether more than half of the time is left: the short-lived certificates of some authorities are valid for a few
-    /// days, and a fresh one of these needs no warning.
+    /// Whether more than half of the validity period is left. Some authorities issue certificates for a few days; a new
+    /// one needs no warning yet.
     package func isFresh(at now: Int64) -> Bool { self.expires - now > (self.expires - self.begins) / 2 }
 
-    /// What is wrong with a certificate's dates, or will be within 30 days.
+    /// A warning if the certificate is not valid yet, has expired or expires within 30 days; otherwise nil.
     ///
-    /// - Parameter name: of the certificate, as `the certificate FILE`.
+    /// - Parameter name: the certificate as the warning should call it, such as `the certificate FILE`.
     package func warning(_ name: String, at now: Int64) -> String? {
         let date = Timestamp.text(self.expires)
         if now < self.begins {

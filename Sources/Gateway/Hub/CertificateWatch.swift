@@ -5,13 +5,13 @@ internal import Secure
 internal import Settings
 internal import Wire
 
-/// The gateway's key and certificate: follows the files of `tls-cert` and `tls-key` as they are renewed, and warns
+/// The gateway's key and certificate. Reloads the files of `tls-cert` and `tls-key` when they are renewed, and warns
 /// before the certificate expires.
 ///
-/// A connection keeps the certificate with which it began, and new ones get the new certificate. Files that cannot be
-/// read, or do not match, change nothing but the log.
+/// Existing connections keep the old certificate; new ones get the new one. Unreadable or mismatched files are logged
+/// and otherwise ignored.
 final class CertificateWatch {
-    /// What was last seen of both files.
+    /// Stamps of both files, to detect changes.
     private struct Stamps: Equatable {
         let certificate: FileStamp?
         let key: FileStamp?
@@ -23,27 +23,27 @@ final class CertificateWatch {
     }
 
     private static let lookMilliseconds: UInt64 = 1_000
-    /// Two files are written one after the other: this long both must be as they are.
+    /// Both files must be unchanged for this long, because they are written one after the other.
     private static let settleMilliseconds: UInt64 = 250
-    /// Between two attempts to read files that could not be used, in case the reason was outside of them.
+    /// Time between attempts to read files that could not be used, in case the cause was outside of them.
     private static let retryMilliseconds: UInt64 = 60_000
 
     private(set) var identity: Identity
-    /// Gets the key and the certificate for connections that come from now on.
+    /// Called with the key and certificate for new connections.
     var onChange: ((IdentityPEM) -> Void)?
-    /// Nil when no agent looks at the dates.
+    /// Nil if no agent checks the dates.
     private(set) var dates: CertificateDates?
-    /// Why the files as they are now are not in use.
+    /// Why the current files are not in use; nil if they are.
     private(set) var failure: String?
 
     private let loop: EventLoop
     private let logger: Logger
     private let files: (certificate: String, key: String)?
-    /// Of the files that were read last, and as of the last look.
+    /// Stamps at the last read, and at the last look; nil if no files are configured.
     private var stamps: Stamps?
     private var seen: Stamps?
     private var triedAt: UInt64 = 0
-    /// Of the warning that the log has.
+    /// The stage of the last logged warning.
     private var stage = 0
     private var timer: LoopTimer?
 
@@ -53,7 +53,7 @@ final class CertificateWatch {
         self.loop = loop
         self.logger = logger
         self.files = settings.tlsFiles
-        // Before they are read: a change after that is seen as one.
+        // Before reading the files, so that a later change is noticed.
         self.stamps = self.files.map { Stamps($0) }
         self.seen = self.stamps
         self.identity = try GatewayIdentity.load(settings, state)
@@ -63,12 +63,12 @@ final class CertificateWatch {
         self.dates = CertificateDates(self.identity, isNamed: self.files != nil)
     }
 
-    /// Whether it can be used.
+    /// Checks that a TLS context can be made from the identity.
     private static func check(_ identity: Identity) throws(SecurityError) {
         _ = try TLSContext.server(identity: identity, applicationProtocol: WireConstant.applicationProtocol)
     }
 
-    /// Warns of the dates, and looks at the files from now on.
+    /// Logs a due warning about the dates, and watches the files from now on.
     func start() {
         guard self.timer == nil, self.files != nil || self.dates != nil else { return }
         self.warn(always: true)
@@ -101,7 +101,7 @@ final class CertificateWatch {
         self.timer?.start(after: pause)
     }
 
-    /// Reads the files at once, as the operator asks for it.
+    /// Reads the files at once, at the operator's request.
     func reload() {
         guard let files = self.files else { return }
         self.failure = nil
@@ -159,9 +159,9 @@ final class CertificateWatch {
         }
     }
 
-    /// What reading the files again would change; empty when it is nothing.
+    /// What a reload would change, for the operator; empty if nothing.
     ///
-    /// - Throws: why they cannot be used.
+    /// - Throws: why the files cannot be used.
     func pendingChanges() throws(GatewayError) -> [String] {
         guard let files = self.files else { return [] }
         let identity = try Self.load(files)
@@ -178,10 +178,10 @@ final class CertificateWatch {
 
     private var name: String { self.files.map { "the certificate \($0.certificate)" } ?? "the gateway's certificate" }
 
-    /// What is wrong with the dates, or will be soon.
+    /// A warning if the certificate is not valid yet, has expired or expires soon.
     var warning: String? { self.dates?.warning(self.name, at: Timestamp.now) }
 
-    /// Nil when no agent looks at the dates.
+    /// Nil if no agent checks the dates.
     var report: GatewayReport.Certificate? {
         guard let dates = self.dates else { return nil }
         return GatewayReport.Certificate(
@@ -189,11 +189,11 @@ final class CertificateWatch {
             failure: self.failure)
     }
 
-    /// - Parameter always: also if the log has the same warning.
+    /// - Parameter always: also if the same warning was logged before.
     private func warn(always: Bool = false) {
         let stage = self.dates?.stage(at: Timestamp.now) ?? 0
         let isDue = always || stage > self.stage
-        // It goes back with the clock.
+        // Also lowered, in case the clock was set back.
         self.stage = stage
         if isDue, let warning = self.warning { self.logger.warning("\(warning)") }
     }

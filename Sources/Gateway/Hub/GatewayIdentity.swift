@@ -1,17 +1,17 @@
 package import Secure
 package import Settings
 
-/// The key by which agents know a gateway.
+/// The key and certificate by which agents recognize a gateway.
 package enum GatewayIdentity {
-    /// In the state directory. Key and certificate are in one file, so that they are written together or not at all.
+    /// In the state directory. One file holds key and certificate, so that they are written together or not at all.
     private static let file = "identity.pem"
     private static let longest = 1 << 20
 
-    /// Of the files that the settings name, else the service's credential, else the gateway's own, which is made at the
+    /// Loads the configured files, else the service's credential, else the gateway's own key, which is created at the
     /// first start.
     ///
-    /// - Throws: `state` when a new key cannot be written, on a full disk for example, and `configuration` when the key
-    ///   that is there cannot be used.
+    /// - Throws: `state` if a new key cannot be written, for example on a full disk; `configuration` if the existing
+    ///   key cannot be used.
     package static func load(_ settings: GatewaySettings, _ state: StateDirectory) throws(GatewayError) -> Identity {
         if let files = settings.tlsFiles { return try self.load(files) }
         if let path = ServiceCredentials.path(of: self.file) { return try self.load((path, path)) }
@@ -30,13 +30,13 @@ package enum GatewayIdentity {
         } catch { throw GatewayError(.state, error.description) }
     }
 
-    /// The key that is there already, if there is one.
+    /// Loads an existing key; nil if there is none. Never creates one.
     package static func find(in stateDirectory: String) throws(GatewayError) -> Identity? {
         let path = ServiceCredentials.path(of: self.file) ?? "\(stateDirectory)/\(self.file)"
         return FileAccess.exists(path) ? try self.load((path, path)) : nil
     }
 
-    /// A certificate and its key, of a public authority or self-signed.
+    /// Loads a certificate, self-signed or from an authority, and its key.
     package static func load(_ files: (certificate: String, key: String)) throws(GatewayError) -> Identity {
         do throws(SettingsError) {
             let key = try FileAccess.read(files.key, atMost: self.longest, secret: true)

@@ -5,7 +5,7 @@ internal import Relay
 internal import Settings
 internal import Tunnel
 
-/// The operator's limits as the machines take them.
+/// Conversions of the operator's settings.
 extension LinkLimits {
     init(_ settings: LimitSettings) {
         self.init(
@@ -48,7 +48,7 @@ extension WithdrawalLimits {
     init(_ settings: LimitSettings) {
         self.init()
         self.perAgent = 2 * settings.namesPerAgent
-        // Of eight agents, so that a few of them do not take all the room.
+        // Enough for eight agents at their limit, so that a few agents do not take all of it.
         self.total = max(self.total, 8 * self.perAgent)
     }
 }

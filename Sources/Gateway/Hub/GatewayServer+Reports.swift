@@ -11,9 +11,9 @@ internal import Settings
 internal import Tunnel
 internal import Wire
 
-/// What the gateway tells of itself.
+/// Status, for the log, the service manager and `ctl`.
 extension GatewayServer {
-    /// How it runs, in the log, when it has begun to listen.
+    /// Logs the configuration once the gateway listens.
     func announce(metrics place: SocketListener.Place?) {
         self.logger.info("pin \(self.certificate.identity.pin)")
         switch self.settings.authentication {
@@ -45,7 +45,7 @@ extension GatewayServer {
 
     private func age(since start: UInt64) -> Int { Int((self.loop.now - start) / 1_000) }
 
-    /// What the service manager is told.
+    /// The status line for the service manager.
     package var status: String {
         GatewayStatus(
             isDraining: self.isDraining, agents: self.agents.openSessions.count, names: self.names.nameCount,
@@ -101,6 +101,6 @@ extension GatewayServer {
         }
     }
 
-    /// Forgets the penalties of a network's sources; false when it has none.
+    /// Drops the penalties of a network's sources; returns false if there are none.
     func forgive(_ network: Network) -> Bool { self.agents.admission.forgive { $0.isReached(by: network) } }
 }

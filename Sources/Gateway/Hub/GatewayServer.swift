@@ -13,8 +13,8 @@ internal import Tunnel
 internal import Web
 internal import Wire
 
-/// The gateway's hub: what exists once, whatever the number of workers. It listens for agents, knows their identities and
-/// names, and starts and stops everything.
+/// The gateway's hub: everything that exists once, independent of the number of workers. It listens for agents, manages
+/// their logins and names, and starts and stops the rest.
 package final class GatewayServer: HousekeptProgram {
     private enum Phase {
         case running
@@ -39,18 +39,18 @@ package final class GatewayServer: HousekeptProgram {
     let authenticator: any Authenticator
     let worker: WorkerLine
     let acceptor: AgentAcceptor
-    /// When it began to run, or to drain.
+    /// When it started running or draining, on the loop's clock.
     private(set) var stateBegan: UInt64
     private(set) var control: GatewayControl?
     private var phase = Phase.running
     private var metricsServer: DocumentServer?
     private let housekeeping: Housekeeping
 
-    /// Prepares everything that can fail without listening yet.
+    /// Does all setup that can fail, except listening.
     ///
     /// - Parameters:
-    ///   - manager: nil: nobody started us who wants to hear of it.
-    ///   - holdMilliseconds: how long names of a former run are kept for their agents.
+    ///   - manager: nil if no service manager started the gateway.
+    ///   - holdMilliseconds: how long listeners of the previous run are held for their agents.
     package init(
         loop: EventLoop, settings: GatewaySettings, logger: Logger, manager: ServiceManager? = nil,
         holdMilliseconds: UInt64 = ListenerStore.holdMilliseconds
@@ -124,9 +124,9 @@ package final class GatewayServer: HousekeptProgram {
 
     // MARK: - Start
 
-    /// Listens. Afterwards run the loop.
+    /// Starts listening. Run the loop afterwards.
     package func start() throws(GatewayError) {
-        // First of all: whoever reads the first line of the log may already ask for the end.
+        // First of all: a program that waits for the first log line may send a signal at once.
         self.housekeeping.start(self)
         do throws(GatewayError) {
             if let metrics = self.settings.metrics { self.metricsServer = try MetricsListener.open(metrics, self) }
@@ -151,7 +151,7 @@ package final class GatewayServer: HousekeptProgram {
         self.housekeeping.started()
     }
 
-    // MARK: - What the worker reports
+    // MARK: - Reports from the worker
 
     private func received(_ report: WorkerReport) {
         switch report {
@@ -182,9 +182,9 @@ package final class GatewayServer: HousekeptProgram {
         if let session = self.agents[id] { body(session) }
     }
 
-    // MARK: - What the service manager is told
+    // MARK: - Health
 
-    /// Whether agents can come.
+    /// Whether the gateway is healthy. While running, this means that agents can connect.
     package func isWell(onTime: Bool) -> Bool {
         switch self.phase {
         case .running: onTime && self.acceptor.listeners.areOpen
@@ -193,28 +193,29 @@ package final class GatewayServer: HousekeptProgram {
         }
     }
 
-    /// Addresses on which agents are listened for.
+    /// The addresses of the listeners for agents.
     package var agentAddresses: [SocketAddress] { self.acceptor.listeners.addresses(isVersion1: false) }
     /// The same for agents of version 1.
     package var version1Addresses: [SocketAddress] { self.acceptor.listeners.addresses(isVersion1: true) }
 
-    /// Streams of all links, about a second ago.
+    /// Streams of all links, up to about a second old.
     private(set) var streamCount = 0
 
     var isDraining: Bool {
         if case .running = self.phase { false } else { true }
     }
 
-    // MARK: - What the operator asks for
+    // MARK: - Operator commands
 
     package func hungUp() {
         self.logger.info("SIGHUP: reloading agents and certificate")
         self.reload()
     }
 
-    /// Reads again who has which rights, and the certificate; has the registrars look after their names.
+    /// Reloads the agents' rights and the certificate, and has the registrars check their names. While draining,
+    /// reloads only the rights.
     package func reload() {
-        // A program that ends is not ready any more.
+        // Not through the manager, which would report a draining gateway as ready again.
         guard !self.isDraining else { return self.authenticator.reload() }
         self.manager.reloading {
             self.authenticator.reload()
@@ -223,7 +224,7 @@ package final class GatewayServer: HousekeptProgram {
         }
     }
 
-    // MARK: - Time and the end
+    // MARK: - Housekeeping and shutdown
 
     package func tick(slept: Bool) {
         self.metrics.ticked(now: self.loop.now, period: Housekeeping.period)
@@ -239,12 +240,12 @@ package final class GatewayServer: HousekeptProgram {
         }
     }
 
-    /// - Parameter count: streams that still run.
+    /// - Parameter count: open streams.
     static func whenStreamsAreDone(_ count: Int) -> String {
         "when \(counted(count, "stream")) \(count == 1 ? "is" : "are") done"
     }
 
-    /// Ends in order: no new agents and visitors, what runs may finish. A second call ends at once.
+    /// Stops gracefully: refuses new agents and visitors, and waits for open streams. A second call cuts them.
     package func stop() {
         switch self.phase {
         case .running:
@@ -272,7 +273,7 @@ package final class GatewayServer: HousekeptProgram {
         self.logger.info("stopping \(Self.whenStreamsAreDone(streams)); a second signal cuts \(them)")
     }
 
-    /// A stream of a session that drains may have been the last.
+    /// Tears down when draining and no session is left.
     private func finishIfEmpty() {
         guard case .draining = self.phase, self.agents.isEmpty else { return }
         self.phase = .stopped
@@ -295,6 +296,6 @@ package final class GatewayServer: HousekeptProgram {
 }
 
 extension GatewayServer {
-    /// What HELLO tells of this program.
+    /// Sent in HELLO, and as the user agent of web requests.
     package static let software = "diglett-server/\(Release.version)"
 }

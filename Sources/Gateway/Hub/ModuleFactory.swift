@@ -5,13 +5,13 @@ internal import Reactor
 internal import Settings
 internal import Web
 
-/// Makes the modules that a configuration names.
+/// Creates the configured modules.
 struct ModuleFactory {
     let loop: EventLoop
     let peerLog: PeerLog
 
     private var logger: Logger { self.peerLog.logger }
-    /// Each module has one of its own.
+    /// A new client for each module.
     private var client: HTTPClient { HTTPClient(loop: self.loop, userAgent: GatewayServer.software) }
 
     func authenticator(_ kind: GatewaySettings.Authentication) throws(SettingsErrors) -> any Authenticator {
@@ -27,7 +27,7 @@ struct ModuleFactory {
         }
     }
 
-    /// `print` first, so that the log tells of a name before a proxy does.
+    /// `print` comes first, so that a name is logged before a proxy serves it.
     func registrars(_ settings: [RegistrarSettings]) throws(GatewayError) -> [any Registrar] {
         var registrars: [any Registrar] = [PrintRegistrar(log: self.peerLog)]
         for settings in settings {
@@ -52,7 +52,7 @@ struct ModuleFactory {
         do throws(RegistrarError) {
             return try TraefikRegistrar(loop: self.loop, settings: settings, log: self.peerLog)
         } catch {
-            // Nothing else of it can fail.
+            // Only listening can fail.
             throw GatewayError(.listen, "\(settings.listenPlace): registrar traefik: \(error.reason)")
         }
     }

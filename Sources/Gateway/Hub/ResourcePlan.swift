@@ -1,61 +1,61 @@
 import Glibc
 package import Settings
 
-/// How the gateway divides what the process may have: the sum of all bounds stays below the limit, so that the limit
-/// itself is never met (libuv would then accept connections only to close them).
+/// Divides the process's file descriptors and memory among the gateway's limits. Their sum stays below the descriptor
+/// limit, so that it is never reached (libuv would then accept connections only to close them).
 package struct ResourcePlan: Equatable {
     let agents: Int
     let strangers: Int
-    /// Refused connections to the agent port that get an alert: before they go to a worker, and as many there.
+    /// Refused connections to the agent port that get an alert: this many in the hub, and as many again in the worker.
     let refused: Int
-    /// Logins that are being judged.
+    /// Logins that are with the authenticator.
     let logins: Int
-    /// Connections of trusted proxies whose PROXY header is awaited.
+    /// Connections of trusted proxies that await their PROXY header.
     let headers: Int
-    /// Names, each of which has a listener, or two.
+    /// Names. Each has one or two listeners.
     package let names: Int
     package let visitors: Int
-    /// Bytes of the process's ``ByteBudget``.
+    /// The limit of the process's ``ByteBudget``, in bytes.
     let memory: Int
-    /// Whether descriptors or memory allow less than the defaults or the operator's settings.
+    /// Whether descriptors or memory force limits below the defaults or the operator's settings.
     let isLowered: Bool
 
-    /// What a gateway has by default where descriptors and memory allow it. Each is far below what one core carries.
+    /// Defaults, if descriptors and memory allow them. They are far below what one core can handle.
     static let defaultAgents = 1_024
     static let defaultVisitors = 8_192
-    /// Names at once. Each has a listener, and registrars handle one after the other.
+    /// Names at once. Each has a listener, and registrars publish them one after the other.
     static let maxNames = 4_096
-    /// Connections to the agent port before the login: more than log in within a second.
+    /// Connections to the agent port before login: more than can log in within a second.
     static let maxStrangers = 256
 
-    /// Refused connections that stay open until the peer has read the alert. Further ones are reset.
+    /// Refused connections kept open until the peer has read the alert. Further ones are reset.
     static let maxRefused = 64
 
-    /// Logins at once that the authenticator is at work on. It may be slow, and each is a connection with its buffers.
+    /// Logins waiting for the authenticator. It may be slow, and each login holds a connection with its buffers.
     static let maxLogins = 1_024
-    /// Connections of proxies that have not yet said whose they are. A proxy says so at once, so there are few.
+    /// Connections from trusted proxies that await their PROXY header. Proxies send it at once, so there are few.
     static let maxHeaders = 1_024
 
-    /// Descriptors for files, the loop and modules.
+    /// Descriptors reserved for files, the loop and modules.
     private static let reserve = 64
-    /// The lower bound for visitors, however little memory there is: with fewer, the gateway is of no use.
+    /// The minimum for visitors, however little memory there is: with fewer, the gateway is useless.
     private static let minVisitors = 64
 
-    /// The most memory that a visitor takes in the gateway and the kernel when memory is short, in bytes: a receive
-    /// window (16 KiB), a send queue (4 KiB), bookkeeping (4 KiB), and the kernel's buffers of its socket (64 KiB).
+    /// The most memory that a visitor takes in the gateway and the kernel when memory is short, in bytes: receive
+    /// window (16 KiB), send queue (4 KiB), bookkeeping (4 KiB), and the kernel's socket buffers (64 KiB).
     static let bytesPerVisitor = 88 * 1024
-    /// The budget's part of the memory by default: the kernel's buffers and the program itself need the rest.
+    /// The default budget, as a share of all memory. The kernel's buffers and the program itself need the rest.
     static let budgetShare = (6, of: 10)
-    /// Its largest part, also where the operator has set more.
+    /// The largest budget, even if the operator has set more.
     static let maxBudgetShare = (9, of: 10)
-    /// Memory for visitors is five quarters of the budget, and so three quarters of the memory by default: less than a
-    /// third of what a visitor needs is counted in the budget.
+    /// Memory for visitors, relative to the budget: by default three quarters of all memory. It may exceed the budget,
+    /// because the budget counts less than a third of what a visitor needs.
     static let visitorShare = (5, of: 4)
 
     /// - Parameters:
-    ///   - descriptors: that the process may have.
-    ///   - memory: the result of ``memoryLimit()``.
-    ///   - listenersPerName: 2 where a name has a public port and a unix socket; above 0.
+    ///   - descriptors: the process's limit on file descriptors.
+    ///   - memory: in bytes, from ``memoryLimit()``.
+    ///   - listenersPerName: at least 1; 2 if a name has both a public port and a unix socket.
     package init(
         _ limits: LimitSettings = LimitSettings(), descriptors: Int, memory: Int = .max, listenersPerName: Int = 1
     ) {
@@ -82,10 +82,10 @@ package struct ResourcePlan: Equatable {
             || self.visitors < visitors
     }
 
-    /// Connections to the agent port, before the login and after it.
+    /// Connections to the agent port, before and after login.
     var links: Int { self.agents + self.strangers + self.logins }
 
-    /// The warning in the log, and the note of `check`, about lowered limits; nil when all have their wanted values.
+    /// A warning about lowered limits, for the log and `check`; nil if no limit was lowered.
     package func loweredText(descriptors: Int, memory: Int) -> String? {
         guard self.isLowered else { return nil }
         return
@@ -93,7 +93,7 @@ package struct ResourcePlan: Equatable {
             + "\(self.names) names and \(self.visitors) visitors at once, \(self.memory >> 20) MiB for their bytes"
     }
 
-    /// The least of the machine's memory, RLIMIT_AS and the memory limit of the control group, in bytes.
+    /// The smallest of the machine's memory, RLIMIT_AS and the cgroup's memory limit, in bytes.
     package static func memoryLimit() -> Int {
         let pages = sysconf(CInt(_SC_PHYS_PAGES))
         let size = sysconf(CInt(_SC_PAGESIZE))
@@ -105,7 +105,7 @@ package struct ResourcePlan: Equatable {
         return min(least, self.groupLimit() ?? least)
     }
 
-    /// The limit of this process's control group and of those above it (cgroups(7)).
+    /// The smallest memory limit of this process's cgroup and its parents, version 1 or 2 (cgroups(7)); nil if unknown.
     private static func groupLimit() -> Int? {
         guard let bytes = try? FileAccess.read("/proc/self/cgroup", atMost: 65_536) else { return nil }
         var limits: [Int] = []

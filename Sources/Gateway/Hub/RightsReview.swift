@@ -2,34 +2,34 @@ internal import GatewayCore
 internal import Modules
 internal import Reactor
 
-/// Asks the authenticator about every name that is held, when rights may have changed.
+/// Asks the authenticator about all held names again, after rights may have changed.
 ///
-/// A few at a time, so that a hook judges logins in between, and the time of each question counts from when it is asked.
-/// A question without an answer decides nothing, and is asked again after a pause.
+/// Only a few requests run at once. A hook can then serve logins in between, and each request's deadline starts when it
+/// is sent. A request without an answer changes nothing and is retried after a pause.
 final class RightsReview {
     private static let maxAtOnce = ExecHook.maxRunning
     private static let firstPause: UInt64 = 5_000
     private static let maxPause: UInt64 = 60_000
 
     private let loop: EventLoop
-    /// Asks about a name: see ``AgentSessions``. Nil when there is nothing to ask.
+    /// Sends a request about a name (see ``AgentSessions``); nil if there is nothing to ask.
     typealias Ask = (
         _ name: ExposureID, _ isFirst: Bool, _ completion: @escaping (_ isJudged: Bool) -> Void
     ) -> DeadlinedOperation<NameVerdict>?
 
     private var ask: Ask?
-    /// Still to be asked; the first is the last.
+    /// Names still to be checked, in reverse order: the next one is last.
     private var queue: [ExposureID] = []
     private var unanswered: [ExposureID] = []
     private var running: [ExposureID: any Cancellable] = [:]
     private var isAsking = false
-    /// Passes since rights may have changed.
+    /// Passes since the rights changed, including retries.
     private var passes: UInt64 = 0
     private var timer: LoopTimer?
 
     init(loop: EventLoop) { self.loop = loop }
 
-    /// Begins from the start: what was asked before the change may be answered as things were.
+    /// Restarts the review: requests sent before the change may be answered by the old rights.
     func begin(_ names: [ExposureID], asking ask: @escaping Ask) {
         self.close()
         self.ask = ask
@@ -53,7 +53,7 @@ final class RightsReview {
     }
 
     private func askNext() {
-        // An authenticator may answer at once.
+        // The authenticator may answer synchronously.
         guard !self.isAsking else { return }
         self.isAsking = true
         while self.running.count < Self.maxAtOnce, let next = self.queue.popLast() { self.ask(about: next) }

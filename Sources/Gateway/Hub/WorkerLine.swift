@@ -1,7 +1,6 @@
 internal import Reactor
 
-/// The hub's line to its worker, which runs on the same loop: orders go out, and reports and answers come in, each at the
-/// end of the turn.
+/// Connects the hub to its worker on the same loop. Orders, reports and answers are delivered at the end of the turn.
 final class WorkerLine {
     private let orders: Post<WorkerOrder>
     private let reports: Post<WorkerReport>
@@ -13,7 +12,7 @@ final class WorkerLine {
         self.reports = Post(loop: loop)
     }
 
-    /// - Parameter receive: gets what the worker reports.
+    /// - Parameter receive: called with the worker's reports.
     func connect(_ worker: Worker, receive: @escaping (WorkerReport) -> Void) {
         self.orders.deliver { [unowned self] order in
             worker.perform(order)
@@ -22,7 +21,7 @@ final class WorkerLine {
         self.reports.deliver(to: receive)
     }
 
-    /// Worker and line hold each other until then.
+    /// Breaks the reference cycle between worker and line.
     private func disconnect() {
         self.orders.deliver(to: nil)
         self.reports.deliver(to: nil)
@@ -31,10 +30,10 @@ final class WorkerLine {
 
     func send(_ order: WorkerOrder) { self.orders.send(order) }
 
-    /// For the worker.
+    /// Called by the worker.
     func report(_ report: WorkerReport) { self.reports.send(report) }
 
-    /// - Parameter withStreams: each of them, too.
+    /// - Parameter withStreams: whether to list each stream.
     func census(withStreams: Bool = false, completion: @escaping (WorkerCensus) -> Void) {
         self.ask(.census(withStreams: withStreams)) { answer in
             if case .census(let census) = answer { completion(census) }

@@ -1,8 +1,8 @@
 internal import Reactor
 
-/// Carries messages to a receiver on the same loop, in their order. They arrive at the end of the turn, never from
-/// inside the call that sent them: a ``Mailbox`` to another thread may take its place. Exempt are
-/// the byte budget and the ``PeerLog``, which both ends share as long as they run on one loop.
+/// Delivers messages in order to a receiver on the same loop. They arrive at the end of the turn, never from inside the
+/// call that sent them, so a ``Mailbox`` to another thread could replace it. Hub and worker exchange everything this
+/// way except the byte budget and the ``PeerLog``, which they share while both run on one loop.
 final class Post<Message: Sendable> {
     private let loop: EventLoop
     private var messages: [Message] = []
@@ -10,7 +10,7 @@ final class Post<Message: Sendable> {
 
     init(loop: EventLoop) { self.loop = loop }
 
-    /// From here on messages arrive; with nil they are dropped.
+    /// Sets the receiver; messages that arrive without one are dropped.
     func deliver(to receive: ((Message) -> Void)?) { self.receive = receive }
 
     func send(_ message: Message) {

@@ -6,7 +6,7 @@ internal import Settings
 internal import Timing
 internal import Wire
 
-/// A connection of an agent that the hub has admitted.
+/// An agent's connection that the hub has admitted.
 struct NewLink: Sendable {
     let id: LinkID
     let socket: ConnectedSocket
@@ -14,53 +14,55 @@ struct NewLink: Sendable {
     let isVersion1: Bool
 }
 
-/// How many streams and names an agent may have on a link.
+/// The limits of a link on streams and names.
 struct LinkAllowance: Equatable, Sendable {
     let streams: Int
     let names: Int
-    /// Of all streams of the agent, as its authenticator says.
+    /// The agent's own limit on streams, set by the authenticator; nil if it set none.
     let agentStreams: Int?
 }
 
-/// A name that a worker opens for visitors.
+/// A name whose listeners a worker takes over.
 struct OpenedName: Sendable {
     let id: ExposureID
     let name: Name
     let identity: AgentIdentity
-    /// They are the worker's to close. The hub may end their listening at any time.
+    /// The worker closes these. The hub may shut them down at any time.
     let sockets: [ListenerSocket]
 }
 
-/// What the hub has a worker do. An order about a link or a name that is gone does nothing.
+/// An order from the hub to a worker. Orders about a link or a name that is gone do nothing.
 enum WorkerOrder: Sendable {
     // MARK: Links
 
     case take(NewLink)
-    /// The answer to ``WorkerReport/introduced(_:_:)``.
+    /// Answers ``WorkerReport/introduced(_:_:)``: the agent is admitted.
     case proceed(LinkID)
-    /// The same, for an agent that is not admitted: it gets an alert.
+    /// Answers ``WorkerReport/introduced(_:_:)``: the agent is refused with this TLS alert.
     case turnAway(LinkID, LinkEnd, TLSAlert)
-    /// The answer to ``WorkerReport/greeted(_:)``.
+    /// Answers ``WorkerReport/greeted(_:)``; the handshake continues after this delay in milliseconds.
     case shakeHands(LinkID, after: Milliseconds)
-    /// The login is good.
+    /// The login was accepted.
     case welcome(LinkID, AgentIdentity, LinkAllowance, Welcome)
+    /// The link's limits have changed.
     case allow(LinkID, LinkAllowance)
+    /// Send the agent this answer to a REGISTER.
     case answer(LinkID, Registered)
-    /// End the link after telling the agent why.
+    /// Send the agent the reason, then end the link.
     case end(LinkID, Refusal, retryAfterSeconds: UInt16)
     /// Close the link at once.
     case close(LinkID, LinkEnd)
-    /// End the streams of a name.
+    /// Reset the streams of a name.
     case cutStreams(LinkID, number: UInt16)
-    /// End what a link that is over still delivers.
+    /// Reset the streams of an ended link that still deliver buffered bytes to visitors.
     case cutDeliveries(LinkID)
 
     // MARK: Names
 
     case open(OpenedName)
-    /// The name's visitors go to the link, by that number.
+    /// Route the name's visitors to the link, where it now has this number.
     case attach(ExposureID, LinkID, number: UInt16)
-    /// Ask the agent whether the backend answers; ``WorkerReport/probed(_:_:)`` follows.
+    /// Probe the backend until it accepts a connection; ``WorkerReport/probed(_:_:)`` follows.
     case probe(ExposureID, LinkID)
     /// Let visitors in.
     case publish(ExposureID)
@@ -68,28 +70,30 @@ enum WorkerOrder: Sendable {
 
     // MARK: The worker
 
-    /// The key and certificate for connections that come from now on.
+    /// The key and certificate for new connections.
     case identify(IdentityPEM)
-    /// Networks that are kept out from now on.
+    /// Replaces the list of banned networks.
     case ban(BanList)
-    /// Whether ``WorkerReport/news(_:)`` are wanted.
+    /// Whether to send ``WorkerReport/news(_:)``.
     case watch(Bool)
-    /// A second has passed.
+    /// Sent every second.
+    ///
+    /// - Parameter slept: whether the machine was suspended since the last one, so that connections may be dead.
     case tick(slept: Bool)
-    /// Take nothing new, and end each link when its streams are done.
+    /// Accept nothing new, and end each link once its streams have finished.
     case drain
-    /// End everything.
+    /// Close all links and streams at once.
     case cutAll
-    /// ``WorkerReport/answer(_:_:)`` follows.
+    /// A query, by its number; ``WorkerReport/answer(_:_:)`` follows.
     case ask(UInt64, WorkerQuestion)
-    /// All links are gone, and so is the gateway.
+    /// All links are gone and the gateway exits.
     case shutDown
 }
 
-/// What the hub wants to know of a worker.
+/// A query from the hub to a worker.
 enum WorkerQuestion: Sendable {
-    /// - Parameter withStreams: each of them, too.
+    /// - Parameter withStreams: whether to list each stream.
     case census(withStreams: Bool)
-    /// Close what a network has open, and count it.
+    /// Close the links and streams of a network, and count them.
     case cut(Network)
 }

@@ -5,17 +5,17 @@ internal import Relay
 internal import Tunnel
 internal import Wire
 
-/// What a worker reports to the hub. Visitors and the bytes of streams are the worker's own business.
+/// A report from a worker to the hub. Visitors and the bytes of streams stay within the worker.
 enum WorkerReport: Sendable {
     // MARK: Connections before their login
 
-    /// A PROXY header shows that the agent is not on this machine.
+    /// A PROXY header gives the agent a non-loopback address, so it has no local rights.
     case isRemote(LinkID)
-    /// The header of a trusted proxy has the agent's address. The connection waits for ``WorkerOrder/proceed(_:)``.
+    /// A trusted proxy's header gives the agent's address. The connection waits for ``WorkerOrder/proceed(_:)``.
     case introduced(LinkID, SocketAddress)
     /// The first message of the handshake is complete. The handshake waits for ``WorkerOrder/shakeHands(_:after:)``.
     case greeted(LinkID)
-    /// The handshake is over.
+    /// The handshake is complete.
     case secured(LinkID, pin: String?)
     case login(LinkID, Credentials)
 
@@ -23,24 +23,25 @@ enum WorkerReport: Sendable {
 
     case register(LinkID, Register)
     case unregister(LinkID, number: UInt16)
-    /// A listener of a name cannot be used.
+    /// A listener of a name failed to open.
     case notOpened(ExposureID)
-    /// The backend of a name answers.
+    /// The backend of a name accepted a connection.
     case probed(ExposureID, LinkID)
-    /// The agent takes no new streams, or ends the link.
+    /// The agent sent GOAWAY: it accepts no new streams, or is ending the link.
     case saidGoodbye(LinkID, ErrorCode)
-    /// The link's stream ids are used up: the agent is to make another.
+    /// The link's stream ids are used up; the agent was asked to make another link.
     case wornOut(LinkID)
-    /// The link begins to end. It takes nothing new.
+    /// The link is about to end and accepts nothing new.
     case ending(LinkID)
+    /// The connection is closed; buffered bytes may still be on their way to visitors.
     case ended(LinkID, LinkEnd)
-    /// After `ended`: visitors have what came before.
+    /// Follows `ended`, once visitors have received all buffered bytes.
     case emptied(LinkID)
 
     // MARK: The worker
 
     case news(StreamNews)
-    /// Streams of all links, when that number has changed.
+    /// The number of streams of all links; sent when it has changed.
     case streams(Int)
     case answer(UInt64, WorkerAnswer)
 }
@@ -50,13 +51,13 @@ enum WorkerAnswer: Sendable {
     case cut(links: Int, streams: Int)
 }
 
-/// What a worker has at this moment.
+/// A snapshot of a worker.
 struct WorkerCensus: Sendable {
-    /// By link, also those that are over while visitors still get what came before.
+    /// By link, including ended links that still deliver buffered bytes to visitors.
     var streamsByLink: [LinkID: Int] = [:]
-    /// By the name that they were opened for.
+    /// By the name that they were opened for, for open links only.
     var streamsByName: [ExposureID: Int] = [:]
-    /// Empty if they were not asked for.
+    /// Empty unless requested.
     var streams: [StreamReport] = []
     var figures = WorkerFigures()
 

@@ -9,7 +9,7 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// The driver of the ``GatewayMachine``: carries out its effects and returns their results as events. The hub passes on the
+/// Drives the ``GatewayMachine``: performs its effects and feeds the results back as events. The hub passes on the
 /// events of links.
 final class GatewayNames {
     private struct Question: Hashable {
@@ -28,10 +28,10 @@ final class GatewayNames {
     private let ports: PortStore
     private var machine: GatewayMachine
     private var names: [ExposureID: HeldName] = [:]
-    /// To the authenticator.
+    /// Pending requests to the authenticator.
     private var questions: [Question: any Cancellable] = [:]
     private var isActing = false
-    /// What is known of the links of agents.
+    /// The sessions of agents; set right after init.
     weak var sessions: AgentSessions?
 
     init(
@@ -52,23 +52,23 @@ final class GatewayNames {
         ports.start { [unowned self] in self.machine.ledger }
     }
 
-    /// Names can be registered from now on.
+    /// From now on, names can be registered.
     func start() {
         self.listeners.start()
         self.registrars.start()
     }
 
-    /// Call it about once a second.
+    /// Call about once a second.
     func tick() {
         self.ports.tick()
         self.listeners.tick()
         self.machine.tick(now: self.loop.now)
     }
 
-    /// From here on names are withdrawn because the gateway stops.
+    /// The gateway is stopping: from now on, listeners of withdrawn names are left to the service manager.
     func willStop() { self.machine.drain() }
 
-    /// What is being withdrawn is given a moment.
+    /// Saves the ports and closes everything. Withdrawals in progress get a moment to finish.
     func close() {
         self.ports.saveNow()
         self.listeners.close()
@@ -120,7 +120,8 @@ final class GatewayNames {
         self.act { $0.revoke(id, code, reason: reason) }
     }
 
-    /// Asks whether an agent may have a name.
+    /// Asks the authenticator whether an agent may have a name. Without an answer within `moduleDeadline`, the verdict
+    /// is `overloaded`.
     func authorize(
         _ request: NameRequest, completion: @escaping (NameVerdict) -> Void
     ) -> DeadlinedOperation<NameVerdict> {
@@ -135,7 +136,7 @@ final class GatewayNames {
 
     private func act(_ event: (inout GatewayMachine) -> Void = { _ in }) {
         event(&self.machine)
-        // An effect may lead to the next event at once.
+        // An effect can cause the next event synchronously.
         guard !self.isActing else { return }
         self.isActing = true
         while let effect = self.machine.popEffect() { self.perform(effect) }
@@ -173,7 +174,7 @@ final class GatewayNames {
             self.send(.end(link, refusal, retryAfterSeconds: seconds))
         case .close(let link):
             self.sessions?[link]?.link = .cut
-            // The program knows; words would only keep the connection longer.
+            // No GOAWAY: the program knows about its newer link, and lingering would only delay the close.
             self.send(.close(link, .ended(.replaced, "the agent has a newer link")))
         case .hit(.registrations): self.metrics.hit(.registrations)
         case .hit(.registrationTable(let count)): self.metrics.hit(.registrationTable, count)
@@ -186,7 +187,7 @@ final class GatewayNames {
         self.send(.answer(link, Registered(exposure: number, code: code, port: port, text: text)))
     }
 
-    /// Writes a line about an agent; nothing when its link is gone.
+    /// Logs a line about an agent; does nothing if its link is gone.
     private func write(
         _ link: LinkID, _ level: Logger.Level, _ kind: PeerLog.Kind, _ text: String,
         _ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>
@@ -262,7 +263,7 @@ final class GatewayNames {
         self.metrics.nameRegistered()
     }
 
-    /// The address of a name, as its agent receives it.
+    /// The address of a name, as sent to its agent.
     private func shown(_ name: HeldName) -> String {
         if let url = self.publicURL { return url.replacing("{name}", with: name.name.text) }
         return name.address?.description ?? "behind the gateway's proxy"
@@ -270,7 +271,7 @@ final class GatewayNames {
 
     private func withdraw(_ id: ExposureID) {
         guard let name = self.names.removeValue(forKey: id) else { return }
-        // Before the registrars log that the name is gone: by then it must be.
+        // First: when the registrars log that the name is gone, its listeners must be closed.
         self.listeners.end(name.listeners, of: name.name, name.identity, leavesThem: self.machine.isDraining)
         self.send(.withdraw(id))
         self.registrars.withdraw(self.asPublic(name))

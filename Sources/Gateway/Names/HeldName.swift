@@ -4,17 +4,17 @@ internal import Reactor
 internal import Timing
 internal import Wire
 
-/// A name that an agent has, as the hub knows it.
+/// A name that an agent holds, as the hub sees it.
 struct HeldName {
     let id: ExposureID
     let name: Name
     let identity: AgentIdentity
-    /// See ``GatewayMachine/Login/payer``; also after the end of the link.
+    /// See ``GatewayMachine/Login/payer``. Kept here because the link may end before the name is withdrawn.
     let payer: String
     let listeners: NameListeners
     let since: Milliseconds
     var link: LinkID = 0
-    /// Whether visitors may come.
+    /// Whether visitors are let in.
     var isPublished = false
 
     var address: SocketAddress? { self.listeners.address }

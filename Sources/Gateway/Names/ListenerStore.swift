@@ -7,14 +7,14 @@ internal import Secure
 internal import Supervision
 package import Wire
 
-/// What the service manager calls the listener of a name: `expose-tcp-NAME-OWNER`.
+/// The name under which the service manager stores a listener: `expose-tcp-NAME-OWNER`.
 ///
-/// OWNER is the beginning of a hash of the identity that holds the name, so that nobody else is given the listener,
-/// whatever has become of the file with the ports.
+/// OWNER is a truncated hash of the identity that holds the name. No other agent can get the listener, even if the file
+/// with the ports is lost or changed.
 package struct StoredName: Hashable, Sendable, CustomStringConvertible {
     package enum Kind: String, CaseIterable, Sendable { case tcp, unix }
 
-    /// Bytes of the hash: enough that nobody finds an identity with the same (2^128 tries).
+    /// Bytes of the hash: finding another identity with the same hash takes 2^128 tries.
     private static let ownerSize = 16
     static let prefix = "expose-"
 
@@ -28,7 +28,7 @@ package struct StoredName: Hashable, Sendable, CustomStringConvertible {
         self.owner = Hex.text(SHA256.hash(Array(identity.utf8)).prefix(Self.ownerSize))
     }
 
-    /// Nil for another text than `description` makes.
+    /// Nil unless the text has the format of `description`.
     package init?(_ text: String) {
         guard text.hasPrefix(Self.prefix) else { return nil }
         let rest = text.dropFirst(Self.prefix.count)
@@ -45,25 +45,26 @@ package struct StoredName: Hashable, Sendable, CustomStringConvertible {
     package var description: String { "\(Self.prefix)\(self.kind.rawValue)-\(self.name)-\(self.owner)" }
 }
 
-/// The public listeners of names, as far as the service manager keeps them while no gateway runs.
+/// The public listeners that the service manager keeps across restarts of the gateway.
 ///
-/// The kernel goes on taking visitors for a listener that somebody has open. After a start those of the former run are
-/// held, unserved, until the agent is back and its name gets its listener again: no visitor is refused in between.
+/// The kernel accepts connections into the backlog as long as any process holds the socket. After a start, the
+/// inherited listeners are held without being served until the agent reconnects and its name gets its listener back. No
+/// visitor is refused in between.
 package final class ListenerStore {
-    /// An agent comes back after a minute at the latest, and has 15 s to connect (``AgentMachine``).
+    /// Agents retry after at most a minute, and have 15 s to connect (``AgentMachine``).
     package static let holdMilliseconds: UInt64 = 90_000
 
     private let loop: EventLoop
     private let manager: ServiceManager
     private let logger: Logger
-    /// A public port has several where it is on several addresses.
+    /// Inherited listeners that no agent has claimed yet. A public port on several addresses has several.
     private var held: [StoredName: [ListenerSocket]] = [:]
     private let holdMilliseconds: UInt64
     private let heldUntil: UInt64
-    /// Those of exposures that the manager keeps.
+    /// Listeners of current exposures that the manager keeps.
     private var kept: Set<StoredName> = []
 
-    /// Takes over what the manager has kept.
+    /// Takes over the listeners that the manager has kept.
     init(loop: EventLoop, manager: ServiceManager, holdMilliseconds: UInt64, logger: Logger) {
         self.loop = loop
         self.manager = manager
@@ -80,7 +81,7 @@ package final class ListenerStore {
                 continue
             }
             if self.held[key]?.contains(where: { $0.place == kept.place }) ?? false {
-                // A copy of one and the same, most likely: it must not be ended.
+                // Most likely a copy of the same socket: close it without shutting it down.
                 kept.close()
                 continue
             }
@@ -90,17 +91,17 @@ package final class ListenerStore {
 
     deinit { self.close() }
 
-    /// Names whose agents are not back yet.
+    /// The number of names whose agents have not reconnected yet.
     var heldNameCount: Int { Set(self.held.keys.map(\.name)).count }
 
-    /// The files of unix sockets that are held.
+    /// The paths of the held unix sockets.
     var paths: Set<String> {
         Set(self.held.values.joined().compactMap { if case .unix(let path) = $0.place { path } else { nil } })
     }
 
-    // MARK: - What a former run has left
+    // MARK: - Inherited listeners
 
-    /// Ends what no longer matches the settings.
+    /// Shuts down held listeners that do not fit the current settings.
     func retain(where fit: (StoredName, [SocketListener.Place]) -> Bool) {
         for (key, held) in self.held where !fit(key, held.map(\.place)) {
             for place in held.map(\.place) {
@@ -118,7 +119,7 @@ package final class ListenerStore {
             """)
     }
 
-    /// The listeners that wait for this agent's name; those that do not fit its request are ended.
+    /// The held listeners of an agent's name; empty if there are none. Those whose port does not fit are shut down.
     func take(
         _ kind: StoredName.Kind, _ name: Name, _ identity: AgentIdentity, where fits: (UInt16) -> Bool = { _ in true }
     ) -> [ListenerSocket] {
@@ -133,7 +134,8 @@ package final class ListenerStore {
         return held
     }
 
-    /// Makes way for a name's new holder, and for an agent that wants its port for another name.
+    /// Shuts down held listeners in the way of a request: those of the name under another identity, and one that this
+    /// agent holds on the requested port for another name.
     func makeWay(for name: Name, _ identity: AgentIdentity, port: UInt16) {
         guard !self.held.isEmpty else { return }
         let owner = StoredName(kind: .tcp, name: name, identity: identity.id).owner
@@ -144,7 +146,7 @@ package final class ListenerStore {
         }
     }
 
-    /// Call it about once a second.
+    /// Call about once a second.
     func tick() {
         guard !self.held.isEmpty, self.loop.now >= self.heldUntil else { return }
         let names = self.held.keys.map(\.name.text).sorted().joined(separator: ", ")
@@ -161,20 +163,20 @@ package final class ListenerStore {
         self.manager.remove(key.description)
     }
 
-    // MARK: - What this run has
+    // MARK: - Listeners of this run
 
-    /// Has the manager keep a name's listeners, from now on.
+    /// Has the manager keep a name's listeners.
     func keep(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
         for (kind, sockets) in listeners.byKind {
             let key = StoredName(kind: kind, name: name, identity: identity.id)
-            // Those that came from the store are there still.
+            // Listeners taken from the store are still in it.
             guard !self.kept.contains(key) else { continue }
             if self.manager.store(sockets.compactMap(\.descriptor), as: key.description) { self.kept.insert(key) }
         }
     }
 
-    /// Ends the listening of a name at once, wherever its sockets are open: the port must be free when its next user
-    /// hears of it.
+    /// Stops listening at once, in all processes that have the sockets: the port must be free before its next user is
+    /// told about it.
     func end(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
         for (kind, sockets) in listeners.byKind {
             let key = StoredName(kind: kind, name: name, identity: identity.id)
@@ -183,7 +185,7 @@ package final class ListenerStore {
         }
     }
 
-    /// At the end of the gateway: listeners that the manager keeps go on taking visitors, others end.
+    /// The gateway is stopping: listeners that the manager keeps go on queueing visitors, the others are shut down.
     func leave(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity) {
         for (kind, sockets) in listeners.byKind
         where self.kept.remove(StoredName(kind: kind, name: name, identity: identity.id)) == nil {
@@ -191,7 +193,7 @@ package final class ListenerStore {
         }
     }
 
-    /// The same with those that nobody has come back for yet.
+    /// Closes our copies of the listeners that no agent has claimed; the manager keeps them.
     func close() {
         for socket in self.held.values.joined() { socket.close() }
         self.held = [:]

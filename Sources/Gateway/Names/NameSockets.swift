@@ -3,14 +3,14 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// The directory with a unix socket for each name.
+/// The directory with a unix socket per name.
 final class NameSockets {
     private let settings: SocketSettings
     private let lock: FileLock
 
-    /// Makes the directory if it is missing, and removes what a crashed gateway has left in it.
+    /// Creates the directory if needed, and removes stale sockets that a crashed gateway left in it.
     ///
-    /// - Parameter kept: sockets that somebody listens on.
+    /// - Parameter kept: paths of inherited sockets, which are in use.
     init(settings: SocketSettings, keeping kept: Set<String>) throws(SettingsError) {
         self.settings = settings
         let directory = settings.directory
@@ -35,11 +35,11 @@ final class NameSockets {
         return try ListenerSocket(path: self.path(of: name), access: access)
     }
 
-    /// Whether a socket that is there already is what `listen` would make.
+    /// Whether an existing socket is equal to the one that `listen` would create.
     func isRight(_ path: String, for name: Name) -> Bool {
         path == self.path(of: name) && FileAccess.isSocket(path, mode: self.mode, group: self.settings.group)
     }
 
-    /// Without a group, for the gateway's own user only.
+    /// Without a group, only the gateway's own user has access.
     private var mode: UInt32 { self.settings.group == nil ? 0o600 : 0o660 }
 }

@@ -1,12 +1,12 @@
 internal import GatewayCore
 
-/// Which public ports one agent's name may have.
+/// The public ports that one agent's name may have.
 struct PortRules {
-    /// The gateway's.
+    /// The gateway's rule.
     let policy: PortPolicy
-    /// The agent's; empty for all of the gateway's.
+    /// The agent's ports; empty for all of the gateway's.
     let allowed: [ClosedRange<UInt16>]
-    /// Whether visitors of other agents' former names may still be led to a port.
+    /// Whether a proxy may still route visitors of another agent's former name to this port.
     let isLeaving: (UInt16) -> Bool
 
     func allows(_ port: UInt16) -> Bool {
@@ -15,7 +15,7 @@ struct PortRules {
 
     func isFree(_ port: UInt16) -> Bool { !self.isLeaving(port) }
 
-    /// Where to look for one; empty where the system may choose.
+    /// Ranges to pick a port from; empty if the kernel may pick one.
     var candidates: [ClosedRange<UInt16>] {
         self.allowed.isEmpty ? self.policy.range.map { [$0] } ?? [] : self.allowed
     }

@@ -4,8 +4,8 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// The file of the port ledger. Notes of one turn are saved together, at the turn's end. A save that failed, on a full
-/// disk for example, is tried again until one works.
+/// The file with the port ledger. Changes within one turn are saved together at its end. A failed save, for example on
+/// a full disk, is retried until it succeeds.
 final class PortStore {
     private static let firstRetry: UInt64 = 1_000
     private static let longestRetry: UInt64 = 30_000
@@ -16,7 +16,7 @@ final class PortStore {
     private var current: (() -> PortLedger)?
     private var isDirty = false
     private var savedAt: UInt64?
-    /// Since the last save that worked.
+    /// Consecutive failed saves.
     private var failures = 0
 
     init(loop: EventLoop, path: String, logger: Logger) {
@@ -25,9 +25,9 @@ final class PortStore {
         self.logger = logger
     }
 
-    /// The ledger that a former run has saved.
+    /// Loads the saved ledger. If that fails, logs the error and returns an empty one.
     ///
-    /// - Parameter namesPerAgent: that one identity can hold at once.
+    /// - Parameter namesPerAgent: the most names that one identity may hold.
     func load(namesPerAgent: Int) -> PortLedger {
         do throws(SettingsError) {
             return PortLedger(
@@ -39,23 +39,24 @@ final class PortStore {
         }
     }
 
-    /// - Parameter current: returns the ledger as it is when it is saved.
+    /// - Parameter current: returns the ledger to save.
     func start(_ current: @escaping () -> PortLedger) { self.current = current }
 
-    /// Has the ledger saved soon.
+    /// Marks the ledger as changed; it is saved at the end of the turn or soon after.
     func changed() {
         guard !self.isDirty || self.failures > 0 else { return }
         self.isDirty = true
         self.loop.atTurnEnd(self)
     }
 
-    /// Saves what was not saved yet, when it is time.
+    /// Saves pending changes if a save or a retry is due. Call about once a second.
     func tick() {
         guard self.loop.now - (self.savedAt ?? 0) >= max(self.pause, self.retryPause) else { return }
         self.saveNow()
     }
 
-    /// Saving encodes the whole ledger: the larger it is, the more new names share one. A full one: every 4 s.
+    /// The minimum time between saves, in milliseconds. A save encodes the whole ledger, so it grows with the ledger: 4
+    /// s when that is full.
     private var pause: UInt64 { UInt64((self.current?().count ?? 0) / 2) }
 
     private var retryPause: UInt64 {
@@ -72,7 +73,8 @@ final class PortStore {
             self.isDirty = false
             self.failures = 0
         } catch {
-            // A full disk must not end the service: the ports are kept in memory. The log has the first failure only.
+            // A full disk must not stop the service: the ports stay in memory.
+            // Only the first failure is logged as an error.
             self.failures += 1
             self.logger.log(
                 level: self.failures == 1 ? .error : .debug,
@@ -83,7 +85,7 @@ final class PortStore {
 
 extension PortStore: TurnEndHandler {
     func turnDidEnd() {
-        // What is new is tried at once, also after a failure.
+        // A new change is tried even after a failed save, without waiting for the retry.
         guard self.loop.now - (self.savedAt ?? 0) >= self.pause || self.savedAt == nil else { return }
         self.saveNow()
     }

@@ -1,11 +1,11 @@
 internal import Reactor
 internal import Settings
 
-/// The addresses on which names are public, each name on all of them with one port.
+/// The addresses of public listeners. Each name listens on all of them, on the same port.
 struct PublicHosts {
-    /// Without ports, in the order of the configuration: the first is the one that agents and proxies are told.
+    /// Without ports, in the configured order. Agents and proxies are told the first one.
     let addresses: [SocketAddress]
-    /// `::` takes IPv4 too (RFC 3493, 3.7), as no IPv4 address is named.
+    /// Whether `::` also accepts IPv4 (RFC 3493, section 3.7): only if no IPv4 address is configured.
     private let takesBothFamilies: Bool
 
     init(_ hosts: [String]) throws(GatewayError) {
@@ -23,14 +23,14 @@ struct PublicHosts {
         self.takesBothFamilies = addresses.contains(.any6) && addresses.allSatisfy { $0.family == .ip6 }
     }
 
-    /// Those that this machine does not have.
+    /// Addresses that this machine does not have.
     var missing: [SocketAddress] {
         self.addresses.filter { !$0.isOfThisMachine && !(self.takesBothFamilies && $0 == .any6) }
     }
 
-    /// Listens on all addresses.
+    /// Listens on all addresses, or on none if one fails.
     ///
-    /// - Parameter port: 0 for one that the system chooses.
+    /// - Parameter port: 0 lets the kernel pick one.
     func listen(port: UInt16) throws(UVError) -> [ListenerSocket] {
         var sockets: [ListenerSocket] = []
         do throws(UVError) {
@@ -48,7 +48,7 @@ struct PublicHosts {
     private func listen(_ address: SocketAddress) throws(UVError) -> ListenerSocket {
         guard self.takesBothFamilies, address.isAny6 else { return try ListenerSocket(address: address) }
         do throws(UVError) { return try ListenerSocket(address: address, takesBothFamilies: true) } catch {
-            // A machine without IPv6.
+            // A machine without IPv6: fall back to 0.0.0.0.
             guard error == .addressNotAvailable || error == .familyNotSupported else { throw error }
             var other = SocketAddress.any4
             other.port = address.port
@@ -56,7 +56,7 @@ struct PublicHosts {
         }
     }
 
-    /// Whether listeners of a former run are those that `listen` would make.
+    /// Whether inherited listeners have the addresses that `listen` would use.
     func areRight(_ places: [SocketAddress]) -> Bool {
         guard let port = places.first?.port, places.allSatisfy({ $0.port == port }) else { return false }
         let hosts = places.map { place in

@@ -6,14 +6,14 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// Opens the public listeners of names: finds a port, and takes back those that a former run has left.
+/// Opens the public listeners of names: picks a port, or reuses listeners inherited from the previous run.
 final class PublicListeners {
-    /// Ports that the system may give before one is free.
+    /// Attempts to get a usable port from the kernel.
     private static let maxTries = 16
 
     let hosts: PublicHosts
     private let ports: PortPolicy
-    /// Nil: names have no unix sockets.
+    /// Nil if names have no unix sockets.
     private let sockets: NameSockets?
     private let store: ListenerStore
     private let registrars: RegistrarSet
@@ -30,10 +30,10 @@ final class PublicListeners {
         }
     }
 
-    /// Names of a former run whose agents are not back yet.
+    /// The number of inherited names whose agents have not reconnected yet.
     var waitingNameCount: Int { self.store.heldNameCount }
 
-    /// Ends those of a former run that do not fit the settings any more.
+    /// Shuts down inherited listeners that do not fit the current settings.
     func start() {
         self.store.retain { key, places in
             switch key.kind {
@@ -49,17 +49,18 @@ final class PublicListeners {
         }
     }
 
-    /// Call it about once a second.
+    /// Call about once a second.
     func tick() { self.store.tick() }
 
     func close() { self.store.close() }
 
-    /// Writes a line about the agent of a name.
+    /// Logs a line about the agent of a name.
     typealias Warn = (
         Logger.Level, String, KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>
     ) -> Void
 
-    /// Ends a name's listeners, or leaves those to the service manager that it keeps for the next gateway.
+    /// Shuts a name's listeners down. With `leavesThem`, those that the service manager keeps stay open for the next
+    /// gateway.
     func end(_ listeners: NameListeners, of name: Name, _ identity: AgentIdentity, leavesThem: Bool) {
         if leavesThem {
             self.store.leave(listeners, of: name, identity)
@@ -68,11 +69,11 @@ final class PublicListeners {
         }
     }
 
-    /// Opens all listeners of a name.
+    /// Opens all listeners of a name, or none.
     ///
     /// - Parameters:
-    ///   - isKept: whether a port was given to another name before and should be given away last.
-    ///   - warn: gets what goes wrong without a refusal, or what a refusal does not tell.
+    ///   - isKept: whether a port is reserved for another name and should be assigned last.
+    ///   - warn: receives failures that do not cause a refusal, and details that the agent does not get.
     func open(
         _ request: PortRequest, isKept: (UInt16) -> Bool, warn: Warn
     ) -> Result<NameListeners, Refusal> {
@@ -107,11 +108,11 @@ final class PublicListeners {
         return .success(listeners)
     }
 
-    /// That passes: the agent asks again.
+    /// Temporary; the agent retries.
     private static let leaving = Refusal(
         code: .registrarFailed, text: "its port may still get visitors of another agent's former name")
 
-    /// Finds a public port: the wanted one and no other, else the one that the name had, else a free one.
+    /// Opens a public port: the requested one and no other, else the name's previous one, else a free one.
     private func openPort(
         _ request: PortRequest, _ isKept: (UInt16) -> Bool, _ warn: Warn
     ) -> Result<[ListenerSocket], Refusal> {
@@ -141,7 +142,7 @@ final class PublicListeners {
         } catch { return .failure(self.refusal(error, "no public port is available")) }
     }
 
-    /// The refusal of a name without a listener. Only a missing privilege is permanent.
+    /// The refusal for an error of `listen`. Only a missing privilege is permanent.
     private func refusal(_ error: UVError, _ text: String) -> Refusal {
         switch error {
         case .addressInUse: Refusal(code: .portTaken, text: "\(text): \(error)")
@@ -153,7 +154,9 @@ final class PublicListeners {
         }
     }
 
-    /// At a port that the system chooses for the first address; on another one it may be taken.
+    /// Listens on a port that the kernel picks for the first address. The port may be taken on another address, or
+    /// still receive visitors of another agent's former name. Ports of the latter kind stay open during the search, so
+    /// that the kernel does not pick them again.
     private func systemsPort(_ rules: PortRules) throws(UVError) -> Result<[ListenerSocket], Refusal> {
         var others: [ListenerSocket] = []
         defer { for other in others { other.close() } }
@@ -180,7 +183,7 @@ final class PublicListeners {
                 Refusal(code: .portNotAllowed, text: "the gateway's expose-ports contain none of the agent's ports"))
         }
         let free = allowed.filter { rules.isFree($0) }
-        // Ports that others had come last, so that they find them free when they return.
+        // Ports reserved for other names come last, so that they are free when those names return.
         for keptOnes in [false, true] {
             for port in free where isKept(port) == keptOnes {
                 do throws(UVError) { return .success(try self.hosts.listen(port: port)) } catch {

@@ -2,23 +2,23 @@ internal import Control
 internal import Modules
 internal import Wire
 
-/// All registrars of the gateway: a name is published when each of them has done it.
+/// All registrars of the gateway. A name is published once all of them have published it.
 final class RegistrarSet {
     private let drivers: [RegistrarDriver]
 
     init(_ drivers: [RegistrarDriver]) { self.drivers = drivers }
 
-    /// Has all of them take back what a former run has left behind; names are published after that.
+    /// Has all registrars remove leftovers of the previous run before they publish names.
     func start() {
         for driver in self.drivers { driver.start() }
     }
 
-    /// Has them look after what they have published.
+    /// Has all registrars check what they have published.
     func reconcile() {
         for driver in self.drivers { driver.reconcile() }
     }
 
-    /// `completion` is called once, unless the name is withdrawn before.
+    /// `completion` is called once, unless the name is withdrawn first.
     func publish(_ exposure: PublicExposure, completion: @escaping (_ isPublished: Bool) -> Void) {
         var waiting = self.drivers.count
         var isPublished = true
@@ -51,11 +51,11 @@ final class RegistrarSet {
         }
     }
 
-    /// In the order of the configuration; several of a kind have numbers.
+    /// In the configured order. Further registrars of the same kind are numbered.
     var states: [GatewayFigures.RegistrarState] {
         var counts: [Substring: Int] = [:]
         return self.drivers.map { driver in
-            // The rest of the label may tell what strangers need not know, a webhook's URL for instance.
+            // Only the kind: the rest of the label may be private, a webhook's URL for example.
             let kind = driver.label.prefix { $0 != " " }
             counts[kind, default: 0] += 1
             let count = counts[kind] ?? 1
@@ -65,7 +65,7 @@ final class RegistrarSet {
         }
     }
 
-    /// What is being withdrawn is given a moment.
+    /// Withdrawals in progress get a moment to finish.
     func close() {
         for driver in self.drivers { driver.close() }
     }

@@ -3,23 +3,23 @@ internal import Journal
 internal import Logging
 internal import Reactor
 
-/// What the log says of an agent, or of a connection that is not yet an agent's.
+/// How logs name an agent, or a connection that has not logged in.
 struct AgentLabel: Sendable, CustomStringConvertible {
-    /// The agent's address: of the connection, or of a trusted proxy's header.
+    /// The agent's address: of the connection, or from a trusted proxy's header.
     var peer: SocketAddress
-    /// The trusted proxy between it and us.
+    /// The trusted proxy between the agent and the gateway.
     var proxy: SocketAddress?
-    /// Nil before the login.
+    /// Nil before login.
     var identity: AgentIdentity?
 
     init(peer: SocketAddress) { self.peer = peer }
 
     var description: String { self.identity.map { "agent \($0) at \(self.peer)" } ?? "\(self.peer)" }
 
-    /// The cause of lines about it.
+    /// The source to which log lines are attributed for rate limiting.
     var source: PeerSource { self.identity.map { .agent($0.id) } ?? .stranger(self.peer) }
 
-    /// What a line about it is about: the agent, and what is given here.
+    /// The metadata of a line about this agent, plus `fields`.
     func about(_ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?> = [:]) -> Logger.Metadata {
         var metadata = Logger.Metadata.about([.peer: self.peer, .proxy: self.proxy, .agent: self.identity])
         metadata.add(fields)
@@ -28,12 +28,12 @@ struct AgentLabel: Sendable, CustomStringConvertible {
 }
 
 extension PeerSource {
-    /// A connection before its login, by the source that limits and penalties count.
+    /// An unauthenticated connection, by the address that limits and penalties count.
     static func stranger(_ peer: SocketAddress) -> Self { .stranger(Source(key: peer.source).text) }
 }
 
 extension PeerLog {
-    /// Writes a line that an agent has caused, or a connection that is not yet an agent's.
+    /// Logs a line caused by an agent or an unauthenticated connection.
     func write(
         _ level: Logger.Level, _ kind: Kind, by agent: AgentLabel, _ message: @autoclosure () -> String,
         _ metadata: @autoclosure () -> Logger.Metadata? = nil

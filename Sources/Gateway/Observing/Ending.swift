@@ -2,18 +2,18 @@ package import Relay
 internal import Tunnel
 internal import Wire
 
-/// How a stream or a link ended: by whom, and why.
+/// How a stream or a link ended: which side ended it, and why.
 package struct Ending: Hashable, Sendable {
     package enum Side: String, Sendable {
         case agent, gateway, visitor
-        /// The connection between agent and gateway.
+        /// The connection between agent and gateway failed.
         case network
-        /// Both sides of a stream, in order.
+        /// Both sides of a stream ended it in order.
         case both
     }
 
     package let side: Side
-    /// A slug of ``ErrorCode`` or one of ours.
+    /// The slug of an ``ErrorCode``, or one of the words in the initializers.
     package let reason: String
 
     private static let other = "other"
@@ -46,9 +46,10 @@ package struct Ending: Hashable, Sendable {
         }
     }
 
-    /// What is counted instead of a code that a peer has made up.
+    /// Counted instead of this value if a peer sent an unknown code.
     package var other: Ending { Ending(self.side, Self.other) }
 
+    /// All values counted for streams.
     package static let ofStreams: [Ending] = {
         let codes = ErrorCode.all.filter { (1...31).contains($0.rawValue) }
         return [Ending(.both, "finished"), Ending(.visitor, "socket-error")]
@@ -56,6 +57,7 @@ package struct Ending: Hashable, Sendable {
             + ((codes + [.dead, .revoked]).map { Ending(.gateway, $0) } + [Ending(.gateway, Self.other)])
     }()
 
+    /// All values counted for links.
     package static let ofLinks: [Ending] = {
         let codes = ErrorCode.all.filter { $0 == .none || (32...63).contains($0.rawValue) }
         let own =

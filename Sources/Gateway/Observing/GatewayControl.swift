@@ -8,23 +8,23 @@ internal import Relay
 internal import Settings
 internal import Wire
 
-/// What `diglett-server ctl` asks of a running gateway.
+/// Handles the commands of `diglett-server ctl`.
 final class GatewayControl {
     /// A hundred years, in seconds.
     private static let longestBan = 36_500 * 86_400
 
-    /// Those who only look must not keep those out who steer.
+    /// Limits watchers, so that they cannot lock out commands.
     private static let maxWatchers = 8
 
     private unowned let gateway: GatewayServer
     private var server: ControlServer?
     private var watchers: [ObjectIdentifier: ControlConversation] = [:]
-    /// Watchers that have not received the streams that run already.
+    /// Watchers that have not received the list of open streams yet.
     private var comingWatchers: Set<ObjectIdentifier> = []
 
     init(gateway: GatewayServer) { self.gateway = gateway }
 
-    /// Listens; a default place that cannot be had is no reason not to start.
+    /// Opens the control socket. Failure is an error only if the operator has configured the path.
     func open(_ settings: ControlSettings?) throws(GatewayError) {
         guard let settings, let path = settings.path else { return }
         let access = SocketListener.Access(mode: settings.group == nil ? 0o600 : 0o660, group: settings.group)
@@ -55,7 +55,7 @@ final class GatewayControl {
         let id = ObjectIdentifier(conversation)
         self.comingWatchers.insert(id)
         conversation.onEnd = { [weak self] in self?.watcherLeft(id) }
-        // From here on news arrive, after those streams that run now.
+        // Turn on news before the census, so that no stream between the two is missed.
         self.gateway.worker.send(.watch(true))
         self.gateway.worker.census(withStreams: true) { [weak self, weak conversation] census in
             guard let self, let conversation, self.comingWatchers.remove(id) != nil else { return }
@@ -99,7 +99,7 @@ extension GatewayControl: ControlHandler {
                 self.gateway.logger.notice("\(peer) requested \(request.command.rawValue)\(target)")
             }
             conversation.succeed(ControlNotes(notes))
-            // The answer first: the end closes what is open.
+            // After the answer, because stopping closes the conversation.
             if request.command == .drain, !self.gateway.isDraining { self.gateway.stop() }
         case .failure(let refusal):
             self.gateway.logger.notice(
@@ -126,17 +126,17 @@ extension GatewayControl: ControlHandler {
         } catch { completion(.failure(error)) }
     }
 
-    /// - Parameter target: an agent, for all of its links, or the number of a link.
+    /// - Parameter target: an agent, for all its links, or the number of a link.
     private func kick(_ target: String, completion: @escaping Completion) {
         let agents = self.gateway.agents
         self.gateway.worker.census { [weak self] census in
-            // Of links that are over, what their visitors still get.
+            // Ended links count only while they still deliver bytes to visitors.
             func chosen(_ isChosen: (AgentSession) -> Bool) -> (open: [AgentSession], ended: [AgentSession]) {
                 let ended = agents.delivering.values.filter { census.streamsByLink[$0.id] ?? 0 > 0 }
                 return (agents.openSessions.filter(isChosen), ended.filter(isChosen).sorted { $0.id < $1.id })
             }
             var sessions = chosen { $0.label.identity?.id == target }
-            // An agent may be called like a number.
+            // An agent's name may look like a number, so names take precedence.
             if sessions.open.isEmpty, sessions.ended.isEmpty { sessions = chosen { $0.id == UInt64(target) } }
             guard !sessions.open.isEmpty || !sessions.ended.isEmpty else {
                 let text = "no connected agent or link '\(target)': 'ctl agents' lists them"
@@ -203,7 +203,7 @@ extension GatewayControl: ControlHandler {
         }
         let renewed: [String]
         do throws(GatewayError) { renewed = try self.gateway.certificate.pendingChanges() } catch {
-            // It does not keep agents from what they are given or lose.
+            // A bad certificate must not block a change of rights.
             guard !isDry else { throw Refused(text: error.description) }
             renewed = ["the certificate was not changed: \(error.description)"]
         }
@@ -217,7 +217,7 @@ extension GatewayControl: ControlHandler {
         guard let level = levels[text] else {
             throw Refused(text: "'\(text)' is not a log level: use info, debug or trace")
         }
-        // The journal has one level for all who write to it.
+        // All copies of the logger share the journal's level.
         var logger = self.gateway.logger
         logger.logLevel = level
         return "the log level is \(text)"

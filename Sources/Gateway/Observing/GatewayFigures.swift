@@ -5,18 +5,18 @@ internal import Relay
 internal import Tunnel
 internal import Wire
 
-/// What a gateway is at this moment, in figures.
+/// The current state of a gateway, for its metrics.
 struct GatewayFigures {
     struct RegistrarState {
-        /// Its kind, with a number from the second of that kind on.
+        /// Its kind, with a number appended from the second of that kind on.
         let name: String
         let isFailing: Bool
         let figures: RegistrarFigures
     }
 
-    /// Logged in, by version of the protocol.
+    /// Logged in, by protocol version.
     var links = (version1: 0, version2: 0)
-    /// Identities that have a link.
+    /// Identities with at least one link.
     var agents = 0
     var strangers = 0
     var names = (published: 0, waiting: 0)
@@ -24,7 +24,7 @@ struct GatewayFigures {
     var bans = 0
     var plan: ResourcePlan
     var registrars: [RegistrarState] = []
-    /// Until when the certificate is valid, since 1970; nil when no agent looks at that.
+    /// When the certificate expires, in seconds since 1970; nil if no agent checks the date.
     var certificateExpires: Int64?
     var worker = WorkerFigures()
 }

@@ -119,7 +119,7 @@ extension GatewayMetrics {
         }
         text.begin(
             "diglett_limit_hits_total", .counter, "How often limits without a counter of their own were reached.")
-        // Registrars count their own.
+        // Registrars have their own counter.
         let abandonments = figures.registrars.reduce(0) { $0 + $1.figures.abandonments.value }
         for (limit, count) in figures.worker.relay.limitHits.all {
             let own = self.limitHits[limit] ?? 0

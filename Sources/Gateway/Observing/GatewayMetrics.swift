@@ -6,29 +6,31 @@ internal import Relay
 internal import Tunnel
 internal import Wire
 
-/// What became of a connection to the agent port before anything was read from it.
+/// The fate of a connection to the agent port before anything is read from it.
 enum ArrivalResult: String, CaseIterable {
     case admitted
-    /// All connections that its source may have are waiting for its penalty.
+    /// The source is at its limit, and all its connections are delayed by its penalty.
     case sourceFull = "source-full"
-    /// The operator keeps it out.
+    /// The operator has banned its network.
     case banned
+    /// All links that the gateway may have are in use.
     case noRoom = "no-room"
+    /// The peer closed it before it was accepted.
     case gone
 }
 
-/// What authenticators are asked.
+/// The kinds of requests to authenticators.
 enum Question: String, CaseIterable { case login, name }
 
-/// What the hub counts. The rest of the hub tells it what happens, in a line each; what can
-/// be looked at is not counted but looked at when somebody asks (``GatewayFigures``).
+/// The hub's counters. The hub reports each event with one call. Current state is not counted but read when metrics are
+/// requested (``GatewayFigures``).
 ///
-/// No label's value comes from a peer: codes that are not of the protocol are counted as `other`.
+/// No label value here comes from a peer: codes that the protocol does not define count as `other`.
 final class GatewayMetrics {
-    /// A login or a name that was refused for a reason that is no code of the protocol.
+    /// Counts logins and names that were refused with any other code.
     private static let other = "other"
 
-    /// When the process began, in seconds since 1970: always the same, as a change would be taken for a restart.
+    /// When the process started, in seconds since 1970. Read once, because Prometheus takes a change for a restart.
     let processStart = ProcessFigures.processStart()
     private(set) var arrivals = CounterTable<ArrivalResult>()
     private(set) var logins = CounterTable(
@@ -38,7 +40,7 @@ final class GatewayMetrics {
             + ["abandoned", GatewayMetrics.other])
     private(set) var linksClosed = CounterTable(Ending.ofLinks)
     private(set) var strangersClosed = CounterTable(Ending.ofLinks)
-    /// Limits that the hub has met; those of workers are in their figures.
+    /// Limits reached in the hub; those of workers are in their figures.
     private(set) var limitHits = CounterTable<LimitHit>()
     private(set) var namesRegistered = Counter()
     private(set) var namesRefused = CounterTable(
@@ -48,9 +50,9 @@ final class GatewayMetrics {
         uniqueKeysWithValues: Question.allCases.map {
             ($0, Histogram(bounds: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]))
         })
-    /// How late the timer of each second fires: as long a visitor's bytes may have waited for the loop.
+    /// How late the one-second timer fires, in seconds: visitors' bytes may have waited that long for the loop.
     private(set) var loopLag = Histogram(bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5])
-    /// On the clock of the loop.
+    /// In milliseconds, on the loop's clock.
     private var nextTick: UInt64?
 
     // MARK: - Agents
@@ -61,7 +63,7 @@ final class GatewayMetrics {
 
     func loginRefused(_ code: ErrorCode) { self.logins.add(code.description, or: Self.other) }
 
-    /// The connection ended before the authenticator had answered.
+    /// The connection ended before the authenticator answered.
     func loginAbandoned() { self.logins.add("abandoned", or: Self.other) }
 
     /// - Parameter wasUp: whether it had logged in.
@@ -78,7 +80,7 @@ final class GatewayMetrics {
 
     func nameRefused(_ code: ErrorCode) { self.namesRefused.add(code.description, or: Self.other) }
 
-    /// The completion of a question that is asked now: times the answer.
+    /// Wraps the completion of a request that is sent now, to time the answer.
     func timing<Answer>(_ question: Question, _ completion: @escaping (Answer) -> Void) -> (Answer) -> Void {
         let began = EventLoop.nanoseconds
         return { [weak self] answer in
@@ -92,9 +94,9 @@ final class GatewayMetrics {
 
     // MARK: - The loop
 
-    /// The timer that fires every `period` milliseconds has fired.
+    /// The timer with this period (ms) has fired.
     ///
-    /// - Parameter now: the loop's, by which libuv sets the timer anew.
+    /// - Parameter now: the loop's time (ms), from which libuv sets the timer again.
     func ticked(now: UInt64, period: UInt64) {
         if let due = self.nextTick {
             let nanoseconds = EventLoop.nanoseconds

@@ -1,12 +1,12 @@
 internal import Journal
 
-/// What the gateway is doing, in a line for people.
+/// A one-line summary of the gateway's state, for people.
 package struct GatewayStatus: CustomStringConvertible {
     package var isDraining: Bool
     package var agents: Int
     package var names: Int
     package var streams: Int
-    /// Names of the former run whose agents are not back yet.
+    /// Names of the previous run whose agents have not reconnected yet.
     package var waiting: Int
 
     package init(isDraining: Bool = false, agents: Int = 0, names: Int = 0, streams: Int = 0, waiting: Int = 0) {

@@ -4,8 +4,9 @@ internal import Reactor
 internal import Settings
 internal import Web
 
-/// Where the gateway shows its metrics.
+/// The listener for metrics.
 enum MetricsListener {
+    /// Opens the listener and serves `/metrics`. Replaces a stale unix socket.
     static func open(_ settings: MetricsSettings, _ gateway: GatewayServer) throws(GatewayError) -> DocumentServer {
         let listener: SocketListener
         switch settings.place {
@@ -50,20 +51,20 @@ enum MetricsListener {
             throw GatewayError(.listen, "metrics: \(path) already exists and is not a socket: remove it")
         }
         do throws(UVError) {
-            // For the gateway's own user and group.
+            // Access for the gateway's own user and group.
             return try SocketListener(
                 loop: loop, path: path, access: SocketListener.Access(mode: 0o660, group: nil))
         } catch { throw GatewayError(.listen, "metrics: cannot listen on \(path): \(error)") }
     }
 
-    /// Why `SocketAddress(numeric:)` has none.
+    /// Why `SocketAddress(numeric:)` returned nil.
     static func advice(_ hostPort: HostPort) -> String {
         "'\(hostPort.host)' is not an address: write 127.0.0.1, [::1] or localhost"
     }
 }
 
 extension SocketAddress {
-    /// Nil when the host is a name other than `localhost`.
+    /// Nil if the host is a name other than `localhost`.
     init?(numeric hostPort: HostPort) {
         self.init(hostPort.host == "localhost" ? "127.0.0.1" : hostPort.host, port: hostPort.port)
     }

@@ -4,32 +4,34 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// Finds out, for one link, whether the backends of its exposures answer, before these are published: opens a stream
-/// for no visitor, and takes it back when the agent has connected the backend.
+/// Probes the backends of a link's exposures before they are published: opens a stream without a visitor, and resets it
+/// once the agent has connected to the backend.
 final class BackendProbes {
-    /// Between two probes of a backend that does not answer.
+    /// Between two probes of a backend that does not accept connections.
     private static let pause: Milliseconds = 2_000
 
     private let link: LinkSession
     private var running: [StreamKey: Exposure] = [:]
-    /// Those that have answered, until their stream is gone.
+    /// Successful probes whose stream has not ended yet.
     private var answered: Set<StreamKey> = []
+    /// Exposures to probe, and when.
     private var waiting: [(exposure: Exposure, due: Milliseconds)] = []
 
     init(link: LinkSession) { self.link = link }
 
+    /// Probes an exposure from now on, until its backend accepts a connection.
     func begin(_ exposure: Exposure) {
         self.waiting.append((exposure, self.link.loop.now))
         self.tick()
     }
 
-    /// The exposure is gone or belongs to another link.
+    /// The exposure is gone or has moved to another link.
     func forget(_ exposure: Exposure) {
         self.waiting.removeAll { $0.exposure === exposure }
         for (key, probed) in self.running where probed === exposure { self.running[key] = nil }
     }
 
-    /// Call it about once a second.
+    /// Starts probes that are due. Call about once a second.
     func tick() {
         guard self.link.isOpen else { return }
         let now = self.link.loop.now
@@ -41,7 +43,7 @@ final class BackendProbes {
         }
     }
 
-    /// Whether the stream is a probe's, whose backend is connected now; it is taken back.
+    /// Whether an accepted stream is a probe. If so, the backend is reachable, and the stream is reset.
     func wasAccepted(_ key: StreamKey) -> Bool {
         guard self.running[key] != nil else { return false }
         self.answered.insert(key)
@@ -51,13 +53,13 @@ final class BackendProbes {
 
     enum End {
         case answered(Exposure)
-        /// It will be asked again.
+        /// It will be probed again.
         case silent(Exposure)
-        /// Nobody waits for it any more.
+        /// The result is no longer needed.
         case forgotten
     }
 
-    /// The stream of a probe is over.
+    /// The stream of a probe has ended.
     func ended(_ edge: Edge) -> End {
         let hasAnswered = self.answered.remove(edge.key) != nil
         guard let exposure = self.running.removeValue(forKey: edge.key) else { return .forgotten }

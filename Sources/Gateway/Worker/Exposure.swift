@@ -9,13 +9,13 @@ internal import Wire
 
 /// A name with its public listeners.
 ///
-/// It belongs to one link at a time; when the same agent comes back on another link, the name moves there with its
-/// listeners open, so that no visitor is refused in between.
+/// It belongs to one link at a time. When its agent comes back on another link, it moves there with its listeners open,
+/// so that no visitor is refused.
 final class Exposure {
     private enum Waiting {
-        /// Nothing was looked at yet.
+        /// Not checked yet.
         case new(SocketStream, SocketListener)
-        /// It has a place in the ``VisitorTable``.
+        /// Counted in the ``VisitorTable``.
         case admitted(Visitor, SocketStream)
     }
 
@@ -23,18 +23,18 @@ final class Exposure {
     let name: Name
     let identity: AgentIdentity
     private let listeners: [SocketListener]
-    /// The agent's number for it on its present link.
+    /// The agent's number for it on its current link.
     private(set) var number: UInt16 = 0
     private(set) weak var link: WorkerLink?
     private unowned let worker: Worker
     /// Nil until the first connection from a trusted proxy.
     private var entrance: ProxyEntrance?
-    /// Visitors that were accepted while the agent could not take another one. Their listeners are paused then.
+    /// Visitors accepted while the agent could not take another stream. The listeners are paused then.
     private var waiting: [Waiting] = []
     private var isPublished = false
     let meter = NameMeter()
 
-    /// It has no link until it is attached to one.
+    /// It has no link until `attach`.
     init(_ opened: OpenedName, _ listeners: [SocketListener], worker: Worker) {
         self.id = opened.id
         self.name = opened.name
@@ -42,13 +42,13 @@ final class Exposure {
         self.listeners = listeners
         self.worker = worker
         for listener in listeners { listener.delegate = self }
-        // Visitors wait in the backlog until the registrars have published the name.
+        // Until the name is published, visitors wait in the backlog.
         self.pause()
     }
 
-    /// What a line about a visitor is about.
+    /// The metadata of a line about a visitor.
     ///
-    /// - Parameter proxy: that of a visitor who is not known yet.
+    /// - Parameter proxy: the proxy of a connection whose visitor is not known yet.
     private func about(_ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) -> Logger.Metadata {
         var metadata = self.link?.label.about() ?? [:]
         metadata.add([
@@ -57,66 +57,66 @@ final class Exposure {
         return metadata
     }
 
-    /// Writes a line that visitors have caused.
+    /// Logs a line caused by visitors.
     func log(_ message: @autoclosure () -> String, _ visitor: Visitor?, proxy: Origin? = nil, error: UVError? = nil) {
         self.worker.log.write(
             .info, .visitors, of: .visitors(of: self.name.text), message(),
             self.about(visitor, proxy: proxy, error: error))
     }
 
-    /// Its visitors go to this link from now on.
+    /// Routes its visitors to this link from now on.
     func attach(to link: WorkerLink, number: UInt16) {
         self.link?.detach(self)
         self.link = link
         self.number = number
     }
 
-    /// Visitors may come.
+    /// Lets visitors in from now on.
     func published() {
         self.isPublished = true
         self.resume()
     }
 
-    /// Leaves visitors in the backlog.
+    /// Stops accepting: visitors stay in the backlog.
     func pause() {
         for listener in self.listeners { listener.pause() }
     }
 
-    /// Why the agent cannot take another visitor now; nil when it can.
+    /// Why the agent cannot take another stream now; nil if it can.
     private var obstacle: OpenObstacle? {
         self.link.map { $0.link.obstacle(toOpening: self.number) } ?? .notUp
     }
 
-    /// Whether the agent can take another visitor now.
+    /// Whether the agent can take another stream now.
     var hasRoom: Bool { self.obstacle == nil }
 
-    /// Leaves visitors in the backlog while the agent cannot take another one.
+    /// Stops accepting while the agent cannot take another stream.
     func pauseWithoutRoom() {
         guard let obstacle = self.obstacle else { return }
-        // A link that drains, or an agent that does not read, has met no limit on pending opens.
+        // Only this obstacle is a limit; the others are a draining link and an agent that does not read.
         if obstacle == .pendingOpens { self.worker.metrics.hit(.pendingOpens) }
         self.pause()
     }
 
-    /// Lets visitors in again that were left in the backlog.
+    /// Lets waiting visitors in, then accepts again, as far as the agent has room.
     func resume() {
         guard self.isPublished else { return }
         self.entrance?.letIn()
-        // Each once: who has to go on waiting is appended again.
+        // One pass only: visitors that have to wait longer are appended again.
         for _ in 0..<self.waiting.count where self.hasRoom {
             switch self.waiting.removeFirst() {
             case .new(let stream, let listener): self.arrived(stream, at: listener)
             case .admitted(let visitor, let stream): self.enter(visitor, stream)
             }
         }
-        // A resumed listener may bring a visitor at once.
+        // Check before each listener: a resumed one may deliver a visitor synchronously.
         for listener in self.listeners where self.hasRoom && self.waiting.isEmpty { listener.resume() }
     }
 
-    /// Looks at the deadlines; call it about once a second.
+    /// Checks deadlines. Call about once a second.
     func tick() { self.entrance?.tick() }
 
-    /// Ends waiting connections, and closes our copies of the listeners: what becomes of the sockets is the hub's business.
+    /// Resets waiting connections and closes this worker's copies of the listeners. The hub ends or keeps the sockets.
     func close() {
         self.link?.detach(self)
         for listener in self.listeners { listener.leave() }
@@ -156,7 +156,7 @@ final class Exposure {
         }
     }
 
-    /// Opens a stream for an admitted visitor, or queues the visitor until a stream that makes room has ended.
+    /// Opens a stream for an admitted visitor. If the link has to end another stream first, the visitor waits.
     private func enter(_ visitor: Visitor, _ stream: SocketStream) {
         let isBanned = visitor.isBanned(self.worker.bans)
         guard let link = self.link, !isBanned else {
@@ -180,7 +180,7 @@ extension Exposure: SocketListenerDelegate {
     }
 
     func listener(_ listener: SocketListener, didFail error: UVError) {
-        // The hub has ended the listening (accept(2)), and the order to close is on its way.
+        // EINVAL: the hub has shut the socket down (accept(2)); its order to withdraw the name follows.
         guard error != .invalidArgument else { return }
         self.log("a visitor of '\(self.name)' was not accepted: \(error)", nil, error: error)
     }

@@ -5,23 +5,23 @@ internal import Relay
 internal import Tunnel
 internal import Wire
 
-/// A visitor's stream, as the gateway knows it from the beginning.
+/// What the gateway knows about a visitor's stream from the start.
 struct Visit {
     let visitor: Visitor
     let name: Name
     let agent: AgentIdentity
 }
 
-/// Whether a link can take a visitor.
+/// Whether a link has room for a visitor: now, soon (a stream is being ended to make room), or not.
 enum LinkRoom { case free, soon, none }
 
-/// Who visits what over one link: lets visitors in, and makes room for them.
+/// The visitors of one link: opens streams for them, and makes room if the link is full.
 final class LinkVisits {
     private let link: LinkSession
     private unowned let worker: Worker
-    /// To give the place back, and to say so at the end.
+    /// Visits by stream, to release their places and report their end.
     private var visits: [StreamKey: Visit] = [:]
-    /// Streams that are being ended to make room for others of this link.
+    /// Streams of this link that are being ended to make room.
     private var leaving: Set<StreamKey> = []
 
     init(link: LinkSession, worker: Worker) {
@@ -31,10 +31,10 @@ final class LinkVisits {
 
     subscript(key: StreamKey) -> Visit? { self.visits[key] }
 
-    /// Looks for room in the link. When as many streams run as may, one that is stalled is ended for the newcomer, which
-    /// has to wait until its place is free.
+    /// Looks for room in the link. If the link is full, ends its longest-stalled stream; the new visitor has to wait
+    /// for that place.
     ///
-    /// - Parameter atMost: streams of the agent, as its authenticator says.
+    /// - Parameter atMost: the authenticator's limit on the agent's streams; nil if it set none.
     func room(atMost: Int?) -> LinkRoom {
         guard self.link.streamCount >= atMost ?? .max || !self.link.makeRoom() else { return .free }
         guard self.leaving.isEmpty else { return .soon }
@@ -47,12 +47,12 @@ final class LinkVisits {
         return .soon
     }
 
-    /// Opens a stream for an admitted visitor. If the link has no room, the visitor is reset and no longer counts.
+    /// Opens a stream for an admitted visitor. If the link is full, the visitor is reset and no longer counts.
     ///
     /// - Parameters:
-    ///   - first: bytes that were read already.
-    ///   - atMost: streams of the agent, as its authenticator says.
-    /// - Returns: the visitor's edge; nil when it was refused.
+    ///   - first: bytes already read from the visitor; valid during the call.
+    ///   - atMost: the authenticator's limit on the agent's streams; nil if it set none.
+    /// - Returns: the visitor's edge; nil if the visitor was refused.
     func letIn(
         _ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure, atMost: Int?
     ) -> Edge? {
@@ -84,7 +84,7 @@ final class LinkVisits {
         stream.reset()
     }
 
-    /// A visitor's stream is over: its place is free.
+    /// A visitor's stream has ended: releases its place.
     func ended(_ key: StreamKey) {
         guard let visit = self.visits.removeValue(forKey: key) else { return }
         self.leaving.remove(key)

@@ -3,28 +3,29 @@ internal import Reactor
 internal import Timing
 internal import Tunnel
 
-/// A connection of a trusted proxy, until its stream is opened: reads the header and nothing more than came with it.
+/// A connection from a trusted proxy until its stream is opened. Reads the PROXY header and only the bytes received
+/// with it.
 final class ProxyConnection {
     private enum State {
         case silent(ProxyHeaderDecoder)
-        /// With what came behind the header.
+        /// The header is complete and the visitor waits for room; with the bytes that followed the header.
         case parked(Visitor, [UInt8])
-        /// Handed over to an edge, or reset.
+        /// Handed to an edge, or reset.
         case done
     }
 
-    /// What one read may bring: a whole header, and of the visitor's bytes fewer than every window holds.
+    /// Bytes per read: enough for a whole header, and less than any window, so the visitor's bytes after it always fit.
     private static let readBytes = 4_096
 
     let stream: SocketStream
     let proxy: Origin
-    /// When what is waited for must have come.
+    /// The deadline for the PROXY header, later for room at the agent. In milliseconds, on the loop's clock.
     private(set) var deadline: Milliseconds = 0
     private unowned let entrance: ProxyEntrance
     private var state = State.silent(ProxyHeaderDecoder()) {
         didSet { self.share.set(self.heldBytes) }
     }
-    /// What it holds counts as the bytes of streams do.
+    /// The charge for what it holds in the process's byte budget, which also counts the bytes of streams.
     private var share: BudgetShare
 
     init(_ stream: SocketStream, from proxy: Origin, entrance: ProxyEntrance, budget: ByteBudget) {
@@ -42,7 +43,7 @@ final class ProxyConnection {
         }
     }
 
-    /// Whose connection it is, once that is known.
+    /// Nil until the header has arrived.
     var visitor: Visitor? {
         if case .parked(let visitor, _) = self.state { visitor } else { nil }
     }
@@ -54,20 +55,21 @@ final class ProxyConnection {
         self.stream.startReading()
     }
 
-    /// Keeps what came until there is room for a stream.
+    /// Keeps the bytes after the header until there is room for a stream, and stops reading.
     func park(_ visitor: Visitor, _ rest: UnsafeRawBufferPointer, deadline: Milliseconds) {
         self.deadline = deadline
         self.state = .parked(visitor, Array(rest))
         self.stream.stopReading()
     }
 
-    /// The visitor and its first bytes, for whoever takes the stream; nil when it is gone.
+    /// Gives up the stream to the caller, with its visitor and first bytes; nil if the connection is not parked.
     func handOver() -> (Visitor, [UInt8])? {
         guard case .parked(let visitor, let first) = self.state else { return nil }
         self.state = .done
         return (visitor, first)
     }
 
+    /// The caller has taken the stream.
     func handedOver() { self.state = .done }
 
     func reset() {

@@ -2,22 +2,22 @@ internal import ProxyProtocol
 internal import Reactor
 internal import Timing
 
-/// Where connections of trusted proxies wait before they become streams of an exposure: for their header, and then, if
-/// the agent has not caught up with earlier ones, for room.
+/// Connections from trusted proxies that are not streams of an exposure yet. They wait for their PROXY header, and then
+/// for room if the agent has not accepted earlier streams yet.
 ///
-/// They belong to the exposure, not to its link: they stay when it moves to another link, and are reset when it is
-/// closed. Each holds a place in the ``VisitorTable`` all the time.
+/// They belong to the exposure, not to its link: they stay when it moves to another link, and are reset when it closes.
+/// Each counts in the ``VisitorTable`` from the start.
 final class ProxyEntrance {
-    /// A proxy sends the header at once (proxy-protocol.txt, 2); what takes longer is no proxy.
+    /// Proxies send the header at once (proxy-protocol.txt, section 2); a peer that takes longer is not a proxy.
     static let headerMilliseconds: Milliseconds = 5_000
-    /// As long as an agent may take to accept a stream: by then there is room, or it is gone.
+    /// As long as an agent may take to accept a stream: by then there is room, or the agent is gone.
     static let roomMilliseconds: Milliseconds = 10_000
 
     private unowned let exposure: Exposure
     private unowned let worker: Worker
-    /// Those whose header is awaited.
+    /// Connections that await their header.
     private var silent: [ObjectIdentifier: ProxyConnection] = [:]
-    /// Those that wait for room, in the order of their headers.
+    /// Connections that wait for room, in the order of their headers.
     private var ready: [ProxyConnection] = []
 
     init(exposure: Exposure, worker: Worker) {
@@ -25,6 +25,7 @@ final class ProxyEntrance {
         self.worker = worker
     }
 
+    /// A trusted proxy connected.
     func arrived(_ stream: SocketStream, from proxy: Origin) {
         if let refusal = self.worker.visitors.refusalOfUnnamed() {
             self.worker.metrics.visitor(.refused(refusal))
@@ -36,7 +37,7 @@ final class ProxyEntrance {
         connection.start(deadline: self.worker.loop.now + Self.headerMilliseconds)
     }
 
-    /// Lets those in that wait for room, as far as there is some.
+    /// Opens streams for waiting connections, as far as there is room.
     func letIn() {
         while let next = self.ready.first, let link = self.exposure.link, self.exposure.hasRoom {
             guard !(next.visitor?.isBanned(self.worker.bans) ?? false) else {
@@ -51,7 +52,7 @@ final class ProxyEntrance {
         }
     }
 
-    /// Looks at the deadlines.
+    /// Fails connections whose deadline has passed.
     func tick() {
         let now = self.worker.loop.now
         for connection in Array(self.silent.values) where now >= connection.deadline {
@@ -62,7 +63,7 @@ final class ProxyEntrance {
         }
     }
 
-    /// Resets all that wait.
+    /// Resets all waiting connections.
     func close() {
         for connection in Array(self.silent.values) + self.ready {
             self.worker.metrics.visitor(.withdrawn)
@@ -72,7 +73,7 @@ final class ProxyEntrance {
 
     // MARK: - From the connections
 
-    /// - Parameter rest: what followed the header in the read that ended it; valid during the call.
+    /// - Parameter rest: the bytes after the header in the same read; valid during the call.
     func headerArrived(_ connection: ProxyConnection, _ header: ProxyHeader, rest: UnsafeRawBufferPointer) {
         self.silent[ObjectIdentifier(connection)] = nil
         let stream = connection.stream

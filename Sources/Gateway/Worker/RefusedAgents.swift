@@ -3,10 +3,10 @@ internal import Secure
 
 /// Connections to the agent port that were refused before their handshake. Each gets a TLS alert with the reason.
 ///
-/// Closing a socket with unread bytes resets the connection, which can discard the alert at the peer. Received bytes are
-/// therefore read and dropped until the peer closes the connection too, or for ``ticks`` seconds.
+/// Closing a socket with unread bytes resets the connection, and the peer may then lose the alert. Received bytes are
+/// therefore read and dropped until the peer closes, or for ``ticks`` seconds.
 final class RefusedAgents {
-    /// How often ``tick()`` is called until a connection is closed: after one to two seconds.
+    /// Calls of ``tick()`` before a connection is closed, which is after one to two seconds.
     static let ticks = 2
 
     /// Connections at once. Further ones are reset.
@@ -15,7 +15,7 @@ final class RefusedAgents {
 
     init(atMost: Int) { self.maxCount = atMost }
 
-    /// Ends a connection before its handshake. Version 1 has no alerts.
+    /// Refuses a connection before its handshake. Version 1 has no alerts: the connection is reset.
     func refuse(_ stream: SocketStream, _ alert: TLSAlert, isVersion1: Bool) {
         if isVersion1 { stream.reset() } else { self.tell(stream, alert) }
     }
@@ -29,7 +29,7 @@ final class RefusedAgents {
         stream.shutdownWriting()
     }
 
-    /// Call it once a second.
+    /// Call once a second.
     func tick() {
         for (key, entry) in self.streams {
             if entry.ticksLeft > 1 {

@@ -4,17 +4,17 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// Ends streams whose peer takes no bytes, the longest-stalled first, when memory or room for visitors runs short. A
-/// pause alone does not end a stream.
+/// Ends streams whose peer accepts no bytes, longest-stalled first, when memory or room for visitors runs short. A
+/// stall alone does not end a stream here: `stall-timeout` does that.
 final class StalledStreams {
-    /// A stream that has waited for less is not ended for others.
+    /// A stream is not ended before it has stalled for this long.
     static let minMilliseconds: Milliseconds = 2_000
-    /// Between two searches through all streams.
+    /// Minimum time between two scans of all streams.
     private static let searchMilliseconds: Milliseconds = 500
-    /// Of the budget: from here on streams are ended, until less than the other part is used.
+    /// Above this share of the budget streams are ended, until less than `lowWater` is used.
     static let highWater = (9, of: 10)
     private static let lowWater = (8, of: 10)
-    /// Streams that are ended in a second for the sake of memory.
+    /// Streams ended per second because of memory.
     private static let maxPerTick = 256
 
     /// A link and its agent.
@@ -25,13 +25,13 @@ final class StalledStreams {
         let since: Milliseconds
     }
 
-    /// By agent, those that have waited the longest at the end, from where they are taken.
+    /// Stalled streams of the last scan by agent, the longest-stalled last, because they are taken from the end.
     private var found: [AgentIdentity: [Found]] = [:]
     private var searchedAt: Milliseconds?
 
-    /// Ends the stream that has waited the longest, of one agent or of all.
+    /// Ends the longest-stalled stream, of one agent or of all.
     ///
-    /// - Returns: the agent; nil if no such stream is stalled.
+    /// - Returns: the stream's agent; nil if no such stream is stalled.
     func endOldest(of agent: AgentIdentity? = nil, among links: () -> [Owned], now: Milliseconds) -> AgentIdentity? {
         if let ended = self.endFound(of: agent) { return ended }
         if let searched = self.searchedAt, now - searched < Self.searchMilliseconds { return nil }
@@ -45,7 +45,7 @@ final class StalledStreams {
         }
         while let agent = agent ?? longest(), let next = self.found[agent]?.popLast() {
             if self.found[agent]?.isEmpty ?? false { self.found[agent] = nil }
-            // It may have made progress, or ended, since the search.
+            // It may have made progress or ended since the scan.
             guard next.link.isStalled(next.key, since: next.since) else { continue }
             next.link.abort(next.key, .stalled)
             return agent
@@ -65,10 +65,10 @@ final class StalledStreams {
         for agent in self.found.keys { self.found[agent]?.sort { $0.since > $1.since } }
     }
 
-    /// Ends streams while memory is short; call it about once a second. Returns how many that were.
+    /// Ends stalled streams while memory is short, and returns how many. Call about once a second.
     func relieve(_ budget: ByteBudget, among links: () -> [Owned], now: Milliseconds) -> Int {
         guard budget.used >= budget.limit / Self.highWater.of * Self.highWater.0 else { return 0 }
-        // What was found before is old.
+        // The last scan is out of date.
         self.found = [:]
         self.searchedAt = nil
         var count = 0

@@ -3,13 +3,13 @@ internal import ProxyProtocol
 internal import Reactor
 internal import Wire
 
-/// From where a connection came to a public listener.
+/// Where a connection to a public listener comes from.
 enum Origin: CustomStringConvertible {
     case address(SocketAddress)
-    /// A program of this machine, through the name's unix socket: only the operator's own may.
+    /// A local program, through the name's unix socket. File permissions limit this to the operator's own programs.
     case socket
 
-    /// Nil when the connection is gone already.
+    /// Nil if the connection is already gone.
     init?(_ stream: SocketStream, at listener: SocketListener) {
         switch listener.place {
         case .unix: self = .socket
@@ -31,20 +31,20 @@ enum Origin: CustomStringConvertible {
     }
 }
 
-/// Whose connection it is that came to a public listener.
+/// The client of a connection to a public listener.
 struct Visitor: CustomStringConvertible {
-    /// Nil when only a proxy would know, and does not tell.
+    /// Nil for a unix socket, unless a PROXY header gives the address.
     let address: SocketAddress?
-    /// Where the visitor connected to.
+    /// The address that the visitor connected to.
     let local: SocketAddress?
-    /// The trusted proxy between it and us.
+    /// The trusted proxy between the visitor and the gateway.
     let proxy: Origin?
     let source: Source
-    /// When it was known who comes, in nanoseconds of the monotonic clock.
+    /// When the visitor became known, in nanoseconds of the monotonic clock.
     let arrival = EventLoop.nanoseconds
 
     private init(address: SocketAddress?, local: SocketAddress?, proxy: Origin?, _ rules: SourceRules) {
-        // Unix sockets are local, like loopback. The destination that a proxy reports is not an address of this machine.
+        // Unix sockets are local, like loopback. A destination reported by a proxy is not an address of this machine.
         self.source =
             address.map { rules.source(of: $0, at: proxy == nil ? local : nil) }
             ?? Source(key: 0, standing: .ownMachine)
@@ -60,7 +60,7 @@ struct Visitor: CustomStringConvertible {
         }
     }
 
-    /// The visitor that a proxy's header tells of; the proxy itself if that is whom it speaks for.
+    /// The visitor in a PROXY header, or the proxy itself if it speaks for no client.
     init(_ header: ProxyHeader, proxy: Origin, local: SocketAddress?, _ rules: SourceRules) {
         guard case .proxied(let source, let destination) = header else {
             self.init(proxy, local: local, rules)
@@ -73,7 +73,7 @@ struct Visitor: CustomStringConvertible {
 
     func isBanned(_ bans: BanList) -> Bool { self.address.map { bans.contains($0) } ?? false }
 
-    /// How the log calls it.
+    /// How logs name it.
     var description: String {
         let visitor = self.address.map { "visitor \($0)" } ?? "a visitor"
         return self.proxy.map { "\(visitor) through \($0)" } ?? visitor

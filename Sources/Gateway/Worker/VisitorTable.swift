@@ -1,16 +1,16 @@
 internal import GatewayCore
 internal import Reactor
 
-/// Makes room for visitors; the worker, for ``VisitorTable``.
+/// Makes room for visitors of a ``VisitorTable``; implemented by the worker.
 protocol VisitorRoom: AnyObject {
     /// Whether no other agent has names.
     func isOnlyAgent(_ agent: AgentIdentity) -> Bool
-    /// Ends the stream that has waited for its peer the longest, of one agent or of all, and returns its agent; nil
-    /// when no stream has waited for long enough.
+    /// Ends the longest-stalled stream, of one agent or of all. Returns the stream's agent; nil if no stream has
+    /// stalled for long enough.
     func endStalledStream(of agent: AgentIdentity?) -> AgentIdentity?
 }
 
-/// Who visits: counts visitors against their limits, and knows which proxies may say who comes.
+/// Counts visitors against their limits, and knows which connections begin with a PROXY header.
 final class VisitorTable {
     private let loop: EventLoop
     private let rules: SourceRules
@@ -18,7 +18,7 @@ final class VisitorTable {
     private var gate: VisitorGate
     weak var room: (any VisitorRoom)?
 
-    /// - Parameter socketsAreProxied: whether what comes through unix sockets begins with a PROXY header.
+    /// - Parameter socketsAreProxied: whether connections through unix sockets begin with a PROXY header.
     init(loop: EventLoop, limits: VisitorLimits, rules: SourceRules, socketsAreProxied: Bool) {
         self.loop = loop
         self.rules = rules
@@ -26,7 +26,7 @@ final class VisitorTable {
         self.gate = VisitorGate(limits: limits)
     }
 
-    /// Whether what comes from there begins with a PROXY header.
+    /// Whether connections from there begin with a PROXY header.
     func isProxy(_ origin: Origin) -> Bool {
         switch origin {
         case .socket: self.socketsAreProxied
@@ -34,26 +34,26 @@ final class VisitorTable {
         }
     }
 
-    /// Why a visitor is not let in, if so; else it counts until `left`.
+    /// Why a visitor is refused; if nil, it counts until `left`.
     func refusal(of source: Source, to agent: AgentIdentity) -> VisitorGate.Refusal? {
-        // First, because a visitor that is refused for its source must not displace another one.
+        // Checked first: a visitor that is refused because of its source must not displace another one.
         if let refusal = self.gate.refusal(of: source, now: self.loop.now) { return refusal }
         if let refusal = self.refusalForRoom(of: agent) { return refusal }
         self.gate.entered(from: source, to: agent.id)
         return nil
     }
 
-    /// Why a proxy's connection is not let in, if so; else it counts until `unnamedLeft` or `refusal(ofNamed:)`.
+    /// Why a proxy's connection is refused; if nil, it counts until `unnamedLeft` or `refusal(ofNamed:)`.
     func refusalOfUnnamed() -> VisitorGate.Refusal? { self.gate.enterUnnamed() }
 
-    /// Why a visitor that a proxy has named is not let in, if so; else it counts until `left`.
+    /// Why a visitor reported by a proxy is refused; if nil, it counts until `left`.
     func refusal(ofNamed source: Source, to agent: AgentIdentity) -> VisitorGate.Refusal? {
         self.gate.unnamedLeft()
         return self.refusal(of: source, to: agent)
     }
 
-    /// Why one more visitor of an agent is refused for lack of room; nil when it may come in. Room is made by ending a
-    /// stalled stream of the same agent or, for an agent with few visitors, of any.
+    /// Why there is no room for another visitor of an agent; nil if there is. Makes room by ending a stalled stream of
+    /// the same agent or, if the agent has few visitors, of any agent.
     private func refusalForRoom(of agent: AgentIdentity) -> VisitorGate.Refusal? {
         guard !self.gate.hasShare(agent.id) else { return nil }
         let isAlone = self.room?.isOnlyAgent(agent) ?? true
@@ -68,13 +68,13 @@ final class VisitorTable {
 
     var count: Int { self.gate.count }
 
-    /// Whether so many are here that each should get little memory.
+    /// Whether there are so many visitors that each should get little memory.
     var isCrowded: Bool { self.gate.count * 4 > self.gate.limits.total }
 
     func left(_ source: Source, to agent: AgentIdentity) { self.gate.left(source, to: agent.id) }
 
     func unnamedLeft() { self.gate.unnamedLeft() }
 
-    /// Call it about once a second.
+    /// Call about once a second.
     func tick() { self.gate.forgetIdle(now: self.loop.now) }
 }

@@ -10,23 +10,23 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// What all workers of a gateway have in common.
+/// Settings shared by all workers of a gateway.
 struct WorkerSettings: Sendable {
     let linkLimits: LinkLimits
     let visitorLimits: VisitorLimits
     let sources: SourceRules
-    /// Whether what comes through unix sockets begins with a PROXY header.
+    /// Whether connections through unix sockets begin with a PROXY header.
     let socketsAreProxied: Bool
-    /// Whether each stream gets a record in the log.
+    /// Whether each stream is logged as a record.
     let logsStreams: Bool
-    /// Connections that are turned away and wait to be closed.
+    /// Refused connections kept open to deliver an alert.
     let maxRefused: Int
-    /// What HELLO tells of this program.
+    /// Sent in HELLO.
     let software: String
 }
 
-/// What exists once for each event loop: links of agents, the public listeners of their names, and visitors with their
-/// streams. Orders come from the hub, reports go there; no stream waits for either.
+/// Everything that exists once per event loop: links, the public listeners of their names, and visitors with their
+/// streams. The hub sends orders and receives reports; no stream waits for either.
 final class Worker {
     let loop: EventLoop
     let settings: WorkerSettings
@@ -40,17 +40,17 @@ final class Worker {
     private let buffers = RelayBuffers()
     private let stalled = StalledStreams()
     private let refused: RefusedAgents
-    /// Nil until the hub has sent one.
+    /// Nil until the hub has sent the key and certificate.
     private var context: TLSContext?
     private var links: [LinkID: WorkerLink] = [:]
-    /// Links that are over, while visitors still get what came before.
+    /// Links that have ended but still deliver buffered bytes to visitors.
     private var delivering: [LinkID: WorkerLink] = [:]
     private var exposures: [ExposureID: Exposure] = [:]
-    /// How many names each agent has here.
+    /// The number of names that each agent has on this worker.
     private var namesByAgent: [AgentIdentity: Int] = [:]
     private var isWatched = false
     private var isDraining = false
-    /// As the hub knows it.
+    /// As last reported to the hub.
     private var streamCount = 0
 
     init(
@@ -117,7 +117,7 @@ final class Worker {
             self.context = try .server(
                 identity: try Identity.load(pem), applicationProtocol: WireConstant.applicationProtocol)
         } catch {
-            // The hub has made one of it already.
+            // Not expected: the hub has checked it.
             self.log.logger.error("cannot use the certificate: \(error)")
         }
     }
@@ -153,7 +153,7 @@ final class Worker {
 
     private func open(_ name: OpenedName) {
         var listeners: [SocketListener] = []
-        // Those that the hub has ended already are withdrawn next.
+        // Skip sockets that the hub has shut down; its order to withdraw the name follows.
         for socket in name.sockets where !socket.isShut {
             do throws(UVError) { listeners.append(try SocketListener(loop: self.loop, adopting: socket)) } catch {
                 self.log.write(
@@ -196,7 +196,7 @@ final class Worker {
         }
     }
 
-    // MARK: - What the operator asks for
+    // MARK: - Operator commands
 
     private var all: [WorkerLink] { Array(self.links.values) + self.delivering.values }
 
@@ -217,7 +217,7 @@ final class Worker {
         return census
     }
 
-    /// Closes what a network has open.
+    /// Closes the links and streams of a network.
     private func cut(_ network: Network) -> (links: Int, streams: Int) {
         var links = 0
         var streams = 0

@@ -6,10 +6,10 @@ internal import Records
 internal import Relay
 internal import Wire
 
-// MARK: - What the log says of streams
+// MARK: - Log lines about streams
 
 extension WorkerLink {
-    /// A visitor's stream is over: the one place at which its record is made.
+    /// Logs the end of a visitor's stream. Stream records are made only here.
     func log(_ edge: Edge, _ end: StreamEnd, _ visit: Visit) {
         guard self.worker.settings.logsStreams else { return self.say(edge, end, visit) }
         let record = StreamRecord(
@@ -18,7 +18,8 @@ extension WorkerLink {
         record.log(to: self.worker.log.logger, .about([.peer: self.label.peer]))
     }
 
-    /// Without records: streams that ended in order at debug level, and the others rate-limited, as visitors cause them.
+    /// Used without records: logs streams that ended in order at debug level, and rate-limits the lines of others,
+    /// because visitors can cause them.
     private func say(_ edge: Edge, _ end: StreamEnd, _ visit: Visit) {
         var subject: String { "visitor \(edge.visitor) of '\(visit.name)'" }
         func about(_ code: ErrorCode? = nil, _ error: String? = nil) -> Logger.Metadata {

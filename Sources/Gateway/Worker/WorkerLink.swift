@@ -10,7 +10,7 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// One agent's link as its worker has it: the streams, and the names whose visitors it takes.
+/// A worker's view of one agent's link: its streams, and the exposures attached to it.
 final class WorkerLink {
     /// How long an agent may take to move its names to its next link.
     private static let moveMilliseconds: Milliseconds = 30_000
@@ -25,9 +25,9 @@ final class WorkerLink {
     unowned let worker: Worker
     private var exposures: [Exposure] = []
     private var firstToResume = 0
-    /// Nil before the login.
+    /// Nil before login.
     private var allowance: LinkAllowance?
-    /// When the agent was asked to make another link, as this one's stream ids are used up.
+    /// When the agent was asked to make another link because the stream ids of this one are used up.
     private var wornOutAt: Milliseconds?
 
     init(_ new: NewLink, _ link: LinkSession, worker: Worker) {
@@ -51,7 +51,7 @@ final class WorkerLink {
         self.link.acceptLogin(welcome)
     }
 
-    /// Has the link keep to what the agent may have, which can be more than others.
+    /// Applies the agent's limits, which may be above the defaults.
     func allow(_ allowance: LinkAllowance) {
         self.allowance = allowance
         self.link.allow(streams: allowance.streams, names: allowance.names)
@@ -61,19 +61,20 @@ final class WorkerLink {
         if self.link.isOpen { self.link.answer(answer) }
     }
 
-    /// The name's visitors go to this link.
+    /// Routes the name's visitors to this link.
     func attach(_ exposure: Exposure, number: UInt16) {
         exposure.attach(to: self, number: number)
         self.exposures.append(exposure)
     }
 
-    /// The name is gone or goes to another link.
+    /// The name is gone or has moved to another link.
     func detach(_ exposure: Exposure) {
         self.exposures.removeAll { $0 === exposure }
         self.probes.forget(exposure)
     }
 
-    /// Finishes what runs and takes nothing new.
+    /// Accepts nothing new. Ends the link at once if it has no streams; otherwise `tick` ends it when they have
+    /// finished.
     func drain() {
         guard self.label.identity != nil, self.link.streamCount > 0 else {
             return self.link.end(.drain, retryAfterSeconds: 1, text: "the gateway is stopping")
@@ -86,9 +87,9 @@ final class WorkerLink {
     /// Looks for room for a visitor.
     func room() -> LinkRoom { self.visits.room(atMost: self.allowance?.agentStreams) }
 
-    /// Opens a stream for an admitted visitor, or refuses the visitor.
+    /// Opens a stream for an admitted visitor, or resets the visitor.
     ///
-    /// - Parameter first: bytes that were read already.
+    /// - Parameter first: bytes already read from the visitor; valid during the call.
     func letIn(_ visitor: Visitor, _ stream: SocketStream, first: UnsafeRawBufferPointer?, at exposure: Exposure) {
         let maxStreams = self.allowance?.agentStreams
         if let edge = self.visits.letIn(visitor, stream, first: first, at: exposure, atMost: maxStreams) {
@@ -96,7 +97,7 @@ final class WorkerLink {
         }
     }
 
-    /// Resumes the names, each time beginning with another one, so that they share what the link can take.
+    /// Resumes the exposures, starting with a different one each time, so that they share the link's room.
     private func roomAppeared() {
         guard !self.exposures.isEmpty else { return }
         self.firstToResume = (self.firstToResume + 1) % self.exposures.count
@@ -105,7 +106,7 @@ final class WorkerLink {
         }
     }
 
-    // MARK: - What the operator asks for
+    // MARK: - Operator commands
 
     func report(of edge: Edge) -> StreamReport {
         StreamReport(
@@ -115,7 +116,7 @@ final class WorkerLink {
             bytesToBackend: edge.bytesFromSocket, bytesToVisitor: edge.bytesToSocket)
     }
 
-    /// A probe is in no list of visits.
+    /// Probes are not in `visits`, so they take the name from their exposure.
     private func name(of edge: Edge) -> String {
         let name = self.visits[edge.key]?.name ?? self.exposures.first { $0.number == edge.exposure }?.name
         return name?.text ?? "a withdrawn name"
@@ -128,17 +129,17 @@ final class WorkerLink {
 
     // MARK: - Time
 
-    /// Looks at the deadlines; call it about once a second.
+    /// Checks deadlines. Call about once a second.
     func tick(isDraining: Bool) {
         self.link.tick()
         self.probes.tick()
         for exposure in self.exposures { exposure.tick() }
         if isDraining, self.link.streamCount == 0 { self.drain() }
         if self.link.isOpen, self.link.phase == .up, self.link.isWornOut {
-            // The agent makes its next link, which takes the names over.
+            // The agent makes another link, which takes over the names.
             self.link.drain(text: Self.wornOutText)
             self.worker.tell(.wornOut(self.id))
-            // Visitors wait in the backlog until the names have moved.
+            // Until then, visitors wait in the backlog.
             for exposure in self.exposures { exposure.pause() }
             self.wornOutAt = self.link.loop.now
         }
@@ -152,8 +153,8 @@ final class WorkerLink {
 }
 
 extension WorkerLink: LinkGatekeeper {
-    /// From an untrusted program on this machine a PROXY header can only take rights away: any local user could claim
-    /// any address.
+    /// A PROXY header from an untrusted program on this machine can only take rights away, because any local user could
+    /// claim any address.
     func transport(_ transport: LinkTransport, didReceive header: ProxyHeader) -> IntroductionVerdict {
         let isTrusted = self.worker.settings.sources.isProxy(self.label.peer)
         guard isTrusted || transport.isLocal else {
@@ -194,7 +195,7 @@ extension WorkerLink: LinkSessionDelegate {
     }
 
     func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) {
-        // The key tells probes from visitors. The address does not: visitors of a unix socket have none either.
+        // Tell probes from visitors by the key. Visitors of a unix socket have no address either.
         guard let visit = self.visits[edge.key] else { return self.probeEnded(edge) }
         self.worker.metrics.streamClosed(end)
         self.worker.tell(StreamNews(.closed, self.report(of: edge), reason: end.slug))

@@ -3,25 +3,27 @@ internal import Metrics
 internal import Relay
 internal import Wire
 
-/// What became of a visitor's connection.
+/// The fate of a visitor's connection.
 enum VisitorResult: Hashable, CaseIterable {
     /// It became a stream.
     case admitted
     case refused(VisitorGate.Refusal)
-    /// The operator keeps it out.
+    /// The operator has banned its network.
     case banned
+    /// No PROXY header in time, or an invalid one.
     case headerLate, headerBad
-    /// The agent has as many streams as its entry in the agents file allows, or as a link may have.
+    /// The agent is at its own limit on streams, or its link is full.
     case agentLimit, agentFull
-    /// The name was withdrawn while the visitor waited.
+    /// The name was withdrawn while the visitor was waiting.
     case withdrawn
-    /// It was gone, or its name was, before it could be dealt with.
+    /// The visitor or the name's link was gone before a stream could be opened.
     case gone
 
     static let allCases =
         [.admitted] + VisitorGate.Refusal.allCases.map { Self.refused($0) }
         + [.banned, .headerLate, .headerBad, .agentLimit, .agentFull, .withdrawn, .gone]
 
+    /// The label value in the metrics.
     var slug: String {
         switch self {
         case .admitted: "admitted"
@@ -41,19 +43,19 @@ enum VisitorResult: Hashable, CaseIterable {
     }
 }
 
-/// What a worker has counted, and is at this moment.
+/// A worker's counters and current state.
 struct WorkerFigures: Sendable {
     var relay = RelayFigures()
     var visitorResults = CounterTable<VisitorResult>()
     var streamsClosed = CounterTable(Ending.ofStreams)
     var visitors = 0
-    /// Bytes that peers may make the gateway hold, or do: see ``ByteBudget``.
+    /// The bytes charged to the process's ``ByteBudget``, and its limit.
     var granted = (used: 0, limit: 0)
-    /// Of the names that are held now, in no order.
+    /// Traffic of the names held now, in no particular order.
     var traffic: [(name: Name, traffic: Traffic)] = []
 }
 
-/// Everything that a worker counts.
+/// The worker's counters.
 final class WorkerMetrics {
     let relay = RelayMeter()
     private var visitorResults = CounterTable<VisitorResult>()
@@ -69,7 +71,7 @@ final class WorkerMetrics {
         self.streamsClosed.add(ending, or: ending.other)
     }
 
-    /// What was counted.
+    /// The counters; the worker adds its current state.
     var figures: WorkerFigures {
         WorkerFigures(
             relay: self.relay.figures, visitorResults: self.visitorResults, streamsClosed: self.streamsClosed)

@@ -1,18 +1,18 @@
 package import Timing
 
-/// Where a connection comes from.
+/// The address that limits and penalties count.
 package struct Source: Hashable, Sendable {
-    /// Who vouches for it. Behind an address of the machine itself, and behind one that the operator trusts, there may be
-    /// many agents, users and proxies.
+    /// How far the source is trusted. Behind a local or a trusted address there may be many agents, users and proxies.
     package enum Standing: Hashable, Sendable {
+        /// All limits and penalties apply.
         case stranger
-        /// No penalties, and no bounds for its visitors.
+        /// An address of this machine: exempt from penalties and from visitor limits per source.
         case ownMachine
-        /// The same, and no bounds for its connections and logins.
+        /// Trusted by the operator: also exempt from limits on connections and logins per source.
         case trusted
     }
 
-    /// An IPv4 address, or the /64 of an IPv6 address.
+    /// Identifies an IPv4 address or an IPv6 /64.
     package let key: UInt64
     package let standing: Standing
 
@@ -22,40 +22,44 @@ package struct Source: Hashable, Sendable {
     }
 }
 
-/// The bounds on strangers at the agent port.
+/// Limits on connections to the agent port before login.
 package struct AdmissionLimits: Sendable {
-    /// Connections that have not logged in.
+    /// Unauthenticated connections.
     package var strangers = 256
-    /// The same from one source.
+    /// Unauthenticated connections per source.
     package var strangersPerSource = 16
-    /// Logins that the authenticator is at work on. It may be slow, and each is a connection with its buffers.
+    /// Logins waiting for the authenticator. It may be slow, and each login holds a connection with its buffers.
     package var logins = 1_024
-    /// The same from one source: the agents of one office that all reconnect at once. Agents beyond that try again.
+    /// Waiting logins per source: enough for all agents of one office to reconnect at once. The rest have to retry.
     package var loginsPerSource = 64
-    /// Penalties below this are not enforced, so that one slip costs nothing.
+    /// Penalties below this are not enforced, so a single mistake costs nothing.
     package var enforcedFrom: Milliseconds = 15_000
-    /// The longest wait of a handshake for the penalty of its source. With ``strangersPerSource`` connections it bounds
-    /// one source to five attempts a second.
+    /// The longest time that a penalty delays a handshake. With ``strangersPerSource`` connections, one source gets
+    /// about five attempts per second.
     package var maxWait: Milliseconds = 3_000
-    /// The wait is at most the handshake's deadline divided by this.
+    /// The delay is at most the handshake deadline divided by this.
     package static let waitShare: Milliseconds = 3
+    /// The longest penalty that a source can accumulate.
     package var maxPenalty: Milliseconds = 600_000
+    /// Sources with a penalty.
     package var penaltyTable = 65_536
-    /// How long a refused login is remembered for its source, from its last attempt on.
+    /// How long a refused login is remembered for its source, counted from its last attempt.
     package var refusalMemory: Milliseconds = 600_000
+    /// Refused logins to remember.
     package var refusalTable = 4_096
 
     package init() {}
 }
 
-/// What a stranger did wrong, and what that costs its source.
+/// A failure before login, and the penalty that it adds to its source.
 package enum Offence: Sendable {
     case badLogin, sameBadLogin, noLogin, protocolError, tooSlow
 
+    /// The penalty.
     package var milliseconds: Milliseconds {
         switch self {
         case .badLogin: 5_000
-        // Ten attempts a second just keep pace with it. A few services of one office that restart make fewer.
+        // At ten attempts per second it decays as fast as it grows. A few restarting services in one office make fewer.
         case .sameBadLogin: 100
         case .noLogin: 1_000
         case .protocolError, .tooSlow: 10_000
@@ -63,46 +67,47 @@ package enum Offence: Sendable {
     }
 }
 
-/// Decides which connections to the agent port are let in until they have logged in.
+/// Decides which connections to the agent port are admitted, until they have logged in.
 ///
-/// At a limit, the connection that has gone longest without progress is closed to make room. Connections that hang
-/// therefore never keep an honest agent out, whose handshake is always the one that progressed last.
+/// At a limit, the connection that has gone longest without progress is closed. Idle connections therefore cannot keep
+/// out an honest agent: its handshake is always the one that progressed last.
 ///
-/// A penalty delays the handshakes of its source and refuses none, because an honest agent may share the address. A
-/// waiting connection is not closed for another one of its source. At the total limit, waiting connections are closed
-/// first.
+/// A penalty delays the handshakes of its source but never refuses one, because an honest agent may share the address.
+/// A delayed connection is not closed to admit another one of its source. At the total limit, delayed connections are
+/// closed first.
 ///
-/// From its LOGIN to the verdict a connection counts as a login instead. A source at its limit does not displace one of
-/// its own logins, because that agent would only try again. At the total limit, the source with the most logins loses
-/// its oldest one.
+/// Between LOGIN and the authenticator's verdict, a connection counts as a login instead. A source at its limit does
+/// not displace its own logins, because those agents would only retry. At the total limit, the source with the most
+/// logins loses its oldest one.
 ///
-/// Penalties and bounds of one source do not hold for all: see ``Source/Standing``.
+/// Local and trusted sources are exempt from some of this: see ``Source/Standing``.
 package struct Admission: Sendable {
     package enum Verdict: Equatable, Sendable {
         case admit
-        /// Let it in and close that other one.
+        /// Admit it and close this other connection.
         case admitInsteadOf(UInt64)
-        /// All connections that its source may have are waiting for its penalty.
+        /// The source is at its limit, and all its connections are delayed by its penalty.
         case refuse
     }
 
     package enum LoginVerdict: Equatable, Sendable {
+        /// Pass the login to the authenticator.
         case judge
-        /// Judge it and refuse that other one, which may try again.
+        /// Pass it on, and refuse this other login, which may be retried.
         case judgeInsteadOf(UInt64)
-        /// It may try again later.
+        /// Refuse it; the agent may retry later.
         case refuse
     }
 
     private struct Stranger {
         let source: Source
         var progressedAt: Milliseconds
-        /// The end of its handshake's wait for the penalty of its source. The end of the wait counts as progress.
+        /// When the delay of its handshake ends. That counts as progress.
         var waitsUntil: Milliseconds = 0
 
         func isWaiting(_ now: Milliseconds) -> Bool { self.waitsUntil > now }
 
-        /// The connection with the lowest rank is closed first: waiting ones before others.
+        /// The connection with the lowest rank is closed first: delayed ones before all others.
         func rank(_ id: UInt64, _ now: Milliseconds) -> (Int, Milliseconds, UInt64) {
             self.isWaiting(now) ? (0, self.progressedAt, id) : (1, max(self.progressedAt, self.waitsUntil), id)
         }
@@ -120,22 +125,22 @@ package struct Admission: Sendable {
 
     private let limits: AdmissionLimits
     private var strangers: [UInt64: Stranger] = [:]
-    /// Connections whose login is being judged.
+    /// Connections whose login is with the authenticator.
     private var logins: [UInt64: Source] = [:]
     private var perSource: [Source: Count] = [:]
-    /// When the penalty of a source is served.
+    /// When the penalty of each source ends.
     private var penalties: [Source: Milliseconds] = [:]
-    /// Until when each is remembered.
+    /// When to forget each entry.
     private var refusedLogins: [RefusedLogin: Milliseconds] = [:]
 
     package init(limits: AdmissionLimits = AdmissionLimits()) {
         self.limits = limits
     }
 
-    /// Connections that are not logged in, those that are being judged included.
+    /// Connections that have not logged in, including those whose login is with the authenticator.
     package var strangerCount: Int { self.strangers.count + self.logins.count }
 
-    /// A connection came.
+    /// A connection was accepted. With `admitInsteadOf`, the caller closes the other one, which no longer counts.
     package mutating func connected(_ id: UInt64, from source: Source, now: Milliseconds) -> Verdict {
         var evicted: UInt64?
         if self.isFull(of: source) {
@@ -150,7 +155,7 @@ package struct Admission: Sendable {
         return evicted.map { .admitInsteadOf($0) } ?? .admit
     }
 
-    /// Whether the source has as many connections as it may have before the login.
+    /// Whether the source has reached its limit of unauthenticated connections.
     package func isFull(of source: Source) -> Bool {
         source.standing != .trusted && self.perSource[source]?.strangers ?? 0 >= self.limits.strangersPerSource
     }
@@ -161,7 +166,7 @@ package struct Admission: Sendable {
 
     /// The first message of a handshake is complete.
     ///
-    /// - Returns: milliseconds that the handshake waits for the penalty of its source; 0 for none.
+    /// - Returns: how long to delay the handshake because of its source's penalty, in milliseconds; 0 for no delay.
     package mutating func greeted(_ id: UInt64, now: Milliseconds) -> Milliseconds {
         guard let source = self.strangers[id]?.source else { return 0 }
         let penalty = self.penalty(of: source, now: now)
@@ -171,12 +176,12 @@ package struct Admission: Sendable {
         return wait
     }
 
-    /// A handshake moved on.
+    /// A handshake made progress.
     package mutating func progressed(_ id: UInt64, now: Milliseconds) {
         self.strangers[id]?.progressedAt = now
     }
 
-    /// A LOGIN came. With `refuse` the connection stays a stranger until `left`.
+    /// A LOGIN arrived. After `refuse` the connection still counts as unauthenticated until `left`.
     package mutating func loginArrived(_ id: UInt64) -> LoginVerdict {
         guard let source = self.strangers[id]?.source else { return .judge }
         let own = self.perSource[source]?.logins ?? 0
@@ -196,7 +201,7 @@ package struct Admission: Sendable {
         return evicted.map { .judgeInsteadOf($0) } ?? .judge
     }
 
-    /// A connection has logged in or is gone; calling it twice does no harm.
+    /// A connection has logged in or closed. Safe to call twice.
     package mutating func left(_ id: UInt64) {
         if let stranger = self.strangers.removeValue(forKey: id) {
             self.count(stranger.source) { $0.strangers -= 1 }
@@ -213,11 +218,11 @@ package struct Admission: Sendable {
 
     /// The authenticator refused a login.
     ///
-    /// A login that the same source has tried before costs little: it comes from a program that keeps restarting with a
-    /// wrong token, not from guessing, and must not lock out other agents behind the same address.
+    /// A login that failed before from the same source adds little: it comes from a program that restarts with a wrong
+    /// token, not from guessing, and must not lock out other agents behind the address.
     ///
-    /// - Parameter login: a hash of what the agent showed of itself.
-    /// - Returns: as ``penalize(_:_:now:)``.
+    /// - Parameter login: a hash of the credential.
+    /// - Returns: like ``penalize(_:_:now:)``.
     package mutating func loginRefused(_ login: UInt64, from source: Source, now: Milliseconds) -> Bool {
         guard source.standing == .stranger else { return false }
         let refused = RefusedLogin(login: login, source: source)
@@ -234,15 +239,15 @@ package struct Admission: Sendable {
         return self.penalize(source, isKnown ? .sameBadLogin : .badLogin, now: now)
     }
 
-    /// A stranger misbehaved.
+    /// Adds a penalty to a source, unless the source is exempt.
     ///
-    /// - Returns: whether the penalty of another source was dropped because the table is full; the caller counts that.
+    /// - Returns: whether another source's penalty was dropped because the table was full. The caller counts this.
     package mutating func penalize(_ source: Source, _ offence: Offence, now: Milliseconds) -> Bool {
         guard source.standing == .stranger else { return false }
         var hasForgotten = false
         if self.penalties.count >= self.limits.penaltyTable, self.penalties[source] == nil {
             self.penalties = self.penalties.filter { $0.value > now }
-            // Still full of active penalties: forget the one that ends first.
+            // Still full of active penalties: drop the one that ends first.
             if self.penalties.count >= self.limits.penaltyTable,
                 let first = self.penalties.min(by: { $0.value < $1.value })
             {
@@ -255,22 +260,22 @@ package struct Admission: Sendable {
         return hasForgotten
     }
 
-    /// Sources that have a penalty to serve, also one that is too short to be enforced.
+    /// Sources with a penalty, even one too short to be enforced.
     package func penaltyCount(now: Milliseconds) -> Int { self.penalties.values.count { $0 > now } }
 
-    /// Penalties that are enforced, with what is left of each.
+    /// Enforced penalties, with the milliseconds left of each.
     package func penalties(now: Milliseconds) -> [(Source, Milliseconds)] {
         self.penalties.filter { $0.value >= now + self.limits.enforcedFrom }.map { ($0.key, $0.value - now) }
     }
 
-    /// Forgets the penalties of the sources for which it holds; false when there are none.
+    /// Removes the penalties of matching sources; returns false if there were none.
     package mutating func forgive(_ holds: (Source) -> Bool) -> Bool {
         let count = self.penalties.count
         self.penalties = self.penalties.filter { !holds($0.key) }
         return self.penalties.count < count
     }
 
-    /// Milliseconds that a source still has to serve.
+    /// Milliseconds left of a source's penalty; 0 if it has none.
     package func penalty(of source: Source, now: Milliseconds) -> Milliseconds {
         guard let until = self.penalties[source], until > now else { return 0 }
         return until - now

@@ -1,26 +1,26 @@
 package import Timing
 
-/// How often one agent may register names, by all its links. A reconnect does not give it more.
+/// The rate at which one agent may register names, over all its links. Reconnecting does not reset it.
 package struct RegistrationLimits: Equatable, Sendable {
     /// Registrations at once.
     package let burst: Int
-    /// Registrations in a second after that.
+    /// Registrations per second after the burst.
     package let perSecond: Int
 
-    /// An honest agent registers all its names when it starts and each time that it reconnects. It may do so four times
-    /// at once, and after that every 15 s: eight times in any minute.
+    /// An agent registers all its names at start and after each reconnect. Four times at once are allowed, then once
+    /// every 15 s: eight times in any minute.
     ///
-    /// - Parameter namesPerAgent: that one identity can hold at once.
+    /// - Parameter namesPerAgent: the most names that one identity may hold.
     package init(namesPerAgent: Int) {
         self.burst = 4 * namesPerAgent
         self.perSecond = max(namesPerAgent / 15, 1)
     }
 }
 
-/// A token bucket of registrations for each agent, or for its source where an agent can have as many identities as it
-/// likes. It outlives the links, until it is full again.
+/// A token bucket of registrations per payer (see ``GatewayMachine/Login/payer``). Buckets outlive links: they are kept
+/// until they are full again.
 package struct RegistrationGate: Sendable {
-    /// Payers at once, four times the agents of a gateway. At about 150 bytes each they take 600 KB.
+    /// Four times the default number of agents. At about 150 bytes each, the buckets take 600 KB.
     package static let maxPayers = 4_096
 
     private let limits: RegistrationLimits
@@ -30,11 +30,11 @@ package struct RegistrationGate: Sendable {
 
     package var count: Int { self.buckets.count }
 
-    /// Whether an agent may register a name now; if so, that counts.
+    /// Takes a token for one registration; returns false if the payer has none left.
     ///
     /// - Parameters:
-    ///   - forgotten: gets the number of other agents that had to be forgotten, if any.
-    ///   - limits: of a payer that may have more than others; nil for the usual ones.
+    ///   - forgotten: called with the number of buckets that were dropped to make room, only if there were any.
+    ///   - limits: of a payer that may hold more names than others; nil for the defaults.
     package mutating func take(
         _ payer: String, limits: RegistrationLimits? = nil, now: Milliseconds, forgotten: (Int) -> Void = { _ in }
     ) -> Bool {
@@ -45,12 +45,12 @@ package struct RegistrationGate: Sendable {
         ].take(now: now)
     }
 
-    /// Forgets buckets that are full again; call it about once a second.
+    /// Drops buckets that are full again. Call about once a second.
     package mutating func forgetFull(now: Milliseconds) {
         self.buckets = self.buckets.filter { !$0.value.isFull(now: now) }
     }
 
-    /// Forgets half of the payers, those that have used least, so that it happens seldom.
+    /// Drops the half with the most tokens left, the payers that registered least. Half at once, so that it is rare.
     private mutating func makeRoom(now: Milliseconds) -> Int {
         let ordered = self.buckets.sorted { $0.value.tokens(now: now) < $1.value.tokens(now: now) }
         self.buckets = Dictionary(

@@ -1,32 +1,34 @@
 package import Timing
 
-/// The bounds on visitors.
+/// Limits on visitors.
 package struct VisitorLimits: Sendable {
     package var total = 8_192
     package var perSource = 256
     package var ratePerSecond = 100
-    /// That may come at once, as a browser opens its connections together.
+    /// Visitors that one source may open at once, as a browser does.
     package var burst = 100 * VisitorLimits.burstSeconds
-    /// Seconds of the rate that may come at once.
+    /// `burst`, in seconds of the rate.
     package static let burstSeconds = 2
-    /// Connections of proxies that have not yet said whose they are. A proxy says so at once, so there are few.
+    /// Connections from trusted proxies that await their PROXY header. Proxies send it at once, so there are few.
     package var unnamed = 1_024
-    /// Visitors of one agent for each free place: one alone takes 8 of 9 places, two take 16 of 17.
+    /// The most visitors of one agent per free place: one busy agent gets 8 of 9 places, two together get 16 of 17.
     package static let shareOfFree = 8
 
     package init() {}
 }
 
-/// Decides which visitors are let in.
+/// Decides which visitors are admitted.
 ///
-/// The bounds per source do not hold for loopback: there sits the proxy through which everybody comes. Nor do they for
-/// a proxy that is trusted to say who comes: its connections are unnamed until it has, with room of their own, and then those of their source.
+/// The limits per source do not apply to loopback, where a local proxy connects for all visitors. A connection from a
+/// trusted proxy is *unnamed* until its PROXY header arrives: it has a limit of its own, and then those of the source
+/// in the header.
 ///
-/// Agents share the room: one that is not alone may have ``VisitorLimits/shareOfFree`` times as many visitors as there
-/// are free places, so that some are free for the others however many come to one (dynamic thresholds, as in the shared
-/// memory of switches: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998).
+/// Agents share the total. With several agents, one agent may have at most ``VisitorLimits/shareOfFree`` times as many
+/// visitors as there are free places. Some places therefore stay free for the others, however busy one agent is
+/// (dynamic thresholds, as in shared-memory switches: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2),
+/// 1998).
 package struct VisitorGate: Sendable {
-    /// Why a visitor is not let in.
+    /// Why a visitor is refused.
     package enum Refusal: CaseIterable, Sendable, CustomStringConvertible {
         case tooMany, tooManyOfAgent, tooManyFromSource, tooFastFromSource, tooManyUnnamed
 
@@ -41,7 +43,7 @@ package struct VisitorGate: Sendable {
         }
     }
 
-    /// All visitors, and how many of them are being disconnected to make room. The latter no longer count.
+    /// Visitors, and how many of them are being disconnected to make room. The latter no longer count.
     private struct Count {
         var all = 0
         var leaving = 0
@@ -61,7 +63,7 @@ package struct VisitorGate: Sendable {
 
     package let limits: VisitorLimits
     private var records: [Source: Record] = [:]
-    /// Visitors in total and by the agent that they visit.
+    /// Visitors in total and by agent.
     private var total = Count()
     private var agents: [String: Count] = [:]
     private var unnamed = 0
@@ -70,7 +72,7 @@ package struct VisitorGate: Sendable {
         self.limits = limits
     }
 
-    /// Those included of whom it is not known who they are.
+    /// Visitors, including unnamed connections.
     package var count: Int { self.total.all + self.unnamed }
 
     package var isFull: Bool { self.free <= 0 }
@@ -84,16 +86,16 @@ package struct VisitorGate: Sendable {
         self.count(of: agent) < VisitorLimits.shareOfFree * self.free
     }
 
-    /// Whether an agent has so few visitors that others should make room for one more.
+    /// Whether an agent has so few visitors that a stalled stream of another agent may be ended for one more.
     package func isModest(_ agent: String) -> Bool { self.count(of: agent) < VisitorLimits.shareOfFree }
 
-    /// One of the agent's visitors is being sent away.
+    /// One of the agent's visitors is being disconnected to make room.
     package mutating func willLeave(_ agent: String) {
         self.total.leaving += 1
         self.agents[agent]?.leaving += 1
     }
 
-    /// Why a visitor of this source is refused now; nil takes one token from the source's rate.
+    /// Why a visitor from this source is refused; nil if it may enter, which takes a token from the source's rate.
     package mutating func refusal(of source: Source, now: Milliseconds) -> Refusal? {
         guard source.standing == .stranger else { return nil }
         var record =
@@ -107,25 +109,25 @@ package struct VisitorGate: Sendable {
         return record.bucket.take(now: now) ? nil : .tooFastFromSource
     }
 
-    /// A visitor is let in after its source and the room for it were checked; `left` follows.
+    /// A visitor was admitted, after the checks of its source and of the room. The caller reports its end by `left`.
     package mutating func entered(from source: Source, to agent: String) {
         self.total.all += 1
         self.agents[agent, default: Count()].all += 1
         if source.standing == .stranger { self.records[source]?.count += 1 }
     }
 
-    /// A connection of a trusted proxy comes; without a refusal `unnamedLeft` follows, at the latest when the proxy has
-    /// said whose it is: from then on it counts as any other.
+    /// A trusted proxy connected. Unless refused, the caller reports by `unnamedLeft` that the connection closed or
+    /// that its PROXY header arrived; from then on it counts like any other visitor.
     package mutating func enterUnnamed() -> Refusal? {
         guard self.unnamed < self.limits.unnamed else { return .tooManyUnnamed }
         self.unnamed += 1
         return nil
     }
 
-    /// A connection is gone, or it is known whose it is.
+    /// An unnamed connection closed, or its PROXY header arrived.
     package mutating func unnamedLeft() { self.unnamed -= 1 }
 
-    /// A visitor that was let in is gone.
+    /// An admitted visitor disconnected.
     package mutating func left(_ source: Source, to agent: String) {
         if source.standing == .stranger { self.records[source]?.count -= 1 }
         guard var count = self.agents[agent] else { return }
@@ -136,7 +138,7 @@ package struct VisitorGate: Sendable {
         self.agents[agent] = count.all > 0 ? count : nil
     }
 
-    /// Forgets sources without visitors and with a full bucket; call it about once a second.
+    /// Drops sources with no visitors and a full bucket. Call about once a second.
     package mutating func forgetIdle(now: Milliseconds) {
         let refill = Milliseconds(self.limits.burst) * 1_000 / Milliseconds(max(self.limits.ratePerSecond, 1))
         self.records = self.records.filter { $0.value.count > 0 || now - $0.value.lastArrival < refill }

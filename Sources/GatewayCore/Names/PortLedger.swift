@@ -1,8 +1,8 @@
 package import Wire
 
-/// Remembers which public port a name had, so that the same agent gets the same port again.
+/// Remembers the public port of each name, so that an agent gets the same port again after a reconnect or restart.
 ///
-/// A port has one entry, and so has a name of one identity.
+/// Each port has at most one entry, and so does each pair of name and identity.
 package struct PortLedger: Equatable, Sendable {
     package struct Entry: Equatable, Sendable {
         package let name: String
@@ -23,21 +23,21 @@ package struct PortLedger: Equatable, Sendable {
         let identity: String
     }
 
-    /// Bounds the file; the entry that was used longest ago goes first. Twice the names that a gateway has at once.
+    /// Bounds the file: twice the names that a gateway holds at once. The least recently used entry is dropped first.
     package static let maximumEntries = 8_192
 
-    /// The most that one agent can have, so that it cannot push out all that others have.
+    /// Entries per identity, so that one agent cannot push out the entries of all others.
     package let maximumPerIdentity: Int
     private var byPort: [UInt16: Entry] = [:]
     private var ports: [Owner: UInt16] = [:]
-    /// Ports of all entries, and of those of each identity.
+    /// Ports in order of use: of all entries, and per identity.
     private var order = UseOrder<UInt16>()
     private var ownOrders: [String: UseOrder<UInt16>] = [:]
 
     /// - Parameters:
-    ///   - namesPerAgent: that one identity can hold at once. It keeps the ports of twice as many, as it may have other
-    ///     names tomorrow.
-    ///   - entries: in the order of their last use, the newest last.
+    ///   - namesPerAgent: the most names that one identity may hold. Twice as many ports are kept, because its names
+    ///     may change.
+    ///   - entries: least recently used first.
     package init(namesPerAgent: Int, _ entries: [Entry] = []) {
         self.maximumPerIdentity = min(2 * namesPerAgent, Self.maximumEntries / 2)
         for entry in entries { self.use(entry) }
@@ -45,22 +45,23 @@ package struct PortLedger: Equatable, Sendable {
 
     package var count: Int { self.byPort.count }
 
-    /// In the order of their last use, the newest last.
+    /// Least recently used first.
     package var entries: [Entry] { self.order.elements.compactMap { self.byPort[$0] } }
 
+    /// The remembered port of an agent's name; nil if there is none.
     package func port(of name: Name, for identity: AgentIdentity) -> UInt16? {
         self.ports[Owner(name: name.text, identity: identity.id)]
     }
 
-    /// The identity for which a port is remembered.
+    /// The agent that a port is reserved for, connected or not; nil if the port has no entry.
     package func keeper(of port: UInt16) -> AgentIdentity? {
         self.byPort[port].map { AgentIdentity(id: $0.identity) }
     }
 
-    /// Whether a port is remembered for somebody else and should not be given away while others are free.
+    /// Whether the port has an entry. Such ports are assigned last.
     package func isKept(_ port: UInt16) -> Bool { self.byPort[port] != nil }
 
-    /// Notes the port; false when nothing changed that would have to be saved.
+    /// Records a port as used; returns whether the ledger must be saved. A mere change of order need not be.
     package mutating func note(_ port: UInt16, for name: Name, _ identity: AgentIdentity) -> Bool {
         let entry = Entry(name: name.text, identity: identity.id, port: port)
         let isKnown = self.byPort[port] == entry
@@ -69,7 +70,7 @@ package struct PortLedger: Equatable, Sendable {
     }
 
     private mutating func use(_ entry: Entry) {
-        // A port has one owner: the name that had it before has lost it.
+        // One owner per port: drop the entry of the previous owner.
         if self.byPort[entry.port] != entry {
             self.remove(entry.port)
             if let former = self.ports[entry.owner] { self.remove(former) }

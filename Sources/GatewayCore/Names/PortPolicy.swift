@@ -1,22 +1,22 @@
-/// Which public ports names may have.
+/// The public ports that names may use.
 package enum PortPolicy: Equatable, Sendable {
-    /// Ports below this belong to the system (RFC 6335, 6) and are given only where a range names them.
+    /// Lower ports are system ports (RFC 6335, section 6): they are assigned only if a configured range includes them.
     package static let firstUserPort: UInt16 = 1_024
 
     case any
     case range(ClosedRange<UInt16>)
-    /// Names are reached by unix sockets only.
+    /// No TCP ports: names are reachable through unix sockets only.
     case none
 
-    /// Whether names may have a port.
+    /// Whether a name may have this port.
     package func allows(_ port: UInt16) -> Bool { self.refusal(of: port) == nil }
 
-    /// Where to look for a port; nil where the system may choose.
+    /// The range to pick a port from; nil if the kernel may pick one.
     package var range: ClosedRange<UInt16>? {
         if case .range(let range) = self { range } else { nil }
     }
 
-    /// Why no name may have a port; nil when one may.
+    /// Why this port is refused; nil if it is allowed.
     func refusal(of port: UInt16) -> String? {
         switch self {
         case .none: "the gateway has no public ports"

@@ -1,7 +1,7 @@
 package import Timing
 package import Wire
 
-/// Who an agent is, as the authenticator said: an id that stays the same from link to link.
+/// An agent as the authenticator identified it. The id is the same on all links of the agent.
 package struct AgentIdentity: Hashable, Sendable, CustomStringConvertible {
     package let id: String
 
@@ -10,13 +10,13 @@ package struct AgentIdentity: Hashable, Sendable, CustomStringConvertible {
     package var description: String { self.id }
 }
 
-/// Which names are held, by whom, over which link.
+/// Which identity holds which name, and on which link.
 ///
 /// ## Rules
-/// - A name has one holder. Another identity never takes it over.
-/// - The same identity takes its name over at once: its old link may be dead and not know it yet.
-/// - When programs that are not the same one (by their run) take a name from each other again and again, the loser is
-///   told so (`conflict`) instead of `replaced`, as two copies of one installation fight.
+/// - A name has one holder, and another identity never takes it over.
+/// - A newer link of the same identity takes the name over at once: the older link may be dead without having noticed.
+/// - When different runs of one identity keep taking a name from each other, the loser gets `conflict` instead of
+///   `replaced`: two copies of one installation are fighting.
 package struct Registry: Sendable {
     package struct Holder: Equatable, Sendable {
         package let identity: AgentIdentity
@@ -32,27 +32,27 @@ package struct Registry: Sendable {
         }
     }
 
-    /// The answer to a request for a name.
+    /// The result of `register`.
     package enum Outcome: Equatable, Sendable {
         case granted
-        /// Granted; tell the former holder that its exposure is gone, with this code.
+        /// Granted, and the previous holder must be told with this code that its exposure is gone.
         case takenOver(from: Holder, ErrorCode)
         case refused(ErrorCode, String)
     }
 
-    /// Takeovers by other programs within `conflictSpan` after which the loser is told of a conflict.
+    /// After this many takeovers by other runs within `conflictSpan` (ms), the next one counts as a conflict.
     private static let conflictTakeovers = 2
     private static let conflictSpan: Milliseconds = 60_000
     private static let minTakeoversToKeep = 64
 
     private let maximumNamesPerLink: Int
     private var holders: [Name: Holder] = [:]
-    /// Names of each link by their exposure numbers, and how many each identity has: thousands of names must not make
-    /// one registration dear.
+    /// The names of each link by exposure number, and the number of names per identity: indexes that keep a
+    /// registration cheap with thousands of names.
     private var namesByLink: [UInt64: [UInt16: Name]] = [:]
     private var nameCounts: [AgentIdentity: Int] = [:]
     private var takeovers: [Name: [Milliseconds]] = [:]
-    /// When there are as many, those that are over are forgotten.
+    /// Expired `takeovers` are purged at this size. It is then set to twice what is left, so that purging stays cheap.
     private var takeoversToKeep = Registry.minTakeoversToKeep
 
     package init(maximumNamesPerLink: Int) {
@@ -61,16 +61,16 @@ package struct Registry: Sendable {
 
     package var nameCount: Int { self.holders.count }
 
-    /// Names of one identity over all its links, one left out.
+    /// The number of names that an identity holds over all its links, not counting `name`.
     package func nameCount(of identity: AgentIdentity, except name: Name) -> Int {
         (self.nameCounts[identity] ?? 0) - (self.holders[name]?.identity == identity ? 1 : 0)
     }
 
     package func holder(of name: Name) -> Holder? { self.holders[name] }
 
-    /// An agent asks for a name that it has the right to.
+    /// Registers a name for an agent that is already authorized for it.
     ///
-    /// - Parameter atMost: names of its link; nil: as many as any link may have.
+    /// - Parameter atMost: the most names on the agent's link; nil for the gateway's `maximumNamesPerLink`.
     package mutating func register(_ name: Name, _ newcomer: Holder, atMost: Int? = nil, now: Milliseconds) -> Outcome {
         let atMost = atMost ?? self.maximumNamesPerLink
         if self.namesByLink[newcomer.link]?[newcomer.exposure] != nil {
@@ -94,7 +94,7 @@ package struct Registry: Sendable {
         return .takenOver(from: holder, self.noteTakeover(name, now: now) ? .conflict : .replaced)
     }
 
-    /// Whether this takeover is one too many.
+    /// Records a takeover by another run; returns whether it counts as a conflict.
     private mutating func noteTakeover(_ name: Name, now: Milliseconds) -> Bool {
         if self.takeovers.count >= self.takeoversToKeep {
             self.takeovers = self.takeovers.filter { now - ($0.value.last ?? 0) < Self.conflictSpan }
@@ -105,7 +105,7 @@ package struct Registry: Sendable {
         return recent.count >= Self.conflictTakeovers
     }
 
-    /// Frees a name, if that link still holds it by that exposure.
+    /// Frees a name, unless another link or exposure holds it by now.
     package mutating func unregister(_ name: Name, link: UInt64, exposure: UInt16) {
         guard let holder = self.holders[name], holder.link == link, holder.exposure == exposure else { return }
         self.set(nil, of: name)

@@ -1,4 +1,4 @@
-/// Elements in the order of their last use. Each operation costs the same however many there are.
+/// Elements ordered by last use: a hash map with a linked list through it, so `use` and `remove` take constant time.
 struct UseOrder<Element: Hashable & Sendable>: Equatable, Sendable {
     private struct Neighbours: Equatable, Sendable {
         var older: Element?
@@ -11,7 +11,7 @@ struct UseOrder<Element: Hashable & Sendable>: Equatable, Sendable {
 
     var count: Int { self.neighbours.count }
 
-    /// Makes an element the newest, whether it was here before or not.
+    /// Makes an element the most recently used; inserts it if it is new.
     mutating func use(_ element: Element) {
         guard self.newest != element else { return }
         self.remove(element)
@@ -27,10 +27,10 @@ struct UseOrder<Element: Hashable & Sendable>: Equatable, Sendable {
         if let newer = own.newer { self.neighbours[newer]?.older = own.older } else { self.newest = own.older }
     }
 
-    /// The oldest when there are more than `atMost`.
+    /// The least recently used element if there are more than `atMost`, otherwise nil.
     func oldest(above atMost: Int) -> Element? { self.count > atMost ? self.oldest : nil }
 
-    /// All of them, the oldest first.
+    /// All elements, least recently used first.
     var elements: [Element] {
         var all: [Element] = []
         all.reserveCapacity(self.count)
