@@ -9,7 +9,7 @@ internal import Supervision
 internal import Tunnel
 internal import Wire
 
-// MARK: - What the links report
+// MARK: - Events of links
 
 extension AgentProgram: AgentLinksOwner {
     func connected() { self.machine.connected() }
@@ -75,14 +75,14 @@ extension AgentProgram: AgentLinksOwner {
         self.retry(self.machine.dialFailed(text, now: self.loop.now, random: SecureRandom.integer()), after: text)
     }
 
-    /// Closes what keeps the loop alive once the last link is gone; until then ticks end the lingering.
+    /// Closes everything that keeps the loop alive after the last link is gone. Until then ticks end the lingering.
     func calmed() {
         guard self.hasStopped, self.links.isEmpty else { return }
         self.housekeeping.close()
         self.timer?.close()
         self.timer = nil
         self.printer.flush()
-        // A name resolution that still runs would keep the loop going.
+        // A pending name resolution would keep the loop running.
         self.loop.stop()
     }
 }

@@ -6,13 +6,13 @@ internal import Relay
 internal import Settings
 internal import Wire
 
-// MARK: - A token that is replaced while the agent runs
+// MARK: - Token rotation
 
 extension AgentProgram {
-    /// Waits for another token after one of a file was refused: when a token is rotated, the gateway knows the new one
-    /// before the file does.
+    /// Waits for another token after the gateway refused one that comes from a file: when an operator rotates a token,
+    /// the gateway has the new one before the file does.
     ///
-    /// - Returns: false where waiting cannot help; the refusal then ends the agent.
+    /// - Returns: false if waiting cannot help. The refusal then stops the agent.
     func awaitsToken(after refusal: GoAway) -> Bool {
         guard refusal.code == .loginRefused || refusal.code == .revoked, let file = self.login.file,
             !self.settings.once, !self.isDraining, !self.hasStopped

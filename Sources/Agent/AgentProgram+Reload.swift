@@ -5,10 +5,10 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-// MARK: - Other settings while the agent runs
+// MARK: - Reload
 
 extension AgentProgram {
-    /// Reads the settings again: names come, go and lead elsewhere. What is not about names needs a new start.
+    /// Reads the settings again, and adds, removes or redirects names. All other changes need a restart.
     func reload() {
         guard !self.hasStopped, !self.isDraining, let reread = self.reread else { return }
         let settings: AgentSettings

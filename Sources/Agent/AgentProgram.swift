@@ -10,23 +10,24 @@ internal import Timing
 internal import Tunnel
 internal import Wire
 
-/// Asks the person at the terminal; nil when there is none.
+/// Asks the user a question at the terminal. Returns true for yes.
 package typealias Question = (_ text: String) -> Bool
 
-/// The agent: dials the gateway, registers names, connects backends, comes back when a link is lost.
+/// The agent: dials the gateway, registers names, connects backends, and reconnects when a link is lost.
 package final class AgentProgram: HousekeptProgram {
     private enum Ending {
         case running
-        /// Asked to stop: running streams may finish until then, nothing new is begun.
+        /// Stopping on request. Open streams may finish until then; nothing new starts.
         case draining(until: UInt64)
-        /// The last words are on their way.
+        /// The last GOAWAY is being sent.
         case stopped
     }
 
     private static let drainMilliseconds: UInt64 = 30_000
-    /// For files, the loop and links.
+    /// Descriptors for files, the loop and links.
     private static let ownDescriptors = 64
-    /// Bytes that may wait in all links: those of eight links, as one may follow the other before that has emptied.
+    /// Bytes that may wait in all links: those of eight links, because a new link may start before the last one is
+    /// empty.
     private static let memory = 256 * 1024 * 1024
 
     let loop: EventLoop
@@ -39,24 +40,24 @@ package final class AgentProgram: HousekeptProgram {
     let keys: KeyCheck
     let login: AgentLogin
     var machine: AgentMachine
-    /// For the machine.
+    /// Fires at the machine's next deadline.
     var timer: LoopTimer?
-    /// It is set at the end of the turn.
+    /// The timer must be set at the end of the turn.
     private var isTimerDue = false
     let links: AgentLinks
     let streams: AgentStreams
     let names: NameReports
-    /// Reads the settings again; nil where nothing can be read.
+    /// Reads the settings again; nil if there is nothing to read.
     let reread: (() throws(SettingsErrors) -> AgentSettings)?
     private var ending = Ending.running
     var keyRefusal: KeyCheck.Refusal?
-    /// Why the program ended.
+    /// Why the program exited.
     package private(set) var exit = ExitReason.stopped
 
     /// - Parameters:
-    ///   - ask: how to ask about an unknown key; nil without a terminal.
+    ///   - ask: asks about an unknown key; nil without a terminal.
     ///   - manager: nil without a service manager.
-    ///   - events: where events are written.
+    ///   - events: the output for events.
     ///   - reread: reads the settings again, for SIGHUP.
     package init(
         loop: EventLoop, settings: AgentSettings, logger: Logger, ask: Question?, manager: ServiceManager? = nil,
@@ -80,7 +81,7 @@ package final class AgentProgram: HousekeptProgram {
         self.machine = AgentMachine(
             wantedNames: settings.exposes.map { WantedName(name: $0.name, port: $0.port) }, once: settings.once)
         loop.names.giveOwnLane(to: settings.gateway.host)
-        // Each stream is a connection to a backend.
+        // Each stream needs a descriptor for its backend.
         let descriptors = DescriptorLimit.raise() - Self.ownDescriptors
         let limits = LinkLimits(
             streams: max(min(settings.limits.streamsPerLink, descriptors), 1), stalled: settings.limits.stallTimeout,
@@ -92,7 +93,7 @@ package final class AgentProgram: HousekeptProgram {
         self.names = NameReports(loop: loop, settings: settings, log: self.log, printer: self.printer)
     }
 
-    /// Starts dialling. Afterwards run the loop.
+    /// Starts dialling. Run the loop afterwards.
     package func start() {
         self.housekeeping.start(self)
         self.streams.start(self)
@@ -108,7 +109,7 @@ package final class AgentProgram: HousekeptProgram {
                 """)
         }
         self.perform(self.machine.started())
-        // Ready without a gateway: units that start after this one must not wait for it.
+        // Report readiness without a gateway: units that start after this one must not wait for it.
         self.housekeeping.started()
     }
 
@@ -118,11 +119,12 @@ package final class AgentProgram: HousekeptProgram {
         self.manager.reloading { self.reload() }
     }
 
-    // MARK: - Performing what the machine asks for
+    // MARK: - Performing the machine's actions
 
     func perform(_ action: AgentMachine.Action) { self.perform([action]) }
 
-    /// Call it with the result of every call of the machine, also an empty one: it may have another deadline.
+    /// Call it with the result of every call to the machine, even an empty one, because the next deadline may have
+    /// changed.
     func perform(_ actions: [AgentMachine.Action]) {
         for action in actions { self.performOne(action) }
         guard !self.isTimerDue else { return }
@@ -159,7 +161,7 @@ package final class AgentProgram: HousekeptProgram {
         self.timer?.start(after: deadline - min(deadline, self.loop.now))
     }
 
-    /// Says what went wrong, once: the end of the program says it by itself.
+    /// Logs the failure if the agent retries. If it exits instead, `stop` logs the reason.
     func retry(_ action: AgentMachine.Action, after text: String) {
         // The machine's waits limit the rate of these lines.
         if case .wait(let milliseconds) = action {
@@ -168,13 +170,13 @@ package final class AgentProgram: HousekeptProgram {
         self.perform(action)
     }
 
-    /// Tenths below ten seconds, rounded up: no wait is 0.
+    /// In tenths below ten seconds. Rounded up, so no wait is shown as 0.
     private static func seconds(_ milliseconds: UInt64) -> String {
         let tenths = (milliseconds + 99) / 100
         return tenths < 100 ? "\(tenths / 10).\(tenths % 10) s" : "\((milliseconds + 999) / 1_000) s"
     }
 
-    /// - Parameter line: for the log; nil for one of the reason.
+    /// - Parameter line: the log line; nil: a line made from the reason.
     func lost(_ reason: String, line: String? = nil) {
         guard !self.hasStopped else { return }
         if self.isDraining { return self.loop.atTurnEnd(self) }
@@ -185,7 +187,7 @@ package final class AgentProgram: HousekeptProgram {
 
     func print(_ event: AgentEvent) { self.printer.print(event, now: self.loop.now) }
 
-    // MARK: - Time and the end
+    // MARK: - Ticks and shutdown
 
     package func tick(slept: Bool) {
         self.links.tick(slept: slept)
@@ -195,12 +197,12 @@ package final class AgentProgram: HousekeptProgram {
         if case .draining(let until) = self.ending { self.finishIfDone(force: self.loop.now >= until) }
     }
 
-    /// Ends: the first request lets running streams finish, the second cuts them.
+    /// Stops the agent. The first call lets open streams finish, the second cuts them.
     package func stop() {
         switch self.ending {
         case .running: self.drain()
         case .draining: self.finishIfDone(force: true)
-        // A further request skips the GOAWAY exchange.
+        // A further call skips the GOAWAY exchange.
         case .stopped: self.links.close("the agent is stopping")
         }
     }
@@ -212,7 +214,7 @@ package final class AgentProgram: HousekeptProgram {
         self.logger.info("stopping when \(counted(streams, "stream")) \(done); a second signal cuts \(them)")
         self.ending = .draining(until: self.loop.now + Self.drainMilliseconds)
         self.manager.stopping(status: self.status)
-        // No next link: only streams of former links are left.
+        // Dial no more: only the streams of existing links are left.
         self.timer?.stop()
         self.links.drain("the agent is stopping")
     }
@@ -244,12 +246,12 @@ package final class AgentProgram: HousekeptProgram {
                 metadata: self.log.about([.code: reason.slug, .exit: reason.rawValue]))
             self.print(.refused(code: reason.slug, message: text, exit: reason.rawValue))
         }
-        // Unless the user stops the agent, backends still receive the bytes that arrived before the link was lost.
+        // Bytes that arrived before the link was lost still reach the backends, unless the user stops the agent.
         self.links.end("the agent is stopping", cutsDeliveries: reason == .stopped)
         self.calmed()
     }
 
-    /// What HELLO tells of this program.
+    /// The program's name and version, sent in HELLO.
     package static let software = "diglett/\(Release.version)"
 }
 

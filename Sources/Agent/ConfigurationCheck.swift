@@ -12,7 +12,7 @@ package enum ConfigurationCheck {
                 if let directory = try need.checkFiles() { unseen.append(directory) }
             } catch { problems.append(error) }
         }
-        // What a start would read in the state directory, if it is there.
+        // A start also reads these files of the state directory, if they exist.
         let state = settings.stateDirectory
         if found.isEmpty {
             do throws(SettingsError) { try AgentCredentials.check(state) } catch { problems.append(error) }

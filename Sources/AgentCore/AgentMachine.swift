@@ -1,7 +1,7 @@
 package import Timing
 package import Wire
 
-/// When an agent dials, registers, waits and gives up.
+/// Decides when an agent dials, registers, waits and stops.
 ///
 /// ```
 ///            started            connected              welcomed
@@ -10,14 +10,14 @@ package import Wire
 ///      deadlineReached   │ ▼                   ▼                    ▼
 ///                       waiting ◄─────────────────────────────────
 ///   linked, up ── tokenRefused ──► awaitingToken ── tokenChanged ──► dialling
-///   any ── a refusal that waiting cannot mend, stopRequested ──► stopped
+///   any ── a permanent refusal, stopRequested ──► stopped
 /// ```
 ///
-/// The wait is drawn evenly from 0 to 1 s doubled with each failure, at most 60 s ("full jitter"): a thousand agents
-/// that lost the same gateway do not come back in step. A link that was up for 10 s, and for at least the longest wait
-/// before it, resets the count. After GOAWAY(drain) the waits stay short for five minutes.
+/// The wait is random, from 0 to a maximum: 1 s, doubled with each failure up to 60 s ("full jitter"). A thousand
+/// agents that lost the same gateway therefore do not return in step. A link that was up for 10 s, and for at least the
+/// longest wait before it, resets the count. After GOAWAY(drain) the waits stay short for five minutes.
 ///
-/// Call ``deadlineReached(now:)`` when ``nextDeadline`` has come.
+/// Call ``deadlineReached(now:)`` at ``nextDeadline``.
 ///
 /// A refused name does not affect the others: ``WantedNames`` requests it again. The agent exits when all its names are
 /// permanently refused.
@@ -28,35 +28,34 @@ package struct AgentMachine: Sendable {
         case linked
         case up(since: Milliseconds)
         case waiting(until: Milliseconds)
-        /// The token was refused; waiting for another one.
+        /// The token was refused. Waiting for a new one.
         case awaitingToken
         case stopped
     }
 
-    /// What the driver has to do next.
+    /// What the driver must do next.
     package enum Action: Equatable, Sendable {
         case none
-        /// Resolve the gateway's name anew and connect.
+        /// Resolve the gateway's name again and connect.
         case dial
-        /// Tell the user: the next attempt is after this many milliseconds.
+        /// Report that the next attempt is in this many milliseconds.
         case wait(Milliseconds)
-        /// Send these.
+        /// Send these requests.
         case register([Register])
-        /// Give the names with these numbers back.
+        /// Unregister the names with these numbers.
         case unregister([UInt16])
-        /// Tell the user: the name is reachable. The address is the gateway's text: the driver
-        /// validates it.
+        /// Report that the name is reachable. The address is text from the gateway: the driver validates it.
         case announce(WantedName, port: UInt16, address: String)
-        /// Tell the user: the name is gone, or not had yet and asked for again later. Said once for each reason.
+        /// Report that the name is gone, or not registered yet and requested again later. Sent once for each reason.
         case missing(WantedName, ErrorCode, String)
-        /// Close everything and end.
+        /// Close everything and exit.
         case stop(ExitReason, String)
     }
 
-    /// How far it has come, for people.
+    /// The state that is shown to people.
     package enum Progress: Equatable, Sendable {
         case connecting
-        /// Until the next attempt.
+        /// Until the next attempt, or for a new token.
         case waiting
         case connected(names: Int)
     }
@@ -64,26 +63,26 @@ package struct AgentMachine: Sendable {
     private static let firstWait: Milliseconds = 1_000
     private static let maxWait: Milliseconds = 60_000
     /// A link that was up for this long, and for at least the longest wait before it, resets the waits. An agent thus
-    /// returns within seconds to a gateway that is restarted twice, and seldom to one that ends every link.
+    /// returns within seconds to a gateway that restarts twice, but rarely to one that ends every link.
     private static let steadyAfter: Milliseconds = 10_000
-    /// The longest wait after GOAWAY(drain), and how long it applies. With the time to connect, the agent is back within
-    /// 3 s of its gateway; most restarts take less than five minutes.
+    /// The longest wait after GOAWAY(drain), and how long it applies. Including the time to connect, the agent is back
+    /// within 3 s after its gateway. Most restarts take less than five minutes.
     private static let maxHurriedWait: Milliseconds = 2_000
     private static let hurry: Milliseconds = 300_000
-    /// A gateway that is away for longer may be asked again.
+    /// The agent tries again after this time even if the gateway requests a longer wait.
     private static let maxRetryAfterSeconds: UInt16 = 300
 
-    /// Give up instead of coming back.
+    /// Exit instead of reconnecting (`--once`).
     private let once: Bool
     private var state = State.idle
     private var names: WantedNames
     private var failures = 0
-    /// Until when the waits are short.
+    /// Until when waits are short.
     private var hurriesUntil: Milliseconds = 0
-    /// The gateway's word on when to come back, in seconds.
+    /// The wait that the gateway requested, in seconds.
     private var retryAfterSeconds: UInt16 = 0
 
-    /// - Parameter wantedNames: at most 65,536; the index is the exposure's number.
+    /// - Parameter wantedNames: at most 65,536. The index of a name is its exposure number.
     package init(wantedNames: [WantedName], once: Bool) {
         self.names = WantedNames(wantedNames)
         self.once = once
@@ -104,7 +103,7 @@ package struct AgentMachine: Sendable {
         return .dial
     }
 
-    /// When ``deadlineReached(now:)`` has work to do; nil if that depends on other events.
+    /// When ``deadlineReached(now:)`` has work to do. Nil if that depends on other events.
     package var nextDeadline: Milliseconds? {
         switch self.state {
         case .waiting(let until): until
@@ -131,16 +130,16 @@ package struct AgentMachine: Sendable {
         self.state = .linked
     }
 
-    /// No connection, or no TLS.
+    /// The connection or the TLS handshake failed.
     ///
-    /// - Parameter random: evenly from 0 to `UInt64.max`.
+    /// - Parameter random: evenly distributed from 0 to `UInt64.max`.
     package mutating func dialFailed(_ text: String, now: Milliseconds, random: UInt64) -> Action {
         self.retry(text, now: now, random: random)
     }
 
-    /// The gateway is not the one that was meant.
+    /// The gateway's key is not trusted.
     ///
-    /// - Parameter reason: `configuration` when the file of known keys cannot be read.
+    /// - Parameter reason: `configuration` if the file of known keys cannot be read.
     package mutating func keyRefused(_ text: String, reason: ExitReason = .wrongGatewayKey) -> Action {
         self.stop(reason, text)
     }
@@ -154,30 +153,30 @@ package struct AgentMachine: Sendable {
             + beyond.map { .missing($0.wanted, .tooManyNames, $0.text) }
     }
 
-    /// Replaces the wanted names. Unchanged names are not touched.
+    /// Replaces the wanted names. Unchanged names are not affected.
     package mutating func changed(to wantedNames: [WantedName], now: Milliseconds) -> [Action] {
         self.names.change(to: wantedNames, now: now)
         return self.deadlineReached(now: now)
     }
 
-    /// The gateway's word about one name.
+    /// The gateway granted or refused a name, or withdrew it.
     package mutating func registered(_ answer: Registered, now: Milliseconds) -> Action {
         guard case .up = self.state, let wanted = self.wanted(of: answer.exposure) else { return .none }
         guard answer.code != .none else {
-            // A repetition is not news.
+            // Repeated answers are not reported.
             guard self.names.granted(answer) else { return .none }
-            // As long as the frame allows: a cut address would be another address.
+            // Keep as much as the frame allows: a truncated address would be a different one.
             let address = PeerText.escaped(answer.text, atMost: Registered.maximumText)
             return .announce(wanted, port: answer.port, address: address)
         }
-        // GOAWAY says the same of the whole link, and leads to the next one.
+        // GOAWAY(drain) announces the same for the whole link, and the agent then makes its next link.
         guard answer.code != .drain else { return .none }
         let text = answer.text.isEmpty ? "\(answer.code)" : PeerText.escaped(answer.text)
         let isNews = self.names.refused(answer.exposure, answer.code, text, now: now)
         return self.ending(wanted, answer.code, text) ?? (isNews ? .missing(wanted, answer.code, text) : .none)
     }
 
-    /// The action that stops the agent, if this refusal is a reason to.
+    /// The action that stops the agent if this refusal is permanent: for all its names, or with `--once` for this name.
     private mutating func ending(_ wanted: WantedName?, _ code: ErrorCode, _ text: String?) -> Action? {
         guard let wanted, let text else { return nil }
         let isFinal = self.once ? self.names.isFinalWithOnce(wanted, code) : self.names.areAllPermanentlyRefused
@@ -188,10 +187,10 @@ package struct AgentMachine: Sendable {
         return self.stop(reason, "the gateway refused \(subject): \(text)")
     }
 
-    /// The gateway said goodbye; the link ends or is drained.
+    /// The gateway sent GOAWAY. The link ends or drains.
     package mutating func goAway(_ goAway: GoAway, now: Milliseconds) -> Action {
         self.retryAfterSeconds = min(goAway.retryAfterSeconds, Self.maxRetryAfterSeconds)
-        // It is restarted, or goes on elsewhere, and says itself when to come back: no failure of the link.
+        // The gateway is restarting or being replaced and sends its own retry time, so the link has not failed.
         if goAway.code == .drain, case .up = self.state {
             self.failures = 0
             self.hurriesUntil = now + Milliseconds(self.retryAfterSeconds) * 1_000 + Self.hurry
@@ -200,7 +199,7 @@ package struct AgentMachine: Sendable {
         return self.stop(reason, goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
     }
 
-    /// The gateway refused the token. The machine waits for ``tokenChanged()`` or the end.
+    /// The gateway refused the token. The machine waits for ``tokenChanged()`` or until it is stopped.
     package mutating func tokenRefused(now: Milliseconds) {
         if case .stopped = self.state { return }
         self.forgetFailures(now: now)
@@ -216,13 +215,13 @@ package struct AgentMachine: Sendable {
         return .dial
     }
 
-    /// The link is over, whatever the reason.
+    /// The link has ended, for whatever reason.
     package mutating func linkEnded(_ text: String, now: Milliseconds, random: UInt64) -> Action {
         self.forgetFailures(now: now)
         return self.retry(text, now: now, random: random)
     }
 
-    /// A link that was up for long enough resets the waits.
+    /// Resets the waits after a link that was up for long enough.
     private mutating func forgetFailures(now: Milliseconds) {
         guard case .up(let since) = self.state, now - since >= max(Self.steadyAfter, self.longestWait(now)) else {
             return
@@ -245,7 +244,7 @@ package struct AgentMachine: Sendable {
         return .wait(wait)
     }
 
-    /// After the failures so far.
+    /// The longest wait after the failures so far.
     private func longestWait(_ now: Milliseconds) -> Milliseconds {
         guard self.failures > 0 else { return 0 }
         let longest = now < self.hurriesUntil ? Self.maxHurriedWait : Self.maxWait

@@ -1,15 +1,15 @@
 package import Wire
 
-/// Why an agent ends, with the exit code of each reason (`docs/errors.md`).
+/// Why an agent exits. The raw values are its exit codes (`docs/errors.md`).
 package enum ExitReason: Int32, CaseIterable, Sendable {
-    /// Asked to stop.
+    /// Stopped on request.
     case stopped = 0
     /// `status`: not all names are reachable.
     case unreachable = 1
-    /// The gateway's key is not the pinned or the known one, or nobody could be asked about it.
+    /// The gateway's key is not the pinned or known one, or is unknown and no user at a terminal could confirm it.
     case wrongGatewayKey = 10
     case loginRefused = 11
-    /// The gateway is open and takes agents from its own machine only.
+    /// The gateway is open and accepts agents from its own machine only.
     case notLoopback = 12
     case nameRefused = 13
     case nameTaken = 14
@@ -22,14 +22,14 @@ package enum ExitReason: Int32, CaseIterable, Sendable {
     case portRefused = 18
     /// Bad command line (sysexits.h, EX_USAGE).
     case usage = 64
-    /// The gateway cannot be reached or the link was lost, with `--once` (EX_UNAVAILABLE).
+    /// With `--once`: the gateway cannot be reached, or the link was lost (EX_UNAVAILABLE).
     case unavailable = 69
-    /// Of commands: standard output takes nothing (EX_IOERR).
+    /// Commands only: standard output cannot be written (EX_IOERR).
     case output = 74
     /// Bad configuration (EX_CONFIG).
     case configuration = 78
 
-    /// The reason for which waiting cannot help, if `code` is one.
+    /// The exit reason for a code that retrying cannot fix. Nil for all other codes.
     package init?(final code: ErrorCode) {
         switch code {
         case .loginRefused, .revoked: self = .loginRefused
@@ -44,7 +44,7 @@ package enum ExitReason: Int32, CaseIterable, Sendable {
         }
     }
 
-    /// A short name that stays the same across versions, for JSON and scripts.
+    /// A short name for JSON and scripts. It stays the same across versions.
     package var slug: String {
         switch self {
         case .stopped: "stopped"

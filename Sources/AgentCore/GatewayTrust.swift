@@ -1,33 +1,33 @@
-/// Decides whether the key that a gateway shows is the right one.
+/// Decides whether to trust the key that a gateway presents.
 ///
-/// In this order: a pin, which if given alone counts; the system's certificate authorities; the keys that were met
-/// before. There is no way to switch the question off.
+/// It checks, in this order: pins, and nothing else if there are any; the system's certificate authorities; known keys.
+/// The check cannot be switched off.
 ///
-/// A certificate of which only the dates are wrong is the operator's to renew, or the fault of a clock: the agent waits
-/// for that and remembers nothing, because renewed certificates may have new keys.
+/// If only the dates of a certificate are wrong, the operator must renew it or a clock is wrong. The agent waits for
+/// that and remembers nothing, because a renewed certificate may have a new key.
 package enum GatewayTrust {
     package enum Verdict: Equatable, Sendable {
         case accept
         /// Accept, and remember the key under the gateway's address.
         case acceptAndRemember
-        /// Ask the person at the terminal.
+        /// Ask the user at the terminal.
         case ask
         case refuse(String)
-        /// Not now: the certificate has expired or is not valid yet, and a later one may be right.
+        /// Try again later: the certificate has expired or is not valid yet, and a renewed one may be accepted.
         case wait(String)
-        /// Accept and tell the user, but do not remember the key.
+        /// Accept and warn the user, but do not remember the key.
         case acceptWithWarning(String)
     }
 
     /// - Parameters:
-    ///   - gateway: `HOST:PORT` as it was dialled.
-    ///   - pins: given by the user; one or two.
-    ///   - shown: the pin of the key that the gateway showed.
-    ///   - dateFault: what is wrong with the certificate's dates, such as `expired on DATE`, if nothing else keeps the
-    ///     system's authorities from vouching for it.
-    ///   - known: the pin that was remembered for this address.
-    ///   - knownAt: where it is written, `file:line`.
-    ///   - damagedAt: a line that may have held this gateway's pin and cannot be read, `file:line`.
+    ///   - gateway: `HOST:PORT` as dialled.
+    ///   - pins: given by the user: none, one, or two while the gateway's key changes.
+    ///   - shown: the pin of the key that the gateway presents.
+    ///   - dateFault: the fault in the certificate's dates, such as `expired on DATE`, if it is the only reason why the
+    ///     system's authorities do not accept the certificate.
+    ///   - known: the pin remembered for this address.
+    ///   - knownAt: where it is stored, `file:line`.
+    ///   - damagedAt: an unreadable line that may have held this gateway's pin, `file:line`.
     package static func judge(
         gateway: String, pins: [String], shown: String, isTrustedBySystem: Bool, dateFault: String? = nil,
         known: String?, knownAt: String, damagedAt: String? = nil, isLoopback: Bool, hasTerminal: Bool

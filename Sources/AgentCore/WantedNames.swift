@@ -1,10 +1,10 @@
 internal import Timing
 package import Wire
 
-/// What an agent wants to expose.
+/// A name that an agent wants to expose.
 package struct WantedName: Equatable, Sendable {
     package let name: Name
-    /// The wanted public port, or 0.
+    /// The requested public port, or 0 for any.
     package let port: UInt16
 
     package init(name: Name, port: UInt16) {
@@ -13,35 +13,35 @@ package struct WantedName: Equatable, Sendable {
     }
 }
 
-/// The names that an agent wants: which of them it has, and when it asks for the others again.
+/// The names that an agent wants: which of them are registered, and when to request the others again.
 ///
-/// A link has a number for each name. A name keeps its number from link to link, and no other name gets it as long as
-/// there are others: an answer or a stream that is on its way then cannot be taken for another name's.
+/// Each name has an exposure number and keeps it from link to link. A free number is reused only after all others, so a
+/// late answer or stream cannot be taken for another name's.
 struct WantedNames: Sendable {
     private enum State: Sendable {
-        /// Without a link.
+        /// No link is up.
         case idle
-        /// To be requested from then on.
+        /// To be requested from this time on.
         case due(Milliseconds)
         /// REGISTER was sent.
         case requested
         /// Reachable, with the gateway's answer.
         case granted(Registered)
-        /// To be requested again from then on; nil: not over this link.
+        /// To be requested again from this time on; nil: not on this link.
         case refused(ErrorCode, again: Milliseconds?)
     }
 
     private struct Entry: Sendable {
         let wanted: WantedName
         var state: State
-        /// It was registered at least once, so no refusal is permanent.
+        /// The name was registered at least once, so no refusal is permanent.
         var wasOurs = false
         /// Refusals since the last grant.
         var refusals = 0
         /// The reason of the latest refusal on this link, as reported to the user.
         var reported: String?
 
-        /// When to request it.
+        /// When to request the name.
         var due: Milliseconds? {
             switch self.state {
             case .due(let time): time
@@ -62,7 +62,7 @@ struct WantedNames: Sendable {
             if case .refused(let code, _) = self.state { code } else { nil }
         }
 
-        /// The gateway has it, or may have it soon.
+        /// The name counts against the link's limit: it is registered, or may be soon.
         var takesPlace: Bool {
             switch self.state {
             case .requested, .granted: true
@@ -71,20 +71,21 @@ struct WantedNames: Sendable {
         }
     }
 
-    /// Temporary trouble at the gateway, a port in use for instance: after 1 s, doubled each time up to 30 s.
+    /// After temporary trouble at the gateway, for example a port in use: 1 s, doubled each time up to 30 s.
     private static let firstPause: Milliseconds = 1_000
-    /// Another agent has the name, or it was taken away: either may change at any time.
+    /// Another agent has the name, or the name was withdrawn. Either may change at any time.
     private static let pause: Milliseconds = 30_000
-    /// Not allowed: changes only with the gateway's configuration.
+    /// The name is not allowed. That changes only with the gateway's configuration.
     private static let longPause: Milliseconds = 300_000
-    /// What a gateway takes of REGISTER and UNREGISTER on a link before it counts glitches (docs/protocol.md).
+    /// How many REGISTER and UNREGISTER frames a gateway accepts on a link before it ends the link with
+    /// GOAWAY(glitches) (docs/protocol.md).
     private static let registrations: (least: Int, perSecond: Int) = (32, 1)
 
     private var entries: [UInt16: Entry] = [:]
     /// In the order of the configuration.
     private var order: [UInt16] = []
     private var nextNumber: UInt16 = 0
-    /// Exposure numbers that wait for UNREGISTER.
+    /// Exposure numbers for which UNREGISTER is still to be sent.
     private var toGiveBack: [UInt16] = []
     private var maxNames = 0
     private var bucket = TokenBucket(burst: 0, perSecond: 0, now: 0)
@@ -108,7 +109,7 @@ struct WantedNames: Sendable {
         self.nextNumber &+= 1
     }
 
-    /// A link is up. All names that fit become due; names that were registered before come first.
+    /// A link is up: the names that fit become due. Names that were registered before come first.
     ///
     /// - Returns: the names that do not fit.
     mutating func linkBegan(atMost: Int, now: Milliseconds) -> [(wanted: WantedName, text: String)] {
@@ -134,7 +135,7 @@ struct WantedNames: Sendable {
         }
     }
 
-    /// Replaces the wanted names: new ones are due at once, removed ones are queued for UNREGISTER.
+    /// Replaces the wanted names. New ones are due at once; removed ones are queued for UNREGISTER.
     mutating func change(to wantedNames: [WantedName], now: Milliseconds) {
         let gone = self.order.filter { number in !wantedNames.contains { $0 == self.entries[number]?.wanted } }
         for number in gone {
@@ -156,7 +157,7 @@ struct WantedNames: Sendable {
         }
     }
 
-    /// Takes the due UNREGISTER numbers, at most as many as the gateway accepts now.
+    /// Takes the numbers for which UNREGISTER is due, at most as many as the gateway accepts now.
     mutating func dueReturns(now: Milliseconds) -> [UInt16] {
         var numbers: [UInt16] = []
         while let number = self.toGiveBack.first, self.bucket.take(now: now) {
@@ -166,7 +167,7 @@ struct WantedNames: Sendable {
         return numbers
     }
 
-    /// - Returns: whether that is news.
+    /// - Returns: whether the answer is new.
     mutating func granted(_ answer: Registered) -> Bool {
         guard var entry = self.entries[answer.exposure], entry.grant != answer else { return false }
         entry.state = .granted(answer)
@@ -177,8 +178,8 @@ struct WantedNames: Sendable {
         return true
     }
 
-    /// - Parameter text: why, for the user.
-    /// - Returns: whether that is news.
+    /// - Parameter text: the reason, for the user.
+    /// - Returns: whether the reason is new.
     @discardableResult
     mutating func refused(_ number: UInt16, _ code: ErrorCode, _ text: String, now: Milliseconds) -> Bool {
         guard var entry = self.entries[number] else { return false }
@@ -194,7 +195,7 @@ struct WantedNames: Sendable {
         return isNews
     }
 
-    /// How long to wait before a name is asked for again; nil: it is not, over this link.
+    /// How long to wait before a name is requested again; nil: not on this link.
     private static func pause(after code: ErrorCode, refusals: Int) -> Milliseconds? {
         switch code {
         // A newer link of the same agent has it.
@@ -217,15 +218,15 @@ struct WantedNames: Sendable {
 
     var areAllPermanentlyRefused: Bool { self.entries.values.allSatisfy(Self.isFinal) }
 
-    /// The same for one name with `--once`, where a busy port is final as well.
+    /// The same for one name with `--once`, where a port in use is permanent too.
     func isFinalWithOnce(_ wanted: WantedName, _ code: ErrorCode) -> Bool {
         guard let entry = self.entries.values.first(where: { $0.wanted == wanted }) else { return false }
         return code == .portTaken && !entry.wasOurs || Self.isFinal(entry)
     }
 
-    /// Takes the due REGISTER frames, at most as many as the gateway accepts now.
+    /// Takes the REGISTER frames that are due, at most as many as the gateway accepts now.
     mutating func dueRequests(now: Milliseconds) -> [Register] {
-        // A name that is to have another port is given back before it is asked for again.
+        // A name whose port changes is unregistered before it is requested again.
         guard self.toGiveBack.isEmpty else { return [] }
         var places = self.places
         var requests: [Register] = []
@@ -239,18 +240,18 @@ struct WantedNames: Sendable {
         return requests
     }
 
-    /// How many more names the link can have.
+    /// How many more names the link may have.
     private var places: Int { self.maxNames - self.entries.values.count { $0.takesPlace } }
 
-    /// Whether a due name is requested: there is room, or no request is open and an excess name tests the limit again. Its
-    /// answer also decides about the other excess names.
+    /// Whether a due name may be requested: there is room, or no request is pending and an excess name tests the limit
+    /// again. The answer also decides for the other excess names.
     private func mayAsk(for number: UInt16, _ places: Int) -> Bool {
         guard places <= 0 else { return true }
         return self.entries[number]?.refusal == .tooManyNames
             && !self.entries.values.contains { $0.isRequested }
     }
 
-    /// When a REGISTER or UNREGISTER can be sent; nil if that depends on answers of the gateway.
+    /// When the next REGISTER or UNREGISTER can be sent. Nil if that depends on answers from the gateway.
     var nextDeadline: Milliseconds? {
         guard let token = self.bucket.nextToken else { return nil }
         if !self.toGiveBack.isEmpty { return token }
@@ -261,7 +262,7 @@ struct WantedNames: Sendable {
         return max(first.time, token)
     }
 
-    /// Those that have waited longest come first.
+    /// The due names. Those that have waited longest come first.
     private func dueNumbers(now: Milliseconds) -> [UInt16] {
         let due = self.order.enumerated().compactMap { index, number in
             (self.entries[number]?.due).map { (time: $0, index: index, number: number) }

@@ -1,8 +1,8 @@
 /// A first-in, first-out queue of bytes with one owner.
 ///
-/// The storage is one contiguous piece of memory that grows by doubling and moves its content to the front when more
-/// than half of it is spent. It cannot be copied, so appending never triggers a hidden copy, and it is freed when its
-/// owner goes away.
+/// The storage is one contiguous block of memory. When it is full, it moves its content to the front if at least half
+/// of it is consumed, and doubles otherwise. The queue cannot be copied, so appending never makes a hidden copy. The
+/// memory is freed with its owner.
 ///
 /// Invariant: `0 <= head <= tail <= capacity`.
 package struct ByteQueue: ~Copyable {
@@ -30,7 +30,7 @@ package struct ByteQueue: ~Copyable {
 
     package var isEmpty: Bool { self.head == self.tail }
 
-    /// The readable bytes, borrowed until the queue is next changed.
+    /// The readable bytes, borrowed until the queue next changes.
     package var readable: RawSpan {
         @_lifetime(borrow self)
         get {
@@ -41,7 +41,7 @@ package struct ByteQueue: ~Copyable {
         }
     }
 
-    /// Calls `body` with the readable bytes, for C functions that want a pointer.
+    /// Calls `body` with the readable bytes, for C functions that take a pointer. It is valid during the call only.
     package func withReadable<R>(_ body: (UnsafeRawBufferPointer) -> R) -> R {
         guard let base = self.base else { return body(UnsafeRawBufferPointer(start: nil, count: 0)) }
         return body(UnsafeRawBufferPointer(start: base + self.head, count: self.tail - self.head))
@@ -67,7 +67,7 @@ package struct ByteQueue: ~Copyable {
         self.tail += MemoryLayout<T>.size
     }
 
-    /// Lets `body` write up to `atMost` bytes at the end; it returns how many it wrote.
+    /// Lets `body` write up to `atMost` bytes at the end. `body` returns how many it wrote.
     package mutating func append(atMost: Int, _ body: (UnsafeMutableRawBufferPointer) -> Int) {
         let room = UnsafeMutableRawBufferPointer(start: self.makeRoom(atMost), count: atMost)
         let written = body(room)
@@ -92,13 +92,13 @@ package struct ByteQueue: ~Copyable {
         }
     }
 
-    /// Drops everything; the memory stays for the next use.
+    /// Drops all bytes and keeps the memory for reuse.
     package mutating func removeAll() {
         self.head = 0
         self.tail = 0
     }
 
-    /// Gives memory back when nothing is stored.
+    /// Frees the memory if the queue is empty.
     package mutating func releaseStorageIfEmpty() {
         guard self.head == self.tail, let base = self.base else { return }
         base.deallocate()
@@ -108,13 +108,13 @@ package struct ByteQueue: ~Copyable {
         self.tail = 0
     }
 
-    /// Overwrites two bytes that were appended before, `offset` bytes into the readable part.
+    /// Overwrites two readable bytes at `offset` with `value`, in network byte order.
     package mutating func overwrite(_ value: UInt16, at offset: Int) {
         precondition(offset >= 0 && offset + 2 <= self.tail - self.head, "overwriting outside the queue")
         self.base?.storeBytes(of: value.bigEndian, toByteOffset: self.head + offset, as: UInt16.self)
     }
 
-    /// Where the next `count` bytes go.
+    /// Makes room for `count` bytes and returns where they go.
     private mutating func makeRoom(_ count: Int) -> UnsafeMutableRawPointer {
         if let base = self.base, self.capacity - self.tail >= count { return base + self.tail }
         let used = self.tail - self.head

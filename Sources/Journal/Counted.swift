@@ -1,2 +1,2 @@
-/// A number with its noun, as people read it in logs and reports: `1 stream`, `3 streams`.
+/// A number with its noun for logs and reports: `1 stream`, `3 streams`.
 package func counted(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }

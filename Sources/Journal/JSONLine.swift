@@ -1,16 +1,16 @@
 package import Logging
 
-/// A line of the log as a JSON object (RFC 8259).
+/// A log line as a JSON object (RFC 8259).
 ///
 /// ```
 /// {"time":"2026-11-23T09:41:07.310Z","level":"info","message":"...","name":"example","port":33605}
 /// ```
-/// `time`, `level` and `message` come first, then the fields in the order of their names. Numbers are numbers; all
-/// else is text. What is too long is cut inside its quotes and ends with `…`.
+/// `time`, `level` and `message` come first, then the fields sorted by name. Numbers and booleans are JSON numbers
+/// and booleans; all other values are text. Text that is too long is cut inside its quotes and ends with `…`.
 package struct JSONLine {
-    /// Bytes that one field may have between its quotes: there are few, and most are an address or a name.
+    /// Most bytes between the quotes of one field. There are few fields, and most are an address or a name.
     private static let maxValue = 384
-    /// Bytes of the line that fields leave to the message.
+    /// Bytes of the line that are reserved for the message.
     private static let minMessage = 512
     private static let quote = UInt8(ascii: "\"")
 
@@ -19,9 +19,9 @@ package struct JSONLine {
     private init() {}
 
     /// - Parameters:
-    ///   - time: RFC 3339.
-    ///   - lost: lines before this one that nobody read.
-    ///   - atMost: bytes that the line may have, without its end; 1,024 at least.
+    ///   - time: in the form of RFC 3339.
+    ///   - lost: lines before this one that could not be written.
+    ///   - atMost: bytes that the line may have without its line end; at least 1,024.
     package static func text(
         time: String, level: Logger.Level, message: String, metadata: Logger.Metadata, lost: Int = 0, atMost: Int
     ) -> String {
@@ -52,7 +52,7 @@ package struct JSONLine {
         }
     }
 
-    /// `,"name":value` for each; those that do not fit any more are left out.
+    /// `,"name":value` for each field. Fields that do not fit are left out.
     private static func fields(_ metadata: Logger.Metadata, lost: Int, atMost: Int) -> [UInt8] {
         var fields = JSONLine()
         if lost > 0 { fields.bytes += #","lost":\#(lost)"#.utf8 }
@@ -67,7 +67,7 @@ package struct JSONLine {
         return fields.bytes
     }
 
-    /// A name may stand in an object once only (RFC 8259, 4).
+    /// Names in an object should be unique (RFC 8259, 4).
     private static func isReserved(_ key: String) -> Bool { ["time", "level", "message", "lost"].contains(key) }
 
     private mutating func append(_ value: Logger.MetadataValue) {
@@ -81,13 +81,13 @@ package struct JSONLine {
         self.bytes.append(Self.quote)
     }
 
-    /// Appends the inside of a string: quotes, backslashes and control characters are escaped (RFC 8259, 7), and so
-    /// are those that some readers take for the end of a line, or leave out (U+FEFF).
+    /// Appends the inside of a string. Escapes quotes, backslashes and control characters (RFC 8259, 7), and also
+    /// characters that some readers take for a line end or drop (U+FEFF).
     private mutating func append(_ text: String, atMost: Int) {
         let mark = Array("…".utf8)
         guard atMost >= mark.count else { return }
         let start = self.bytes.count
-        /// Up to where all can stay when the mark follows.
+        /// The end of the text that can stay if the mark follows.
         var cut = start
         for scalar in text.unicodeScalars {
             switch scalar {

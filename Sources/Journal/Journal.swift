@@ -10,27 +10,27 @@ import Synchronization
 /// 2026-11-23T09:41:07.310Z INFO  register domain 'example' -> '33605'
 /// ```
 ///
-/// To systemd's journal, which notes the time itself, goes the priority instead of it (sd-daemon(3)):
+/// systemd's journal records the time itself and gets the priority instead (sd-daemon(3)):
 ///
 /// ```
 /// <6>INFO  register domain 'example' -> '33605'
 /// ```
 ///
-/// As JSON they have the metadata as well (``JSONLine``), which the text form leaves to the message.
+/// JSON lines also have the metadata (``JSONLine``), which the text form omits.
 package struct Journal: LogHandler {
     private enum Form { case plain, coloured, journal }
 
-    /// The same for all who write to it: an operator can change it while the program runs.
+    /// Shared by all loggers, because an operator can change it while the program runs.
     package var logLevel: Logger.Level {
         get { Logger.Level.allCases[Self.level.load(ordering: .relaxed)] }
         set { Self.level.store(Logger.Level.allCases.firstIndex(of: newValue) ?? 0, ordering: .relaxed) }
     }
-    /// By its place among all levels.
+    /// Index into `Logger.Level.allCases`.
     private static let level = Atomic<Int>(0)
     package var metadata: Logger.Metadata = [:]
     private let form: Form
     private let format: LogFormat
-    /// Lines that nobody read; the next one that is read tells.
+    /// Lines that were lost because standard error was not read. The next line that is written reports them.
     private static let dropped = Atomic<Int>(0)
 
     private init(level: Logger.Level, format: LogFormat) {
@@ -38,7 +38,7 @@ package struct Journal: LogHandler {
         if Self.isJournal(STDERR_FILENO) {
             self.form = .journal
         } else {
-            // The convention of no-color.org: any value of NO_COLOR means none. A terminal that is 'dumb' has none
+            // NO_COLOR with any value disables colours (no-color.org). A terminal of type `dumb` has no colours
             // (terminfo(5)).
             let isDumb = getenv("TERM").map { String(cString: $0) } == "dumb"
             self.form = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil && !isDumb ? .coloured : .plain
@@ -46,8 +46,8 @@ package struct Journal: LogHandler {
         self.logLevel = level
     }
 
-    /// Whether a descriptor leads to the journal: JOURNAL_STREAM says which device and inode do (systemd.exec(5)).
-    /// The variable alone says nothing, as programs inherit it that write elsewhere.
+    /// Whether a descriptor leads to the journal: JOURNAL_STREAM has the journal's device and inode (systemd.exec(5)).
+    /// The variable alone proves nothing, because programs inherit it and may write elsewhere.
     private static func isJournal(_ descriptor: CInt) -> Bool {
         var status = stat()
         guard let text = getenv("JOURNAL_STREAM"), fstat(descriptor, &status) == 0 else { return false }
@@ -88,14 +88,14 @@ package struct Journal: LogHandler {
         case .journal: line = "\(Self.priority(event.level))\(Self.label(event.level)) \(event.message)"
         }
         if lost > 0 { line += " (\(lost) earlier lines were lost because they were not read)" }
-        // A second line would be an entry of its own.
+        // The journal makes an entry of each line, so each line needs a priority.
         if self.form == .journal, line.utf8.contains(0x0A) {
             line = line.replacing("\n", with: "\n\(Self.priority(event.level))")
         }
         return line
     }
 
-    /// The journal takes the priority off, and what it keeps is the object.
+    /// The journal removes the priority and keeps the object.
     private func json(_ event: LogEvent, lost: Int) -> String {
         var metadata = self.metadata
         if let more = event.metadata { metadata.merge(more) { _, new in new } }
@@ -117,7 +117,7 @@ package struct Journal: LogHandler {
         }
     }
 
-    /// syslog(3)
+    /// Priorities of syslog(3).
     private static func priority(_ level: Logger.Level) -> String {
         switch level {
         case .trace, .debug: "<7>"

@@ -1,11 +1,11 @@
 internal import Logging
 
-/// What a line of the log is about, by the names that `--log-format json` gives it: part of the interface, and
+/// What a log line is about, by the field names of `--log-format json`. They are part of the interface and are
 /// described in docs/operations.md.
 package enum LogKey: String, CaseIterable {
-    /// What the line tells of, where programs want to pick it out: `stream`.
+    /// The kind of line, for programs that filter lines: `stream`.
     case event
-    /// The other end of a link at the gateway, or whoever wanted to be one: ADDRESS:PORT.
+    /// At the gateway: the other end of a link, or of a connection that has not logged in, ADDRESS:PORT.
     case peer
     /// The agent's identity.
     case agent
@@ -14,20 +14,20 @@ package enum LogKey: String, CaseIterable {
     /// The trusted proxy between visitor and gateway.
     case proxy
     case backend
-    /// The gateway that an agent uses: HOST:PORT.
+    /// The gateway to which an agent connects: HOST:PORT.
     case gateway
-    /// Where the program listens, or a name is reachable.
+    /// The address on which the program listens or a name is reachable.
     case address
     /// The public port of a name.
     case port
     /// The unix socket of a name.
     case socket
     case registrar
-    /// The slug of a code of the protocol, or of an exit code.
+    /// The short name of a protocol code or exit code.
     case code
     /// The exit code.
     case exit
-    /// What the operating system says.
+    /// The operating system's error.
     case error
     case bytesToBackend = "bytes-to-backend"
     case bytesToVisitor = "bytes-to-visitor"
@@ -38,10 +38,10 @@ package enum LogKey: String, CaseIterable {
 }
 
 extension Logger.Metadata {
-    /// What a line is about, for the `metadata:` of a call of the logger; a value that is nil is left out.
+    /// The fields of a line, for the `metadata:` of a logger call. Nil values are left out.
     ///
-    /// Values become text only when a line is written as JSON, and `metadata:` is not looked at when the line's level
-    /// is off.
+    /// Values become text only when a line is written as JSON. If the line's level is off, `metadata:` is not
+    /// evaluated.
     package static func about(_ fields: KeyValuePairs<LogKey, (any CustomStringConvertible & Sendable)?>) -> Self {
         var metadata = Self(minimumCapacity: fields.count)
         metadata.add(fields)

@@ -2,55 +2,56 @@ package import Logging
 package import Reactor
 package import Timing
 
-/// The cause of log lines, as the report about omitted lines names it.
+/// The source of log lines, as the report about omitted lines names it.
 package struct PeerSource: Equatable, Sendable {
     let text: String
 
-    /// - Parameter identity: printable, as an authenticator gave it.
+    /// - Parameter identity: printable, from the authenticator.
     package static func agent(_ identity: String) -> Self { Self(text: "agent '\(identity)'") }
     package static func visitors(of name: String) -> Self { Self(text: "visitors of '\(name)'") }
-    /// A connection before its login, by the address or network that it comes from.
+    /// A connection that has not logged in, by its address or network.
     package static func stranger(_ network: String) -> Self { Self(text: "connections from \(network)") }
-    /// Connections that could not be accepted, so that their address is unknown.
+    /// Connections that could not be accepted, so their address is unknown.
     package static let unknownStrangers = Self(text: "connections that were not accepted")
     package static func gateway(_ address: String) -> Self { Self(text: "the gateway \(address)") }
-    /// What agents in all cause at a registrar.
+    /// Lines that all agents together cause at a registrar.
     package static func registrar(_ label: String) -> Self { Self(text: "the registrar \(label)") }
-    /// Programs that fetch from a listener of the operator's: metrics, or a registrar's documents.
+    /// Programs that read from one of the operator's listeners: metrics, or a registrar's documents.
     package static let readers = Self(text: "readers of documents")
 }
 
-/// Logs the lines that a peer can cause. Each source has a rate limit, and so have all sources together. Omitted lines
-/// are counted, and the counts are logged.
+/// Logs lines that a peer can cause. Each source has a rate limit, and so have all sources together. Omitted lines are
+/// counted, and the counts are logged.
 ///
-/// The operator's own lines do not go through here, nor do the records of `--log-streams`, which must be complete.
+/// Lines that no peer causes do not go through here, and neither do the records of `--log-streams`, which must be
+/// complete.
 package final class PeerLog {
-    /// How often a source causes a line of this kind if it is honest.
+    /// Kinds of lines, by how often an honest source causes them.
     package enum Kind: CaseIterable, Sendable {
         /// Once for each link or name: logged in, registered, unregistered, ended.
         case milestone
         /// Refusals and failures.
         case detail
-        /// What visitors do and get.
+        /// Events of visitors.
         case visitors
-        /// What happens before a login.
+        /// Events before a login.
         case strangers
-        /// Lines by which programs learn what is reachable, or that follow an act of the operator's: all are written, as
-        /// their causes are bounded.
+        /// Lines that tell programs what is reachable, or that follow an action of the operator. All are written,
+        /// because their causes are bounded.
         case complete
     }
 
-    /// Rates of a kind: of each source, and of all.
+    /// Rates of a kind: for each source, and for all sources together.
     package typealias Rates = (source: LineLimit.Rate, total: LineLimit.Rate)
 
-    /// An agent with 100 names has 7 links: 214 lines when all of them reconnect, and that every five seconds. The total
-    /// takes the start of 1,000 agents with 16 names each at once.
+    /// An agent with 100 names has 7 links and causes 214 lines when all of them reconnect. The rate allows that every
+    /// five seconds, and the total allows 1,000 agents with 16 names each to start at once.
     package static let milestones: Rates = (
         LineLimit.Rate(burst: 250, perSecond: 40), LineLimit.Rate(burst: 20_000, perSecond: 200)
     )
-    /// A gateway's answers to one agent: for all of its names at four reconnects at once, and then at one each second.
+    /// A gateway's answers to one agent: all of its names at four reconnects at once, then at one each second.
     ///
-    /// - Parameter names: that the agent wants.
+    /// - Parameter names: how many names the agent wants.
     package static func answers(names: Int) -> Rates {
         let rate = LineLimit.Rate(burst: 4 * max(names, 16), perSecond: max(names, 16))
         return (rate, rate)
@@ -74,20 +75,20 @@ package final class PeerLog {
         switch kind {
         case .complete: nil
         case .milestone: self.milestones
-        // A link with 16 names, all refused, and again at its next attempt. Of more names the rest is counted.
+        // A link with 16 names that are all refused, and refused again at its next attempt. Further lines are counted.
         case .detail: (LineLimit.Rate(burst: 32, perSecond: 2), LineLimit.Rate(burst: 320, perSecond: 20))
         case .visitors: (LineLimit.Rate(burst: 32, perSecond: 5), LineLimit.Rate(burst: 128, perSecond: 20))
-        // Enough for fail2ban to see each of the sources of a distributed attack.
+        // Enough for fail2ban to see every source of a distributed attack.
         case .strangers: (LineLimit.Rate(burst: 16, perSecond: 1), LineLimit.Rate(burst: 512, perSecond: 20))
         }
     }
 
-    /// Applies other rates to milestones.
+    /// Changes the rates of milestones.
     package func change(milestones rates: Rates) {
         self.limits[.milestone]?.change(source: rates.source, total: rates.total, now: self.loop.now)
     }
 
-    /// Writes a line unless there are too many like it. Message and metadata are made only for a line that is written.
+    /// Writes a line unless there are too many like it. Message and metadata are built only for a line that is written.
     package func write(
         _ level: Logger.Level, _ kind: Kind, of source: PeerSource, _ message: @autoclosure () -> String,
         _ metadata: @autoclosure () -> Logger.Metadata = [:]
@@ -99,7 +100,7 @@ package final class PeerLog {
         self.logger.log(level: level, "\(text)", metadata: metadata())
     }
 
-    /// Reports what was left out; call it about once a second.
+    /// Reports omitted lines. Call it about once a second.
     package func tick() {
         for kind in Kind.allCases {
             for report in self.limits[kind]?.leftOut(now: self.loop.now) ?? [] {

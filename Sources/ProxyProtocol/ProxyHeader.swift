@@ -1,6 +1,6 @@
 package import Wire
 
-/// Which of its two forms a header has (HAProxy's proxy-protocol.txt).
+/// The two forms of a PROXY header (HAProxy's proxy-protocol.txt).
 package enum ProxyVersion: String, Sendable, CaseIterable {
     /// A line of text (2.1).
     case v1
@@ -8,30 +8,30 @@ package enum ProxyVersion: String, Sendable, CaseIterable {
     case v2
 }
 
-/// What a PROXY header says about the connection at whose beginning it stands.
+/// What a PROXY header says about the connection that begins with it.
 package enum ProxyHeader: Equatable, Sendable {
-    /// Nothing: the proxy speaks for itself, as in a health check, or does not know. The addresses of the connection
-    /// itself count.
+    /// No addresses: the proxy opened the connection for itself, as in a health check, or does not know the client. Use
+    /// the addresses of the connection itself.
     case local
-    /// The addresses of the connection that the proxy carries: whose it is, and where that one connected to.
+    /// The addresses of the proxied connection: the client's, and the one to which the client connected.
     case proxied(source: WireAddress, destination: WireAddress)
 
-    /// Longest line of version 1 with its end (2.1).
+    /// Longest line of version 1 in bytes, including the line end (2.1).
     static let maximumLine = 107
-    /// Version 2 before its addresses: the signature, version and command, family, length.
+    /// Bytes of version 2 before its addresses: signature, version and command, family, length.
     static let fixedSize = 16
-    /// What may follow them: addresses and extensions. A proxy's certificate names and identifiers fit many times.
+    /// Most bytes after these: addresses and extensions. Certificate names and identifiers of a proxy need far less.
     static let maximumBody = 2_048
-    /// With which version 2 begins. No text begins so, and no other protocol that is in use (2.2).
+    /// The first bytes of version 2. No text and no other protocol in use begins with them (2.2).
     static let signature: [UInt8] = [0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A]
-    /// With which version 1 begins.
+    /// The first bytes of version 1.
     static let word: [UInt8] = Array("PROXY ".utf8)
 
-    /// Whether a connection that begins with this byte may begin with a header.
+    /// Whether this byte can be the first of a header.
     package static func canBegin(with byte: UInt8) -> Bool { byte == Self.signature[0] || byte == Self.word[0] }
 
-    /// The header of a stream; one without addresses if one is not known. A header has room for one family, so of two
-    /// families both are written as IPv6 addresses.
+    /// The header for a stream. It has no addresses if either address is unknown. A header has one family, so addresses
+    /// of different families are both written as IPv6.
     package init(source: WireAddress, destination: WireAddress) {
         guard source.isKnown, destination.isKnown else {
             self = .local
@@ -43,7 +43,7 @@ package enum ProxyHeader: Equatable, Sendable {
             : .proxied(source: source.mapped, destination: destination.mapped)
     }
 
-    /// The bytes to send before all others.
+    /// The bytes to send first on the connection.
     package func encoded(_ version: ProxyVersion) -> [UInt8] {
         switch version {
         case .v1: self.line
@@ -51,7 +51,7 @@ package enum ProxyHeader: Equatable, Sendable {
         }
     }
 
-    /// `PROXY TCP4 192.0.2.1 203.0.113.7 56324 443` and a line's end.
+    /// `PROXY TCP4 192.0.2.1 203.0.113.7 56324 443` and CR LF.
     private var line: [UInt8] {
         guard case .proxied(let source, let destination) = self else { return Array("PROXY UNKNOWN\r\n".utf8) }
         let family = source.family == 4 ? "TCP4" : "TCP6"
@@ -80,14 +80,14 @@ package enum ProxyHeader: Equatable, Sendable {
     }
 }
 
-/// The byte of version and command (2.2). All others are invalid.
+/// The byte of version and command (2.2). Other values are invalid.
 enum ProxyCommand: UInt8 {
-    /// The proxy speaks for itself: what follows is to be skipped.
+    /// The proxy opened the connection for itself: the rest of the header is skipped.
     case local = 0x20
     case proxy = 0x21
 }
 
-/// The byte of family and transport (2.2): of the connection that is carried. All others are invalid.
+/// The byte of family and transport of the proxied connection (2.2). Other values are invalid.
 enum ProxyFamily: UInt8 {
     case unspecified = 0x00
     case tcp4 = 0x11
@@ -97,7 +97,7 @@ enum ProxyFamily: UInt8 {
     case unixStream = 0x31
     case unixDatagram = 0x32
 
-    /// How many bytes its addresses and ports take.
+    /// Bytes that the addresses and ports take.
     var size: Int {
         switch self {
         case .unspecified: 0

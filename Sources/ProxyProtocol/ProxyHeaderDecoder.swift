@@ -1,6 +1,6 @@
 internal import Wire
 
-/// Why bytes are no PROXY header. Whoever sent them is to blame; the texts are for a log.
+/// Why bytes are not a valid PROXY header. The sender is at fault. The texts are for logs.
 package enum ProxyFault: String, Error, Equatable, Sendable, CustomStringConvertible {
     case noHeader = "it no PROXY header"
     case lineTooLong = "the PROXY line is longer than 107 bytes"
@@ -19,44 +19,46 @@ package enum ProxyFault: String, Error, Equatable, Sendable, CustomStringConvert
     package var description: String { self.rawValue }
 }
 
-/// Reads one PROXY header of either version, in pieces as they come.
+/// Reads one PROXY header of either version, in pieces as they arrive.
 ///
 /// ```
 ///            'P'                  "PROXY "              CR LF
 ///   start ─────────► signature ────────────────► line ─────────► header
 ///     │     0x0D          │    12 bytes                16 bytes         its length
 ///     └──────────────► signature ─────────► fixed part ─────────► body ───────────► header
-///   any ── a byte that cannot stand there ──► invalid
+///   any ── a byte that is not allowed there ──► invalid
 /// ```
 ///
-/// Each byte is judged as it comes, so that whoever speaks another protocol is noticed at its first. At most 2,064
+/// Each byte is checked as it arrives, so another protocol is detected at the first byte that differs. At most 2,064
 /// bytes are held.
 package struct ProxyHeaderDecoder: Sendable {
     package enum Progress: Equatable, Sendable {
-        /// The header is not yet whole; all bytes were used.
+        /// The header is incomplete. All bytes were used.
         case needMore
-        /// The header, and how many of the bytes that were given last belong to it. What follows is the visitor's.
+        /// The complete header, and how many bytes of the last piece belong to it. The following bytes are the
+        /// visitor's.
         case header(ProxyHeader, byteCount: Int)
         case invalid(ProxyFault)
     }
 
     private enum State {
-        /// Until it is clear which version it is.
+        /// Reading `PROXY ` or the signature.
         case start
         case line
         case fixed
-        /// Until `end` bytes are there.
+        /// Until `end` bytes have arrived.
         case body(ProxyCommand, UInt8, end: Int)
     }
 
     private var state = State.start
     private var bytes: [UInt8] = []
-    /// Once it is known, nothing changes it.
+    /// The final result, once known.
     private var outcome: Progress?
 
     package init() {}
 
-    /// Takes what has come. After a header or a fault nothing more is taken: a header then has no bytes.
+    /// Reads a piece. After a header or a fault it reads nothing and returns the same result, a header with `byteCount`
+    /// 0.
     package mutating func received(_ piece: RawSpan) -> Progress {
         switch self.outcome {
         case .header(let header, _): return .header(header, byteCount: 0)
@@ -80,7 +82,7 @@ package struct ProxyHeaderDecoder: Sendable {
         return .needMore
     }
 
-    /// Looks at the byte that came last; returns the header when it is whole.
+    /// Checks the last byte. Returns the header when it is complete.
     private mutating func judgeLast() throws(ProxyFault) -> ProxyHeader? {
         let count = self.bytes.count
         switch self.state {
@@ -90,7 +92,7 @@ package struct ProxyHeaderDecoder: Sendable {
             if count == expected.count { self.state = expected == ProxyHeader.word ? .line : .fixed }
             return nil
         case .line:
-            // Whatever stands in an UNKNOWN line is skipped up to its end, but that is one CR LF.
+            // The rest of an UNKNOWN line is skipped, but it must end with one CR LF.
             if self.bytes[count - 2] == UInt8(ascii: "\r") {
                 guard self.bytes[count - 1] == UInt8(ascii: "\n") else { throw .badLineEnd }
                 return try Self.line(self.bytes[ProxyHeader.word.count..<(count - 2)])
@@ -120,7 +122,7 @@ package struct ProxyHeaderDecoder: Sendable {
 
     // MARK: - Version 1
 
-    /// What stands between `PROXY ` and the line's end.
+    /// Parses the text between `PROXY ` and the line end.
     private static func line(_ text: ArraySlice<UInt8>) throws(ProxyFault) -> ProxyHeader {
         let fields = text.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
         let family: UInt8
@@ -142,7 +144,7 @@ package struct ProxyHeaderDecoder: Sendable {
 
     // MARK: - Version 2
 
-    /// Addresses and extensions.
+    /// Parses addresses and extensions.
     private static func body(
         _ command: ProxyCommand, _ family: UInt8, _ body: ArraySlice<UInt8>
     ) throws(ProxyFault) -> ProxyHeader {
@@ -154,7 +156,7 @@ package struct ProxyHeaderDecoder: Sendable {
         try Self.skipExtensions(body.dropFirst(family.size))
         switch family {
         case .unspecified, .unixStream, .unixDatagram:
-            // Paths of the proxy's machine tell nobody here who it is.
+            // Socket paths on the proxy's machine do not identify the client.
             return .local
         case .tcp4, .udp4: return Self.addresses(Array(body.prefix(family.size)), family: 4, size: 4)
         case .tcp6, .udp6: return Self.addresses(Array(body.prefix(family.size)), family: 6, size: 16)
@@ -177,7 +179,7 @@ package struct ProxyHeaderDecoder: Sendable {
         return .proxied(source: address(0), destination: address(1))
     }
 
-    /// `type u8 | length u16 | value`, up to the end (2.2.1 to 2.2.8). None of them changes the addresses.
+    /// Checks `type u8 | length u16 | value` up to the end (2.2.1 to 2.2.8). No extension changes the addresses.
     private static func skipExtensions(_ bytes: ArraySlice<UInt8>) throws(ProxyFault) {
         var rest = bytes
         while !rest.isEmpty {

@@ -7,7 +7,7 @@ internal import Wire
 extension StreamRecord {
     /// Writes the record as one line, at the level info.
     ///
-    /// - Parameter metadata: what else the line is about.
+    /// - Parameter metadata: further fields of the line.
     package func log(to logger: Logger, _ metadata: @autoclosure () -> Logger.Metadata) {
         logger.info("\(self)", metadata: self.fields(metadata()))
     }
@@ -25,17 +25,17 @@ extension StreamRecord {
         return metadata
     }
 
-    /// What the operating system says of the socket that failed.
+    /// The operating system's error for the socket that failed.
     private var error: String? {
         if case .failed(let error) = self.end { error.description } else { nil }
     }
 
-    /// To the microsecond, which is finer than what is measured.
+    /// Truncated to microseconds, which is finer than the measurement.
     private static func milliseconds(_ nanoseconds: UInt64) -> Double { Double(nanoseconds / 1_000) / 1_000 }
 }
 
 extension StreamRecord: CustomStringConvertible {
-    /// For people:
+    /// The text of the log line:
     /// `stream of 'example' by web: visitor 203.0.113.7:4711; finished by the backend after 12.345 ms; 78 bytes to the
     /// backend, 1024 to the visitor, the first after 3.21 ms`
     package var description: String {

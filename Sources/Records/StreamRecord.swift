@@ -2,14 +2,16 @@ internal import Reactor
 package import Relay
 package import Wire
 
-/// What is known of a stream when it is over: for the log, and for whoever counts.
+/// What is known of a stream that has ended, for the log and for counters.
 ///
-/// Made from the edge at the end, in one place at each program; it costs no formatting until it is shown.
+/// It is created from the edge when the stream ends, at one place in each program. It formats nothing until it is
+/// shown.
 package struct StreamRecord: Sendable {
     /// The program in which the edge was.
     package enum Place: Sendable { case gateway, agent }
 
-    /// Who ended a stream, or, if it ended in order, who began to. The names are part of the log's interface.
+    /// Which side ended a stream or, if the stream ended in order, ended first. The names are part of the log's
+    /// interface.
     package enum Side: String, Sendable, CustomStringConvertible {
         case visitor, backend, agent, gateway
 
@@ -18,26 +20,26 @@ package struct StreamRecord: Sendable {
 
     package let place: Place
     package let name: String
-    /// `.none` when it is not known.
+    /// `.none` if unknown.
     package let visitor: WireAddress
     /// At the gateway: the agent's identity.
     package let agent: String?
-    /// At the gateway: the trusted proxy that the visitor came through, if it did.
+    /// At the gateway: the trusted proxy through which the visitor came, if any.
     package let proxy: String?
-    /// At the agent: what the name leads to.
+    /// At the agent: the backend of the name.
     package let backend: String?
     package let end: StreamEnd
     package let endedBy: Side
-    /// Bytes of the visitor that were given to the link (at the gateway) or to the backend (at the agent); without a
+    /// Bytes from the visitor that were passed to the link (at the gateway) or to the backend (at the agent), without a
     /// PROXY header.
     package let bytesToBackend: UInt64
-    /// Bytes of the backend that were given to the visitor (at the gateway) or to the link (at the agent).
+    /// Bytes from the backend that were passed to the visitor (at the gateway) or to the link (at the agent).
     package let bytesToVisitor: UInt64
-    /// From the opening of the stream to the first byte of the backend, in nanoseconds; nil: there was none.
+    /// Nanoseconds from the opening of the stream to the first byte from the backend; nil if there was none.
     package let firstByteNanoseconds: UInt64?
     package let durationNanoseconds: UInt64
 
-    /// - Parameter link: why the link ends under the stream; nil: it does not.
+    /// - Parameter link: why the link ended while the stream was open; nil if it did not.
     package init(
         _ edge: Edge, _ end: StreamEnd, at place: Place, link: LinkEnd?, name: String, agent: String? = nil,
         proxy: String? = nil, backend: String? = nil
@@ -63,17 +65,18 @@ package struct StreamRecord: Sendable {
         self.durationNanoseconds = EventLoop.nanoseconds - edge.openedNanoseconds
     }
 
-    /// Why it ended, by a name that stays the same.
+    /// Why the stream ended, as a name that stays the same across versions.
     package var reason: String { self.end.slug }
 
-    // MARK: - Who ended it
+    // MARK: - The side that ended it
 
     /// - Parameters:
-    ///   - first: what began the end, where it was in order.
-    ///   - link: why the link ends under the stream; nil: it does not.
+    ///   - first: what ended first, if the stream ended in order.
+    ///   - link: why the link ended while the stream was open; nil if it did not.
     package static func side(_ end: StreamEnd, first: EndingSide?, at place: Place, link: LinkEnd?) -> Side {
         let isGateway = place == .gateway
-        /// Whose socket the edge has, whose is at the other edge, and which program is at the other end of the link.
+        /// `near` and `far`: the peers at this edge and at the other edge. `here` and `there`: the programs at the two
+        /// ends of the link.
         let (near, far) = isGateway ? (Side.visitor, Side.backend) : (.backend, .visitor)
         let (here, there) = isGateway ? (Side.gateway, Side.agent) : (.agent, .gateway)
         switch end {
@@ -92,12 +95,12 @@ package struct StreamRecord: Sendable {
         }
     }
 
-    /// Codes by which an agent tells that it could not connect the backend.
+    /// Codes with which an agent reports that it could not connect to the backend.
     private static func isOfBackend(_ code: ErrorCode) -> Bool {
         code == .refused || code == .timeout || code == .unreachable
     }
 
-    /// Whether the other end of the link is why the link is over: it left, or broke a rule.
+    /// Whether the peer caused the end of the link: it left, broke a rule, or did not respond.
     private static func isOfPeer(_ end: LinkEnd) -> Bool {
         switch end {
         case .closedByPeer, .failed, .goAway, .violation, .security, .otherProtocol: true

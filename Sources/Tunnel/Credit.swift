@@ -1,14 +1,14 @@
 internal import Timing
 
-/// Accounts for the bytes that peers may make us hold: granted and not yet written on, or waiting to be sent.
+/// Counts the bytes that peers may make this process hold: granted but not yet written to an edge, or in send queues.
 ///
-/// One per link, with one per process as its parent. `used` may exceed `limit` by the floor window and the smallest send
-/// queue of each stream, which it always gets so that none starves.
+/// There is one per link, with one per process as its parent. `used` may exceed `limit`: every stream gets the floor
+/// window and the smallest send queue, so that none starves.
 package final class ByteBudget {
     package let limit: Int
     package private(set) var used = 0
-    /// Bytes that stalled streams hold. They count in the parent only, so that the stalled streams of a link do not
-    /// reduce the windows of its other streams.
+    /// Bytes held by stalled streams. They count in the parent only, so stalled streams do not reduce the windows of
+    /// the link's other streams.
     package private(set) var parked = 0
     private let parent: ByteBudget?
 
@@ -17,7 +17,7 @@ package final class ByteBudget {
         self.parent = parent
     }
 
-    /// Bytes that can still be granted here and in the parent.
+    /// Bytes that can still be granted, here and in the parent.
     package var available: Int {
         let own = max(0, self.limit - self.used)
         guard let parent = self.parent else { return own }
@@ -47,7 +47,7 @@ package final class ByteBudget {
         self.used += count
     }
 
-    /// How much of it is left, for those that hold less under pressure.
+    /// How much of the budget is left. Buffers shrink under pressure.
     enum Pressure { case none, some, full }
 
     var pressure: Pressure {
@@ -56,28 +56,28 @@ package final class ByteBudget {
     }
 }
 
-/// The part of a budget that a buffer has, whose size changes.
+/// One buffer's share of a budget. It follows the buffer's size.
 package struct BudgetShare {
     private let budget: ByteBudget?
     private var held = 0
 
     package init(_ budget: ByteBudget?) { self.budget = budget }
 
-    /// The buffer holds so many bytes now; 0 at its end.
+    /// Charges the budget for a buffer of `count` bytes. Call it with 0 when the buffer is gone.
     package mutating func set(_ count: Int) {
         if count > self.held { self.budget?.take(count - self.held) } else { self.budget?.give(self.held - count) }
         self.held = count
     }
 }
 
-/// What we may still send on a stream: the peer's absolute limit against what has been sent.
+/// What we may still send on a stream: the peer's absolute limit less the bytes sent.
 struct SendCredit {
     private(set) var limit: UInt64
     private(set) var sent: UInt64 = 0
 
     init(limit: UInt64) { self.limit = limit }
 
-    /// Bytes that may be sent now, as an `Int` that cannot trap however large the peer's limit is.
+    /// Bytes that may be sent now, clamped to `Int` because a peer may grant up to 2^64 - 1.
     var available: Int { Int(clamping: self.limit - self.sent) }
 
     mutating func send(_ count: Int) {
@@ -85,7 +85,7 @@ struct SendCredit {
         self.sent += UInt64(count)
     }
 
-    /// False when the peer takes back what it had granted.
+    /// Returns false if the peer lowers its limit, a violation.
     mutating func raise(to limit: UInt64) -> Bool {
         guard limit >= self.limit else { return false }
         self.limit = limit
@@ -93,26 +93,26 @@ struct SendCredit {
     }
 }
 
-/// What we have granted on a stream.
+/// What we have granted to the peer on a stream, in bytes.
 ///
-/// Invariant: `consumed <= received <= limit`. The budget holds `limit - consumed` for a live stream, and
-/// `received - consumed` once the peer's direction has ended.
+/// Invariant: `consumed <= received <= limit`. The budget is charged `limit - consumed` for a live stream, and
+/// `received - consumed` after the peer's direction has ended.
 struct ReceiveCredit {
     private(set) var limit: UInt64
     private(set) var received: UInt64 = 0
     private(set) var consumed: UInt64 = 0
     private(set) var window: Int
-    /// Since when `measured` bytes were consumed.
+    /// Start of the interval in which `measured` bytes were consumed.
     private var measuredSince: Milliseconds
     private var measured = 0
-    /// The window, and not the backend, is what slows the stream down.
+    /// The window, not the edge, limits the stream's speed.
     private var isLimiting = false
-    /// What it holds of the budget is parked, all of it.
+    /// All bytes that the stream holds of the budget are parked.
     private var isParked = false
-    /// The limit that the peer was last told.
+    /// The highest limit announced to the peer.
     private(set) var announced: UInt64
 
-    /// A stream whose first `window` bytes are granted; the caller has announced them.
+    /// Grants the first `window` bytes of a stream. The caller announces them to the peer.
     init(window: Int, budget: ByteBudget, now: Milliseconds) {
         self.limit = UInt64(window)
         self.window = window
@@ -123,7 +123,7 @@ struct ReceiveCredit {
 
     private var held: Int { Int(self.limit - self.consumed) }
 
-    /// The stream is stalled: until it makes progress, other streams may use its part of the link's budget.
+    /// Marks the stream as stalled: until it makes progress, other streams may use its part of the link's budget.
     mutating func park(budget: ByteBudget) {
         guard !self.isParked else { return }
         self.isParked = true
@@ -136,7 +136,7 @@ struct ReceiveCredit {
         budget.unpark(self.held)
     }
 
-    /// The window that the budget allows for a new stream.
+    /// The window of a new stream, smaller when the budget is short.
     static func startWindow(_ limits: LinkLimits, _ budget: ByteBudget) -> Int {
         let available = budget.available
         if available >= limits.startWindow, available >= budget.limit / 2 { return limits.startWindow }
@@ -144,27 +144,27 @@ struct ReceiveCredit {
         return min(limits.floorWindow, limits.startWindow)
     }
 
-    /// Bytes that arrived and were not yet written on.
+    /// Bytes received but not yet written to the edge.
     var pending: UInt64 { self.received - self.consumed }
 
-    /// Bytes that the peer may still send.
+    /// Bytes the peer may still send.
     var unused: Int { Int(clamping: self.limit - self.received) }
 
-    /// False when the peer sent past its limit.
+    /// Returns false if the peer sends beyond its limit, a violation.
     mutating func receive(_ count: Int) -> Bool {
         guard UInt64(count) <= self.limit - self.received else { return false }
         self.received += UInt64(count)
         return true
     }
 
-    /// The driver has written `count` bytes on.
+    /// Call it when the driver has written `count` bytes to the edge.
     mutating func consume(_ count: Int, budget: ByteBudget, roundTrip: Milliseconds, now: Milliseconds) {
         precondition(UInt64(count) <= self.pending, "more written on than had arrived")
         self.unpark(budget)
         self.consumed += UInt64(count)
         budget.give(count)
-        // By bytes, not by the time between grants: a window that comes and goes in one burst each round trip is used
-        // up as well as one that comes in pieces.
+        // Bytes are counted, not the time between grants: a sender that uses its window in one burst per round trip
+        // uses it as fully as a steady sender.
         if now - self.measuredSince > 2 * max(roundTrip, 1) {
             self.measuredSince = now
             self.measured = 0
@@ -177,11 +177,11 @@ struct ReceiveCredit {
         }
     }
 
-    /// Raises the limit if that is worth a frame: a quarter of the window has come free, or `grantBytes`, so that of a
-    /// large window little is unused.
+    /// Raises the limit when that is worth a frame: a quarter of the window or `grantBytes`, whichever is less, is
+    /// free. `grantBytes` keeps the unused part of a large window small.
     ///
-    /// The window doubles when half of it was used up within two round trips, as then the window and not the backend
-    /// is what slows the stream down; it shrinks when the budget is short.
+    /// The window doubles when half of it was consumed within two round trips, because then it limits the stream's
+    /// speed. It shrinks when the budget is short. Returns whether the limit was raised.
     mutating func grant(limits: LinkLimits, budget: ByteBudget, roundTrip: Milliseconds) -> Bool {
         self.unpark(budget)
         let outstanding = self.held
@@ -198,7 +198,7 @@ struct ReceiveCredit {
         return self.extend(to: wanted, outstanding: outstanding, budget: budget)
     }
 
-    /// Raises a promise made before the stream existed to the window that the budget allows.
+    /// Raises the window promised in HELLO, before the stream existed, to the window that the budget allows.
     mutating func widen(to window: Int, budget: ByteBudget) {
         guard window > self.window else { return }
         self.unpark(budget)
@@ -214,27 +214,27 @@ struct ReceiveCredit {
         return true
     }
 
-    /// Grants what has come free since the last grant; for when a frame is sent anyway.
+    /// Grants the bytes freed since the last grant, if the budget allows. Call it before a WINDOW that is sent anyway.
     mutating func topUp(budget: ByteBudget) {
         let outstanding = self.held
         guard budget.available >= self.window - outstanding else { return }
         _ = self.extend(to: self.window, outstanding: outstanding, budget: budget)
     }
 
-    /// The limit to tell the peer: never less than it was told before, though `close` may have taken ours back.
+    /// The limit to send to the peer. It is never below an earlier one, even after `close` has lowered `limit`.
     mutating func announce() -> UInt64 {
         self.announced = max(self.announced, self.limit)
         return self.announced
     }
 
-    /// The peer's direction has ended: what it did not use is free again.
+    /// The peer's direction has ended: returns the unused grant to the budget.
     mutating func close(budget: ByteBudget) {
         self.unpark(budget)
         budget.give(Int(self.limit - self.received))
         self.limit = self.received
     }
 
-    /// Nothing that arrived will be written on any more.
+    /// Received bytes will not be written to the edge: returns everything to the budget.
     mutating func abandon(budget: ByteBudget) {
         self.unpark(budget)
         budget.give(self.held)

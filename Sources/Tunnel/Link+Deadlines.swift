@@ -13,7 +13,7 @@ extension Link {
         guard self.phase.isPastLogin else {
             let deadline: Milliseconds
             switch self.phase {
-            // The authenticator has a deadline of its own, and its slowness is not the agent's.
+            // The authenticator has its own deadline, and a slow one is not the agent's fault.
             case .authenticating: return .none
             case .awaitingWelcome: deadline = self.limits.welcomeDeadline
             default: deadline = self.limits.loginDeadline
@@ -37,7 +37,8 @@ extension Link {
                 continue
             }
             self.releaseQueue(slot)
-            // By what was written on, not by what the kernel shows: a reader of some bytes a second needs no window.
+            // Only bytes written to the edge count here, not what its peer acknowledges: a reader of a few bytes a
+            // second needs no window.
             if self.streams[slot].receiveCredit.pending > 0,
                 now - self.streams[slot].lastActivity >= self.limits.parkedAfter
             {
@@ -85,7 +86,7 @@ extension Link {
         return .close(code)
     }
 
-    /// Whether the bytes before our RESET have made no progress for too long.
+    /// Whether the bytes before our RESET have made no progress for `resetPatience`. The first call starts the timer.
     private mutating func isResetStalled(_ slot: Int, now: Milliseconds) -> Bool {
         guard let since = self.streams[slot].resetStalledSince else {
             self.streams[slot].resetStalledSince = now

@@ -12,7 +12,7 @@ extension Link {
                 return .needMore
             }
             do throws(PeerViolation) {
-                // Judged by its header alone: an illegal frame ends the link before its body is waited for.
+                // Check the header alone: an illegal frame ends the link before its payload arrives.
                 let type = try self.check(header)
                 let end = offset + WireConstant.headerSize + header.length
                 guard end <= batch.byteCount else { return .needMore }
@@ -38,7 +38,7 @@ extension Link {
         }
     }
 
-    /// Checks what the eight bytes of a header tell; nil for an unknown frame that may be skipped.
+    /// Checks the eight bytes of a header. Returns nil for an unknown frame that may be skipped.
     private func check(_ header: FrameHeader) throws(PeerViolation) -> FrameType? {
         let maxPayload = self.phase.isPastLogin ? WireConstant.maximumPayload : WireConstant.maximumPayloadBeforeLogin
         guard header.length <= maxPayload else { throw .protocol("a frame of \(header.length) bytes") }
@@ -90,7 +90,8 @@ extension Link {
         return .data(StreamKey(slot: slot, id: header.id), start..<(start + header.length), fin: fin)
     }
 
-    /// The slot of a stream that can still receive frames; nil when it is closed or reset, which is a lawful race.
+    /// The slot of a stream that can still receive frames. Nil if it is closed or reset: the frame may have crossed our
+    /// RESET or FIN.
     private mutating func liveSlot(_ id: UInt32, now: Milliseconds) throws(PeerViolation) -> Int? {
         guard id <= self.lastOpened else { throw .protocol("a frame for stream \(id), which was never opened") }
         guard let slot = self.streams.slot(of: id), !self.streams[slot].isReset else {
@@ -100,7 +101,7 @@ extension Link {
         return slot
     }
 
-    /// A frame came for a stream that is over here. More of them than can have been on their way are glitches.
+    /// Counts a frame for a stream that has ended here. More of them than can have been in flight are glitches.
     private mutating func late(now: Milliseconds) throws(PeerViolation) {
         self.statistics.lateFrames += 1
         guard self.lateAllowance == 0 else { return self.lateAllowance -= 1 }
@@ -197,10 +198,11 @@ extension Link {
             throw .protocol("stream \(id) opened after stream \(self.lastOpened)")
         }
         self.lastOpened = id
-        // Resets are the gateway's to read; whoever opens streams and reads none of them is cut.
+        // Each refused OPEN makes us owe a RESET. A gateway that opens streams without reading the RESETs is
+        // disconnected.
         try self.checkOwed()
-        // The gateway may free a stream a moment before we do, and may open one before it reads our goodbye: neither
-        // is a violation.
+        // The gateway may free a stream just before we do, and may send OPEN before it reads our GOAWAY. Neither is a
+        // violation.
         guard self.phase == .up, self.streams.count < self.limits.maximumStreams else {
             let code: ErrorCode = self.phase == .up ? .overloaded : .withdrawn
             NumberFrame.encode(.reset, id: id, code.rawValue, into: &self.control)
@@ -250,7 +252,8 @@ extension Link {
         self.creditGrew(slot)
     }
 
-    /// What came before it is still written on. What waits here for the peer is dropped, as it would drop it.
+    /// Bytes received before the RESET are still written to the edge. Bytes queued for the peer are dropped, because
+    /// the peer ignores them.
     private mutating func receivedReset(
         _ id: UInt32, _ code: ErrorCode, now: Milliseconds
     ) throws(PeerViolation) -> LinkEvent? {
@@ -269,14 +272,14 @@ extension Link {
             self.remove(slot)
             return nil
         }
-        // The edge has failed already.
+        // The edge has already failed.
         guard !isResetting else { return nil }
         return .reset(StreamKey(slot: slot, id: id), code)
     }
 
     private mutating func receivedPing(_ opaque: UInt64, now: Milliseconds) throws(PeerViolation) {
         self.statistics.pingsReceived += 1
-        // The first ones measure the round trip, and follow each other as fast as it is.
+        // The first PINGs measure the round trip: each is sent as soon as the PONG of the last one arrives.
         let isMeasuring = self.statistics.pingsReceived <= self.limits.roundTripSamples
         if !isMeasuring, let last = self.lastPingReceived, now - last < 1_000 { try self.glitch(now: now) }
         self.lastPingReceived = now
@@ -297,7 +300,7 @@ extension Link {
         if self.pingCount < self.limits.roundTripSamples { self.sendPing(now: now) }
     }
 
-    /// A peer that makes us owe it frames and does not read them is cut.
+    /// Disconnects a peer that does not read the control frames we owe it.
     private func checkOwed() throws(PeerViolation) {
         guard self.control.count <= self.limits.owedControl else {
             throw PeerViolation(code: .owed, detail: "reads its answers too slowly")

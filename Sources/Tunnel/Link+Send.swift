@@ -5,8 +5,8 @@ internal import Wire
 // MARK: - Bytes from the edges, and frames to the wire
 
 extension Link {
-    /// On an idle link that is all the credit there is, as bytes go straight into frames; on a busy one it is the room
-    /// in the stream's queue, so that no stream ever holds more than `streamQueue` bytes.
+    /// On an idle link this is the whole credit, because bytes go straight into frames. On a busy link it is the room
+    /// in the stream's queue, so a stream queues at most `streamQueue` bytes.
     package mutating func sendAllowance(_ key: StreamKey) -> Int {
         guard self.phase.isPastLogin, self.streams.contains(key), case .open = self.streams[key.slot].send else {
             return 0
@@ -18,7 +18,7 @@ extension Link {
         return max(0, allowance)
     }
 
-    /// Bytes that may wait in a stream's queue: fewer when memory is short.
+    /// Size of a stream's send queue in bytes. It is smaller when memory is short.
     private var queueRoom: Int {
         switch self.budget.pressure {
         case .none: self.limits.streamQueue
@@ -27,7 +27,7 @@ extension Link {
         }
     }
 
-    /// Whether a stream's bytes may pass the queues: the link takes them and nobody waits.
+    /// Whether a stream's bytes may bypass the queues: the link is not congested and no stream is waiting.
     private func isDirect(_ slot: Int) -> Bool {
         !self.isCongested && self.fresh.isEmpty && self.active.isEmpty && self.streams[slot].queue.isEmpty
     }
@@ -57,7 +57,7 @@ extension Link {
         self.schedule(key.slot)
     }
 
-    /// FIN follows what is queued; the peer's direction goes on.
+    /// Sends FIN after the queued bytes. Returns false because the peer's direction stays open.
     @discardableResult
     package mutating func finish(_ key: StreamKey, now: Milliseconds) -> Bool {
         guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return false }
@@ -83,7 +83,7 @@ extension Link {
             self.streams[key.slot].receiveCredit.grant(
                 limits: self.limits, budget: self.budget, roundTrip: self.roundTrip)
         else { return }
-        // ACCEPT carries the limit of a stream that is not yet accepted.
+        // Before ACCEPT the agent sends no WINDOW: ACCEPT carries the limit.
         if case .awaitingAccept = self.streams[key.slot].opening, self.role == .agent { return }
         guard !self.streams[key.slot].owesWindow else { return }
         self.streams[key.slot].owesWindow = true
@@ -104,7 +104,7 @@ extension Link {
         self.lastOutputProgress = now
     }
 
-    /// What the link itself owes goes first, then data in deficit round robin, a full frame a stream and round.
+    /// Control frames go first, then data in deficit round robin: one full frame per stream and round.
     package mutating func fill(_ atMost: Int, now: Milliseconds) {
         self.moveControl()
         guard self.phase != .closed else { return }
@@ -112,7 +112,8 @@ extension Link {
             guard self.streams.contains(key), self.streams[key.slot].isScheduled else { continue }
             self.serve(key.slot)
             if self.buryOrphan(key.slot) { continue }
-            // Also an emptied stream goes to the back of the others, so that coming anew each time wins nothing.
+            // A stream with an empty queue joins the ring too. Otherwise each new burst would make it fresh and put it
+            // first.
             self.active.append(key)
         }
         while self.outbox.count < atMost, let key = self.active.popFirst() {
@@ -138,9 +139,9 @@ extension Link {
         return nil
     }
 
-    // MARK: - Inside
+    // MARK: - Scheduling
 
-    /// Sends one quantum of a stream; true when it has more that may be sent.
+    /// Sends one quantum of a stream. Returns true if more could be sent now.
     @discardableResult
     private mutating func serve(_ slot: Int) -> Bool {
         let id = self.streams[slot].id
@@ -156,7 +157,7 @@ extension Link {
             self.sent(slot, size)
         }
         if self.streams[slot].queue.isEmpty {
-            // Memory that is short is not kept for the next burst.
+            // When memory is short, keep no storage for the next burst.
             if self.budget.pressure != .none { self.releaseQueue(slot) }
             self.appendEnd(slot)
         }
@@ -164,7 +165,7 @@ extension Link {
         return !self.streams[slot].queue.isEmpty && self.streams[slot].sendCredit.available > 0
     }
 
-    /// Frees the slot of a stream whose edge was closed before its end could be sent.
+    /// Frees the slot of an orphan when its FIN or RESET has been sent. Returns whether it did.
     private mutating func buryOrphan(_ slot: Int) -> Bool {
         guard self.streams[slot].isOrphan, self.streams[slot].isComplete || self.streams[slot].isReset else {
             return false
@@ -180,7 +181,7 @@ extension Link {
         self.statistics.bytesSent &+= UInt64(count)
     }
 
-    /// The queue is empty: what ends our direction follows it.
+    /// Sends the FIN or RESET that follows the bytes of the queue, which is empty now.
     private mutating func appendEnd(_ slot: Int) {
         switch self.streams[slot].send {
         case .finishing: self.appendFin(slot)
@@ -209,7 +210,7 @@ extension Link {
         self.fresh.append(StreamKey(slot: slot, id: self.streams[slot].id))
     }
 
-    /// The peer has granted more.
+    /// The peer has raised the limit.
     mutating func creditGrew(_ slot: Int) {
         if !self.streams[slot].queue.isEmpty { self.schedule(slot) }
         self.resumeIfStarved(slot)
@@ -223,7 +224,7 @@ extension Link {
         self.resumable.append(StreamKey(slot: slot, id: self.streams[slot].id))
     }
 
-    /// Moves what the link itself owes into the outbox: control frames, then one WINDOW for each stream that is due.
+    /// Moves control frames into the outbox, then one WINDOW for each stream that owes one.
     private mutating func moveControl() {
         if !self.control.isEmpty { self.outbox.take(self.control.count, from: &self.control) }
         while let key = self.windows.popFirst() {

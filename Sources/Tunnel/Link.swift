@@ -2,63 +2,63 @@ internal import Bytes
 package import Timing
 package import Wire
 
-/// One end of a link: the multiplexer.
-/// It speaks protocol version 2 (`docs/protocol.md`); see ``LinkMachine`` for how it is driven.
+/// One end of a link of protocol version 2 (`docs/protocol.md`): the multiplexer. See ``Multiplexer`` for how to drive
+/// it.
 ///
 /// ## States
 /// See ``LinkPhase`` for the link and `SendHalf`, `ReceiveHalf`, `Opening` for a stream.
 ///
 /// ## Invariants
-/// - On no stream more is sent than the peer's limit, or received than ours.
-/// - What the peer can make this end hold is bounded: `linkBudget` and the floor windows for data, `owedControl` for
-///   control frames, `maximumStreams` for streams.
-/// - A slot stays taken until the driver has released it, so an edge never meets another stream's bytes.
-/// - Once closed, nothing changes any more.
+/// - No stream sends beyond the peer's limit or receives beyond ours.
+/// - What the peer can make this end hold is bounded: data by `linkBudget` and the floor windows, control frames by
+///   `owedControl`, streams by `maximumStreams`.
+/// - A slot stays taken until the driver releases it, so an edge never receives another stream's bytes.
+/// - A closed link sends nothing but a last GOAWAY, and accepts nothing.
 package struct Link: ~Copyable, LinkMachine {
     package let role: Role
     package private(set) var limits: LinkLimits
     package internal(set) var phase = LinkPhase.awaitingHello
     package internal(set) var statistics = LinkStatistics()
-    /// The peer's HELLO, once it came.
+    /// The peer's HELLO, once it has arrived.
     package internal(set) var peer: Hello?
-    /// The shortest time between a PING and its PONG; 0 until the first PONG, so that windows stay small till then.
+    /// The shortest time between a PING and its PONG; 0 until the first PONG, which keeps windows small until then.
     ///
-    /// The shortest, as the others include time in queues. A way through the network that has become longer is not
-    /// seen; it would rarely keep its TCP connection.
+    /// The shortest, because longer ones include time in queues. A network path that has become longer is not noticed,
+    /// but the TCP connection would rarely survive such a change.
     package internal(set) var roundTrip: Milliseconds = 0
 
     var streams = StreamTable()
     var lastOpened: UInt32 = 0
-    /// Streams that the agent has not accepted yet, in all and by exposure.
+    /// Streams that the agent has not accepted yet: in total, and by exposure.
     var pendingOpens = 0
     var pendingByExposure: [UInt16: Int] = [:]
-    /// Frames for ended streams that an honest peer may still send.
+    /// Frames that an honest peer may still send for streams that have ended here.
     var lateAllowance = 0
-    /// REGISTER frames without an answer.
+    /// REGISTER frames that have no answer yet.
     var answersAwaited = 0
-    /// The peer has said GOAWAY(drain).
+    /// The peer has sent GOAWAY(drain).
     var hasPeerLeft = false
-    /// What ``takeHits()`` gives next.
+    /// Returned by the next ``takeHits()``.
     var hits = LinkHits()
     let budget: ByteBudget
     var registerBucket: TokenBucket
     var glitchBucket: TokenBucket
-    /// At the agent: opens that the gateway takes back before they are accepted.
+    /// At the agent: OPENs that the gateway resets before they are accepted.
     var withdrawnOpens: TokenBucket
 
-    /// Frames that are ready to be sent, in order.
+    /// Frames ready to be sent, in order.
     var outbox = ByteQueue()
-    /// Frames of the link itself, which go before all data.
+    /// Control frames. They go before all data.
     var control = ByteQueue()
-    /// The driver's word that the socket cannot take more now.
+    /// True while the driver reports that the socket takes no more bytes.
     var isCongested = false
-    /// Streams that became active; each goes first once.
+    /// Streams that became active. Each goes first once, then joins `active`.
     var fresh = Ring<StreamKey>()
     var active = Ring<StreamKey>()
-    /// Streams whose new limit must be announced: kept as a list, so that however slowly the peer reads, one WINDOW
-    /// frame a stream is owed at most.
+    /// Streams that owe a WINDOW. The frames are encoded only when sent, so a peer that reads slowly is owed at most
+    /// one per stream.
     var windows = Ring<StreamKey>()
-    /// Starved streams that can take bytes again.
+    /// Starved streams whose edges may read again.
     var resumable = Ring<StreamKey>()
 
     var createdAt: Milliseconds
@@ -71,8 +71,8 @@ package struct Link: ~Copyable, LinkMachine {
     var deadline: Milliseconds?
 
     /// - Parameters:
-    ///   - budget: the process's budget; the link's own is carved from it.
-    ///   - now: the time of the TCP connection, from which the login's deadline counts.
+    ///   - budget: the process's budget, the parent of the link's own.
+    ///   - now: the time of the TCP connection, when the login's deadline starts.
     package init(role: Role, limits: LinkLimits, budget: ByteBudget?, now: Milliseconds) {
         self.role = role
         self.limits = limits
@@ -88,10 +88,10 @@ package struct Link: ~Copyable, LinkMachine {
 
     package var streamCount: Int { self.streams.count }
 
-    /// Ids are never used twice.
+    /// Stream ids are never reused, so a link must be replaced before it runs out of them.
     package var isWornOut: Bool { self.lastOpened >= self.limits.lastStream }
 
-    /// Bytes that the peers of this link could still make us hold, or that we hold.
+    /// Bytes charged to the link's budget: those that peers may still make us hold, and those we hold.
     package var grantedBytes: Int { self.budget.used }
 
     package var outboxCount: Int { self.outbox.count }
@@ -119,7 +119,7 @@ package struct Link: ~Copyable, LinkMachine {
 
     package mutating func shut() {
         self.phase = .closed
-        // What they wait for will not be sent.
+        // The FIN or RESET for which orphans keep their slots will not be sent.
         for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) && self.streams[slot].isOrphan {
             self.remove(slot)
         }
@@ -131,7 +131,7 @@ package struct Link: ~Copyable, LinkMachine {
         }
         var hasEnded = false
         if case .finishing = self.streams[key.slot].send { hasEnded = true }
-        // A FIN that waits is part of what goes first.
+        // A queued FIN also goes before the RESET.
         guard hasEnded || !self.streams[key.slot].queue.isEmpty, self.phase.isPastLogin else {
             return self.cut(key, code)
         }
@@ -144,17 +144,17 @@ package struct Link: ~Copyable, LinkMachine {
         let isComplete = self.streams[key.slot].isComplete
         if !self.streams[key.slot].isResetting { self.endReceiving(key.slot) }
         self.endSending(key.slot)
-        // The edge is gone, and so is the call to `release`.
+        // The edge is gone, so the driver will not call `release` again.
         if self.streams[key.slot].isOrphan { self.remove(key.slot) }
         guard !isComplete, self.phase.isPastLogin else { return }
         NumberFrame.encode(.reset, id: key.id, code.rawValue, into: &self.control)
         self.statistics.resetsSent += 1
     }
 
-    /// A stream whose end is only queued keeps its slot until FIN or RESET is sent; one that was still running is reset.
+    /// A stream whose end is queued keeps its slot until FIN or RESET is sent. A stream that is still open is reset.
     package mutating func release(_ key: StreamKey) {
         guard self.streams.contains(key) else { return }
-        // On a link that is over nothing that is queued will be sent.
+        // A closed link sends nothing that is queued.
         guard self.phase != .closed else { return self.remove(key.slot) }
         if case .finishing = self.streams[key.slot].send, case .ended = self.streams[key.slot].receive,
             self.streams[key.slot].receiveCredit.pending == 0
@@ -171,7 +171,7 @@ package struct Link: ~Copyable, LinkMachine {
         }
     }
 
-    /// Frees a slot.
+    /// Frees a slot and returns its memory to the budget.
     mutating func remove(_ slot: Int) {
         self.endOpening(slot)
         self.streams[slot].receiveCredit.abandon(budget: self.budget)
@@ -202,8 +202,8 @@ package struct Link: ~Copyable, LinkMachine {
         answer.encode(into: &self.control)
     }
 
-    /// An exposure may have as many pending opens as it leaves to the others, and at least `minPendingOpens`: a
-    /// backend that hangs never uses up all of them.
+    /// An exposure may have as many pending opens as are left over, and at least `minPendingOpens`. A backend that
+    /// hangs therefore cannot use all of them.
     package func obstacle(toOpening exposure: UInt16) -> OpenObstacle? {
         guard self.phase == .up else { return .notUp }
         guard self.control.count < self.limits.owedControl / 2 else { return .owedControl }
@@ -216,7 +216,7 @@ package struct Link: ~Copyable, LinkMachine {
         self.streams.count >= min(self.limits.maximumStreams, Int(self.peer?.maximumStreams ?? 0))
     }
 
-    /// Nothing can be spared: each stream of this version ends by itself.
+    /// Always nil: streams of version 2 end without help from the link, so none can be spared.
     package mutating func makeRoom() -> StreamKey? { nil }
 
     package mutating func open(
@@ -276,7 +276,7 @@ package struct Link: ~Copyable, LinkMachine {
 
     // MARK: - Shared parts
 
-    /// The window that a new stream gets.
+    /// The window of a new stream. Counts a hit if the budget reduces it.
     private mutating func startWindow() -> Int {
         let window = ReceiveCredit.startWindow(self.limits, self.budget)
         if window < self.limits.startWindow { self.hits.reducedWindows += 1 }
@@ -297,14 +297,14 @@ package struct Link: ~Copyable, LinkMachine {
         self.pendingByExposure[exposure] = left > 0 ? left : nil
     }
 
-    /// Our direction is over: nothing is sent any more, and what is queued is dropped.
+    /// Ends our direction: nothing more is sent, and queued bytes are dropped.
     mutating func endSending(_ slot: Int) {
         self.endOpening(slot)
         self.dropQueue(slot)
         self.streams[slot].send = .reset
     }
 
-    /// The peer's direction is over, by our RESET: it may not have heard of it yet, so its frames still come.
+    /// Ends the peer's direction by our RESET. The peer's frames keep arriving until it reads the RESET.
     mutating func endReceiving(_ slot: Int) {
         if case .open = self.streams[slot].receive {
             self.expectLateFrames(bytes: self.streams[slot].receiveCredit.unused)
@@ -318,13 +318,16 @@ package struct Link: ~Copyable, LinkMachine {
         self.releaseQueue(slot)
     }
 
-    /// Gives the memory of an empty queue back.
+    /// Frees the memory of an empty queue.
     mutating func releaseQueue(_ slot: Int) {
         self.streams[slot].queue.releaseStorageIfEmpty()
         self.streams[slot].chargeQueue(self.budget)
     }
 
-    /// Frames for a stream that we have ended may come as long as the peer has not heard of it. They are not glitches.
+    /// Allows for frames of a stream that has ended here: until the peer learns of the end, its frames are not
+    /// glitches.
+    ///
+    /// - Parameter bytes: what the peer could still send on the stream.
     mutating func expectLateFrames(bytes: Int) {
         let frames = self.limits.lateFrames + bytes / self.limits.lateFrameBytes
         self.lateAllowance = min(self.lateAllowance + frames, self.limits.maxLateFrames)
@@ -337,7 +340,7 @@ package struct Link: ~Copyable, LinkMachine {
     }
 }
 
-/// Counters of a link since it began.
+/// Counters since the link began.
 package struct LinkStatistics: Equatable, Sendable {
     package var framesReceived: UInt64 = 0
     package var dataFramesSent: UInt64 = 0
@@ -349,10 +352,10 @@ package struct LinkStatistics: Equatable, Sendable {
     package var streamsClosed: UInt64 = 0
     package var resetsSent: UInt64 = 0
     package var resetsReceived: UInt64 = 0
-    /// Frames for streams that were closed already.
+    /// Frames for streams that were already closed.
     package var lateFrames: UInt64 = 0
-    /// Frames of unknown type that were skipped.
+    /// Skipped frames of unknown types.
     package var unknownFrames: UInt64 = 0
-    /// Harmless oddities.
+    /// Needless but harmless frames.
     package var glitches: UInt64 = 0
 }

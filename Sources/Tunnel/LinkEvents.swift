@@ -1,16 +1,16 @@
 package import Wire
 
-/// What the machine found in the bytes that the driver fed it; the driver performs it and feeds on.
+/// What the driver must do about received bytes before it calls `nextEvent` again.
 package enum LinkEvent: Equatable {
-    /// The batch holds no further whole frame; from the given offset on it is to be kept.
+    /// The batch has no more complete frames. Keep it from the offset on.
     case needMore
-    /// Gateway: ask the authenticator, then call `acceptLogin` or `goAway`.
+    /// Gateway: authenticate the agent, then call `acceptLogin` or `goAway`.
     case login(Credentials)
     /// Agent: the login was accepted; register the names.
     case welcomed(Welcome)
     /// Gateway: answer with `answerRegister`.
     case register(Register)
-    /// Agent: an answer, or the word that an exposure is gone.
+    /// Agent: the answer to a REGISTER, or the notice that an exposure is gone.
     case registered(Registered)
     /// Gateway: close the exposure.
     case unregister(exposure: UInt16)
@@ -20,20 +20,21 @@ package enum LinkEvent: Equatable {
     case ready
     /// Gateway: the backend is connected.
     case accepted(StreamKey)
-    /// Write these bytes of the batch to the edge, then, with `fin`, end its sending direction. Report `consumed`.
+    /// Write these bytes of the batch to the edge and report them with `consumed`. If `fin` is true, end the edge's
+    /// sending direction after them.
     case data(StreamKey, Range<Int>, fin: Bool)
-    /// Reset the edge once it has what came before, and call `release` when it is closed.
+    /// Reset the edge after it has the bytes received before. Call `release` when it is closed.
     case reset(StreamKey, ErrorCode)
-    /// The peer takes no new streams, or ends the link.
+    /// The peer accepts no new streams, or ends the link.
     case goAway(GoAway)
-    /// The peer broke the protocol. The last words are in the outbox: flush and close the socket.
+    /// The peer broke the protocol. The GOAWAY is in the outbox: flush it and close the socket.
     case violation(PeerViolation)
 }
 
 /// How a peer broke the protocol.
 package struct PeerViolation: Error, Equatable {
     package let code: ErrorCode
-    /// For the log: made of our words and numbers only.
+    /// For the log. It contains only our own words and numbers, no text from the peer.
     package let detail: String
 
     package init(code: ErrorCode, detail: String) {
@@ -46,26 +47,26 @@ package struct PeerViolation: Error, Equatable {
     }
 }
 
-/// What the clock demands.
+/// What the driver must do after a tick.
 package enum LinkTick: Equatable {
     case none
-    /// The link is over: flush the last words that are in the outbox if that is possible, and close.
+    /// The link is over: flush the GOAWAY in the outbox if possible, then close.
     case close(ErrorCode)
 }
 
-/// How the clock ends a stream.
+/// How the driver ends a stream that a deadline has ended.
 package enum StreamExpiry: Equatable {
     /// Reset the edge.
     case reset(ErrorCode)
-    /// End both directions of the edge in order, as the peer has said all that it will say.
+    /// End both directions of the edge in order: the peer will send nothing more.
     case finish
 }
 
-/// Why no further stream of an exposure can be opened now.
+/// Why a stream of an exposure cannot be opened now.
 package enum OpenObstacle: Equatable, Sendable {
-    /// The link is not up yet, drains, or has ended.
+    /// The link is not up yet, is draining, or has ended.
     case notUp
-    /// The agent has not read enough of the control frames that it was sent.
+    /// The agent has left too many control frames unread.
     case owedControl
     /// Too many streams of the exposure wait for ACCEPT.
     case pendingOpens

@@ -1,12 +1,13 @@
-/// How often a link met limits since this was last taken, as far as no end of a link or stream shows it.
+/// How often a link met limits since the last `takeHits()`. Limits that end a link or stream are not counted here.
 package struct LinkHits: Equatable, Sendable {
-    /// Harmless oddities of the peer.
+    /// Needless but harmless frames from the peer.
     package var glitches = 0
-    /// Those of them that were late frames, beyond what can have been on its way.
+    /// Glitches that were late frames, beyond those that can have been in flight.
     package var lateFrames = 0
-    /// Streams whose RESET was sent before their queued bytes, because these made no progress.
+    /// Streams whose queued bytes were dropped before their RESET, because they made no progress.
     package var resetsGivenUp = 0
-    /// Streams that began with less than the first window, or had to wait earlier, as memory was short.
+    /// Streams that got less than the start window or, in version 1, held up the link earlier, because memory was
+    /// short.
     package var reducedWindows = 0
 
     package init() {}

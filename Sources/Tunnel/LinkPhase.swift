@@ -1,6 +1,6 @@
 package import Wire
 
-/// How far a link has come.
+/// The phase of a link.
 ///
 /// ```
 ///  gateway:  awaitingHello ─HELLO─► awaitingLogin ─LOGIN─► authenticating ─accept─► up
@@ -12,19 +12,19 @@ package enum LinkPhase: CaseIterable, Sendable {
     case awaitingHello
     /// Gateway only.
     case awaitingLogin
-    /// Gateway only: the authenticator is at work.
+    /// Gateway only: the authenticator is checking the login.
     case authenticating
     /// Agent only.
     case awaitingWelcome
     case up
-    /// We have said GOAWAY(drain): the running streams finish; what the peer began before it read that is declined.
+    /// We have sent GOAWAY(drain): open streams finish. What the peer starts before it reads the GOAWAY is declined.
     case leaving
-    /// The peer has said GOAWAY(drain): no new streams, the running ones finish.
+    /// The peer has sent GOAWAY(drain): no new streams, open ones finish.
     case draining
-    /// Nothing is sent or taken any more but a last GOAWAY.
+    /// Only a last GOAWAY is sent; nothing is accepted.
     case closed
 
-    /// The (state, type) table of `docs/protocol.md`: whether the peer of a link in this phase may send `type`.
+    /// The (state, type) table of `docs/protocol.md`: whether a link in this phase accepts `type` from its peer.
     package func allows(_ type: FrameType, at role: Role) -> Bool {
         switch (self, role) {
         case (.awaitingHello, .gateway): type == .hello
@@ -48,7 +48,7 @@ package enum LinkPhase: CaseIterable, Sendable {
         }
     }
 
-    /// Whether the login is over, so that full frames may be taken.
+    /// Whether the login has succeeded and the link has not closed. Full-size frames are allowed then.
     package var isPastLogin: Bool {
         switch self {
         case .up, .leaving, .draining: true

@@ -1,133 +1,136 @@
 package import Timing
 package import Wire
 
-/// What every end of a link can do: a pure state machine, one for each version of the protocol.
+/// What both ends of a link need: a pure state machine, one for each version of the protocol.
 ///
-/// The driver feeds it decrypted bytes with `nextEvent`, the bytes of its edges with `send`, and the clock with
-/// `tick`; it takes what is to be sent from the outbox, which `fill` tops up, once per turn of the loop and whenever
-/// the transport can take more.
+/// The driver feeds it decrypted bytes (`nextEvent`), bytes of its edges (`send`) and the time (`tick`), and sends what
+/// is in the outbox. Once per turn of the loop, and whenever the transport can take more, the driver fills the outbox
+/// with `fill`.
 package protocol Multiplexer: ~Copyable {
     var phase: LinkPhase { get }
-    /// Streams that exist, also those that only wait for their edge to close.
+    /// Streams that exist, including those that only wait for their edge to close.
     var streamCount: Int { get }
+    /// Bytes in the outbox.
     var outboxCount: Int { get }
-    /// Frames that were handled since the link began.
+    /// Frames handled since the link began.
     var framesReceived: UInt64 { get }
-    /// Whether a flush would find anything to send, or an edge to wake.
+    /// Whether a flush would find bytes to send or an edge to resume.
     var needsFlush: Bool { get }
 
     // MARK: The link
 
-    /// The handshake is over: say the first words.
+    /// Call it after the handshake. Queues the HELLO, if the version has one.
     mutating func start(software: String)
-    /// Announces that this side ends the link: at once, or with `drain` when the streams are done.
+    /// Announces the end of the link: at once, or with `drain` when the streams have finished.
     mutating func goAway(_ code: ErrorCode, retryAfterSeconds: UInt16, text: String)
-    /// The connection is gone: nothing is sent or taken any more.
+    /// Call it when the connection is gone. Nothing is sent or accepted afterwards.
     mutating func shut()
 
     // MARK: Streams
 
-    /// The edge has failed: resets both directions after what the edge had sent, within 10 s without progress. The
-    /// driver closes the edge and calls `release`.
+    /// Call it when the edge has failed. Sends the edge's queued bytes, then RESET; drops them after 10 s without
+    /// progress. The driver closes the edge and calls `release`.
     mutating func reset(_ key: StreamKey, _ code: ErrorCode)
-    /// Resets both directions at once and drops what is queued; the driver resets the edge and calls `release`.
+    /// Resets both directions at once and drops queued bytes. The driver resets the edge and calls `release`.
     mutating func cut(_ key: StreamKey, _ code: ErrorCode)
-    /// The edge is closed: the slot is free for the next stream.
+    /// Call it when the edge is closed. Frees the slot for another stream, in version 2 after a queued FIN or RESET.
     mutating func release(_ key: StreamKey)
-    /// Since when a stream has waited for a peer that takes or grants nothing; nil when it does not.
+    /// Since when a stream has stalled because a peer takes or grants nothing; nil if it is not stalled.
     mutating func stalledSince(_ key: StreamKey) -> Milliseconds?
-    /// Appends the streams that have waited so since `before`, and since when.
+    /// Appends the streams stalled since `before` or earlier, with that time.
     mutating func stalledStreams(before: Milliseconds, into stalled: inout [(StreamKey, since: Milliseconds)])
 
     // MARK: Bytes from the edges
 
-    /// How many bytes the edge may read now; 0 means stop reading until ``nextResumable()`` names the stream.
+    /// How many bytes the edge may read now. On 0 stop reading until ``nextResumable()`` returns the stream.
     mutating func sendAllowance(_ key: StreamKey) -> Int
     /// Takes bytes that the edge has read.
     ///
-    /// - Precondition: not more than the last `sendAllowance`.
+    /// - Precondition: no more bytes than the last `sendAllowance`.
     mutating func send(_ key: StreamKey, _ bytes: RawSpan, now: Milliseconds)
-    /// The edge will read no more. True when the other direction is over with it: nothing that the peer still sends
-    /// reaches the edge.
+    /// Call it when the edge has read end of file. Returns true if the other direction ends too, so that nothing more
+    /// from the peer reaches the edge.
     mutating func finish(_ key: StreamKey, now: Milliseconds) -> Bool
-    /// The driver has written `count` bytes of the stream on, to the edge's socket.
+    /// Call it when the driver has written `count` bytes of the stream to the edge's socket.
     mutating func consumed(_ key: StreamKey, _ count: Int, now: Milliseconds)
-    /// The kernel shows that the peer of the edge still takes bytes, though none could be reported as written on.
+    /// Call it when the kernel shows that the edge's peer takes bytes, although no write has completed.
     mutating func progressed(_ key: StreamKey, now: Milliseconds)
-    /// The next starved stream that can take bytes again: let its edge read.
+    /// The next starved stream that can take bytes again, or nil. Let its edge read.
     mutating func nextResumable() -> StreamKey?
 
     // MARK: Bytes of the link
 
-    /// Says whether the transport holds bytes that it could not send yet.
+    /// Reports whether the transport holds unsent bytes.
     mutating func congestion(_ isCongested: Bool, now: Milliseconds)
-    /// The transport's socket took some of the bytes that it held.
+    /// Reports that the transport's socket took some of those bytes.
     mutating func outputProgressed(now: Milliseconds)
-    /// Moves frames into the outbox until it holds `atMost` bytes or nothing is left.
+    /// Moves frames into the outbox until it holds `atMost` bytes or no frames are left.
     mutating func fill(_ atMost: Int, now: Milliseconds)
-    /// Calls `body` with the bytes that are ready for the wire; it returns how many it took.
+    /// Calls `body` with the bytes to be sent. `body` returns how many it took.
     mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int)
     /// Takes the next frame of `batch` at `offset` and moves `offset` past it.
     ///
-    /// Call it until it returns ``LinkEvent/needMore``; then keep `batch` from `offset` on, which is less than one
-    /// frame, and put it before the next bytes. Frames that ask nothing of the driver are handled on the way.
+    /// Call it until it returns ``LinkEvent/needMore``. Then keep `batch` from `offset` on, less than one frame, and
+    /// put it before the next bytes. Frames that require nothing from the driver cause no event.
     mutating func nextEvent(_ batch: RawSpan, at offset: inout Int, now: Milliseconds) -> LinkEvent
-    /// Bytes came from the peer, whatever they mean: it lives.
+    /// Reports that bytes arrived from the peer, complete frame or not, so it is alive.
     mutating func heard(now: Milliseconds)
 
     // MARK: The clock
 
-    /// Looks at every deadline; call it about once a second.
+    /// Checks every deadline. Call it about once a second.
     ///
-    /// Streams that are over are appended to `expired`; the machine has ended them already, the driver ends their
-    /// edges.
+    /// Appends expired streams to `expired`. The machine has already ended them; the driver ends their edges.
     mutating func tick(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) -> LinkTick
-    /// Which limits were met since the last call.
+    /// Returns the limits hit since the last call.
     mutating func takeHits() -> LinkHits
-    /// The clock of the machine jumped ahead (a laptop that slept): ask the peer whether it is still there.
+    /// Reports that the system's clock jumped ahead (a laptop that slept). Checks whether the peer is still there, if
+    /// the version has a PING.
     mutating func clockJumped(now: Milliseconds)
 }
 
-/// What only the gateway's end of a link does.
+/// Commands of the gateway's end of a link.
 package protocol GatewayRole: ~Copyable {
-    /// The authenticator said yes.
+    /// Call it when the authenticator has accepted the login. Sends `welcome`.
     mutating func acceptLogin(_ welcome: Welcome, now: Milliseconds)
-    /// Has other numbers of streams and names from now on: the authenticator may allow an agent more than others, or
-    /// less.
+    /// Changes the numbers of streams and names: the authenticator may allow an agent more or fewer than the default.
     mutating func allow(streams: Int, names: Int, now: Milliseconds)
     mutating func answerRegister(_ answer: Registered)
-    /// Why the agent cannot be given another stream of an exposure now, so that visitors stay in the listener's backlog;
-    /// nil when it can. It changes nothing, but must be `mutating`: Swift 6.3 cannot call other methods on a stored
-    /// existential that is not copyable.
+    /// Why the agent cannot be given another stream of an exposure now, or nil if it can. Visitors then stay in the
+    /// listener's backlog.
+    ///
+    /// It changes nothing, but must be `mutating`: Swift 6.3 cannot call other methods on a stored noncopyable
+    /// existential.
     mutating func obstacle(toOpening exposure: UInt16) -> OpenObstacle?
-    /// Whether the agent has no room for another stream: reset the visitor.
+    /// Whether the agent has no room for another stream. The visitor is then reset.
     var isFull: Bool { get }
-    /// Whether so many streams were opened that the link should make way for a new one.
+    /// Whether the link has used so many stream ids that a new link should replace it.
     var isWornOut: Bool { get }
-    /// A stream of a full link that can be spared for a visitor, if there is one: its edge is to end in order.
+    /// A stream that a full link can give up for a new visitor, or nil. End its edge in order.
     mutating func makeRoom() -> StreamKey?
-    /// Opens a stream for a visitor; nil when the link cannot take it.
+    /// Opens a stream for a visitor. Returns nil if the link cannot take it.
     mutating func open(exposure: UInt16, visitor: WireAddress, local: WireAddress, now: Milliseconds) -> StreamKey?
 }
 
-/// What only the agent's end of a link does.
+/// Commands of the agent's end of a link.
 package protocol AgentRole: ~Copyable {
     mutating func login(_ login: Login)
     mutating func register(_ register: Register)
-    /// Gives a name back; its streams go on. Version 1 cannot.
+    /// Unregisters a name. Its streams continue. Version 1 cannot do this and ignores the call.
     mutating func unregister(_ exposure: UInt16)
-    /// The backend is connected.
+    /// Call it when the backend is connected.
     mutating func accept(_ key: StreamKey, now: Milliseconds)
 }
 
-/// Slows the peer down where the protocol has no flow control: the transport is not read while a stream is too slow.
+/// Slows the peer down if the protocol has no flow control: the transport is not read while a stream is too slow.
 package protocol InputBrake: ~Copyable {
     /// Whether the transport may be read. While it is false, call
     /// ``judgeSlowStreams(now:unacknowledged:expired:)`` ten times a second.
     var takesInput: Bool { get }
-    /// Gives up streams that keep the link waiting without making progress; they are appended to `expired`.
+    /// Resets streams that hold up the link without enough progress, and appends them to `expired`.
     ///
-    /// - Parameter unacknowledged: bytes that the kernel holds for a stream's peer.
+    /// - Parameter unacknowledged: returns the bytes of a stream in the kernel that the edge's peer has not
+    ///   acknowledged.
     mutating func judgeSlowStreams(
         now: Milliseconds, unacknowledged: (StreamKey) -> Int, expired: inout [(StreamKey, StreamExpiry)])
 }
@@ -140,5 +143,5 @@ extension InputBrake where Self: ~Copyable {
     ) {}
 }
 
-/// One end of a link as its driver sees it. Version 2 has flow control for each stream, and so no brake.
+/// One end of a link as its driver sees it. Version 2 has flow control per stream and needs no brake.
 package protocol LinkMachine: Multiplexer, GatewayRole, AgentRole, InputBrake, ~Copyable {}

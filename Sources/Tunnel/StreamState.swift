@@ -2,10 +2,10 @@ internal import Bytes
 internal import Timing
 internal import Wire
 
-/// Names a stream of a link.
+/// Identifies a stream of a link.
 ///
-/// The slot finds it in constant time, in the machine and in the driver's own table; the id, never used twice, tells
-/// whether the slot still means the same stream.
+/// The slot finds the stream in constant time, in the machine and in the driver's own table. The id is never reused and
+/// shows whether the slot still holds the same stream.
 package struct StreamKey: Hashable, Sendable {
     package let slot: Int
     package let id: UInt32
@@ -30,11 +30,11 @@ package struct StreamKey: Hashable, Sendable {
 /// ```
 enum SendHalf {
     case open
-    /// The end was asked for; bytes are still queued before it.
+    /// The edge has ended. FIN follows the queued bytes.
     case finishing
     /// FIN was sent.
     case finished
-    /// The edge failed; what it had sent goes out first, with its FIN if it had ended in order, then RESET.
+    /// The edge has failed. Its queued bytes go first, with FIN if it had ended in order, then RESET.
     case resetting(ErrorCode, finFirst: Bool)
     /// RESET was sent or received.
     case reset
@@ -44,11 +44,11 @@ enum SendHalf {
 ///
 /// ```
 ///   open ── FIN ──► ended
-///     └──── RESET, or ours ──► reset
+///     └──── RESET, the peer's or ours ──► reset
 /// ```
 enum ReceiveHalf {
     case open
-    /// FIN arrived: all bytes have been received, though perhaps not yet written on.
+    /// FIN arrived: all bytes are received, but perhaps not yet written to the edge.
     case ended
     case reset
 }
@@ -59,7 +59,7 @@ enum Opening {
     case accepted
 }
 
-/// One visitor's connection on the link: two half-close automata, the credit of both directions and the send queue.
+/// One visitor's connection on the link: the states and credit of both directions, and the send queue.
 struct Stream: ~Copyable {
     let id: UInt32
     let exposure: UInt16
@@ -68,27 +68,27 @@ struct Stream: ~Copyable {
     var receive = ReceiveHalf.open
     var sendCredit: SendCredit
     var receiveCredit: ReceiveCredit
-    /// Bytes taken from the edge that wait for credit or for the link.
+    /// Bytes read from the edge that wait for credit or for the link.
     var queue = ByteQueue()
-    /// What the budget holds for the memory of `queue`.
+    /// Bytes charged to the budget for the memory of `queue`.
     var chargedForQueue = 0
-    /// Bytes of send quantum left in this round (deficit round robin).
+    /// Bytes of the send quantum left in this round (deficit round robin).
     var deficit = 0
-    /// In one of the scheduler's rings.
+    /// The stream is in one of the scheduler's rings.
     var isScheduled = false
-    /// In the list of streams whose limit must be announced.
+    /// The stream is in the list of streams that owe a WINDOW.
     var owesWindow = false
-    /// The edge was told to stop reading because nothing more could be taken.
+    /// The edge stopped reading because its allowance was 0.
     var isStarved = false
-    /// The edge is closed and only the queued end of our direction is to be sent.
+    /// The edge is closed, and only the queued FIN or RESET is left to send.
     var isOrphan = false
     var lastActivity: Milliseconds
-    /// When bytes were last written on, or arrived at an empty edge.
+    /// When bytes were last written to the edge, or arrived while none were pending.
     var lastProgress: Milliseconds
-    /// While our RESET waits: since when nothing of the queue was sent, as of the last tick.
+    /// While our RESET is queued: the first tick since a queued byte was last sent.
     var resetStalledSince: Milliseconds?
 
-    /// Has the budget follow the memory of `queue`; to be called after each change of it.
+    /// Charges the budget for the memory of `queue`. Call it after each change of the queue.
     mutating func chargeQueue(_ budget: ByteBudget) {
         let capacity = self.queue.capacity
         if capacity > self.chargedForQueue {
@@ -99,7 +99,7 @@ struct Stream: ~Copyable {
         self.chargedForQueue = capacity
     }
 
-    /// Since when bytes of either direction have waited without progress; nil when none wait.
+    /// Since when bytes in either direction have waited without progress; nil if none wait.
     var stalledSince: Milliseconds? {
         guard self.receiveCredit.pending > 0 || !self.queue.isEmpty || self.isStarved else { return nil }
         return max(self.lastActivity, self.lastProgress)

@@ -1,14 +1,14 @@
-/// The live streams of a link in slots, with an index from stream id to slot.
+/// The streams of a link in slots, with an index from stream id to slot.
 ///
-/// Ids count up, so their low bits spread evenly over the index: open addressing with linear probing and deletion by
-/// moving back (Knuth, The Art of Computer Programming 3, 6.4, algorithm R) needs no hashing.
+/// Ids count up, so their low bits spread evenly over the index and need no hashing. The index uses open addressing
+/// with linear probing, and deletion moves entries back (Knuth, The Art of Computer Programming 3, 6.4, algorithm R).
 struct StreamTable: ~Copyable {
     private var slots: UnsafeMutablePointer<Stream>
     private var isLive: [Bool]
     private var free: [Int] = []
     private var used = 0
     private var capacity: Int
-    /// Slot per index cell, or -1.
+    /// The slot of each index cell, or -1.
     private var index: [Int32]
     private var ids: [UInt32]
     private(set) var count = 0
@@ -26,7 +26,7 @@ struct StreamTable: ~Copyable {
         self.slots.deallocate()
     }
 
-    /// Slots that were ever used: all live ones are below.
+    /// All live slots are below this number.
     var slotLimit: Int { self.used }
 
     func isLive(_ slot: Int) -> Bool { slot < self.used && self.isLive[slot] }
@@ -117,7 +117,7 @@ struct StreamTable: ~Copyable {
             repeat {
                 cell = (cell + 1) & mask
                 if self.index[cell] < 0 { return }
-                // An entry may move back to the hole unless its home lies cyclically between the two.
+                // An entry may move back to the hole unless its home cell is cyclically between the hole and the entry.
             } while isBetween(Int(self.ids[cell]) & mask, after: hole, upTo: cell)
             self.index[hole] = self.index[cell]
             self.ids[hole] = self.ids[cell]

@@ -1,10 +1,10 @@
 internal import Timing
 internal import Tunnel
 
-/// Streams that the agent has closed a moment ago: the gateway may have sent more of them before it knew.
+/// Streams that the agent has just closed. The gateway may have sent more of their bytes before it read the Close.
 ///
-/// Taken for a new stream, such a straggler would reach the backend on a connection of its own, and a request that its
-/// visitor has given up and perhaps repeated would be carried out.
+/// Such late bytes must not open a new stream: they would reach the backend on a new connection, and a request that the
+/// visitor has given up, and perhaps repeated, would be carried out.
 struct ClosedStreams {
     private let span: Milliseconds
     private let maxCount: Int
@@ -25,10 +25,10 @@ struct ClosedStreams {
         }
     }
 
-    /// The gateway has closed it too: nothing more of it can come.
+    /// The gateway has closed the stream too, so nothing more of it can arrive.
     mutating func remove(_ id: UInt32) { self.expiries[id] = nil }
 
-    /// Whether bytes with this id are stragglers. As long as they follow each other, they are.
+    /// Whether bytes with this id are late. Each late piece extends the time.
     mutating func holds(_ id: UInt32, now: Milliseconds) -> Bool {
         guard let expiry = self.expiries[id], now < expiry else { return false }
         self.insert(id, now: now)

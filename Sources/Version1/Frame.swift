@@ -1,23 +1,23 @@
 internal import Bytes
 internal import Wire
 
-/// What a frame of version 1 is (`docs/version-1.md`).
+/// The kinds of frames in version 1 (`docs/version-1.md`).
 enum FrameKind: UInt8 {
-    /// Gateway: yes.
+    /// Gateway: accepts the request.
     case ok = 0
-    /// Gateway: no; the payload says why, and the connection ends.
+    /// Gateway: refuses the request. The payload is the reason, and the connection ends.
     case error = 1
-    /// Agent: asks for the name in the payload.
+    /// Agent: requests the name in the payload.
     case register = 2
-    /// Agent: all names are asked for.
+    /// Agent: all names are requested.
     case finishRegister = 3
-    /// Both: bytes of a stream, which the first of them opens.
+    /// Both: bytes of a stream. The first bytes open it.
     case payload = 4
-    /// Both: the end of a stream in both directions.
+    /// Both: ends a stream in both directions.
     case close = 5
-    /// Gateway: the end of the connection. No gateway is known to send it.
+    /// Gateway: ends the connection. No gateway is known to send it.
     case terminate = 6
-    /// Agent: shows the token in the payload.
+    /// Agent: logs in with the token in the payload.
     case login = 7
 }
 
@@ -25,14 +25,14 @@ enum FrameKind: UInt8 {
 struct FrameHeader: Equatable {
     static let size = 7
     static let maximumPayload = Int(UInt16.max)
-    /// Longest payload of any frame but `payload`.
+    /// Longest payload of any frame except `payload`.
     static let maximumControl = 4_096
 
     let kind: UInt8
     let id: UInt32
     let length: Int
 
-    /// The header at `offset`; nil when not all of it is there.
+    /// Reads the header at `offset`. Returns nil if it is incomplete.
     init?(_ bytes: RawSpan, at offset: Int) {
         guard bytes.byteCount - offset >= Self.size else { return nil }
         var word: UInt64 = 0
@@ -45,7 +45,7 @@ struct FrameHeader: Equatable {
     }
 }
 
-/// Appends one frame's header; its payload follows.
+/// Appends a frame's header. The caller appends the payload of `length` bytes.
 func appendHeader(_ kind: FrameKind, id: UInt32, length: Int, to out: inout ByteQueue) {
     precondition(length >= 0 && length <= FrameHeader.maximumPayload, "no frame is that long")
     out.append(kind.rawValue)

@@ -12,45 +12,45 @@ internal import Tunnel
 /// ```
 struct Stream {
     enum State {
-        /// Gateway: the agent has not heard of it, as there is no frame that opens a stream but the first bytes.
+        /// Gateway: the agent does not know the stream yet, because only its first bytes open it.
         case waiting
         /// Bytes may flow both ways.
         case open
-        /// Gateway: the visitor sends no more. `Close` is held back, as it would cost it the answer.
+        /// Gateway: the visitor has ended its direction. `Close` is held back, because it would also end the answer.
         case halfClosed
-        /// The peer has sent `Close`: what has come is written on, what the edge still sends is thrown away.
+        /// The peer has sent `Close`. Earlier bytes are still written to the edge; bytes from the edge are discarded.
         case closedByPeer
-        /// Nothing more on the wire; only the edge has to close.
+        /// The stream has left the wire. Only its edge is still to close.
         case over
         /// The slot is free.
         case free
     }
 
     let wireID: UInt32
-    /// Never used twice on a link, unlike the wire's.
+    /// Not reused on a link, unlike `wireID`.
     let key: StreamKey
     var state: State
-    /// The peer has sent bytes after the last that the edge has sent.
+    /// The peer has sent bytes since the edge last sent some.
     var hasAnswer = false
-    /// Bytes that arrived and were not yet written on.
+    /// Bytes received but not yet written to the edge.
     var pending = 0
-    /// Bytes of the edge that were thrown away, as the peer has closed the stream.
+    /// Bytes from the edge that were discarded because the peer has closed the stream.
     var discarded = 0
-    /// The edge was told to stop reading because nothing more could be taken.
+    /// The edge stopped reading because its allowance was 0.
     var isStarved = false
-    /// Set while it keeps the link waiting: the mark that `pending` is above.
+    /// The mark that `pending` has reached, while the stream holds up the link; otherwise nil.
     var slowMark: Int?
-    /// What waited for its peer at the last judgement, and when that was; nil before the first.
+    /// Bytes that waited for the edge's peer at the last check, and when that was; nil before the first check.
     var lastJudgement: (waiting: Int, time: Milliseconds)?
-    /// Whether the edge has a socket: at the agent, not before the backend is connected.
+    /// Whether the edge has a socket. At the agent it has none until the backend is connected.
     var isConnected: Bool
-    /// What it may send although others wait: its turn.
+    /// Bytes that the stream may send in its turn, although others wait.
     var turn = 0
     var lastActivity: Milliseconds
-    /// When bytes were last written on, or arrived at an empty edge.
+    /// When bytes were last written to the edge, or arrived while none were pending.
     var lastProgress: Milliseconds
 
-    /// Whether frames with its id reach it.
+    /// Whether frames with its wire id reach the stream.
     var isOnWire: Bool {
         switch self.state {
         case .waiting, .open, .halfClosed: true

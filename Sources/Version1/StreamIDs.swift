@@ -1,10 +1,10 @@
 internal import Tunnel
 
-/// Gives out the stream ids of a link at the gateway.
+/// Allocates the stream ids of a link at the gateway.
 ///
-/// Ids are `registration << 16 | n` with n from 1 to 65,535, as in the original, where n was the visitor's source port
-/// and two visitors could have the same. Of the ids that are free, the one that has been so for the longest is given
-/// out, so that what an agent still sends for an old stream does not meet a new one.
+/// Ids are `registration << 16 | n` with n from 1 to 65,535, as in the original, where n is the visitor's source port
+/// and two visitors can have the same. The id that has been free for the longest is used first, so late bytes for an
+/// old stream do not reach a new one.
 struct StreamIDs {
     private let prefix: UInt32
     private var fresh: UInt32 = 1
@@ -12,7 +12,7 @@ struct StreamIDs {
 
     init(registration: UInt16) { self.prefix = UInt32(registration) << 16 }
 
-    /// Nil when all 65,535 are in use.
+    /// Returns nil if all 65,535 ids are in use.
     mutating func take() -> UInt32? {
         if self.fresh <= UInt32(UInt16.max) {
             defer { self.fresh += 1 }

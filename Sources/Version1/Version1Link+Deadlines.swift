@@ -18,7 +18,7 @@ extension Version1Link {
         switch self.stage {
         case .closed: return .none
         case .authenticating, .naming:
-            // At the gateway these questions have deadlines of their own.
+            // The gateway's authentication and registration have their own deadlines.
             guard self.role == .agent else { return .none }
             return self.loginTick()
         case .login, .name, .finish: return self.loginTick()
@@ -74,9 +74,10 @@ extension Version1Link {
         }
     }
 
-    /// Bytes are no sign that the peer is there, as it need not send any; the kernel's keep-alive probes are.
+    /// Does nothing: version 1 has no PING, so silence does not prove that the peer is dead. TCP keep-alive detects
+    /// that.
     package mutating func heard(now: Milliseconds) {}
 
-    /// There is no way to ask.
+    /// Does nothing: version 1 has no PING.
     package mutating func clockJumped(now: Milliseconds) {}
 }

@@ -6,8 +6,8 @@ internal import Wire
 // MARK: - Bytes from the edges
 
 extension Version1Link {
-    /// Nothing is queued here: edges read while the link's socket takes bytes. When it is full they wait in line, and
-    /// when it is not any more each of them has a turn of the same size, though others may have filled it meanwhile.
+    /// Nothing is queued here: edges read while the link's socket takes bytes. When the socket is full, they wait in
+    /// line. When it takes bytes again, each gets a turn of the same size, even if others have filled the socket since.
     package mutating func sendAllowance(_ key: StreamKey) -> Int {
         guard self.contains(key) else { return 0 }
         switch self.streams[key.slot].state {
@@ -16,7 +16,7 @@ extension Version1Link {
             if !self.isCongested, self.starved.isEmpty { return self.limits.sendSize }
             self.starve(key.slot)
             return 0
-        // So that its end is seen; an edge that goes on and on is not read to the end of its time.
+        // Keep reading to notice the end of the edge, up to a limit: an edge that never ends is left to its deadline.
         case .closedByPeer: return max(0, self.limits.discardedBytes - self.streams[key.slot].discarded)
         case .halfClosed, .over, .free: return 0
         }
@@ -51,8 +51,8 @@ extension Version1Link {
         }
     }
 
-    /// The agent closes the stream. The gateway waits for the rest of the answer: `Close` would end the backend's
-    /// direction as well, and a visitor who says all that it has to say at once would get no answer.
+    /// The agent closes the stream. The gateway waits for the rest of the answer: `Close` would also end the backend's
+    /// direction, and a visitor that ends its direction after the request would get no answer.
     package mutating func finish(_ key: StreamKey, now: Milliseconds) -> Bool {
         guard self.contains(key) else { return false }
         self.clock = now
@@ -85,7 +85,7 @@ extension Version1Link {
         self.streams[key.slot].lastActivity = now
     }
 
-    /// The backend is connected: there is no word for that.
+    /// Sends nothing: version 1 has no frame for this.
     package mutating func accept(_ key: StreamKey, now: Milliseconds) {
         guard self.contains(key) else { return }
         self.streams[key.slot].isConnected = true
@@ -94,7 +94,7 @@ extension Version1Link {
 
     package mutating func nextResumable() -> StreamKey? {
         guard !self.isCongested else { return nil }
-        // What all of them together may send is bounded, so that few wait long and many get ahead.
+        // Bound the total of all turns: streams wait less, and many of them make progress.
         let turn = min(
             max(self.limits.turnBytes / max(self.starved.count, 1), self.limits.minTurn), self.limits.maxTurn)
         while let key = self.starved.popFirst() {
@@ -115,7 +115,7 @@ extension Version1Link {
 
     package mutating func outputProgressed(now: Milliseconds) { self.lastOutputProgress = now }
 
-    /// Everything is in the outbox already.
+    /// Does nothing: all frames are already in the outbox.
     package mutating func fill(_ atMost: Int, now: Milliseconds) {}
 
     package mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int) {
@@ -125,7 +125,7 @@ extension Version1Link {
 
     // MARK: Slow edges
 
-    /// Says anew whether a stream keeps the link waiting.
+    /// Updates whether a stream holds up the link.
     mutating func judge(_ slot: Int) {
         let key = self.streams[slot].key
         let pending = self.streams[slot].pending
@@ -134,7 +134,7 @@ extension Version1Link {
             self.streams[slot].slowMark = nil
             self.slow.removeAll { $0 == key }
         } else if pending >= self.limits.slowStreamUnderPressure {
-            // Where little can be held, what is held has to be less.
+            // When memory is short, fewer bytes may wait.
             let isShort = self.budget.available < self.limits.readSize
             let mark = isShort ? self.limits.slowStreamUnderPressure : self.limits.slowStream
             guard pending >= mark else { return }
@@ -150,9 +150,9 @@ extension Version1Link {
     ) {
         self.clock = now
         for key in self.slow where self.contains(key) {
-            // A backend that is being connected has a deadline of its own.
+            // A backend that is being connected has its own deadline.
             guard self.streams[key.slot].isConnected else { continue }
-            // The kernel takes bytes in large pieces only: what it holds tells how fast the peer really reads.
+            // The kernel takes bytes only in large pieces, so the bytes it holds show how fast the peer really reads.
             let waiting = self.streams[key.slot].pending + unacknowledged(key)
             guard let last = self.streams[key.slot].lastJudgement else {
                 self.streams[key.slot].lastJudgement = (waiting, now)

@@ -6,11 +6,11 @@ internal import Wire
 // MARK: - Events from the wire
 
 extension Version1Link {
-    /// A payload is handed on as it comes, so that a frame is never put together.
+    /// Delivers payload bytes as they arrive, so frames are never reassembled.
     package mutating func nextEvent(_ batch: RawSpan, at offset: inout Int, now: Milliseconds) -> LinkEvent {
         self.clock = now
         while true {
-            // After a refusal nothing counts any more.
+            // After a refusal or the end of the link all bytes are ignored.
             if self.refusal != nil || self.isClosed {
                 offset = batch.byteCount
                 return .needMore
@@ -53,7 +53,7 @@ extension Version1Link {
     private static let secondName = PeerViolation.protocol("a second name")
     private static let noName = PeerViolation.protocol("no name")
 
-    /// The original's words.
+    /// The texts of the original.
     private static func words(for violation: PeerViolation) -> String {
         switch violation {
         case self.secondName: "only one name registration is allowed"
@@ -62,7 +62,7 @@ extension Version1Link {
         }
     }
 
-    /// Checks what a header tells, so that an illegal frame ends the link before its body is waited for.
+    /// Checks a header, so that an illegal frame ends the link before its payload arrives.
     private func check(_ header: FrameHeader) throws(PeerViolation) -> FrameKind {
         guard let kind = FrameKind(rawValue: header.kind) else {
             throw .protocol("a frame of the unknown kind \(header.kind)")
@@ -82,7 +82,7 @@ extension Version1Link {
         return kind
     }
 
-    /// Finds out whose the payload is; an event, without moving on, when it opens a stream.
+    /// Finds the stream of a payload. If the payload opens a stream, returns the event; the header is then read again.
     private mutating func receivedPayload(_ header: FrameHeader) -> LinkEvent? {
         self.payload = (nil, header.length)
         if let slot = self.index[header.id] {
@@ -91,7 +91,7 @@ extension Version1Link {
         }
         guard self.role == .agent, header.length > 0 else { return nil }
         guard case .open = self.stage, !self.closed.holds(header.id, now: self.clock), !self.isFull else {
-            // It is a straggler or cannot be taken; Close says so if the gateway means a new stream.
+            // The bytes are late or the stream cannot be accepted. If the gateway means a new stream, Close refuses it.
             if self.outbox.count < self.limits.owedControl { self.append(.close, id: header.id) }
             return nil
         }
@@ -99,7 +99,7 @@ extension Version1Link {
         return .opened(self.insert(header.id, .open), Open(exposure: 0, limit: 0, visitor: .none, local: .none))
     }
 
-    /// Counts bytes for an edge; false when they come too late.
+    /// Counts bytes for an edge. Returns false if they arrive too late.
     private mutating func received(_ key: StreamKey, _ count: Int) -> Bool {
         guard self.contains(key), self.streams[key.slot].isOnWire else { return false }
         if self.streams[key.slot].pending == 0 { self.streams[key.slot].lastProgress = self.clock }
@@ -139,7 +139,7 @@ extension Version1Link {
             let text = try self.text(payload)
             let code = Self.code(of: text)
             if case .naming(let registration) = self.stage {
-                // The link has no other use; the gateway closes it, or we do.
+                // The link has no other use. Either the gateway closes it or this end does.
                 self.refusal = code
                 return .registered(Registered(exposure: registration, code: code, port: 0, text: text))
             }
@@ -159,7 +159,7 @@ extension Version1Link {
         return text
     }
 
-    /// What came before still reaches the edge, then its end.
+    /// Bytes received before still reach the edge, then its end.
     private mutating func receivedClose(_ id: UInt32) -> LinkEvent? {
         guard let slot = self.index[id] else {
             self.closed.remove(id)

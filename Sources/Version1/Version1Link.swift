@@ -3,30 +3,30 @@ package import Timing
 package import Tunnel
 package import Wire
 
-/// One end of a link of protocol version 1, that of the original diglett (`docs/version-1.md`).
+/// One end of a link of protocol version 1, the protocol of the original diglett (`docs/version-1.md`).
 ///
 /// ## Invariants
-/// - Where the driver reads at most `readSize` bytes of the link between two looks at `takesInput`, at most
-///   `slowStream` and one read wait for any edge.
-/// - What waits to be sent is bounded: edges read nothing while the link's socket is full, and frames that answer the
-///   peer's are left out beyond `owedControl`.
-/// - Once closed, nothing changes any more.
+/// - If the driver reads at most `readSize` bytes of the link between two checks of `takesInput`, at most `slowStream`
+///   plus one read wait for any edge.
+/// - Output is bounded: edges do not read while the link's socket is full, and answers to the peer's frames are left
+///   out beyond `owedControl`.
+/// - A closed link queues no more frames and accepts nothing.
 package struct Version1Link: ~Copyable, LinkMachine {
-    /// How far the link has come; see ``phase`` for what the driver is told.
+    /// The stage of the link in detail. The driver sees ``phase``.
     enum Stage {
-        /// Gateway: waits for Login. Agent: waits for the answer to it.
+        /// Gateway: waiting for Login. Agent: waiting for the answer to Login.
         case login
-        /// Gateway: the authenticator is at work.
+        /// Gateway: the authenticator is checking the login.
         case authenticating
-        /// Gateway: waits for Register. Agent: is told to register.
+        /// Gateway: waiting for Register. Agent: must send Register.
         case name
-        /// The answer to Register is awaited, from the registry or from the gateway.
+        /// Waiting for the answer to Register. At the gateway the driver gives it, at the agent the peer.
         case naming(registration: UInt16)
-        /// Gateway: waits for FinishRegister.
+        /// Gateway: waiting for FinishRegister.
         case finish(registration: UInt16)
-        /// Streams run.
+        /// Streams may be opened.
         case open
-        /// Streams run, no new ones.
+        /// Open streams finish. No new ones are opened.
         case leaving
         case closed
     }
@@ -35,13 +35,13 @@ package struct Version1Link: ~Copyable, LinkMachine {
     var limits: Version1Limits
     var stage = Stage.login
     let budget: ByteBudget
-    /// By slot.
+    /// Indexed by slot.
     var streams: [Stream] = []
     var freeSlots: [Int] = []
-    /// Slots of streams that are on the wire, by their id there.
+    /// Slots of the streams on the wire, by wire id.
     var index: [UInt32: Int] = [:]
     var nextSerial: UInt32 = 1
-    /// Streams that are on the wire.
+    /// Number of streams on the wire.
     var liveCount = 0
     /// Gateway only.
     var ids = StreamIDs(registration: 0)
@@ -49,25 +49,25 @@ package struct Version1Link: ~Copyable, LinkMachine {
     var closed: ClosedStreams
     var outbox = ByteQueue()
     var isCongested = false
-    /// Streams whose edge does not read.
+    /// Streams whose edges have stopped reading.
     var starved = Ring<StreamKey>()
-    /// Streams that keep the link waiting.
+    /// Streams that hold up the link.
     var slow: [StreamKey] = []
-    /// What ``takeHits()`` gives next.
+    /// Returned by the next ``takeHits()``.
     private var hits = LinkHits()
-    /// What is left of the payload that is being received, and whose it is.
+    /// The stream of the payload being received, and how many bytes of it are left. Without a stream they are dropped.
     var payload: (key: StreamKey?, remaining: Int) = (nil, 0)
     /// The name was refused: the link ends at the next tick.
     var refusal: ErrorCode?
-    /// Since when the peer's next step of the login is waited for.
+    /// Start of the wait for the peer's next step of the login.
     var stageBegan: Milliseconds
-    /// The last time that the driver told.
+    /// The last time that the driver passed.
     var clock: Milliseconds
     var lastOutputProgress: Milliseconds
 
     /// - Parameters:
-    ///   - budget: the process's budget; the link's own is carved from it.
-    ///   - now: the time of the TCP connection, from which the login's deadline counts.
+    ///   - budget: the process's budget, the parent of the link's own.
+    ///   - now: the time of the TCP connection, when the login's deadline starts.
     package init(role: Role, limits: Version1Limits, budget: ByteBudget?, now: Milliseconds) {
         self.role = role
         self.limits = limits
@@ -94,7 +94,7 @@ package struct Version1Link: ~Copyable, LinkMachine {
     package internal(set) var framesReceived: UInt64 = 0
     package var needsFlush: Bool { !self.outbox.isEmpty || (!self.isCongested && !self.starved.isEmpty) }
     package var takesInput: Bool { self.slow.isEmpty }
-    /// Ids are used again.
+    /// Always false: stream ids are reused.
     package var isWornOut: Bool { false }
     /// Bytes that wait for the edges of this link.
     package var waitingBytes: Int { self.budget.used }
@@ -104,12 +104,12 @@ package struct Version1Link: ~Copyable, LinkMachine {
         return self.hits
     }
 
-    /// A stream keeps the link waiting earlier than others, as memory is short.
+    /// Counts a stream that holds up the link earlier because memory is short.
     mutating func waitsForMemory() { self.hits.reducedWindows += 1 }
 
     // MARK: - The link
 
-    /// There is nothing to say before the login.
+    /// Does nothing: version 1 has no HELLO.
     package mutating func start(software: String) {}
 
     package mutating func login(_ login: Login) {
@@ -147,7 +147,7 @@ package struct Version1Link: ~Copyable, LinkMachine {
             self.append(.error, text: Self.text(of: code, answer.text))
             self.refusal = code
         case (_, let code):
-            // A link of this version has one name; without it there is nothing left to do.
+            // A link of this version has one name and is useless without it.
             self.refusal = code
         }
     }
@@ -159,14 +159,15 @@ package struct Version1Link: ~Copyable, LinkMachine {
             if self.role == .gateway { self.append(.error, text: Self.text(of: code, text)) }
             self.stage = .closed
         case .open, .leaving:
-            // Nothing can be said: an agent takes Error for a broken protocol, and no gateway ever sent Terminate.
+            // No frame can announce this: an agent treats Error as a protocol violation, and no gateway ever sent
+            // Terminate.
             self.stage = code == .drain ? .leaving : .closed
         }
     }
 
     package mutating func shut() { self.stage = .closed }
 
-    /// The original's words where there are any, as its users look for them in logs.
+    /// Uses the texts of the original where it has them, because its users search logs for them.
     private static func text(of code: ErrorCode, _ text: String) -> String {
         switch code {
         case .loginRefused: "authentication error: invalid token"
@@ -175,7 +176,7 @@ package struct Version1Link: ~Copyable, LinkMachine {
         }
     }
 
-    /// What an Error of a gateway means; only the refusals that the original knows are final.
+    /// The code for a gateway's Error. Only the refusals that the original knows are permanent.
     static func code(of text: String) -> ErrorCode {
         if text.hasPrefix("authentication error") { return .loginRefused }
         return text == "not authorized to use this domain" ? .nameNotAllowed : .denied
@@ -193,15 +194,16 @@ package struct Version1Link: ~Copyable, LinkMachine {
         if case .open = self.stage { nil } else { .notUp }
     }
 
-    /// Those that only wait for their edge to close count at the peer no more, and here only when there are too many.
+    /// The peer no longer counts streams that only wait for their edge to close. They are limited separately, by
+    /// twice the maximum of all streams.
     package var isFull: Bool {
         self.liveCount >= self.limits.maximumStreams || self.streamCount >= 2 * self.limits.maximumStreams
     }
 
     package mutating func makeRoom() -> StreamKey? {
         guard self.liveCount >= self.limits.maximumStreams else { return nil }
-        // Those that are probably done first, then visitors who have sent nothing, of whom the agent does not know;
-        // among equals the one that has been quiet for the longest.
+        // First streams that are probably done, then visitors that have sent nothing and are unknown to the agent, then
+        // visitors without an answer. Among equals the one that has been quiet for the longest.
         func rank(_ stream: Stream) -> Int? {
             switch stream.state {
             case .halfClosed: stream.pending > 0 ? nil : stream.hasAnswer ? 0 : 2
@@ -220,8 +222,8 @@ package struct Version1Link: ~Copyable, LinkMachine {
         return key
     }
 
-    /// Nothing is sent: the agent hears of the stream with its first bytes. So it never hears of a visitor who waits
-    /// for the server to speak first, and such protocols do not work with version 1.
+    /// Sends nothing: the agent learns of the stream from its first bytes. It never learns of a visitor that waits for
+    /// the server to speak first, so such protocols do not work with version 1.
     package mutating func open(
         exposure: UInt16, visitor: WireAddress, local: WireAddress, now: Milliseconds
     ) -> StreamKey? {
@@ -249,7 +251,7 @@ package struct Version1Link: ~Copyable, LinkMachine {
         return true
     }
 
-    /// What the edge had sent is in the outbox already, so that `Close` follows it.
+    /// The edge's bytes are already in the outbox, so `Close` follows them.
     package mutating func reset(_ key: StreamKey, _ code: ErrorCode) { self.cut(key, code) }
 
     package mutating func cut(_ key: StreamKey, _ code: ErrorCode) {
@@ -270,7 +272,7 @@ package struct Version1Link: ~Copyable, LinkMachine {
         self.freeSlots.removeAll()
     }
 
-    /// Ends a stream on the wire in both directions; what has come is still written on.
+    /// Ends a stream on the wire in both directions. Bytes received before are still written to the edge.
     mutating func end(_ slot: Int) {
         let stream = self.streams[slot]
         switch stream.state {
@@ -284,7 +286,7 @@ package struct Version1Link: ~Copyable, LinkMachine {
         self.leaveWire(slot, .over)
     }
 
-    /// Its id means nothing to this stream any more.
+    /// Detaches the stream from its wire id.
     mutating func leaveWire(_ slot: Int, _ state: Stream.State) {
         if self.streams[slot].isOnWire {
             self.index[self.streams[slot].wireID] = nil

@@ -1,11 +1,11 @@
 internal import Bytes
 
-/// Numeric addresses as text, read strictly: no names, no zones, no octal, no blanks.
+/// Numeric addresses as text, parsed strictly: no names, zones, octal numbers or blanks.
 extension WireAddress {
     /// Longest text of an address, `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
     package static let maximumText = 45
 
-    /// Reads `192.0.2.1` or one of the forms of RFC 4291, 2.2; nil when the text is neither.
+    /// Parses `192.0.2.1` or one of the forms of RFC 4291, 2.2. Returns nil for any other text.
     package init?(host: some Collection<UInt8>, port: UInt16) {
         guard host.count <= Self.maximumText else { return nil }
         if host.contains(UInt8(ascii: ":")) {
@@ -17,7 +17,7 @@ extension WireAddress {
         }
     }
 
-    /// The address by itself, an IPv4-mapped one as its IPv4 address; nil for `none`.
+    /// The address without its port, an IPv4-mapped one as IPv4. Nil for `none`.
     private var ip: IPAddress? {
         IPAddress.Version(rawValue: self.family).map { IPAddress(version: $0, high: self.high, low: self.low) }
     }
@@ -26,12 +26,12 @@ extension WireAddress {
         self.init(family: ip.version.rawValue, bytes: (ip.high, ip.low), port: port)
     }
 
-    /// Whether it is known, and not ``none``.
+    /// Whether the address is not ``none``.
     package var isKnown: Bool { self.ip != nil }
     package var isLoopback: Bool { self.ip?.isLoopback ?? false }
     package var isAny: Bool { self.ip?.isAny ?? false }
 
-    /// The same address as IPv4 if it is an IPv4-mapped one, `::ffff:192.0.2.1`; else itself.
+    /// An IPv4-mapped address (`::ffff:192.0.2.1`) as IPv4. Any other address is returned unchanged.
     package var unmapped: WireAddress { self.ip.map { WireAddress($0, port: self.port) } ?? self }
 
     /// See ``IPAddress/untranslated``.
@@ -49,13 +49,13 @@ extension WireAddress {
         return (WireAddress(first, port: 0), prefix)
     }
 
-    /// The same address in 16 bytes: an IPv4 address as an IPv4-mapped one (RFC 4291, 2.5.5.2).
+    /// The address in 16 bytes. An IPv4 address becomes IPv4-mapped (RFC 4291, 2.5.5.2).
     package var mapped: WireAddress {
         guard self.family == 4 else { return self }
         return WireAddress(family: 6, bytes: (0, 0xFFFF << 32 | self.high >> 32), port: self.port)
     }
 
-    /// Four decimal numbers without leading zeros, which some programs take for octal.
+    /// Parses four decimal numbers without leading zeros, which some programs read as octal.
     private static func ip4(_ text: some Collection<UInt8>) -> UInt32? {
         let parts = text.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
         guard parts.count == 4 else { return nil }
@@ -67,8 +67,8 @@ extension WireAddress {
         return word
     }
 
-    /// Eight groups of one to four hexadecimal digits; `::` once for one or more groups of zeros; the last two groups
-    /// may be written as an IPv4 address.
+    /// Parses eight groups of one to four hexadecimal digits. `::` may replace one or more groups of zeros once, and
+    /// the last two groups may be written as an IPv4 address.
     private static func ip6(_ text: [UInt8]) -> (high: UInt64, low: UInt64)? {
         var groups: [UInt16] = []
         var gap: Int?
@@ -124,11 +124,12 @@ extension WireAddress {
     }
 }
 
-/// Numbers as people write them.
+/// Decimal numbers in text.
 package enum DecimalText {
-    /// The number that the digits make, without sign, blanks or leading zeros; nil when it is above `atMost` or none.
+    /// The value of decimal digits without sign, blanks or leading zeros. Nil if the text is not such a number or is
+    /// above `atMost`.
     package static func value(_ digits: some Collection<UInt8>, atMost: Int) -> Int? {
-        // Five digits hold a port and cannot overflow.
+        // Five digits are enough for a port and cannot overflow.
         guard (1...5).contains(digits.count) else { return nil }
         var value = 0
         for digit in digits {

@@ -1,14 +1,14 @@
-/// What can be wrong with the payload of a frame.
+/// Errors in the payload of a frame.
 package enum WireError: Error, Equatable, Sendable {
-    /// The payload ends before the field that is named.
+    /// The payload ends before or inside this field.
     case truncated(StaticField)
-    /// Bytes are left after the last field.
+    /// Bytes follow the last field.
     case trailing
     /// HELLO does not start with `DGL2`.
     case badMagic
     /// A text is not UTF-8, or longer than allowed.
     case badText(StaticField)
-    /// A field holds a value that it cannot have.
+    /// A field has a value that is not allowed.
     case badValue(StaticField)
 }
 
@@ -18,7 +18,7 @@ package enum StaticField: String, Sendable {
     case code, text, limit, address, opaque, retryAfter, reserved, extensionField
 }
 
-/// Reads big-endian fields one after another, never past the end.
+/// Reads big-endian fields in order, never past the end.
 package struct ByteReader: ~Escapable {
     private let bytes: RawSpan
     private var offset: Int
@@ -49,7 +49,7 @@ package struct ByteReader: ~Escapable {
         return result
     }
 
-    /// A UTF-8 text of `count` bytes, at most `atMost`.
+    /// Reads a UTF-8 text of `count` bytes. Throws `badText` if there are more than `atMost`, or if they are not UTF-8.
     package mutating func text(_ count: Int, atMost: Int, _ field: StaticField) throws(WireError) -> String {
         guard count <= atMost else { throw .badText(field) }
         let bytes = try self.array(count, field)
@@ -57,7 +57,7 @@ package struct ByteReader: ~Escapable {
         return text
     }
 
-    /// Reads type-length-value fields to the end; `body` sees each, and skips those that it does not know.
+    /// Reads type-length-value fields to the end of the payload. Calls `body` for each; `body` ignores unknown types.
     package mutating func extensions(
         _ body: (_ type: UInt16, _ value: [UInt8]) throws(WireError) -> Void
     ) throws(WireError) {
@@ -68,6 +68,7 @@ package struct ByteReader: ~Escapable {
         }
     }
 
+    /// Throws `trailing` if bytes are left.
     package func end() throws(WireError) {
         guard self.remaining == 0 else { throw .trailing }
     }

@@ -1,4 +1,4 @@
-/// Any frame but DATA, decoded.
+/// Any frame except DATA, decoded.
 package enum ControlFrame: Equatable, Sendable {
     case hello(Hello)
     case login(Login)

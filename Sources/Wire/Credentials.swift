@@ -1,7 +1,7 @@
-/// What an agent shows of itself to log in, in the version of the protocol that it speaks.
+/// What an agent presents to log in, in its version of the protocol.
 ///
-/// Each version has its own tokens: one that is good for the one is never accepted for the other, as version 1 does
-/// not keep a token secret.
+/// Each version has its own tokens. A token of one version is never accepted for the other, because version 1 does not
+/// keep tokens secret.
 package enum Credentials: Equatable, Sendable {
     case version2(Login)
     case version1(token: String)

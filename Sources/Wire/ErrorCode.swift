@@ -1,6 +1,6 @@
-/// Why something was refused or ended, as it travels in RESET, REGISTERED and GOAWAY.
+/// Why something was refused or ended: the code in RESET, REGISTERED and GOAWAY.
 ///
-/// An open set: a code that this program does not know is kept and shown by its number.
+/// The set is open: a code that this program does not know is kept and shown as its number.
 package struct ErrorCode: RawRepresentable, Hashable, Sendable {
     package let rawValue: UInt16
 
@@ -18,7 +18,7 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
     package static let timeout = ErrorCode(2)
     /// No route to the backend, or its name does not resolve.
     package static let unreachable = ErrorCode(3)
-    /// A limit was reached that passes with time.
+    /// A limit was reached; trying again later can succeed.
     package static let overloaded = ErrorCode(4)
     /// A rule forbids this stream.
     package static let denied = ErrorCode(5)
@@ -28,24 +28,24 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
     package static let internalError = ErrorCode(7)
     /// One direction had ended and the other was silent for too long.
     package static let idle = ErrorCode(8)
-    /// Bytes could not be handed on for too long.
+    /// Bytes could not be delivered for too long.
     package static let stalled = ErrorCode(9)
-    /// The exposure went away.
+    /// The exposure is gone.
     package static let withdrawn = ErrorCode(10)
 
     // MARK: The link (32–63)
 
     /// A frame that the protocol does not allow.
     package static let protocolViolation = ErrorCode(32)
-    /// No version in common.
+    /// The peers have no version in common.
     package static let version = ErrorCode(33)
-    /// More was sent than had been granted.
+    /// More was sent than granted, or a limit was lowered.
     package static let flowControl = ErrorCode(34)
-    /// Too many harmless oddities.
+    /// Too many needless frames.
     package static let glitches = ErrorCode(35)
-    /// The peer makes us owe frames and does not read them.
+    /// The peer does not read the control frames that it causes.
     package static let owed = ErrorCode(36)
-    /// Nothing was heard from the peer for too long.
+    /// No byte arrived from the peer for too long.
     package static let dead = ErrorCode(37)
     /// The handshake or the login took too long.
     package static let handshakeTimeout = ErrorCode(38)
@@ -53,17 +53,17 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
     package static let drain = ErrorCode(40)
     /// A newer link of the same agent took over.
     package static let replaced = ErrorCode(41)
-    /// Two instances of one identity keep displacing each other.
+    /// Two programs of one identity keep taking names from each other.
     package static let conflict = ErrorCode(42)
     /// The gateway has no room for another link.
     package static let tooManyLinks = ErrorCode(43)
-    /// The right to be here was withdrawn.
+    /// The right to be connected was withdrawn.
     package static let revoked = ErrorCode(44)
 
     // MARK: Login (64–79) and registration (80–95)
 
     package static let loginRefused = ErrorCode(64)
-    /// An open gateway takes agents from loopback addresses only.
+    /// An open gateway accepts agents from loopback addresses only.
     package static let notLoopback = ErrorCode(65)
     /// The gateway does not know the method of LOGIN.
     package static let methodNotSupported = ErrorCode(66)
@@ -97,7 +97,7 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
 }
 
 extension ErrorCode: CustomStringConvertible {
-    /// A short name that stays the same across versions, fit for logs, JSON and scripts.
+    /// A short name for logs, JSON and scripts. It stays the same across versions.
     package var description: String {
         for (code, slug) in Self.slugs where code == self { return slug }
         return "code-\(self.rawValue)"

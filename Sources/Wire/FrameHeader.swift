@@ -4,7 +4,7 @@ package enum WireConstant {
     package static let headerSize = 8
     /// Longest payload: header and payload fill one TLS record of 16,384 bytes (RFC 8446, 5.1).
     package static let maximumPayload = 16_376
-    /// Longest payload before the login was accepted.
+    /// Longest payload until the login is accepted.
     package static let maximumPayloadBeforeLogin = 4_096
     /// The version that this program speaks.
     package static let version: UInt8 = 2
@@ -12,11 +12,11 @@ package enum WireConstant {
     package static let magic: [UInt8] = [0x44, 0x47, 0x4C, 0x32]  // "DGL2"
     /// ALPN protocol name (RFC 7301), required on both sides.
     package static let applicationProtocol = "diglett/2"
-    /// The port on which gateways listen unless told otherwise.
+    /// The port on which gateways listen by default.
     package static let defaultPort: UInt16 = 20_000
 }
 
-/// What a frame is.
+/// The type of a frame.
 package enum FrameType: UInt8, CaseIterable, Sendable {
     case hello = 1
     case login = 2
@@ -33,7 +33,7 @@ package enum FrameType: UInt8, CaseIterable, Sendable {
     case pong = 13
     case goAway = 14
 
-    /// The flag bits that mean something on a frame of this type.
+    /// The flags that are defined for this type.
     package var knownFlags: UInt8 { self == .data ? FrameFlag.fin : 0 }
 
     /// Whether the frame belongs to the link itself (id 0) rather than to a stream.
@@ -44,7 +44,7 @@ package enum FrameType: UInt8, CaseIterable, Sendable {
         }
     }
 
-    /// The one length that the payload of such a frame may have, or nil where it varies.
+    /// The only valid payload length for this type, or nil if the length varies.
     package var fixedLength: Int? {
         switch self {
         case .unregister, .reset: 2
@@ -71,7 +71,7 @@ package enum FrameFlag {
 /// ```
 package struct FrameHeader: Equatable, Sendable {
     package var id: UInt32
-    /// The type byte as it came; it may be one that this program does not know.
+    /// The type byte as received. It may be unknown to this program.
     package var typeByte: UInt8
     package var flags: UInt8
     package var length: Int
@@ -83,7 +83,7 @@ package struct FrameHeader: Equatable, Sendable {
         self.length = length
     }
 
-    /// Reads a header at `offset`; nil when fewer than eight bytes are there.
+    /// Reads the header at `offset`. Returns nil if fewer than eight bytes are there.
     package init?(_ bytes: RawSpan, at offset: Int) {
         guard offset >= 0, bytes.byteCount - offset >= WireConstant.headerSize else { return nil }
         self.id = UInt32(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt32.self))
@@ -93,7 +93,7 @@ package struct FrameHeader: Equatable, Sendable {
             UInt16(bigEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset + 6, as: UInt16.self)))
     }
 
-    /// The eight bytes as one number, most significant byte first on the wire.
+    /// The eight bytes as one number, whose most significant byte is sent first.
     package var word: UInt64 {
         UInt64(self.id) << 32 | UInt64(self.typeByte) << 24 | UInt64(self.flags) << 16
             | UInt64(UInt16(truncatingIfNeeded: self.length))

@@ -1,21 +1,21 @@
 package import Bytes
 
-// The payloads of the frames, in the order of their type numbers. Each type says how it is laid out, writes itself
-// with its header (`encode`) and reads itself from exactly one payload (`init(payload:)`).
+// The payloads of the frames, in the order of their type numbers. Each type documents its layout, encodes itself with
+// its header (`encode`) and decodes exactly one payload (`init(payload:)`).
 
-/// LOGIN: who the agent is.
+/// LOGIN: identifies the agent.
 ///
 /// `method u8 | instance key 32 | run u64 | token length u16 | token | extensions`
 package struct Login: Equatable, Sendable {
     /// How the agent proves its identity.
     ///
-    /// An open set: a gateway refuses a method that it does not know with `method-not-supported`.
+    /// The set is open: a gateway refuses a method that it does not know with `method-not-supported`.
     package struct Method: RawRepresentable, Hashable, Sendable {
         package let rawValue: UInt8
 
         package init(rawValue: UInt8) { self.rawValue = rawValue }
 
-        /// By its instance key alone (open gateways).
+        /// By its instance key alone, at open gateways.
         package static let instance = Method(rawValue: 0)
         package static let token = Method(rawValue: 1)
         /// By the client certificate of the TLS handshake.
@@ -30,9 +30,9 @@ package struct Login: Equatable, Sendable {
     package static let maximumToken = 1_024
 
     package var method: Method
-    /// Random, kept in the agent's state directory: tells this installation from others.
+    /// Random bytes from the agent's state directory. They distinguish this installation from others.
     package var instanceKey: [UInt8]
-    /// Random, made at each start of the program: tells a returning link from a second program.
+    /// Random, new at each start of the program. It distinguishes a returning agent from a second program.
     package var run: UInt64
     package var token: String
 
@@ -70,7 +70,7 @@ package struct Login: Equatable, Sendable {
 /// WELCOME: the login was accepted. `link id u64 | names u16 | reserved u16 | extensions`
 package struct Welcome: Equatable, Sendable {
     package var linkID: UInt64
-    /// Names that this link may register.
+    /// How many names this link may have at once.
     package var maximumNames: UInt16
 
     package init(linkID: UInt64, maximumNames: UInt16) {
@@ -99,7 +99,7 @@ package struct Welcome: Equatable, Sendable {
 package struct Register: Equatable, Sendable {
     /// What is exposed.
     ///
-    /// An open set: a gateway refuses a kind that it does not know with `kind-not-supported`.
+    /// The set is open: a gateway refuses a kind that it does not know with `kind-not-supported`.
     package struct Kind: RawRepresentable, Hashable, Sendable {
         package let rawValue: UInt8
 
@@ -109,14 +109,14 @@ package struct Register: Equatable, Sendable {
 
         /// The kinds that this program knows.
         package static let known: [Kind] = [.tcp]
-        /// The kinds of a gateway that lists none in its HELLO.
+        /// The kinds of a gateway that lists no kinds in its HELLO.
         package static let assumed: [Kind] = [.tcp]
     }
 
     /// The agent's own number for the exposure, unique on the link.
     package var exposure: UInt16
     package var kind: Kind
-    /// The public port that is wanted, or 0 for any.
+    /// The requested public port, or 0 for any.
     package var port: UInt16
     package var name: String
 
@@ -149,9 +149,10 @@ package struct Register: Equatable, Sendable {
     }
 }
 
-/// REGISTERED: the answer to REGISTER, and later the word that an exposure is gone.
+/// REGISTERED: the answer to REGISTER, and later the notice that an exposure is gone.
 ///
-/// `exposure u16 | code u16 | public port u16 | text` — with code 0 the text is the public address, else what is wrong.
+/// `exposure u16 | code u16 | public port u16 | text`. With code 0 the text is the public address, otherwise the
+/// reason.
 package struct Registered: Equatable, Sendable {
     /// Longest text in bytes.
     package static let maximumText = 512
@@ -186,7 +187,8 @@ package struct Registered: Equatable, Sendable {
     }
 }
 
-/// An address and port on the wire: `family u8 (4, 6 or 0 for none) | address 16 | port u16`.
+/// An address and port on the wire: `family u8 | address 16 | port u16`. The family is 4, 6, or 0 for an unknown
+/// address.
 package struct WireAddress: Equatable, Hashable, Sendable {
     package static let size = 19
     package static let none = WireAddress(family: 0, bytes: (0, 0), port: 0)
@@ -221,7 +223,7 @@ package struct WireAddress: Equatable, Hashable, Sendable {
 }
 
 extension WireAddress: CustomStringConvertible {
-    /// `192.0.2.1:80`, `[2001:db8::1]:80`, or `-` where there is none.
+    /// `192.0.2.1:80`, `[2001:db8::1]:80`, or `-` for an unknown address.
     package var description: String {
         switch self.family {
         case 4: "\(self.host):\(self.port)"
@@ -230,7 +232,7 @@ extension WireAddress: CustomStringConvertible {
         }
     }
 
-    /// The address without brackets and port.
+    /// The address without brackets and port, or `-` for an unknown address.
     package var host: String {
         switch self.family {
         case 4: (0..<4).map { String((self.high >> (56 - 8 * UInt64($0))) & 0xFF) }.joined(separator: ".")
@@ -257,12 +259,12 @@ extension WireAddress: CustomStringConvertible {
     }
 }
 
-/// OPEN: a visitor has come. `exposure u16 | receive limit u64 | visitor address | local address`
+/// OPEN: a visitor has connected. `exposure u16 | receive limit u64 | visitor address | local address`
 package struct Open: Equatable, Sendable {
     package static let size = 2 + 8 + 2 * WireAddress.size
 
     package var exposure: UInt16
-    /// The gateway takes bytes up to this offset.
+    /// The agent may send bytes up to this offset.
     package var limit: UInt64
     package var visitor: WireAddress
     package var local: WireAddress
@@ -295,7 +297,7 @@ package struct Open: Equatable, Sendable {
 
 /// GOAWAY: the link will end. `code u16 | retry after seconds u16 | reserved u32 | text`
 ///
-/// Earlier releases send the id of their last stream in the reserved field.
+/// Earlier releases sent the id of their last stream in the reserved field.
 package struct GoAway: Equatable, Sendable {
     /// Longest text in bytes.
     package static let maximumText = 128
@@ -328,7 +330,7 @@ package struct GoAway: Equatable, Sendable {
     }
 }
 
-/// A payload that is a single number: UNREGISTER, RESET (u16); ACCEPT, WINDOW, PING, PONG (u64).
+/// Frames whose payload is a single number: UNREGISTER, RESET (u16); ACCEPT, WINDOW, PING, PONG (u64).
 package enum NumberFrame {
     package static func read<T: FixedWidthInteger & BitwiseCopyable>(
         _ payload: RawSpan, _ field: StaticField
@@ -347,7 +349,7 @@ package enum NumberFrame {
     }
 }
 
-/// Appends a frame whose length is known only after `body` wrote the payload.
+/// Appends a frame with the payload that `body` writes, then fills in the length.
 func encodeFrame(
     _ type: FrameType, id: UInt32 = 0, into out: inout ByteQueue, _ body: (inout ByteQueue) -> Void
 ) {
@@ -359,7 +361,7 @@ func encodeFrame(
     out.overwrite(UInt16(length), at: start + 6)
 }
 
-/// As much of `text` as fits into `atMost` bytes without cutting a character.
+/// The longest prefix of `text` that fits in `atMost` bytes of UTF-8 without splitting a character.
 private func utf8Prefix(_ text: String, _ atMost: Int) -> [UInt8] {
     var bytes: [UInt8] = []
     for character in text {

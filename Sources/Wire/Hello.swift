@@ -1,6 +1,6 @@
 package import Bytes
 
-/// Extension fields (type u16, length u16, value) that this version knows; others are skipped.
+/// Extension fields (type u16, length u16, value) that this version knows. Others are skipped.
 package enum ExtensionType {
     /// In HELLO: name and version of the program, UTF-8, at most 64 bytes.
     package static let software: UInt16 = 1
@@ -16,12 +16,12 @@ package enum ExtensionType {
 package struct Hello: Equatable, Sendable {
     package var lowest: UInt8
     package var highest: UInt8
-    /// Bytes that the peer may send on a new stream before it hears of a limit.
+    /// Bytes that the peer may send on a new stream before it receives a limit.
     package var streamWindow: UInt32
     /// Streams that may be open at once.
     package var maximumStreams: UInt32
     package var software: String
-    /// The kinds that the sender lists; nil without the extension.
+    /// The kinds that the sender lists, or nil without the extension.
     package var listedKinds: [Register.Kind]?
 
     package init(
@@ -36,7 +36,7 @@ package struct Hello: Equatable, Sendable {
         self.listedKinds = listedKinds
     }
 
-    /// The kinds that an agent may register at the gateway that sent this HELLO.
+    /// The kinds that an agent may request from the gateway that sent this HELLO.
     package var kinds: [Register.Kind] { self.listedKinds ?? Register.Kind.assumed }
 
     package init(payload: RawSpan) throws(WireError) {

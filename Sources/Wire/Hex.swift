@@ -7,10 +7,10 @@ package enum Hex {
         return String(decoding: text, as: UTF8.self)
     }
 
-    /// Nil unless the text has two digits for each of `count` bytes.
+    /// Parses hexadecimal digits. Returns nil unless the text has two digits for each of `count` bytes.
     package static func bytes(_ text: some StringProtocol, count: Int) -> [UInt8]? {
         let digits = Array(text.utf8)
-        // A sign would pass for a digit below.
+        // `UInt8(_:radix:)` would accept a sign.
         guard digits.count == 2 * count, !digits.contains(UInt8(ascii: "+")), !digits.contains(UInt8(ascii: "-")) else {
             return nil
         }

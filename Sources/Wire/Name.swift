@@ -1,10 +1,12 @@
-/// A name that an agent may register: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, one DNS label (RFC 1035, 2.3.1, with the
-/// leading digit of RFC 1123, 2.1), and no `--` at positions 3–4, which DNS keeps for itself (RFC 5891, 4.2.3.1).
+/// A name that an agent may register: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`.
+///
+/// It is one DNS label (RFC 1035, 2.3.1) and may begin with a digit (RFC 1123, 2.1). It has no `--` at positions 3–4,
+/// which DNS reserves (RFC 5891, 4.2.3.1).
 package struct Name: Hashable, Sendable, CustomStringConvertible {
     /// The name in lower case.
     package let text: String
 
-    /// Names that would mislead people or clash with the gateway's own pages.
+    /// Names that could mislead people or clash with the gateway's own pages.
     package static let reserved: Set<String> = ["localhost", "diglett", "gateway", "admin", "metrics", "status"]
 
     /// The rule in words.
@@ -47,7 +49,7 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
         return Name(words.joined(separator: "-"))
     }
 
-    /// Nil when `text` breaks the rule; upper-case ASCII letters are taken as lower-case.
+    /// Returns nil if `text` breaks the rule or is reserved. Upper-case ASCII letters become lower case.
     package init?(_ text: String) {
         guard let canonical = Self.canonical(text), !Self.reserved.contains(canonical) else { return nil }
         self.text = canonical

@@ -1,7 +1,8 @@
-/// Makes a text that came from a peer fit for a log line or a terminal.
+/// Makes text from a peer safe for log lines and terminals.
 package enum PeerText {
-    /// Everything but printable ASCII and letters of other scripts is written as `\u{XX}`, and at most `atMost`
-    /// characters are kept: no peer can forge a line, move the cursor or turn the reading direction.
+    /// Keeps printable ASCII and letters of other scripts, and writes everything else as `\u{XX}`. Text beyond `atMost`
+    /// characters is replaced by `…`. A peer therefore cannot forge a line, move the cursor or reverse the text
+    /// direction.
     package static func escaped(_ text: String, atMost: Int = 256) -> String {
         var result = ""
         var count = 0

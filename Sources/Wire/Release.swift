@@ -1,5 +1,5 @@
-/// What both programs are.
+/// The release of both programs.
 package enum Release {
-    /// Semantic version, as HELLO, `--version`, reports and requests to web servers tell it.
+    /// Semantic version, reported in HELLO, `--version`, status reports and requests to web servers.
     package static let version = "2.0.0"
 }

@@ -1,5 +1,5 @@
-/// The field of an object that is none of `known`, or nil: who writes `limit` for `limits`, or `dryrun` for `dry-run`, must
-/// hear of it.
+/// The first field of the object, in alphabetical order, that is not in `known`, or nil. Callers report it, to catch
+/// errors such as `limit` for `limits` or `dryrun` for `dry-run`.
 package func unknownField(in decoder: any Decoder, known: [String]) throws -> String? {
     try decoder.container(keyedBy: AnyField.self).allKeys.map(\.stringValue).filter { !known.contains($0) }.min()
 }

@@ -7,7 +7,7 @@ internal import Settings
 internal import Tunnel
 internal import Wire
 
-/// Receives events of the current link, and of attempts to make one.
+/// Receives events of the current link and of attempts to make one.
 protocol AgentLinksOwner: AnyObject {
     /// The TCP connection is up; the handshake follows.
     func connected()
@@ -37,7 +37,7 @@ final class AgentLinks {
     private let log: GatewayLog
     private let streams: any GatewayStreams
     private weak var owner: (any AgentLinksOwner)?
-    /// While a link is being made.
+    /// Set while a link is being made.
     private var race: LinkRace?
     /// The current link.
     private var session: GatewaySession?
@@ -45,15 +45,15 @@ final class AgentLinks {
     private var leaving: [GatewaySession] = []
     /// Closed links whose backends still receive buffered bytes.
     private var delivering: [GatewaySession] = []
-    /// Gateway addresses that accepted a connection and sent nothing; tried last.
+    /// Gateway addresses that accepted a connection and sent nothing. They are tried last.
     private var silentAddresses: Set<SocketAddress> = []
     /// Silence is logged once for each link.
     private var hasReportedSilence = false
     private var segment: SegmentChoice
 
     /// - Parameters:
-    ///   - limits: of each link.
-    ///   - budget: of all links together.
+    ///   - limits: limits of each link.
+    ///   - budget: budget of all links together.
     init(
         loop: EventLoop, settings: AgentSettings, version: LinkProtocol, limits: LinkLimits, budget: ByteBudget,
         log: GatewayLog, streams: any GatewayStreams
@@ -148,7 +148,7 @@ final class AgentLinks {
         for session in self.delivering { session.link.cutDeliveries() }
     }
 
-    /// Closes the candidates.
+    /// Ends the race and its candidates.
     private func cancelRace(_ text: String) {
         self.abandon(self.race?.sessions ?? [], text)
         self.race?.cancel()
@@ -191,7 +191,7 @@ final class AgentLinks {
 
     // MARK: - Log
 
-    /// An address has accepted a connection and sent nothing.
+    /// Logs that an address has accepted a connection and sent nothing.
     private func reportSilence(of address: SocketAddress) {
         guard !self.hasReportedSilence else { return }
         self.hasReportedSilence = true

@@ -2,9 +2,9 @@ internal import Reactor
 internal import Relay
 internal import Secure
 
-/// Error texts for failed connections to the gateway, with what to check.
+/// Error texts for failed connections to the gateway, with advice on what to check.
 enum DialAdvice {
-    /// No address could be connected.
+    /// No address accepted a connection.
     static func text(_ error: UVError) -> String {
         switch error {
         case .connectionRefused:
@@ -14,7 +14,7 @@ enum DialAdvice {
         }
     }
 
-    /// A connection ended before the gateway had shown its key.
+    /// A connection ended before the gateway presented its key.
     static func text(_ end: LinkEnd) -> String {
         switch end {
         case .security(let error):

@@ -10,29 +10,29 @@ protocol GatewaySessionOwner: AnyObject {
     func session(_ session: GatewaySession, welcomed welcome: Welcome)
     func session(_ session: GatewaySession, registered answer: Registered)
     func session(_ session: GatewaySession, goAway: GoAway)
-    /// The link is over; backends may still get what came before.
+    /// The link has ended. Backends may still receive bytes that arrived before.
     func sessionEnded(_ session: GatewaySession, _ end: LinkEnd)
-    /// After `sessionEnded`: the backends' connections are closed too.
+    /// Called after `sessionEnded`, when all backend connections are closed too.
     func sessionEmptied(_ session: GatewaySession)
 }
 
 /// Finds backends for the streams of a session, and receives their events.
 protocol GatewayStreams: AnyObject {
-    /// Nil when the name was removed.
+    /// Returns nil if the name was removed.
     func backend(of exposure: UInt16) -> Backend?
     func opened(_ open: Open)
     /// The backend cannot be reached.
     func failed(_ open: Open, _ backend: Backend, _ error: UVError)
-    /// - Parameter link: the reason if the whole link ends; else nil.
+    /// - Parameter link: why the whole link ended; nil if only the stream ended.
     func ended(_ edge: Edge, _ end: StreamEnd, link: LinkEnd?)
 }
 
-/// One link, seen from the agent: connects backends to the streams that the gateway opens.
+/// One link of the agent. Connects backends to the streams that the gateway opens.
 final class GatewaySession {
     let link: LinkSession
-    /// The gateway's address that was reached.
+    /// The gateway's address for this link.
     let address: SocketAddress?
-    /// Whether the gateway has shown its key, so that something like a gateway is there.
+    /// Whether the peer has presented a key, so it is probably a gateway.
     private(set) var isSecured = false
     private let owner: any GatewaySessionOwner
     private let streams: any GatewayStreams
@@ -67,7 +67,7 @@ final class GatewaySession {
         }
     }
 
-    /// What the visitor's side is told about a backend that could not be reached.
+    /// The code that the gateway receives when a backend cannot be connected.
     private static func code(of error: UVError) -> ErrorCode {
         switch error {
         case .connectionRefused, .noSuchFile: .refused

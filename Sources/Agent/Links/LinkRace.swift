@@ -2,25 +2,26 @@ internal import Reactor
 internal import Relay
 internal import Secure
 
-/// Makes one link: tries the gateway's addresses until one of them has shown its key.
+/// Makes one link: tries the gateway's addresses until one of them has presented its key.
 ///
-/// RFC 8305 ends when TCP is up. A host whose process hangs, and many a firewall, go that far and then say nothing: the
-/// race therefore goes on, and an address that has been silent for a second has the next one beside it.
+/// RFC 8305 ends the race when TCP is connected. But a host whose process hangs, and many firewalls, accept the
+/// connection and then send nothing. So this race goes on: if an address is silent for a second, the next one is tried
+/// as well.
 final class LinkRace {
     /// Why no address won.
     enum Failure {
         case unreachable(UVError)
         case unusable(SecurityError)
-        /// What the last one said that connected.
+        /// How the last connected session ended.
         case ended(LinkEnd)
     }
 
-    /// From the start to the last TCP connection.
+    /// How long after the start TCP connections may be made.
     private static let milliseconds: UInt64 = 15_000
-    /// How long an address may be silent before the next one is tried.
+    /// How long an address may be silent before the next one is tried too.
     private static let patience: UInt64 = 1_000
 
-    /// Those that are connected and have not shown a key.
+    /// Connected sessions that have not presented a key.
     private(set) var sessions: [GatewaySession] = []
     private let loop: EventLoop
     private let endpoint: Endpoint
@@ -35,7 +36,7 @@ final class LinkRace {
     private var isOver = false
 
     /// - Parameters:
-    ///   - begin: makes a session of a connection and starts it.
+    ///   - begin: creates a session on a connection and starts it.
     ///   - silent: called for each address that has accepted a connection and not answered within ``patience``.
     ///   - failed: called once, unless a session wins or the race is cancelled, and never from inside this call.
     init(
@@ -54,7 +55,8 @@ final class LinkRace {
         self.next()
     }
 
-    /// The session has shown its key: the others are returned, for the caller to end.
+    /// Call it when a session has presented its key. Ends the race and returns the other sessions, which the caller
+    /// must end.
     func won(_ session: GatewaySession) -> [GatewaySession] {
         let others = self.sessions.filter { $0 !== session }
         self.cancel()
@@ -67,7 +69,7 @@ final class LinkRace {
         self.next()
     }
 
-    /// Connects to nothing more. What is connected stays with the caller.
+    /// Stops connecting. The caller is responsible for sessions that are already connected.
     func cancel() {
         self.isOver = true
         self.sessions = []
@@ -78,7 +80,7 @@ final class LinkRace {
     }
 
     private func patienceEnded() {
-        // Earlier ones were reported by their own timer.
+        // Earlier sessions were reported when their own timer fired.
         if let address = self.sessions.last?.address { self.silent(address) }
         self.next()
     }
@@ -107,7 +109,7 @@ final class LinkRace {
         self.timer?.start(after: Self.patience)
     }
 
-    /// There is no further address. What was said first by one that connected explains more than that.
+    /// No address is left. If a session had connected, its end is reported, because that explains more.
     private func finish(_ failure: Failure) {
         guard self.sessions.isEmpty else { return }
         let failed = self.failed

@@ -1,7 +1,7 @@
-/// The largest TCP segment of the next link.
+/// Chooses the largest TCP segment of the next link.
 ///
-/// A link that died as if large packets were lost may also have died of a path that is down. So its successor tries small
-/// segments, and they stay only if it is there at the first attempt: then the path is up, and small packets pass.
+/// A link that ended as if large packets were lost may also have lost its path altogether. So the next link tries small
+/// segments, and keeps them only if its first attempt succeeds: then the path is up, and small packets pass.
 struct SegmentChoice {
     private enum Advice: Equatable {
         case none
@@ -9,13 +9,13 @@ struct SegmentChoice {
         case proven(Int)
     }
 
-    /// `link-mss`; it is never changed.
+    /// The setting `link-mss`. If set, it is never changed.
     private let configured: Int?
     private var advice = Advice.none
 
     init(configured: Int?) { self.configured = configured }
 
-    /// Bytes; nil: what the interface can carry.
+    /// Largest segment in bytes; nil: what the interface can carry.
     var largest: Int? {
         switch self.advice {
         case .none: self.configured
@@ -23,7 +23,7 @@ struct SegmentChoice {
         }
     }
 
-    /// - Parameter advised: nil: large packets pass, as far as that link can tell.
+    /// - Parameter advised: the segment size that the link suggests; nil if large packets pass as far as it can tell.
     mutating func linkEnded(_ advised: Int?) {
         guard self.configured == nil, self.advice == .none, let advised else { return }
         self.advice = .trial(advised)
@@ -36,7 +36,7 @@ struct SegmentChoice {
 
     /// A link is up.
     ///
-    /// - Returns: the segment that will be used from now on, if that is news.
+    /// - Returns: the segment size that is used from now on, if it is new.
     mutating func linkBegan() -> Int? {
         guard case .trial(let bytes) = self.advice else { return nil }
         self.advice = .proven(bytes)

@@ -3,7 +3,7 @@ internal import Secure
 internal import Settings
 internal import Wire
 
-/// By what the gateway knows this agent, and the protocol that carries it.
+/// What identifies this agent to the gateway, and the protocol version that carries it.
 struct AgentCredentials {
     let version: LinkProtocol
     let login: Login
@@ -35,7 +35,7 @@ struct AgentCredentials {
 
     private static let file = "instance.key"
 
-    /// Reads the instance key of a state directory, if it has one.
+    /// Checks the instance key in a state directory, if it has one.
     static func check(_ stateDirectory: String) throws(SettingsError) {
         let path = "\(stateDirectory)/\(self.file)"
         guard FileAccess.exists(path) else { return }

@@ -1,19 +1,19 @@
 internal import Secure
 package import Settings
 
-/// An agent's own key with its self-signed certificate, `agent.pem` in its state directory: an agent that has one needs
-/// no token, once the gateway's operator has pinned it.
+/// An agent's own key with its self-signed certificate, `agent.pem` in its state directory. An agent with a key needs
+/// no token after the gateway's operator has pinned the key.
 package enum AgentKey {
     private static let file = "agent.pem"
 
-    /// Nil when the agent has none.
+    /// Returns nil if the agent has no key.
     static func load(_ state: StateDirectory) throws(SettingsError) -> Identity? {
         let path = state.file(self.file)
         guard FileAccess.exists(path) else { return nil }
         return try self.identity(try FileAccess.read(path, atMost: 1 << 16, secret: true), path)
     }
 
-    /// Reads the key of a state directory, if it has one.
+    /// Checks the key in a state directory, if it has one.
     static func check(_ stateDirectory: String) throws(SettingsError) {
         let path = "\(stateDirectory)/\(self.file)"
         guard FileAccess.exists(path) else { return }
@@ -26,10 +26,10 @@ package enum AgentKey {
         }
     }
 
-    /// The pin of the agent's key, which is made if it is missing.
+    /// The pin of the agent's key. Creates the key if it is missing.
     ///
-    /// Root runs this for a service whose user owns the directory, as with DynamicUser (systemd.exec(5)). A new key then
-    /// belongs to that user, see ``FileAccess/replace(_:with:mode:durable:)``.
+    /// Root may run this for a service whose user owns the directory, as with DynamicUser (systemd.exec(5)). A new key
+    /// then belongs to that user, see ``FileAccess/replace(_:with:mode:durable:)``.
     package static func pin(stateDirectory: String) throws(SettingsError) -> String {
         let state = try StateDirectory(path: stateDirectory, forOther: true)
         let pem = try state.readOrMake(self.file, atMost: 1 << 16) { () throws(SettingsError) in

@@ -3,21 +3,21 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// The credentials of each login. A token in a file is read again each time.
+/// Provides the credentials of each login. A token in a file is read again each time.
 final class AgentLogin {
-    /// How long the agent waits for another token in the file after a refusal: the operator rotates the token at the
-    /// gateway first and writes the file afterwards.
+    /// How long the agent waits for another token in the file after a refusal. Operators rotate a token at the gateway
+    /// first and write the file afterwards.
     private static let patienceMilliseconds: UInt64 = 10_000
     private static let lookMilliseconds: UInt64 = 250
 
     private let loop: EventLoop
     private let logger: Logger
     private let isVersion1: Bool
-    /// Where the token stands, if it can change.
+    /// The file with the token, if the token can change.
     let file: String?
-    /// As of the last login.
+    /// The credentials of the last login.
     private(set) var last: Login
-    /// Why the file could not be read at the last login: logged once.
+    /// Why the file could not be read at the last login. Logged once.
     private var problem: String?
     private var timer: LoopTimer?
 
@@ -29,7 +29,7 @@ final class AgentLogin {
         self.last = login
     }
 
-    /// For the next link. While the file cannot be read, its last token is used.
+    /// The credentials for the next link. While the file cannot be read, the last token is used.
     func next() -> Login {
         guard let file = self.file else { return self.last }
         do throws(SettingsError) {
@@ -45,9 +45,9 @@ final class AgentLogin {
         return self.last
     }
 
-    /// Looks for another token than that of the last login.
+    /// Waits until the file has a token other than that of the last login.
     ///
-    /// - Parameter completion: called once; false when the time is over.
+    /// - Parameter completion: called once; with false if the time is over.
     func awaitAnother(_ completion: @escaping (_ isThere: Bool) -> Void) {
         self.close()
         let deadline = self.loop.now + Self.patienceMilliseconds
@@ -68,7 +68,7 @@ final class AgentLogin {
         return token.text != self.last.token
     }
 
-    /// Stops looking.
+    /// Stops waiting.
     func close() {
         self.timer?.close()
         self.timer = nil

@@ -4,9 +4,10 @@ internal import Logging
 internal import Secure
 internal import Settings
 
-/// Whether the gateway's key is the right one: by the pins, by what is known, or by asking.
+/// Checks whether to trust the gateway's key: by pins, by the system's authorities, by known keys, or by asking the
+/// user.
 final class KeyCheck {
-    /// Why a key is not taken, and how the program ends; without a reason it tries again.
+    /// Why a key is refused, and the program's exit reason. Without a reason the program tries again.
     struct Refusal {
         let reason: ExitReason?
         let text: String
@@ -15,13 +16,13 @@ final class KeyCheck {
     private let settings: AgentSettings
     private let state: StateDirectory
     private let logger: Logger
-    /// How to ask about an unknown key; nil without a terminal.
+    /// Asks about an unknown key; nil without a terminal.
     private let ask: Question?
     static let file = "known_gateways"
     private var path: String { self.state.file(Self.file) }
-    /// Damaged lines that the log has.
+    /// Damaged lines that are already logged.
     private var reportedDamage: Set<String> = []
-    /// A key that the person at the terminal has just confirmed.
+    /// A key that the user at the terminal has just confirmed.
     private var confirmedPin: String?
 
     init(settings: AgentSettings, state: StateDirectory, logger: Logger, ask: Question?) {
@@ -31,10 +32,10 @@ final class KeyCheck {
         self.ask = ask
     }
 
-    /// Why the key is not taken, if so.
+    /// Why the key is refused, or nil if it is accepted.
     ///
     /// - Parameters:
-    ///   - verdict: what the system's authorities make of the certificate.
+    ///   - verdict: the verdict of the system's authorities on the certificate.
     ///   - isLoopback: whether the gateway is on this machine.
     func refusal(of pin: String, _ verdict: ChannelPeer.SystemVerdict, isLoopback: Bool) -> Refusal? {
         let isTrustedBySystem = verdict == .trusted
@@ -42,7 +43,7 @@ final class KeyCheck {
         if case .untrusted(let reason) = verdict, self.settings.pins.isEmpty {
             self.logger.debug("the system's certificate authorities do not trust \(gateway): \(reason)")
         }
-        // The file is looked at only if it matters: a broken one is no reason to refuse a pinned key.
+        // Read the file only if it matters: a damaged file is not a reason to refuse a pinned key.
         let isSettled = !self.settings.pins.isEmpty || isTrustedBySystem || self.confirmedPin == pin
         var known: KnownGateways?
         do throws(SettingsError) { if !isSettled { known = try KnownGateways(path: self.path) } } catch {
@@ -71,13 +72,13 @@ final class KeyCheck {
             guard self.ask?(text) ?? false else {
                 return Refusal(reason: .wrongGatewayKey, text: "the key \(pin) of \(gateway) was not accepted")
             }
-            // The gateway may have closed the link by now; the next link will not ask.
+            // The gateway may have closed the link by now. The next link will not ask again.
             self.confirmedPin = pin
         case .acceptAndRemember: break
         }
         do throws(SettingsError) {
             let entry = try KnownGateways.remember(gateway, pin: pin, path: self.path)
-            // Another agent may have met another key at the same moment.
+            // Another agent may have stored a different key at the same moment.
             if case .refuse(let text) = judge(entry) { return Refusal(reason: .wrongGatewayKey, text: text) }
         } catch {
             self.logger.warning(
@@ -86,9 +87,9 @@ final class KeyCheck {
         return nil
     }
 
-    /// What is wrong with the dates, if nothing else is wrong with the certificate.
+    /// The fault in the certificate's dates, if the certificate has no other fault.
     private static func dateFault(_ verdict: ChannelPeer.SystemVerdict) -> String? {
-        // A machine without a battery for its clock begins in 1970.
+        // A machine whose clock has no battery starts in 1970.
         let clock = "check this machine's clock, which shows \(Timestamp.text(Timestamp.now))"
         switch verdict {
         case .trusted, .untrusted: return nil
@@ -100,7 +101,7 @@ final class KeyCheck {
         }
     }
 
-    /// Once for each place, and not with each link.
+    /// Logs each damaged line once, not with each link.
     private func report(_ damage: String) {
         guard self.reportedDamage.insert(damage).inserted else { return }
         self.logger.warning(

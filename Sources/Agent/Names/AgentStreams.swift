@@ -6,7 +6,7 @@ internal import Wire
 
 /// Maps exposures to names.
 protocol AgentStreamsOwner: AnyObject {
-    /// Nil when the current link does not have the exposure.
+    /// Returns nil if the current link does not have the exposure.
     func name(of exposure: UInt16) -> Name?
     /// A stream has ended. Called while its link processes input: do not end the link from here.
     func streamEnded()
@@ -34,7 +34,7 @@ final class AgentStreams {
 
     func backend(of name: Name) -> Backend? { self.backends[name] }
 
-    /// Replaces the backends of new and changed names; open streams keep theirs.
+    /// Replaces the backends of new and changed names. Open streams keep theirs.
     func changed(from former: [AgentSettings.Expose], to wanted: [AgentSettings.Expose]) {
         for expose in former {
             if !wanted.contains(where: { $0.name == expose.name }) { self.backends[expose.name] = nil }

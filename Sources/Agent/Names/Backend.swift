@@ -3,12 +3,12 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// A local service that a name leads to.
+/// The backend of a name.
 ///
-/// Remembers the address that worked last, so that a backend which listens on one of localhost's addresses only is
-/// not asked at the other for every visitor.
+/// It remembers the address that worked last. If a backend listens on only one of localhost's addresses, the other one
+/// is then not tried for every visitor.
 final class Backend {
-    /// The time in which a backend has to take a connection.
+    /// Time limit for connecting to a backend.
     private static let connectMilliseconds: UInt64 = 5_000
 
     let endpoint: Endpoint
@@ -23,13 +23,13 @@ final class Backend {
         }
     }
 
-    /// What the backend gets before the visitor's bytes: whose they are, if it wants to know.
+    /// The bytes that the backend receives before the visitor's: a PROXY header if one is configured.
     func preface(of open: Open) -> [UInt8] {
         guard let version = self.proxyProtocol else { return [] }
         return ProxyHeader(source: open.visitor, destination: open.local).encoded(version)
     }
 
-    /// Its port, if it is one of a loopback address.
+    /// The backend's port if its address is a loopback address, else nil.
     var loopbackPort: UInt16? {
         switch self.endpoint {
         case .unix: nil

@@ -3,15 +3,15 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// Tells the user when a backend is down at the time at which its name is registered. It may come up later, so that is
-/// never an error.
+/// Warns the user if a backend is down when its name is registered. This is never an error, because the backend may
+/// start later.
 final class BackendCheck {
-    /// How long a list of the machine's sockets is good enough: as long as names of one agent are registered.
+    /// How long a list of the machine's sockets is reused: while the names of one agent are registered.
     private static let listMilliseconds: UInt64 = 1_000
 
     private let loop: EventLoop
     private let logger: Logger
-    /// Backends that were looked at.
+    /// Backends that were already checked.
     private var checked: [Name: Backend] = [:]
     private var running: [Name: Connector] = [:]
     private var list: (ports: Set<UInt16>?, at: UInt64)?
@@ -21,7 +21,7 @@ final class BackendCheck {
         self.logger = logger
     }
 
-    /// A name is registered.
+    /// Checks the backend of a name that has been registered.
     func registered(_ name: Name, _ backend: Backend) {
         guard self.checked[name] !== backend else { return }
         self.checked[name] = backend
@@ -29,8 +29,8 @@ final class BackendCheck {
         case .unix(let path):
             if ListeningSockets.hasUnix(path: path) == false { self.warn(backend, "does not exist") }
         case .host:
-            // Where something listens, a connection could use it up. Where nothing is listed, a rule of a firewall may
-            // still lead somewhere.
+            // If something listens, do not connect: that could use up a service that accepts one connection. If nothing
+            // is listed, a firewall rule may still forward the port.
             if let port = backend.loopbackPort, self.ports?.contains(port) ?? true { return }
             self.connect(name, backend)
         }

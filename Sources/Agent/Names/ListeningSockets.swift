@@ -1,20 +1,20 @@
 internal import Settings
 
-/// Which sockets of this machine listen, as the kernel lists them (proc(5), /proc/net/tcp and /proc/net/unix).
+/// Listening sockets of this machine, as the kernel lists them (proc(5), /proc/net/tcp and /proc/net/unix).
 ///
-/// Unlike a connection, a look at the list costs a service nothing: one that serves a single connection keeps it.
+/// Unlike a connection, reading the list does not affect a service, not even one that accepts a single connection.
 package enum ListeningSockets {
-    /// A machine with more sockets than that, about 25,000, is not asked: reading would hold the others up.
+    /// A longer list, more than about 25,000 sockets, is not read, because that would hold up the event loop.
     private static let maxBytes = 4 << 20
 
-    /// The ports at which something listens where connections to loopback addresses arrive; nil when they cannot be told.
+    /// Ports with a listener that accepts connections to loopback addresses. Nil if the list is unavailable.
     static func loopbackPorts() -> Set<UInt16>? {
         guard let four = self.text("tcp") else { return nil }
         return self.loopbackPorts(in: four).union(self.text("tcp6").map { self.loopbackPorts(in: $0) } ?? [])
     }
 
-    /// The same for a unix socket. It is listed by the path that its program has used, which may be another for the same
-    /// file: only a file that is missing is certain.
+    /// Whether a program listens on a unix socket; nil if unknown. The kernel lists the path that the program used,
+    /// which may be another path of the same file. So only a missing file is certain.
     static func hasUnix(path: String) -> Bool? {
         guard FileAccess.exists(path) else { return false }
         return self.text("unix").map { self.hasUnix(path: path, in: $0) } == true ? true : nil
@@ -26,8 +26,8 @@ package enum ListeningSockets {
         }
     }
 
-    /// - Parameter list: of `/proc/net/tcp` or `tcp6`: behind a header, lines with a number, the local address, the
-    ///   remote one, and the state. Addresses are hexadecimal, in 32-bit words of this machine's byte order.
+    /// - Parameter list: the text of `/proc/net/tcp` or `tcp6`: after a header, lines with a number, the local address,
+    ///   the remote address and the state. Addresses are hexadecimal, in 32-bit words of this machine's byte order.
     package static func loopbackPorts(in list: String) -> Set<UInt16> {
         let listening = "0A"
         var ports: Set<UInt16> = []
@@ -51,8 +51,8 @@ package enum ListeningSockets {
         return address.allSatisfy { $0 == "0" } || address == "00000000000000000000000001000000"
     }
 
-    /// - Parameter list: of `/proc/net/unix`: behind a header, lines with seven columns and the path; the fourth has flags,
-    ///   of which `00010000` is that of a socket that listens.
+    /// - Parameter list: the text of `/proc/net/unix`: after a header, lines with seven columns and the path. The
+    ///   fourth column has flags; `00010000` marks a listening socket.
     package static func hasUnix(path: String, in list: String) -> Bool {
         list.utf8.split(separator: UInt8(ascii: "\n")).dropFirst().contains { line in
             let fields = line.split(separator: UInt8(ascii: " "), maxSplits: 7)

@@ -5,7 +5,7 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// Reports registered names: to the log, as events, to scripts and to `diglett status`. Checks their backends.
+/// Reports registered names in the log, as events, to scripts and in `diglett status`. Checks their backends.
 final class NameReports {
     private let loop: EventLoop
     private let log: GatewayLog
@@ -39,16 +39,16 @@ final class NameReports {
         /// Version 1 does not transmit addresses.
         case untold
         case reachable(at: String)
-        /// - Parameter line: for the log.
+        /// - Parameter line: the log line.
         case unusable(reason: String, line: String)
     }
 
     /// A name is registered.
     ///
     /// - Parameters:
-    ///   - port: the public port; 0 for none.
+    ///   - port: the public port, or 0 for none.
     ///   - text: the address that the gateway sent.
-    ///   - backend: nil when the name was just removed.
+    ///   - backend: nil if the name has just been removed.
     ///   - isGatewayLocal: whether the gateway is on this machine.
     func registered(_ wanted: WantedName, _ port: UInt16, _ text: String, _ backend: Backend?, isGatewayLocal: Bool) {
         guard let expose = self.exposes.first(where: { $0.name == wanted.name }) else { return }
@@ -106,7 +106,7 @@ final class NameReports {
         self.print(.missing(name: wanted.name.text, code: code.description, message: text))
     }
 
-    /// From now on these are the names.
+    /// Replaces the names.
     func changed(to exposes: [AgentSettings.Expose]) {
         self.exposes = exposes
         self.log.log.change(milestones: PeerLog.answers(names: exposes.count))

@@ -4,20 +4,20 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// What the user wants done when all names are reachable: their addresses in a file, and a program started.
+/// Actions for the moment when all names are reachable: writes their addresses to a file and starts a program.
 final class ReadyActions {
     private let loop: EventLoop
     private let log: PeerLog
-    /// For what the gateway does not cause.
+    /// For lines that the gateway does not cause.
     private var logger: Logger { self.log.logger }
     private let source: PeerSource
     private var names: [Name]
     private let urlFile: String?
     private let command: [String]
-    /// Where each name is reachable.
+    /// The address of each reachable name.
     private var addresses: [Name: String] = [:]
     private var hasWritten = false
-    /// What could not be written yet.
+    /// Addresses that could not be written yet.
     private var unwritten: [String]?
     private var hasStarted = false
     private var process: ChildProcess?
@@ -31,7 +31,7 @@ final class ReadyActions {
         self.command = settings.execOnReady
     }
 
-    /// Takes away what a killed agent has left: its addresses hold no more.
+    /// Removes the file of a killed agent, whose addresses are no longer valid.
     func begin() { self.removeFile() }
 
     private func removeFile() {
@@ -39,14 +39,14 @@ final class ReadyActions {
         do throws(SettingsError) { try FileAccess.remove(file) } catch { self.logger.warning("\(error)") }
     }
 
-    /// Tries again to write what could not be; call it about once a second.
+    /// Retries a failed write. Call it about once a second.
     func tick() {
         if let addresses = self.unwritten { self.write(addresses) }
     }
 
-    /// A name is reachable, perhaps at another address than before.
+    /// A name is reachable, perhaps at a new address.
     ///
-    /// - Parameter address: nil when it is not known; scripts then receive an empty text.
+    /// - Parameter address: nil if unknown. Scripts then receive an empty text.
     func registered(_ name: Name, at address: String?) {
         guard self.urlFile != nil || !self.command.isEmpty else { return }
         let address = address ?? ""
@@ -55,7 +55,7 @@ final class ReadyActions {
         self.finishIfComplete()
     }
 
-    /// From now on these are the names, in this order.
+    /// Replaces the names and their order.
     func changed(to names: [Name]) {
         self.names = names
         self.addresses = self.addresses.filter { names.contains($0.key) }
@@ -70,7 +70,7 @@ final class ReadyActions {
         self.start(addresses)
     }
 
-    /// A line for each name, in the order in which they were given.
+    /// Writes one line for each name, in the order of the names.
     private func write(_ addresses: [String]) {
         guard let file = self.urlFile else { return }
         do throws(SettingsError) {
@@ -79,7 +79,7 @@ final class ReadyActions {
             self.hasWritten = true
             self.unwritten = nil
         } catch {
-            // Once, and not with each try.
+            // Log it once, not with each retry.
             if self.unwritten != addresses {
                 self.log.write(.error, .detail, of: self.source, "cannot write the URL file: \(error)")
             }
@@ -106,7 +106,7 @@ final class ReadyActions {
         }
     }
 
-    /// The agent ends: the addresses hold no more, and the program goes with it.
+    /// The agent exits: ends the program and removes the file, whose addresses are no longer valid.
     func close() {
         self.process?.cancel()
         self.process = nil

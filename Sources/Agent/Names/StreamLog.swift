@@ -6,7 +6,7 @@ internal import Relay
 internal import Settings
 internal import Wire
 
-/// What the agent's log says of streams.
+/// Logs the agent's streams.
 struct StreamLog {
     private let log: PeerLog
     private let gateway: HostPort
@@ -28,12 +28,12 @@ struct StreamLog {
             self.about(name, visitor, backend, error: error))
     }
 
-    /// A stream is over: the one place at which its record is made.
+    /// Call it when a stream has ended. Its record is made here and nowhere else.
     ///
-    /// - Parameter link: why the link ends under the stream; nil: it does not.
+    /// - Parameter link: why the link ended while the stream was open; nil if it did not.
     func ended(_ edge: Edge, _ end: StreamEnd, _ name: String, _ backend: Endpoint?, link: LinkEnd?) {
         if self.writesRecords {
-            // A probe, which the gateway takes back when it has its answer.
+            // This is a probe: the gateway resets it when it has its answer.
             if end == .resetByPeer(.none) { return }
             let record = StreamRecord(edge, end, at: .agent, link: link, name: name, backend: backend?.description)
             return record.log(to: self.log.logger, .about([.gateway: self.gateway]))
@@ -57,7 +57,7 @@ struct StreamLog {
         }
     }
 
-    /// Writes a line that visitors have caused.
+    /// Writes a line that visitors caused.
     private func say(
         _ level: Logger.Level, _ name: String, _ message: @autoclosure () -> String,
         _ metadata: @autoclosure () -> Logger.Metadata

@@ -14,9 +14,9 @@ protocol ReportingAgent: AnyObject {
     var streamCount: Int { get }
 }
 
-/// What `diglett status` asks of a running agent.
+/// Answers `diglett status` in a running agent.
 final class AgentControl {
-    /// What is known of a name.
+    /// The last report about a name.
     private enum NameState {
         case reachable(at: String?)
         case missing(reason: String)
@@ -39,7 +39,7 @@ final class AgentControl {
         self.startedAt = loop.now
     }
 
-    /// Without the socket there is no status, and all else is as it would be.
+    /// Opens the control socket. If that fails, `diglett status` is unavailable and everything else works.
     ///
     /// - Parameter agent: held weakly.
     func open(_ agent: any ReportingAgent) {
@@ -58,12 +58,12 @@ final class AgentControl {
         self.server = nil
     }
 
-    /// - Parameter address: nil when the gateway did not send a valid one; with version 1 it sends none.
+    /// - Parameter address: nil if the gateway did not send a valid one. Version 1 sends none.
     func registered(_ name: Name, at address: String?) { self.names[name] = .reachable(at: address) }
 
     func missing(_ name: Name, _ reason: String) { self.names[name] = .missing(reason: reason) }
 
-    /// From now on these are the names.
+    /// Replaces the names.
     func changed(to exposes: [AgentSettings.Expose]) {
         self.exposes = exposes
         self.names = self.names.filter { name, _ in exposes.contains { $0.name == name } }

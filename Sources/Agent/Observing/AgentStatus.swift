@@ -2,11 +2,11 @@ package import AgentCore
 internal import Journal
 package import Settings
 
-/// What the agent is doing, in a line for people.
+/// The state of the agent in one line, for people.
 package struct AgentStatus: CustomStringConvertible {
     package let gateway: HostPort
     package let progress: AgentMachine.Progress
-    /// Streams that are waited for before the end; nil: it does not end.
+    /// Streams that must finish before the agent exits; nil if it is not stopping.
     package let draining: Int?
 
     package init(gateway: HostPort, progress: AgentMachine.Progress, draining: Int? = nil) {

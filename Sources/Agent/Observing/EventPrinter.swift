@@ -4,13 +4,13 @@ internal import Reactor
 internal import Settings
 internal import Timing
 
-/// Something that a user or a program waits for, on standard output.
+/// An event on standard output, for a user or a program.
 enum AgentEvent {
-    /// - Parameter pin: nil with version 1, which has none.
+    /// - Parameter pin: nil with version 1, which has no pins.
     case connected(gateway: String, pin: String?)
     /// - Parameters:
-    ///   - address: nil when the gateway did not send a valid one; with version 1 it sends none.
-    ///   - port: nil when the name has no public port, and with version 1.
+    ///   - address: nil if the gateway did not send a valid one. Version 1 sends none.
+    ///   - port: nil if the name has no public port, and with version 1.
     ///   - problem: why the address is missing.
     case registered(name: String, address: String?, port: UInt16?, backend: String, problem: String?)
     case stream(name: String, visitor: String)
@@ -18,16 +18,16 @@ enum AgentEvent {
     case lost(reason: String)
     case retrying(seconds: Double)
     case refused(code: String, message: String, exit: Int32)
-    /// Events before this one were left out, as there were too many.
+    /// Events before this one were omitted because there were too many.
     case omitted(count: Int)
 
-    /// Whether visitors cause it.
+    /// Whether visitors cause the event.
     fileprivate var isOfVisitors: Bool {
         if case .stream = self { true } else { false }
     }
 
-    /// Whether it comes at the program's own pace, which grows longer with each failure. No flood may hide these events:
-    /// programs follow the state of the link by them.
+    /// Whether the program itself sets the pace of the event, which slows down with each failure. These events have no
+    /// rate limit, because programs follow the state of the link by them.
     fileprivate var isPaced: Bool {
         switch self {
         case .connected, .lost, .retrying, .refused: true
@@ -36,14 +36,14 @@ enum AgentEvent {
     }
 }
 
-/// Prints events: sentences for people, one JSON object a line for programs.
+/// Prints events: sentences for people, or one JSON object per line for programs.
 ///
-/// The reader may be slow: lines wait here, and traffic does not wait for them. A gateway and visitors can cause events
-/// without end, so both kinds have a rate; `omitted` tells how many events are missing.
+/// A slow reader does not hold up traffic, because lines are queued here. The gateway and visitors can cause any number
+/// of events, so both kinds have a rate limit. `omitted` reports how many events are missing.
 final class EventPrinter {
-    /// Lines that wait for a reader; further ones are dropped.
+    /// Most lines that are queued for the reader. Further lines are dropped.
     private var maxWaiting: Int { 1_000 + 4 * self.names }
-    /// That the agent wants.
+    /// How many names the agent wants.
     private var names: Int
 
     private let format: AgentSettings.Output
@@ -52,23 +52,23 @@ final class EventPrinter {
     private var answers: LineLimit
     private var streams: LineLimit
 
-    /// Lines that have been dropped since the last that was written.
+    /// Events that were left out and are not yet reported by `omitted`.
     private var dropped = 0
 
-    /// - Parameter names: that the agent wants; the first answer about each is never left out.
+    /// - Parameter names: how many names the agent wants. The first answer about each is never left out.
     init(format: AgentSettings.Output, names: Int, now: Milliseconds, writer: PatientWriter) {
         self.format = format
         self.writer = writer
         self.names = names
-        // As the lines about the same in the log.
+        // The same rates as for the log lines about these events.
         let rates = PeerLog.answers(names: names)
         self.answers = LineLimit(source: rates.source, total: rates.total, now: now)
-        // A visitor costs a connection to the backend, too.
+        // Each visitor also costs a connection to the backend.
         let rate = LineLimit.Rate(burst: 1_000, perSecond: 100)
         self.streams = LineLimit(source: rate, total: rate, now: now)
     }
 
-    /// The agent wants another number of names.
+    /// Changes how many names the agent wants.
     func change(names: Int, now: Milliseconds) {
         self.names = names
         let rates = PeerLog.answers(names: names)
@@ -81,7 +81,7 @@ final class EventPrinter {
         if isAllowed { self.append(event) }
     }
 
-    /// Reports what was left out, and goes on writing; call it about once a second.
+    /// Goes on writing and reports omitted events. Call it about once a second.
     func tick(now: Milliseconds) {
         self.flush()
         for report in self.answers.leftOut(now: now) + self.streams.leftOut(now: now) { self.dropped += report.count }
@@ -101,7 +101,7 @@ final class EventPrinter {
         self.flush()
     }
 
-    /// Writes what the reader takes.
+    /// Writes as many lines as the reader takes.
     func flush() {
         var written = 0
         for line in self.waiting {
@@ -111,13 +111,13 @@ final class EventPrinter {
         self.waiting.removeFirst(written)
     }
 
-    /// People read the rest in the log.
+    /// Only registered names are printed. People read the rest in the log.
     private static func text(_ event: AgentEvent) -> String? {
         guard case .registered(let name, let address, _, let backend, _) = event else { return nil }
         return "\(name): \(address ?? "registered") -> \(backend)"
     }
 
-    /// The keys are part of the interface and described in the README.
+    /// The keys are part of the interface and are described in the README.
     private struct Line: Encodable {
         var event: String
         var gateway: String?

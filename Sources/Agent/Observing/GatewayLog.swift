@@ -7,7 +7,7 @@ struct GatewayLog {
     let log: PeerLog
     let gateway: HostPort
 
-    /// For lines that the gateway cannot trigger, or not often.
+    /// For lines that the gateway cannot trigger, or only rarely.
     var logger: Logger { self.log.logger }
 
     /// The metadata of a line: the gateway and `fields`.
