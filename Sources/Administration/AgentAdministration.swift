@@ -3,31 +3,31 @@ internal import Secure
 package import Settings
 internal import Wire
 
-/// What an operator does with the agents file: the commands `diglett-server agent ...`.
+/// The operations of an operator on the agents file: the commands `diglett-server agent ...`.
 ///
-/// A running gateway sees the file change by itself, within a second.
+/// A running gateway detects changes of the file within a second.
 package struct AgentAdministration {
-    /// A token that was just made, and the line that carries everything an agent needs.
+    /// A new token, and a line with everything that an agent needs.
     package struct Invitation {
-        /// Shown once; the file holds its hash.
+        /// Shown only once, because the file contains only its hash.
         package let token: String
-        /// `diglett://TOKEN@HOST:PORT#sha256/PIN`, or without the pin.
+        /// `diglett://TOKEN@HOST:PORT#sha256/PIN`, or the same without the pin.
         package let line: String
-        /// What to know about a line without a pin; nil with one.
+        /// Advice about a line without a pin; nil for a line with one.
         package let note: String?
-        /// For protocol version 1, if asked for.
+        /// The token for protocol version 1, if requested.
         package let version1Token: String?
         /// A name that the agent may use.
         package let example: String
-        /// Until when the tokens that these replace are good, in seconds since 1970; nil: not any more.
+        /// When the replaced tokens stop being valid, in seconds since 1970; nil if they are already invalid.
         package fileprivate(set) var formerTokenUntil: Int64?
     }
 
-    /// What may be said about a new agent.
+    /// The optional properties of a new agent.
     package struct Request {
         package var names: [String] = []
         package var ports: [String] = []
-        /// A date, or a span from now such as `90d`.
+        /// A date, or a duration from now such as `90d`.
         package var expires: String?
         package var pins: [String] = []
         package var hasVersion1 = false
@@ -39,7 +39,7 @@ package struct AgentAdministration {
     /// The agents file.
     package let path: String
 
-    /// - Parameter settings: of the gateway whose agents these are.
+    /// - Parameter settings: the settings of the agents' gateway.
     package init(settings: GatewaySettings) throws(SettingsErrors) {
         self.settings = settings
         switch settings.authentication {
@@ -59,9 +59,9 @@ package struct AgentAdministration {
         if case .byDefault(let path) = self.settings.authentication { !FileAccess.exists(path) } else { false }
     }
 
-    /// Where the control socket of the gateway with these agents may be.
+    /// The possible paths of the control socket of the gateway with these agents.
     ///
-    /// - Parameter options: the command line of which the settings are.
+    /// - Parameter options: the command line from which the settings were read.
     package func controlPlaces(_ options: CommandOptions) throws(SettingsErrors) -> ControlSettings.Places {
         try self.settings.controlPlaces(options, agentsFile: self.path)
     }
@@ -71,7 +71,8 @@ package struct AgentAdministration {
         return try AgentsFile(path: self.path).agents
     }
 
-    /// - Parameter host: where agents reach the gateway, `HOST:PORT`.
+    /// - Parameter host: the address at which agents reach the gateway, `HOST:PORT`.
+    /// - Returns: nil for an agent with pins, which needs no token.
     package func add(_ name: String, _ request: Request, host: String) throws(SettingsErrors) -> Invitation? {
         guard AgentEntry.isValid(name: name) else {
             throw SettingsErrors([SettingsError("argument NAME", "'\(PeerText.escaped(name))': \(AgentEntry.nameRule)")]
@@ -91,15 +92,15 @@ package struct AgentAdministration {
                     "option --v1", "an agent with a pin gets no token: leave out --v1 or --pin")
             ])
         }
-        // An agent that is known by its key needs no token.
+        // An agent that is authenticated by its key needs no token.
         let invitation = agent.pins.isEmpty ? try self.renew(&agent, hasVersion1: request.hasVersion1, host) : nil
         var editor = try AgentsFileEditor(path: self.path)
         try editor.add(agent)
         return invitation
     }
 
-    /// - Parameter grace: how long the present tokens stay good, `24h` for instance; nil: they end at once, and so does
-    ///   a former one.
+    /// - Parameter grace: how long the current tokens stay valid, for example `24h`. If nil, they become invalid at
+    ///   once, and so does a former token.
     package func rotate(
         _ name: String, hasVersion1: Bool, grace: String? = nil, host: String
     ) throws(SettingsErrors) -> Invitation {
@@ -128,7 +129,7 @@ package struct AgentAdministration {
         try editor.remove(name)
     }
 
-    /// Lets an agent in by the key of its certificate as well.
+    /// Also accepts the key of this certificate for the agent.
     package func pin(_ name: String, _ pin: String) throws(SettingsErrors) {
         if let fault = PinText.fault(of: pin) { throw SettingsErrors([SettingsError("argument PIN", fault)]) }
         if let owner = try self.list().first(where: { $0.name != name && $0.pins.contains(pin) }) {
@@ -188,7 +189,8 @@ package struct AgentAdministration {
             version1Token: version1Token, example: example)
     }
 
-    /// Why the line has no pin: a renewed certificate may have another key, which would end every agent with the pin.
+    /// Advice for a line without a pin. It has none because a renewed certificate may have another key; agents with the
+    /// old pin would then be cut off.
     private static func note(on identity: Identity, _ certificate: String, _ host: String) -> String {
         let name = HostPort(host, defaultPort: 1)?.host ?? host
         guard identity.names(name) else {
@@ -199,7 +201,7 @@ package struct AgentAdministration {
             + "it, add --pin \(identity.pin)"
     }
 
-    /// The gateway's key, which is made if the gateway has never run.
+    /// The gateway's identity, which is created if the gateway has never run.
     private func gatewayIdentity() throws(SettingsErrors) -> Identity {
         let state: StateDirectory
         do throws(SettingsError) {

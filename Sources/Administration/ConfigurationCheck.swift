@@ -3,12 +3,12 @@ internal import Reactor
 internal import Secure
 package import Settings
 
-/// Checks a configuration without listening or changing anything.
+/// Checks a configuration. Opens no listener and changes nothing.
 package enum ConfigurationCheck {
-    /// What a line begins with that is not wrong, but should be looked at.
+    /// The prefix of lines that are warnings.
     package static let warningMark = "warning: "
 
-    /// - Returns: one line for each checked item.
+    /// - Returns: one line for each checked item. Throws all errors.
     package static func run(_ options: CommandOptions) throws(SettingsErrors) -> [String] {
         let (settings, found, needs) = GatewaySettings.examine(options)
         var notes: [String] = []
@@ -38,7 +38,7 @@ package enum ConfigurationCheck {
                 notes += self.dates(of: identity, "the gateway's certificate", isNamed: false)
             }
         } catch {
-            // With files of its own it is the need below that says so, and where they are named.
+            // For configured files the check of needs below reports the error, with the place of the setting.
             if settings.tlsFiles == nil { problems.append(SettingsError("TLS", error.description)) }
         }
         var unseen: [String] = []
@@ -50,7 +50,7 @@ package enum ConfigurationCheck {
         problems += self.doubles(needs, found)
         guard problems.isEmpty else { throw SettingsErrors(problems) }
         notes.append("registrars: \((["print"] + settings.registrars.map(\.kind)).joined(separator: ", "))")
-        // A service may have more or fewer of both than this program.
+        // A service may have other limits than this program.
         if let text = plan.loweredText(descriptors: descriptors, memory: memory) {
             notes.append("limits: in this environment \(text)")
         }
@@ -58,7 +58,7 @@ package enum ConfigurationCheck {
         return notes
     }
 
-    /// What an agent is allowed and cannot have.
+    /// Limits of an agent in the agents file that exceed those of the gateway.
     private static func unmet(
         _ agent: AgentEntry, _ path: String, _ settings: GatewaySettings, _ plan: ResourcePlan
     ) -> [SettingsError] {
@@ -84,9 +84,9 @@ package enum ConfigurationCheck {
             + (dates.warning(name, at: Timestamp.now).map { ["\(self.warningMark)\($0)"] } ?? [])
     }
 
-    /// Addresses that would be listened on twice.
+    /// Addresses that two listeners would use.
     ///
-    /// - Parameter found: what is wrong with the settings; two registrars with one address are among it.
+    /// - Parameter found: the errors in the settings, which include two registrars with one address.
     private static func doubles(_ needs: [StartNeed], _ found: [SettingsError]) -> [SettingsError] {
         var listeners: [(address: HostPort, place: String)] = []
         var result: [SettingsError] = []
@@ -104,7 +104,7 @@ package enum ConfigurationCheck {
         return result
     }
 
-    /// - Returns: a directory of which nothing more could be told than that it is there.
+    /// - Returns: a directory whose permissions could not be checked; nil if there is none.
     private static func check(_ need: StartNeed) throws(SettingsError) -> String? {
         switch need.kind {
         case .address(let host):
@@ -119,7 +119,7 @@ package enum ConfigurationCheck {
                     need.place, "this machine does not have the address \(host): names would wait until it has it")
             }
         case .directory, .ownDirectory, .stateDirectory, .file: return try need.checkFiles()
-        // Of all of them together.
+        // `doubles` checks all listeners together.
         case .listener: break
         case .authorities(let path):
             let pem = try FileAccess.read(path, atMost: 1 << 20)

@@ -1,15 +1,15 @@
 import ArgumentParser
 
-/// Completions as the parser makes them, for command lines as these programs take them.
+/// Corrects the completion scripts of the argument parser for the way in which these programs parse command lines.
 ///
-/// The parser's scripts take `status` in `diglett status` for the program's argument, know no options of the program
-/// behind a subcommand, and in bash not that readline parts words at colons. All this is mended in the text; a passage
-/// that a newer parser writes differently stays as it is, and the tests tell.
+/// The parser's scripts take `status` in `diglett status` for the program's argument, and do not offer the program's
+/// options after a subcommand. In bash they ignore that readline splits words at colons. The corrections replace text
+/// in the scripts. If a newer parser generates a different passage, it stays as it is, and tests fail.
 struct CompletionScript {
     let program: String
     let subcommands: [String]
-    /// Whether the program's options may stand behind a subcommand. If not, a subcommand is the first word, and other
-    /// words are the program's argument.
+    /// Whether the program's options are also allowed after a subcommand. If not, a subcommand must be the first word,
+    /// and any other word is the program's argument.
     let isInherited: Bool
 
     init(of configuration: CommandConfiguration) {
@@ -18,7 +18,7 @@ struct CompletionScript {
         for subcommand in configuration.subcommands {
             let configuration = subcommand.configuration
             if let name = configuration.commandName { names.append(name) }
-            // One that has the program's name in its configuration is parsed by itself.
+            // A subcommand with the program's name in its configuration is parsed on its own.
             if configuration._superCommandName != nil { isInherited = false }
         }
         self.program = configuration.commandName ?? ""
@@ -50,7 +50,7 @@ struct CompletionScript {
         var result = script.replacing(words, with: joinedWords)
         let options = "\"${repeating_options[@]}\" \"${non_repeating_options[@]}\""
         let offer = "__\(self.program)_offer_flags_options "
-        // The first offers what the program itself has.
+        // The first call offers the program's own options.
         guard let call = result.firstRange(of: "    \(offer)") else { return result }
         let count = result[call.upperBound...].prefix { $0.isNumber }
         let names = self.subcommands.joined(separator: "|")
@@ -77,13 +77,13 @@ struct CompletionScript {
 
     private func zsh(_ script: String) -> String {
         let call = "    _arguments -w -s -S : \"${arg_specs[@]}\" && ret=0\n"
-        // The first offers what the program itself has.
+        // The first call offers the program's own options.
         guard let first = script.firstRange(of: call) else { return script }
         let head = script[..<first.lowerBound]
         let tail = script[first.upperBound...]
         if self.isInherited {
-            // With '!' an option is known and not offered. Each has the last three, --version, -h and --help, itself;
-            // what then comes are subcommands.
+            // With '!' an option is accepted but not offered. The last three, --version, -h and --help, exist for every
+            // subcommand; the entries after them are subcommands.
             return head + call + "    local -ar program_specs=(\"${(@)arg_specs[1,-6]/#/!}\")\n"
                 + tail.replacing(call, with: call.replacing("\" &&", with: "\" \"${program_specs[@]}\" &&"))
         }
@@ -102,7 +102,7 @@ struct CompletionScript {
     private func fish(_ script: String) -> String {
         let parse = "__\(self.program)_parse_subcommand "
         var lines = script.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
-        // Where it is called: elsewhere 'function' stands before its name. The first is the program's own.
+        // Calls only: in a definition 'function' precedes the name. The first call is for the program itself.
         let calls = lines.indices.filter { lines[$0].drop { $0 == " " }.hasPrefix(parse) }
         guard let first = calls.first else { return script }
         let parts = lines[first].split(separator: " ")

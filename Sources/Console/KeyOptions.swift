@@ -1,17 +1,17 @@
 package import ArgumentParser
 package import Settings
 
-// Options of the command line, declared by the keys of the same meaning: `@Option(keys.listen) var listen: [String] = []`.
+// Command-line options that are declared by their keys: `@Option(keys.listen) var listen: [String] = []`.
 
 extension Option {
-    /// One that is given at most once.
+    /// An option that is given at most once.
     package init(_ key: some DescribedKey) where Value == String? {
         self.init(
             name: key.description.optionNames, parsing: .next, help: key.description.argumentHelp,
             completion: key.description.completion)
     }
 
-    /// - Parameter parsing: how the text behind it is taken, as in the parser's own initializer.
+    /// - Parameter parsing: how the value after the option is parsed, as in the parser's own initializer.
     package init(
         wrappedValue: [String], _ key: some DescribedKey, parsing: ArrayParsingStrategy = .singleValue
     ) where Value == [String] {
@@ -26,7 +26,7 @@ extension Flag {
         self.init(wrappedValue: wrappedValue, name: key.description.optionNames, help: key.description.argumentHelp)
     }
 
-    /// One that is counted.
+    /// A flag that is counted.
     package init(_ key: some DescribedKey) where Value == Int {
         self.init(name: key.description.optionNames, help: key.description.argumentHelp)
     }
@@ -62,9 +62,10 @@ extension KeyDescription {
 }
 
 extension CommandOptions {
-    /// The options given to a command. Its properties are named after keys: `listenV1` is `listen-v1`.
+    /// The options given to a command. Its properties are named after keys: `listenV1` is `listen-v1`. Traps if a
+    /// property has no key.
     ///
-    /// - Parameter tables: where the keys are.
+    /// - Parameter tables: the tables that contain the keys.
     package init(of command: some ParsableCommand, _ tables: [any KeyTable.Type]) {
         self.init()
         let known = tables.reduce(into: Set([CommonKeys.config.description.name])) { $0.formUnion($1.names) }
@@ -88,7 +89,7 @@ extension CommandOptions {
         }
     }
 
-    /// - Parameter label: of the property's storage, `_listenV1`.
+    /// - Parameter label: the name of the property's storage, `_listenV1`.
     private static func keyName(of label: String) -> String {
         label.drop { $0 == "_" }.reduce(into: "") { name, letter in
             name += letter.isUppercase ? "-\(letter.lowercased())" : String(letter)

@@ -1,7 +1,7 @@
-/// Errors repeat what was given, and a secret may have been given in the wrong place.
+/// Removes secrets from errors: these quote arguments, and a secret may have been given in the wrong place.
 package enum Secrets {
-    /// A text without what looks like a token: the secret of `dgl_NAME_SECRET` and `dgl1_NAME_SECRET`, and what stands before the `@` of
-    /// `diglett://TOKEN@HOST`.
+    /// Replaces everything that looks like a token: the secret of `dgl_NAME_SECRET` and `dgl1_NAME_SECRET`, and the
+    /// text before the `@` of `diglett://TOKEN@HOST`.
     package static func hidden(in text: String) -> String { self.withoutTokens(self.withoutUsers(text)) }
 
     private static func withoutUsers(_ text: String) -> String {
@@ -11,7 +11,7 @@ package enum Secrets {
             result += rest[..<scheme.upperBound]
             rest = rest[scheme.upperBound...]
             let word = rest.prefix { !$0.isWhitespace && $0 != "'" }
-            // Advice has the word itself.
+            // Advice contains the word TOKEN itself.
             if let at = word.lastIndex(of: "@"), word[..<at] != "TOKEN" {
                 result += "***"
                 rest = rest[at...]
@@ -31,7 +31,7 @@ package enum Secrets {
             let name = rest.prefix { $0.isLetter || $0.isNumber || $0 == "-" }
             guard rest[name.endIndex...].first == "_" else { continue }
             let secret = rest[name.endIndex...].prefix {
-                // The signs of base64url, of base64, and of escapes.
+                // The characters of base64url, base64 and percent escapes.
                 $0.isLetter || $0.isNumber || "_-+/=%~.".contains($0)
             }
             result += "\(name)_***"

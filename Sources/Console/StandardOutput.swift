@@ -1,11 +1,11 @@
 import Glibc
 
-/// Why standard output takes nothing.
+/// Why writing to standard output failed.
 package struct OutputError: Error, Equatable, CustomStringConvertible {
-    /// Of errno(3).
+    /// An errno(3) value.
     let code: CInt
 
-    /// Whoever read it has what was wanted, as `head` has, and needs to be told nothing.
+    /// The reader has closed its end and has what it wanted, as `head` does. This need not be reported.
     package var isReaderGone: Bool { self.code == EPIPE }
 
     package var description: String {
@@ -13,12 +13,12 @@ package struct OutputError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// What a command was asked for. Somebody waits for it, and must not be told that all went well when it got lost.
+/// The output of a command. Failing to write it is an error, because the caller must not take lost output for success.
 package enum StandardOutput {
-    /// Writes a text and a newline, and returns when the system has both.
+    /// Writes a text and a newline. Blocks until the system has accepted both.
     package static func write(line text: String) throws(OutputError) { try self.write(text + "\n") }
 
-    /// Writes a text, and returns when the system has it.
+    /// Writes a text. Blocks until the system has accepted all of it.
     package static func write(_ text: String) throws(OutputError) {
         var rest = Array(text.utf8)[...]
         while !rest.isEmpty {
@@ -30,7 +30,7 @@ package enum StandardOutput {
             switch errno {
             case EINTR: continue
             case EAGAIN:
-                // Somebody else made the terminal or pipe that way.
+                // Another program has made the terminal or pipe non-blocking.
                 var request = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
                 _ = poll(&request, 1, -1)
             default: throw OutputError(code: errno)

@@ -1,13 +1,13 @@
-/// Rows in columns, for people: a header, then each row, cells padded with blanks to the width of their column.
+/// A table for people: a header and rows, with cells padded with blanks to the width of their column.
 package struct TextTable {
     private var rows: [[String]]
 
     package init(_ header: [String]) { self.rows = [header] }
 
-    /// - Parameter row: as many cells as the header has.
+    /// - Parameter row: must have as many cells as the header.
     package mutating func add(_ row: [String]) { self.rows.append(row) }
 
-    /// Lines without blanks at their ends, and without a newline after the last.
+    /// Lines without trailing blanks, and without a newline after the last one.
     package var text: String {
         let widths = self.rows[0].indices.map { column in self.rows.map { $0[column].count }.max() ?? 0 }
         return self.rows.map { row in

@@ -2,15 +2,15 @@ import FoundationEssentials
 import Glibc
 internal import Reactor
 
-/// Why a control command was not carried out.
+/// Why a control command failed.
 package enum ControlError: Error, Equatable, CustomStringConvertible {
-    /// No program answers at the path.
+    /// The program at the path does not answer.
     case unreachable(path: String, reason: String)
-    /// Nobody is there: what is left of one that was killed.
+    /// Nothing listens at the path: no socket, or that of a program that was killed.
     case dead(path: String)
-    /// It answered what this program does not understand.
+    /// The answer is not valid for this program.
     case garbled
-    /// It said no, and why.
+    /// The program refused the request, for this reason.
     case refused(String)
 
     package var description: String {
@@ -23,21 +23,21 @@ package enum ControlError: Error, Equatable, CustomStringConvertible {
     }
 }
 
-/// Asks a running program, and waits.
+/// Sends requests to a running program. Calls block until the answer has arrived.
 package struct ControlClient {
-    /// Bytes of one line.
+    /// Maximum length of one answer, a line, in bytes.
     private static let maxAnswer = 64 << 20
 
     private let path: String
     private let timeoutSeconds: Int
 
-    /// - Parameter timeoutSeconds: for the whole answer of `ask`.
+    /// - Parameter timeoutSeconds: time limit for the whole answer of `ask`.
     package init(path: String, timeoutSeconds: Int = 10) {
         self.path = path
         self.timeoutSeconds = timeoutSeconds
     }
 
-    /// The one answer to a request.
+    /// Sends a request that has exactly one answer.
     package func ask<Result: Codable>(
         _ request: ControlRequest, _ type: Result.Type
     ) throws(ControlError) -> Result {
@@ -50,7 +50,7 @@ package struct ControlClient {
         return answer
     }
 
-    /// Calls `each` with every answer until the other side ends or it returns false.
+    /// Sends a request and calls `each` for every answer, until the other end closes or `each` returns false.
     package func watch<Result: Codable>(
         _ request: ControlRequest, _ type: Result.Type, each: (Result) -> Bool
     ) throws(ControlError) {
@@ -86,7 +86,7 @@ package struct ControlClient {
                 throw .unreachable(path: self.path, reason: String(cString: strerror(errno)).lowercased())
             }
             guard count > 0 else {
-                // Who watches may have seen nothing until the program ended.
+                // A watch may end without an answer, because nothing happened until the program stopped.
                 guard !hasAnswer, request.watch != true else { return }
                 throw .unreachable(
                     path: self.path, reason: "the connection was closed without an answer: the program may be busy")
@@ -110,14 +110,14 @@ package struct ControlClient {
         return result
     }
 
-    /// Milliseconds of a clock that nobody sets.
+    /// Milliseconds of the monotonic clock.
     private static var now: Int {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         return time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
     }
 
-    /// Waits for bytes or the end; false when the time is over.
+    /// Waits for bytes or the end of the stream. Returns false at the deadline.
     private static func isReadable(_ descriptor: CInt, by deadline: Int?) -> Bool {
         while true {
             let left = deadline.map { $0 - self.now }
@@ -131,7 +131,7 @@ package struct ControlClient {
 
     // MARK: - The socket
 
-    /// Whether a program may listen there.
+    /// Whether a program may be listening at the path.
     package static func isThere(_ path: String) -> Bool { UnixSocketFile.isAlive(path) }
 
     private static func send(_ descriptor: CInt, _ bytes: [UInt8]) -> Bool {
@@ -145,7 +145,7 @@ package struct ControlClient {
         return true
     }
 
-    /// A connected socket, or -1 with `errno`.
+    /// Returns a connected socket, or -1 and `errno`.
     private static func connect(_ path: String) -> CInt {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -155,7 +155,7 @@ package struct ControlClient {
             return -1
         }
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-        // Where too many wait already, it is EAGAIN instead of waiting with them.
+        // Non-blocking: with a full backlog this gives EAGAIN instead of waiting.
         let kind = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue)
         let descriptor = socket(AF_UNIX, kind, 0)
         guard descriptor >= 0 else { return -1 }

@@ -1,7 +1,7 @@
 import Glibc
 internal import Reactor
 
-/// Where agents are asked: a socket for each process, as several may share a state directory.
+/// The control sockets of agents: one for each process, because several agents may share a state directory.
 package enum ControlPlaces {
     private static let prefix = "agent-"
     private static let suffix = ".sock"
@@ -10,8 +10,8 @@ package enum ControlPlaces {
         "\(directory)/\(self.prefix)\(process)\(self.suffix)"
     }
 
-    /// The sockets in a state directory and in those below it, which instances of a service have; in order. None when
-    /// there is no such directory.
+    /// The sockets in a state directory and in its subdirectories, which instances of a service use; sorted. Empty if
+    /// the directory does not exist.
     package static func all(in directory: String) throws(ControlError) -> [String] {
         let names: [String]
         do throws(UVError) { names = try self.names(in: directory) } catch {
@@ -20,7 +20,7 @@ package enum ControlPlaces {
         }
         var paths = self.sockets(names, directory)
         for name in names where !name.hasPrefix(".") {
-            // Most are files.
+            // Most entries are files.
             guard let below = try? self.names(in: "\(directory)/\(name)") else { continue }
             paths += self.sockets(below, "\(directory)/\(name)")
         }
@@ -42,7 +42,7 @@ package enum ControlPlaces {
         return names
     }
 
-    /// Removes what killed agents have left in a state directory.
+    /// Removes the sockets of killed agents from a state directory.
     package static func removeLeftovers(in directory: String) {
         let names = (try? self.names(in: directory)) ?? []
         for path in self.sockets(names, directory) { _ = UnixSocketFile.removeDead(path) }

@@ -1,7 +1,7 @@
 internal import FoundationEssentials
 internal import Wire
 
-/// What a running program is asked over its control socket: one JSON object, on one line.
+/// A request to a running program over its control socket: one JSON object, on one line.
 package struct ControlRequest: Codable, Equatable, Sendable {
     package static let version = 1
 
@@ -13,13 +13,13 @@ package struct ControlRequest: Codable, Equatable, Sendable {
 
     package let version: Int
     package let command: Command
-    /// Whom or what it is about.
+    /// What the command applies to: an agent or the number of a link, a network, or a log level.
     package var target: String?
-    /// How long it holds, in seconds.
+    /// Duration of the command's effect in seconds.
     package var seconds: Int?
-    /// Go on telling what changes until the connection is closed.
+    /// Whether to keep sending changes until the connection is closed.
     package var watch: Bool?
-    /// Tell what would change, and change nothing.
+    /// Whether to report the changes only, without making them.
     package var dryRun: Bool?
 
     package init(_ command: Command) {
@@ -32,7 +32,7 @@ package struct ControlRequest: Codable, Equatable, Sendable {
         case dryRun = "dry-run"
     }
 
-    /// A field that is none of a request's: passed over, a misspelt `dry-run` would not be dry.
+    /// An unknown field. Ignoring it would be dangerous: with a misspelt `dry-run`, the changes would be made.
     struct UnknownField: Error { let name: String }
 
     package init(from decoder: any Decoder) throws {
@@ -50,12 +50,12 @@ package struct ControlRequest: Codable, Equatable, Sendable {
 }
 
 extension ControlRequest {
-    /// Why a line is not a request, as a text for the caller.
+    /// Why a line is not a valid request, as a text for the caller.
     package struct Fault: Error, Equatable, CustomStringConvertible {
         package let description: String
     }
 
-    /// Reads one line, without its line feed. The version is judged first: the fields of another version are unknown.
+    /// Parses one line, without its line feed. The version is checked first: the fields of other versions are unknown.
     package static func parse(_ line: [UInt8]) -> Result<ControlRequest, Fault> {
         struct Version: Decodable { let version: Int }
         let decoder = JSONDecoder()
@@ -71,7 +71,7 @@ extension ControlRequest {
     }
 }
 
-/// The answer, on one line; with `watch`, one of many.
+/// An answer, on one line; with `watch`, one of many.
 package struct ControlReply<Result: Codable>: Codable {
     package let ok: Bool
     package let error: String?
@@ -84,7 +84,7 @@ package struct ControlReply<Result: Codable>: Codable {
     }
 }
 
-/// An answer of which only the failure matters.
+/// An answer that is decoded for a failure only.
 struct ControlFailure: Codable {
     let ok: Bool
     let error: String?
@@ -95,7 +95,7 @@ struct ControlFailure: Codable {
     }
 }
 
-/// What a command did, for people.
+/// The effects of a command, as text for people.
 package struct ControlNotes: Codable, Equatable, Sendable {
     package let notes: [String]
 

@@ -2,7 +2,7 @@ import FoundationEssentials
 package import Reactor
 internal import Wire
 
-/// Who asks, by what the kernel says of the other end (unix(7), SO_PEERCRED).
+/// The process that sent a request, as reported by the kernel (unix(7), SO_PEERCRED).
 package struct ControlPeer: Equatable, Sendable, CustomStringConvertible {
     package let process: Int32
     package let user: UInt32
@@ -10,24 +10,25 @@ package struct ControlPeer: Equatable, Sendable, CustomStringConvertible {
     package var description: String { "process \(self.process) of user \(self.user)" }
 }
 
-/// Answers what comes over a control socket.
+/// Handles the requests of a control socket.
 package protocol ControlHandler: AnyObject {
-    /// Answer with `conversation.succeed` or `fail`, at once or later.
+    /// Answer with `conversation.succeed` or `fail`, immediately or later.
     func asked(_ request: ControlRequest, by peer: ControlPeer, _ conversation: ControlConversation)
 }
 
-/// The control socket of a running program: one question a connection, one JSON object a line.
+/// The control socket of a running program: one request per connection, one JSON object per line.
 package final class ControlServer {
     private static let maxConversations = 32
 
-    /// Who may connect may do everything, so that is left to the file's rights.
+    /// The path of the socket. Its file permissions are the only access control: who can connect can do everything.
     package let path: String
     private let listener: SocketListener
     private unowned let handler: any ControlHandler
-    /// In the order in which they came.
+    /// Oldest first.
     private var conversations: [ControlConversation] = []
 
-    /// Removes what a crashed program has left; a socket on which somebody answers is an error.
+    /// Creates the socket, and replaces that of a crashed program. Throws `addressInUse` if a program still answers
+    /// there.
     package init(
         loop: EventLoop, path: String, access: SocketListener.Access, handler: any ControlHandler
     ) throws(UVError) {
@@ -38,7 +39,7 @@ package final class ControlServer {
         self.listener.delegate = self
     }
 
-    /// Ends all conversations and removes the socket.
+    /// Closes the socket and removes it. Conversations without a complete answer end at once.
     package func close() {
         self.listener.close()
         for conversation in self.conversations { conversation.closeIfUnfinished() }
@@ -56,7 +57,7 @@ package final class ControlServer {
 extension ControlServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
         if self.conversations.count >= Self.maxConversations {
-            // Whoever has waited longest without asking makes room, and is gone after this turn.
+            // The oldest conversation without a request makes room; it is removed after this turn.
             self.conversations.first { !$0.isAsked }?.abandon()
         }
         guard self.conversations.count < 2 * Self.maxConversations, let credentials = stream.peerCredentials else {
@@ -71,22 +72,22 @@ extension ControlServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didFail error: UVError) {}
 }
 
-/// One question and its answer, or its many answers.
+/// A request and its answer or answers.
 package final class ControlConversation {
     private static let maxRequest = 16 * 1024
     private static let deadline: UInt64 = 5_000
-    /// What may wait for somebody who watches and does not read.
+    /// Maximum bytes queued for a watching client that does not read.
     private static let maxQueued = 1 << 20
 
     private let stream: SocketStream
     private let peer: ControlPeer
-    /// Nil when the conversation is over.
+    /// Nil after the conversation has ended.
     private var server: ControlServer?
     private let timer: LoopTimer
     private var received: [UInt8] = []
     fileprivate private(set) var isAsked = false
     private var isFinished = false
-    /// Called once when nobody listens any more.
+    /// Called once when the connection has been closed.
     package var onEnd: (() -> Void)?
 
     fileprivate init(_ stream: SocketStream, _ peer: ControlPeer, _ server: ControlServer) {
@@ -107,13 +108,13 @@ package final class ControlConversation {
         self.finish()
     }
 
-    /// - Parameter reason: for people.
+    /// - Parameter reason: a text for people.
     package func fail(_ reason: String) {
         self.send(ControlFailure(reason))
         self.finish()
     }
 
-    /// One of many answers. Who reads them too slowly is told so, and hears no more.
+    /// Sends one of many answers. A client that reads them too slowly receives a failure, and no further answers.
     package func say(_ result: some Codable) {
         guard self.stream.queuedByteCount <= Self.maxQueued else {
             return self.fail("events arrived faster than they were read: some are lost")
@@ -121,7 +122,7 @@ package final class ControlConversation {
         self.send(ControlReply(result))
     }
 
-    /// Answers that are there at once, however many they are.
+    /// Sends answers that exist already, in any number.
     package func say(all results: [some Codable]) {
         for result in results { self.send(ControlReply(result)) }
     }
@@ -136,7 +137,7 @@ package final class ControlConversation {
 
     private func finish() {
         self.isFinished = true
-        // What is queued goes out; the client ends when it sees the end.
+        // Queued bytes are still sent; then the client sees the end of the stream and closes.
         self.stream.shutdownWriting()
         self.timer.start(after: Self.deadline)
     }
@@ -146,7 +147,7 @@ package final class ControlConversation {
         self.stream.close()
     }
 
-    /// One whose answer is on its way ends by itself, in five seconds at the latest.
+    /// If the answer is complete but still being sent, the connection stays open for at most five seconds.
     fileprivate func closeIfUnfinished() {
         if !self.isFinished { self.stream.close() }
     }

@@ -1,10 +1,10 @@
-/// What a gateway tells of itself.
+/// The status of a gateway.
 package struct GatewayReport: Codable, Equatable, Sendable {
     package struct Registrar: Codable, Equatable, Sendable {
         package let name: String
-        /// Why it cannot do what it shall; nil when it works.
+        /// Why the registrar is failing; nil if it works.
         package let failure: String?
-        /// Names that are being published or withdrawn.
+        /// Number of names that are being published or withdrawn.
         package let pending: Int
 
         package init(name: String, failure: String?, pending: Int) {
@@ -14,15 +14,15 @@ package struct GatewayReport: Codable, Equatable, Sendable {
         }
     }
 
-    /// The certificate that agents get.
+    /// The certificate that agents receive.
     package struct Certificate: Codable, Equatable, Sendable {
-        /// Nil when it is the gateway's own.
+        /// Nil for the gateway's own certificate.
         package let file: String?
-        /// Until when it is valid, RFC 3339.
+        /// End of its validity, RFC 3339.
         package let expires: String
-        /// That it has expired, or will soon.
+        /// A warning that it has expired or will expire soon.
         package let warning: String?
-        /// Why the files as they are now are not in use.
+        /// Why the current files are not in use; nil if they are.
         package let failure: String?
 
         package init(file: String?, expires: String, warning: String?, failure: String?) {
@@ -37,13 +37,13 @@ package struct GatewayReport: Codable, Equatable, Sendable {
     package let process: Int32
     /// `running` or `draining`.
     package let state: String
-    /// How long it has been so.
+    /// Time in this state, in seconds.
     package let seconds: Int
     package let listening: [String]
     package let pin: String
-    /// Nil when agents look at its key only.
+    /// Nil if agents check the gateway's key only.
     package let certificate: Certificate?
-    /// How agents are known.
+    /// The authenticator.
     package let authentication: String
     package let agents: Int
     package let links: Int
@@ -92,7 +92,7 @@ package struct LinkReport: Codable, Equatable, Sendable {
     package let peer: String
     /// 1 or 2.
     package let `protocol`: Int
-    /// How long it has been so.
+    /// Age of the link in seconds.
     package let seconds: Int
     package let names: [String]
     package let streams: Int
@@ -110,16 +110,16 @@ package struct LinkReport: Codable, Equatable, Sendable {
     }
 }
 
-/// A name and where its visitors come in.
+/// A name and its listeners for visitors.
 package struct ExposureReport: Codable, Equatable, Sendable {
     package let name: String
     package let agent: String
     package let link: UInt64
     package let address: String?
     package let socket: String?
-    /// False while the registrars publish it or its backend is waited for.
+    /// False while registrars publish the name, or while the gateway waits for its backend.
     package let published: Bool
-    /// How long it has been so.
+    /// Age of the name in seconds.
     package let seconds: Int
     package let streams: Int
 
@@ -138,10 +138,10 @@ package struct ExposureReport: Codable, Equatable, Sendable {
     }
 }
 
-/// A source whose handshakes wait for a penalty, or a banned network.
+/// A source whose handshakes are delayed by a penalty, or a banned network.
 package struct BarReport: Codable, Equatable, Sendable {
     package let network: String
-    /// Seconds that are left; nil until it is taken back.
+    /// Remaining time in seconds; nil for a ban that lasts until `unban`.
     package let seconds: Int?
 
     package init(network: String, seconds: Int?) {
@@ -155,7 +155,7 @@ package struct StreamReport: Codable, Equatable, Sendable {
     package let name: String
     package let agent: String
     package let link: UInt64
-    /// Nil where nobody knows it: behind a unix socket.
+    /// Nil if it is unknown, as behind a unix socket.
     package let visitor: String?
     package let seconds: Double
     package let bytesToBackend: UInt64
@@ -181,10 +181,10 @@ package struct StreamReport: Codable, Equatable, Sendable {
     }
 }
 
-/// What somebody who watches streams hears.
+/// A change of the streams, sent to a client that watches them.
 package struct StreamNews: Codable, Equatable, Sendable {
     package enum Event: String, Codable, Sendable {
-        /// It was there when the watch began.
+        /// The stream was already open when the watch began.
         case running
         case opened, closed
     }
@@ -201,15 +201,15 @@ package struct StreamNews: Codable, Equatable, Sendable {
     }
 }
 
-/// What an agent tells of itself.
+/// The status of an agent.
 package struct AgentReport: Codable, Equatable, Sendable {
     package struct Name: Codable, Equatable, Sendable {
         package let name: String
         package let backend: String
-        /// Nil until it is known, and with version 1.
+        /// Nil until it is known, and always with version 1.
         package let address: String?
         package let reachable: Bool
-        /// Why it is not.
+        /// Why it is not reachable.
         package let reason: String?
 
         package init(name: String, backend: String, address: String?, reachable: Bool, reason: String?) {
@@ -226,7 +226,7 @@ package struct AgentReport: Codable, Equatable, Sendable {
     package let gateway: String
     package let state: String
     package let connected: Bool
-    /// How long it has been running.
+    /// Time since the agent's start, in seconds.
     package let seconds: Int
     package let streams: Int
     package let names: [Name]

@@ -9,7 +9,7 @@ extension Explanations {
             advice: advice)
     }
 
-    /// Whether a code of the link can end an agent with this exit code.
+    /// Whether a link code can end an agent with this exit code.
     static func ends(_ link: Explanation, _ exit: Explanation) -> Bool {
         ExitReason(final: ErrorCode(rawValue: UInt16(link.number))).map { Int($0.rawValue) == exit.number } ?? false
     }
@@ -126,7 +126,7 @@ extension Explanations {
         advice: "The message has the system's reason: look whether the disk is full, or what closed the output."
     )
 
-    /// Their numbers are those of `GatewayError.Kind`; a test holds the two together.
+    /// Must equal the numbers of `GatewayError.Kind`; a test compares them.
     static let gatewayExits = [
         Self.gateway(
             0, "stopped", "it was asked to stop, by SIGINT or SIGTERM", "at the end; 'check': no errors",

@@ -1,28 +1,28 @@
 internal import Suggestions
 internal import Wire
 
-/// What a code means to a person who meets it, and what to do about it.
+/// The meaning of a code, for people, and what to do about it.
 package struct Explanation: Equatable, Sendable {
     /// Numbers and names are unique within a kind only.
     package enum Kind: CaseIterable, Sendable {
         case agentExit
         case gatewayExit
-        /// Of the link protocol, in logs and events.
+        /// A code of the link protocol, in logs and events.
         case link
     }
 
     package let kind: Kind
     package let number: Int
-    /// A short name that stays the same across versions.
+    /// A short name that does not change between versions.
     package let slug: String
-    /// A part of a sentence: `another agent holds the name`.
+    /// Part of a sentence: `another agent holds the name`.
     package let meaning: String
-    /// Where one meets it.
+    /// Where users see it.
     package let place: String
-    /// What to do, in sentences.
+    /// What to do, in full sentences.
     package let advice: String
 
-    /// The exit code in which it ends an agent, or for an exit code those of the link that lead to it.
+    /// For a link code, the exit code with which it ends an agent. For an agent's exit code, the link codes behind it.
     package var related: [Explanation] {
         Explanations.all.filter { other in
             switch (self.kind, other.kind) {
@@ -34,12 +34,12 @@ package struct Explanation: Equatable, Sendable {
     }
 }
 
-/// All explanations, and how they are found.
+/// All explanations, and functions to find them.
 package enum Explanations {
     package static let all = Self.agentExits + Self.gatewayExits + Self.linkCodes
 
-    /// Those that a person may mean: by number, by name in any case, or as a log shows a code of the link that it does
-    /// not know, `code-99`.
+    /// The codes that a query may mean: a number, a name in any case, or `code-99`, the form in which logs show an
+    /// unknown link code.
     package static func find(_ query: String) -> [Explanation] {
         let query = query.lowercased()
         if let number = Int(query) { return self.all.filter { $0.number == number } }
@@ -51,7 +51,7 @@ package enum Explanations {
         return self.all.filter { $0.slug == query }
     }
 
-    /// The error for a code that does not exist.
+    /// The error for an unknown code: lists similar codes, or all.
     package static func refusal(of query: String) -> String {
         let query = query.lowercased()
         let shown = PeerText.escaped(query, atMost: 40)

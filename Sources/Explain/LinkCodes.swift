@@ -1,6 +1,6 @@
 internal import Wire
 
-/// Where one meets codes of the link.
+/// Where users see link codes.
 private enum Place {
     static let visitor = "the gateway's log: visitor ADDRESS of 'NAME' reset"
     static let link = "the agent's event 'lost', the log of either: the link is lost, no login from ADDRESS"
@@ -19,7 +19,7 @@ extension Explanations {
             advice: advice)
     }
 
-    /// A code that came from a newer program.
+    /// A code sent by a newer program.
     static func unknown(_ number: UInt16) -> Explanation {
         self.link(
             ErrorCode(rawValue: number), "a code that this version does not know", "any log or event",

@@ -1,6 +1,6 @@
-/// The table for people: at a terminal, and as `docs/errors.md`.
+/// The explanations as text for people: for a terminal, and as `docs/errors.md`.
 package enum Page {
-    /// Columns of a terminal, less a margin.
+    /// Columns of a terminal, minus a margin.
     private static let width = 78
 
     private static func heading(of kind: Explanation.Kind) -> (one: String, all: String) {
@@ -20,7 +20,7 @@ package enum Page {
         return String(repeating: " ", count: max(0, width - text.count)) + text
     }
 
-    /// Everything about the codes that somebody asked for.
+    /// All details of the given codes.
     package static func detail(_ explanations: [Explanation]) -> String {
         explanations.map { one in
             let related = one.related.map { "\($0.number) \($0.slug)" }.joined(separator: ", ")
@@ -33,7 +33,7 @@ package enum Page {
         }.joined(separator: "\n")
     }
 
-    /// A label, and beside it a text in lines that fit.
+    /// A label followed by a text that is wrapped to the width of the page.
     private static func paragraph(_ label: String, _ text: String) -> String {
         let indent = 16
         var lines = [self.left("  \(label):", indent - 1)]
@@ -48,7 +48,7 @@ package enum Page {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    /// A line for each code.
+    /// One line for each code.
     package static let list =
         Explanation.Kind.allCases.map { kind in
             let entries = Explanations.all.filter { $0.kind == kind }
@@ -66,7 +66,7 @@ package enum Page {
 
             """
 
-    /// `docs/errors.md`.
+    /// The content of `docs/errors.md`.
     package static let markdown =
         """
         # Codes

@@ -1,19 +1,21 @@
 package import Reactor
 
-/// The modules get this long for one question or action, in milliseconds.
+/// The time limit of one request or action of a module, in milliseconds.
 package let moduleDeadline: UInt64 = 10_000
 
-/// Runs one question or action of a module with a deadline: whoever comes first, the answer, the deadline or the
-/// cancellation, decides, and nothing that comes later is heard.
+/// Runs one request or action of a module with a deadline. The first of answer, deadline and cancellation wins; later
+/// ones are ignored.
+///
+/// The caller must keep the operation: `completion` is not called after it was released.
 package final class DeadlinedOperation<Answer>: Cancellable {
     private var completion: ((Answer) -> Void)?
     private var work: (any Cancellable)?
     private var timer: LoopTimer?
 
     /// - Parameters:
-    ///   - milliseconds: the deadline.
-    ///   - late: the answer when it passes.
-    ///   - start: begins the work; its completion may be called at once.
+    ///   - milliseconds: time until the deadline.
+    ///   - late: passed to `completion` when the deadline passes.
+    ///   - start: begins the work; it may call its completion immediately.
     package init(
         loop: EventLoop, milliseconds: UInt64, late: Answer,
         start: (_ completion: @escaping (Answer) -> Void) -> (any Cancellable)?,
@@ -31,7 +33,7 @@ package final class DeadlinedOperation<Answer>: Cancellable {
         self.timer = timer
     }
 
-    /// Whether nothing more comes of it: it may be answered while it is made, before anybody can keep it.
+    /// Whether it was answered or cancelled. It may be answered inside `init`, before the caller has stored it.
     package var isOver: Bool { self.completion == nil }
 
     deinit {

@@ -1,12 +1,12 @@
-/// A queue in which owners take turns: one that adds many elements waits behind its own, not in front of others.
+/// A queue that serves its owners round robin: an owner with many elements delays its own, not those of others.
 ///
-/// It can be bounded for each owner and in all. An owner that is full loses its oldest element, which has waited longest
-/// already and is the nearest to its deadline; a queue that is full takes from the owner that has most.
+/// It can be bounded per owner and in total. An owner at its limit loses its oldest element, which has waited longest
+/// and is nearest to its deadline. When the whole queue is full, the owner with the most elements loses its oldest one.
 package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
     private let maxWaiting: Int
     private let maxPerOwner: Int
     private var elements: [Owner: [Element]] = [:]
-    /// Owners that have elements, the next one first.
+    /// Owners with elements; the next to be served is first.
     private var turns: [Owner] = []
     package private(set) var count = 0
 
@@ -17,7 +17,7 @@ package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
 
     package var isEmpty: Bool { self.count == 0 }
 
-    /// - Returns: the element that made room, if one had to; never one of an unbounded queue.
+    /// - Returns: the element that was dropped to make room, if any. An unbounded queue never drops one.
     package mutating func append(_ element: Element, of owner: Owner) -> Element? {
         var evicted: Element?
         let own = self.elements[owner]?.count ?? 0
@@ -47,7 +47,7 @@ package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
         self.turns.removeAll { $0 == owner }
     }
 
-    /// The oldest element of the owner whose turn it is, of those that may have one.
+    /// Removes the oldest element of the next owner that satisfies `mayHaveTurn`; the owner then goes to the end.
     package mutating func popFirst(where mayHaveTurn: (Owner) -> Bool = { _ in true }) -> Element? {
         guard let index = self.turns.firstIndex(where: mayHaveTurn) else { return nil }
         let owner = self.turns.remove(at: index)
@@ -61,7 +61,7 @@ package struct TurnQueue<Owner: Hashable, Element: AnyObject> {
         self.removed(from: owner)
     }
 
-    /// - Returns: the removed elements, each owner's in the order in which they came.
+    /// - Returns: the removed elements; those of one owner are in the order in which they were added.
     package mutating func removeAll(where isRemoved: (Element) -> Bool) -> [Element] {
         let removed = self.turns.flatMap { self.elements[$0, default: []].filter(isRemoved) }
         guard !removed.isEmpty else { return [] }

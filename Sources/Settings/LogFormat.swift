@@ -1,14 +1,14 @@
-/// How a line of the log is written.
+/// The format of log lines.
 package enum LogFormat: String, Sendable, CaseIterable {
-    /// For people, and for programs that read the two lines about domains.
+    /// For people, and for programs that parse the two lines about domains.
     case text
-    /// One JSON object a line, for programs.
+    /// One JSON object per line, for programs.
     case json
 
-    /// The form that is wanted, as far as it can be told although something else is wrong: in it a program says what.
+    /// The configured format, as far as it is known despite errors in the settings. They are reported in it.
     ///
     /// - Parameters:
-    ///   - option: what the command line says.
+    ///   - option: the value on the command line.
     ///   - configuration: the path of the configuration file.
     package static func wanted(option: String?, configuration: String?) -> LogFormat {
         if let option { return Self(rawValue: option) ?? .text }

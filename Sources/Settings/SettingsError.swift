@@ -1,11 +1,11 @@
 internal import Wire
 
-/// What is wrong with an argument, a file or a directory: where it is, why, and where possible what to do.
+/// An error in an argument, a file or a directory: the place, the reason, and if possible the remedy.
 package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertible {
     /// `option -g`, `diglett.toml:12`, `/var/lib/diglett/ports.json`, ...
     package let place: String
     package let reason: String
-    /// Of an unknown key: those that are known where it stands.
+    /// For an unknown key, the keys that its table may have.
     package let knownKeys: [String]
 
     package init(_ place: String, _ reason: String, knownKeys: [String] = []) {
@@ -30,8 +30,8 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
         self.place.hasPrefix("option -") || self.place.hasPrefix("argument ")
     }
 
-    /// Writes what could move a cursor, end a line or turn the reading direction as `\u{XX}`. Files and arguments are
-    /// quoted in errors, and may be wrong in any way.
+    /// Escapes characters that could move the cursor, end a line or change the text direction as `\u{XX}`. Errors quote
+    /// files and arguments, which can contain anything.
     package static func withoutControls(_ text: String) -> String {
         func isPlain(_ scalar: Unicode.Scalar) -> Bool {
             switch scalar.properties.generalCategory {
@@ -44,7 +44,7 @@ package struct SettingsError: Error, Equatable, Sendable, CustomStringConvertibl
     }
 }
 
-/// All errors of a configuration, never empty: those of the command line first, then file by file in the order of lines.
+/// All errors of a configuration, never empty: those of the command line first, then each file's by line.
 package struct SettingsErrors: Error, Equatable, Sendable, CustomStringConvertible {
     package let all: [SettingsError]
 
@@ -62,17 +62,17 @@ package struct SettingsErrors: Error, Equatable, Sendable, CustomStringConvertib
     /// Whether all errors are on the command line.
     package var areOfCommandLine: Bool { self.all.allSatisfy(\.isOfCommandLine) }
 
-    /// A line for each.
+    /// One line for each error.
     package var description: String { self.all.map(\.description).joined(separator: "\n") }
 }
 
-/// Collects what is wrong, so that a user hears of all of it at once.
+/// Collects errors, so the user sees all of them at once.
 final class Problems {
     private(set) var found: [SettingsError] = []
-    /// What a start needs besides good settings, for ``GatewaySettings/examine(_:)``.
+    /// What a start needs besides valid settings, for ``GatewaySettings/examine(_:)``.
     private(set) var needs: [StartNeed] = []
 
-    /// Of a file that cannot be read nothing is known, and what would be needed without it is of no interest.
+    /// False if the file is unreadable. The settings are then unknown, so needs derived from them would be meaningless.
     var takesNeeds = true
 
     func need(_ kind: StartNeed.Kind, at place: String) {
@@ -92,7 +92,7 @@ final class Problems {
         do throws(SettingsError) { try body() } catch { self.found.append(error) }
     }
 
-    /// What `body` returns, or something harmless in its place when that is wrong.
+    /// The result of `body`; if it throws, records the error and returns `harmless`.
     func value<Value>(_ harmless: Value, _ body: () throws(SettingsError) -> Value) -> Value {
         do throws(SettingsError) { return try body() } catch {
             self.found.append(error)

@@ -1,31 +1,31 @@
-/// Something outside of a configuration that a start needs to be as it is written there.
+/// A requirement of a start that is outside of the configuration, such as a writable directory.
 package struct StartNeed: Equatable, Sendable {
     package enum Kind: Equatable, Sendable {
-        /// A host to listen on, as it is written.
+        /// A host to listen on, as written in the configuration.
         case address(String)
-        /// A directory that is there and can be written into.
+        /// An existing directory with write permission.
         case directory(String)
-        /// A file that is there and can be replaced, or nothing.
+        /// A file that exists and can be replaced, or does not exist.
         case file(String)
-        /// A directory that is there or can be made, and into which other users cannot put files.
+        /// A directory that exists or can be created, and into which other users cannot put files.
         case ownDirectory(String)
-        /// The same for state, see ``StateDirectory/check(_:forOther:)``.
+        /// The same for a state directory, see ``StateDirectory/check(_:forOther:)``.
         case stateDirectory(String)
-        /// An address that nobody listens on yet.
+        /// An address that is not in use yet.
         case listener(HostPort)
-        /// Certificates of authorities, in PEM form.
+        /// A PEM file with certificates of authorities.
         case authorities(String)
-        /// A certificate and its key, which others cannot read, in PEM form.
+        /// PEM files of a certificate and of its key, which others must not be able to read.
         case identity(certificate: String, key: String)
     }
 
     package let kind: Kind
-    /// `file:line` or an option, for the texts of errors.
+    /// `file:line` or an option, for errors.
     package let place: String
 
     /// Checks directories and files. The programs check the other kinds.
     ///
-    /// - Returns: a directory whose permissions could not be checked.
+    /// - Returns: a directory whose permissions could not be checked; nil if there is none.
     package func checkFiles() throws(SettingsError) -> String? {
         switch self.kind {
         case .directory(let path): return try self.unseen(FileAccess.writability(path), path)
@@ -63,15 +63,15 @@ package struct StartNeed: Equatable, Sendable {
     /// A note about unchecked directories; nil if all were checked.
     ///
     /// - Parameters:
-    ///   - directories: as from ``checkFiles()``.
-    ///   - program: whose user may not be this one.
+    ///   - directories: the results of ``checkFiles()``.
+    ///   - program: the program whose user may differ from the current one.
     package static func note(unseen directories: [String], program: String) -> String? {
         guard !directories.isEmpty else { return nil }
         let list = Set(directories).sorted().joined(separator: ", ")
         return "not checked, because this is root: whether the \(program)'s user may write to \(list)"
     }
 
-    /// The directory in which a file is.
+    /// The directory of a file.
     static func directory(of file: String) -> Kind {
         guard let slash = file.lastIndex(of: "/") else { return .directory(".") }
         return .directory(slash == file.startIndex ? "/" : String(file[..<slash]))

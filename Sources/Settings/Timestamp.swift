@@ -1,13 +1,13 @@
 import FoundationEssentials
 
-/// Points in time as they stand in files, RFC 3339 in UTC, and spans as they are typed.
+/// Points in time as files contain them, RFC 3339 in UTC, and durations as users type them.
 package enum Timestamp {
     /// Seconds since 1970 of `2027-02-21` (its first second) or `2027-02-21T12:30:00Z`; nil for anything else.
     package static func seconds(_ text: String) -> Int64? {
         let whole = text.count == 10 ? "\(text)T00:00:00Z" : text
         guard whole.hasSuffix("Z"), let date = try? Date(whole, strategy: .iso8601) else { return nil }
         let seconds = Int64(date.timeIntervalSince1970)
-        // A lenient parser could carry a 31st of February over into March.
+        // A lenient parser could turn 31 February into a day of March.
         return self.text(seconds) == whole ? seconds : nil
     }
 

@@ -1,8 +1,8 @@
 package import Reactor
 
-/// A document as it is at this moment.
+/// The current content of a document.
 package struct Document: Equatable, Sendable {
-    /// What the answer's Content-Type says (RFC 9110, 8.3).
+    /// The response's Content-Type (RFC 9110, 8.3).
     package let contentType: String
     package let body: [UInt8]
 
@@ -12,14 +12,14 @@ package struct Document: Equatable, Sendable {
     }
 }
 
-/// Serves documents to programs of the operator's, over HTTP/1.1 (RFC 9112), a connection for each request: what a
-/// proxy that polls its configuration needs, or somebody who collects figures, and no more.
+/// Serves documents to the operator's programs over HTTP/1.1 (RFC 9112), with one request per connection. It has only
+/// what a proxy that polls its configuration, or a metrics collector, needs.
 ///
-/// There is room for a few connections, each of which has some seconds for all that it wants; when it is full, the
-/// oldest makes room, so that those who hang keep nobody out.
+/// The number of connections is limited, and each has a few seconds for everything. When the limit is reached, the
+/// oldest connection is closed, so clients that hang cannot keep others out.
 package final class DocumentServer {
-    /// Calls `completion` once, at once or later, with what is at a path, which has no query any more; with nil when
-    /// nothing is. Nothing of the path may be believed.
+    /// Calls `completion` once, immediately or later, with the document at a path, or nil if there is none. The path
+    /// has no query and is untrusted input.
     package typealias Source = (_ path: String, _ completion: @escaping (Document?) -> Void) -> Void
 
     private static let maxConnections = 32
@@ -28,13 +28,13 @@ package final class DocumentServer {
     private let listener: SocketListener
     private let document: Source
     private let onFailure: (UVError) -> Void
-    /// In the order in which they came.
+    /// Oldest first.
     private var visits: [Visit] = []
 
     /// - Parameters:
-    ///   - listener: TCP or unix; it belongs to the server from here on.
-    ///   - document: what is at a path.
-    ///   - onFailure: told of what keeps the listener from accepting.
+    ///   - listener: TCP or unix; the server owns it from now on, and closes it in `close()`.
+    ///   - document: returns the document at a path.
+    ///   - onFailure: receives errors that keep the listener from accepting.
     package init(
         listener: SocketListener, document: @escaping Source, onFailure: @escaping (UVError) -> Void
     ) {
@@ -57,7 +57,7 @@ package final class DocumentServer {
     private final class Visit: SocketStreamDelegate {
         private enum State {
             case reading
-            /// The document is awaited.
+            /// Waiting for the document.
             case asked
             case answered
         }
@@ -67,7 +67,7 @@ package final class DocumentServer {
         private let timer: LoopTimer
         private var head = RequestHead()
         private var state = State.reading
-        /// The other side sends no more, and is still sent something.
+        /// The client has ended its direction, but data for it is still to be sent.
         private var isEnding = false
 
         init(_ stream: SocketStream, _ server: DocumentServer) {
@@ -84,7 +84,7 @@ package final class DocumentServer {
         func readAllowance(_ stream: SocketStream) -> Int { RequestHead.maximum }
 
         func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer) {
-            // What comes after the request is of no interest.
+            // Ignore anything after the request.
             guard self.state == .reading else { return }
             switch self.head.received(bytes) {
             case .needMore: break
@@ -118,7 +118,7 @@ package final class DocumentServer {
         }
 
         func socketStreamDidReachEnd(_ stream: SocketStream) {
-            // Whoever ends its own direction after the request still wants the answer.
+            // A client that ends its direction after the request still expects the response.
             if self.state != .asked, stream.queuedByteCount == 0 { stream.close() } else { self.isEnding = true }
         }
 
@@ -137,7 +137,7 @@ package final class DocumentServer {
 
 extension DocumentServer: SocketListenerDelegate {
     package func listener(_ listener: SocketListener, didAccept stream: SocketStream) {
-        // Those that are closing already are gone in this turn.
+        // Visits in excess of the maximum are already closing and leave the list in this turn, so skip them.
         if self.visits.count >= Self.maxConnections { self.visits[self.visits.count - Self.maxConnections].end() }
         self.visits.append(Visit(stream, self))
     }

@@ -3,34 +3,34 @@ package import Reactor
 
 /// Sends requests to web servers: libcurl's multi interface on the loop (libcurl-multi(3), "multi_socket").
 ///
-/// libcurl says which sockets it waits for (`onSocket`) and when it wants to be called at the latest (`onTimer`); the
-/// loop calls `curl_multi_socket_action` then, and finished transfers are collected behind each such call. So nobody's
-/// completion runs inside libcurl, which does not bear being called from its own callbacks.
+/// libcurl reports the sockets it waits for (`onSocket`) and the latest time of its next call (`onTimer`). The loop
+/// then calls `curl_multi_socket_action`, and collects finished transfers after each such call. So completions never
+/// run inside libcurl, which does not allow calls from its own callbacks.
 ///
-/// Connections are kept for later requests to the same server with the same files. Names are resolved on threads of
-/// libcurl's own.
+/// Connections are reused for requests to the same server with the same certificate files. libcurl resolves names on
+/// threads of its own.
 ///
 /// ## Lifetime
-/// Whoever made a client closes it. libcurl's callbacks borrow it, from `init` to the `curl_multi_cleanup` in
-/// `close()`, behind which none of them comes; `deinit` traps when it was not closed.
+/// The creator of a client must close it; `deinit` traps otherwise. libcurl's callbacks hold an unretained reference
+/// from `init` until `close()` has called `curl_multi_cleanup`; no callback comes after that.
 package final class HTTPClient {
-    /// Connections to one server; what goes beyond waits. Eight web requests in their ten seconds are more than an
-    /// authenticator can use, and few enough for a small server.
+    /// Connections to one server; further requests wait. Eight requests at once, of up to ten seconds each, are more
+    /// than an authenticator needs, and few enough for a small server.
     private static let maxConnectionsPerHost = 8
-    /// Connections together, so that the descriptors of visitors are not used up.
+    /// Connections to all servers, so that enough descriptors remain for visitors.
     private static let maxConnections = 64
-    /// Requests under way or waiting: of 16 KiB each or so, 16 MiB.
+    /// Running and waiting requests. At about 16 KiB each, this is 16 MiB.
     private static let maxTasks = 1_024
 
     private let loop: EventLoop
-    /// RFC 9110, 10.1.5.
+    /// The User-Agent field, RFC 9110, 10.1.5.
     let userAgent: String
     /// Nil after `close()`.
     private var multi: UnsafeMutableRawPointer?
     private var timer: LoopTimer?
     private var polls: [curl_socket_t: DescriptorPoll] = [:]
     private var tasks: [UnsafeMutableRawPointer: HTTPTask] = [:]
-    /// Could not be sent, and will be told so at the end of the turn.
+    /// Requests that could not be sent; their completions are called at the end of the turn.
     private var failing: [HTTPTask] = []
 
     package init(loop: EventLoop, userAgent: String) {
@@ -44,7 +44,7 @@ package final class HTTPClient {
         ccurl_multi_set_callbacks(multi, onSocket, onTimer, Unmanaged.passUnretained(self).toOpaque())
         _ = ccurl_multi_set_long(multi, CURLMOPT_MAX_HOST_CONNECTIONS, Self.maxConnectionsPerHost)
         _ = ccurl_multi_set_long(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, Self.maxConnections)
-        // Those that rest and wait for another request.
+        // Idle connections to keep for reuse.
         _ = ccurl_multi_set_long(multi, CURLMOPT_MAXCONNECTS, Self.maxConnectionsPerHost)
     }
 
@@ -52,7 +52,7 @@ package final class HTTPClient {
         precondition(self.multi == nil, "an HTTP client was dropped before close()")
     }
 
-    /// Sends `request`; `completion` is called once, and never from inside this call.
+    /// Sends `request`. `completion` is called once unless the task is cancelled, never from inside this call.
     package func send(
         _ request: HTTPRequest, completion: @escaping (Result<HTTPResponse, HTTPFailure>) -> Void
     ) -> HTTPTask {
@@ -70,12 +70,12 @@ package final class HTTPClient {
         return task
     }
 
-    /// Calls off what is under way, whose completions will not be called, and closes every connection.
+    /// Cancels all requests without calling their completions, and closes all connections.
     package func close() {
         guard let multi = self.multi else { return }
         for task in self.failing + Array(self.tasks.values) { task.cancel() }
         self.multi = nil
-        // Before libcurl closes their descriptors.
+        // Must come before libcurl closes the descriptors.
         for poll in self.polls.values { poll.close() }
         self.polls = [:]
         self.timer?.close()
@@ -83,24 +83,24 @@ package final class HTTPClient {
         curl_multi_cleanup(multi)
     }
 
-    /// A task is over; afterwards its handle can be freed.
+    /// A task has ended; after this call its handle can be freed.
     func remove(_ easy: UnsafeMutableRawPointer) {
         guard let multi = self.multi, self.tasks.removeValue(forKey: easy) != nil else { return }
         curl_multi_remove_handle(multi, easy)
     }
 
-    /// A task's failure was told, or needs to be no more.
+    /// A task's failure was reported, or the task was cancelled.
     func forget(_ task: HTTPTask) { self.failing.removeAll { $0 === task } }
 
     // MARK: - libcurl and the loop
 
-    /// Lets libcurl work on a descriptor, or on what is due, and tells of the transfers that ended by it.
+    /// Lets libcurl handle a descriptor or its timeout, then completes the transfers that have ended.
     private func act(_ descriptor: curl_socket_t, _ events: CInt) {
         guard let multi = self.multi else { return }
         var running: CInt = 0
         curl_multi_socket_action(multi, descriptor, events, &running)
         var code = CURLE_OK
-        // A completion may send, cancel and close: each round asks anew.
+        // A completion may send, cancel or close, so check the client in each round.
         while let multi = self.multi, let easy = ccurl_next_done(multi, &code) {
             self.tasks[easy]?.transferred(code)
         }
@@ -108,17 +108,17 @@ package final class HTTPClient {
 
     private func ready(_ descriptor: curl_socket_t, _ events: DescriptorPoll.Events) {
         var flags: CInt = 0
-        // libcurl takes CURL_CSELECT_ERR for the end, though the answer may lie before the error, and a connection
-        // that died while it rested is no failure: reading and writing tell it what the error is.
+        // CURL_CSELECT_ERR would make libcurl end the transfer, although a response may precede the error, and an idle
+        // connection that died is not a failure. By reading and writing libcurl finds the actual error.
         if !events.isDisjoint(with: [.readable, .failed]) { flags |= CURL_CSELECT_IN }
         if !events.isDisjoint(with: [.writable, .failed]) { flags |= CURL_CSELECT_OUT }
         let poll = self.polls[descriptor]
         self.act(descriptor, flags)
-        // An error has ended the watch. If libcurl still wants it, it goes on; the task's deadline bounds that.
+        // An error ends the watch. Restart it if libcurl still wants it; the task's deadline bounds the repetition.
         if events.contains(.failed), let poll, self.polls[descriptor] === poll { poll.watch(poll.events) }
     }
 
-    /// libcurl waits for something else at `descriptor`.
+    /// libcurl changes what it waits for on `descriptor`.
     fileprivate func wants(_ what: CInt, at descriptor: curl_socket_t) {
         guard self.multi != nil else { return }
         if what == CURL_POLL_REMOVE {
@@ -126,7 +126,7 @@ package final class HTTPClient {
             return
         }
         let known = self.polls[descriptor]
-        // It fails for want of memory only, and then the task's deadline ends it.
+        // This fails only for lack of memory; then the task ends at its deadline.
         guard
             let poll = known
                 ?? (try? DescriptorPoll(loop: self.loop, descriptor: descriptor) { [unowned self] in
@@ -140,13 +140,13 @@ package final class HTTPClient {
         poll.watch(events)
     }
 
-    /// libcurl wants to be called in `milliseconds`, or with -1 not at all.
+    /// libcurl wants to be called in `milliseconds`, or not at all for -1.
     fileprivate func wantsCall(in milliseconds: Int) {
         if milliseconds < 0 { self.timer?.stop() } else { self.timer?.start(after: UInt64(milliseconds)) }
     }
 }
 
-/// curl_global_init(3), once a process.
+/// curl_global_init(3), once per process.
 private let isLibraryReady = curl_global_init(ccurl_global_default) == CURLE_OK
 
 private let onSocket: curl_socket_callback = { _, descriptor, what, context, _ in

@@ -1,4 +1,4 @@
-/// What to ask a web server, and what to trust it with.
+/// A request to a web server, with the certificates to use.
 package struct HTTPRequest: Sendable {
     package enum Method: String, Sendable {
         case get = "GET"
@@ -22,25 +22,25 @@ package struct HTTPRequest: Sendable {
     package var method: Method
     /// `http://` or `https://`.
     package var url: String
-    /// Header fields; they may hold secrets and appear in no log.
+    /// Header fields. They may hold secrets and must not be logged.
     package var fields: [Field] = []
-    /// Sent by POST, PUT and PATCH, also when empty; by DELETE unless empty; by GET and HEAD never.
+    /// Sent with POST, PUT and PATCH even if empty, with DELETE unless empty, and never with GET and HEAD.
     package var body: [UInt8] = []
-    /// Milliseconds for everything together, the wait for a free connection too.
+    /// Milliseconds for the whole request, including the wait for a free connection.
     package var timeout: UInt64
-    /// Milliseconds for the name's resolution, the connection and TLS.
+    /// Milliseconds for name resolution, connecting and the TLS handshake.
     package var connectTimeout: UInt64
-    /// Bytes that the answer's body may have. libcurl reads as long as there is something to be read (at least until
-    /// 7.88), so this is also how much of a fast server's answer the loop may have to take in one turn.
+    /// Maximum size of the response body in bytes. libcurl reads for as long as data is available (at least up to
+    /// 7.88), so this is also how much of a fast server's response the loop may process in one turn.
     package var maxResponse = 64 * 1_024
-    /// Names of the header fields that are wanted from the answer.
+    /// Header fields of the response to keep.
     package var wantedFields = ["Content-Type"]
-    /// PEM: who may certify the server, instead of the system's authorities.
+    /// PEM file of the authorities that may certify the server, in place of the system's.
     package var authorityFile: String?
-    /// PEM: our certificate, and its key without a passphrase.
+    /// PEM files: our certificate, and its key without a passphrase.
     package var certificateFile: String?
     package var keyFile: String?
-    /// Connects to this socket instead of the URL's host and port.
+    /// Connect to this unix socket instead of the URL's host and port.
     package var unixSocket: String?
 
     package init(method: Method = .get, url: String, timeout: UInt64 = 10_000, connectTimeout: UInt64 = 5_000) {
@@ -58,15 +58,15 @@ package struct HTTPRequest: Sendable {
         }
     }
 
-    /// Why it must not be sent, or nil.
+    /// Why the request must not be sent; nil if it is valid.
     var refusal: String? {
         let scheme = self.url.prefix(8).lowercased()
         guard scheme.hasPrefix("http://") || scheme == "https://" else { return "the URL is neither http nor https" }
-        // RFC 3986, 2: neither controls nor blanks; a zero byte would end the text early.
+        // RFC 3986, 2: neither control characters nor blanks. A zero byte would truncate the C string.
         guard self.url.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F }) else { return "the URL has a control or a blank" }
         for field in self.fields {
             guard field.isToken else { return "a header field's name is none" }
-            // A line end would begin another field: the value may come from an agent.
+            // A line break would start another field: the value may come from an agent.
             guard field.isText else { return "the header field \(field.name) has a control in its value" }
             guard !field.isFraming else { return "the header field \(field.name) is not the caller's to set" }
         }
@@ -78,7 +78,7 @@ package struct HTTPRequest: Sendable {
 }
 
 extension HTTPRequest.Field {
-    /// RFC 9110, 5.6.2.
+    /// A token, RFC 9110, 5.6.2.
     fileprivate var isToken: Bool {
         !self.name.isEmpty
             && self.name.utf8.allSatisfy { byte in
@@ -91,18 +91,18 @@ extension HTTPRequest.Field {
             }
     }
 
-    /// RFC 9110, 5.5: of the controls only the tabulator.
+    /// RFC 9110, 5.5: the only control character allowed is the tab.
     fileprivate var isText: Bool { self.value.utf8.allSatisfy { ($0 >= 0x20 && $0 != 0x7F) || $0 == 0x09 } }
 
-    /// RFC 9112, 6: they tell where the body ends, which is known from the body itself.
+    /// RFC 9112, 6: these fields delimit the body, and libcurl sets them.
     fileprivate var isFraming: Bool { ["content-length", "transfer-encoding"].contains(self.name.lowercased()) }
 }
 
-/// A web server's answer, whatever its status is: redirects are not followed.
+/// A web server's response with any status; redirects are not followed.
 package struct HTTPResponse: Equatable, Sendable {
     package let status: Int
     package let body: [UInt8]
-    /// Those of the wanted fields that came, by their names in lower case.
+    /// The wanted fields that were present, by lower-case name.
     package let fields: [String: String]
 
     package init(status: Int, body: [UInt8], fields: [String: String] = [:]) {
@@ -114,15 +114,14 @@ package struct HTTPResponse: Equatable, Sendable {
     package subscript(name: String) -> String? { self.fields[name.lowercased()] }
 }
 
-/// Why there is no answer. No description holds anything of the request but its host.
+/// Why there is no response. Of the request, a description contains at most the host.
 package enum HTTPFailure: Error, Equatable, Sendable, CustomStringConvertible {
     case timedOut
-    /// The name is not known, or no program listens on this socket.
+    /// The host is unknown, or the port does not accept connections.
     case cannotConnect(String)
-    /// The server did not show that it is the one that was meant, or did not take our certificate, or a file of
-    /// certificates cannot be used.
+    /// The server's certificate was not valid, the server rejected ours, or a certificate file is unusable.
     case tls(String)
-    /// The answer is longer than it may be.
+    /// The response exceeds `maxResponse`.
     case tooLarge
     case other(String)
 

@@ -1,11 +1,11 @@
 internal import CCurl
 internal import Reactor
 
-/// A request that is under way.
+/// A request in progress.
 ///
-/// It owns one easy handle of libcurl, from `start` to `end`, and the memory that the handle points to: the list of
-/// header fields, the buffer for an error's text, and itself as the place for the answer's bytes. That is sound as the
-/// client holds the task while the handle is its own.
+/// From `start` to `end` it owns one easy handle of libcurl and the memory that the handle points to: the list of
+/// header fields, the buffer for error texts, and itself as the receiver of the response. This is safe because the
+/// client retains the task as long as the task has the handle.
 package final class HTTPTask {
     private let request: HTTPRequest
     private var client: HTTPClient?
@@ -16,7 +16,7 @@ package final class HTTPTask {
     private var timer: LoopTimer?
     private var body: [UInt8] = []
     private var isTooLarge = false
-    /// Told at the end of the turn.
+    /// Reported at the end of the turn.
     private var earlyFailure: HTTPFailure?
 
     init(
@@ -35,40 +35,40 @@ package final class HTTPTask {
         self.errorText.deallocate()
     }
 
-    /// Calls it off; the completion will not be called.
+    /// Cancels the request; its completion is not called.
     package func cancel() {
         guard self.completion != nil else { return }
         self.completion = nil
         self.end()
     }
 
-    /// Makes the handle, or throws why the request cannot be sent.
+    /// Creates the handle. Throws if the request cannot be sent.
     func start(loop: EventLoop) throws(HTTPFailure) -> UnsafeMutableRawPointer {
         if let refusal = self.request.refusal { throw .other(refusal) }
         guard let easy = curl_easy_init() else { throw .other("out of memory") }
         self.easy = easy
         try self.configure(easy)
-        // Ours and not CURLOPT_TIMEOUT_MS, which does not count the wait for a free connection.
+        // Not CURLOPT_TIMEOUT_MS, which excludes the wait for a free connection.
         let timer = LoopTimer(loop: loop) { [unowned self] in self.finish(.failure(.timedOut)) }
         timer.start(after: self.request.timeout)
         self.timer = timer
         return easy
     }
 
-    /// Fails at the end of the turn, so that the completion is not called from inside `send`.
+    /// Fails at the end of the turn, so the completion is not called from inside `send`.
     func failLater(_ failure: HTTPFailure, loop: EventLoop) {
         self.earlyFailure = failure
         loop.atTurnEnd(self)
     }
 
-    /// libcurl has done with it.
+    /// libcurl has finished the transfer.
     func transferred(_ code: CURLcode) {
         guard let easy = self.easy else { return }
         guard code == CURLE_OK else { return self.finish(.failure(self.failure(code))) }
         var fields: [String: String] = [:]
         for name in self.request.wantedFields {
             var header: UnsafeMutablePointer<curl_header>?
-            // Of the last answer (-1), as there may have been an informational one before.
+            // Fields of the last response (-1): an informational one may have come before.
             guard curl_easy_header(easy, name, 0, UInt32(CURLH_HEADER), -1, &header) == CURLHE_OK,
                 let value = header?.pointee.value
             else { continue }
@@ -100,7 +100,8 @@ package final class HTTPTask {
         self.fields = nil
     }
 
-    /// How many of `count` bytes are taken; fewer make libcurl break off (CURLOPT_WRITEFUNCTION).
+    /// - Returns: how many of `count` bytes were accepted. Fewer make libcurl abort the transfer
+    ///   (CURLOPT_WRITEFUNCTION).
     fileprivate func received(_ bytes: UnsafeMutablePointer<CChar>?, _ count: Int) -> Int {
         guard self.body.count + count <= self.request.maxResponse else {
             self.isTooLarge = true
@@ -121,13 +122,14 @@ package final class HTTPTask {
         case CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER,
             CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR, CURLE_SSL_CLIENTCERT:
             return .tls(text)
-        // TLS 1.3 tells of a certificate that it misses when the connection is open already (RFC 8446, 4.4.2.4).
+        // In TLS 1.3 the server rejects a missing certificate only when the connection is already open (RFC 8446,
+        // 4.4.2.4).
         case CURLE_RECV_ERROR, CURLE_SEND_ERROR: return text.contains("SSL") ? .tls(text) : .other(text)
         default: return .other(text)
         }
     }
 
-    /// libcurl's text for the log. It may quote what came from the server.
+    /// libcurl's error text for the log. It may quote data from the server.
     private func text(_ code: CURLcode) -> String {
         var text = String(cString: self.errorText)
         if text.isEmpty { text = String(cString: curl_easy_strerror(code)) }
@@ -156,23 +158,23 @@ package final class HTTPTask {
         try set(CURLOPT_FOLLOWLOCATION, 0)
         try set(CURLOPT_UNIX_SOCKET_PATH, request.unixSocket)
         try set(CURLOPT_CONNECTTIMEOUT_MS, max(1, Int(clamping: min(request.connectTimeout, request.timeout))))
-        // Neither the environment (http_proxy) nor signals (SIGALRM) play a part.
+        // Ignore proxies of the environment (http_proxy), and do not use signals (SIGALRM).
         try set(CURLOPT_NOPROXY, "*")
         try set(CURLOPT_NOSIGNAL, 1)
-        // A name's resolution that is called off is left to its thread; libcurl would wait for it.
+        // When a request is cancelled, do not wait for the thread that resolves its name.
         try set(CURLOPT_QUICK_EXIT, 1)
 
         try set(CURLOPT_SSL_VERIFYPEER, 1)
         try set(CURLOPT_SSL_VERIFYHOST, 2)
         try set(CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2)
-        // The directory of the system's authorities would be trusted beside the given file. Without it the parsed file
-        // is kept for other connections; ten minutes, as it may change.
+        // Without this, the directory of the system's authorities would be trusted in addition to the given file. It
+        // also enables the cache of the parsed file; ten minutes, because the file may change.
         try set(CURLOPT_CAPATH, nil)
         try set(CURLOPT_CA_CACHE_TIMEOUT, 600)
         if let file = request.authorityFile { try set(CURLOPT_CAINFO, file) }
         try set(CURLOPT_SSLCERT, request.certificateFile)
         try set(CURLOPT_SSLKEY, request.keyFile)
-        // OpenSSL would ask for a passphrase at the terminal.
+        // Otherwise OpenSSL would prompt for a passphrase on the terminal.
         try set(CURLOPT_KEYPASSWD, "")
 
         if request.method == .head { try set(CURLOPT_NOBODY, 1) }
@@ -180,7 +182,7 @@ package final class HTTPTask {
             try set(CURLOPT_POST, 1)
             try check(ccurl_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(request.body.count)))
             let code = request.body.withUnsafeBytes { body in
-                // Without an address libcurl would take it for no body at all.
+                // libcurl takes a null pointer as no body at all.
                 let empty: StaticString = ""
                 return ccurl_set_pointer(
                     easy, CURLOPT_COPYPOSTFIELDS,
@@ -193,8 +195,8 @@ package final class HTTPTask {
     }
 
     private func add(_ easy: UnsafeMutableRawPointer) throws(HTTPFailure) {
-        // A field with a colon and no value is one that libcurl must not add (CURLOPT_HTTPHEADER): we do not ask
-        // before we send a body, and do not claim that it is a form. With a semicolon it is sent empty.
+        // `Name:` without a value keeps libcurl from adding the field (CURLOPT_HTTPHEADER): no "Expect", and no default
+        // "Content-Type" of a form. `Name;` sends the field with an empty value.
         var lines = ["Expect:"]
         let names = Set(self.request.fields.map { $0.name.lowercased() })
         if !names.contains("content-type") { lines.append("Content-Type:") }

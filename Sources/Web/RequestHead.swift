@@ -1,7 +1,7 @@
-/// The head of a request: its first line and the fields, up to the empty line (RFC 9112, 2.1). Only the first line is
-/// read.
+/// Parses the head of a request: the request line and the fields, up to the empty line (RFC 9112, 2.1). Only the
+/// request line is evaluated.
 ///
-/// It takes pieces as they come and keeps at most ``maximum`` bytes and one piece.
+/// Input may arrive in pieces of any size. At most ``maximum`` bytes plus one piece are buffered.
 package struct RequestHead: ~Copyable {
     package enum Progress: Equatable {
         case needMore
@@ -10,16 +10,16 @@ package struct RequestHead: ~Copyable {
         case invalid
     }
 
-    /// Bytes.
+    /// Maximum size of a head in bytes.
     package static let maximum = 8 * 1024
 
     private var bytes: [UInt8] = []
 
     package init() {}
 
-    /// Takes the next piece. Do not call it again after a request or a fault.
+    /// Adds the next piece. Must not be called again after it has returned `request` or `invalid`.
     package mutating func received(_ piece: UnsafeRawBufferPointer) -> Progress {
-        // The end of the head may have come in pieces.
+        // The end of the head may be split between pieces.
         let seen = max(0, self.bytes.count - 3)
         self.bytes += piece
         let isWhole = Self.hasEmptyLine(self.bytes[seen...])
@@ -29,7 +29,7 @@ package struct RequestHead: ~Copyable {
         return .request(line)
     }
 
-    /// Whether the empty line is there that ends a head. A line's end may lack the CR (RFC 9112, 2.2).
+    /// Whether the empty line that ends a head is present. Line ends may lack the CR (RFC 9112, 2.2).
     private static func hasEmptyLine(_ bytes: ArraySlice<UInt8>) -> Bool {
         bytes.indices.contains { index in
             bytes[index...].starts(with: [0x0A, 0x0D, 0x0A]) || bytes[index...].starts(with: [0x0A, 0x0A])
@@ -43,14 +43,14 @@ package struct RequestLine: Equatable {
     /// Without the query.
     package let path: String
 
-    /// Nil when it is not a request line.
+    /// Nil if `head` does not start with a request line.
     init?(_ head: [UInt8]) {
         let line = String(decoding: head.prefix { $0 != 0x0D && $0 != 0x0A }, as: UTF8.self)
         let words = line.split(separator: " ", omittingEmptySubsequences: false)
         guard words.count == 3, words[2].hasPrefix("HTTP/1."), !words[0].isEmpty else { return nil }
         self.method = String(words[0])
         var target = words[1]
-        // A server must accept the absolute form, too (RFC 9112, 3.2.2).
+        // A server must accept the absolute form too (RFC 9112, 3.2.2).
         for scheme in ["http://", "https://"] where target.hasPrefix(scheme) {
             let rest = target.dropFirst(scheme.count)
             target = rest.firstIndex(of: "/").map { rest[$0...] } ?? "/"

@@ -19,22 +19,22 @@ struct AgentCommand: ParsableCommand {
             """,
         subcommands: [Add.self, List.self, Rotate.self, Remove.self, PinCommand.self])
 
-    /// Its options are known to each of the commands, whose help does not list them.
+    /// The gateway's options are accepted by each of these commands, but their help does not list them.
     private static let whichGateway = """
         --agents-file, --state-dir and --config select the gateway. For root, the default is the service with its \
         /etc/diglett-server/diglett-server.toml.
         """
 
-    /// Its options say which gateway is meant.
+    /// Its options select the gateway.
     @ParentCommand var server: DiglettServer
 
     fileprivate func administration() throws -> AgentAdministration {
         try AgentAdministration(settings: try GatewaySettings(self.server.options.withServiceConfiguration))
     }
 
-    /// Has a running gateway read what was changed; says so if that fails, as the change itself was made.
+    /// Makes a running gateway read the change. A failure is only a warning, because the change itself was made.
     ///
-    /// - Returns: whether a gateway has read it.
+    /// - Returns: whether a gateway has read the change.
     fileprivate func reload(_ administration: AgentAdministration) -> Bool {
         guard let places = try? administration.controlPlaces(self.server.options.withServiceConfiguration) else {
             return false
@@ -48,7 +48,7 @@ struct AgentCommand: ParsableCommand {
         }
     }
 
-    /// What a command that changes agents tells programs.
+    /// The output for programs of a command that changes agents.
     fileprivate struct Change: Encodable {
         let name: String
         let agentsFile: String
@@ -56,11 +56,11 @@ struct AgentCommand: ParsableCommand {
         let reloaded: Bool
         var token: String?
         var version1Token: String?
-        /// What the agent's `-g` takes.
+        /// The value for the agent's `-g`.
         var gateway: String?
         var pin: String?
         var formerTokenUntil: String?
-        /// About the line, for people.
+        /// Advice about the line, for people.
         var note: String?
 
         private enum CodingKeys: String, CodingKey {
@@ -86,15 +86,15 @@ struct AgentCommand: ParsableCommand {
     }
 
     /// - Parameters:
-    ///   - output: in which form.
-    ///   - text: for people.
+    ///   - output: the format.
+    ///   - text: the output for people.
     fileprivate static func write(
         _ change: Change, _ output: ControlCommand.OutputOption, text: @autoclosure () -> String
     ) throws {
         let text = output.output == .json ? try ControlText.json(change, isPretty: false) + "\n" : text()
         guard change.token != nil else { return try StandardOutput.write(text) }
-        // What cannot be shown a second time: when this fails, the agent is there and nobody has its token. A reader that
-        // is gone would else end this program without a word.
+        // The token cannot be shown again: if writing fails, the agent exists but its token is lost. Without this,
+        // SIGPIPE would end the program silently if the reader is gone.
         signal(SIGPIPE, SIG_IGN)
         do throws(OutputError) { try StandardOutput.write(text) } catch {
             Complaint.write(
@@ -114,7 +114,7 @@ struct AgentCommand: ParsableCommand {
         return text + (made.note.map { "\($0)\n" } ?? "")
     }
 
-    /// Where agents find the gateway.
+    /// The address at which agents reach the gateway.
     struct Address: ParsableArguments {
         @Option(
             name: .customLong("host"),
@@ -123,18 +123,18 @@ struct AgentCommand: ParsableCommand {
                 valueName: "host[:port]"))
         var text: String?
 
-        /// This machine's name (gethostname(2)).
+        /// This machine's host name (gethostname(2)).
         private static var machine: String {
-            // HOST_NAME_MAX is 64 on Linux, and a zero.
+            // HOST_NAME_MAX is 64 on Linux, plus a zero byte.
             var name = [CChar](repeating: 0, count: 65)
             gethostname(&name, name.count - 1)
             return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
         }
 
-        /// - Parameter port: where the text names none.
+        /// - Parameter port: used if the text has none.
         func hostPort(port: UInt16) throws -> String {
             let text = self.text ?? Self.machine
-            // It is a part of a line that a shell reads, and then the agent.
+            // It becomes part of a line that a shell parses, and then the agent.
             guard let hostPort = HostPort(text, defaultPort: port), hostPort.port > 0, HostPort.isHost(hostPort.host)
             else {
                 let whose = self.text == nil ? ", the name of this machine," : ""
@@ -299,10 +299,10 @@ struct AgentCommand: ParsableCommand {
 }
 
 extension ParsableCommand {
-    /// Runs a command that changes or shows files; says what is wrong and ends with the code for it.
+    /// Runs a command that changes or shows files. Reports its errors, and throws the exit code for them.
     ///
-    /// - Parameter server: has the options of the gateway, of which `--log-format` says in which form that is told. What
-    ///   the gateway's file says about its log does not matter: whoever runs a command reads the answer.
+    /// - Parameter server: its option `--log-format` selects the format of the errors. The log format in the gateway's
+    ///   file does not matter, because the errors are for the user who runs the command.
     static func reporting(_ server: DiglettServer? = nil, _ body: () throws -> Void) throws {
         func fail(_ errors: [SettingsError]) -> ExitCode {
             let format = LogFormat.wanted(option: server?.logFormat, configuration: nil)
@@ -324,7 +324,7 @@ extension ParsableCommand {
 }
 
 extension DiglettServer {
-    /// Writes a warning of a command, in the form that `--log-format` names.
+    /// Writes a warning of a command in the format of `--log-format`.
     func warn(_ text: String) {
         guard LogFormat.wanted(option: self.logFormat, configuration: nil) == .json else { return Complaint.warn(text) }
         Journal.logger(debug: 0, format: .json).warning("\(Secrets.hidden(in: text))")

@@ -2,7 +2,7 @@ import Console
 import FoundationEssentials
 import Settings
 
-/// Shows agents to people and to programs.
+/// Formats agents for people and for programs.
 enum AgentTable {
     static func text(_ agents: [AgentEntry]) -> String {
         guard !agents.isEmpty else {
@@ -27,7 +27,7 @@ enum AgentTable {
         return table.text
     }
 
-    /// Nil when none is valid any more.
+    /// Nil if no former token is valid.
     private static func formerTokenUntil(_ agent: AgentEntry, _ now: Int64) -> String? {
         agent.takesFormerTokens(at: now) ? agent.formerTokenUntil.map { Timestamp.text($0) } : nil
     }
@@ -52,7 +52,7 @@ enum AgentTable {
         }
     }
 
-    /// Whether there are tokens, never the tokens or their hashes.
+    /// Shows whether there are tokens, but never the tokens or their hashes.
     static func json(_ agents: [AgentEntry]) throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]

@@ -29,11 +29,11 @@ struct ControlCommand: ParsableCommand {
         var output: Output = .text
     }
 
-    /// Asks the gateway that the options name.
+    /// Sends requests to the gateway that the options select.
     struct Asker {
         let options: CommandOptions
 
-        /// Runs `body` with a client, and turns what goes wrong into a message and an exit code.
+        /// Runs `body` with a client. Reports errors, and throws the exit code for them.
         func run(_ body: (ControlClient) throws -> Void) throws {
             let found = try self.places()
             if let given = found.given, !given.hasPrefix("/") { throw self.unusable(given) }
@@ -59,7 +59,7 @@ struct ControlCommand: ParsableCommand {
             let options = self.options.withServiceConfiguration
             do { return try GatewaySettings.controlPlaces(options) } catch {
                 for error in error.all { Complaint.write("\(error)") }
-                // A running gateway can be asked although its file has a mistake by now.
+                // A running gateway can still answer if its file has an error by now.
                 guard self.options.configuration == nil, options.configuration != nil else {
                     throw ExitCode(GatewayError.Kind.configuration.rawValue)
                 }
@@ -67,7 +67,7 @@ struct ControlCommand: ParsableCommand {
             }
         }
 
-        /// Says why a `control` leads to no gateway; returns how to end.
+        /// Reports why `control` does not lead to a gateway, and returns the exit code.
         private func unusable(_ control: String) -> ExitCode {
             let isOption = !self.options[GatewayKeys.keys.control].isEmpty
             Complaint.write(
@@ -88,7 +88,7 @@ struct ControlCommand: ParsableCommand {
             }
         }
 
-        /// A command that changes something.
+        /// Sends a command that changes something.
         func tell(_ request: ControlRequest, _ output: Output = .text) throws {
             try self.run { client in
                 let report = try client.ask(request, ControlNotes.self)
@@ -208,7 +208,7 @@ struct ControlCommand: ParsableCommand {
         var span: String?
         @ParentCommand var control: ControlCommand
 
-        // What is refused here is told with this command's usage, not the program's.
+        // Errors thrown here are shown with this command's usage, not the program's.
         func validate() throws {
             guard let span = self.span, Timestamp.span(span) == nil else { return }
             throw ValidationError("--for: '\(span)' is not a duration: write 90d, 12h, 30m or 45s")

@@ -3,7 +3,7 @@ import Control
 import FoundationEssentials
 import Journal
 
-/// Shows a gateway's reports, to people and to programs.
+/// Formats a gateway's reports for people and for programs.
 enum ControlText {
     static func json(_ report: some Encodable, isPretty: Bool = true) throws -> String {
         let encoder = JSONEncoder()
@@ -74,7 +74,7 @@ enum ControlText {
         return table.text
     }
 
-    /// One line of a watch.
+    /// Formats one event of a watch.
     static func line(_ news: StreamNews) -> String {
         let stream = news.stream
         let who = "\(stream.name) \(stream.visitor ?? "unknown visitor") at \(stream.agent)"
@@ -95,7 +95,7 @@ enum ControlText {
         return table.text
     }
 
-    /// `3d 4h`, `2h 5m`, `7m 10s` or `12s`.
+    /// A duration as `3d 4h`, `2h 5m`, `7m 10s` or `12s`.
     static func span(_ seconds: Int) -> String {
         let parts = [
             (seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s"),
@@ -104,7 +104,7 @@ enum ControlText {
         return parts[first...].prefix(2).filter { $0.0 > 0 }.map { "\($0.0)\($0.1)" }.joined(separator: " ")
     }
 
-    /// In powers of 1,024 (IEC 80000-13).
+    /// A size in powers of 1,024 (IEC 80000-13).
     static func size(_ bytes: UInt64) -> String {
         var value = Double(bytes)
         for unit in ["B", "KiB", "MiB", "GiB"] {

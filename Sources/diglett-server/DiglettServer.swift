@@ -54,17 +54,17 @@ struct DiglettServer: ParsableCommand, Daemon {
     static let keyTables: [any KeyTable.Type] = [GatewayKeys.self]
     private static let keys = GatewayKeys.keys
 
-    /// What the command line says, for the gateway and for its subcommands.
+    /// The options on the command line, for the gateway and for its subcommands.
     var options: CommandOptions { CommandOptions(of: self, Self.keyTables) }
 
     static func main() { Program.run(Self.self, Array(CommandLine.arguments.dropFirst())) }
 
     mutating func run() throws {
-        // Before anything is started that could inherit it.
+        // Must come first, before anything starts that could inherit these.
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)
         var known: Logger?
-        /// Of the settings; when they are what is wrong, as far as they can be told.
+        /// As configured. If the settings have errors, the format is taken from them as far as possible.
         var logger: Logger {
             known
                 ?? Journal.logger(
@@ -81,13 +81,13 @@ struct DiglettServer: ParsableCommand, Daemon {
             defer { manager.close() }
             let gateway = try GatewayServer(loop: loop, settings: settings, logger: logger, manager: manager)
             try gateway.start()
-            // It is needed to the end: what is being withdrawn is not done when the last listener is closed.
+            // Keep the gateway until the loop ends: when the last listener is closed, withdrawals may still be running.
             withExtendedLifetime(gateway) { loop.run() }
         } catch let errors as SettingsErrors {
             StartErrors.report(errors, logger)
             throw ExitCode((errors.areOfCommandLine ? GatewayError.Kind.usage : .configuration).rawValue)
         } catch let error as GatewayError {
-            // Of an agents file it can be many.
+            // For an agents file there may be many lines.
             for line in error.description.split(separator: "\n") { logger.error("\(Secrets.hidden(in: String(line)))") }
             throw ExitCode(error.kind.rawValue)
         }

@@ -2,23 +2,23 @@ import Console
 import Control
 import Settings
 
-/// Has a running gateway read its agents, and waits until it has: what is printed about a change then holds.
+/// Makes a running gateway read its agents file, and waits until it has. Printed changes are then in effect.
 struct GatewayReload {
-    /// A gateway that takes longer reads the file by itself.
+    /// A gateway that takes longer detects the change without a request.
     private static let timeoutSeconds = 3
 
     enum Outcome {
         case done
-        /// No gateway has a socket at any of these places.
+        /// No gateway has a socket at any of these paths.
         case absent
-        /// One is there, and nobody knows whether it has read the file.
+        /// A gateway is running, but it is unknown whether it has read the file.
         case failed(String)
     }
 
     let places: ControlSettings.Places
 
     func perform() -> Outcome {
-        // One that begins with no '/' is `none`: the gateway has no socket.
+        // A value that does not begin with '/' is `none`: the gateway has no socket.
         if let given = self.places.given, !given.hasPrefix("/") { return .absent }
         for path in self.places.paths where FileAccess.exists(path) {
             let client = ControlClient(path: path, timeoutSeconds: Self.timeoutSeconds)

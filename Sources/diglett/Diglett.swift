@@ -10,7 +10,7 @@ import Settings
 import Supervision
 import Wire
 
-/// The agent beside the service.
+/// The agent, next to the service that it exposes.
 @main
 struct Diglett: ParsableCommand, Daemon {
     static let configuration = CommandConfiguration(
@@ -61,7 +61,7 @@ struct Diglett: ParsableCommand, Daemon {
     private static let keys = AgentKeys.keys
     private static let exposeKeys = ExposeKeys.keys
 
-    /// A bare word would be taken for a backend, and none of these can be one.
+    /// Selects subcommands here: the parser would take such a word for a backend, and none of them is a valid backend.
     static func main() {
         var arguments = Array(CommandLine.arguments.dropFirst())
         if arguments.isEmpty { FirstSteps.show() }
@@ -84,7 +84,7 @@ struct Diglett: ParsableCommand, Daemon {
         self.hideSecrets()
         let options = CommandOptions(of: self, Self.keyTables)
         var known: Logger?
-        /// Of the settings; when they are what is wrong, as far as they can be told.
+        /// As configured. If the settings have errors, the format is taken from them as far as possible.
         var logger: Logger {
             known
                 ?? Journal.logger(
@@ -109,7 +109,7 @@ struct Diglett: ParsableCommand, Daemon {
                     loop: loop, settings: settings, logger: logger, ask: question, manager: manager,
                     reread: { [again] () throws(SettingsErrors) in
                         do throws(SettingsErrors) { return try AgentSettings(again, for: .reload) } catch {
-                            // It goes to the log, and a token may have been written in a wrong place.
+                            // This goes to the log, and the user may have put a token in the wrong place.
                             throw SettingsErrors(
                                 error.all.map { SettingsError($0.place, Secrets.hidden(in: $0.reason)) })
                         }
@@ -135,7 +135,8 @@ struct Diglett: ParsableCommand, Daemon {
         guard exit == .stopped else { throw ExitCode(exit.rawValue) }
     }
 
-    /// They may be read from the terminal, of which only the token is: `token-file` can be `-` in a file, too.
+    /// Reads the settings, possibly from the terminal. Only a token is read there: `token-file` can be `-` in a file
+    /// too.
     private static func settings(_ options: CommandOptions) throws(SettingsErrors) -> AgentSettings {
         let tokenFile = options[self.keys.tokenFile].last
         let canAsk = tokenFile == "-" || tokenFile == nil && options.configuration != nil
@@ -144,7 +145,7 @@ struct Diglett: ParsableCommand, Daemon {
         let result = Result { () throws(SettingsErrors) in
             try Terminal.withoutEcho { () throws(SettingsErrors) in try AgentSettings(options) }
         }
-        // What ended the line was not shown either.
+        // The end of the line was not echoed either.
         if tokenFile == "-" { Terminal.show("\n") }
         return try result.get()
     }
@@ -152,7 +153,7 @@ struct Diglett: ParsableCommand, Daemon {
     private func hideSecrets() {
         for token in SecretArguments.values(of: "-t", "--token") { SecretArguments.hide(token) }
         for text in SecretArguments.values(of: "-g", "--gateway") {
-            // One that is not an address ends the program at once.
+            // An invalid address ends the program, so it is ignored here.
             let address = try? GatewayAddress(text, defaultPort: 1, place: "option -g")
             if let token = address?.token { SecretArguments.hide(token) }
         }

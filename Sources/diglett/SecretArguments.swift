@@ -1,8 +1,8 @@
 import Glibc
 
-/// Takes secrets of the command line out of the list of processes.
+/// Hides secrets on the command line from the list of processes.
 enum SecretArguments {
-    /// The values of an option, each time that it is given: the parser keeps the last only.
+    /// All values of an option. The parser keeps only the last.
     static func values(of short: String, _ long: String) -> [String] {
         let arguments = CommandLine.arguments
         return arguments.indices.compactMap { index in
@@ -12,11 +12,11 @@ enum SecretArguments {
         }
     }
 
-    /// Overwrites a secret wherever it stands in the arguments, however the option was written.
+    /// Overwrites a secret everywhere in the arguments, however the option was written.
     ///
-    /// A program may change the strings of `argv` (C17, 5.1.2.2.1), and `ps` shows them as they are now (proc(5),
-    /// `/proc/pid/cmdline`). `CommandLine.unsafeArgv` is that memory, and it is written within each string's own length. It
-    /// was visible until now, and is in the shell's history: a file is better.
+    /// A program may change the strings of `argv` (C17, 5.1.2.2.1), and `ps` shows their current content (proc(5),
+    /// `/proc/pid/cmdline`). `CommandLine.unsafeArgv` is that memory; each string is only overwritten within its own
+    /// length. The secret was visible until now, and is in the shell's history, so a token file is safer.
     static func hide(_ secret: String) {
         let length = secret.utf8.count
         guard length > 0 else { return }

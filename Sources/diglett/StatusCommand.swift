@@ -47,7 +47,7 @@ struct StatusCommand: ParsableCommand {
             do throws(ControlError) {
                 reports.append(try ControlClient(path: path).ask(ControlRequest(.status), AgentReport.self))
             } catch {
-                // One that has ended is no error.
+                // An agent that has ended is not an error.
                 if case .dead = error { continue }
                 Complaint.write("an agent does not respond: \(error)")
                 isComplete = false

@@ -1,12 +1,12 @@
 import Glibc
 
-/// The terminal at standard input, and whoever sits there.
+/// The terminal at standard input.
 enum Terminal {
     private static let signals = [SIGINT, SIGTERM, SIGQUIT, SIGHUP]
 
-    /// Turns the terminal's echo off while `body` reads a secret. It is on again when a signal ends the program.
+    /// Turns off the terminal's echo while `body` reads a secret, and on again even if a signal ends the program.
     static func withoutEcho<Result, Failure>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
-        // A program in the background that changes the terminal is stopped (tcsetattr(3)).
+        // Only in the foreground: a background process that changes the terminal is stopped (tcsetattr(3)).
         var before = termios()
         guard tcgetpgrp(STDIN_FILENO) == getpgrp(), tcgetattr(STDIN_FILENO, &before) == 0,
             before.c_lflag & tcflag_t(ECHO) != 0
@@ -17,7 +17,7 @@ enum Terminal {
             var old = sigaction()
             var new = sigaction()
             new.__sigaction_handler.sa_handler = { number in
-                // These calls are safe in a handler (signal-safety(7)).
+                // These functions are async-signal-safe (signal-safety(7)).
                 var terminal = termios()
                 if tcgetattr(STDIN_FILENO, &terminal) == 0 {
                     terminal.c_lflag |= tcflag_t(ECHO)
@@ -27,12 +27,12 @@ enum Terminal {
                 raise(number)
             }
             sigaction(number, nil, &old)
-            // What whoever started the program had ignored, stays ignored (nohup(1)).
+            // Signals that were ignored at the start of the program stay ignored (nohup(1)).
             let isIgnored = unsafeBitCast(old.__sigaction_handler.sa_handler, to: Int.self) == 1
             if !isIgnored { sigaction(number, &new, nil) }
             return (number, old)
         }
-        // Ctrl-Z would return the terminal to the shell without echo.
+        // Ctrl-Z would leave the shell with a terminal without echo.
         var (stop, ignore) = (sigaction(), sigaction())
         ignore.__sigaction_handler.sa_handler = SIG_IGN
         sigaction(SIGTSTP, &ignore, &stop)
@@ -49,9 +49,9 @@ enum Terminal {
         return try body()
     }
 
-    /// Asks and waits, with the loop standing still: nothing else happens before the first link.
+    /// Asks a question and blocks the loop until it is answered. Nothing else happens before the first link.
     static func ask(_ text: String) -> Bool {
-        // Meanwhile signals end the program, as the loop could not hear of them.
+        // Signals must end the program directly, because the blocked loop cannot handle them.
         var saved: [(CInt, sigaction)] = []
         for number in [SIGINT, SIGTERM] {
             var before = sigaction()
@@ -75,7 +75,7 @@ enum Terminal {
         return false
     }
 
-    /// On standard error: standard output may lead elsewhere, and is for events.
+    /// Writes to standard error: standard output may be redirected, and is for events.
     static func show(_ text: String) {
         Array(text.utf8).withUnsafeBytes { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }

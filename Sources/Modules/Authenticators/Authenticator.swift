@@ -2,19 +2,19 @@ package import Reactor
 package import Settings
 package import Wire
 
-/// Something that is under way and can be called off: its completion will then not be called.
+/// An operation in progress that can be cancelled; its completion is then not called.
 package protocol Cancellable: AnyObject {
     func cancel()
 }
 
-/// What an agent has shown of itself.
+/// What an agent presented at its login.
 package struct LoginRequest {
     package let peer: SocketAddress
-    /// Whether the agent has the rights of the gateway's machine: its connection comes from a loopback address, and no
-    /// PROXY header has another one.
+    /// Whether the agent counts as local: its connection comes from a loopback address, and no PROXY header gives a
+    /// different one.
     package let isFromLoopback: Bool
     package let credentials: Credentials
-    /// `sha256/...` of the client certificate's key, if the agent has one. TLS has proved that it holds the key.
+    /// `sha256/...` of the client certificate's key, if the agent has one. TLS has verified that it holds the key.
     package let certificatePin: String?
 
     package init(peer: SocketAddress, isFromLoopback: Bool, credentials: Credentials, certificatePin: String?) {
@@ -25,7 +25,7 @@ package struct LoginRequest {
     }
 }
 
-/// What an agent may have; nil for the gateway's own limits.
+/// The limits of one agent; nil means the gateway's own limit.
 package struct AgentLimits: Equatable, Sendable {
     package var links: Int?
     package var names: Int?
@@ -40,13 +40,13 @@ package struct AgentLimits: Equatable, Sendable {
 
 /// A login that was accepted.
 package struct LoginGrant: Equatable {
-    /// The same for the same agent from link to link; shown in logs, so no secret.
+    /// The agent's name, the same on all its links. Not a secret: it appears in logs.
     package let identity: String
-    /// By what the agent was known, in the authenticator's own words and without a secret: tells whether the login
-    /// still holds after a change.
+    /// Identifies the credential that the agent used, without revealing it, in a form private to the authenticator. By
+    /// it `revocation(of:)` decides whether the login is still valid after a change.
     package let credential: String
     package let limits: AgentLimits
-    /// Whether an agent can create identities at will, so that limits of one identity limit nothing.
+    /// Whether an agent can create identities at will. Limits per identity are then ineffective.
     package let identityIsFree: Bool
 
     package init(
@@ -58,7 +58,7 @@ package struct LoginGrant: Equatable {
         self.identityIsFree = identityIsFree
     }
 
-    /// The same with other limits.
+    /// A copy with other limits.
     package func with(_ limits: AgentLimits) -> LoginGrant {
         LoginGrant(
             identity: self.identity, credential: self.credential, limits: limits, identityIsFree: self.identityIsFree)
@@ -67,17 +67,17 @@ package struct LoginGrant: Equatable {
 
 package enum LoginVerdict: Equatable {
     case granted(LoginGrant)
-    /// The agent hears the code and one text that is the same for every refusal of that code; `reason` goes to the log.
-    /// With `overloaded` nothing was decided, and the agent may come back.
+    /// The agent receives the code, with a text that is the same for every refusal with this code; `reason` is for the
+    /// log. `overloaded` means that nothing was decided, and the agent may retry.
     case refused(ErrorCode, reason: String)
 }
 
-/// An agent asks for a name.
+/// An agent's request for a name.
 package struct NameRequest {
     package let identity: String
     package let peer: SocketAddress
     package let name: Name
-    /// The wanted public port, or 0.
+    /// The requested public port, or 0 for any.
     package let port: UInt16
 
     package init(identity: String, peer: SocketAddress, name: Name, port: UInt16) {
@@ -89,42 +89,43 @@ package struct NameRequest {
 }
 
 package enum NameVerdict: Equatable {
-    /// - Parameter ports: the public ports that the name may have; empty for those of the gateway.
+    /// - Parameter ports: the public ports that the name may use; empty for all of the gateway's.
     case granted(ports: [ClosedRange<UInt16>])
     case refused(ErrorCode, reason: String)
 }
 
-/// Decides who an agent is and which names it may use: the first of the two seams at which diglett is extended.
+/// Identifies agents and decides which names they may use. Authenticators are one of diglett's two extension points;
+/// the other is ``Registrar``.
 ///
-/// Both questions are asked on the loop and answered on the loop, by calling `completion` exactly once, at once or
-/// later. The gateway gives each question ten seconds, then cancels it and refuses.
+/// The gateway calls both methods on the loop. They call `completion` exactly once, on the loop, immediately or later.
+/// After ten seconds the gateway cancels the request and refuses.
 package protocol Authenticator: AnyObject {
-    /// Who is this? Nil when `completion` was called already.
+    /// Identifies an agent. Returns nil if `completion` was already called.
     func authenticate(
         _ request: LoginRequest, completion: @escaping (LoginVerdict) -> Void
     ) -> (any Cancellable)?
 
-    /// May it have this name? Nil when `completion` was called already.
+    /// Decides whether an agent may use a name. Returns nil if `completion` was already called.
     func authorize(_ request: NameRequest, completion: @escaping (NameVerdict) -> Void) -> (any Cancellable)?
 
-    /// Called by the gateway once, with what is to be called when rights may have changed: the gateway then asks
-    /// `revocation` and `limits` for every link, and `authorize` again for every name that is held.
+    /// The gateway calls this once. The authenticator then calls `rightsChanged` whenever rights may have changed, and
+    /// the gateway calls `revocation` and `limits` for every link, and `authorize` again for every held name.
     func onChange(_ rightsChanged: @escaping () -> Void)
 
-    /// Why a login does not hold any more, for the log; nil when it does, as far as this can be told without asking
-    /// anybody.
+    /// Why a login is no longer valid, for the log; nil if it is valid, as far as the authenticator knows without
+    /// calling a hook.
     func revocation(of grant: LoginGrant) -> String?
 
-    /// The limits that hold now for whoever logged in so; nil for those of the login.
+    /// The current limits for this login; nil to keep those granted at the login.
     func limits(of grant: LoginGrant) -> AgentLimits?
 
-    /// What `reload` would change, a line each; nil when only asking again can tell.
+    /// What `reload` would change, one line each; nil if only new requests can show it. Throws if the file is invalid.
     func pendingChanges() throws(SettingsErrors) -> [String]?
 
-    /// The operator asks to read everything anew (SIGHUP).
+    /// Reads everything again, at the operator's request (SIGHUP, `ctl reload`).
     func reload()
 
-    /// The gateway stops: close what is open.
+    /// Closes everything that is open, because the gateway stops.
     func close()
 }
 

@@ -5,12 +5,13 @@ internal import Secure
 package import Settings
 internal import Wire
 
-/// Knows the agents of an `agents.toml`, and follows its changes.
+/// Authenticates agents by the agents file (`agents.toml`), and follows changes of the file.
 ///
-/// What can be read replaces what was known; a file that cannot be read, or has a mistake, changes nothing but the
-/// log. Where the file may be missing (`fallback`), the other authenticator is asked until it is there.
+/// A valid file replaces the agents read before. A file that is unreadable or has an error is logged and changes
+/// nothing else. If the file may be missing (`fallback`), the other authenticator decides until the file was first
+/// read.
 package final class FileAuthenticator: Authenticator {
-    /// Between two looks at the file and at what has expired: a withdrawn right ends within a second.
+    /// Interval of the checks of the file and of expiry times; a withdrawn right ends within a second.
     private static let lookMilliseconds: UInt64 = 250
 
     private let path: String
@@ -20,18 +21,18 @@ package final class FileAuthenticator: Authenticator {
     private var byPin: [String: String] = [:]
     private var byVersion1Token: [[UInt8]: String] = [:]
     private var stamp: FileStamp?
-    /// As of the last look; `stamp` is what was read.
+    /// The file's state at the last check; `stamp` is its state at the last read.
     private var seen: FileStamp?
-    /// What was read to tell the changes, for the reload that often follows at once; gone at the next look.
+    /// The file as read for `pendingChanges`, for the reload that often follows immediately; dropped at the next check.
     private var foreseen: (file: AgentsFile, stamp: FileStamp?)?
     private var hasLoaded = false
-    /// Those that have expired, and those whose former token still counts, as of the last look.
+    /// Agents that have expired, and agents whose former token is still valid, as of the last check.
     private var expired: Set<String> = []
     private var withFormerToken: Set<String> = []
     private var timer: LoopTimer?
     private var rightsChanged: (() -> Void)?
 
-    /// - Parameter fallback: asked as long as there is no file; nil where the file must be there.
+    /// - Parameter fallback: decides until the file exists; nil if the file must exist.
     package init(loop: EventLoop, path: String, logger: Logger, fallback: (any Authenticator)?) throws(SettingsErrors) {
         self.path = path
         self.logger = logger
@@ -50,7 +51,7 @@ package final class FileAuthenticator: Authenticator {
     private func look() {
         self.foreseen = nil
         let stamp = FileStamp(path: self.path)
-        // It may be being written as long as it is another at each look.
+        // A file that has changed since the last check may still be being written.
         let isWhole = stamp == nil || stamp == self.seen
         self.seen = stamp
         if stamp != self.stamp, isWhole {
@@ -95,7 +96,7 @@ package final class FileAuthenticator: Authenticator {
     }
 
     private func load(_ stamp: FileStamp?) throws(SettingsErrors) -> AgentsFile {
-        // A disk that was full, or a slow editor.
+        // More likely a full disk or a slow editor than an intended change.
         if stamp?.isEmpty ?? false, !self.agents.isEmpty {
             throw SettingsErrors([
                 SettingsError(self.path, "is empty; if that is intended, write the line '# no agents' into it")
@@ -106,7 +107,7 @@ package final class FileAuthenticator: Authenticator {
 
     package func pendingChanges() throws(SettingsErrors) -> [String]? {
         guard self.hasLoaded || FileAccess.exists(self.path) else { return [] }
-        // Before the file is read: one that changes meanwhile is read again.
+        // Taken before the file is read: if the file changes during that, it is read again.
         let stamp = FileStamp(path: self.path)
         let file = try self.load(stamp)
         if stamp != nil { self.foreseen = (file, stamp) }
@@ -162,7 +163,7 @@ package final class FileAuthenticator: Authenticator {
 
     private struct Unknown: Error { let text: String }
 
-    /// Bad credentials cost the same work as good ones, one hash and two comparisons, so that the time tells nothing.
+    /// Wrong credentials cost the same work as right ones, one hash and two comparisons, so timing reveals nothing.
     private func find(_ request: LoginRequest) -> Result<(agent: AgentEntry, credential: String), Unknown> {
         switch request.credentials {
         case .version1(let token):
@@ -205,7 +206,7 @@ package final class FileAuthenticator: Authenticator {
         return .success((agent, "token:\(Self.short(hash))"))
     }
 
-    /// Tells one credential from the next without being one.
+    /// Identifies a credential without revealing it.
     private static func short(_ hash: [UInt8]) -> String {
         Hex.text(hash.prefix(8))
     }

@@ -2,10 +2,10 @@ package import Reactor
 internal import Secure
 internal import Wire
 
-/// Asks a program or a web service of the operator's.
+/// Authenticates agents by a program or web service of the operator.
 ///
-/// The same question is asked once at a time, however many ask it, and a refused login is remembered for a moment:
-/// guessing strangers must not start a program each.
+/// Identical requests share one call of the hook, and a refused login is remembered for a moment: clients that guess
+/// credentials must not start a program for each attempt.
 package final class HookAuthenticator: Authenticator {
     /// How long a refusal is remembered.
     private static let memoryMilliseconds: UInt64 = 5_000
@@ -22,7 +22,7 @@ package final class HookAuthenticator: Authenticator {
         self.hook = hook
     }
 
-    /// A question on its way, and who waits for its answer.
+    /// A request to the hook, and the callers waiting for its answer.
     private final class Flight {
         var operation: (any Cancellable)?
         var waiting: [Waiter] = []
@@ -30,7 +30,7 @@ package final class HookAuthenticator: Authenticator {
 
     private final class Waiter: Cancellable {
         var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
-        /// Called when it is cancelled.
+        /// Called on cancellation.
         var left: (() -> Void)?
 
         init(_ completion: @escaping (Result<HookAnswer, HookFailure>) -> Void) { self.completion = completion }
@@ -42,7 +42,7 @@ package final class HookAuthenticator: Authenticator {
         }
     }
 
-    /// Joins a flight of the same question, or begins one. It is called off when nobody waits for it any more.
+    /// Joins a flight with the same request, or starts one. A flight is cancelled when no caller waits for it.
     private func ask(
         _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void
     ) -> Waiter {
@@ -58,7 +58,7 @@ package final class HookAuthenticator: Authenticator {
         self.flights[key] = flight
         flight.operation = self.hook.ask(request) { [weak self] result in
             self?.flights[key] = nil
-            // The operation holds what is called here, and that holds the flight.
+            // The operation retains this closure, which retains the flight: break the cycle.
             flight.operation = nil
             for waiter in flight.waiting {
                 let completion = waiter.completion
@@ -69,7 +69,7 @@ package final class HookAuthenticator: Authenticator {
         return waiter
     }
 
-    /// What makes two questions the same. The peer's port does not: it is another at each attempt.
+    /// Equal for requests that can share an answer. The peer's port is left out, because it differs for each attempt.
     private static func key(_ request: HookRequest) -> [UInt8] {
         var request = request
         request.peer?.port = 0
@@ -113,7 +113,7 @@ package final class HookAuthenticator: Authenticator {
                 self.remember(key, reason)
                 completion(.refused(.loginRefused, reason: reason))
             case .failure(let failure):
-                // Nobody has said no: the agent may come back.
+                // The hook decided nothing: the agent may log in again.
                 completion(.refused(.overloaded, reason: "\(self.hook.label) \(failure)"))
             }
         }
@@ -157,7 +157,7 @@ package final class HookAuthenticator: Authenticator {
                 let reason = PeerText.escaped(answer.reason ?? "no reason given")
                 completion(.refused(.nameNotAllowed, reason: "\(self.hook.label): \(reason)"))
             case .failure(let failure):
-                // Nobody has said no: the agent may ask again.
+                // The hook decided nothing: the agent may request the name again.
                 completion(.refused(.overloaded, reason: "\(self.hook.label) \(failure)"))
             }
         }
@@ -167,7 +167,7 @@ package final class HookAuthenticator: Authenticator {
 
     package func revocation(of grant: LoginGrant) -> String? { nil }
 
-    /// Asks about every name again.
+    /// Forgets remembered refusals, and has every held name authorized again.
     package func reload() {
         self.refusals = [:]
         self.rightsChanged?()

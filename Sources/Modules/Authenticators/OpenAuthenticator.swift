@@ -2,13 +2,13 @@ internal import Reactor
 internal import Secure
 internal import Wire
 
-/// Takes every agent and grants every name.
+/// Accepts every agent and grants every name.
 ///
-/// An agent's identity is its instance key, a random value that it keeps in its state directory and nobody else knows:
-/// a name once held is safe from others, and returns to its agent after a restart. An agent of version 1 has no such
-/// key; it is known by its address, and shares its names with the others there.
+/// The identity of an agent is its instance key, a random secret in the agent's state directory. So no other agent can
+/// take a name that it holds, and it gets the name back after a restart. An agent of version 1 has no such key: its
+/// identity is its address, and it shares its names with all version 1 agents at that address.
 package final class OpenAuthenticator: Authenticator {
-    /// Whether agents from other machines are taken as well (`--auth open` written out).
+    /// Whether agents on other machines are accepted too (explicit `--auth open`).
     private let acceptsStrangers: Bool
 
     package init(acceptsStrangers: Bool) {
@@ -30,7 +30,8 @@ package final class OpenAuthenticator: Authenticator {
         switch request.credentials {
         case .version1: return "version1-\(request.peer.host)"
         case .version2(let login):
-            // A hash, so that the key itself is neither logged nor kept; 128 bits: nobody finds a key with the same.
+            // Hashed, so the key itself is neither logged nor stored. At 128 bits a second key with this hash is
+            // infeasible.
             return "instance-" + Hex.text(SHA256.hash(login.instanceKey).prefix(16))
         }
     }

@@ -2,11 +2,12 @@ package import Reactor
 package import Settings
 internal import Wire
 
-/// Starts a program for each question: one line of JSON to its standard input, one from its standard output.
+/// Runs a program for each request. The program reads one line of JSON on standard input and writes its answer, one
+/// line of JSON, to standard output.
 package final class ExecHook: HookTransport {
-    /// Programs that run at once, by ``HookQueue``.
+    /// Programs that may run at once; ``HookQueue`` enforces it.
     package static let maxRunning = 4
-    /// Of the answer, and of what the program says on standard error.
+    /// Bytes of standard output, and of standard error, that the program may write.
     private static let maxOutput = 64 * 1_024
 
     private let loop: EventLoop

@@ -2,7 +2,7 @@ import FoundationEssentials
 internal import Reactor
 internal import Wire
 
-/// What a hook is asked, version 1 of the schema (`docs/modules.md`): one JSON object, on one line.
+/// A request to a hook, version 1 of the schema (`docs/modules.md`): one JSON object, on one line.
 package struct HookRequest: Encodable, Equatable {
     package enum Action: String, Encodable {
         case authenticate, authorize, publish, withdraw, reset
@@ -11,7 +11,7 @@ package struct HookRequest: Encodable, Equatable {
     package struct Address: Encodable, Equatable {
         let host: String
         var port: UInt16
-        /// By which its questions take turns; not sent.
+        /// ``HookQueue`` schedules logins by it; not sent.
         let source: UInt64
 
         private enum CodingKeys: String, CodingKey { case host, port }
@@ -25,27 +25,27 @@ package struct HookRequest: Encodable, Equatable {
 
     let version = 1
     let action: Action
-    /// Of the agent.
+    /// The agent's address.
     var peer: Address?
     /// 1 or 2.
     var protocolVersion: Int?
     package var token: String?
     /// `sha256/...` of the key of the agent's certificate.
     var pin: String?
-    /// Tells one installation of the agent from another, and is no secret.
+    /// Distinguishes installations of the agent. Not a secret: it is a hash of the instance key.
     var instance: String?
     var identity: String?
     package var name: String?
-    /// The wanted public port, or 0.
+    /// The requested public port, or 0 for any.
     var port: UInt16?
-    /// Where the gateway listens for the name's visitors.
+    /// The listener for the name's visitors.
     var address: Address?
     /// The path of the name's unix socket.
     var socket: String?
 
     init(_ action: Action) { self.action = action }
 
-    /// The gateway has just started.
+    /// Sent when the gateway has just started.
     package static let reset = HookRequest(.reset)
 
     private enum CodingKeys: String, CodingKey {
@@ -54,33 +54,33 @@ package struct HookRequest: Encodable, Equatable {
         case token, pin, instance, identity, name, port, address, socket
     }
 
-    /// Without the line's end.
+    /// The request as JSON, without a line feed.
     func line() -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        // Texts and numbers only: there is nothing in it that could not be encoded.
+        // The request contains only strings and numbers, so encoding cannot fail.
         guard let data = try? encoder.encode(self) else { preconditionFailure("a hook's request is always encodable") }
         return Array(data)
     }
 }
 
-/// Why a hook gave no answer.
+/// Why a hook gave no valid answer: it failed, timed out or sent something that does not fit the schema.
 package struct HookFailure: Error, Equatable, CustomStringConvertible {
     package let description: String
 
     package init(_ description: String) { self.description = description }
 }
 
-/// Carries a request to a hook and its answer back: a program or a web service.
+/// Carries requests to a hook, a program or a web service, and returns its answers.
 package protocol HookTransport: AnyObject {
-    /// How logs call it.
+    /// The hook's name in logs.
     var label: String { get }
-    /// Both are called on the loop, never from inside this call.
+    /// Sends `request` to the hook. Both closures are called on the loop, never from inside this call.
     ///
     /// - Parameters:
-    ///   - completion: called exactly once, unless the question is cancelled.
-    ///   - whenOver: called exactly once, when nothing runs for the question any more: a program that was killed, for
-    ///     its deadline or by the cancellation, may be slow to go.
+    ///   - completion: called exactly once, unless the request is cancelled.
+    ///   - whenOver: called exactly once, when nothing runs for the request any more. A program that was killed, at its
+    ///     deadline or by a cancellation, may take a while to exit.
     func ask(
         _ request: HookRequest, completion: @escaping (Result<HookAnswer, HookFailure>) -> Void,
         whenOver: @escaping () -> Void

@@ -2,10 +2,9 @@ import FoundationEssentials
 internal import Settings
 internal import Wire
 
-/// What a hook answers, version 1 of the schema (`docs/hooks.schema.json`).
+/// A hook's answer, version 1 of the schema (`docs/hooks.schema.json`).
 ///
-/// A field that the schema does not have is a mistake: who writes `limit` for `limits` must not let agents in without
-/// any.
+/// Unknown fields are errors: a hook that misspells `limits` as `limit` must not admit agents without limits.
 package struct HookAnswer: Decodable, Equatable {
     struct Limits: Decodable, Equatable {
         let links: Int?
@@ -19,7 +18,7 @@ package struct HookAnswer: Decodable, Equatable {
             let fields = try decoder.container(keyedBy: CodingKeys.self)
             func limit(_ key: CodingKeys) throws -> Int? {
                 guard let number = try fields.decodeIfPresent(Int.self, forKey: key) else { return nil }
-                // As in the agents file.
+                // The same range as in the agents file.
                 guard (1...65_535).contains(number) else {
                     throw HookFailure("answered with a bad 'limits.\(key.rawValue)': it must be 1 to 65535")
                 }
@@ -33,11 +32,11 @@ package struct HookAnswer: Decodable, Equatable {
 
     let version: Int?
     package let ok: Bool
-    /// Why not, for the log.
+    /// Reason of a refusal, for the log.
     package let reason: String?
     package let identity: String?
     let limits: Limits?
-    /// Written `30000-30010` or `30000`.
+    /// Each range is written as `30000-30010` or `30000`.
     let ports: [ClosedRange<UInt16>]?
 
     private enum CodingKeys: String, CodingKey, CaseIterable { case version, ok, reason, identity, limits, ports }
@@ -45,7 +44,7 @@ package struct HookAnswer: Decodable, Equatable {
     package init(from decoder: any Decoder) throws {
         let fields = try decoder.container(keyedBy: CodingKeys.self)
         self.version = try fields.decodeIfPresent(Int.self, forKey: .version)
-        // Of another version neither fields nor their meaning are known.
+        // The fields of other versions, and their meaning, are unknown.
         guard self.version ?? 1 == 1 else {
             throw HookFailure("answered with schema version \(self.version ?? 0) instead of 1")
         }
@@ -68,7 +67,7 @@ package struct HookAnswer: Decodable, Equatable {
         }
     }
 
-    /// Reads exactly one object; anything else is a text that says what is wrong.
+    /// Parses exactly one JSON object. On failure, the text describes the error.
     package static func parse(_ bytes: [UInt8]) -> Result<HookAnswer, HookFailure> {
         do { return .success(try JSONDecoder().decode(HookAnswer.self, from: Data(bytes))) } catch let failure
             as HookFailure

@@ -1,14 +1,16 @@
 package import Reactor
 
-/// Lets a hook answer a few questions at once; the others wait. A question has its place until nothing runs for it.
+/// Limits how many requests a hook handles at once; others wait. A request keeps its slot while anything runs for it.
 ///
-/// A hook may be slow, and every stranger can send logins. Logins therefore take turns by source (`IPAddress.source`)
-/// and are bounded for each source, so that many of one source do not delay the only login of another. One source never
-/// occupies the hook alone: however long each question takes, a place is left for another source. Questions about names
-/// come from agents that have logged in, whose number of names is bounded: all of them are kept, and take turns by
-/// agent. Logins and names take turns too, so that neither delays the other.
+/// A hook may be slow, and any unauthenticated client can send logins. Logins are therefore scheduled round robin by
+/// source (`IPAddress.source`) and bounded per source, so many logins from one source do not delay a single login from
+/// another. One source never occupies all slots: one is always left for other sources, however long the requests take.
+///
+/// Requests about names come from agents that have logged in, and each agent's number of names is bounded. So none of
+/// these requests is dropped; they are scheduled round robin by agent. Logins and names alternate, so neither delays
+/// the other.
 package final class HookQueue: HookTransport {
-    /// Logins that wait, in all and of one source: a quarter, so that four sources cannot keep out a fifth.
+    /// Limits on waiting logins: in total, and per source. With a quarter each, four sources cannot keep out a fifth.
     package static let maxLogins = 256
     package static let maxLoginsPerSource = 64
 
@@ -16,17 +18,17 @@ package final class HookQueue: HookTransport {
     private let hook: any HookTransport
     private let maxRunning: Int
     private var running = 0
-    /// Logins that are being asked, by source.
+    /// Logins that the hook is handling, by source.
     private var runningLogins: [UInt64: Int] = [:]
     private var logins = TurnQueue<UInt64, Question>(
         atMost: HookQueue.maxLogins, maxPerOwner: HookQueue.maxLoginsPerSource)
     private var others = TurnQueue<String, Question>()
-    /// Whether a login comes next if both wait.
+    /// Whether a login goes next if requests of both kinds wait.
     private var isLoginsTurn = false
-    /// Questions that made room for others, until they are answered at the end of the turn.
+    /// Requests dropped to make room; they fail at the end of the turn.
     private var evicted: [Question] = []
 
-    /// - Parameter maxRunning: questions that the hook is asked at once.
+    /// - Parameter maxRunning: requests that the hook handles at once.
     package init(loop: EventLoop, hook: any HookTransport, maxRunning: Int) {
         self.loop = loop
         self.hook = hook
@@ -39,7 +41,7 @@ package final class HookQueue: HookTransport {
         let request: HookRequest
         var completion: ((Result<HookAnswer, HookFailure>) -> Void)?
         var whenOver: (() -> Void)?
-        /// Nil while it waits.
+        /// Nil while the request waits.
         var operation: (any Cancellable)?
         private weak var queue: HookQueue?
 

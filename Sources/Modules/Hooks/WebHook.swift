@@ -3,10 +3,10 @@ package import Settings
 package import Web
 internal import Wire
 
-/// Asks a web service: the request as JSON by POST, the answer as JSON.
+/// Sends each request to a web service: a POST with the request as JSON, answered with JSON.
 package final class WebHook: HookTransport {
-    /// Questions that are asked at once, by ``HookQueue``: one for each connection that an ``HTTPClient`` makes to a
-    /// server. Beyond that libcurl has a queue of its own, which knows no sources.
+    /// Requests that may run at once; ``HookQueue`` enforces it. This is the number of connections that ``HTTPClient``
+    /// opens to one server. libcurl would queue further requests, without regard to their sources.
     package static let maxRunning = 8
     private static let maxAnswer = 64 * 1_024
     private static let retryMilliseconds: UInt64 = 200
@@ -75,7 +75,7 @@ package final class WebHook: HookTransport {
         return question
     }
 
-    /// The time for all attempts together is the timeout.
+    /// Starts an attempt. The timeout covers all attempts together.
     private func attempt(_ question: Question) {
         question.timer?.close()
         question.timer = nil

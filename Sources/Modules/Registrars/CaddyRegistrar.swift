@@ -4,16 +4,15 @@ package import Settings
 package import Web
 internal import Wire
 
-/// Gives Caddy a route for each name by its admin API. Each has the id `diglett-NAME`, by which it is found again.
-///
+/// Adds a route for each name to Caddy by its admin API. The route's id is `diglett-NAME`.
 package final class CaddyRegistrar: Registrar {
     private static let prefix = "diglett-"
     private static let timeout: UInt64 = 4_000
-    /// Of Caddy's list of routes.
+    /// Limit for Caddy's list of routes, in bytes.
     private static let maxAnswer = 4 << 20
-    /// A reload of Caddy's own configuration, and a start without `--resume`, drop all that the admin API has added.
+    /// A reload of Caddy's own configuration, or a start without `--resume`, drops everything added by the admin API.
     package let resetPeriod: UInt64? = 30_000
-    /// A route is put before the others by its place in a list, which two at once would confuse.
+    /// Routes are inserted by their position in a list; concurrent insertions would interfere.
     package let maxAtOnce: Int? = 1
 
     private let client: HTTPClient
@@ -50,7 +49,7 @@ package final class CaddyRegistrar: Registrar {
         }
     }
 
-    /// Some route of Caddy's configuration, as far as it matters here.
+    /// A route of Caddy's configuration, reduced to what is needed here.
     private struct Found: Decodable {
         let id: String?
         let hosts: [String]
@@ -67,7 +66,7 @@ package final class CaddyRegistrar: Registrar {
             case match, handle
         }
 
-        /// Others' routes may have any form.
+        /// Routes of other programs may have any form.
         init(from decoder: any Decoder) throws {
             let container = try decoder.container(keyedBy: CodingKeys.self)
             self.id = try? container.decode(String.self, forKey: .id)
@@ -83,10 +82,10 @@ package final class CaddyRegistrar: Registrar {
         }
     }
 
-    /// A server's routes.
+    /// The routes of a server.
     private struct RouteList {
         let routes: [Found]
-        /// A server that never had routes answers null.
+        /// False for a server that never had routes: its list is null.
         let isThere: Bool
 
         init?(_ body: [UInt8]) {
@@ -96,7 +95,7 @@ package final class CaddyRegistrar: Registrar {
         }
     }
 
-    /// One action as requests that follow each other.
+    /// An action that consists of consecutive requests.
     private final class Steps: Cancellable {
         private let registrar: CaddyRegistrar
         private var completion: ((Result<Void, RegistrarError>) -> Void)?
@@ -132,7 +131,7 @@ package final class CaddyRegistrar: Registrar {
         }
     }
 
-    /// A request, and what its answer leads to: another request, or an end.
+    /// A request, and a function that decides from its answer how to continue.
     private struct Request {
         let method: HTTPRequest.Method
         let path: String
@@ -168,11 +167,11 @@ package final class CaddyRegistrar: Registrar {
         return self.begin(list) { result in completion(result.map { missing }) }
     }
 
-    /// Those of `exposures` that are not among `routes`, or lead elsewhere.
+    /// Those of `exposures` whose route is missing from `routes` or leads elsewhere.
     private func missing(_ exposures: [PublicExposure], _ routes: [Found]) -> [PublicExposure] {
         let own = Dictionary(routes.compactMap { route in route.id.map { ($0, route) } }) { $1 }
         return exposures.filter { exposure in
-            // One that can have no route is said at its publication.
+            // If no route is possible, the publication reports that.
             guard let route = try? self.route(of: exposure) else { return false }
             return !(own[route.id]?.leads(like: route) ?? false)
         }
@@ -180,8 +179,8 @@ package final class CaddyRegistrar: Registrar {
 
     private static func id(of name: Name) -> String { self.prefix + name.text }
 
-    /// The name whose route has this id; nil for another program's route. The id becomes part of a URL: only the id of
-    /// a valid name may, as `diglett-../../config/` would delete Caddy's whole configuration.
+    /// The name whose route has this id; nil for another program's route. The id becomes part of a URL, so it must be
+    /// that of a valid name: `diglett-../../config/` would delete Caddy's whole configuration.
     private static func name(of id: String) -> Name? {
         guard id.hasPrefix(self.prefix), let name = Name(String(id.dropFirst(self.prefix.count))),
             self.id(of: name) == id
@@ -230,15 +229,15 @@ package final class CaddyRegistrar: Registrar {
             }, completion)
     }
 
-    /// Makes a route the only one, as it can be put before others only.
+    /// Adds a route to an empty list, which has no position to insert before.
     ///
-    /// - Parameter failure: what is wrong if there are others.
+    /// - Parameter failure: the error if the list is not empty.
     private func append(_ route: Route, unless failure: String) -> Request {
         Request(method: .get, path: self.routesPath) { [unowned self] response in
             guard response.status == 200, let list = RouteList(response.body), list.routes.isEmpty else {
                 return .failed(failure)
             }
-            // What is posted to a list is appended to it; where there is none yet, it becomes the list.
+            // POST to a list appends to it. If there is no list yet, the posted value becomes the list.
             let body = list.isThere ? Self.encode(route) : Self.encode([route])
             return .then(
                 Request(method: .post, path: self.routesPath, body: body) {

@@ -1,18 +1,18 @@
 internal import Reactor
 internal import Wire
 
-/// Tells a program or a web service of the operator's which names are reachable where.
+/// Reports to a program or web service of the operator which names are reachable, and at which listener.
 package final class HookRegistrar: Registrar {
     package var label: String { self.hook.label }
-    /// As many as programs run at once; a web service is asked by as many connections at least.
+    /// A hook that is a program runs at most this many at once; a web service handles at least as many requests.
     package let maxAtOnce: Int? = ExecHook.maxRunning
-    /// To a hook a reset means all names.
+    /// A hook receives no `keeping`: it removes all names.
     package let resetKeepsNames = false
     private let hook: any HookTransport
 
     package init(hook: any HookTransport) { self.hook = hook }
 
-    /// Whatever is to be kept is published again, as the hook takes back all names.
+    /// Reports all of `keeping` as missing, because the hook removes all names.
     package func reset(
         keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
     ) -> (any Cancellable)? {

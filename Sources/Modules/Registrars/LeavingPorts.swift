@@ -1,10 +1,10 @@
 internal import Reactor
 internal import Wire
 
-/// Public ports of withdrawn names, as long as a proxy may still lead visitors there.
+/// Public ports of withdrawn names, kept while a proxy may still send visitors there.
 ///
 /// Names are withdrawn one by one until there are too many. Then all of them are left to the registrar's next reset,
-/// which removes every unwanted name, and only their ports are kept: a machine has at most 65,535 of those.
+/// which removes every unwanted name, and only their ports are remembered: a machine has at most 65,535 of those.
 struct LeavingPorts {
     private struct Place: Hashable {
         let port: UInt16
@@ -12,13 +12,13 @@ struct LeavingPorts {
     }
 
     private var places: [Name: Set<Place>] = [:]
-    /// Of names that the next reset takes back, and of those that the present one does.
+    /// Ports of names that the next reset removes; `covered` are those of the reset that is running.
     private var abandoned: Set<Place> = []
     private var covered: Set<Place> = []
-    /// Whether names have been abandoned since the last reset began; a name may have no port.
+    /// Whether names were abandoned since the last reset began. Not derived from the ports, as a name may have none.
     private(set) var needReset = false
     private var isCovering = false
-    /// How often a port stands in the sets above, by identity: each registration asks for ports.
+    /// How many of the sets above contain a port, by port and identity, because every registration looks ports up.
     private var counts: [UInt16: [String: Int]] = [:]
 
     mutating func withdrawn(_ exposure: PublicExposure) {
@@ -27,10 +27,10 @@ struct LeavingPorts {
         if self.places[exposure.name, default: []].insert(place).inserted { self.count(place, 1) }
     }
 
-    /// The name leads nowhere any more, or elsewhere.
+    /// The name's route was removed or replaced.
     mutating func moved(_ name: Name) { self.count(self.places.removeValue(forKey: name), -1) }
 
-    /// The name is not withdrawn by itself any more.
+    /// The name's withdrawal is left to the next reset.
     mutating func abandon(_ name: Name) {
         let places = self.places.removeValue(forKey: name)
         self.count(places, -1)
@@ -39,7 +39,7 @@ struct LeavingPorts {
     }
 
     mutating func resetBegan() {
-        // One that stands in both sets stands in one of them from now on.
+        // Places in both sets were counted twice; from now on they are in one set.
         self.count(self.abandoned.intersection(self.covered), -1)
         self.covered.formUnion(self.abandoned)
         self.abandoned = []

@@ -1,23 +1,23 @@
 internal import Wire
 
-/// How many names may wait to be withdrawn by a registrar whose reset does not keep the names of other agents.
+/// Limits on pending withdrawals.
 package struct WithdrawalLimits: Equatable, Sendable {
-    /// Of one agent: twice the names that it can hold at once, so that one that comes back with other names is let in.
+    /// Per agent: twice the names that it can hold, so an agent that reconnects with different names is admitted.
     package var perAgent = 512
-    /// Of all agents: it bounds memory. A registrar whose reset keeps names is reset at this number.
+    /// For all agents together, to bound memory. A registrar whose reset keeps names is reset at this number.
     package var total = 4_096
 
     package init() {}
 }
 
-/// Names that a registrar may still lead visitors to although no agent has them, counted by the payer that left them: the
-/// agent, or its source where identities are free.
+/// Names that no agent has any more but that a registrar may still send visitors to, counted by payer: the agent that
+/// left them, or its source if agents can create identities at will.
 ///
-/// A name enters with the first attempt to publish it. One that was given back before has left nothing behind.
+/// A name is tracked from the first attempt to publish it. Given back before that, it need not be withdrawn.
 struct LeftNames {
-    /// Names of which a publication was begun, and no withdrawal has been done since.
+    /// Names whose publication has begun and that were not withdrawn since.
     private var traces: Set<Name> = []
-    /// Those of `traces` that must be withdrawn, with the payer that gave each back.
+    /// Those of `traces` that must be withdrawn, with the payer that gave each one back.
     private var leavers: [Name: String] = [:]
     private var counts: [String: Int] = [:]
 
@@ -30,12 +30,12 @@ struct LeftNames {
 
     mutating func publicationBegan(_ name: Name) { self.traces.insert(name) }
 
-    /// An agent has the name again.
+    /// An agent has registered the name again.
     mutating func wanted(_ name: Name) { self.setLeaver(nil, of: name) }
 
     /// An agent has given the name back.
     ///
-    /// - Returns: whether there is anything to withdraw.
+    /// - Returns: whether the name must be withdrawn.
     mutating func givenBack(_ name: Name, by payer: String) -> Bool {
         guard self.traces.contains(name) else { return false }
         self.setLeaver(payer, of: name)

@@ -2,20 +2,20 @@ package import Reactor
 package import Settings
 internal import Wire
 
-/// Keeps a file with a line for each name, for nginx or HAProxy, and has the proxy read it by a command.
+/// Maintains a map file for nginx or HAProxy, with one line per name, and runs a command that makes the proxy read it.
 ///
-/// Changes of one turn, and those that come while the command runs or shortly after it began, share one file and one
-/// command: a proxy's reload is dear, and agents that come and go cost their owners nothing.
+/// Changes of one turn, and changes that arrive while the command runs or within the pause after its start, share one
+/// file and one command. A proxy reload is expensive, but agents can cause any number of changes at no cost.
 package final class MapFileRegistrar: Registrar {
-    /// Between two commands; a withdrawal shall reach the proxy within two seconds.
+    /// Pause between two commands. A withdrawal must reach the proxy within two seconds.
     private static let pauseMilliseconds: UInt64 = 500
 
     private let loop: EventLoop
     private let settings: MapFileSettings
-    /// What is wanted: host to line.
+    /// The lines of the published names, by host.
     private var lines: [String: String] = [:]
     private var waiting: [Waiter] = []
-    /// Those whose change the running command brings to the proxy.
+    /// Callers whose changes are in the file that the running command makes the proxy read.
     private var served: [Waiter] = []
     private var process: ChildProcess?
     private var isScheduled = false
@@ -35,7 +35,7 @@ package final class MapFileRegistrar: Registrar {
         func cancel() { self.completion = nil }
     }
 
-    /// The file is written as a whole, so nothing of a former run is left in it.
+    /// The file is always written as a whole, so nothing of a former run remains.
     package func reset(
         keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
     ) -> (any Cancellable)? {
@@ -88,7 +88,7 @@ package final class MapFileRegistrar: Registrar {
         self.waiting = []
         let text = self.lines.values.sorted().map { $0 + "\n" }.joined()
         do throws(SettingsError) {
-            // Others have to read it: the proxy is another user.
+            // World-readable, because the proxy runs as another user.
             try FileAccess.replace(self.settings.file, with: Array(text.utf8), mode: 0o644, durable: false)
         } catch { return self.finish(.failure(RegistrarError(reason: error.description))) }
         let command = ChildCommand(arguments: self.settings.reload, timeout: self.settings.timeout)

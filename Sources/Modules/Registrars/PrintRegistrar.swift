@@ -3,7 +3,7 @@ internal import Logging
 internal import Reactor
 internal import Wire
 
-/// Says in the log which name is reachable on which port. Programs read these two lines, so they stay as they are.
+/// Logs which name is reachable on which port. Programs parse these two lines, so their text must not change.
 package final class PrintRegistrar: Registrar {
     private let log: PeerLog
 
@@ -11,7 +11,7 @@ package final class PrintRegistrar: Registrar {
 
     package let label = "print"
 
-    /// A log cannot be taken back.
+    /// Does nothing: log lines cannot be withdrawn.
     package func reset(
         keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
     ) -> (any Cancellable)? {

@@ -1,16 +1,16 @@
 package import Reactor
 package import Wire
 
-/// A name with its public listeners, as registrars see it. It has one of them at least.
+/// A name with its public listeners, as registrars see it: `address`, `socket` or both.
 package struct PublicExposure: Equatable {
     package let name: Name
     package let identity: String
-    /// The key under which the gateway counts pending withdrawals: the identity, or the source of an agent that can create
-    /// identities at will.
+    /// The key under which the gateway counts pending withdrawals: the identity, or the source of an agent that can
+    /// create identities at will.
     package let payer: String
-    /// The agent's, for logs.
+    /// The agent's address, for logs.
     package let peer: SocketAddress?
-    /// Where the gateway listens for the name's visitors; nil when it has no public port.
+    /// The listener for the name's visitors; nil when the name has no public port.
     package let address: SocketAddress?
     /// The path of the name's unix socket; nil when names have none.
     package let socket: String?
@@ -28,7 +28,7 @@ package struct PublicExposure: Equatable {
     }
 }
 
-/// What a registrar could not do.
+/// Why a registrar's action failed.
 package struct RegistrarError: Error, Equatable {
     /// For the log.
     package let reason: String
@@ -36,52 +36,51 @@ package struct RegistrarError: Error, Equatable {
     package init(reason: String) { self.reason = reason }
 }
 
-/// Makes an exposure reachable under its name, and undoes that: the second of the two seams at which diglett is
-/// extended. Several registrars may run side by side.
+/// Makes an exposure reachable under its name, and undoes that. Registrars are one of diglett's two extension points;
+/// the other is ``Authenticator``. Several registrars may run side by side.
 ///
-/// Work is done on the loop or handed elsewhere; `completion` is called on the loop exactly once, at once or later.
-/// The gateway gives each action ten seconds, then cancels it and counts it as failed; before, it cancels one only when
-/// it stops. What failed is tried again, so every action must bear being repeated; for one name there is never more than
-/// one under way, and none beside a reset.
+/// Methods are called on the loop. Each calls `completion` exactly once, on the loop, immediately or later. The gateway
+/// gives each action ten seconds, then cancels it and counts it as failed; before that, it cancels actions only while
+/// it stops. Failed actions are retried, so every action must be repeatable. For one name at most one action runs at a
+/// time, and none while a reset runs.
 package protocol Registrar: AnyObject {
-    /// How logs call it.
+    /// The registrar's name in logs.
     var label: String { get }
 
-    /// How often `reset` is asked for again, in milliseconds, where others can undo what was done; nil for never.
+    /// Interval of further resets in milliseconds, if other programs can undo what the registrar did; nil for none.
     var resetPeriod: UInt64? { get }
 
-    /// Whether a reset leaves names in `keeping` reachable all the while. Only then does the gateway reset the registrar
-    /// instead of having it withdraw thousands of names one by one: names of other agents must not pay for those.
+    /// Whether names in `keeping` stay reachable during a reset. Only then does the gateway replace thousands of
+    /// pending withdrawals by one reset: those must not interrupt the names of other agents.
     var resetKeepsNames: Bool { get }
 
-    /// How many actions may be under way at once; the time of each counts from its beginning. Nil for any number, where
-    /// many at once cost less than one after the other.
+    /// How many actions may run at once; the time limit of each starts when it begins. Nil for any number, if many at
+    /// once cost less than one after the other.
     var maxAtOnce: Int? { get }
 
-    /// Take back whatever is ours but not in `keeping`. When the gateway has just started nothing is to be kept, and
-    /// what a former run has left behind goes. Later it is asked again when that had failed, after each `resetPeriod`,
-    /// and, with a period, when the operator asks for a reload.
+    /// Removes all names of this gateway that are not in `keeping`. When the gateway has just started, `keeping` is
+    /// empty, and the names of a former run are removed. The gateway resets again after a failed reset, every
+    /// `resetPeriod`, and, if there is a period, when the operator requests a reload.
     ///
     /// - Parameters:
-    ///   - keeping: what is published. A name that is not in it may be published later.
-    ///   - completion: gets those of `keeping` that are not published as they should be; the gateway publishes them
-    ///     again.
-    /// - Returns: nil when `completion` was called already.
+    ///   - keeping: the published names. A name that is not in it may be published later.
+    ///   - completion: receives those of `keeping` that are missing or wrong; the gateway publishes them again.
+    /// - Returns: nil if `completion` was already called.
     func reset(
         keeping: [PublicExposure], completion: @escaping (Result<[PublicExposure], RegistrarError>) -> Void
     ) -> (any Cancellable)?
 
-    /// Visitors can come from now on. Nil when `completion` was called already.
+    /// Makes the name reachable for visitors. Returns nil if `completion` was already called.
     func publish(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)?
 
-    /// No more visitors: the listener is closed already. Nil when `completion` was called already.
+    /// Undoes `publish`; the name's listener is already closed. Returns nil if `completion` was already called.
     func withdraw(
         _ exposure: PublicExposure, completion: @escaping (Result<Void, RegistrarError>) -> Void
     ) -> (any Cancellable)?
 
-    /// The gateway stops: close what is open.
+    /// Closes everything that is open, because the gateway stops.
     func close()
 }
 

@@ -4,15 +4,15 @@ package import Metrics
 package import Reactor
 package import Wire
 
-/// What one registrar did.
+/// Counters of one registrar's actions.
 package struct RegistrarFigures {
     package var failures = Counter()
-    /// Times that a reset replaced withdrawals, as too many waited.
+    /// Resets that replaced withdrawals because too many were pending.
     package var abandonments = Counter()
     package var duration = Histogram(bounds: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
 }
 
-/// Has one registrar do what its ``RegistrarQueue`` decides, and tells the queue what has become of it.
+/// Performs the actions of one registrar's ``RegistrarQueue``, and reports the results to the queue.
 package final class RegistrarDriver {
     private static let late = RegistrarError(reason: "timed out")
 
@@ -21,9 +21,9 @@ package final class RegistrarDriver {
     private let queue: RegistrarQueue
     private let log: PeerLog
     package private(set) var figures = RegistrarFigures()
-    /// By the number of the queue's action.
+    /// Running actions, by the queue's id.
     private var running: [UInt64: any Cancellable] = [:]
-    /// Those who wait for a name to be published.
+    /// Callers waiting for a name to be published.
     private var waiting: [Name: (ticket: UInt64, completion: (_ failure: String?) -> Void)] = [:]
     private var timer: LoopTimer?
     private var timerIsFor: UInt64?
@@ -44,7 +44,7 @@ package final class RegistrarDriver {
 
     package var isFailing: Bool { self.queue.isFailing }
 
-    /// See ``RegistrarQueue/failure``.
+    /// The latest failure, see ``RegistrarQueue/failure``.
     package var failure: String? { self.queue.failure }
 
     package var pendingCount: Int { self.queue.pendingCount }
@@ -59,7 +59,7 @@ package final class RegistrarDriver {
         self.act()
     }
 
-    /// `completion` is called once, unless the name is withdrawn before.
+    /// `completion` is called once, with nil on success, unless the name is withdrawn or published again first.
     package func publish(_ exposure: PublicExposure, completion: @escaping (_ failure: String?) -> Void) {
         let ticket = self.queue.publish(exposure, now: self.loop.now)
         self.waiting[exposure.name] = (ticket, completion)
@@ -86,10 +86,10 @@ package final class RegistrarDriver {
         self.act()
     }
 
-    // MARK: - What the queue decides
+    // MARK: - Actions of the queue
 
     private func act() {
-        // A registrar may answer at once, and an answer may lead to the next request.
+        // A registrar may answer inside its call, and the answer may cause the next action: the loop below performs it.
         guard !self.isActing else { return }
         self.isActing = true
         while let action = self.queue.popAction() { self.perform(action) }
@@ -127,7 +127,7 @@ package final class RegistrarDriver {
         }
     }
 
-    /// Publishes or withdraws.
+    /// Runs a publication or a withdrawal, and measures how long it takes.
     private func run(
         _ id: UInt64, _ start: (@escaping (Result<Void, RegistrarError>) -> Void) -> (any Cancellable)?
     ) {
@@ -158,7 +158,8 @@ package final class RegistrarDriver {
         if !operation.isOver { self.running[id] = operation }
     }
 
-    /// An agent can make a name fail and succeed as often as it registers it; what is about no name is rare.
+    /// Limits lines about a name, which an agent can make fail and succeed as often as it registers it. Lines about the
+    /// registrar itself are rare.
     private func write(_ level: RegistrarQueue.Level, _ text: String, _ exposure: PublicExposure?) {
         let level: Logger.Level =
             switch level {

@@ -1,8 +1,8 @@
 internal import Wire
 
-/// What a registrar could not do and has not done since.
+/// A registrar's actions that failed and have not succeeded since.
 struct RegistrarFailures {
-    /// What can fail, and is mended by the same and nothing else.
+    /// An action that can fail. A later success of the same action clears its failure.
     enum Action: Hashable {
         case reset
         case publish(Name)
@@ -14,11 +14,11 @@ struct RegistrarFailures {
 
     var isEmpty: Bool { self.failures.isEmpty }
 
-    /// The latest.
+    /// The text of the latest failure.
     var latest: String? { self.failures.values.max { $0.order < $1.order }?.text }
 
-    /// - Parameter isWanted: whether a name shall be published now.
-    /// - Returns: whether nothing fails any more that did before.
+    /// - Parameter isWanted: whether a name is meant to be published now.
+    /// - Returns: whether this cleared the last failure.
     mutating func succeeded(_ action: Action, isWanted: (Name) -> Bool) -> Bool {
         let wasFailing = !self.isEmpty
         self.failures[action] = nil
@@ -27,13 +27,13 @@ struct RegistrarFailures {
             self.failures[.withdraw(name)] = nil
             self.forgetUnwanted(isWanted)
         case .reset: self.forgetUnwanted(isWanted)
-        // That a name can be taken back does not tell whether one can be published.
+        // A successful withdrawal does not show whether publishing works.
         case .withdraw: break
         }
         return wasFailing && self.isEmpty
     }
 
-    /// - Returns: false when the same has failed in the same way before.
+    /// - Returns: false if the same action has already failed with the same text.
     mutating func failed(_ action: Action, _ text: String, isWanted: (Name) -> Bool) -> Bool {
         self.forgetUnwanted(isWanted, but: action)
         let isNew = text != self.failures[action]?.text
@@ -42,7 +42,7 @@ struct RegistrarFailures {
         return isNew
     }
 
-    /// Names are not withdrawn one by one any more, but by the next reset, which has failed until it is done.
+    /// The next reset removes these names instead of withdrawals. The latest failure stays until that reset succeeds.
     mutating func abandoned(_ names: [Name]) {
         let latest = self.latest
         for name in names { self.failures[.withdraw(name)] = nil }
@@ -50,7 +50,7 @@ struct RegistrarFailures {
         if let latest { self.failures[.reset] = (latest, self.count) }
     }
 
-    /// Forgets failures to publish what nobody wants published any more; the latest is kept until a newer attempt.
+    /// Forgets failed publications of names that no agent wants any more, except that of `latest`.
     private mutating func forgetUnwanted(_ isWanted: (Name) -> Bool, but latest: Action? = nil) {
         for case .publish(let name) in self.failures.keys where !isWanted(name) {
             if .publish(name) != latest { self.failures[.publish(name)] = nil }

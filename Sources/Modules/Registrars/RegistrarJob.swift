@@ -1,9 +1,10 @@
 internal import Timing
 internal import Wire
 
-/// What is wanted of a registrar for one name.
+/// A request to a registrar, about one name.
 enum RegistrarRequest {
-    /// Without a ticket no agent waits, as the name was published before: it is tried until it is done.
+    /// A ticket means that an agent waits for the answer. Without one the name was published before, and the request is
+    /// retried until it succeeds.
     case publish(PublicExposure, ticket: UInt64?)
     case withdraw(PublicExposure)
 
@@ -15,7 +16,7 @@ enum RegistrarRequest {
 
     var name: Name { self.exposure.name }
 
-    /// For a sentence.
+    /// For log lines.
     var verb: String {
         switch self {
         case .publish: "publish"
@@ -31,29 +32,29 @@ enum RegistrarRequest {
     }
 }
 
-/// A request that is not done: waiting for its turn, under way, or until its next attempt.
+/// A request that is not done: it waits for its turn, an attempt is running, or it waits for the next attempt.
 final class RegistrarJob {
     let request: RegistrarRequest
     var attempts = 0
-    /// Whether an attempt is under way.
+    /// Whether an attempt is running.
     var isUnderWay = false
-    /// Since when it waits for others to be done.
+    /// When it was queued behind other jobs; nil if it is not queued.
     var waitingSince: Milliseconds?
-    /// What is requested as soon as this is over.
+    /// The request to start as soon as this job ends.
     var next: RegistrarRequest?
 
     init(_ request: RegistrarRequest) { self.request = request }
 
     fileprivate var owner: String { self.request.exposure.payer }
 
-    /// Whether its name was published before and is not any more: its visitors are led nowhere until it is done. One that
-    /// has failed takes turns with others, which would otherwise wait forever.
+    /// Whether the name was published and has been lost: its visitors reach nothing until it is published again. After
+    /// a failed attempt the job takes its turn with the others, which would otherwise wait forever.
     fileprivate var isRepair: Bool {
         if case .publish(_, nil) = self.request { self.attempts == 0 } else { false }
     }
 }
 
-/// Jobs that wait for others to be done. Names that must be published again come before all others; agents take turns.
+/// Jobs that wait for a free slot. Lost names, which must be published again, come first. Agents take turns.
 struct WaitingJobs {
     private var repairs = TurnQueue<String, RegistrarJob>()
     private var others = TurnQueue<String, RegistrarJob>()
@@ -86,7 +87,7 @@ struct WaitingJobs {
         for job in self.others.removeAll(where: isWithdrawal) { job.waitingSince = nil }
     }
 
-    /// Takes out publications whose agents have waited since `time` or longer.
+    /// Removes publications that agents have waited for since `time` or longer.
     mutating func removePublications(since time: Milliseconds) -> [RegistrarJob] {
         let late = self.others.removeAll { job in
             guard case .publish(_, .some) = job.request, let since = job.waitingSince else { return false }
@@ -96,7 +97,7 @@ struct WaitingJobs {
         return late
     }
 
-    /// Since when the publication that has waited longest waits.
+    /// When the publication that has waited longest was queued.
     var oldestPublication: Milliseconds? {
         var oldest: Milliseconds?
         self.others.forEach { job in
@@ -109,10 +110,10 @@ struct WaitingJobs {
     mutating func removeAll() { self = WaitingJobs() }
 }
 
-/// The job of each name, counted by what it is for.
+/// The job of each name, with a count of the withdrawals.
 struct RegistrarJobs {
     private(set) var all: [Name: RegistrarJob] = [:]
-    /// Those under way included.
+    /// Including running ones.
     private(set) var withdrawalCount = 0
 
     subscript(name: Name) -> RegistrarJob? {
@@ -127,9 +128,9 @@ struct RegistrarJobs {
     mutating func removeAll() { self = RegistrarJobs() }
 }
 
-/// Requests that wait for a reset, one for each name: the newest replaces the older one, whose completion is not called.
+/// Requests held until a reset has ended, one per name. A newer request replaces an older one, which gets no answer.
 struct HeldRequests {
-    /// `order` is that of the first request for the name.
+    /// `order` is the position of the first request for the name.
     private var requests: [Name: (request: RegistrarRequest, order: Int)] = [:]
     private var nextOrder = 0
 
@@ -145,7 +146,7 @@ struct HeldRequests {
 
     mutating func remove(_ name: Name) { self.requests[name] = nil }
 
-    /// All of them, in the order in which their names came.
+    /// Removes and returns all requests, in the order in which their names were first requested.
     mutating func take() -> [RegistrarRequest] {
         defer { self = HeldRequests() }
         return self.requests.values.sorted { $0.order < $1.order }.map(\.request)

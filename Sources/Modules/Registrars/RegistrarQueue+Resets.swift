@@ -6,7 +6,7 @@ internal import Wire
 extension RegistrarQueue {
     package func start() { self.reset() }
 
-    /// Puts right what others have undone, where that can happen, and what a former reset could not do.
+    /// Restores what other programs have undone, if the registrar supports that, and retries a failed reset.
     package func reconcile() {
         guard self.life == .running, self.failedResets > 0 || self.traits.resetPeriod != nil else { return }
         self.reset()
@@ -22,14 +22,14 @@ extension RegistrarQueue {
     func resetIfIdle() {
         guard case .resetDue = self.phase, self.isIdle else { return }
         let id = self.newID()
-        // Not what is still to be published: under its name the proxy may lead to a place that is another agent's by then.
+        // Not names that are still to be published: their old route may lead to a port that another agent has by then.
         let keeping = self.published.compactMap { self.wanted[$0] }.sorted { $0.name.text < $1.name.text }
         self.phase = .resetting(id: id, keeping: Set(keeping.map(\.name)))
         self.leaving.resetBegan()
         self.emit(.begin(.reset(keeping: keeping), id: id))
     }
 
-    /// The registrar has removed all names but those in `keeping`, and reports which of these are missing; or it failed.
+    /// The registrar has removed all names but those in `keeping` and reports which of these are missing, or it failed.
     package func resetEnded(_ id: UInt64, _ result: Result<[PublicExposure], RegistrarError>, now: Milliseconds) {
         guard case .resetting(id, let keeping) = self.phase else { return }
         self.phase = .working
@@ -58,9 +58,9 @@ extension RegistrarQueue {
         self.resume(held, now)
     }
 
-    /// Continues after a reset: first the attempts that became due during it, then the held requests.
+    /// Continues after a reset: first with the attempts that became due during it, then with the held requests.
     func resume(_ held: [RegistrarRequest], _ now: Milliseconds) {
-        // What a held request replaces is not attempted any more.
+        // A job that a held request replaces is not attempted any more.
         for request in held { if let job = self.jobs[request.name], !job.isUnderWay { self.stopWaiting(job) } }
         let replaced = Set(held.map(\.name))
         for (name, job) in self.jobs.all where !job.isUnderWay && job.waitingSince == nil {

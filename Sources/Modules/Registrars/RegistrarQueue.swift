@@ -1,28 +1,31 @@
 package import Timing
 package import Wire
 
-/// What one registrar has to do, name by name and in order; what fails is tried again. It is pure: methods take events
-/// and the time, ``popAction()`` returns what follows, and ``RegistrarDriver`` carries that out.
+/// Decides what one registrar publishes, withdraws and resets, and when: requests for a name run in order, and failed
+/// ones are retried. It is pure: methods take events and the time, ``popAction()`` returns the resulting actions, and
+/// ``RegistrarDriver`` performs them.
 ///
 /// ```
 ///            publish                    withdraw
 ///   (none) ───────────► publishing ───────────────► withdrawing ──► (none)
-///                         │    ▲ again, a few times    │    ▲ again, until it is done
-///                         └────┘                       └────┘
+///                         │    ▲ retry, a few times     │    ▲ retry, until it succeeds
+///                         └────┘                        └────┘
 /// ```
-/// A request that comes while an attempt is under way waits for it: a cancelled action may happen all the same, and after
-/// the one that was requested later.
+/// A request that arrives while an attempt is running waits until the attempt has ended. Cancelling the attempt would
+/// not be safe: a cancelled action may still take effect, and after the newer one.
 ///
-/// A reset runs alone: it starts when nothing is under way, and requests are held until it is over. One that fails is
-/// tried again, as what a former run has left behind may lead to another agent's port.
+/// A reset runs alone: it starts when no attempt is running, and requests are held until it has ended. A failed reset
+/// is retried, because a route left by a former run may lead to another agent's port.
 ///
-/// ## What one agent can cost another
-/// - Agents take turns. Only names that were published before, and are gone after a reset, come before all others.
-/// - A name that is given back before its publication began leaves nothing to withdraw (``LeftNames``).
-/// - What an agent leaves to be withdrawn counts against it: beyond a bound its new names are refused
-///   (``isFull(for:of:)``). Where a reset keeps the names of others, one reset replaces too many withdrawals.
+/// ## What one agent can cost others
+/// - Agents are served round robin. Only names that were published before and that a reset found missing take
+///   precedence.
+/// - A name that is given back before its publication began needs no withdrawal (``LeftNames``).
+/// - Pending withdrawals count against the agent that caused them: above a limit, its new names are refused
+///   (``isFull(for:of:)``). If a reset keeps the names of others, one reset replaces the withdrawals when there are too
+///   many.
 package final class RegistrarQueue {
-    /// What the queue has to know of its registrar: see ``Registrar``.
+    /// The properties of the registrar that the queue needs; see ``Registrar``.
     package struct Traits: Equatable, Sendable {
         package var label: String
         package var resetPeriod: Milliseconds?
@@ -41,55 +44,55 @@ package final class RegistrarQueue {
     package enum Level: Sendable { case debug, notice, warning, error }
 
     package enum Action: Equatable {
-        /// Have the registrar do this. Its answer is one call of `ended` or `resetEnded`.
+        /// Start this work. Report its result by one call of `ended` or `resetEnded`.
         case begin(Work, id: UInt64)
-        /// The answer is not awaited any more.
+        /// Cancel this work; no result is expected.
         case cancel(id: UInt64)
-        /// Tell the agent of a name whether it is published; the ticket is that of `publish`.
+        /// Report to the agent whether its name is published; the ticket is that of `publish`.
         case answer(Name, ticket: UInt64, failure: String?)
-        /// About a name, or about the registrar.
+        /// Log a line, about a name or about the registrar itself.
         case log(Level, String, PublicExposure?)
-        /// The number of withdrawals that were left to the next reset.
+        /// This many withdrawals were left to the next reset.
         case abandoned(Int)
-        /// Everything is done: close the registrar.
+        /// All work has ended: close the registrar.
         case close
     }
 
     enum Phase { case working, resetDue, resetting(id: UInt64, keeping: Set<Name>) }
 
     enum Life {
-        /// Names are published after the first reset has ended, successfully or not.
+        /// Names are published once the first reset has ended, successfully or not.
         case starting
         case running
-        /// What is left is withdrawn.
+        /// Remaining names are withdrawn.
         case closing
-        /// The registrar is closed; nothing follows.
+        /// The registrar is closed; no action follows.
         case over
     }
 
     enum Timer: Hashable {
-        /// The next attempt of a name's job.
+        /// Next attempt of a name's job.
         case attempt(Name)
         case reset
-        /// A publication that waits for others has waited for too long.
+        /// A publication has waited too long in the queue.
         case patience
-        /// The registrar is closed, even if work remains.
+        /// The registrar is closed even if work remains.
         case end
     }
 
-    /// Attempts to publish a name before its agent is refused; the agent requests it again by itself.
+    /// Attempts to publish a name before its agent is refused. The agent requests the name again later.
     private static let maxPublishAttempts = 4
-    /// How long a name waits for others, which may hang, before its agent is refused.
+    /// How long a publication waits behind others, which may hang, before its agent is refused.
     private static let patience: Milliseconds = 60_000
     private static let firstPause: Milliseconds = 250
     static let firstResetPause: Milliseconds = 1_000
     static let maxPause: Milliseconds = 30_000
-    /// How long the end of the gateway waits for withdrawals.
+    /// How long the gateway waits for withdrawals while it stops.
     private static let lastMilliseconds: Milliseconds = 5_000
 
     package var traits: Traits
     private let limits: WithdrawalLimits
-    /// Those before `firstAction` are carried out.
+    /// Those before `firstAction` were already returned by ``popAction()``.
     private var actions: [Action] = []
     private var firstAction = 0
     var deadlines = Deadlines<Timer>()
@@ -98,13 +101,13 @@ package final class RegistrarQueue {
     private var runningWithdrawalCount = 0
     private var waiting = WaitingJobs()
     var phase = Phase.working
-    /// Requests that came while a reset was due or under way.
+    /// Requests that arrived while a reset was due or running.
     var held = HeldRequests()
-    /// In a row.
+    /// Consecutive ones.
     var failedResets = 0
-    /// Names that are, or are to be, published.
+    /// Names that are published or are to be published.
     var wanted: [Name: PublicExposure] = [:]
-    /// Those of `wanted` of which a publication was done.
+    /// Those of `wanted` whose publication succeeded.
     private(set) var published: Set<Name> = []
     private var left = LeftNames()
     var leaving = LeavingPorts()
@@ -117,9 +120,9 @@ package final class RegistrarQueue {
         self.limits = limits
     }
 
-    // MARK: - What follows
+    // MARK: - Output
 
-    /// The next thing to do; nil when there is nothing until the next event. Call it after each event until it is nil.
+    /// Returns the next action, or nil when there is none. After each event, call this until it returns nil.
     package func popAction() -> Action? {
         guard self.firstAction < self.actions.count else {
             self.actions.removeAll(keepingCapacity: true)
@@ -130,15 +133,15 @@ package final class RegistrarQueue {
         return self.actions[self.firstAction]
     }
 
-    /// When `timerFired` is to be called.
+    /// When to call `timerFired`; nil for never.
     package var nextDeadline: Milliseconds? { self.deadlines.next }
 
     package var isFailing: Bool { !self.failures.isEmpty }
 
-    /// The latest of what has failed and was not done since.
+    /// The latest failure of an action that has not succeeded since, for the status; nil if there is none.
     package var failure: String? { self.failures.latest }
 
-    /// Of requests.
+    /// The number of pending requests.
     package var pendingCount: Int { self.jobs.all.count + self.held.count }
 
     func emit(_ action: Action) { self.actions.append(action) }
@@ -150,8 +153,7 @@ package final class RegistrarQueue {
 
     // MARK: - Names
 
-    /// - Returns: the ticket with which the answer comes. A later request for the name replaces this one; then no answer
-    ///   comes.
+    /// - Returns: the ticket of the answer. A newer request for the name replaces this one, which is then not answered.
     package func publish(_ exposure: PublicExposure, now: Milliseconds) -> UInt64 {
         let ticket = self.newID()
         self.wanted[exposure.name] = exposure
@@ -161,7 +163,7 @@ package final class RegistrarQueue {
         return ticket
     }
 
-    /// The name is given back. Nothing happens when its publication was refused before.
+    /// The agent has given the name back. Does nothing if its publication was already refused.
     package func withdraw(_ exposure: PublicExposure, now: Milliseconds) {
         guard self.wanted.removeValue(forKey: exposure.name) != nil else { return }
         self.giveBack(exposure, now)
@@ -176,7 +178,7 @@ package final class RegistrarQueue {
             self.stopWaiting(job)
             return self.finish(job)
         }
-        // No proxy sends visitors to a port before its publication has begun.
+        // A proxy sends visitors to a port only once its publication has begun.
         if !self.waits(name) { self.leaving.withdrawn(exposure) }
         self.request(.withdraw(exposure), now)
     }
@@ -186,8 +188,8 @@ package final class RegistrarQueue {
         self.held.contains(name) || self.jobs[name].map { $0.next != nil || $0.attempts == 0 } ?? false
     }
 
-    /// Whether an agent can have a further name only after some of those that it has left were withdrawn. The fewer
-    /// withdrawals there is room for, the fewer one agent may leave, so that a few agents do not take all the room.
+    /// Whether an agent must wait for withdrawals of its former names before it can have another one. An agent may
+    /// leave fewer pending withdrawals when less room remains, so a few agents cannot use up all of it.
     package func isFull(for name: Name, of payer: String) -> Bool {
         // A name that must be withdrawn anyway adds nothing.
         guard !self.traits.resetKeepsNames, !self.left.contains(name) else { return false }
@@ -195,10 +197,10 @@ package final class RegistrarQueue {
         return self.left.count(of: payer) >= min(self.limits.perAgent, free)
     }
 
-    /// Whether a public port was that of a name that is gone, to which a proxy may lead visitors as long as the name is
-    /// neither taken back nor leads elsewhere: another agent's name there would get them.
+    /// Whether a public port belonged to a withdrawn name and a proxy may still send that name's visitors there. If
+    /// another agent's name got the port, that agent would receive those visitors.
     ///
-    /// - Parameter identity: the agent whose own it may be.
+    /// - Parameter identity: the agent that is asking. Ports of its own former names do not count.
     package func isLeaving(_ port: UInt16, exceptOf identity: String) -> Bool {
         self.leaving.contains(port, exceptOf: identity)
     }
@@ -219,9 +221,9 @@ package final class RegistrarQueue {
         self.attempt(job, now)
     }
 
-    /// Leaves withdrawals that wait to a reset, if they are too many and a reset does no harm.
+    /// Leaves pending withdrawals to one reset, if there are too many and a reset keeps the other names reachable.
     private func abandonWithdrawals(_ now: Milliseconds) {
-        // Those under way cannot be called off; each is over within ten seconds.
+        // Running ones cannot be cancelled; each ends within ten seconds.
         let count = self.jobs.withdrawalCount - self.runningWithdrawalCount
         guard self.traits.resetKeepsNames, self.life != .closing, count >= self.limits.total else { return }
         self.waiting.removeWithdrawals()
@@ -239,12 +241,12 @@ package final class RegistrarQueue {
         if case .working = self.phase { self.deadlines.set(.reset, at: now + Self.firstResetPause) }
     }
 
-    /// Whether no name's attempt is under way.
+    /// Whether no attempt is running.
     var isIdle: Bool { self.running.isEmpty }
 
     private var hasRoom: Bool { self.running.count < self.traits.maxAtOnce ?? .max }
 
-    /// - Parameter isNext: whether it has waited for its turn.
+    /// - Parameter isNext: whether the job was taken from the front of the queue.
     func attempt(_ job: RegistrarJob, isNext: Bool = false, _ now: Milliseconds) {
         self.deadlines.remove(.attempt(job.request.name))
         guard case .working = self.phase else { return }
@@ -267,7 +269,7 @@ package final class RegistrarQueue {
         }
     }
 
-    /// Those that wait for others to be done.
+    /// Starts queued jobs while there are free slots.
     func attemptNext(_ now: Milliseconds) {
         while case .working = self.phase, self.hasRoom, let job = self.waiting.popFirst() {
             self.attempt(job, isNext: true, now)
@@ -297,7 +299,7 @@ package final class RegistrarQueue {
             case .withdraw:
                 self.left.gone(name)
                 self.leaving.moved(name)
-            // One that was under way when the name was withdrawn leads to the old place.
+            // If the name was withdrawn during the publication, the registrar has published a former listener.
             case .publish(let exposure, _) where self.wanted[name] == exposure:
                 self.published.insert(name)
                 self.leaving.moved(name)
@@ -323,7 +325,7 @@ package final class RegistrarQueue {
         self.deadlines.set(.attempt(name), at: now + pause)
     }
 
-    /// Gives up a publication; its agent may request it again.
+    /// Gives up a publication. The agent may request the name again.
     private func refuse(
         _ job: RegistrarJob, _ exposure: PublicExposure, _ ticket: UInt64, _ reason: String, _ text: String,
         _ now: Milliseconds
@@ -332,7 +334,7 @@ package final class RegistrarQueue {
         self.wanted[exposure.name] = nil
         self.jobs[exposure.name] = nil
         self.emit(.answer(exposure.name, ticket: ticket, failure: reason))
-        // Half of it may have been done.
+        // A failed attempt may have taken effect in part.
         self.giveBack(exposure, now)
         self.closeIfDone()
     }
@@ -349,7 +351,7 @@ package final class RegistrarQueue {
 
     // MARK: - Time
 
-    /// Call it when ``nextDeadline`` has come.
+    /// Call this when ``nextDeadline`` has passed.
     package func timerFired(now: Milliseconds) {
         while let timer = self.deadlines.popDue(now: now) {
             switch timer {
@@ -377,9 +379,9 @@ package final class RegistrarQueue {
         if let oldest = self.waiting.oldestPublication { self.deadlines.set(.patience, at: oldest + Self.patience) }
     }
 
-    // MARK: - What fails
+    // MARK: - Failures
 
-    /// Notes a failure or that something works again.
+    /// Records a failure, or that an action works again, and logs it.
     func note(
         _ error: RegistrarError?, _ action: RegistrarFailures.Action, _ what: String, _ exposure: PublicExposure?
     ) {
@@ -391,14 +393,14 @@ package final class RegistrarQueue {
             return
         }
         let text = "registrar \(self.traits.label): cannot \(what): \(error.reason)"
-        // What fails again and again in the same way is logged once.
+        // A repeated failure with the same text is logged as an error only once.
         let isNew = self.failures.failed(action, text, isWanted: isWanted)
         self.emit(.log(isNew ? .error : .debug, text, exposure))
     }
 
-    // MARK: - The end
+    // MARK: - Closing
 
-    /// The registrar is closed when the last withdrawal is done, or after a while.
+    /// Closes the registrar after the last withdrawal, or after a few seconds.
     package func close(now: Milliseconds) {
         guard self.life == .starting || self.life == .running else { return }
         let hasBegun = self.life == .running
@@ -411,7 +413,7 @@ package final class RegistrarQueue {
         if case .resetting(let id, _) = self.phase { self.emit(.cancel(id: id)) }
         self.phase = .working
         let held = self.held.take()
-        // A publication that hangs would take all the time that is left.
+        // A hanging publication would use up the remaining time.
         for (id, job) in self.running.sorted(by: { $0.key < $1.key }) {
             guard case .publish = job.request, let next = job.next else { continue }
             _ = self.stopRunning(id)
@@ -419,7 +421,7 @@ package final class RegistrarQueue {
             self.jobs[job.request.name] = nil
             self.begin(next, now)
         }
-        // Before the first reset has ended nothing was published that could be taken back.
+        // Before the first reset has ended, nothing was published that must be withdrawn.
         if hasBegun { self.resume(held, now) }
         self.deadlines.set(.end, at: now + Self.lastMilliseconds)
         self.closeIfDone()

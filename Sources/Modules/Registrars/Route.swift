@@ -2,17 +2,17 @@ internal import Reactor
 internal import Settings
 internal import Wire
 
-/// A name's listener, as a proxy is told of it.
+/// The address of a name's listener, as given to a proxy.
 enum Upstream {
     case tcp(HostPort)
     case unix(path: String)
 }
 
 extension RouteSettings {
-    /// The host under which visitors find a name.
+    /// The host name under which visitors reach a name.
     func host(of name: Name) -> String { "\(name).\(self.domain)" }
 
-    /// By what the proxy reaches a name.
+    /// The listener that the proxy must connect to. Throws if the name has no listener of the configured kind.
     func upstream(_ exposure: PublicExposure) throws(RegistrarError) -> Upstream {
         switch (self.via, exposure.socket, exposure.address) {
         case (.unix, .some(let path), _): return .unix(path: path)
@@ -22,8 +22,8 @@ extension RouteSettings {
         }
     }
 
-    /// A listener on all addresses is reached at the loopback one, as the proxy is on the same machine unless the
-    /// operator says where the gateway is.
+    /// The host for the proxy to connect to. A listener on all addresses is reached by the loopback address: without
+    /// `gatewayHost` the proxy is on the same machine.
     private func upstreamHost(_ address: SocketAddress) -> String {
         if let host = self.gatewayHost { return host }
         switch address.host {

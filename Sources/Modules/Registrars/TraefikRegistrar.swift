@@ -6,21 +6,21 @@ package import Settings
 internal import Web
 internal import Wire
 
-/// Writes dynamic configuration for Traefik v3: a file for each name in the directory of its file provider, and all of
-/// them in one document for its HTTP provider.
+/// Writes dynamic configuration for Traefik v3: one file per name in the directory of its file provider, and all names
+/// in one document for its HTTP provider.
 ///
-/// The directory is another's too: files that are not as they are written here are left alone, and those that others
-/// remove are written again.
+/// Other programs may use the directory too: files that this registrar did not write are left alone, and files of its
+/// own that are missing are written again.
 package final class TraefikRegistrar: Registrar {
     private static let prefix = "diglett-"
-    /// Traefik's file provider reads TOML and YAML; JSON is YAML (YAML 1.2, 1.3).
+    /// Traefik's file provider reads TOML and YAML. JSON is YAML (YAML 1.2, 1.3).
     private static let suffix = ".yml"
 
-    /// Files of the directory may be removed by others.
+    /// Other programs may remove files from the directory.
     package var resetPeriod: UInt64? { self.settings.directory == nil ? nil : 30_000 }
 
     private let settings: TraefikSettings
-    /// Keeps a second gateway out of the directory, which would take back what this one has written.
+    /// Locks the directory: two gateways would remove each other's files.
     private var lock: FileLock?
     private var routes: [String: TraefikRoute] = [:]
     private var document: DocumentServer?
@@ -93,7 +93,7 @@ package final class TraefikRegistrar: Registrar {
                 throw SettingsError(
                     path, "was not written by diglett, which owns the files 'diglett-*.yml': move it away")
             }
-            // Others than its owner have to read it: Traefik is another user.
+            // World-readable, because Traefik runs as another user.
             try FileAccess.replace(
                 path, with: Self.encode(TraefikDocument([exposure.name.text: route])),
                 mode: 0o644, durable: false)
@@ -120,18 +120,18 @@ package final class TraefikRegistrar: Registrar {
         self.document = nil
     }
 
-    /// A name has letters, digits and hyphens only.
+    /// The file's name. Names consist of letters, digits and hyphens, so it is a valid path component.
     private static func file(of name: Name) -> String { "\(self.prefix)\(name)\(self.suffix)" }
 
-    /// The name of which a file may be, also of one that was not renamed yet.
+    /// The name that a file belongs to, also for a temporary file that was not renamed yet.
     private static func name(of file: String) -> Name? {
         let file = file.hasSuffix(".new") ? file.dropLast(4) : file[...]
         guard file.hasPrefix(self.prefix), file.hasSuffix(self.suffix) else { return nil }
         return Name(String(file.dropFirst(self.prefix.count).dropLast(self.suffix.count)))
     }
 
-    /// Whether a file begins as those that are written here do. One that was being written may have no more than that, and
-    /// after a power cut one may be empty.
+    /// Whether a file begins like the files written here. A temporary file may have only part of that beginning, and
+    /// after a power failure a file may be empty.
     private static func isOurs(_ path: String, _ name: Name) throws(SettingsError) -> Bool {
         let beginnings = ["http", "tcp"].map {
             Array("{\n  \"\($0)\" : {\n    \"routers\" : {\n      \"diglett-\(name)\" : {".utf8)
@@ -141,7 +141,7 @@ package final class TraefikRegistrar: Registrar {
             || beginnings.contains { content.starts(with: $0) || (path.hasSuffix(".new") && $0.starts(with: content)) }
     }
 
-    /// Whether a file is there that others have written.
+    /// Whether a file exists that another program has written.
     private static func isForeign(_ path: String, _ name: Name) throws(SettingsError) -> Bool {
         guard FileAccess.exists(path) else { return false }
         return try !self.isOurs(path, name)
@@ -173,7 +173,7 @@ package final class TraefikRegistrar: Registrar {
     }
 }
 
-/// One name's router and service.
+/// The router and service of one name.
 struct TraefikRoute: Equatable {
     fileprivate let isTCP: Bool
     fileprivate let router: TraefikDocument.Router
@@ -198,7 +198,7 @@ struct TraefikRoute: Equatable {
     }
 }
 
-/// Traefik's dynamic configuration, as far as it is used here. Traefik refuses empty sections, so they are left out.
+/// The part of Traefik's dynamic configuration that is used here. Traefik rejects empty sections, so they are omitted.
 struct TraefikDocument: Encodable {
     struct Router: Encodable, Equatable {
         let rule: String

@@ -1,6 +1,6 @@
 internal import Wire
 
-/// A host and a port, as written `host:port`, `192.0.2.1:80` or `[2001:db8::1]:80`.
+/// A host and a port, written as `host:port`, `192.0.2.1:80` or `[2001:db8::1]:80`.
 package struct HostPort: Hashable, Sendable, CustomStringConvertible {
     package let host: String
     package let port: UInt16
@@ -10,8 +10,8 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
         self.port = port
     }
 
-    /// - Parameter defaultPort: used when the text names none; nil makes the port compulsory.
-    /// - Returns: nil when the text is none of the forms above.
+    /// - Parameter defaultPort: used if the text has no port; nil makes the port mandatory.
+    /// - Returns: nil if the text does not have one of the forms above.
     package init?(_ text: String, defaultPort: UInt16? = nil) {
         var host = text
         var port = defaultPort
@@ -26,7 +26,7 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
             }
         } else if let colon = text.lastIndex(of: ":") {
             host = String(text[..<colon])
-            // More than one colon without brackets: an IPv6 address, whose port nobody could tell from it.
+            // More than one colon without brackets: an IPv6 address, whose port would be ambiguous.
             guard !host.contains(":"), let number = Self.port(text[text.index(after: colon)...]) else { return nil }
             port = number
         }
@@ -37,8 +37,8 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
         self.port = port
     }
 
-    /// Whether a text is written like a host's name (RFC 952) or an address of version 4 or 6, with a zone if need be; `_`
-    /// is common in names of containers.
+    /// Whether a text has the form of a host name (RFC 952) or of an IPv4 or IPv6 address, optionally with a zone. `_`
+    /// is allowed because it is common in container names.
     package static func isHost(_ text: String) -> Bool {
         (1...253).contains(text.utf8.count) && !text.hasPrefix("-")
             && text.utf8.allSatisfy { byte in
@@ -51,27 +51,26 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
         self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)"
     }
 
-    /// Whether the host is written as one that only this machine has: `localhost`, or an address as in
-    /// `IPAddress.isLoopback`.
+    /// Whether the host is written as one of this machine: `localhost`, or an address that is `IPAddress.isLoopback`.
     package var isLoopback: Bool { self.address?.isLoopback ?? false }
 
-    /// Whether the host stands for all addresses of a machine: 0.0.0.0 or ::.
+    /// Whether the host is the wildcard address: 0.0.0.0 or ::.
     var isAny: Bool { self.address?.isAny ?? false }
 
-    /// The same as whoever listens takes it, an address in the one way of writing; a text that is none stays.
+    /// The form that a listener uses: an address in its canonical notation. A host name is not changed.
     package var canonical: HostPort {
         HostPort(host: self.address?.host ?? self.host, port: self.port)
     }
 
-    /// Nil for a name. What resolvers make of `localhost` is not left to them.
+    /// Nil for a host name. `localhost` is always 127.0.0.1, not what a resolver returns.
     private var address: WireAddress? {
         let isLocal = self.host.lowercased() == "localhost"
         return WireAddress(host: (isLocal ? "127.0.0.1" : self.host).utf8, port: self.port)?.unmapped
     }
 
-    /// Whether only one of the two can be listened on: they are the same, or one is all addresses of the other's kind.
+    /// Whether the two cannot be bound together: they are equal, or one is the wildcard address of the other's family.
     package func excludes(_ other: HostPort) -> Bool {
-        // The system gives a port to each that asks for 0.
+        // The system assigns different ports to listeners on port 0.
         guard self.port == other.port, self.port != 0 else { return false }
         guard let one = self.address, let two = other.address else { return self.host == other.host }
         return one == two || one.family == two.family && (one.isAny || two.isAny)
@@ -84,13 +83,13 @@ package struct HostPort: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// What a path of a unix socket may be.
+/// Limits on paths of unix sockets.
 enum UnixPath {
-    /// Bytes: sockaddr_un holds 107 and a zero (unix(7)).
+    /// Maximum length in bytes: sockaddr_un holds 107 and a zero byte (unix(7)).
     static let longest = 107
 }
 
-/// Where a backend is: `HOST:PORT`, `PORT` (on localhost) or `unix:PATH`.
+/// The address of a backend: `HOST:PORT`, `PORT` (on localhost) or `unix:PATH`.
 package enum BackendAddress: Hashable, Sendable, CustomStringConvertible {
     case tcp(HostPort)
     case unix(path: String)
@@ -122,7 +121,7 @@ package enum BackendAddress: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// What `-g` takes: `HOST`, `HOST:PORT`, or everything in one line, `diglett://TOKEN@HOST:PORT#sha256/PIN`.
+/// The value of `-g`: `HOST`, `HOST:PORT`, or everything in one line, `diglett://TOKEN@HOST:PORT#sha256/PIN`.
 package struct GatewayAddress: Equatable, Sendable {
     package let hostPort: HostPort
     package let token: String?
@@ -145,7 +144,7 @@ package struct GatewayAddress: Equatable, Sendable {
             }
             if rest.hasSuffix("/") { rest = rest.dropLast() }
         } else if text.contains("@") || AgentToken.looksLikeOne(text) {
-            // The token would be looked up as a host's name, or a part of it, for every name server to see.
+            // Otherwise the token would be resolved as a host name or part of one, and name servers would see it.
             throw SettingsError(
                 place, "an address with a token begins with diglett://, write diglett://TOKEN@HOST:PORT")
         }
@@ -161,7 +160,7 @@ package struct GatewayAddress: Equatable, Sendable {
     }
 }
 
-/// A range of ports, `LOW-HIGH` or a single one.
+/// A range of ports, `LOW-HIGH` or a single port.
 package struct PortRange: Equatable, Sendable, CustomStringConvertible {
     package let low: UInt16
     package let high: UInt16

@@ -1,10 +1,10 @@
 package import Wire
 
-/// A range of addresses, as written `10.0.0.0/8`, `2001:db8::/32`, or a single address.
+/// A range of addresses, written as `10.0.0.0/8` or `2001:db8::/32`, or a single address.
 package struct Network: Hashable, Sendable, CustomStringConvertible {
-    /// The first address. That of an IPv4-mapped network is the IPv4 address.
+    /// The first address. For an IPv4-mapped network it is the IPv4 address.
     package let address: WireAddress
-    /// How many of its bits all addresses of the network have in common (RFC 4632, 3.1).
+    /// The number of leading bits that all addresses of the network share (RFC 4632, 3.1).
     package let prefix: Int
 
     package init(_ text: String, place: String) throws(SettingsError) {
@@ -31,7 +31,7 @@ package struct Network: Hashable, Sendable, CustomStringConvertible {
                 "'\(text)' has bits after the first \(prefix): write \(first.host)/\(prefix) for the network, "
                     + "or \(written.host) for the single address")
         }
-        // What the 96 bits before an IPv4 address are is said by its family.
+        // The family implies the 96 bits before an IPv4 address.
         let unmapped = prefix >= 96 ? written.unmapped : written
         self.address = unmapped
         self.prefix = unmapped.family == written.family ? prefix : prefix - 96
@@ -39,7 +39,7 @@ package struct Network: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String { "\(self.address.host)/\(self.prefix)" }
 
-    /// Whether the address, or the IPv4 address that is mapped into it, is one of the network.
+    /// Whether the network contains the address, or the IPv4 address that is mapped into it.
     package func contains(_ address: WireAddress) -> Bool {
         var address = address.unmapped
         address.port = 0
@@ -48,7 +48,7 @@ package struct Network: Hashable, Sendable, CustomStringConvertible {
 
     /// The address with all bits but the first `prefix` cleared.
     private static func first(_ address: WireAddress, _ prefix: Int) -> WireAddress {
-        // A shift by 64 or more gives 0 in Swift, and one by less than 0 goes the other way.
+        // In Swift a shift by 64 or more gives 0, and a negative shift goes the other way.
         let high = address.high & ~(UInt64.max >> UInt64(min(prefix, 64)))
         let low = address.low & ~(UInt64.max >> UInt64(max(prefix - 64, 0)))
         return WireAddress(family: address.family, bytes: (high, low), port: address.port)

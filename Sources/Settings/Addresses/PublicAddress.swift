@@ -1,14 +1,14 @@
 internal import Wire
 
-/// Where visitors find a name: `HOST:PORT`, or an `http` or `https` URL.
+/// The address of a name for visitors: `HOST:PORT`, or an `http` or `https` URL.
 ///
-/// A gateway sends it as text, and an agent gives it to scripts, which may put it on a command line. So the form is
-/// strict: a text with blanks, quotes, `$`, `;` or a leading `-` is not an address, and neither is anything that two
-/// programs could read in two ways.
+/// A gateway sends it as text, and an agent passes it to scripts, which may use it on a command line. So the format is
+/// strict: blanks, quotes, `$`, `;` and a leading `-` are not allowed, and neither is anything that two programs could
+/// parse differently.
 package struct PublicAddress: Equatable, Sendable, CustomStringConvertible {
-    /// What one looks like, for error messages.
+    /// The allowed forms, for error messages.
     package static let form = "HOST:PORT or an http or https URL"
-    /// Bytes; a REGISTERED frame has room for more.
+    /// Maximum length in bytes; a REGISTERED frame has room for more.
     static let longest = 512
 
     private enum Kind: Equatable {
@@ -18,7 +18,7 @@ package struct PublicAddress: Equatable, Sendable, CustomStringConvertible {
 
     private let kind: Kind
 
-    /// Nil when the text is neither.
+    /// Nil if the text has neither form.
     package init?(_ text: String) {
         guard (1...Self.longest).contains(text.utf8.count) else { return nil }
         if let hostPort = Self.hostPort(text) {
@@ -37,13 +37,13 @@ package struct PublicAddress: Equatable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// Whether only the machine itself reaches it. A URL is what an operator has written.
+    /// Whether only this machine can reach it. Always false for a URL, which an operator has written.
     package var isLoopback: Bool {
         if case .hostPort(let hostPort) = self.kind { hostPort.isLoopback } else { false }
     }
 
-    /// The address as it reaches the gateway from where the agent is: a gateway that listens on all its addresses is
-    /// reached at the one that was dialled, and so is a gateway on loopback that was dialled as `localhost`.
+    /// The address as the agent's network reaches it. If the gateway listens on all addresses, or on loopback and was
+    /// dialled as `localhost`, this is the host that the agent dialled.
     ///
     /// - Parameter gateway: the host that the agent dialled.
     package func seen(from gateway: String) -> String {
@@ -59,7 +59,7 @@ package struct PublicAddress: Equatable, Sendable, CustomStringConvertible {
         var host = text[..<colon]
         let isBracketed = host.hasPrefix("[") && host.hasSuffix("]")
         if isBracketed { host = host.dropFirst().dropLast() }
-        // An IPv6 address stands in brackets, and nothing else does.
+        // An IPv6 address must be in brackets, any other host must not.
         guard isBracketed == host.utf8.contains(UInt8(ascii: ":")), Self.isHost(host) else { return nil }
         return HostPort(host: String(host), port: UInt16(port))
     }
@@ -69,7 +69,7 @@ package struct PublicAddress: Equatable, Sendable, CustomStringConvertible {
         return Self.isHost(url.host[...]) && Self.isPath(url.rest.utf8)
     }
 
-    /// The characters of a path (RFC 3986, 3.3) without those that mean something to a shell.
+    /// Whether a text consists of path characters (RFC 3986, 3.3) without those that are special to a shell.
     private static func isPath(_ path: some Collection<UInt8>) -> Bool {
         var digits = 0
         for byte in path {
@@ -85,8 +85,8 @@ package struct PublicAddress: Equatable, Sendable, CustomStringConvertible {
         return digits == 0
     }
 
-    /// An address, or a name of labels (RFC 1123, 2.1); `_` is common in names of containers. A name whose last label is a
-    /// number is refused: many programs take `127.1` and `0x7f000001` for addresses.
+    /// An address or a host name (RFC 1123, 2.1); `_` is common in container names. A name with a numeric last label is
+    /// rejected, because many programs parse `127.1` and `0x7f000001` as addresses.
     private static func isHost(_ host: Substring) -> Bool {
         if WireAddress(host: host.utf8, port: 0) != nil { return true }
         guard host.utf8.count <= 253 else { return false }

@@ -1,22 +1,22 @@
 internal import Wire
 
-/// An `http` or `https` URL, as far as it says where it leads (RFC 3986, 3).
+/// An `http` or `https` URL, parsed as far as needed to know its destination (RFC 3986, 3).
 ///
-/// It is read more strictly than libcurl does: of what two programs may read in two ways, one of them asks another host
-/// than the one that was looked at.
+/// The parser is stricter than libcurl: if two programs parse a URL differently, one of them connects to a host that
+/// the other has not checked.
 struct WebURL: Equatable {
     enum Scheme: String, CaseIterable { case http, https }
 
-    /// What is wrong with a text, for behind the text.
+    /// What is wrong with a text; errors show it after the text.
     struct Mistake: Error, Equatable { let reason: String }
 
     static let userInfo = Mistake(reason: "a user or password before the host is not allowed")
 
     let scheme: Scheme
-    /// In lower case, an IPv6 address without its brackets.
+    /// In lower case; an IPv6 address without its brackets.
     let host: String
     let port: UInt16
-    /// What follows host and port: path, query and fragment.
+    /// The text after host and port: path, query and fragment.
     let rest: String
     var hasPath: Bool { !self.rest.isEmpty }
 
@@ -24,7 +24,7 @@ struct WebURL: Equatable {
         guard let scheme = Scheme.allCases.first(where: { text.hasPrefix("\($0.rawValue)://") }) else {
             throw Mistake(reason: "it must begin with https:// or http://")
         }
-        // As bytes: a letter of Swift may be a sign with an accent upon it, or two line ends.
+        // As bytes: a Swift Character may be a letter with a combining accent, or a CRLF.
         let rest = text.utf8.dropFirst(scheme.rawValue.utf8.count + "://".utf8.count)
         guard rest.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
             throw Mistake(
@@ -65,14 +65,14 @@ struct WebURL: Equatable {
         return (name, UInt16(port))
     }
 
-    /// Whether it leads to this machine, whatever a resolver says.
+    /// Whether the host is this machine, regardless of what a resolver returns.
     var isLoopback: Bool { HostPort(host: self.host, port: self.port).isLoopback }
 
-    /// Scheme, host and port in one way of writing, `localhost` as what it means.
+    /// Scheme, host and port in canonical form, with `localhost` replaced by its address.
     var target: String { "\(self.scheme.rawValue)://\(HostPort(host: self.host, port: self.port).canonical)" }
 
-    /// A text as it may be shown, be it a URL or not: scheme, host, port and path. What stands before `@`, behind `?` or
-    /// behind `#` may be a secret.
+    /// The part of a text, URL or not, that may be shown: scheme, host, port and path. User info, query and fragment
+    /// may be secret.
     static func shown(_ text: String) -> String {
         // Without `://`, everything before the last `@` may be a password.
         guard text.contains("://") || !text.contains("@") else {

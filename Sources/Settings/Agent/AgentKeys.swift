@@ -92,7 +92,7 @@ package final class AgentKeys: KeyTable {
     let stallTimeout = LimitKeys.stallTimeout(
         "end a stream whose backend takes nothing for that long, `1s` to `7d`, such as `5m`; `0`: never")
     let halfCloseTimeout = LimitKeys.halfCloseTimeout()
-    /// On the command line the texts are `NAME` or `NAME=BACKEND`.
+    /// On the command line, a text is `NAME` or `NAME=BACKEND`.
     package let expose = Key(
         "expose", .tables, default: [],
         option: CommandOption(
@@ -101,7 +101,7 @@ package final class AgentKeys: KeyTable {
         "the names; those of the command line replace all names of the file")
 }
 
-/// The keys of a table `[[expose]]`, whose options are about the names of the command line.
+/// The keys of a table `[[expose]]`. Their options apply to the names on the command line.
 package final class ExposeKeys: KeyTable {
     package static let name = "expose"
     package static let optionHeading: String? = "option"
@@ -127,7 +127,7 @@ package final class ExposeKeys: KeyTable {
 }
 
 extension Form where Value == [String] {
-    /// A line for the shell, or a program and its arguments.
+    /// A shell command line, or a program and its arguments.
     fileprivate static let commandLine: Self = Self.texts.map { words, place, _ throws(SettingsError) in
         guard words.first != "" else {
             throw SettingsError(place, "'' is not a command: write what the shell is to run")
@@ -137,7 +137,7 @@ extension Form where Value == [String] {
 }
 
 extension Form where Value == BackendAddress {
-    /// Of a file, the path of a unix socket is relative to the file's directory.
+    /// In a file, the path of a unix socket is relative to the file's directory.
     static let backend = Self(
         .text,
         file: { section, key, _ throws(SettingsError) in
@@ -153,7 +153,7 @@ extension Form where Value == BackendAddress {
 }
 
 extension Form where Value == UInt16 {
-    /// The port that the gateway is to open.
+    /// The public port that the agent requests.
     static let publicPort = Self(
         .wholeNumber,
         file: { section, key, _ throws(SettingsError) in

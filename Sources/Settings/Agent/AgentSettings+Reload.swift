@@ -7,14 +7,14 @@ extension AgentSettings {
             } + [self.gateway.host])
     }
 
-    /// The same with other names.
+    /// A copy with other names.
     package func with(exposes: [Expose]) -> AgentSettings {
         var result = self
         result.exposes = exposes
         return result
     }
 
-    /// The keys that are not about names, and whose values are not those of `former`, as they are written in a file.
+    /// The keys in the file, except those about names, whose values differ from `former`.
     package func differencesBesideNames(from former: AgentSettings) -> [String] {
         [
             ("gateway", self.gateway == former.gateway), ("token", self.token.isSame(as: former.token)),

@@ -2,22 +2,22 @@ import Glibc
 package import ProxyProtocol
 package import Wire
 
-/// How an agent is to run: the command line over the configuration file over the defaults.
+/// The settings of an agent. The command line takes precedence over the configuration file, and both over the defaults.
 package struct AgentSettings: Sendable {
     package enum Output: String, Sendable, CaseIterable {
         /// For people.
         case text
-        /// One JSON object a line, for programs.
+        /// One JSON object per line, for programs.
         case json
     }
 
-    /// A name and what it leads to.
+    /// A name and its backend.
     package struct Expose: Equatable, Sendable {
         package let name: Name
         package let backend: BackendAddress
-        /// The wanted public port, or 0.
+        /// The requested public port, or 0 for any.
         package let port: UInt16
-        /// Sends the visitor's address to the backend in this form; nil: not at all.
+        /// The version of the PROXY header that sends the visitor's address to the backend; nil for none.
         package let proxyProtocol: ProxyVersion?
     }
 
@@ -31,38 +31,38 @@ package struct AgentSettings: Sendable {
     package let version1: Bool
     package let debug: Int
     package let logFormat: LogFormat
-    /// Write a line to the log for each stream that is over.
+    /// Whether to log a line for each stream that has ended.
     package let logsStreams: Bool
     package let stateDirectory: String
-    /// The file for the addresses of the names, written once all are reachable.
+    /// The file to write the addresses of the names to, once all names are reachable.
     package let urlFile: String?
-    /// A program with its arguments that is then started; empty for none.
+    /// The program to start then, with its arguments; empty for none.
     package let execOnReady: [String]
-    /// Its streams and their times; an agent has no others of these limits.
+    /// Limits of streams; an agent does not use the others.
     package let limits: LimitSettings
-    /// Bytes of the largest TCP segment of a link; nil: what the path allows.
+    /// Size of the largest TCP segment of a link in bytes; nil for what the path allows.
     package let linkMSS: Int?
 
-    /// The smallest that every host must take (RFC 9293, 3.7.1) up to what a jumbo frame of 9,000 bytes carries.
+    /// From the smallest size that every host must accept (RFC 9293, 3.7.1) to the content of a 9,000-byte jumbo frame.
     static let segmentRange = 536...8_960
 
-    /// What they are read for.
+    /// Why the settings are read.
     package enum Occasion: Sendable {
         case start
-        /// The agent runs: nothing may wait for a writer or a terminal.
+        /// The agent is running: reading must not wait for a pipe's writer or a terminal.
         case reload
-        /// Nothing is started: standard input is left alone.
+        /// Nothing is started: standard input is not read.
         case check
     }
 
-    /// Finds everything that is wrong, not only the first of it.
+    /// Throws all errors, not only the first.
     package init(_ options: CommandOptions, for occasion: Occasion = .start) throws(SettingsErrors) {
         let problems = Problems()
         self.init(options, problems, occasion)
         try problems.throwIfAny()
     }
 
-    /// Reads settings that may have errors, and lists what a start needs besides. A bad value is replaced by a harmless one.
+    /// Reads settings that may have errors, and lists what else a start needs. Harmless values replace invalid ones.
     package static func examine(
         _ options: CommandOptions
     ) -> (settings: AgentSettings, problems: [SettingsError], needs: [StartNeed]) {
@@ -91,13 +91,13 @@ package struct AgentSettings: Sendable {
         self.logsStreams = reader.value(keys.logStreams)
         self.stateDirectory = agent.stateDirectory()
         reader.finish(AgentKeys.self)
-        // Last, as reading it may wait for a terminal or a pipe.
+        // Last, because reading it may wait for a terminal or a pipe.
         self.token = agent.token(line: gateway?.token, isVersion1: self.version1)
         if self.version1 { agent.checkVersion1(self) }
     }
 
-    /// Rejects paths that cannot be written, so that scripts do not wait for the file, and paths of devices, which would be
-    /// replaced.
+    /// Rejects paths that cannot be written, because scripts would wait for the file, and existing files that are not
+    /// regular, such as devices, which would be replaced.
     static func check(urlFile path: String, _ place: String) throws(SettingsError) {
         var status = stat()
         if lstat(path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
@@ -111,7 +111,7 @@ package struct AgentSettings: Sendable {
         }
     }
 
-    /// A single text is a line for the shell, a list a program with its arguments.
+    /// A single text is a shell command line; a list is a program with its arguments.
     private static func command(_ words: [String]) -> [String] {
         words.count == 1 ? ["/bin/sh", "-c", words[0]] : words
     }

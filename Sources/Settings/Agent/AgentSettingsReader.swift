@@ -16,7 +16,7 @@ struct AgentSettingsReader {
         self.occasion = occasion
     }
 
-    /// The configuration file has the token in it.
+    /// Verifies that others cannot read the configuration file, because it contains the token.
     private func checkIsPrivate() throws(SettingsError) {
         guard let path = self.reader.options.configuration else { return }
         // This read checks the permissions of the file.
@@ -49,10 +49,10 @@ struct AgentSettingsReader {
         return pins
     }
 
-    /// The first token of these: of the command line, a file, the configuration, the one-line gateway address, the
-    /// service's credentials, the environment.
+    /// Returns the first token that is found: on the command line, in a token file, in the configuration file, in the
+    /// one-line gateway address, in the service's credentials, in the environment.
     ///
-    /// - Parameter line: of the gateway's address.
+    /// - Parameter line: the token in the gateway's address.
     func token(line: String?, isVersion1: Bool) -> LoginToken {
         self.problems.value(.none) { () throws(SettingsError) in
             try self.findToken(line: line, isVersion1: isVersion1)
@@ -67,7 +67,7 @@ struct AgentSettingsReader {
         }
         if let file, isFileFirst {
             let isOnce = file == "-" || FileAccess.isOtherThanRegular(file)
-            // With other errors the agent does not start: do not ask for a token or consume a pipe.
+            // With other errors the agent does not start: do not prompt for a token or consume a pipe.
             if isOnce, self.occasion == .check || !self.problems.found.isEmpty { return .none }
             switch self.occasion {
             case .start, .check: return try LoginToken(path: file, isVersion1: isVersion1)
@@ -112,7 +112,7 @@ struct AgentSettingsReader {
         }
     }
 
-    /// The names of the command line, or those of the file: mixing them would surprise.
+    /// The names on the command line replace those in the file: mixing both would surprise.
     func exposes() -> [AgentSettings.Expose] {
         let backend = ExposeKeys.keys.backend
         let hasOptions = self.reader.isOption(self.keys.expose) || !self.reader.options[backend].isEmpty
@@ -121,7 +121,7 @@ struct AgentSettingsReader {
         let inFile = self.fileExposes()
         if !hasOptions { self.checkNameOptions() }
         let exposes = hasOptions ? self.optionExposes() : inFile
-        // A bad name is not missing.
+        // An invalid name does not count as missing.
         if exposes.isEmpty, self.reader.isReadable, self.problems.found.count == found {
             self.addMissing(self.keys.expose, file: "[[expose]]", option: "-n example")
         }
@@ -184,7 +184,7 @@ struct AgentSettingsReader {
                 } else if let shared {
                     backend = shared
                 } else {
-                    // Its error was reported.
+                    // The backend's error was reported.
                     guard !reader.isGiven(keys.backend) else { return }
                     throw SettingsError(
                         reader.place(of: keys.backend),

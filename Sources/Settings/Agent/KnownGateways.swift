@@ -1,14 +1,14 @@
-/// The keys of gateways that an agent has met, a line each: `HOST:PORT sha256/...`. Empty lines and those that begin
-/// with `#` are kept.
+/// The keys of gateways that an agent has connected to, one line each: `HOST:PORT sha256/...`. Empty lines, and
+/// comments that begin with `#`, are preserved.
 ///
-/// Editors may leave a byte order mark and CRLF. A line that is none of these forms is damaged, by a power cut or a slip
-/// of an editor: it says nothing about any key, and the other lines hold.
+/// Editors may add a byte order mark and CRLF. A line of any other form is damaged, by a power failure or an editing
+/// mistake. It is ignored, and the other lines stay valid.
 package struct KnownGateways {
-    /// A line that an agent has written.
+    /// A valid line with a gateway's key.
     package struct Entry: Equatable {
         package let gateway: String
         package let pin: String
-        /// From 1.
+        /// Counted from 1.
         package let line: Int
     }
 
@@ -16,11 +16,11 @@ package struct KnownGateways {
     private static let carriageReturn = UInt8(ascii: "\r")
 
     package let path: String
-    /// Without their line feeds; bytes, as a damaged line need not be a text.
+    /// Without line feeds. Bytes, because a damaged line may not be valid UTF-8.
     private var lines: [[UInt8]] = []
     private var hasByteOrderMark = false
 
-    /// Reads the file; one that is missing has no lines.
+    /// Reads the file. A missing file has no lines.
     package init(path: String) throws(SettingsError) {
         self.path = path
         guard FileAccess.exists(path) else { return }
@@ -36,7 +36,7 @@ package struct KnownGateways {
     private enum Content {
         case nothing
         case entry(gateway: String, pin: String)
-        /// - Parameter gateway: the first word, which may be a part of what was there.
+        /// - Parameter gateway: the first word, which may be truncated.
         case damaged(gateway: String)
     }
 
@@ -50,7 +50,7 @@ package struct KnownGateways {
         return .entry(gateway: words[0], pin: words[1])
     }
 
-    /// The pin that was seen at `gateway`; the first line counts.
+    /// The entry of `gateway`, the first if there are several; nil if there is none.
     package func entry(of gateway: String) -> Entry? {
         for (index, line) in self.lines.enumerated() {
             if case .entry(gateway, let pin) = Self.content(of: line) {
@@ -60,7 +60,7 @@ package struct KnownGateways {
         return nil
     }
 
-    /// Where a damaged line is, `FILE:LINE`; a line that begins with `gateway` before others.
+    /// The place of a damaged line, `FILE:LINE`, preferably of one that begins with `gateway`; nil if there is none.
     package func damage(near gateway: String) -> String? {
         var first: Int?
         for (index, line) in self.lines.enumerated() {
@@ -71,10 +71,11 @@ package struct KnownGateways {
         return first.map { "\(self.path):\($0 + 1)" }
     }
 
-    /// Adds a gateway and saves the file; a damaged line of the same gateway goes. Agents that share the file take turns,
-    /// so that each adds to what the others have written.
+    /// Adds a gateway and saves the file, without damaged lines of the same gateway. A lock serializes agents that
+    /// share the file, so no entry is lost.
     ///
-    /// - Returns: the gateway's entry, which another agent may have added with another key: the first to come counts.
+    /// - Returns: the gateway's entry. If another agent has already added the gateway, that entry counts, even with
+    ///   another key.
     package static func remember(
         _ gateway: String, pin: String, path: String
     ) throws(SettingsError) -> Entry {

@@ -1,24 +1,24 @@
 internal import Wire
 
-/// An agent's token, and the file that it can be read from again.
+/// An agent's token, and the file from which it can be read again.
 package struct LoginToken: Equatable, Sendable {
-    /// Empty when there is none.
+    /// Empty if the agent has no token.
     package let text: String
-    /// Nil for a token of the command line, the environment or a pipe, which cannot change.
+    /// Nil for a token from the command line, the environment or a pipe, which cannot change.
     package let file: String?
-    /// Whether it came from standard input or a pipe, which have it no more.
+    /// Whether it was read from standard input or a pipe, and so cannot be read again.
     package private(set) var isReadOnce = false
 
     static let none = LoginToken(text: "", file: nil)
 
-    /// A file with more bytes holds something else; a token of version 1 may have as many.
+    /// A larger file is not a token. A token of version 1 may have this many bytes.
     private static let maxBytes = 4_096
 
-    /// - Parameter place: where the token was found, for errors, which never repeat it.
+    /// - Parameter place: where the token was found, for errors. Errors never repeat the token.
     init(_ given: String, file: String? = nil, place: String, isVersion1: Bool) throws(SettingsError) {
         let text = Self.cleaned(given)
         if isVersion1 {
-            // Version 1 takes any text.
+            // Version 1 accepts any text.
             guard text.utf8.count <= Self.maxBytes else {
                 throw SettingsError(place, "a token of version 1 has at most \(Self.maxBytes) bytes")
             }
@@ -36,13 +36,13 @@ package struct LoginToken: Equatable, Sendable {
         self.file = file
     }
 
-    /// Reads the token of a file, of standard input (`-`) or of a pipe.
+    /// Reads the token from a file, from standard input (`-`) or from a pipe.
     init(path: String, isVersion1: Bool) throws(SettingsError) {
         let isInput = path == "-"
         let bytes =
             isInput
             ? try FileAccess.readStandardInput(atMost: Self.maxBytes)
-            // A shell hands over the output of a command as a pipe, /dev/fd/63.
+            // A shell passes the output of a command as a pipe, /dev/fd/63.
             : try FileAccess.read(path, atMost: Self.maxBytes, secret: true, orPipe: true)
         try self.init(
             bytes, file: !isInput && FileAccess.isRegular(path) ? path : nil,
@@ -50,7 +50,7 @@ package struct LoginToken: Equatable, Sendable {
         self.isReadOnce = self.file == nil
     }
 
-    /// Whether an agent that has been started with `other` needs no new start: a file is read at each login anyway.
+    /// Whether an agent that was started with `other` needs no restart. A token file is read again at each login.
     func isSame(as other: LoginToken) -> Bool {
         self.file != nil && self.file == other.file || self.text == other.text
     }
@@ -66,9 +66,9 @@ package struct LoginToken: Equatable, Sendable {
         guard !self.text.isEmpty else { throw SettingsError(place, "is empty: it must hold the token") }
     }
 
-    /// A token without what editors, shells and secret stores put around it: blanks, ends of lines, a byte order mark.
+    /// Removes what editors, shells and secret stores add around a token: white space, line ends, a byte order mark.
     private static func cleaned(_ text: String) -> String {
-        // By scalars: a mark before a letter is a part of that letter to Swift.
+        // By scalars: Swift may combine a mark with the letter that follows it.
         func isAround(_ scalar: Unicode.Scalar) -> Bool { scalar.properties.isWhitespace || scalar == "\u{FEFF}" }
         var rest = text.unicodeScalars.drop(while: isAround)
         while let last = rest.last, isAround(last) { rest.removeLast() }

@@ -1,11 +1,11 @@
-/// The agents of a file as they are read, and what no two of them may share: the first to come would keep it from the
-/// other.
+/// The agents of a file while it is read. Reports agents with equal names, and patterns, pins and tokens that conflict:
+/// only the first of two such agents could use them.
 ///
-/// Each is compared with those that can have something in common with it only: a gateway with thousands of agents reads
-/// its file while it runs.
+/// Each agent is compared only with those that can conflict with it: a gateway with thousands of agents reads the file
+/// while it runs.
 struct AgentEntries {
     private(set) var agents: [AgentEntry] = []
-    /// Where each stands, for the texts of errors.
+    /// The table of each agent, for errors.
     private var sections: [TOMLFile.Section] = []
     private var byName: [String: Int] = [:]
     private var byPin: [String: Int] = [:]
@@ -13,7 +13,7 @@ struct AgentEntries {
     private var byVersion1Token: [[UInt8]: Int] = [:]
     private var patterns = PatternIndex()
 
-    /// Takes the agent in, and reports what it shares with those before it.
+    /// Adds the agent, and reports its conflicts with earlier agents.
     mutating func insert(_ agent: AgentEntry, _ section: TOMLFile.Section, _ problems: Problems) {
         if let former = self.byName[agent.name] {
             let place = self.sections[former].place(of: "name")
@@ -52,7 +52,7 @@ struct AgentEntries {
         self.sections.append(section)
     }
 
-    /// Calls `taken` with the name of another agent that has the credential already.
+    /// Calls `taken` with the name of another agent that already has the credential.
     private mutating func note<Key: Hashable>(
         _ key: Key, _ index: Int, _ owners: WritableKeyPath<AgentEntries, [Key: Int]>, taken: (String) -> Void
     ) {

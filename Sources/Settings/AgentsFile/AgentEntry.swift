@@ -1,27 +1,27 @@
 internal import FoundationEssentials
 
-/// One agent of an ``AgentsFile``: how it is known and what it may do.
+/// An agent of an ``AgentsFile``: its credentials and its rights.
 package struct AgentEntry: Equatable, Sendable {
-    /// Bytes of a SHA-256.
+    /// Size of a SHA-256 hash in bytes.
     package static let hashSize = 32
 
-    /// Its identity, in logs and tokens.
+    /// The agent's identity, also in logs and tokens.
     package let name: String
     /// SHA-256 of the token's secret.
     package var tokenHash: [UInt8]?
-    /// SHA-256 of the whole token for protocol version 1, which is never good for version 2.
+    /// SHA-256 of the whole token for protocol version 1. That token is never valid for version 2.
     package var version1TokenHash: [UInt8]?
-    /// The hashes of tokens that were replaced and are still good for a while; nil where there are none.
+    /// Hashes of replaced tokens that are still valid for a while; nil for none.
     package var formerTokenHash: [UInt8]?
     package var formerVersion1TokenHash: [UInt8]?
-    /// Until when they are good, in seconds since 1970.
+    /// End of their validity, in seconds since 1970.
     package var formerTokenUntil: Int64?
-    /// Keys of client certificates, `sha256/BASE64`.
+    /// Pins of client certificates' keys, `sha256/BASE64`.
     package var pins: [String]
     package var names: [NamePattern]
-    /// The public ports that it may have; empty for those of the gateway.
+    /// The public ports that the agent may use; empty for all of the gateway's.
     package var ports: [PortRange]
-    /// Seconds since 1970.
+    /// Seconds since 1970; nil for never.
     package var expires: Int64?
     package var isDisabled: Bool
     /// Nil for the gateway's own limits.
@@ -39,10 +39,10 @@ package struct AgentEntry: Equatable, Sendable {
 
     package func isExpired(at seconds: Int64) -> Bool { self.expires.map { $0 <= seconds } ?? false }
 
-    /// Whether tokens that were replaced are still good.
+    /// Whether replaced tokens are still valid.
     package func takesFormerTokens(at seconds: Int64) -> Bool { self.formerTokenUntil.map { $0 > seconds } ?? false }
 
-    /// What is not as it was, in the words of the file.
+    /// The changes since `former`, by the names of keys in the file.
     package func differences(from former: AgentEntry) -> [String] {
         func limit(_ key: String, _ value: Int?, _ former: Int?) -> String? {
             value == former ? nil : "\(key) \(value.map(String.init) ?? "not set")"
@@ -67,7 +67,7 @@ package struct AgentEntry: Equatable, Sendable {
         return changes.compactMap(\.self)
     }
 
-    /// Letters, digits and inner hyphens, so that it can stand in a token and in a log.
+    /// Letters, digits and inner hyphens, which are safe in a token and in a log.
     package static func isValid(name: String) -> Bool {
         (1...63).contains(name.utf8.count)
             && name.utf8.allSatisfy {
@@ -83,12 +83,12 @@ package enum AgentToken {
     private static let prefix = "dgl_"
     private static let version1Prefix = "dgl1_"
 
-    /// Whether a text in some other place begins as tokens do, those of version 1 too.
+    /// Whether a text begins like a token, of version 1 or 2. Used for texts that should not contain one.
     static func looksLikeOne(_ text: String) -> Bool {
         [self.prefix, self.version1Prefix].contains { text.hasPrefix($0) }
     }
 
-    /// The agent's name and the secret; nil when the text is no such token.
+    /// The agent's name and the secret; nil if the text does not have the form of a token.
     package static func parse(_ token: String) -> (name: String, secret: String)? {
         guard token.hasPrefix(self.prefix) else { return nil }
         let rest = token.dropFirst(self.prefix.count)

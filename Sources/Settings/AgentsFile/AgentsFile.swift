@@ -2,13 +2,13 @@ internal import Wire
 
 /// The agents of a gateway, `agents.toml`: a table `[[agent]]` for each (`docs/modules.md`).
 package struct AgentsFile {
-    /// More than this is neither read nor written.
+    /// Maximum size in bytes. Larger files are neither read nor written.
     package static let maxBytes = 4 << 20
 
     package let path: String
     package let agents: [AgentEntry]
 
-    /// Reads the file; others than its owner must not be able to.
+    /// Reads the file. Throws if users other than its owner can read it.
     package init(path: String) throws(SettingsErrors) {
         let text: String
         do throws(SettingsError) { text = try Self.text(path: path) } catch { throw SettingsErrors([error]) }
@@ -19,7 +19,7 @@ package struct AgentsFile {
         try FileAccess.readText(path, atMost: self.maxBytes, secret: true)
     }
 
-    /// Finds everything that is wrong, not only the first of it.
+    /// Throws all errors, not only the first.
     package init(path: String, text: String) throws(SettingsErrors) {
         self.path = path
         let problems = Problems()
@@ -37,7 +37,7 @@ package struct AgentsFile {
         self.agents = entries.agents
     }
 
-    /// Nil when it has no usable name.
+    /// Nil if the table has no valid name.
     private static func agent(_ reader: SettingsReader) -> AgentEntry? {
         let keys = AgentEntryKeys.keys
         let name = reader.value(keys.name)

@@ -1,26 +1,27 @@
 import Glibc
 internal import Wire
 
-/// Changes an ``AgentsFile`` line by line, so that comments and order stay, and writes it beside and renames it.
+/// Edits an ``AgentsFile`` line by line, preserving comments and order, and replaces the file atomically.
 ///
-/// Each change is read back before it is saved: what a hand-written file makes impossible is an error, not a damage.
+/// Each change is parsed again before it is saved. If a hand-written file cannot be edited this way, the result is an
+/// error and not a damaged file.
 package struct AgentsFileEditor {
     package let path: String
     private var lines: [Line]
-    /// What new lines end with: what the file's first line does.
+    /// The line ending of new lines: that of the file's first line.
     private let lineEnd: String
-    /// The byte order mark that some editors put at the beginning; or nothing.
+    /// The byte order mark that some editors put at the beginning; empty if there is none.
     private let mark: String
-    /// Held until the editor is gone, so that of two changes at once none is lost.
+    /// Held until the editor is released, so concurrent changes are not lost.
     private let lock: FileLock
 
-    /// A line keeps its own end, `\n` or `\r\n` (toml.io, 1.0).
+    /// A line with its own ending, `\n` or `\r\n` (toml.io, 1.0).
     private struct Line {
         var text: String
         let end: String
     }
 
-    /// Opens the file, also when it does not exist yet.
+    /// Opens the file, which need not exist yet. Waits until other editors of the file are released.
     package init(path: String) throws(SettingsErrors) {
         self.path = path
         do throws(SettingsError) {
@@ -45,7 +46,7 @@ package struct AgentsFileEditor {
     }
 
     private static func lines(of text: String) -> (mark: String, lines: [Line], end: String) {
-        // By scalars: `\r\n` is one letter to Swift, and no end of a line.
+        // By scalars: to Swift `\r\n` is one Character, which is not a line feed.
         var rest = text.unicodeScalars[...]
         let hasMark = rest.first == TOMLScanner.mark
         if hasMark { rest.removeFirst() }
@@ -60,7 +61,7 @@ package struct AgentsFileEditor {
         return (hasMark ? String(TOMLScanner.mark) : "", lines, end)
     }
 
-    /// The agents as they stand.
+    /// The agents in the file, including unsaved changes.
     package func content() throws(SettingsErrors) -> [AgentEntry] {
         try AgentsFile(path: self.path, text: self.text).agents
     }
@@ -104,7 +105,7 @@ package struct AgentsFileEditor {
         _ = try self.agent(name)
         let block = try self.block(of: name)
         self.lines.removeSubrange(block)
-        // One empty line between tables is enough.
+        // Keep one empty line between tables.
         while block.lowerBound > 0, block.lowerBound < self.lines.count, self.lines[block.lowerBound].text.isEmpty,
             self.lines[block.lowerBound - 1].text.isEmpty
         {
@@ -114,7 +115,7 @@ package struct AgentsFileEditor {
         try self.save { !$0.contains { $0.name == name } }
     }
 
-    /// Writes what `change` makes of an agent; other keys' lines stay as they are.
+    /// Applies `change` to an agent and saves the keys that changed. Lines of other keys are preserved.
     package mutating func update(_ name: String, _ change: (inout AgentEntry) -> Void) throws(SettingsErrors) {
         let old = try self.agent(name)
         var agent = old
@@ -151,7 +152,7 @@ package struct AgentsFileEditor {
         return values.compactMap { key, value in value.map { (key, $0) } }
     }
 
-    /// Everything that is written here has neither quotes nor control characters; names, pins and dates were checked.
+    /// No value written here contains quotes or control characters; names, pins and dates were validated.
     private static func quoted(_ text: String) -> String { "\"\(text)\"" }
 
     private static func hash(_ bytes: [UInt8]) -> String {
@@ -160,7 +161,7 @@ package struct AgentsFileEditor {
 
     // MARK: - Lines
 
-    /// The lines of an agent's table, without the comments that stand right above the next one.
+    /// The lines of an agent's table, without comments directly above the next table.
     private func block(of name: String) throws(SettingsErrors) -> Range<Int> {
         let headers = self.lines.indices.filter { self.lines[$0].text.drop(while: \.isWhitespace).hasPrefix("[") }
         for (position, start) in headers.enumerated() {
@@ -211,9 +212,9 @@ package struct AgentsFileEditor {
             line...list.end, with: words.isEmpty ? [] : [Line(text: words.joined(separator: " "), end: end)])
     }
 
-    /// Writes further elements at the end of a list, whose other lines and comments stay.
+    /// Appends elements to a list, preserving its other lines and comments.
     ///
-    /// - Returns: false where the value is no list in brackets.
+    /// - Returns: false if the value is not a list in brackets.
     private mutating func append(_ values: [String], to key: String, of name: String) throws(SettingsErrors) -> Bool {
         let block = try self.block(of: name)
         guard let line = block.first(where: { Self.key(of: self.lines[$0].text) == key }) else { return false }
@@ -221,7 +222,7 @@ package struct AgentsFileEditor {
         guard let bracket = list.bracket, let (last, index) = list.last else { return false }
         let isOpen = ["[", ","].contains(self.lines[last].text[index])
         if last < list.end {
-            // The bracket has a line of its own, and so gets each element, as far to the right as the one before it.
+            // The bracket has its own line, so each element gets one too, indented like the element before it.
             let indent = last == line ? "    " : String(self.lines[last].text.prefix(while: \.isWhitespace))
             self.lines.insert(contentsOf: values.map { self.line("\(indent)\($0),") }, at: list.end)
             if !isOpen { self.lines[last].text.insert(",", at: self.lines[last].text.index(after: index)) }
@@ -233,15 +234,15 @@ package struct AgentsFileEditor {
         return true
     }
 
-    /// Where a value ends that begins in a line; a list may go on over several.
+    /// The extent of a value. A list may span several lines.
     private struct List {
         /// Its last line.
         var end: Int
-        /// What is behind it there, from `#` on.
+        /// The comment after the value on that line, from `#` on.
         var comment = ""
-        /// Its closing bracket, in its last line.
+        /// Its closing bracket, on the last line.
         var bracket: String.Index?
-        /// What stands before that, blanks and comments apart.
+        /// The last character before the bracket that is neither blank nor part of a comment.
         var last: (line: Int, index: String.Index)?
     }
 
@@ -280,7 +281,7 @@ package struct AgentsFileEditor {
     private mutating func save(_ isRight: ([AgentEntry]) -> Bool) throws(SettingsErrors) {
         let agents: [AgentEntry]
         do throws(SettingsErrors) { agents = try self.content() } catch {
-            // Nobody has yet seen the lines of what is not saved.
+            // The user cannot see these lines in the file, so leave out their numbers.
             throw SettingsErrors(error.all.map { SettingsError(self.path, $0.reason) })
         }
         guard isRight(agents) else {

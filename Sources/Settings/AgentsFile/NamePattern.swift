@@ -1,8 +1,8 @@
 package import Wire
 
-/// Which names an agent may use: a name, with `*` for any run of characters, also none.
+/// A pattern for the names that an agent may use: a name in which `*` matches any run of characters, including none.
 ///
-/// What it matches is always a valid ``Name``; the pattern only says which of them.
+/// It is matched against valid ``Name``s only.
 package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
     private static let maxStars = 4
     /// The pattern in lower case.
@@ -10,10 +10,10 @@ package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
     private let bytes: [UInt8]
     private static let star = UInt8(ascii: "*")
 
-    /// The rule in words, for error texts.
+    /// The rule, for error texts.
     package static let rule = "a pattern is a name in which up to four '*' match any characters"
 
-    /// Nil when no name could match, or the text has other characters than names and `*`.
+    /// Nil if no name can match, or if the text has a character that is neither `*` nor allowed in names.
     package init?(_ text: String) {
         let bytes = text.utf8.map { (0x41...0x5A).contains($0) ? $0 + 0x20 : $0 }
         guard (1...63).contains(bytes.count), !bytes.contains(where: { !Self.isAllowed($0) }),
@@ -35,10 +35,10 @@ package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String { self.text }
 
-    /// What all matching names begin with.
+    /// The literal text at the beginning of all matching names.
     var literalPrefix: ArraySlice<UInt8> { self.bytes.prefix { $0 != Self.star } }
 
-    /// What all matching names end with.
+    /// The literal text at the end of all matching names.
     var literalSuffix: ArraySlice<UInt8> {
         self.bytes[(self.bytes.lastIndex(of: Self.star).map { $0 + 1 } ?? self.bytes.startIndex)...]
     }
@@ -51,12 +51,12 @@ package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
     package func overlaps(_ other: NamePattern) -> Bool {
         if !self.bytes.contains(Self.star) { return other.matches(self.bytes) }
         if !other.bytes.contains(Self.star) { return self.matches(other.bytes) }
-        // What stands between the stars can always be put one behind the other: only the ends can be at odds.
+        // Both have stars, so a common text can contain both middle parts in sequence: only the ends can conflict.
         return zip(self.literalPrefix, other.literalPrefix).allSatisfy { $0 == $1 }
             && zip(self.literalSuffix.reversed(), other.literalSuffix.reversed()).allSatisfy { $0 == $1 }
     }
 
-    /// Goes back to the last star only: an earlier one could not take more than that one can.
+    /// Backtracks to the last star only: an earlier star cannot match more than the last one can.
     private func matches(_ text: [UInt8]) -> Bool {
         var (position, place) = (0, 0)
         var retry: (position: Int, place: Int)?

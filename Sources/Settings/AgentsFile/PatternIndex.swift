@@ -1,8 +1,8 @@
-/// Finds among many patterns one that has a name in common with another.
+/// Finds, among many patterns, one that overlaps with a given pattern.
 ///
-/// Two patterns can meet only if what the one has before its first `*` begins with what the other has there, or the
-/// other way round, and likewise for what they have behind their last `*`. Of the two sides, the one that leaves fewer to
-/// be compared is taken.
+/// Two patterns can overlap only if the text before the first `*` of one is a prefix of that of the other, and the text
+/// after the last `*` of one is a suffix of that of the other. Of these two conditions, the one with fewer candidates
+/// is used.
 struct PatternIndex {
     private var patterns: [(pattern: NamePattern, owner: Int)] = []
     private var beginnings = Side()
@@ -27,14 +27,13 @@ struct PatternIndex {
         return nil
     }
 
-    /// Patterns by the literal text at one of their ends.
+    /// Patterns by their literal text at one end.
     ///
-    /// The keys are hashes, as each text is looked up with all its beginnings: two texts with one hash only cost a
-    /// comparison.
+    /// The keys are hashes, because each text is looked up with all its prefixes. A collision only costs a comparison.
     private struct Side {
-        /// By the whole text.
+        /// By the hash of the whole text.
         private var byText: [UInt64: [Int32]] = [:]
-        /// By each beginning of it, the whole of it included.
+        /// By the hashes of all its prefixes, including the whole text.
         private var byBeginning: [UInt64: [Int32]] = [:]
 
         mutating func insert(_ text: some Sequence<UInt8>, _ number: Int32) {
@@ -43,7 +42,7 @@ struct PatternIndex {
             for hash in hashes { self.byBeginning[hash, default: []].append(number) }
         }
 
-        /// Those whose text begins with this one, or is a beginning of it.
+        /// Patterns whose text begins with this one, or is a prefix of it.
         func candidates(_ text: some Sequence<UInt8>) -> (lists: [[Int32]], count: Int) {
             let hashes = Self.hashes(text)
             var lists = hashes.dropLast().compactMap { self.byText[$0] }
@@ -51,7 +50,7 @@ struct PatternIndex {
             return (lists, lists.reduce(0) { $0 + $1.count })
         }
 
-        /// FNV-1a (RFC 9923) of each beginning, the empty one first.
+        /// FNV-1a hashes (RFC 9923) of all prefixes, the empty one first.
         private static func hashes(_ text: some Sequence<UInt8>) -> [UInt64] {
             var hash: UInt64 = 0xCBF2_9CE4_8422_2325
             var result = [hash]

@@ -1,16 +1,16 @@
 import Glibc
 
-/// Reading and writing of small files, with errors that name the file.
+/// Reads and writes small files. Errors name the file.
 package enum FileAccess {
     /// Reads a file of at most `atMost` bytes.
     ///
-    /// - Parameter secret: refuse a file that others than its owner can read.
-    /// - Parameter orPipe: take a pipe or a device too, and wait for whoever writes into it. Never on the event loop:
-    ///   a pipe that somebody put in the place of a file would stop it for ever.
+    /// - Parameter secret: reject a file that users other than its owner can read.
+    /// - Parameter orPipe: accept a pipe or a device too, and wait for its writer. Never use this on the event loop: a
+    ///   pipe that another user put in place of a file would block it forever.
     package static func read(
         _ path: String, atMost: Int, secret: Bool = false, orPipe: Bool = false
     ) throws(SettingsError) -> [UInt8] {
-        // Without O_NONBLOCK, opening a pipe waits for its writer (fifo(7)); with a file it has no effect.
+        // Without O_NONBLOCK, opening a pipe waits for its writer (fifo(7)). For a file, the flag has no effect.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (orPipe ? 0 : O_NONBLOCK))
         guard descriptor >= 0 else { throw self.error(path, "cannot be read") }
         defer { Glibc.close(descriptor) }
@@ -30,8 +30,9 @@ package enum FileAccess {
         return try self.read(descriptor, path, atMost: atMost)
     }
 
-    /// Refuses a file that another user may have put there, as a key or an agents file of their own: one of theirs, in a
-    /// directory that others can write to. The sticky bit keeps our files safe from them, not us from their files.
+    /// Rejects a file that another user may have planted, a key or an agents file for example: it belongs to another
+    /// user and is in a directory that others can write to. The sticky bit protects our files from other users, but not
+    /// us from theirs.
     private static func checkNotPlanted(_ status: stat, _ path: String) throws(SettingsError) {
         guard status.st_mode & S_IFMT == S_IFREG, status.st_uid != geteuid(), status.st_uid != 0 else { return }
         var parent = stat()
@@ -48,13 +49,13 @@ package enum FileAccess {
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
-    /// Reads a file that must be a text in UTF-8; an error names the first line that is not.
+    /// Reads a file that must be UTF-8; the error names the first line that is not.
     static func readText(
         _ path: String, atMost: Int, secret: Bool = false, orPipe: Bool = false
     ) throws(SettingsError) -> String {
         let bytes = try self.read(path, atMost: atMost, secret: secret, orPipe: orPipe)
         if let text = String(validating: bytes, as: UTF8.self) { return text }
-        // A line feed is never a part of another letter (RFC 3629, 3).
+        // A line feed byte is never part of another character (RFC 3629, 3).
         let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         let line = 1 + (lines.firstIndex { String(validating: $0, as: UTF8.self) == nil } ?? 0)
         throw SettingsError("\(path):\(line)", "is not UTF-8 text: save the file in that encoding")
@@ -80,7 +81,7 @@ package enum FileAccess {
         }
     }
 
-    /// Whether it is a file, and nothing that can be read once only.
+    /// Whether the path is a regular file, not something that can be read only once.
     static func isRegular(_ path: String) -> Bool {
         var status = stat()
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
@@ -97,15 +98,14 @@ package enum FileAccess {
         return stat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFREG
     }
 
-    /// A path in the one way of writing that all ways of writing it share, without links, `.` and `..`. What is not there
-    /// has no links.
+    /// The canonical form of a path: absolute, without links, `.` and `..`. Components that do not exist are kept.
     static func resolved(_ path: String) -> String {
         if let whole = realpath(path, nil) {
             defer { free(whole) }
             return String(cString: whole)
         }
         guard let slash = path.lastIndex(of: "/") else {
-            // The working directory may be gone.
+            // The working directory may have been removed.
             return path == "." ? path : self.path(in: self.resolved("."), path)
         }
         guard slash != path.startIndex else { return path }
@@ -123,29 +123,29 @@ package enum FileAccess {
         directory.hasSuffix("/") ? directory + name : "\(directory)/\(name)"
     }
 
-    /// Whether it is a file that this process may start.
+    /// Whether the path is a file that this process may execute.
     static func isExecutable(_ path: String) -> Bool {
         self.isRegular(path) && access(path, X_OK) == 0
     }
 
-    /// Whether it is a unix socket with these rights.
+    /// Whether the path is a unix socket with this mode and group.
     ///
-    /// - Parameter group: nil: any.
+    /// - Parameter group: nil for any.
     package static func isSocket(_ path: String, mode: UInt32, group: UInt32?) -> Bool {
         var status = stat()
         return lstat(path, &status) == 0 && status.st_mode == S_IFSOCK | mode && status.st_gid == group ?? status.st_gid
     }
 
-    /// Whether something is there, be it a link that leads nowhere, or something of which nothing can be told.
+    /// Whether the path exists. This includes dangling links, and paths that cannot be examined.
     ///
-    /// What does without a file when it is missing must not do so because it cannot be reached: only what lstat(2) does
-    /// not find is missing, and all else is for whoever reads it, and fails with the reason.
+    /// If a caller can do without a missing file, an unreachable file must not count as missing. So only ENOENT of
+    /// lstat(2) means missing; reading any other path fails with the reason.
     package static func exists(_ path: String) -> Bool {
         var status = stat()
         return lstat(path, &status) == 0 || errno != ENOENT
     }
 
-    /// Where a symbolic link leads, through further links as far as that can be told; nil for what is none.
+    /// The target of a symbolic link, following further links as far as possible; nil if the path is not a link.
     static func linkTarget(_ path: String) -> String? {
         var status = stat()
         guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFLNK else { return nil }
@@ -161,19 +161,19 @@ package enum FileAccess {
         return "\(path[..<slash])/\(target)"
     }
 
-    /// Writes a file beside the old one and renames it: a reader sees the old content or the new, never a part.
+    /// Writes a new file next to the old one and renames it: readers see the old or the new content, never a part.
     ///
-    /// - Parameter durable: whether the content must be on the disk before this returns.
+    /// - Parameter durable: whether the content must be on disk before this returns.
     package static func replace(
         _ path: String, with bytes: [UInt8], mode: UInt32 = 0o600, durable: Bool
     ) throws(SettingsError) {
         let beside = "\(path).new"
-        // What a crash, or somebody else, left there: nothing of it is written to, least of all a pipe, which would wait
-        // for its reader.
+        // Remove what a crash or another user left there. It must not be written to; opening a pipe, for example, would
+        // wait for its reader.
         unlink(beside)
         let descriptor = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode)
         guard descriptor >= 0 else { throw self.error(beside, "cannot be written") }
-        // Whatever the umask takes away.
+        // Ignore the umask.
         _ = fchmod(descriptor, mode)
         self.keepOwner(descriptor, path)
         var isWhole = true
@@ -193,17 +193,17 @@ package enum FileAccess {
         }
     }
 
-    /// As root, gives a new file to whoever has the old one or the directory: a daemon must be able to read what its
-    /// administrator writes.
+    /// As root, gives a new file to the owner of the old file or of the directory: a daemon must be able to read what
+    /// its administrator writes.
     static func keepOwner(_ descriptor: CInt, _ path: String) {
         guard geteuid() == 0 else { return }
         var status = stat()
         guard stat(path, &status) == 0 || stat(self.directory(of: path), &status) == 0 else { return }
-        // Without effect where it is the owner's already; a failure shows when the daemon reads it.
+        // Has no effect if the owner is already right. If it fails, the daemon reports that when it reads the file.
         _ = fchown(descriptor, status.st_uid, status.st_gid)
     }
 
-    /// Names of the files in a directory.
+    /// Names of the entries in a directory, sorted, without `.` and `..`.
     package static func list(_ path: String) throws(SettingsError) -> [String] {
         guard let directory = opendir(path) else { throw self.error(path, "cannot be read") }
         defer { closedir(directory) }
@@ -218,11 +218,11 @@ package enum FileAccess {
     package enum Writability: Equatable, Sendable {
         case yes
         case no(String)
-        /// Root may write everywhere, and does not tell what the user may whose directory it is to be.
+        /// Root may write anywhere, so it is unknown whether the directory's intended user may.
         case unknown
     }
 
-    /// Whether this process may make files in a directory, without making one.
+    /// Whether this process may create files in a directory. Creates none.
     package static func writability(_ directory: String) -> Writability {
         var status = stat()
         guard stat(directory, &status) == 0 else { return .no(String(cString: strerror(errno)).lowercased()) }
@@ -231,11 +231,11 @@ package enum FileAccess {
         return geteuid() == 0 ? .unknown : .yes
     }
 
-    /// The path itself, or the nearest above it that is there.
+    /// The path itself, or its nearest existing parent.
     package static func nearestExisting(_ path: String) -> String {
         var path = path
         var status = stat()
-        // lstat(2): a link that leads nowhere is in the way of whoever makes the directory.
+        // lstat(2), because a dangling link prevents creating the directory.
         while lstat(path, &status) != 0, errno == ENOENT {
             guard let slash = path.lastIndex(of: "/") else { return "." }
             guard slash != path.startIndex else { return "/" }
@@ -244,12 +244,12 @@ package enum FileAccess {
         return path
     }
 
-    /// Removes a file; one that is not there is no error.
+    /// Removes a file. A missing file is not an error.
     package static func remove(_ path: String) throws(SettingsError) {
         guard unlink(path) == 0 || errno == ENOENT else { throw self.error(path, "cannot be removed") }
     }
 
-    /// Makes a directory for its owner only, and those above it. One that is there stays as it is.
+    /// Creates a directory for its owner only, and its missing parents. An existing directory is not changed.
     package static func makeDirectory(_ path: String) throws(SettingsError) {
         guard mkdir(path, 0o700) != 0 else { return }
         if errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex {
@@ -263,17 +263,17 @@ package enum FileAccess {
         }
     }
 
-    /// Makes sure that only this process's user and root can put files into a directory: another user could put a key of
-    /// their own there, or a link to a file that this program would then replace.
+    /// Verifies that only this process's user and root can put files into a directory. Another user could put a key
+    /// there, or a link to a file that this program would then replace.
     ///
-    /// The directories above are not looked at. A user who may write there can replace the whole directory, but what they
-    /// put in its place is theirs and is refused here.
+    /// Parent directories are not checked. A user who may write there can replace the whole directory, but the new one
+    /// belongs to that user and is rejected here.
     ///
     /// - Parameters:
-    ///   - forOther: where this is root, the directory may belong to any user, as root works for the user that the gateway
-    ///     runs as.
-    ///   - takesSticky: whether others may write to a directory with the sticky bit, as /tmp has it: they cannot replace
-    ///     what is there, and `read` refuses files of theirs.
+    ///   - forOther: if this process is root, accept a directory of any user, because root works for the user that the
+    ///     gateway runs as.
+    ///   - takesSticky: accept a directory that others can write to if it has the sticky bit, like /tmp. Others cannot
+    ///     replace files there, and `read` rejects files of other users.
     package static func checkOwnDirectory(
         _ path: String, forOther: Bool = false, takesSticky: Bool = false
     ) throws(SettingsError) {
@@ -292,10 +292,10 @@ package enum FileAccess {
         }
     }
 
-    /// Makes a directory for its owner and a group, and those above it for all. One that is there stays as it is.
+    /// Creates a directory for its owner and a group, and its missing parents for all. An existing one is not changed.
     package static func makeDirectory(_ path: String, mode: UInt32, group: UInt32?) throws(SettingsError) {
         guard !self.exists(path) else { return try self.makeDirectory(path) }
-        // Whoever is to come to it has to come through those above it.
+        // Users of the directory must be able to traverse its parents.
         if let slash = path.lastIndex(of: "/"), slash != path.startIndex {
             try self.makeDirectory(String(path[..<slash]), mode: 0o755, group: nil)
         }
@@ -309,7 +309,7 @@ package enum FileAccess {
         guard chmod(path, mode) == 0 else { throw self.error(path, "cannot be made accessible") }
     }
 
-    /// An error with the system's reason for the last failure.
+    /// An error with the system's description of `errno`.
     static func error(_ path: String, _ what: String) -> SettingsError {
         SettingsError(path, "\(what): \(String(cString: strerror(errno)).lowercased())")
     }

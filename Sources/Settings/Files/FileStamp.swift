@@ -1,17 +1,17 @@
 import Glibc
 
-/// Tells one state of a file from the next without reading it: whoever replaces it changes the inode, whoever writes to
-/// it changes time or size (stat(2)).
+/// Detects changes of a file without reading it: replacing the file changes the inode, writing to it changes time or
+/// size (stat(2)).
 package struct FileStamp: Equatable, Sendable {
     private let device: UInt64
     private let inode: UInt64
     private let size: Int64
     private let changed: Int64
     private let mode: UInt32
-    /// Why it cannot be looked at, errno(3); 0 when it can.
+    /// Why the file could not be examined, errno(3); 0 if it could.
     private let failure: Int32
 
-    /// Nil when there is no such file, and nothing that leads to one (``FileAccess/exists(_:)``).
+    /// Nil if there is no such file; a dangling link counts as a file (``FileAccess/exists(_:)``).
     package init?(path: String) {
         var status = stat()
         if stat(path, &status) == 0 {
@@ -28,6 +28,6 @@ package struct FileStamp: Equatable, Sendable {
         self.mode = status.st_mode
     }
 
-    /// Of a file that cannot be looked at nobody knows.
+    /// Whether the file is empty. False if it could not be examined.
     package var isEmpty: Bool { self.failure == 0 && self.size == 0 }
 }

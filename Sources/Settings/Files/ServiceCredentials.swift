@@ -1,23 +1,25 @@
 import Glibc
 
-/// Files that the service manager hands to one service (systemd.exec(5), LoadCredential=), in `$CREDENTIALS_DIRECTORY`.
+/// Files that the service manager passes to one service (systemd.exec(5), LoadCredential=), in
+/// `$CREDENTIALS_DIRECTORY`.
 package enum ServiceCredentials {
-    /// Where a credential is; nil when it was not handed over.
+    /// The path of a credential; nil if it was not passed.
     package static func path(of name: String) -> String? {
         guard let directory = self.directory else { return nil }
         let path = "\(directory)/\(name)"
         return FileAccess.exists(path) ? path : nil
     }
 
-    /// Whether a file is a credential, which can be read but not changed.
+    /// Whether a file is a credential. Credentials can be read but not changed.
     package static func contains(_ path: String) -> Bool {
         guard let directory = self.directory else { return false }
         return path.hasPrefix("\(directory)/")
     }
 
-    /// Whether a credential is as the manager makes it: read-only, and not for others, on a mount that only the service's
-    /// user may enter. Made with an access list for that user, it seems readable for a group as well (acl(5), the mask),
-    /// and its owner is root, or nobody where the service has user numbers of its own (PrivateUsers=).
+    /// Whether a credential has the permissions that the service manager sets: read-only, no access for others, on a
+    /// mount that only the service's user can enter. If access is by an access list for that user, the mode shows the
+    /// group as a reader too (acl(5), the mask). The owner is root, or nobody if the service has its own user namespace
+    /// (PrivateUsers=).
     static func isPrivate(_ path: String, mode: mode_t) -> Bool { self.contains(path) && mode & 0o337 == 0 }
 
     private static var directory: String? {

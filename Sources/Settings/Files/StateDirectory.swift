@@ -1,11 +1,11 @@
 import Glibc
 
-/// The directory in which a program keeps what must survive a restart.
+/// The directory of a program's persistent state.
 package final class StateDirectory {
     package let path: String
     private var lock: FileLock?
 
-    /// Opens it, and makes it, for its owner only, when it is missing. One that others can write to is refused.
+    /// Opens the directory, or creates it for its owner only. Throws if other users can change its files.
     ///
     /// - Parameter forOther: as in `check`.
     package init(path: String, forOther: Bool = false) throws(SettingsError) {
@@ -19,15 +19,15 @@ package final class StateDirectory {
         try Self.check(path, forOther: forOther)
     }
 
-    /// Makes sure that other users cannot change what is in a state directory.
+    /// Verifies that other users cannot change files in a state directory.
     ///
     /// - Parameter forOther: see ``FileAccess/checkOwnDirectory(_:forOther:takesSticky:)``.
     package static func check(_ path: String, forOther: Bool) throws(SettingsError) {
         try FileAccess.checkOwnDirectory(path, forOther: forOther, takesSticky: true)
     }
 
-    /// Where a program keeps its state: in the given place, else in systemd's `$STATE_DIRECTORY`, `/var/lib` for root, else
-    /// the XDG base directory (`$XDG_STATE_HOME`, `~/.local/state`).
+    /// The path of a program's state directory: the given one, systemd's `$STATE_DIRECTORY`, `$XDG_STATE_HOME` (XDG
+    /// base directories), `/var/lib` for root, `~/.local/state`. The first that is set wins.
     package static func path(_ given: String?, program: String) throws(SettingsError) -> String {
         if let given { return given }
         if let ours = getenv("STATE_DIRECTORY").map({ String(cString: $0) }), !ours.isEmpty {
@@ -43,7 +43,7 @@ package final class StateDirectory {
         throw SettingsError("state directory", "HOME is not set: pass --state-dir DIR")
     }
 
-    /// Where a program's unit has it (systemd.exec(5), StateDirectory=).
+    /// The state directory of a program's unit (systemd.exec(5), StateDirectory=).
     private static func servicePath(of program: String) -> String { "/var/lib/\(program)" }
 
     static func isOfService(_ path: String, program: String) -> Bool {
@@ -52,7 +52,7 @@ package final class StateDirectory {
 
     package func file(_ name: String) -> String { "\(self.path)/\(name)" }
 
-    /// Makes sure that no second program works on this directory, until this object or the process is gone.
+    /// Locks the directory until this object is released or the process ends. Throws if another program has locked it.
     package func lockExclusively() throws(SettingsError) {
         guard let lock = try FileLock(tryPath: self.file("lock")) else {
             throw SettingsError(
@@ -61,8 +61,8 @@ package final class StateDirectory {
         self.lock = lock
     }
 
-    /// Reads a file of this directory, or makes it with what `make` returns when it is not there yet. Two programs
-    /// that start at once agree on one content.
+    /// Reads a file of this directory; if it is missing, creates it from the result of `make`. Programs that start at
+    /// the same time get the same content.
     package func readOrMake(
         _ name: String, atMost: Int, _ make: () throws(SettingsError) -> [UInt8]
     ) throws(SettingsError) -> [UInt8] {
@@ -71,7 +71,7 @@ package final class StateDirectory {
         let beside = "\(path).\(getpid())"
         try FileAccess.replace(beside, with: try make(), durable: true)
         defer { unlink(beside) }
-        // link(2) fails if somebody was faster; then theirs counts.
+        // link(2) fails if another program was faster; then its content counts.
         guard link(beside, path) == 0 || errno == EEXIST else { throw FileAccess.error(path, "cannot be written") }
         return try FileAccess.read(path, atMost: atMost, secret: true)
     }

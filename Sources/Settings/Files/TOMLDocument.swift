@@ -1,6 +1,6 @@
 internal import CTOML
 
-/// A TOML document (toml.io, version 1.0), with the line of everything in it.
+/// A parsed TOML document (toml.io, version 1.0), with the line of every value.
 struct TOMLDocument {
     enum Value: Sendable {
         case table(Table)
@@ -15,7 +15,7 @@ struct TOMLDocument {
 
     struct Node: Sendable {
         let value: Value
-        /// Of its key, or of itself in an array; from 1.
+        /// Line of its key, or in an array of the value itself; counted from 1.
         let line: Int
     }
 
@@ -50,7 +50,7 @@ struct TOMLDocument {
         self.root = builder.root
     }
 
-    /// Puts together what comes piece by piece.
+    /// Builds the document from the parser's callbacks.
     fileprivate final class Builder {
         private enum Content {
             case table(Table)
@@ -64,7 +64,7 @@ struct TOMLDocument {
         }
 
         private(set) var root = Table()
-        /// Tables and arrays that are not closed yet, the outermost first.
+        /// Tables and arrays that were not closed yet, the outermost first.
         private var open: [Open] = []
 
         func add(_ value: ctoml_value) {
@@ -83,7 +83,7 @@ struct TOMLDocument {
 
         private func add(_ value: Value, _ key: String, _ line: Int) {
             guard var around = self.open.popLast() else {
-                // The whole document.
+                // The root table.
                 if case .table(let table) = value { self.root = table }
                 return
             }

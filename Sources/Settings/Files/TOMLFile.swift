@@ -2,13 +2,12 @@ import Glibc
 internal import Suggestions
 internal import Wire
 
-/// A configuration file in TOML, read strictly: a key that is not known, or a value of another type, is an error
-/// that names file and line.
+/// A configuration file in TOML, read strictly: unknown keys and wrong types are errors that name file and line.
 package struct TOMLFile {
     package let path: String
     private let document: TOMLDocument
 
-    /// - Parameter orPipe: whether it may be a pipe, whose writer is waited for: only before anything runs.
+    /// - Parameter orPipe: whether the file may be a pipe. Reading waits for its writer: only for use before the start.
     package init(path: String, orPipe: Bool = true) throws(SettingsError) {
         try self.init(path: path, text: try FileAccess.readText(path, atMost: 1 << 20, orPipe: orPipe))
     }
@@ -26,7 +25,7 @@ package struct TOMLFile {
     package struct Section: Sendable {
         private let path: String
         private let table: TOMLDocument.Table
-        /// Where it begins; nil for the file itself.
+        /// Line of its beginning; nil for the file itself.
         private let line: Int?
 
         fileprivate init(path: String, table: TOMLDocument.Table, line: Int?) {
@@ -35,7 +34,7 @@ package struct TOMLFile {
             self.line = line
         }
 
-        /// `file:line` of a key, or of the table in which it is missing, for error texts.
+        /// `file:line` of a key, or of the table in which it is missing, for errors.
         package func place(of key: String) -> String {
             guard let line = self.table.members[key]?.line ?? self.line else { return self.path }
             return "\(self.path):\(line)"
@@ -49,14 +48,14 @@ package struct TOMLFile {
             return try self.whole(string, key)
         }
 
-        /// A path: one that does not begin with `/` is relative to the directory of this file.
+        /// A path. If it does not begin with `/`, it is relative to the directory of this file.
         package func path(_ key: String) throws(SettingsError) -> String? {
             try self.string(key).map { self.beside($0) }
         }
 
-        /// The same for a path that is a part of a text.
+        /// Like `path`, for a path that is part of a text.
         func beside(_ path: String) -> String {
-            // What came through a pipe, as from `<(...)`, lies nowhere.
+            // A file read through a pipe, as from `<(...)`, has no directory.
             guard !path.isEmpty, !path.hasPrefix("/"), path != "-", FileAccess.isRegular(self.path),
                 let slash = self.path.lastIndex(of: "/")
             else { return path }
@@ -69,7 +68,7 @@ package struct TOMLFile {
             return integer
         }
 
-        /// A number, whole or not.
+        /// An integer or a float.
         package func number(_ key: String) throws(SettingsError) -> Double? {
             guard let value = self.value(key) else { return nil }
             switch value {
@@ -85,7 +84,7 @@ package struct TOMLFile {
             return boolean
         }
 
-        /// One text, or several in brackets.
+        /// One text, or a list of texts.
         package func strings(_ key: String) throws(SettingsError) -> [String]? {
             guard let value = self.value(key) else { return nil }
             if case .string(let one) = value { return [try self.whole(one, key)] }
@@ -100,8 +99,8 @@ package struct TOMLFile {
             return result
         }
 
-        /// The system takes a zero for the end of a path, an argument or a host, and what is used would be another one than
-        /// what was looked at.
+        /// Rejects zero bytes. The system ends a path, an argument or a host at a zero byte, and would use something
+        /// other than what was checked.
         private func whole(_ text: String, _ key: String) throws(SettingsError) -> String {
             guard !text.utf8.contains(0) else {
                 throw SettingsError(self.place(of: key), "'\(key)' contains a zero character, \\u0000: remove it")
@@ -130,7 +129,7 @@ package struct TOMLFile {
             return result
         }
 
-        /// A complaint about every key but these, in the order of their lines.
+        /// An error for every key that is not in `known`, by line.
         package func unknownKeys(beside known: Set<String>) -> [SettingsError] {
             guard !self.table.members.keys.allSatisfy(known.contains) else { return [] }
             let names = known.sorted()

@@ -1,17 +1,17 @@
-/// Looks through a text before toml++ (3.3.0) reads it, for what that does not survive: keys of so many parts that the
-/// stack ends, and letters beyond ASCII where no text is, which TOML does not have (toml.io, 1.0, Keys) and which lead
-/// toml++ to where its code says it cannot come.
+/// Checks a text before toml++ (3.3.0) parses it, for input that crashes toml++: keys with so many parts that the stack
+/// overflows, and non-ASCII characters outside of strings. TOML does not allow the latter (toml.io, 1.0, Keys), and
+/// they lead toml++ into code that it declares unreachable.
 struct TOMLScanner {
-    /// Parts of one key, `a.b.c`. Tables lie within each other as deep.
+    /// Parts of one key, `a.b.c`. Each part nests one more table.
     static let maxParts = 64
 
-    /// A byte order mark, which some editors put at the beginning of a text. There toml++ skips it, too.
+    /// A byte order mark, which some editors put at the beginning of a text. toml++ skips it there too.
     static let mark: Unicode.Scalar = "\u{FEFF}"
 
     private enum State {
         case plain
         case comment
-        /// In quotes of this kind, one or three of them.
+        /// Inside quotes of this kind, one or three of them.
         case text(quote: UInt8, isLong: Bool, line: Int)
     }
 
@@ -72,13 +72,13 @@ struct TOMLScanner {
         _ byte: UInt8, _ quote: UInt8, _ isLong: Bool, _ line: Int
     ) throws(TOMLDocument.ParseError) {
         if byte == UInt8(ascii: "\\"), quote == UInt8(ascii: "\"") {
-            // Whatever is escaped does not end it. A newline that is counts all the same.
+            // An escaped character does not end the text. An escaped line feed still counts as a line.
             self.index += 1
             if self.index < self.bytes.count, self.bytes[self.index] == UInt8(ascii: "\n") { self.line += 1 }
         } else if byte == quote, !isLong || self.isTriple(quote) {
             if isLong {
                 self.index += 2
-                // Up to two more belong to the text (toml.io, 1.0, String).
+                // Up to two more quotes belong to the text (toml.io, 1.0, String).
                 var more = 0
                 while more < 2, self.index + 1 < self.bytes.count, self.bytes[self.index + 1] == quote {
                     self.index += 1
@@ -87,6 +87,7 @@ struct TOMLScanner {
             }
             self.state = .plain
         } else if byte == UInt8(ascii: "\n"), !isLong {
+            // The closing quote is missing: toml++ reports that, and parses nothing after it.
             throw Self.unclosed(line)
         }
     }

@@ -1,23 +1,23 @@
 import Glibc
 
-/// Where a running gateway is seen and steered: `diglett-server ctl`.
+/// The control socket of a gateway, for `diglett-server ctl`.
 package struct ControlSettings: Equatable, Sendable {
-    /// Of the unix socket; nil: there is none.
+    /// The path of the unix socket; nil for none.
     package let path: String?
-    /// Who may use it besides the gateway's own user.
+    /// The group that may connect in addition to the gateway's own user; nil for none.
     package let group: UInt32?
-    /// Whether the operator named the path, and so wants an error when it cannot be had.
+    /// Whether the operator set the path. Failing to create the socket is then an error.
     package let isExplicit: Bool
 
     private static let file = "control.sock"
-    /// Where the gateway's unit puts it.
+    /// The runtime directory of the gateway's unit.
     private static let serviceDirectory = "/run/diglett-server"
 
     static func isOfService(_ path: String) -> Bool {
         StartNeed.directory(of: path) == .directory(self.serviceDirectory)
     }
 
-    /// - Parameter given: a path, `none`, or nil for the service's runtime directory, else the state directory.
+    /// - Parameter given: a path, `none`, or nil for the runtime directory of the service or else the state directory.
     init(_ given: String?, group: UInt32?, stateDirectory: String, place: String) throws(SettingsError) {
         self.group = group
         self.isExplicit = given != nil
@@ -34,16 +34,16 @@ package struct ControlSettings: Equatable, Sendable {
         }
     }
 
-    /// Where a gateway's socket may be, and what was given for it, which may be no whole path.
+    /// The possible paths of a gateway's socket, and the given value, which may be `none` or a relative path.
     package struct Places: Sendable {
         package let paths: [String]
         package let given: String?
     }
 
-    /// Where a gateway's socket may be, as far as its own command line and file tell, the likeliest first.
+    /// The possible paths of a gateway's socket by its command line and configuration file, the likeliest first.
     ///
-    /// - Parameter isNamed: whether the state directory was named. Then only its own gateway is meant, and no other is
-    ///   steered in its place; the service's gateway has its socket in its runtime directory.
+    /// - Parameter isNamed: whether the state directory was set. Then only the gateway of that directory is meant, and
+    ///   the command must not reach a different one. The service's gateway has its socket in its runtime directory.
     static func places(_ given: String?, stateDirectory: String?, isNamed: Bool) -> [String] {
         if let given { return [given] }
         if isNamed, let stateDirectory, !StateDirectory.isOfService(stateDirectory, program: "diglett-server") {
@@ -62,12 +62,12 @@ package struct ControlSettings: Equatable, Sendable {
     }
 }
 
-/// A group of this machine.
+/// Groups of this machine.
 enum Group {
-    /// - Parameter text: its name or number.
+    /// - Parameter text: the group's name or number.
     static func number(_ text: String, place: String) throws(SettingsError) -> UInt32 {
         if let number = UInt32(text) {
-            // chown(2) takes it for "no change".
+            // chown(2) takes this number as "no change".
             guard number != UInt32.max else { throw SettingsError(place, "\(number) is not a group number") }
             return number
         }

@@ -1,8 +1,8 @@
-/// Which public ports names may have.
+/// The public ports that names may use.
 package enum PublicPorts: Equatable, Sendable {
     case any
     case range(PortRange)
-    /// Names are reached by unix sockets only.
+    /// Names have unix sockets and no public ports.
     case none
 
     init(_ text: String, place: String) throws(SettingsError) {
@@ -14,12 +14,12 @@ package enum PublicPorts: Equatable, Sendable {
     }
 }
 
-/// A unix socket for each name, beside its public port or instead of it: how a proxy on the same machine reaches names
-/// that nobody else on it may reach.
+/// A unix socket for each name, in addition to its public port or instead of it. A proxy on the same machine uses it to
+/// reach names that other programs there cannot reach.
 package struct SocketSettings: Equatable, Sendable {
-    /// A socket is `DIRECTORY/NAME.sock`.
+    /// The path of a socket is `DIRECTORY/NAME.sock`.
     package let directory: String
-    /// Who may connect besides the gateway's own user: the group with this number.
+    /// The number of the group that may connect in addition to the gateway's own user; nil for none.
     package let group: UInt32?
 
     /// A name has up to 63 bytes.
@@ -28,7 +28,7 @@ package struct SocketSettings: Equatable, Sendable {
 
     init(directory: String, group: UInt32?, place: String) throws(SettingsError) {
         let isPlain = directory.utf8.allSatisfy { byte in
-            // Proxies read the path in their own configurations, with their own rules of quoting.
+            // Proxies parse the path in their configuration files, each with its own quoting rules.
             (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
                 || "/._-".utf8.contains(byte)
         }
@@ -47,7 +47,7 @@ package struct SocketSettings: Equatable, Sendable {
     }
 }
 
-/// How a proxy can reach names, as far as the gateway's settings go.
+/// Which listeners names have, by the gateway's settings.
 struct ExposurePaths {
     let hasPorts: Bool
     let hasSockets: Bool

@@ -1,17 +1,18 @@
 internal import Wire
 
-/// How a gateway is to run: the command line over the configuration file over the defaults.
+/// The settings of a gateway. The command line takes precedence over the configuration file, and both over the
+/// defaults.
 package struct GatewaySettings: Sendable {
     package enum Authentication: Equatable, Sendable {
-        /// By the file as soon as it exists; until then every agent, from loopback addresses only.
+        /// The agents file once it exists; until then every agent, from loopback addresses only.
         case byDefault(agentsFile: String)
-        /// Every agent from everywhere: written out by the operator.
+        /// Every agent from anywhere; the operator set this explicitly.
         case open
-        /// By the file, which must be there.
+        /// The agents file, which must exist.
         case file(String)
         case hook(HookSettings)
 
-        /// How a status shows it.
+        /// The text in the status.
         package var description: String {
             switch self {
             case .byDefault(let path): FileAccess.exists(path) ? "file \(path)" : "agents of this machine"
@@ -23,56 +24,56 @@ package struct GatewaySettings: Sendable {
         }
     }
 
-    /// Where agents connect; the defaults are allowed to lack IPv6.
+    /// Addresses for agents. With the defaults, IPv6 may be unavailable.
     package let listen: [HostPort]
     package let listensByDefault: Bool
-    /// Where agents of protocol version 1 connect; on loopback addresses unless the operator wrote out otherwise.
+    /// Addresses for agents of protocol version 1: loopback addresses, unless the operator allowed others.
     package let listenVersion1: [HostPort]
-    /// Whether the operator wrote that out.
+    /// Whether the operator allowed other addresses.
     package let allowsInsecureVersion1: Bool
     package let debug: Int
     package let logFormat: LogFormat
-    /// Write a line to the log for each stream that is over.
+    /// Whether to log a line for each stream that has ended.
     package let logsStreams: Bool
     package let stateDirectory: String
     package let exposeBind: [String]
     package let exposePorts: PublicPorts
-    /// Nil: names have no unix sockets.
+    /// Nil if names have no unix sockets.
     package let exposeSockets: SocketSettings?
-    /// What agents are told of where a name is, with `{name}` in it; nil: the address of the public port.
+    /// The address of a name that agents receive, with `{name}` in it; nil for the address of the public port.
     package let publicURL: String?
-    /// For whose addresses penalties and the bounds of one source do not hold.
+    /// Networks whose addresses are exempt from penalties and from the limits of one source.
     package let trustedNetworks: [Network]
     package let authentication: Authentication
-    /// Besides `print`, which is always there.
+    /// In addition to `print`, which is always active.
     package let registrars: [RegistrarSettings]
-    /// Publish a name only when its backend answers.
+    /// Whether to publish a name only when its backend accepts connections.
     package let probesBackends: Bool
-    /// A certificate of a public authority, instead of the gateway's own.
+    /// PEM files of a certificate by a public authority and its key; nil for the gateway's own certificate.
     package let tlsFiles: (certificate: String, key: String)?
-    /// From where visitors' connections begin with a PROXY header, which is believed.
+    /// Trusted proxies: connections from these networks begin with a PROXY header, which is believed.
     package let proxies: [Network]
-    /// The same for connections to the unix sockets of names.
+    /// Whether connections to the unix sockets of names begin with a PROXY header too.
     package let socketsAreProxied: Bool
-    /// Nil: they are shown nowhere.
+    /// Nil if no metrics are served.
     package let metrics: MetricsSettings?
     package let control: ControlSettings?
     package let limits: LimitSettings
 
-    /// Public port and unix socket, or one of them.
+    /// The listeners of one name: one for its public port on each address, and one for its unix socket.
     package var listenersPerName: Int {
-        // With neither, an error, it counts one all the same.
+        // Having neither is a configuration error; it still counts as one.
         max((self.exposePorts == .none ? 0 : self.exposeBind.count) + (self.exposeSockets == nil ? 0 : 1), 1)
     }
 
-    /// Finds everything that is wrong, not only the first of it.
+    /// Throws all errors, not only the first.
     package init(_ options: CommandOptions) throws(SettingsErrors) {
         let problems = Problems()
         self.init(options, problems)
         try problems.throwIfAny()
     }
 
-    /// Reads settings that may have errors, and lists what a start needs besides. A bad value is replaced by a harmless one.
+    /// Reads settings that may have errors, and lists what else a start needs. Harmless values replace invalid ones.
     package static func examine(
         _ options: CommandOptions
     ) -> (settings: GatewaySettings, problems: [SettingsError], needs: [StartNeed]) {
@@ -108,11 +109,11 @@ package struct GatewaySettings: Sendable {
         reader.finish(GatewayKeys.self)
     }
 
-    /// Where the control socket of the gateway that these options name may be, the likeliest first.
+    /// The possible paths of the control socket of the gateway that these options name, the likeliest first.
     package static func controlPlaces(_ options: CommandOptions) throws(SettingsErrors) -> ControlSettings.Places {
         let problems = Problems()
         let gateway = GatewaySettingsReader(options, problems)
-        // Who asks may be a user that has no directory of its own.
+        // The caller may be a user without a directory of its own.
         let named = gateway.reader.value(gateway.keys.stateDir)
         let directory = try? StateDirectory.path(named, program: "diglett-server")
         let given = gateway.reader.value(gateway.keys.control)
@@ -122,8 +123,8 @@ package struct GatewaySettings: Sendable {
             given: given)
     }
 
-    /// Where the control socket of a gateway with these agents may be: where the file belongs to a state directory, no
-    /// other gateway is meant.
+    /// The possible paths of the control socket of a gateway with this agents file. If the file is in the state
+    /// directory, only the gateway of that directory is meant.
     package func controlPlaces(
         _ options: CommandOptions, agentsFile: String
     ) throws(SettingsErrors) -> ControlSettings.Places {
@@ -134,7 +135,7 @@ package struct GatewaySettings: Sendable {
         return try Self.controlPlaces(options)
     }
 
-    /// Where the agents stand unless another file is named.
+    /// The path of the agents file unless another one is set.
     package static func agentsFile(in stateDirectory: String) -> String {
         ServiceCredentials.path(of: "agents.toml") ?? "\(stateDirectory)/agents.toml"
     }

@@ -42,7 +42,7 @@ struct GatewaySettingsReader {
         }
     }
 
-    /// More listeners than that for each name are a mistake.
+    /// More listeners per name than this are a mistake.
     private static let maxHosts = 16
 
     func exposeBind() -> [String] {
@@ -66,7 +66,7 @@ struct GatewaySettingsReader {
         return hosts.isEmpty ? self.keys.exposeBind.standard : hosts
     }
 
-    /// A group of this machine, as its number.
+    /// The number of a group of this machine.
     private func group(_ key: Key<String?>) -> UInt32? {
         self.problems.value(nil) { () throws(SettingsError) in
             try self.reader.value(key).map { text throws(SettingsError) in
@@ -78,7 +78,7 @@ struct GatewaySettingsReader {
     func exposeSockets(_ ports: PublicPorts) -> SocketSettings? {
         let group = self.group(self.keys.exposeSocketsGroup)
         guard let directory = self.reader.value(self.keys.exposeSockets) else {
-            // A wrong directory is not missing.
+            // An invalid directory does not count as missing.
             guard !self.reader.isGiven(self.keys.exposeSockets) else { return nil }
             if self.reader.isGiven(self.keys.exposeSocketsGroup) {
                 self.reader.add(self.keys.exposeSocketsGroup, "has no effect without expose-sockets")
@@ -104,7 +104,7 @@ struct GatewaySettingsReader {
             self.reader.add(self.keys.publicURL, "'\(WebURL.shown(text))': \(error.reason)")
             return nil
         }
-        // Agents pass nothing else on to scripts.
+        // Agents pass only valid public addresses on to scripts.
         guard text.contains("{name}"), text.utf8.count <= 300, PublicAddress(example) != nil else {
             self.reader.add(
                 self.keys.publicURL,
@@ -123,7 +123,7 @@ struct GatewaySettingsReader {
         let hooks = [("exec", self.keys.authExec), ("webhook", self.keys.authWebhook)].map { name, key in
             (name: name, key: key, section: self.reader.value(key))
         }
-        // An option replaces all of the file's choice, and a wrong choice is reported below.
+        // An option replaces the whole choice of the file. An invalid choice is reported below.
         let isChosenHere = !self.reader.isOption(self.keys.auth)
         let isKnown =
             kind.map { ["file", "open", "exec", "webhook"].contains($0) } ?? !self.reader.isGiven(self.keys.auth)
@@ -155,16 +155,16 @@ struct GatewaySettingsReader {
 
     func registrars(_ paths: ExposurePaths) -> [RegistrarSettings] {
         var result: [RegistrarSettings] = []
-        // Where each target was named first.
+        // The place where each target was first used.
         var places: [String: String] = [:]
         for section in self.reader.value(self.keys.registrar) {
             let known = self.problems.found.count
             guard let registrar = RegistrarSettings(SettingsReader(section, self.problems), paths) else { continue }
             result.append(registrar)
-            // A wrong target was replaced by a default.
+            // An invalid target was replaced by a default.
             guard self.problems.found.count == known else { continue }
             for (key, value) in registrar.targets {
-                // A default has no line.
+                // A default has no line of its own.
                 let place = section.place(of: section.has(key) ? key : RegistrarKeys.keys.kind.description.name)
                 if let first = places["\(key) \(value)"] {
                     self.problems.add(
@@ -179,7 +179,7 @@ struct GatewaySettingsReader {
         return result
     }
 
-    /// The networks, and whether unix sockets are among them.
+    /// The networks, and whether unix sockets are included.
     func proxies(_ sockets: SocketSettings?) -> ([Network], Bool) {
         let texts = self.reader.value(self.keys.acceptProxyProtocol)
         let place = self.reader.place(of: self.keys.acceptProxyProtocol)
@@ -218,7 +218,7 @@ struct GatewaySettingsReader {
         let settings = self.problems.value(nil) { () throws(SettingsError) in
             try ControlSettings(given, group: group, stateDirectory: stateDirectory, place: place)
         }
-        // The service's own directory is there only while it runs (systemd.exec(5), RuntimeDirectory=).
+        // The service's own directory exists only while the service runs (systemd.exec(5), RuntimeDirectory=).
         if let settings, settings.isExplicit, let path = settings.path, !ControlSettings.isOfService(path) {
             self.problems.need(StartNeed.directory(of: path), at: place)
         }
@@ -236,7 +236,7 @@ struct GatewaySettingsReader {
             self.reader.add(self.keys.tlsCert, "needs tls-key as well")
         case (nil, .some) where !self.reader.isGiven(self.keys.tlsCert):
             self.reader.add(self.keys.tlsKey, "needs tls-cert as well")
-        // A wrong one is not missing.
+        // An invalid value does not count as missing.
         case (.some, nil), (nil, .some): break
         }
         return nil

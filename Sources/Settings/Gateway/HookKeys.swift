@@ -8,7 +8,7 @@ package final class ExecKeys: KeyTable {
         "the absolute path of the program and its arguments; without a shell")
     let timeout = ExecKeys.timeout("seconds, 0.1 to 9; then the program and its process group are killed")
 
-    /// At most 9 seconds, so that the gateway's own deadline of 10 is never met.
+    /// At most 9 seconds, so the gateway's own deadline of 10 seconds never passes first.
     static func timeout(_ meaning: String) -> Key<UInt64> {
         Key("timeout", .seconds(0.1...9), default: 5_000, meaning)
     }
@@ -46,9 +46,9 @@ package final class WebhookKeys: KeyTable {
 }
 
 extension Form where Value == String {
-    /// The path of a file that can be read.
+    /// The path of a readable file.
     ///
-    /// - Parameter isSecret: whether others than its owner must not be able to.
+    /// - Parameter isSecret: whether to reject a file that users other than its owner can read.
     static func readableFile(isSecret: Bool) -> Self {
         Self.path.map { path, place, _ throws(SettingsError) in
             do throws(SettingsError) { _ = try FileAccess.read(path, atMost: 1 << 20, secret: isSecret) } catch {

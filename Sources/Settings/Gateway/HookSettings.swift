@@ -1,13 +1,14 @@
-/// A program or a web service of the operator's that answers questions or performs actions (`docs/modules.md`).
+/// A hook: a program or web service of the operator that acts as authenticator or registrar (`docs/modules.md`).
 package enum HookSettings: Equatable, Sendable {
     case exec(ExecSettings)
     case webhook(WebhookSettings)
 }
 
-/// A program that is started for each question.
+/// A program that is run for each request.
 package struct ExecSettings: Equatable, Sendable {
-    /// The program's path and its arguments; no shell is involved.
+    /// The program's path and its arguments; run without a shell.
     package let command: [String]
+    /// Milliseconds.
     package let timeout: UInt64
 
     init(_ reader: SettingsReader) {
@@ -16,7 +17,7 @@ package struct ExecSettings: Equatable, Sendable {
     }
 }
 
-/// A web service that is asked by HTTP POST.
+/// A web service that receives requests by HTTP POST.
 package struct WebhookSettings: Equatable, Sendable {
     package let url: String
     /// The URL for logs, without user info, query and fragment, which may be secret.
@@ -26,8 +27,9 @@ package struct WebhookSettings: Equatable, Sendable {
     package let caFile: String?
     package let certificateFile: String?
     package let keyFile: String?
+    /// Milliseconds, for all attempts together.
     package let timeout: UInt64
-    /// Further attempts after one that failed without an answer, or with 5xx.
+    /// Further attempts after one without a response, or with status 5xx.
     package let retries: Int
 
     init(_ reader: SettingsReader) {
@@ -69,7 +71,7 @@ package struct WebhookSettings: Equatable, Sendable {
         return String(secret)
     }
 
-    /// - Parameter place: of the text, for errors, which do not repeat what may be secret.
+    /// - Parameter place: where the URL was set, for errors. Errors leave out parts of the URL that may be secret.
     static func check(url: String, place: String) throws(SettingsError) {
         func refusal(_ reason: String) -> SettingsError { SettingsError(place, "'\(WebURL.shown(url))': \(reason)") }
         let known: WebURL
@@ -87,7 +89,7 @@ package struct WebhookSettings: Equatable, Sendable {
 extension HookSettings {
     /// - Parameters:
     ///   - kind: `exec` or `webhook`.
-    ///   - reader: of its table.
+    ///   - reader: reads the hook's table.
     init(kind: String, _ reader: SettingsReader) {
         if kind == "exec" {
             self = .exec(ExecSettings(reader))

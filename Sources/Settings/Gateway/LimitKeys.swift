@@ -42,7 +42,7 @@ package final class LimitKeys: KeyTable {
         "end a stream whose receiver takes nothing for that long, `1s` to `7d`; `0`: never")
     let halfCloseTimeout = LimitKeys.halfCloseTimeout()
 
-    /// These three an agent has, too.
+    /// These three keys exist for agents too.
     static func streamsPerLink(_ meaning: String) -> Key<Int> {
         Key("streams-per-link", .count(LimitSettings.streamRange), default: self.standard.streamsPerLink, meaning)
     }

@@ -1,63 +1,65 @@
-/// The bounds that an operator can set: the table `[limits]` of a gateway, some of whose keys an agent has too.
+/// The limits that an operator can set: the table `[limits]` of a gateway. An agent has some of these keys too.
 ///
-/// All other bounds are constants (`docs/security.md`, Limits). Counts and bytes are positive; times are milliseconds.
+/// All other limits are constants (`docs/security.md`, Limits). Counts and bytes are positive; times are in
+/// milliseconds.
 package struct LimitSettings: Equatable, Sendable {
-    /// Visitors at once; nil: as many as descriptors and memory allow, up to the default.
+    /// Concurrent visitors; nil for as many as descriptors and memory allow, up to the default.
     package var visitors: Int?
-    /// Visitors of one source at once: 40 browsers of 6 connections each behind one address.
+    /// Concurrent visitors of one source: enough for 40 browsers with 6 connections each behind one address.
     package var visitorsPerSource = 256
-    /// Visitors of one source in a second; twice as many may come at once.
+    /// New visitors of one source per second; twice as many may arrive at once.
     package var visitorsPerSecond = 100
-    /// Links of agents at once; nil: as many as descriptors allow, up to the default.
+    /// Concurrent links of agents; nil for as many as descriptors allow, up to the default.
     package var agents: Int?
-    /// Links of one identity: at an open gateway the programs of one machine share it.
+    /// Links of one identity. At an open gateway all programs of one machine share an identity.
     package var linksPerAgent = 16
-    /// Names of one link; an agent can have a number of its own.
+    /// Names of one link; the authenticator can set a different number for an agent.
     package var namesPerLink = 100
-    /// Streams of one link; the lower value of both ends holds, and an agent can have a number of its own.
+    /// Streams of one link; the lower value of both ends applies. The authenticator can set another number for an
+    /// agent.
     package var streamsPerLink = 4_096
-    /// Bytes that may wait or be on their way to the program; nil: a share of what the process may have.
+    /// Bytes that may be queued or under way to the program; nil for a share of the memory that the process may use.
     package var memory: Int?
-    /// From the TCP connection of an agent to the end of its TLS handshake.
+    /// From an agent's TCP connection to the end of its TLS handshake.
     package var handshakeTimeout: UInt64 = 10_000
-    /// From the TCP connection of an agent to its LOGIN.
+    /// From an agent's TCP connection to its LOGIN.
     package var loginTimeout: UInt64 = 15_000
-    /// How long a stream may be unable to write on what it has received; 0: no limit.
+    /// How long a stream may be unable to write received bytes to its edge; 0 for no limit.
     package var stallTimeout: UInt64 = 0
-    /// How long a stream with one ended direction may be silent; 0: no limit.
+    /// How long a stream with one ended direction may be idle; 0 for no limit.
     package var halfCloseTimeout: UInt64 = 0
 
-    /// Links of one identity that speak version 1: each has one name.
+    /// Version 1 links of one identity; each has one name.
     package var version1LinksPerAgent: Int { self.namesPerAgent }
 
-    /// A sixteenth of all names: one identity takes no more of them unless its links may have more.
+    /// A sixteenth of all names. One identity can hold more only if one of its links can.
     private static let usualNamesPerAgent = 256
 
-    /// Names that one identity can hold at once, by all its links, unless it has a number of its own.
+    /// Names that one identity can hold on all its links together; the authenticator can set a different number for it.
     package var namesPerAgent: Int {
         min(self.linksPerAgent * self.namesPerLink, max(self.namesPerLink, Self.usualNamesPerAgent))
     }
 
-    /// More visitors than that need more descriptors than Linux gives a process by default (fs.nr_open, 1,048,576).
+    /// More visitors need more descriptors than Linux allows a process by default (fs.nr_open, 1,048,576).
     static let visitorRange = 1...1_048_576
-    /// Beyond that a limit of each second limits nothing.
+    /// A higher limit per second has no effect.
     static let rateRange = 1...1_000_000
-    /// Agents and their links are numbered nowhere in 16 bits, but a gateway has 65,535 ports for their names.
+    /// No field limits this, but a gateway has only 65,535 ports for the names of agents.
     static let agentRange = 1...65_535
-    /// WELCOME has 16 bits for it, and a gateway has 4,096 names at most.
+    /// WELCOME has a 16-bit field for it, and a gateway has at most 4,096 names.
     static let nameRange = 1...4_096
-    /// HELLO has 16 bits for it.
+    /// HELLO has a 16-bit field for it.
     static let streamRange = 1...65_535
-    /// From what a few streams need at all (16 KiB each) to the address space of a process.
+    /// From the minimum for a few streams (16 KiB each) to the address space of a process.
     static let memoryRange = (16 << 20)...(64 << 40)
-    /// Deadlines are looked at once a second; in five minutes even a modem shakes hands.
+    /// Deadlines are checked once a second, and five minutes are enough for a handshake over a modem.
     static let loginRange: ClosedRange<UInt64> = 1_000...300_000
-    /// A week: connections that pause for longer are better never ended.
+    /// At most a week. For connections with longer pauses, turn the timeout off.
     static let idleRange: ClosedRange<UInt64> = 1_000...604_800_000
 
     package init() {}
 
-    /// - Parameter reader: of the table `[limits]`.
+    /// - Parameter reader: reads the table `[limits]`.
     init(_ reader: SettingsReader) {
         let keys = LimitKeys.keys
         let known = reader.problems.found.count
@@ -82,7 +84,7 @@ package struct LimitSettings: Equatable, Sendable {
         reader.finish(LimitKeys.self)
     }
 
-    /// Of an agent, whose keys are in the file itself.
+    /// The limits of an agent, whose keys are at the top level of its file.
     init(agent reader: SettingsReader) {
         let keys = AgentKeys.keys
         self.streamsPerLink = reader.value(keys.streamsPerLink)

@@ -1,6 +1,6 @@
 internal import Wire
 
-/// Where and how a gateway shows its metrics.
+/// Where and how a gateway serves its metrics.
 package struct MetricsSettings: Equatable, Sendable {
     package enum Place: Equatable, Sendable, CustomStringConvertible {
         case tcp(HostPort)
@@ -15,10 +15,10 @@ package struct MetricsSettings: Equatable, Sendable {
     }
 
     package let place: Place
-    /// Show series for each name too. Names come and go, and whoever collects the series keeps them all.
+    /// Whether series per name are included. Names come and go, and a collector keeps the series of all of them.
     package let isPerName: Bool
 
-    /// - Parameter isOpen: more than loopback addresses are allowed.
+    /// - Parameter isOpen: whether addresses other than loopback are allowed.
     init(_ text: String, isPerName: Bool, isOpen: Bool, place: String) throws(SettingsError) {
         self.isPerName = isPerName
         if text.hasPrefix("unix:") {

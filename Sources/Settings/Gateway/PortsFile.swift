@@ -1,7 +1,7 @@
 import FoundationEssentials
 import Glibc
 
-/// The gateway's memory of public ports, `ports.json` in its state directory.
+/// The public ports of names, which a gateway remembers in `ports.json` in its state directory.
 package struct PortsFile {
     package struct Entry: Codable, Equatable {
         package let name: String
@@ -24,7 +24,8 @@ package struct PortsFile {
 
     package init(path: String) { self.path = path }
 
-    /// An unreadable file is an error, and is put aside rather than overwritten.
+    /// Returns no entries if the file is missing. If its content is invalid, throws and renames the file instead of
+    /// letting it be overwritten.
     package func load() throws(SettingsError) -> [Entry] {
         guard FileAccess.exists(self.path) else { return [] }
         let bytes = try FileAccess.read(self.path, atMost: 16 << 20)
@@ -36,7 +37,7 @@ package struct PortsFile {
         return content.ports
     }
 
-    /// Not forced to the disk: a crash of the machine may cost the newest ports, a crash of the gateway none.
+    /// Not synced to disk: a machine crash may lose the newest ports, a crash of the gateway loses none.
     package func save(_ entries: [Entry]) throws(SettingsError) {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]

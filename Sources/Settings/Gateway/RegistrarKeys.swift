@@ -27,7 +27,7 @@ package final class ProxyKeys: KeyTable {
     let gatewayHost = Key(
         "gateway-host",
         Form<String>.text.map { host, place, _ throws(SettingsError) in
-            // It is written into files of proxies.
+            // The host is written into configuration files of proxies.
             guard HostPort.isHost(host) else {
                 throw SettingsError(place, "'\(host)' is not a host name or an address")
             }

@@ -5,7 +5,7 @@ package enum RegistrarSettings: Equatable, Sendable {
     case mapFile(MapFileSettings)
     case hook(HookSettings)
 
-    /// What the file calls it.
+    /// The value of `kind` in the file.
     package var kind: String {
         switch self {
         case .traefik: "traefik"
@@ -16,8 +16,8 @@ package enum RegistrarSettings: Equatable, Sendable {
         }
     }
 
-    /// What this one writes to, as key and value. Another that does the same would take back what this one publishes:
-    /// a proxy knows a name's route by the name alone.
+    /// What this registrar writes to, as key and value. Two registrars with the same target would remove each other's
+    /// names, because a proxy identifies a route by the name alone.
     var targets: [(key: String, value: String)] {
         switch self {
         case .traefik(let settings):
@@ -26,9 +26,9 @@ package enum RegistrarSettings: Equatable, Sendable {
         case .caddy(let settings):
             return (try? WebURL(settings.admin)).map { [("admin", $0.target)] } ?? []
         case .mapFile(let settings):
-            // A bad path was reported already.
+            // An invalid path was already reported.
             guard let slash = settings.file.lastIndex(of: "/") else { return [] }
-            // The file itself is replaced, be it a link.
+            // The file is replaced even if it is a link, so only its directory is resolved.
             let directory = FileAccess.resolved(String(settings.file[...slash]))
             return [
                 ("file", FileAccess.path(in: directory, String(settings.file[settings.file.index(after: slash)...])))
@@ -39,11 +39,11 @@ package enum RegistrarSettings: Equatable, Sendable {
 
     static let kinds = "use print, traefik, caddy, nginx, haproxy, exec or webhook"
 
-    /// Nil for `print`, which is always there, and where the kind is unknown.
+    /// Nil for `print`, which is always active, and for an unknown kind.
     ///
-    /// - Parameter reader: of a table `[[registrar]]`.
+    /// - Parameter reader: reads a table `[[registrar]]`.
     init?(_ reader: SettingsReader, _ paths: ExposurePaths) {
-        // Of another kind the other keys are not known.
+        // Without a valid kind the other keys are unknown.
         guard let kind = reader.value(RegistrarKeys.keys.kind) else { return nil }
         switch kind {
         case "print":
@@ -71,18 +71,18 @@ package enum RegistrarSettings: Equatable, Sendable {
     }
 }
 
-/// Under which host a proxy serves a name, and how it reaches the gateway.
+/// The host under which a proxy serves a name, and how the proxy reaches the gateway.
 package struct RouteSettings: Equatable, Sendable {
-    /// What of a name's listeners the proxy connects to.
+    /// The listener of a name that the proxy connects to.
     package enum Via: Sendable { case tcp, unix }
 
     /// A name's host is `NAME.DOMAIN`.
     package let domain: String
-    /// Where the proxy finds the gateway's listeners; nil where it is on the same machine.
+    /// The host at which the proxy reaches the gateway's listeners; nil if both run on the same machine.
     package let gatewayHost: String?
     package let via: Via
 
-    /// - Parameter takesSockets: whether this kind of proxy can find a unix socket by a name.
+    /// - Parameter takesSockets: whether this kind of proxy can look up a unix socket by name.
     init(_ reader: SettingsReader, _ paths: ExposurePaths, takesSockets: Bool) {
         let keys = ProxyKeys.keys
         self.domain = reader.value(keys.domain) ?? ""
@@ -92,7 +92,7 @@ package struct RouteSettings: Equatable, Sendable {
                 "a unix socket does not reach the gateway on another host ('gateway-host')"
             } else if !paths.hasSockets { "names have unix sockets only with expose-sockets" } else { nil }
         let given = reader.value(keys.via)
-        // What is wrong with it is known.
+        // Its error was already reported.
         guard given != nil || !reader.isGiven(keys.via) else {
             self.via = .tcp
             return
@@ -113,21 +113,21 @@ package struct RouteSettings: Equatable, Sendable {
     }
 }
 
-/// Dynamic configuration for Traefik v3.
+/// Settings of the registrar for Traefik v3.
 package struct TraefikSettings: Equatable, Sendable {
     package enum Scheme: String, CaseIterable, Sendable { case http, h2c, tcp }
 
     package let route: RouteSettings
-    /// Where Traefik's file provider looks; nil when only `listen` is given.
+    /// The directory of Traefik's file provider; nil if only `listen` is set.
     package let directory: String?
-    /// Where Traefik's HTTP provider asks.
+    /// The address that Traefik's HTTP provider polls; nil if only `directory` is set.
     package let listen: HostPort?
-    /// `file:line` of that, for errors.
+    /// The place of `listen`, `file:line`, for errors.
     package let listenPlace: String
     package let scheme: Scheme
     package let entryPoints: [String]
     package let middlewares: [String]
-    /// Terminate TLS, with this resolver's certificates if one is named.
+    /// Whether Traefik terminates TLS, with the certificates of `certResolver` if that is set.
     package let tls: Bool
     package let certResolver: String?
 
@@ -155,11 +155,11 @@ package struct TraefikSettings: Equatable, Sendable {
     }
 }
 
-/// Routes by Caddy's admin API.
+/// Settings of the registrar that uses Caddy's admin API.
 package struct CaddySettings: Equatable, Sendable {
     package let route: RouteSettings
     package let admin: String
-    /// Caddy's name of the server that gets the routes.
+    /// The server in Caddy's configuration to which routes are added.
     package let server: String
     package let scheme: Scheme
 
@@ -181,12 +181,12 @@ package struct CaddySettings: Equatable, Sendable {
         let url: WebURL
         do throws(WebURL.Mistake) { url = try WebURL(text) } catch { throw refusal(error.reason) }
         guard url.scheme == .http else { throw refusal("Caddy's admin API has no https") }
-        // The paths of its API are put behind it.
+        // API paths are appended to it.
         guard !url.hasPath else { throw refusal("it has a path") }
     }
 
     static func check(server text: String, place: String) throws(SettingsError) {
-        // It is a part of a URL's path; these need no escapes there (RFC 3986, 2.3).
+        // The name becomes part of a URL path, where these characters need no escaping (RFC 3986, 2.3).
         let isPlain = text.utf8.allSatisfy { byte in
             (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
                 || "-._~".utf8.contains(byte)
@@ -198,7 +198,7 @@ package struct CaddySettings: Equatable, Sendable {
     }
 }
 
-/// A file with a line for each name, and a command that makes the proxy read it.
+/// Settings of a map file with one line per name, and of the command that makes the proxy read it.
 package struct MapFileSettings: Equatable, Sendable {
     package enum Style: Equatable, Sendable {
         /// `HOST ADDRESS:PORT;`, for `map { include ...; }`
@@ -211,6 +211,7 @@ package struct MapFileSettings: Equatable, Sendable {
     package let style: Style
     package let file: String
     package let reload: [String]
+    /// Milliseconds, for the command.
     package let timeout: UInt64
 
     init(_ reader: SettingsReader, _ paths: ExposurePaths, style: Style) {

@@ -6,8 +6,9 @@ package enum ServiceConfiguration {
 }
 
 extension CommandOptions {
-    /// For a command about a gateway: with the service's configuration, where the service's gateway is meant because root
-    /// names no other. The command then knows its key, its port and its control socket.
+    /// The options of a command about a gateway. If root names no gateway, the service's gateway is meant. The result
+    /// then includes the service's configuration file, from which the command gets the key, the port and the control
+    /// socket.
     package var withServiceConfiguration: CommandOptions {
         let keys = GatewayKeys.keys
         let naming: [any DescribedKey] = [keys.stateDir, keys.agentsFile, keys.auth, keys.control]

@@ -4,7 +4,7 @@ package struct CommandOptions: Sendable {
 
     package init() {}
 
-    /// The values of an option, one for each time that it was given. A switch has empty texts.
+    /// The values of an option, one for each occurrence. A switch has empty texts.
     package subscript(_ key: String) -> [String] {
         get { self.given[key] ?? [] }
         set { self.given[key] = newValue.isEmpty ? nil : newValue }

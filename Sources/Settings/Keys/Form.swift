@@ -13,8 +13,8 @@ package enum ValueType: String, Sendable {
 
 /// Reads the values of a key from a file or the command line.
 ///
-/// An error that leaves part of the value usable, such as one bad element of a list, is added to `Problems`. Other errors
-/// are thrown.
+/// An error that leaves part of the value usable, such as one bad element of a list, is added to `Problems`. Other
+/// errors are thrown.
 struct Form<Value: Sendable>: Sendable {
     typealias FileReader = @Sendable (TOMLFile.Section, _ key: String, Problems) throws(SettingsError) -> Value?
     /// - Parameters:
@@ -45,9 +45,9 @@ struct Form<Value: Sendable>: Sendable {
         self.shown = shown
     }
 
-    /// The same with values of another type.
+    /// A form with converted values.
     ///
-    /// - Parameter convert: gets the place of the value, for errors.
+    /// - Parameter convert: receives the place of the value, for errors.
     func map<New>(
         shown: @escaping @Sendable (New) -> String? = { _ in nil },
         _ convert: @escaping @Sendable (Value, _ place: String, Problems) throws(SettingsError) -> New?
@@ -78,7 +78,7 @@ extension Form where Value == String {
         .text, file: { section, key, _ throws(SettingsError) in try section.string(key) },
         option: { texts, _, _ in texts.last }, shown: { "`\($0)`" })
 
-    /// A path, of the file relative to the file's directory.
+    /// A path. In a file it is relative to the file's directory.
     static let path = Self(
         .text,
         file: { section, key, _ throws(SettingsError) in
@@ -113,7 +113,7 @@ extension Form where Value == [String] {
 }
 
 extension Form where Value == Bool {
-    /// As an option it has no value, and can only be switched on.
+    /// As an option it has no value and can only switch on.
     static let onOff = Self(
         .trueOrFalse, file: { section, key, _ throws(SettingsError) in try section.boolean(key) },
         option: { _, _, _ in true }, shown: { "`\($0)`" })
@@ -135,7 +135,7 @@ extension Form where Value == Int {
             }, shown: { "`\($0)`" })
     }
 
-    /// As an option it is repeated, up to the highest level. The higher value of option and file applies.
+    /// As an option it can be repeated, up to the highest level. The higher value of option and file applies.
     static func level(_ range: ClosedRange<Int>) -> Self {
         let count = Self.count(range)
         var form = Self(

@@ -1,7 +1,7 @@
 /// One setting of a program.
 ///
-/// This is its only declaration: the file reader, the command line, `--help`, completions, manual pages and the tables of
-/// `docs/configuration.md` derive from it.
+/// This is its only declaration: the file reader, the command line, `--help`, completions, manual pages and the tables
+/// of `docs/configuration.md` derive from it.
 package struct Key<Value: Sendable>: DescribedKey {
     package let description: KeyDescription
     let form: Form<Value>
@@ -25,7 +25,7 @@ package struct Key<Value: Sendable>: DescribedKey {
             choices: form.choices, meaning: meaning, more: more)
     }
 
-    /// One without a default.
+    /// Creates a key without a default.
     ///
     /// - Parameter missing: the error if the key is missing; nil if it is optional.
     init<Given>(
@@ -76,7 +76,7 @@ package struct CommandOption: Sendable {
     /// The placeholder for the value in the help; nil for a switch, or for the key's choices.
     package let value: String?
     package let completion: Completion
-    /// Offered by completions; the file allows more.
+    /// Words that completions offer. The file accepts more.
     package let words: [String]?
     /// Replaces the key's meaning in the help. Markdown.
     package let help: String?
@@ -110,7 +110,7 @@ package struct CommandOption: Sendable {
         self.isArgument = true
     }
 
-    /// An argument, `BACKEND`.
+    /// A positional argument, such as `BACKEND`.
     static func argument(_ name: String) -> Self { Self(argument: name) }
 }
 
@@ -133,7 +133,7 @@ extension KeyDescription {
         return "\(sentence)\(repeats).\(self.hasDefaultInHelp ? " (default: \(PlainText.of(self.standard)))" : "")"
     }
 
-    /// A help text of its own includes the default, unless that is a plain value.
+    /// A separate help text already mentions the default, unless that is a plain value.
     private var hasDefaultInHelp: Bool {
         let isValue = self.standard.hasPrefix("`")
         guard self.option?.help == nil || isValue else { return false }
@@ -142,7 +142,7 @@ extension KeyDescription {
 
     /// The row of the document.
     ///
-    /// - Parameter hasOptions: whether the table has a column for them.
+    /// - Parameter hasOptions: whether the table has a column for options.
     func row(hasOptions: Bool) -> String {
         var cells = ["`\(self.name)`", self.type.rawValue, self.standard]
         if hasOptions { cells.append(self.optionCell) }
@@ -158,7 +158,7 @@ extension KeyDescription {
 
 /// Markdown without links and code marks.
 private enum PlainText {
-    /// `[text](target)` is its text, and code has no marks.
+    /// Replaces `[text](target)` by `text`, and removes the marks of code.
     static func of(_ markdown: String) -> String {
         var result = ""
         var rest = markdown[...]

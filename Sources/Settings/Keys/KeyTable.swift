@@ -48,7 +48,7 @@ package enum KeyTables {
     ]
     package static let ofAgent: [any KeyTable.Type] = [AgentKeys.self, ExposeKeys.self]
 
-    /// One after the other, with an empty line between them.
+    /// The tables, separated by empty lines.
     package static func markdown(_ tables: [any KeyTable.Type]) -> String {
         tables.map { $0.markdown }.joined(separator: "\n")
     }

@@ -1,14 +1,14 @@
-/// Reads settings by key: command line first, then file, then default. Errors are added to `problems`, and the default is
-/// used instead.
+/// Reads settings by key: command line first, then file, then default. Errors are added to `problems`, and the default
+/// is used instead.
 struct SettingsReader {
     /// The table of the file; nil without a file.
     let section: TOMLFile.Section?
     let options: CommandOptions
     let problems: Problems
 
-    /// Of a whole program.
+    /// Reads the settings of a program.
     ///
-    /// - Parameter orPipe: whether the file may be a pipe, whose writer is waited for.
+    /// - Parameter orPipe: whether the file may be a pipe. Reading then waits for its writer.
     init(_ options: CommandOptions, _ problems: Problems, orPipe: Bool = true) {
         self.options = options
         self.problems = problems
@@ -20,14 +20,14 @@ struct SettingsReader {
         problems.takesNeeds = self.isReadable
     }
 
-    /// Of a table that has no options.
+    /// Reads a table without options.
     init(_ section: TOMLFile.Section?, _ problems: Problems) {
         self.section = section
         self.options = CommandOptions()
         self.problems = problems
     }
 
-    /// Of a command line without a file.
+    /// Reads a command line without a file.
     init(options: CommandOptions, _ problems: Problems) {
         self.section = nil
         self.options = options
@@ -37,7 +37,7 @@ struct SettingsReader {
     func value<Value>(_ key: Key<Value>) -> Value {
         let found = self.problems.found.count
         if let value = self.given(key) { return value }
-        // A bad value is not missing.
+        // An invalid value does not count as missing.
         if let missing = key.missing, self.isReadable, self.problems.found.count == found {
             self.problems.add(self.place(of: key), missing)
         }
@@ -58,7 +58,7 @@ struct SettingsReader {
         return key.form.joined(option, inFile)
     }
 
-    /// Of a file that cannot be read, nothing is missing.
+    /// False if there is a file and it is unreadable. Its keys then do not count as missing.
     var isReadable: Bool { self.section != nil || self.options.configuration == nil }
 
     /// Whether the command line has the option.

@@ -1,8 +1,8 @@
 internal import Wire
 
-/// Spans of time as they are written in files: `90d`, `12h`, `30m`, `45s`.
+/// Durations as written in files: `90d`, `12h`, `30m`, `45s`.
 enum DurationText {
-    /// In the largest unit that leaves no rest.
+    /// In the largest unit that leaves no remainder.
     static func of(_ milliseconds: UInt64) -> String {
         let seconds = milliseconds / 1_000
         let units: [(UInt64, String)] = [(86_400, "d"), (3_600, "h"), (60, "m")]
@@ -12,7 +12,7 @@ enum DurationText {
 }
 
 extension TOMLFile.Section {
-    /// A whole number of a range.
+    /// A whole number within a range.
     func count(_ key: String, in range: ClosedRange<Int>) throws(SettingsError) -> Int? {
         guard let count = try self.integer(key) else { return nil }
         guard range.contains(count) else {
@@ -22,7 +22,7 @@ extension TOMLFile.Section {
         return count
     }
 
-    /// A span of time in milliseconds.
+    /// A duration in milliseconds.
     ///
     /// - Parameter canBeNever: whether `0` is allowed too; it is returned as 0.
     func duration(
