@@ -16,7 +16,7 @@ package enum Program {
             {
                 throw ValidationError(error)
             }
-            // The gateway and the agent have no need of their output.
+            // The gateway and the agent do not need standard output.
             StandardDescriptors.ensureOpen(isOutputNeeded: !(parsed is any Daemon))
             try parsed.run()
         } catch let error as OutputError {
@@ -25,6 +25,7 @@ package enum Program {
             let code = Command.exitCode(for: error)
             guard !code.isSuccess else { Self.end(Command.self, arguments, showing: Command.fullMessage(for: error)) }
             let text = Self.named(Command.configuration, in: Command.fullMessage(for: error))
+            // The parser's message quotes invalid arguments, which may be secret.
             if !text.isEmpty {
                 let message = text.hasPrefix("Error: ") ? String(text.dropFirst(7)) : text
                 Complaint.write(Typos(root: Command.self, arguments: arguments).improved(message))

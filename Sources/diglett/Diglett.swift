@@ -78,7 +78,7 @@ struct Diglett: ParsableCommand, Daemon {
 
     mutating func run() throws {
         if let error = self.backend.flatMap({ CommandWord.error(inBackend: $0) }) { FirstSteps.fail(error) }
-        // Before anything is started that could inherit it.
+        // Must come before anything starts that could inherit these.
         let environment = ServiceEnvironment.take()
         let sockets = InheritedSockets(names: environment.socketNames)
         self.hideSecrets()

@@ -10,7 +10,7 @@ import Wire
 
 @testable import Agent
 
-/// An agent whose gateway is the test.
+/// An agent, connected to a gateway that the test controls.
 final class AgentFixture {
     let loop: EventLoop
     let gateway: FakeGateway
@@ -19,12 +19,12 @@ final class AgentFixture {
     private(set) var agent: AgentProgram!
     private var backends: [EchoBackend] = []
     private var options = CommandOptions()
-    /// Where the agent writes its events.
+    /// The pipe to which the agent writes its events.
     private let events: Pipe
-    /// What the agent reads at SIGHUP.
+    /// The settings that the agent reads at SIGHUP; nil for the original ones.
     private var reloaded: CommandOptions?
 
-    /// - Parameter token: of the agent, in a file.
+    /// - Parameter token: the agent's token, which it reads from a file.
     init(_ names: [String], token: String? = nil, once: Bool = false) throws {
         self.loop = try EventLoop()
         self.events = Pipe()
@@ -65,7 +65,7 @@ final class AgentFixture {
         self.agent.start()
     }
 
-    /// SIGHUP, with other names.
+    /// Reloads the settings as SIGHUP does, with other names.
     func reload(_ names: [String]) throws {
         var options = self.options
         options["expose"] = try names.map { "\($0)=\(try self.backend())" }
@@ -73,7 +73,7 @@ final class AgentFixture {
         self.agent.hungUp()
     }
 
-    /// What the backend of the name with this number has got.
+    /// The bytes received by the backend of the name with this index, on its latest connection.
     func received(_ backend: Int) -> [UInt8] { self.backends[backend].connections.last?.received ?? [] }
 
     func connections(_ backend: Int) -> [Connection] { self.backends[backend].connections }
@@ -91,7 +91,7 @@ final class AgentFixture {
 
     func hasLine(_ part: String) -> Bool { self.log.lines.contains { $0.contains(part) } }
 
-    /// The events so far, after the end of the agent.
+    /// The events written so far. Call this after the agent has ended.
     func writtenEvents() -> [String] {
         try? self.events.fileHandleForWriting.close()
         return String(decoding: self.events.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
@@ -100,7 +100,7 @@ final class AgentFixture {
 
     var urls: String? { try? String(contentsOfFile: "\(self.directory)/urls", encoding: .utf8) }
 
-    /// Ends both; the loop must then have nothing left to do.
+    /// Ends agent and gateway. The loop must then have nothing left to do.
     func finish(_ visitors: Connection...) {
         for visitor in visitors { visitor.stream.close() }
         self.agent.stop()
@@ -122,7 +122,7 @@ struct AgentProgramTests {
         _ = bytes.withUnsafeBytes { visitor.stream.write($0) }
     }
 
-    /// Starts the agent, and a visitor that has had one byte echoed.
+    /// Starts the agent, and connects a visitor that gets one byte echoed.
     private func visit(_ name: String, of stand: AgentFixture) throws -> Connection {
         try stand.start()
         #expect(stand.wait { stand.urls != nil })
@@ -132,7 +132,7 @@ struct AgentProgramTests {
         return visitor
     }
 
-    @Test("registers its names, tells where they are, and connects each visitor to the backend of the name")
+    @Test("registers its names, reports their addresses, and connects each visitor to the backend of the name")
     func registers() throws {
         let stand = try AgentFixture(["one", "two"])
         try stand.start()
@@ -151,12 +151,12 @@ struct AgentProgramTests {
         #expect(events[2].contains("\"address\":\"gw.test:4000\"") && events[2].contains("\"name\":\"two\""))
     }
 
-    @Test("registers a name that SIGHUP adds while it has sent as many requests as a gateway takes at once")
+    @Test("registers a name added by SIGHUP after sending as many requests as a gateway accepts at once")
     func reloadInABurst() throws {
         let stand = try AgentFixture(["one"])
         try stand.start()
         #expect(stand.wait { stand.urls != nil })
-        // Each reload gives a name up and asks for another.
+        // Each reload gives up one name and requests another.
         for number in 0..<16 {
             try stand.reload(["name-\(number)"])
             stand.turn()
@@ -166,7 +166,7 @@ struct AgentProgramTests {
         stand.finish()
     }
 
-    @Test("asks again for a name that is refused for now, and the others notice nothing")
+    @Test("retries a temporarily refused name without affecting the others")
     func refusedForNow() throws {
         let stand = try AgentFixture(["one", "two"])
         let good = stand.gateway.answer
@@ -185,7 +185,7 @@ struct AgentProgramTests {
         stand.finish(visitor)
     }
 
-    @Test("finishes the streams of a link that drains, while the next link has the names")
+    @Test("finishes the streams of a draining link while the next link has the names")
     func drains() throws {
         let stand = try AgentFixture(["one"])
         let visitor = try self.visit("one", of: stand)
@@ -199,13 +199,13 @@ struct AgentProgramTests {
         stand.finish()
     }
 
-    @Test("does not dial any more while it waits for its last streams")
+    @Test("does not dial while it waits for its last streams")
     func stopsWhileWaiting() throws {
         let stand = try AgentFixture(["one"])
         let visitor = try self.visit("one", of: stand)
         stand.gateway.leave()
         stand.gateway.links[0].link.drain(text: "the test drains")
-        // Long enough to stop before it; short waits are followed by longer ones.
+        // Wait for a deadline that leaves enough time to stop before it. Short waits are followed by longer ones.
         #expect(stand.wait { (stand.agent.machine.nextDeadline ?? 0) > stand.loop.now + 300 })
         // The timer is set at the end of the turn.
         stand.turn()
@@ -220,7 +220,7 @@ struct AgentProgramTests {
         stand.finish(visitor)
     }
 
-    @Test("makes a lost link again, and its backends get a reset for what was cut")
+    @Test("replaces a lost link, and resets the backends of the streams that were cut")
     func lost() throws {
         let stand = try AgentFixture(["one"])
         let visitor = try self.visit("one", of: stand)
@@ -231,7 +231,7 @@ struct AgentProgramTests {
         stand.finish(visitor)
     }
 
-    @Test("logs in with another token as soon as there is one, after a refusal")
+    @Test("logs in again as soon as the token changes after a refusal")
     func token() throws {
         let stand = try AgentFixture(["one"], token: "old")
         stand.gateway.refusal = .loginRefused
@@ -245,7 +245,7 @@ struct AgentProgramTests {
         stand.finish()
     }
 
-    @Test("remembers the key of a gateway on its machine, and ends when it meets another")
+    @Test("remembers the key of a gateway on the same machine, and exits if the key changes")
     func key() throws {
         let stand = try AgentFixture(["one"])
         try stand.start()
@@ -260,7 +260,7 @@ struct AgentProgramTests {
         stand.finish()
     }
 
-    @Test("gives up names and asks for others at SIGHUP, and a name that stays keeps its streams")
+    @Test("gives up and requests names at SIGHUP, and a name that stays keeps its streams")
     func reload() throws {
         let stand = try AgentFixture(["one", "two"])
         let visitor = try self.visit("two", of: stand)
@@ -269,7 +269,7 @@ struct AgentProgramTests {
         #expect(stand.gateway.withdrawn == [0] && stand.gateway.links.count == 1)
         self.send([2], by: visitor)
         #expect(stand.wait { visitor.received == [1, 2] })
-        // The same name leads to another backend from now on.
+        // New streams of the name now go to another backend.
         let second = try stand.gateway.visit("two", at: 0)
         self.send([3], by: second)
         #expect(stand.wait { second.received == [3] })
@@ -277,7 +277,7 @@ struct AgentProgramTests {
         stand.finish(visitor, second)
     }
 
-    @Test("with once ends with the code of what failed first")
+    @Test("exits with --once with the code of the first failure")
     func once() throws {
         let stand = try AgentFixture(["one"], once: true)
         stand.gateway.answer = { Registered(exposure: $0.exposure, code: .nameNotAllowed, port: 0, text: "not yours") }

@@ -6,21 +6,21 @@ import Testing
 import Tunnel
 import Wire
 
-/// A gateway that answers as the test says.
+/// A gateway whose answers are set by the test.
 final class FakeGateway: SocketListenerDelegate {
     let listener: SocketListener
-    /// Every link that agents have made, in order.
+    /// All links in the order in which agents made them.
     private(set) var links: [TestLink] = []
     private(set) var logins: [Login] = []
     private(set) var requests: [(link: Int, register: Register)] = []
     private(set) var withdrawn: [UInt16] = []
-    /// Nil to accept the login.
+    /// The code with which logins are refused; nil to accept them.
     var refusal: ErrorCode?
-    /// What is said about a name.
+    /// The answer to a REGISTER.
     var answer: (Register) -> Registered = { request in
         Registered(exposure: request.exposure, code: .none, port: 4_000 + request.exposure, text: "gw.test:4000")
     }
-    /// Of the links to come.
+    /// The identity for new links.
     var identity: IdentityPEM
     private let buffers = RelayBuffers()
     private let loop: EventLoop
@@ -66,10 +66,10 @@ final class FakeGateway: SocketListenerDelegate {
         }
     }
 
-    /// The names that a link was asked for, in order.
+    /// The names requested on a link, in order.
     func names(of link: Int) -> [String] { self.requests.filter { $0.link == link }.map(\.register.name) }
 
-    /// A visitor of a name, by the number that the link's last request gave it.
+    /// Opens a stream for a visitor of a name, by the exposure number of the link's latest request for it.
     func visit(_ name: String, at link: Int) throws -> Connection {
         let exposure = try #require(self.requests.last { $0.link == link && $0.register.name == name }).register
             .exposure
@@ -81,7 +81,7 @@ final class FakeGateway: SocketListenerDelegate {
         return visitor
     }
 
-    /// Accepts no more links.
+    /// Accepts no more links from agents.
     func leave() { self.listener.close() }
 
     func close() {

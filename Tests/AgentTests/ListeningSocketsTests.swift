@@ -7,7 +7,7 @@ struct ListeningSocketsTests {
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
     @Test(
-        "are known by their state, port and address",
+        "are recognized by state, port and address",
         arguments: [
             ("0100007F:2328 00000000:0000 0A", true), ("00000000:2328 00000000:0000 0A", true),
             ("0200007F:2328 00000000:0000 0A", true), ("0101A8C0:2328 00000000:0000 0A", false),
@@ -24,7 +24,7 @@ struct ListeningSocketsTests {
         #expect(ListeningSockets.loopbackPorts(in: self.header).isEmpty)
     }
 
-    @Test("of the unix kind are known by their path and flag")
+    @Test("are recognized by path and flag if they are unix sockets")
     func unix() {
         let list = """
             Num       RefCount Protocol Flags    Type St Inode Path

@@ -17,7 +17,7 @@ struct SegmentTests {
         return watch.isLikely
     }
 
-    @Test("are suspected when what was sent is lost again and again")
+    @Test("are suspected when large packets are lost repeatedly")
     func oursLost() {
         #expect(self.isLikely(timeouts: 3, unacknowledged: 1_201))
         #expect(!self.isLikely(timeouts: 2, unacknowledged: 100_000), "it may be chance")
@@ -25,7 +25,7 @@ struct SegmentTests {
         #expect(!self.isLikely(timeouts: 9, unacknowledged: 100_000, segment: 1_188), "they are small already")
     }
 
-    @Test("are suspected when everything was acknowledged and nothing comes")
+    @Test("are suspected when everything is acknowledged but nothing arrives")
     func theirsLost() {
         #expect(self.isLikely(heard: 80_000))
         #expect(!self.isLikely(heard: 80_001), "it may be a pause")
@@ -34,7 +34,7 @@ struct SegmentTests {
         #expect(!self.isLikely(timeouts: 1, heard: 80_000), "the peer may be gone")
     }
 
-    @Test("lead to small segments that stay only if the next link comes at once")
+    @Test("lead to small segments, which stay only if the next link succeeds at once")
     func choice() {
         var choice = SegmentChoice(configured: nil)
         choice.linkEnded(nil)
@@ -51,7 +51,7 @@ struct SegmentTests {
         #expect(choice.largest == 1_200)
     }
 
-    @Test("do not change what was configured")
+    @Test("do not change a configured segment size")
     func configured() {
         var choice = SegmentChoice(configured: 1_400)
         choice.linkEnded(1_200)

@@ -1,7 +1,7 @@
 import Control
 import Testing
 
-@Suite("Requests of the control socket")
+@Suite("Control requests")
 struct ControlRequestTests {
     @Test(
         "a line that is not a request is refused with a reason",
@@ -23,7 +23,7 @@ struct ControlRequestTests {
         #expect(fault.description == reason)
     }
 
-    @Test("a request has all of its fields")
+    @Test("a request is parsed with all its fields")
     func fields() throws {
         let line = #"{"version":1,"command":"ban","target":"10.0.0.0/8","seconds":60,"watch":false,"dry-run":true}"#
         let request = try ControlRequest.parse(Array(line.utf8)).get()

@@ -4,7 +4,7 @@ import Reactor
 import Synchronization
 import Testing
 
-/// Answers with what it was asked.
+/// Answers each request with its command and target.
 private final class Echo: ControlHandler {
     var requests: [ControlRequest] = []
     var peers: [ControlPeer] = []
@@ -38,12 +38,12 @@ private struct Bench {
             loop: self.loop, path: self.path, access: .init(mode: 0o600, group: nil), handler: self.handler)
     }
 
-    /// Runs the loop until the client is done.
+    /// Runs the loop until the client thread has finished.
     func client<R: Sendable>(_ body: @escaping @Sendable (ControlClient) -> R) throws -> R {
         let path = self.path
         let box = Box<R>()
         Thread.detachNewThread { box.set(body(ControlClient(path: path))) }
-        // The thread's end is no event of the loop.
+        // The end of the thread does not wake the loop.
         let timer = LoopTimer(loop: self.loop) {}
         timer.start(after: 1, repeating: 1)
         #expect(self.loop.run { box.value != nil })
@@ -51,7 +51,7 @@ private struct Bench {
         return try #require(box.value)
     }
 
-    /// What comes back for these bytes.
+    /// Sends `bytes`, and returns everything the server answers.
     func raw(_ bytes: [UInt8]) throws -> String {
         var received: [UInt8] = []
         let recorder = Recorder { received += $0 }
@@ -96,7 +96,7 @@ private final class Recorder: SocketStreamDelegate {
 
 @Suite("A control socket", .serialized, .timeLimit(.minutes(1)))
 struct ControlTests {
-    @Test("answers, knows who asks, and says no")
+    @Test("answers, identifies the caller and reports failures")
     func answers() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -118,7 +118,7 @@ struct ControlTests {
         server.close()
     }
 
-    @Test("goes on telling those who watch, until they leave")
+    @Test("keeps sending updates to watching clients until they disconnect")
     func watching() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -148,7 +148,7 @@ struct ControlTests {
     }
 
     @Test(
-        "understands nothing but its own requests",
+        "refuses anything that is not a valid request",
         arguments: [
             ("hello\n", "cannot be understood"), ("{}\n", "cannot be understood"), ("\n", "cannot be understood"),
             ("{\"version\":1,\"command\":\"dance\"}\n", "cannot be understood"),
@@ -168,14 +168,14 @@ struct ControlTests {
         server.close()
     }
 
-    @Test("takes the place of one that was left behind, and not of one that answers or of another file")
+    @Test("replaces a stale socket, but not one in use or another kind of file")
     func places() throws {
         let bench = try Bench()
         defer { bench.close() }
         let first = try bench.server()
         #expect(throws: UVError.addressInUse) { try bench.server() }
         first.close()
-        // What a killed program leaves: a socket that nobody listens on.
+        // A killed program leaves a socket file without a listener.
         let left = try SocketListener(loop: bench.loop, path: bench.path, access: .init(mode: 0o600, group: nil))
         let copy = dup(try #require(left.descriptor))
         left.close()
@@ -187,7 +187,7 @@ struct ControlTests {
         #expect(try String(contentsOfFile: bench.path, encoding: .utf8) == "mine")
     }
 
-    @Test("of nobody is an error that names it")
+    @Test("without a server is an error that contains the path")
     func nobody() {
         #expect(throws: ControlError.dead(path: "/nonexistent/x")) {
             try ControlClient(path: "/nonexistent/x").ask(ControlRequest(.status), ControlNotes.self)

@@ -12,7 +12,7 @@ private func up(_ machine: inout AgentMachine, now: UInt64 = 0) {
     _ = machine.welcomed(Welcome(linkID: 1, maximumNames: 16), now: now)
 }
 
-/// Up to the TCP connection that succeeds after so many failures.
+/// Runs the machine up to the TCP connection that succeeds after this many failures.
 private func connect(_ machine: inout AgentMachine, afterFailures failures: Int) {
     _ = machine.started()
     for _ in 0..<failures {
@@ -42,7 +42,7 @@ struct AgentMachineTests {
                 == .announce(wanted, port: 7, address: "h:7"))
     }
 
-    @Test("waits longer after each failure, at most a minute, evenly drawn from nothing to the bound")
+    @Test("waits longer after each failure, up to a minute, with full jitter")
     func backoff() throws {
         var machine = try machine()
         _ = machine.started()
@@ -62,7 +62,7 @@ struct AgentMachineTests {
     }
 
     @Test(
-        "a link that was up for at least 10 s, and as long as the longest wait before it, resets the wait",
+        "a link that was up for at least 10 s, and as long as the longest wait before it, resets the backoff",
         arguments: [
             (failures: 0, milliseconds: 0, longest: 1), (0, 9_999, 1), (2, 9_999, 4), (2, 10_000, 1), (5, 15_999, 32),
             (5, 16_000, 1), (9, 59_999, 60), (9, 60_000, 1),
@@ -75,7 +75,7 @@ struct AgentMachineTests {
         #expect(machine.linkEnded("gone", now: 5 + milliseconds, random: atMost) == .wait(atMost))
     }
 
-    @Test("a gateway that says that it goes is looked for at once, whatever failed before")
+    @Test("reconnects at once to a gateway that announced its shutdown, whatever failed before")
     func drained() throws {
         var machine = try machine()
         connect(&machine, afterFailures: 9)
@@ -86,7 +86,7 @@ struct AgentMachineTests {
         #expect(machine.dialFailed("no", now: 0, random: 2_000) == .wait(2_000))
     }
 
-    @Test("looks for a gateway that said that it goes every two seconds for five minutes, and as seldom as others then")
+    @Test("retries every two seconds for five minutes after the gateway announced its shutdown, then as usual")
     func hurries() throws {
         var machine = try machine()
         up(&machine)
@@ -103,7 +103,7 @@ struct AgentMachineTests {
         #expect(machine.dialFailed("no", now: 311_000, random: 60_000) == .wait(60_000))
     }
 
-    @Test("the gateway's wish is added to the wait")
+    @Test("adds the gateway's retry-after to the wait")
     func wanted() throws {
         var machine = try machine()
         _ = machine.started()
@@ -113,7 +113,7 @@ struct AgentMachineTests {
         #expect(machine.linkEnded("gone", now: 60_000, random: 1_000) == .wait(8_000))
     }
 
-    @Test("an answer that the gateway repeats is not news; another address is")
+    @Test("announces an address only if it changed")
     func repeatedAnswer() throws {
         var machine = try machine()
         up(&machine)
@@ -127,7 +127,7 @@ struct AgentMachineTests {
         #expect(answer(2) != .none)
     }
 
-    @Test("a gateway cannot keep an agent away for more than five minutes")
+    @Test("waits at most five minutes longer, whatever the gateway requests")
     func longAbsence() throws {
         var machine = try machine()
         _ = machine.started()
@@ -142,7 +142,7 @@ struct AgentMachineTests {
     }
 
     @Test(
-        "ends for refusals that waiting cannot mend, each with its own code",
+        "exits on refusals that retrying cannot fix, each with its own code",
         arguments: zip(
             [ErrorCode.loginRefused, .notLoopback, .replaced, .conflict, .version, .revoked, .methodNotSupported],
             [ExitReason.loginRefused, .notLoopback, .replaced, .conflict, .version, .loginRefused, .version]))
@@ -156,7 +156,7 @@ struct AgentMachineTests {
         #expect(machine.linkEnded("gone", now: 1, random: 1) == .none)
     }
 
-    @Test("comes back after everything else", arguments: [ErrorCode.drain, .dead, .tooManyLinks, .glitches, .owed])
+    @Test("reconnects after any other GOAWAY", arguments: [ErrorCode.drain, .dead, .tooManyLinks, .glitches, .owed])
     func passingGoodbyes(_ code: ErrorCode) throws {
         var machine = try machine()
         up(&machine)
@@ -167,7 +167,7 @@ struct AgentMachineTests {
         }
     }
 
-    @Test("a name that is taken at the start ends it; one that was ours is asked for again")
+    @Test("exits if a name is taken at the start, but requests it again if it held the name before")
     func taken() throws {
         let refusal = Registered(exposure: 0, code: .nameTaken, port: 0, text: "held")
         var fresh = try machine()
@@ -189,7 +189,7 @@ struct AgentMachineTests {
     }
 
     @Test(
-        "waits 300 s at most for a gateway that asks for more",
+        "waits at most 300 s for a gateway that requests more",
         arguments: [(299, 299), (300, 300), (301, 300), (65_535, 300)])
     func longestRetry(_ asked: UInt16, _ seconds: UInt64) throws {
         var machine = try machine()
@@ -198,7 +198,7 @@ struct AgentMachineTests {
         #expect(machine.linkEnded("gone", now: 0, random: 0) == .wait(seconds * 1_000))
     }
 
-    @Test("tells how far it has come, and how many names are reachable")
+    @Test("reports its progress, and how many names are reachable")
     func progress() throws {
         var machine = try machine(names: ["a", "b"])
         #expect(machine.progress == .connecting)
@@ -219,7 +219,7 @@ struct AgentMachineTests {
         #expect(machine.progress == .connected(names: 0))
     }
 
-    @Test("a wait is over at its deadline, and not before")
+    @Test("ends a wait at its deadline, and not before")
     func deadline() throws {
         var machine = try machine()
         _ = machine.started()
@@ -231,7 +231,7 @@ struct AgentMachineTests {
         #expect(machine.nextDeadline == nil)
     }
 
-    @Test("after a refused token only another one, or the end, leads on")
+    @Test("continues after a refused token only with another token, or stops")
     func awaitsToken() throws {
         var machine = try machine()
         up(&machine)
@@ -245,7 +245,7 @@ struct AgentMachineTests {
         #expect(machine.tokenChanged() == .none)
     }
 
-    @Test("a token that is refused after a long link costs no longer waits")
+    @Test("a token refused after a long link does not lengthen later waits")
     func tokenAfterLongLink() throws {
         var machine = try machine()
         connect(&machine, afterFailures: 7)
@@ -255,7 +255,7 @@ struct AgentMachineTests {
         #expect(machine.dialFailed("away", now: 86_400_000, random: 2_000) == .wait(2_000))
     }
 
-    @Test("with once, the first failure is the last")
+    @Test("with --once, stops at the first failure")
     func once() throws {
         var machine = try machine(once: true)
         _ = machine.started()
@@ -263,7 +263,7 @@ struct AgentMachineTests {
         #expect(machine.deadlineReached(now: .max).isEmpty)
     }
 
-    @Test("hears nothing after its stop")
+    @Test("ignores all events after its stop")
     func stopped() throws {
         var machine = try machine()
         up(&machine)
@@ -273,14 +273,14 @@ struct AgentMachineTests {
         #expect(machine.keyRefused("x") == .none)
     }
 
-    @Test("ends by the key that is wrong, and otherwise when the known keys cannot be read")
+    @Test("exits with different codes for a wrong key and for unreadable known keys")
     func keys() throws {
         var (wrong, unreadable) = (try machine(), try machine())
         #expect(wrong.keyRefused("x") == .stop(.wrongGatewayKey, "x"))
         #expect(unreadable.keyRefused("x", reason: .configuration) == .stop(.configuration, "x"))
     }
 
-    @Test("hands an address on in full, up to what a frame holds")
+    @Test("announces an address of the maximum length unchanged")
     func longAddress() throws {
         var machine = try machine()
         up(&machine)
@@ -308,7 +308,7 @@ struct GatewayTrustTests {
         if case .refuse(let text) = verdict { text } else { nil }
     }
 
-    @Test("a pin alone counts, whatever else speaks for the key")
+    @Test("configured pins alone decide, whatever else would trust the key")
     func pins() {
         #expect(judge(pins: ["sha256/S"]) == .accept)
         #expect(judge(pins: ["sha256/O", "sha256/S"]) == .accept)
@@ -316,7 +316,7 @@ struct GatewayTrustTests {
         #expect(text?.contains("sha256/S") == true && text?.contains("sha256/O") == true)
     }
 
-    @Test("then the system's authorities, then what was seen before; a changed key shows both and the line")
+    @Test("without pins the system's authorities decide, then the known key; a changed key is reported with its line")
     func known() {
         #expect(judge(system: true, known: "sha256/O") == .accept)
         #expect(judge(known: "sha256/S") == .accept)
@@ -325,14 +325,14 @@ struct GatewayTrustTests {
         #expect(text?.contains("known_gateways:3") == true)
     }
 
-    @Test("an unknown key is remembered on loopback, asked about at a terminal, refused without one")
+    @Test("an unknown key is remembered on loopback, confirmed at a terminal, and refused otherwise")
     func unknown() {
         #expect(judge(loopback: true) == .acceptAndRemember)
         #expect(judge(terminal: true) == .ask)
         #expect(refusal(judge())?.contains("--pin sha256/S") == true)
     }
 
-    @Test("a certificate that is wrong in its dates only is waited for, whatever else is known of the gateway")
+    @Test("a certificate with only a date fault makes the agent wait, unless its key is pinned or known")
     func dates() {
         let text = "the certificate of gw:20000 expired on DATE"
         #expect(judge(dates: "expired on DATE") == .wait(text))
@@ -343,7 +343,7 @@ struct GatewayTrustTests {
         #expect(refusal(judge(pins: ["sha256/O"], dates: "expired on DATE")) != nil)
     }
 
-    @Test("on loopback it is accepted with a warning, and its key is not remembered")
+    @Test("a certificate with a date fault is accepted on loopback with a warning, and not remembered")
     func datesOnLoopback() {
         guard case .acceptWithWarning(let text) = judge(dates: "expired on DATE", loopback: true) else {
             return _ = Issue.record("it was not accepted")

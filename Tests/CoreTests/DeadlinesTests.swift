@@ -3,7 +3,7 @@ import Timing
 
 @Suite("Deadlines")
 struct DeadlinesTests {
-    @Test("are returned in time order; a later one of a key replaces an earlier one")
+    @Test("are returned in time order; a new deadline of a key replaces the old one")
     func order() {
         var deadlines = Deadlines<String>()
         #expect(deadlines.next == nil && deadlines.popDue(now: .max) == nil)
@@ -20,7 +20,7 @@ struct DeadlinesTests {
         #expect(deadlines.popDue(now: 100) == "b" && deadlines.popDue(now: 100) == nil && deadlines.next == nil)
     }
 
-    @Test("are as a sorted list would give them", arguments: 1...20)
+    @Test("behave like a sorted list", arguments: 1...20)
     func random(_ seed: UInt64) {
         var state = seed
         func next(_ bound: UInt64) -> UInt64 {

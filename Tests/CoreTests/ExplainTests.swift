@@ -8,7 +8,7 @@ import Wire
 struct ExplainTests {
     private func entries(_ kind: Explanation.Kind) -> [Explanation] { Explanations.all.filter { $0.kind == kind } }
 
-    @Test("there is one for each code of the link and each exit code of the agent, and none besides")
+    @Test("exist for each code of the link and each exit code of the agent, and for no others")
     func complete() {
         let codes = self.entries(.link).map { "\($0.number) \($0.slug)" }
         #expect(codes.sorted() == ErrorCode.all.map { "\($0.rawValue) \($0)" }.sorted())
@@ -17,7 +17,7 @@ struct ExplainTests {
     }
 
     @Test(
-        "numbers and names are unique within a kind, and every text says something",
+        "numbers and names are unique within a kind, and no text is empty",
         arguments: Explanation.Kind.allCases)
     func unique(_ kind: Explanation.Kind) {
         let entries = self.entries(kind)
@@ -34,7 +34,7 @@ struct ExplainTests {
     }
 
     @Test(
-        "are found by number, by name in any case, and as logs show an unknown code",
+        "are found by number, by name in any case, and by the form that logs use for unknown codes",
         arguments: zip(
             ["14", "Name-Taken", "64", "code-33", "CODE-99", "version", "99", "code-70000", "", "-1"],
             [
@@ -46,7 +46,7 @@ struct ExplainTests {
     }
 
     @Test(
-        "an unknown one is answered with what comes near, or with all there is",
+        "a query that matches nothing is answered with similar entries, or with all",
         arguments: zip(
             ["nmae-taken", "gateway", "19", "137", "frobnicate", "name\u{1B}[2J"],
             [
@@ -57,7 +57,7 @@ struct ExplainTests {
         #expect(Explanations.refusal(of: query).contains(expected), "\(Explanations.refusal(of: query))")
     }
 
-    @Test("a code of the link says in which exit code it ends an agent, and the other way about")
+    @Test("a code of the link and the exit code that it causes refer to each other")
     func related() throws {
         let taken = try #require(Explanations.find("code-82").first)
         #expect(taken.related.map(\.number) == [14])
@@ -74,7 +74,7 @@ struct ExplainTests {
         for line in lines { #expect(line.count < 80, "\(line)") }
     }
 
-    @Test("the list has a line for each")
+    @Test("the list has a line for each entry")
     func list() {
         let lines = Page.list.split(separator: "\n")
         for entry in Explanations.all {
@@ -86,7 +86,7 @@ struct ExplainTests {
         }
     }
 
-    @Test("docs/errors.md is what 'diglett-server explain --markdown' prints")
+    @Test("docs/errors.md matches the output of 'diglett-server explain --markdown'")
     func document() throws {
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appendingPathComponent("docs/errors.md")

@@ -1,12 +1,12 @@
 import Testing
 import Timing
 
-@Suite("The limit on log lines of peers")
+@Suite("Rate limit of log lines caused by peers")
 struct LineLimitTests {
     private static let few = LineLimit.Rate(burst: 3, perSecond: 1)
     private static let many = LineLimit.Rate(burst: 100, perSecond: 100)
 
-    /// `lines` at the time `at`, in milliseconds, of which `written` pass.
+    /// `lines` lines at the time `at`, in milliseconds. `written` of them pass.
     struct Step: Sendable {
         let at: UInt64
         let source: String
@@ -15,7 +15,7 @@ struct LineLimitTests {
     }
 
     @Test(
-        "a source has its burst, then its rate, whatever others do",
+        "each source has its own burst and rate",
         arguments: [
             [Step(at: 0, source: "a", lines: 10, written: 3), Step(at: 0, source: "b", lines: 2, written: 2)],
             [Step(at: 0, source: "a", lines: 3, written: 3), Step(at: 999, source: "a", lines: 5, written: 0)],
@@ -40,7 +40,7 @@ struct LineLimitTests {
         #expect(written(1_000) == 2)
     }
 
-    @Test("what is left out is reported when the flood ends, or after ten seconds of it, and once")
+    @Test("suppressed lines are reported once: when the flood ends, or after ten seconds")
     func reports() {
         var limit = LineLimit(source: Self.few, total: Self.many, now: 0)
         for _ in 0..<5 { _ = limit.take("a", now: 100) }
@@ -56,17 +56,17 @@ struct LineLimitTests {
         }
     }
 
-    @Test("a source that has been quiet is forgotten")
+    @Test("a quiet source is forgotten")
     func forgetting() {
         var limit = LineLimit(source: Self.few, total: Self.many, now: 0)
         for index in 0..<LineLimit.maxSources { _ = limit.take("\(index)", now: 0) }
         _ = limit.leftOut(now: 5_000)
-        // All of the table is free again: the next sources have buckets of their own.
+        // The whole table is free again, so new sources have their own buckets.
         let written = (0..<30).count(where: { limit.take("new \($0)", now: 6_000) })
         #expect(written == 30)
     }
 
-    @Test("sources beyond the table share one bucket, and the reports of one turn are few")
+    @Test("sources beyond the table share one bucket, and the reports of one turn are bounded")
     func manySources() {
         var limit = LineLimit(source: Self.few, total: LineLimit.Rate(burst: 1 << 20, perSecond: 1), now: 0)
         for index in 0..<LineLimit.maxSources {
@@ -80,7 +80,7 @@ struct LineLimitTests {
         #expect(reports.reduce(0) { $0 + $1.count } == LineLimit.maxSources * 2 + 47)
     }
 
-    @Test("other rates apply at once, and what was left out before is still reported")
+    @Test("new rates apply at once, and lines suppressed before are still reported")
     func change() {
         var limit = LineLimit(source: Self.few, total: Self.many, now: 0)
         func write(_ count: Int) -> Int { (0..<count).count { _ in limit.take("a", now: 0) } }

@@ -2,7 +2,7 @@ import AgentCore
 import Testing
 import Wire
 
-/// An agent whose link is up.
+/// An agent with an established link.
 private struct Stand {
     var machine: AgentMachine
     private(set) var now: UInt64 = 0
@@ -25,7 +25,7 @@ private struct Stand {
             Registered(exposure: exposure, code: code, port: port, text: text), now: self.now)
     }
 
-    /// What is due then, of which the machine must have told before.
+    /// The actions due at `now`. `nextDeadline` must have announced them.
     mutating func reach(_ now: UInt64) -> [AgentMachine.Action] {
         let isDue = self.machine.nextDeadline.map { $0 <= now } ?? false
         let actions = self.machine.deadlineReached(now: now)
@@ -34,7 +34,7 @@ private struct Stand {
         return actions
     }
 
-    /// The names that are asked for in the next `seconds`, with the second in which each is.
+    /// The names requested within the next `seconds` seconds, each with its second.
     mutating func asked(within seconds: UInt64) -> [(second: UInt64, name: String)] {
         var result: [(UInt64, String)] = []
         for _ in 0..<seconds {
@@ -61,7 +61,7 @@ private func names(_ actions: [AgentMachine.Action]) -> [String] {
 @Suite("WantedNames")
 struct WantedNamesTests {
     @Test(
-        "one refused name of three costs the others nothing, whatever the reason",
+        "one refused name of three does not affect the others, whatever the reason",
         arguments: [
             ErrorCode.nameNotAllowed, .nameTaken, .nameInvalid, .portNotAllowed, .portTaken, .tooManyNames,
             .kindNotSupported, .registrarFailed, .overloaded,
@@ -88,7 +88,7 @@ struct WantedNamesTests {
                 == .stop(.nameRefused, "the gateway refused all 3 names, 'b' the last: no"))
     }
 
-    @Test("goes on when one of them may come up")
+    @Test("continues while one of the names may become available")
     func someMayCome() throws {
         var stand = try Stand(["a", "b"])
         _ = stand.welcome()
@@ -96,7 +96,7 @@ struct WantedNamesTests {
         #expect(names([stand.answer(1, .portTaken)]) == ["?b port-taken"])
     }
 
-    @Test("with once, the first permanent refusal stops it, and so does a busy port")
+    @Test("with --once, stops at the first permanent refusal and at a busy port")
     func once() throws {
         for (code, reason) in [(ErrorCode.nameNotAllowed, ExitReason.nameRefused), (.portTaken, .portRefused)] {
             var stand = try Stand(["a", "b"], once: true)
@@ -107,7 +107,7 @@ struct WantedNamesTests {
         #expect(names(stand.welcome(1)) == ["stop nameRefused"])
     }
 
-    @Test("asks again for a busy port after 1, 2, 4, 8, 16 and then every 30 s")
+    @Test("requests a busy port again after 1, 2, 4, 8, 16 and then every 30 s")
     func growing() throws {
         var stand = try Stand(["a"])
         _ = stand.welcome()
@@ -115,20 +115,20 @@ struct WantedNamesTests {
         for _ in 0..<7 {
             _ = stand.answer(0, .portTaken)
             let asked = try #require(stand.asked(within: 31).first)
-            // `asked` went on to the end of its span.
+            // `asked` has advanced the clock to the end of its span.
             seconds.append(asked.second - (stand.now / 1_000 - 31))
         }
         #expect(seconds == [1, 2, 4, 8, 16, 30, 30])
     }
 
-    @Test("registers what fits, says what does not, and asks for it when there is room or five minutes later")
+    @Test("registers the names that fit, reports the others, and retries when there is room or after five minutes")
     func tooMany() throws {
         var stand = try Stand(["a", "b", "c", "d"])
         #expect(names(stand.welcome(2)) == ["+a", "+b", "?c too-many-names", "?d too-many-names"])
         _ = stand.answer(0, .none)
         _ = stand.answer(1, .none)
         #expect(stand.asked(within: 299).isEmpty)
-        // One finds out for both.
+        // One request tests the limit for both names.
         #expect(stand.asked(within: 1).map(\.name) == ["c"])
         _ = stand.answer(2, .tooManyNames)
         #expect(stand.asked(within: 299).isEmpty)
@@ -136,7 +136,7 @@ struct WantedNamesTests {
         #expect(names(stand.machine.changed(to: wantedNames, now: stand.now)) == ["-0", "+c"])
     }
 
-    @Test("asks for one more name after each that a raised limit has let in")
+    @Test("requests one more name after each name that a raised limit has admitted")
     func raisedLimit() throws {
         var stand = try Stand(["a", "b", "c", "d"])
         _ = stand.welcome(1)
@@ -150,7 +150,7 @@ struct WantedNamesTests {
         #expect(stand.asked(within: 1).map(\.name) == ["c"])
     }
 
-    @Test("names that it had come first when the next link takes fewer")
+    @Test("requests the names that it held first when the next link accepts fewer")
     func oursFirst() throws {
         var stand = try Stand(["a", "b", "c"])
         _ = stand.welcome()
@@ -161,7 +161,7 @@ struct WantedNamesTests {
         #expect(names(stand.welcome(2)) == ["+a", "+c", "?b too-many-names"])
     }
 
-    @Test("never asks for more than the gateway takes before it counts that as a fault")
+    @Test("never requests more names than the gateway accepts without counting a fault")
     func pace() throws {
         let all = (0..<100).map { "n\($0)" }
         var stand = try Stand(all)
@@ -181,7 +181,7 @@ struct WantedNamesTests {
         #expect(count > 350, "and not for much less either")
     }
 
-    @Test("names that are changed again and again cost no more than the gateway takes")
+    @Test("stays within the rate that the gateway accepts when the names change repeatedly")
     func changes() throws {
         var stand = try Stand((0..<60).map { "a\($0)" })
         _ = stand.welcome(100)
@@ -203,7 +203,7 @@ struct WantedNamesTests {
         #expect(asked.contains("+b3-59"), "in the end all are asked for")
     }
 
-    @Test("other settings: what stays keeps its number, what is new is asked for, what is gone is given back")
+    @Test("after a change, unchanged names keep their numbers, new names are requested and removed names given up")
     func changed() throws {
         var stand = try Stand(["a", "b", "c"])
         let wantedNames = try ["d", "c", "a", "e"].map(Stand.wanted)

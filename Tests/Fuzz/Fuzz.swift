@@ -1,8 +1,8 @@
 import Glibc
 
-/// What is fuzzed: one function of bytes for each directory of `Tests/Fuzz/Corpora`.
+/// The fuzz targets: one function for each directory of `Tests/Fuzz/Corpora`.
 ///
-/// A target returns a number that depends on its result. It traps where an invariant does not hold.
+/// A target returns a number that depends on its result. It traps if an invariant does not hold.
 private let targets: [String: @Sendable ([UInt8]) -> Int] = [
     "agents-file": fuzzAgentsFile,
     "control": fuzzControl,
@@ -17,7 +17,7 @@ private let targets: [String: @Sendable ([UInt8]) -> Int] = [
     "version1": fuzzVersion1,
 ]
 
-/// The target of this process, `$DIGLETT_FUZZ_TARGET`.
+/// The target of this process, named by `$DIGLETT_FUZZ_TARGET`.
 private let target: @Sendable ([UInt8]) -> Int = {
     let name = getenv("DIGLETT_FUZZ_TARGET").map { String(cString: $0) } ?? ""
     guard let target = targets[name] else {
@@ -26,7 +26,7 @@ private let target: @Sendable ([UInt8]) -> Int = {
     return target
 }()
 
-/// Keeps the optimizer from removing a target whose result is not used.
+/// Keeps the optimizer from removing a target because its result is unused.
 nonisolated(unsafe) private var sink = 0
 
 @_cdecl("LLVMFuzzerTestOneInput")
@@ -35,13 +35,13 @@ func testOneInput(_ data: UnsafePointer<UInt8>?, _ size: Int) -> CInt {
     return 0
 }
 
-/// Ends the run, which libFuzzer reports as a crash, unless the invariant holds.
+/// Ends the run if the invariant does not hold. libFuzzer reports that as a crash.
 func check(_ holds: Bool, _ invariant: @autoclosure () -> String) {
     guard !holds else { return }
     fatalError(invariant())
 }
 
-/// An input as a sequence of choices. After its end every choice is 0.
+/// An input, read as a sequence of choices. After its end every choice is 0.
 struct Choices {
     private var rest: ArraySlice<UInt8>
 
@@ -59,7 +59,7 @@ struct Choices {
 
     mutating func word64() -> UInt64 { UInt64(self.word32()) << 32 | UInt64(self.word32()) }
 
-    /// At most `atMost` bytes, as many as the next byte says.
+    /// At most `atMost` bytes. The next byte gives their number.
     mutating func bytes(atMost: Int) -> [UInt8] {
         let count = min(Int(self.byte()), atMost, self.rest.count)
         defer { self.rest = self.rest.dropFirst(count) }

@@ -2,16 +2,16 @@ import Bytes
 import Tunnel
 import Wire
 
-/// One end of a link under the choices of a fuzzer: what ``LinkSession`` and its edges would be, without sockets.
+/// One end of a link, driven by the choices of a fuzzer. It replaces ``LinkSession`` and its edges, without sockets.
 ///
-/// It keeps the driver's side of the contract of ``LinkMachine``: no more is sent than was allowed, no more reported
-/// as written on than had arrived, no slot used after its release.
+/// It keeps the driver's side of the contract of ``LinkMachine``: it never sends more than allowed, never consumes
+/// more than has arrived, and never uses a slot after its release.
 final class LinkModel<Machine: LinkMachine & ~Copyable> {
     final class Edge {
         let key: StreamKey
-        /// Arrived and not yet written on.
+        /// Bytes that have arrived and are not yet consumed.
         var pending = 0
-        /// At the agent, not before the backend is connected.
+        /// At the agent: false until the backend is connected.
         var isConnected: Bool
         var hasFinished = false
         var wasCut = false
@@ -26,11 +26,11 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
     var machine: Machine
     private(set) var edges: [Edge] = []
     private(set) var violation: PeerViolation?
-    /// Exposures that the peer asked for.
+    /// Registrations requested by the peer.
     private(set) var registers: [Register] = []
     private(set) var wantsLogin = false
     private var partial: [UInt8] = []
-    /// Called with each whole piece that the machine has taken.
+    /// Called with the bytes of each step of the machine; empty if it took none.
     var onTaken: (ArraySlice<UInt8>) -> Void = { _ in }
 
     init(_ role: Role, _ machine: consuming Machine) {
@@ -89,7 +89,7 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
     // MARK: - From the edges
 
     func send(_ edge: Edge, atMost: Int, now: UInt64) {
-        // The driver lets no edge read for a link that is closed.
+        // The driver lets no edge send on a closed link.
         guard self.machine.phase != .closed, edge.isConnected, !edge.hasFinished, !edge.wasCut else { return }
         let allowance = self.machine.sendAllowance(edge.key)
         check(allowance >= 0, "an allowance of \(allowance)")
@@ -118,7 +118,7 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
         self.machine.accept(edge.key, now: now)
     }
 
-    /// The edge fails after what it has sent, or is cut at once.
+    /// Makes the edge fail after the bytes that it has sent, or cuts it at once.
     func reset(_ edge: Edge, _ code: ErrorCode, atOnce: Bool) {
         if atOnce { self.machine.cut(edge.key, code) } else { self.machine.reset(edge.key, code) }
         edge.wasCut = true
@@ -167,7 +167,7 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
         self.machine.answerRegister(Registered(exposure: register.exposure, code: code, port: 30_000, text: "text"))
     }
 
-    /// Ends the link as its driver does: every edge is closed, and nothing is left.
+    /// Ends the link as its driver does, by closing every edge. Nothing may be left.
     func end() {
         self.machine.shut()
         for edge in self.edges { self.machine.release(edge.key) }
@@ -176,7 +176,7 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
     }
 }
 
-/// One step of the driver, the same for every machine.
+/// Performs one step of the driver, the same for every machine.
 ///
 /// - Parameter choice: less than ``driverChoices``.
 func drive<Machine: LinkMachine & ~Copyable>(

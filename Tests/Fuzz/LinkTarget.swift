@@ -2,7 +2,7 @@ import Bytes
 import Tunnel
 import Wire
 
-/// Small, so that a short input reaches every bound.
+/// Small limits, so that a short input reaches each of them.
 private func smallLimits() -> LinkLimits {
     var limits = LinkLimits()
     limits.startWindow = 4_096
@@ -20,22 +20,22 @@ private func smallLimits() -> LinkLimits {
     return limits
 }
 
-/// What our end may hold for the peer at most: the budget, and of each stream a window that was parked and has come
-/// back, and a send queue, whose memory is at most twice its bytes.
+/// The most that our end may grant: the budget, and for each stream a window that was parked and has come back, and a
+/// send queue, whose memory is at most twice its bytes.
 private func maxGranted(_ limits: LinkLimits) -> Int {
     limits.linkBudget + limits.maximumStreams * (limits.maxWindow + 2 * limits.streamQueue)
 }
 
-/// Watches both directions of one link: what the peer has granted, and what our end sends.
+/// Watches both directions of a link: the limits that the peer grants, and the bytes that our end sends.
 private struct Watch {
-    /// By stream: the limit that the peer has given, and what has been sent.
+    /// By stream: the limit that the peer has granted, and the number of bytes sent.
     private var limits: [UInt32: UInt64] = [:]
     private var sent: [UInt32: UInt64] = [:]
     private var ended: Set<UInt32> = []
     private var startLimit: UInt64 = 0
     private var partial: [UInt8] = []
 
-    /// Frames that our end has taken from the peer.
+    /// Records frames of the peer that our end has processed.
     mutating func taken(_ bytes: ArraySlice<UInt8>) {
         Self.frames(Array(bytes)) { header, payload in
             guard let type = FrameType(rawValue: header.typeByte), type != .data,
@@ -43,7 +43,7 @@ private struct Watch {
             else { return }
             switch frame {
             case .hello(let hello): self.startLimit = UInt64(hello.streamWindow)
-            // A second one for the same stream is a violation, and changes nothing.
+            // A second OPEN for the same stream is a violation, and changes nothing.
             case .open(let open): self.limits[header.id] = self.limits[header.id] ?? open.limit
             case .accept(let limit), .window(let limit):
                 self.limits[header.id] = max(self.limits[header.id] ?? self.startLimit, limit)
@@ -52,7 +52,7 @@ private struct Watch {
         }
     }
 
-    /// Bytes of our end's outbox, cut anywhere.
+    /// Checks bytes of our end's outbox. They may be split anywhere.
     mutating func wrote(_ bytes: [UInt8]) {
         let rest = Self.frames(self.partial + bytes) { header, payload in
             guard let type = FrameType(rawValue: header.typeByte) else {
@@ -72,7 +72,7 @@ private struct Watch {
         self.partial = rest
     }
 
-    /// Calls `body` with each whole frame and returns what is left.
+    /// Calls `body` with each whole frame. Returns the rest.
     @discardableResult
     private static func frames(_ bytes: [UInt8], _ body: (FrameHeader, [UInt8]) -> Void) -> [UInt8] {
         var offset = 0
@@ -86,10 +86,10 @@ private struct Watch {
     }
 }
 
-/// A well-formed frame of the peer, so that a run gets beyond the first header.
+/// A well-formed frame of the peer, so that a run gets past the first header.
 private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     let id = UInt32(choices.byte() & 15)
-    /// Limits near a bound, or any.
+    /// A limit near a bound, or any value.
     func limit(_ choices: inout Choices) -> UInt64 {
         let kind = choices.number(below: 4)
         return kind == 0 ? choices.word64() : UInt64(choices.word16()) << UInt64(4 * (kind - 1))
@@ -128,7 +128,7 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     return out.withReadable { Array($0) }
 }
 
-/// One end against a peer that sends what it likes. The first byte chooses the role and whether the login is done.
+/// One end against a peer that sends anything. The first byte selects the role and whether the login is done.
 @Sendable func fuzzLink(_ bytes: [UInt8]) -> Int {
     var choices = Choices(bytes)
     let first = choices.byte()
@@ -174,7 +174,7 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     return Int(model.machine.statistics.framesReceived)
 }
 
-/// Two honest ends: neither may see a violation, whatever the order of events.
+/// Two honest ends. Neither may see a violation, whatever the order of events.
 @Sendable func fuzzLinkPair(_ bytes: [UInt8]) -> Int {
     var choices = Choices(bytes)
     let limits = smallLimits()
@@ -187,7 +187,7 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     var watches = (gateway: Watch(), agent: Watch())
     gateway.onTaken = { watches.gateway.taken($0) }
     agent.onTaken = { watches.agent.taken($0) }
-    /// Moves up to `atMost` bytes each way.
+    /// Moves up to `atMost` bytes in each direction.
     func carry(_ atMost: Int) {
         let right = agent.output(atMost: atMost, taking: atMost, now: now)
         watches.agent.wrote(right)
@@ -208,7 +208,7 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
             // Only agents register.
             drive(agent, step, &choices, now: &now)
         } else {
-            // Time passes by steps that let neither end give the other up.
+            // The clock advances in steps too small for either end to consider the other dead.
             if step == 0 {
                 now += UInt64(choices.byte())
                 gateway.tick(now: now)
@@ -218,7 +218,7 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
             }
         }
         for violation in [gateway.violation, agent.violation] {
-            // Both are bounds on how often, which this driver does not keep.
+            // Both are rate limits, which this driver does not respect.
             guard let violation, violation.code != .glitches, violation.code != .owed else { continue }
             fatalError("two honest ends, and \(violation)")
         }

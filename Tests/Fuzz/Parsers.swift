@@ -6,9 +6,9 @@ import Settings
 import Web
 import Wire
 
-// Parsers of what others send or write. Each must return, and what it accepts must be within its rules.
+// Parsers of external input. Each must return, and accepted input must satisfy its rules.
 
-/// A control frame, chosen by the first byte. What it accepts is encoded, decoded again and must be the same.
+/// Control frames. Each accepted frame must survive encoding and decoding unchanged.
 @Sendable func fuzzFrames(_ bytes: [UInt8]) -> Int {
     var offset = 0
     var count = 0
@@ -29,7 +29,7 @@ import Wire
     return count
 }
 
-/// The frame with its header.
+/// Encodes a frame with its header.
 func encoded(_ frame: ControlFrame) -> [UInt8] {
     var out = ByteQueue()
     switch frame {
@@ -50,7 +50,7 @@ func encoded(_ frame: ControlFrame) -> [UInt8] {
     return out.withReadable { Array($0) }
 }
 
-/// A PROXY header in pieces whose size is the first byte: the pieces must not change the outcome.
+/// A PROXY header, split into pieces of the size in the first byte. Splitting must not change the outcome.
 @Sendable func fuzzProxyHeader(_ bytes: [UInt8]) -> Int {
     let size = max(1, Int(bytes.first ?? 1))
     let text = Array(bytes.dropFirst())
@@ -77,7 +77,7 @@ func encoded(_ frame: ControlFrame) -> [UInt8] {
     }
 }
 
-/// One line of the control socket. What it accepts must survive a round trip.
+/// One line of the control socket. A fault must have a description of one line.
 @Sendable func fuzzControl(_ bytes: [UInt8]) -> Int {
     switch ControlRequest.parse(bytes) {
     case .success(let request): return request.command.rawValue.count + (request.target?.count ?? 0)
@@ -87,7 +87,7 @@ func encoded(_ frame: ControlFrame) -> [UInt8] {
     }
 }
 
-/// The head of a request in pieces whose size is the first byte.
+/// The head of a request, split into pieces of the size in the first byte.
 @Sendable func fuzzHTTP(_ bytes: [UInt8]) -> Int {
     let size = max(1, Int(bytes.first ?? 1))
     let text = Array(bytes.dropFirst())
@@ -148,7 +148,7 @@ func encoded(_ frame: ControlFrame) -> [UInt8] {
     }
 }
 
-/// Names and patterns. A name that is accepted is one DNS label; the first line is a name, the second a pattern.
+/// The first line is a name, the second a pattern. An accepted name must be one DNS label.
 @Sendable func fuzzNames(_ bytes: [UInt8]) -> Int {
     let lines = bytes.split(separator: 0x0A, maxSplits: 1, omittingEmptySubsequences: false)
     let texts = lines.map { String(decoding: $0, as: UTF8.self) }
@@ -167,7 +167,7 @@ func encoded(_ frame: ControlFrame) -> [UInt8] {
     return 2
 }
 
-/// Whether a text stays on one line of a log and moves no cursor.
+/// Whether a text stays on one line of a log and does not move the cursor.
 private func isOneLine(_ text: String) -> Bool {
     text.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0.value != 0x7F }
 }

@@ -2,7 +2,7 @@ import Tunnel
 import Version1
 import Wire
 
-/// Small, so that a short input reaches every bound.
+/// Small limits, so that a short input reaches each of them.
 private func smallLimits() -> Version1Limits {
     var limits = Version1Limits(readSize: 1_024)
     limits.slowStream = 4_096
@@ -25,7 +25,8 @@ private func frame(_ kind: UInt8, id: UInt32, _ payload: [UInt8]) -> [UInt8] {
     ] + payload
 }
 
-/// One end against a peer that sends what it likes. The first byte chooses the role and whether streams run.
+/// One end against a peer that sends anything. The first byte selects the role and whether the link is ready for
+/// streams.
 @Sendable func fuzzVersion1(_ bytes: [UInt8]) -> Int {
     var choices = Choices(bytes)
     let first = choices.byte()
@@ -43,7 +44,7 @@ private func frame(_ kind: UInt8, id: UInt32, _ payload: [UInt8]) -> [UInt8] {
         switch choice {
         case driverChoices: model.feed(choices.bytes(atMost: 64), now: now)
         case driverChoices + 1, driverChoices + 2:
-            // Ids of the gateway begin at 1; the agent takes any.
+            // IDs of the gateway begin at 1. The agent accepts any.
             let id = UInt32(choices.byte() & 7)
             let kind = choices.byte() & 15
             let size = Int(choices.byte()) * (kind == 4 ? 16 : 1)
@@ -62,7 +63,7 @@ private func frame(_ kind: UInt8, id: UInt32, _ payload: [UInt8]) -> [UInt8] {
     return sent
 }
 
-/// Takes the link to where streams run.
+/// Takes the link to the state in which streams can run.
 private func connect(_ model: LinkModel<Version1Link>) {
     if model.role == .gateway {
         model.feed(frame(7, id: 0, Array("token".utf8)), now: 0)

@@ -8,7 +8,7 @@ private let local = Source(key: 0x7F00_0001, standing: .ownMachine)
 
 @Suite("Admission")
 struct AdmissionTests {
-    @Test("makes room by closing the stranger that has gone longest without progress")
+    @Test("makes room by closing the unauthenticated connection that has gone longest without progress")
     func eviction() {
         var limits = AdmissionLimits()
         limits.strangers = 3
@@ -23,7 +23,7 @@ struct AdmissionTests {
         #expect(admission.connected(5, from: remote(5), now: 12) == .admit)
     }
 
-    @Test("a source that is full makes room among its own")
+    @Test("a source at its limit makes room among its own connections")
     func perSource() {
         var limits = AdmissionLimits()
         limits.strangersPerSource = 2
@@ -35,7 +35,7 @@ struct AdmissionTests {
         #expect(admission.connected(4, from: remote(1), now: 3) == .admitInsteadOf(2))
     }
 
-    @Test("a trusted source has no bounds of its own and no penalties; one of the own machine has the first")
+    @Test("a trusted source has neither limits nor penalties; the gateway's own machine has limits only")
     func standing() {
         var limits = AdmissionLimits()
         (limits.strangersPerSource, limits.loginsPerSource, limits.strangers) = (2, 3, 100)
@@ -52,7 +52,7 @@ struct AdmissionTests {
         }
     }
 
-    @Test("by default 256 strangers have room, 16 of one source")
+    @Test("by default 256 unauthenticated connections are allowed, 16 per source")
     func defaults() {
         var admission = Admission()
         for id in 0..<256 {
@@ -63,7 +63,7 @@ struct AdmissionTests {
         #expect(admission.connected(1_000, from: remote(99), now: 999) == .admitInsteadOf(0))
     }
 
-    @Test("sources with a penalty to serve are counted until it is served")
+    @Test("a source is counted as penalized until its penalty has expired")
     func countedPenalties() {
         var admission = Admission()
         _ = admission.penalize(remote(1), .badLogin, now: 0)
@@ -73,7 +73,7 @@ struct AdmissionTests {
         #expect([0, 999, 1_000, 9_999, 10_000].map { admission.penaltyCount(now: $0) } == [2, 2, 1, 1, 0])
     }
 
-    @Test("hung strangers never keep an honest agent out")
+    @Test("hung connections never keep an honest agent out")
     func hung() {
         var admission = Admission()
         for id in 0..<1_000 { _ = admission.connected(UInt64(id), from: remote(UInt64(id)), now: UInt64(id)) }
@@ -81,7 +81,7 @@ struct AdmissionTests {
             Issue.record("kept out")
             return
         }
-        // Its handshake moves on while more strangers come, fewer than there are places.
+        // Its handshake progresses while further connections arrive, fewer than there are slots.
         for id in 0..<200 {
             admission.progressed(5_000, now: 2_000 + UInt64(id))
             #expect(
@@ -90,7 +90,7 @@ struct AdmissionTests {
         }
     }
 
-    @Test("penalties add up, are enforced from 15 s on, end by themselves and are capped")
+    @Test("penalties add up, are enforced from 15 s on, expire and are capped")
     func penalties() {
         var admission = Admission()
         func wait(_ id: UInt64, from source: Source, now: Milliseconds) -> Milliseconds {
@@ -109,7 +109,7 @@ struct AdmissionTests {
         #expect(admission.greeted(77, now: 0) == 0, "one that is not known")
     }
 
-    @Test("a handshake that waits makes no room for others of its source, and afterwards as any other")
+    @Test("a delayed handshake is never closed for its own source, but first for other sources")
     func waiting() {
         var limits = AdmissionLimits()
         (limits.strangersPerSource, limits.strangers) = (3, 4)
@@ -120,20 +120,20 @@ struct AdmissionTests {
             _ = admission.connected(id, from: remote(1), now: 1)
             #expect(admission.greeted(id, now: 1) == 3_000)
         }
-        // The one that is silent goes first.
+        // The silent connection is closed first.
         #expect(admission.connected(4, from: remote(1), now: 2) == .admitInsteadOf(1))
         #expect(admission.greeted(4, now: 2) == 3_000)
         #expect(admission.connected(5, from: remote(1), now: 3) == .refuse)
         #expect(admission.strangerCount == 3)
         #expect(admission.connected(6, from: remote(2), now: 3) == .admit)
-        // In all, those that wait make room first, the oldest before the others.
+        // Among all sources, delayed handshakes are closed first, in order of age.
         #expect(admission.connected(7, from: remote(3), now: 3) == .admitInsteadOf(2))
         #expect(admission.connected(8, from: remote(4), now: 3) == .admitInsteadOf(3))
         #expect(admission.connected(9, from: remote(5), now: 3) == .admitInsteadOf(4))
         #expect(admission.connected(10, from: remote(5), now: 3) == .admitInsteadOf(6), "as always")
     }
 
-    @Test("a handshake that has waited has made progress just then")
+    @Test("the end of its delay counts as progress of a handshake")
     func waited() {
         var limits = AdmissionLimits()
         limits.strangers = 2
@@ -145,28 +145,28 @@ struct AdmissionTests {
         #expect(admission.connected(3, from: remote(3), now: 3_000) == .admitInsteadOf(2))
     }
 
-    @Test("a program that is restarted with one wrong token does not keep its neighbours out, guesses do")
+    @Test("a program restarting with one wrong token does not block its source, but guessing does")
     func restarted() {
         var admission = Admission()
-        // Four programs, each once in 1.5 s.
+        // Four programs, each with one attempt every 1.5 s.
         for attempt in 0..<400 as Range<UInt64> {
             _ = admission.loginRefused(attempt % 4, from: remote(1), now: 1_500 * (attempt / 4))
         }
         #expect(admission.penalty(of: remote(1), now: 1_500 * 99) < 15_000)
         #expect(admission.connected(1, from: remote(1), now: 1_500 * 99) == .admit)
-        // The same token from another source is a guess there.
+        // The same token from another source counts as a guess there.
         _ = admission.loginRefused(0, from: remote(2), now: 0)
         #expect(admission.penalty(of: remote(2), now: 0) == 5_000)
         for guess in 0..<4 as Range<UInt64> { _ = admission.loginRefused(100 + guess, from: remote(3), now: 0) }
         #expect(admission.penalty(of: remote(3), now: 0) == 20_000)
-        // After the memory it is a first attempt again.
+        // Once it is no longer remembered, it counts as a first attempt again.
         _ = admission.loginRefused(0, from: remote(2), now: 600_000)
         #expect(admission.penalty(of: remote(2), now: 600_000) == 5_000)
         for _ in 0..<10 { _ = admission.loginRefused(7, from: local, now: 0) }
         #expect(admission.penaltyCount(now: 0) == 1 + 2, "loopback collects none")
     }
 
-    @Test("refused logins that are remembered are bounded, and hammering with one has to wait")
+    @Test("the number of remembered refusals is bounded, and repeating one login is throttled")
     func refusedTable() {
         var limits = AdmissionLimits()
         limits.refusalTable = 2
@@ -179,7 +179,7 @@ struct AdmissionTests {
         #expect(admission.greeted(1, now: 10) == 3_000)
     }
 
-    @Test("loopback collects none")
+    @Test("loopback collects no penalties")
     func loopback() {
         var admission = Admission()
         for _ in 0..<100 { _ = admission.penalize(local, .protocolError, now: 0) }
@@ -187,7 +187,7 @@ struct AdmissionTests {
         #expect(admission.greeted(1, now: 0) == 0)
     }
 
-    @Test("logins that are being judged count for their source until the verdict")
+    @Test("logins being authenticated count for their source until the verdict")
     func logins() {
         var limits = AdmissionLimits()
         limits.loginsPerSource = 2
@@ -200,7 +200,7 @@ struct AdmissionTests {
         #expect((1...3).map { login($0, from: remote(1)) } == [.judge, .judge, .refuse])
         #expect(login(4, from: remote(2)) == .judge, "another source has its own")
         #expect(admission.strangerCount == 4)
-        // The refused one is still a stranger, and makes room; those that are judged do not.
+        // The refused connection is still unauthenticated and can be closed. Those being authenticated cannot.
         #expect(admission.connected(5, from: remote(1), now: 5) == .admitInsteadOf(3))
         admission.left(1)
         #expect(admission.loginArrived(5) == .judge)
@@ -209,7 +209,7 @@ struct AdmissionTests {
         #expect((6...8).map { login($0, from: local) } == [.judge, .judge, .refuse], "nothing is left over")
     }
 
-    @Test("when too many logins are judged, the source with most gives one up for one with fewer")
+    @Test("with too many pending logins, the source with most loses one to a source with fewer")
     func loginsInAll() {
         var limits = AdmissionLimits()
         limits.logins = 4
@@ -227,7 +227,7 @@ struct AdmissionTests {
         #expect(admission.loginArrived(77) == .judge, "one that was never a stranger is not counted")
     }
 
-    @Test("a crowd of logins from one source leaves room for strangers of another")
+    @Test("many logins from one source leave room for connections from another")
     func crowd() {
         var admission = Admission()
         var judged = 0
@@ -246,20 +246,20 @@ struct AdmissionTests {
         limits.penaltyTable = 10
         var admission = Admission(limits: limits)
         for key in 0..<100 {
-            // Whether another source's penalty was forgotten, which the gateway counts.
+            // Returns whether another source's penalty was dropped, which the gateway counts.
             #expect(admission.penalize(remote(UInt64(key)), .tooSlow, now: UInt64(key)) == (key >= 10))
         }
         #expect((0..<100).count { admission.penalty(of: remote(UInt64($0)), now: 0) > 0 } == 10)
     }
 
-    @Test("a refused login that drops another source's penalty is reported as any other offence")
+    @Test("a refused login reports when it drops another source's penalty")
     func tableOfLogins() {
         var limits = AdmissionLimits()
         limits.penaltyTable = 10
         var admission = Admission(limits: limits)
         for key in 0..<20 as Range<UInt64> {
             #expect(admission.loginRefused(key, from: remote(key), now: key) == (key >= 10))
-            // The source is in the table already.
+            // The source is already in the table.
             #expect(admission.loginRefused(key, from: remote(key), now: key) == false)
         }
         #expect(admission.loginRefused(0, from: local, now: 0) == false)
@@ -268,7 +268,7 @@ struct AdmissionTests {
 
 @Suite("VisitorGate")
 struct VisitorGateTests {
-    /// What the book of visitors does, without anybody who makes room.
+    /// Admits a visitor as `VisitorTable` does, but without ending a stalled stream to make room.
     private func arrive(
         _ gate: inout VisitorGate, _ source: Source, to agent: String = "a", now: Milliseconds = 0
     ) -> VisitorGate.Refusal? {
@@ -278,7 +278,7 @@ struct VisitorGateTests {
         return nil
     }
 
-    @Test("bounds visitors by source and by rate, but not those of loopback")
+    @Test("limits visitors per source and by rate, but not those from loopback")
     func bounds() {
         var limits = VisitorLimits()
         limits.perSource = 3
@@ -296,7 +296,7 @@ struct VisitorGateTests {
         #expect(gate.count == 10)
     }
 
-    @Test("by default a source has 256 visitors, 200 at once and 100 a second")
+    @Test("by default a source may have 256 visitors, 200 at once and 100 a second")
     func defaults() {
         var gate = VisitorGate()
         for _ in 0..<200 { #expect(arrive(&gate, remote(1)) == nil) }
@@ -306,7 +306,7 @@ struct VisitorGateTests {
         #expect(arrive(&gate, remote(2), now: 1_000) == nil)
     }
 
-    @Test("a proxy's connections have room of their own until it says whose they are")
+    @Test("a proxy's connections have their own limit until the PROXY header arrives")
     func unnamed() {
         var limits = VisitorLimits()
         limits.total = 2
@@ -327,7 +327,7 @@ struct VisitorGateTests {
     }
 
     @Test(
-        "agents that take all they get leave places for others",
+        "greedy agents leave slots for others",
         arguments: [(total: 90, agents: 1, each: 80), (170, 2, 80), (9_000, 1, 8_000), (9, 1, 8), (1, 1, 1), (2, 1, 2)])
     func shares(_ total: Int, _ agents: Int, _ each: Int) {
         var limits = VisitorLimits()
@@ -339,12 +339,12 @@ struct VisitorGateTests {
         guard free > 0 else { return #expect(arrive(&gate, local, to: "other") == .tooMany) }
         #expect(arrive(&gate, local, to: "0") == .tooManyOfAgent)
         for _ in 0..<free { #expect(arrive(&gate, local, to: "other") == nil || free > 8) }
-        // What another agent's visitors leave is free for all.
+        // Slots freed by one agent's visitors are available to all agents.
         for _ in 0..<2 { gate.left(local, to: "0") }
         #expect(arrive(&gate, local, to: "other") == nil)
     }
 
-    @Test("who is being sent away has no place, and counts until it is gone")
+    @Test("a visitor being closed frees its slot at once, but is counted until it is gone")
     func leaving() {
         var limits = VisitorLimits()
         limits.total = 2
@@ -362,7 +362,7 @@ struct VisitorGateTests {
         #expect(gate.isFull)
     }
 
-    @Test("an agent with few visitors may have a stalled stream of others ended")
+    @Test("an agent with few visitors may have another agent's stalled stream ended")
     func modest() {
         var gate = VisitorGate()
         for _ in 0..<VisitorLimits.shareOfFree {

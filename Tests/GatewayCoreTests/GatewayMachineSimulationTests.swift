@@ -3,11 +3,11 @@ import Testing
 import Timing
 import Wire
 
-/// Agents that come, take names from each other and leave, with an authenticator, listeners and registrars that answer
-/// late, fail, or answer after all is over.
-@Suite("The gateway's machine, simulated")
+/// Agents connect, take names from each other and leave. The authenticator, the listeners and the registrars answer
+/// late, fail, or answer after everything has ended.
+@Suite("Simulation of the gateway's machine")
 struct GatewayMachineSimulationTests {
-    @Test("each name has one holder, and what was opened is withdrawn once", arguments: 0..<20)
+    @Test("each name has one holder, and everything opened is withdrawn once", arguments: 0..<20)
     func seeds(_ block: Int) throws {
         for seed in block * 25..<(block + 1) * 25 {
             var simulation = Simulation(seed: UInt64(seed))
@@ -45,10 +45,10 @@ private struct Simulation {
     private var opening: [(ExposureID, PortRequest)] = []
     private var probing: [(ExposureID, LinkID)] = []
     private var publishing: [ExposureID] = []
-    /// Listeners that are there.
+    /// The open listeners.
     private var open: [ExposureID: Open] = [:]
     private var withdrawn: Set<ExposureID> = []
-    /// REGISTER without an answer.
+    /// REGISTER frames without an answer.
     private var unanswered: Set<Number> = []
 
     init(seed: UInt64) {
@@ -88,7 +88,7 @@ private struct Simulation {
             self.machine.unregister(link, number: number.number)
         case 7: if let link = self.anyLink() { self.end(link) }
         case 8:
-            // The agent or the operator ends the link: its requests get no answers.
+            // The agent or the operator ends the link, so its requests get no answers.
             guard let link = self.anyLink() else { break }
             self.unanswered = self.unanswered.filter { $0.link != link }
             self.mute.insert(link)
@@ -111,7 +111,7 @@ private struct Simulation {
         self.check()
     }
 
-    /// Everything is answered, and then everybody leaves.
+    /// Answers everything, then ends all links.
     mutating func settle() {
         while !(self.asked.isEmpty && self.opening.isEmpty && self.probing.isEmpty && self.publishing.isEmpty) {
             self.answerOne()
@@ -189,7 +189,8 @@ private struct Simulation {
         }
     }
 
-    /// As the gateway would: the wanted port and no other, else the former one, else a free one.
+    /// Chooses a port as the gateway does: only the wanted port if there is one, else the former port, else a free
+    /// one.
     private mutating func open(_ id: ExposureID, _ request: PortRequest) {
         var port: UInt16 = 0
         if case .range(let range) = self.machine.limits.ports {
@@ -232,7 +233,7 @@ private struct Simulation {
             case .withdraw(let id):
                 #expect(self.open.removeValue(forKey: id) != nil, "seed \(self.seed): \(id) was not open")
                 #expect(self.withdrawn.insert(id).inserted, "seed \(self.seed): \(id) is withdrawn twice")
-                // A registrar may answer all the same.
+                // The registrar may answer nevertheless.
                 if self.random(2) == 0 { self.publishing.removeAll { $0 == id } }
             case .refuse(let link, let number, _): self.answered(link, number)
             case .takeBack(let link, let number, _):

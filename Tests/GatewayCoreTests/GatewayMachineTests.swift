@@ -5,7 +5,7 @@ import Wire
 private let alice = AgentIdentity(id: "alice")
 private let bob = AgentIdentity(id: "bob")
 
-/// A machine with the effects since they were last looked at.
+/// A machine, and its effects since they were last read.
 private final class Stand {
     var machine: GatewayMachine
     var isFull = false
@@ -23,7 +23,7 @@ private final class Stand {
         return effects
     }
 
-    /// Without lines of the log.
+    /// The effects without log lines.
     func acts() -> [GatewayMachine.Effect] {
         self.effects().filter { if case .warn = $0 { false } else { true } }
     }
@@ -51,9 +51,9 @@ private final class Stand {
         self.machine.authorized(link, number: number, ports: ports, isFull: { _, _ in isFull }, now: 0)
     }
 
-    /// From REGISTER until it is published.
+    /// Registers a name, from REGISTER to its publication.
     ///
-    /// - Returns: the exposure, unless it was refused or moved.
+    /// - Returns: the exposure; nil if the name was refused or moved.
     func have(_ link: LinkID, _ number: UInt16, _ name: String, port: UInt16 = 0) -> ExposureID? {
         self.register(link, number, name, port: port)
         self.authorize(link, number)
@@ -70,7 +70,7 @@ private final class Stand {
     }
 }
 
-@Suite("The gateway's rules about links and names")
+@Suite("The gateway's rules for links and names")
 struct GatewayMachineTests {
     private let example: Name
 
@@ -78,7 +78,7 @@ struct GatewayMachineTests {
 
     // MARK: - From REGISTER to the registrars
 
-    @Test("a name is asked about, opened, published and granted, one after the other")
+    @Test("a name is authorized, opened, published and granted, in this order")
     func wholeWay() {
         let stand = Stand()
         stand.login(1, alice)
@@ -99,7 +99,7 @@ struct GatewayMachineTests {
         #expect(stand.effects() == [.withdraw(id)] && stand.machine.nameCount == 0)
     }
 
-    @Test("with probes, a name is published when its backend answers over its present link")
+    @Test("with probes, a name is published when its backend answers over its current link")
     func probes() throws {
         let stand = Stand { $0.probesBackends = true }
         stand.login(1, alice, run: 1)
@@ -121,7 +121,7 @@ struct GatewayMachineTests {
         #expect(stand.effects() == [.publish(id)])
     }
 
-    @Test("what is wrong with a REGISTER costs that name, and a number in use the link")
+    @Test("a faulty REGISTER is refused, but a number in use ends the link")
     func refusals() {
         let stand = Stand()
         stand.login(1, alice)
@@ -157,7 +157,7 @@ struct GatewayMachineTests {
         #expect(refusal.code == .protocolViolation)
     }
 
-    @Test("a name whose listener or registrar fails is free again")
+    @Test("a name is free again if its listener or registrar fails")
     func failures() throws {
         let stand = Stand()
         stand.login(1, alice)
@@ -180,7 +180,7 @@ struct GatewayMachineTests {
         #expect(stand.machine.nameCount == 0)
     }
 
-    @Test("an agent that leaves while its name is asked about or opened leaves nothing behind")
+    @Test("an agent that leaves while its name is being authorized or opened leaves nothing behind")
     func leavesEarly() throws {
         let stand = Stand()
         stand.login(1, alice)
@@ -195,7 +195,7 @@ struct GatewayMachineTests {
         #expect(stand.machine.nameCount == 0)
     }
 
-    @Test("registrations are bounded for each payer")
+    @Test("registrations are limited per payer")
     func haste() {
         let stand = Stand { $0.namesPerAgent = 1 }
         stand.login(1, alice)
@@ -213,7 +213,7 @@ struct GatewayMachineTests {
 
     // MARK: - Takeovers
 
-    @Test("a published name goes to a newer link of its agent as it is, and the older link ends")
+    @Test("a newer link of the same agent takes a published name over unchanged, and the older link ends")
     func takeover() throws {
         let stand = Stand()
         stand.login(1, alice, run: 1)
@@ -234,7 +234,7 @@ struct GatewayMachineTests {
         #expect(stand.effects() == [.withdraw(id)])
     }
 
-    @Test("a link that has other names, or drains, is not ended when it loses one")
+    @Test("a link that loses a name is not ended if it has other names or drains")
     func losers() throws {
         let stand = Stand()
         stand.login(1, alice, run: 1)
@@ -257,10 +257,10 @@ struct GatewayMachineTests {
         #expect(!told, "its streams finish")
     }
 
-    @Test("a name that is being published goes to a newer link, whose number gets the answer")
+    @Test("a newer link takes over a name that is being published, and gets the answer")
     func takeoverWhilePublishing() throws {
         let stand = Stand { $0.probesBackends = true }
-        // Its link cannot probe.
+        // This link cannot probe.
         let first = GatewayMachine.Login(identity: alice, payer: "alice", run: 1, canProbe: false)
         #expect(stand.refusal(1, first, maxLinks: 2) == nil)
         stand.register(1, 3, "example")
@@ -279,7 +279,7 @@ struct GatewayMachineTests {
             ])
     }
 
-    @Test("programs that take a name from each other again and again hear of a conflict")
+    @Test("programs that repeatedly take a name from each other are refused with a conflict")
     func conflict() throws {
         let stand = Stand()
         var codes: [ErrorCode] = []
@@ -295,7 +295,7 @@ struct GatewayMachineTests {
         #expect(codes == [.replaced, .replaced, .conflict])
     }
 
-    @Test("a link that drains gets no name that it has requested")
+    @Test("a draining link gets none of the names that it has requested")
     func goodbye() throws {
         let stand = Stand()
         stand.login(1, alice, run: 1)
@@ -307,7 +307,7 @@ struct GatewayMachineTests {
         #expect(stand.effects() == [] && stand.machine.nameCount == 0)
     }
 
-    @Test("with another port the name is withdrawn and opened again")
+    @Test("a takeover with another port withdraws the name and opens it again")
     func takeoverWithPort() throws {
         let stand = Stand()
         stand.login(1, alice, run: 1)
@@ -317,7 +317,7 @@ struct GatewayMachineTests {
         #expect(new != old && stand.machine.link(of: old) == nil && stand.machine.link(of: new) == 2)
     }
 
-    @Test("another agent gets neither a name nor a port of an agent that is here")
+    @Test("another agent gets neither a name nor a port of a connected agent")
     func others() throws {
         let stand = Stand()
         stand.login(1, alice)
@@ -338,7 +338,7 @@ struct GatewayMachineTests {
 
     // MARK: - Links
 
-    @Test("a program's former link makes way, and a further program needs room")
+    @Test("a program's former link is closed for its new one, and another program needs a free slot")
     func links() {
         let stand = Stand()
         stand.login(1, alice, run: 1, maxLinks: 1)
@@ -355,7 +355,7 @@ struct GatewayMachineTests {
         #expect(stand.refusal(5, other, maxLinks: 9) == .drain)
     }
 
-    @Test("the gateway's own bounds on agents and names hold")
+    @Test("the gateway's own limits on agents and names apply")
     func bounds() throws {
         let stand = Stand {
             $0.agents = 1
@@ -370,7 +370,7 @@ struct GatewayMachineTests {
 
     // MARK: - Rights that change
 
-    @Test("what is above new limits ends, the newest first")
+    @Test("links and names above new limits end, the newest first")
     func fewer() throws {
         let stand = Stand()
         stand.login(1, alice, run: 1)
@@ -386,7 +386,7 @@ struct GatewayMachineTests {
         #expect(stand.have(1, 3, "d") == nil, "the limit holds for new names")
     }
 
-    @Test("a right that was withdrawn takes the name and its streams, or the whole link")
+    @Test("a withdrawn right ends the name and its streams, or the whole link")
     func revocations() throws {
         let stand = Stand()
         stand.login(1, alice)

@@ -1,7 +1,7 @@
 import GatewayCore
 import Testing
 
-@Suite("Registrations of an agent")
+@Suite("Rate limit of registrations")
 struct RegistrationGateTests {
     private let limits = RegistrationLimits(namesPerAgent: 256)
 
@@ -10,7 +10,7 @@ struct RegistrationGateTests {
         (0..<count).count { _ in gate.take(identity, now: now) }
     }
 
-    @Test("an agent with all its names reconnects four times at once, and every 15 s after that")
+    @Test("an agent with the maximum of names can reconnect four times at once, then every 15 s")
     func honest() {
         var gate = RegistrationGate(limits: self.limits)
         for _ in 0..<4 { #expect(self.allowed(&gate, 256, of: "a", at: 1_000) == 256) }
@@ -18,7 +18,7 @@ struct RegistrationGateTests {
         for round in 1...20 { #expect(self.allowed(&gate, 255, of: "a", at: 1_000 + UInt64(round) * 15_000) == 255) }
     }
 
-    @Test("an agent that registers more is refused, until time has passed; others are not")
+    @Test("an agent above its rate is refused until time has passed; others are not")
     func hasty() {
         var gate = RegistrationGate(limits: self.limits)
         #expect(self.allowed(&gate, 2_000, of: "a", at: 0) == self.limits.burst)
@@ -26,7 +26,7 @@ struct RegistrationGateTests {
         #expect(self.allowed(&gate, 2_000, of: "a", at: 1_000) == self.limits.perSecond)
     }
 
-    @Test("an agent with one name may register too")
+    @Test("an agent limited to one name may still register")
     func least() {
         let limits = RegistrationLimits(namesPerAgent: 1)
         #expect((limits.burst, limits.perSecond) == (4, 1))
@@ -43,7 +43,7 @@ struct RegistrationGateTests {
         #expect(gate.count == 0)
     }
 
-    @Test("agents are bounded: those that have used least are forgotten first")
+    @Test("the number of remembered agents is bounded: those that used least are forgotten first")
     func bounded() {
         var gate = RegistrationGate(limits: self.limits)
         #expect(self.allowed(&gate, self.limits.burst, of: "hasty", at: 0) == self.limits.burst)

@@ -17,7 +17,7 @@ struct RegistryTests {
 
     init() throws { self.name = try #require(Name("example")) }
 
-    @Test("a free name is granted, and free again after it was given back")
+    @Test("a free name is granted, and is free again after it was given back")
     func grant() {
         var registry = Registry(maximumNamesPerLink: 4)
         #expect(registry.register(self.name, holder(alice, link: 1), now: 0) == .granted)
@@ -26,7 +26,7 @@ struct RegistryTests {
         #expect(registry.register(self.name, holder(bob, link: 2), now: 0) == .granted)
     }
 
-    @Test("another identity never takes a name over")
+    @Test("another identity can never take over a name")
     func taken() {
         var registry = Registry(maximumNamesPerLink: 4)
         _ = registry.register(self.name, holder(alice, link: 1), now: 0)
@@ -37,7 +37,7 @@ struct RegistryTests {
         #expect(registry.holder(of: self.name)?.identity == alice)
     }
 
-    @Test("the same identity takes its name over at once; the late word of the old link changes nothing")
+    @Test("the same identity takes its name over at once, and a late frame of the old link changes nothing")
     func takeover() {
         var registry = Registry(maximumNamesPerLink: 4)
         let old = holder(alice, link: 1)
@@ -47,7 +47,7 @@ struct RegistryTests {
         #expect(registry.holder(of: self.name)?.link == 2)
     }
 
-    @Test("two programs that displace each other are told of a conflict; a program that only reconnects is not")
+    @Test("two programs that displace each other get a conflict; a program that only reconnects does not")
     func conflict() {
         var registry = Registry(maximumNamesPerLink: 4)
         func codes(_ runs: [UInt64], every: UInt64) -> [ErrorCode?] {
@@ -66,7 +66,7 @@ struct RegistryTests {
         #expect(codes([1, 1, 1, 1, 1], every: 10) == [nil, .replaced, .replaced, .replaced, .replaced])
     }
 
-    @Test("a link has a bounded number of names, each with a number of its own")
+    @Test("a link has a limited number of names, each with its own exposure number")
     func bounds() throws {
         var registry = Registry(maximumNamesPerLink: 2)
         let names = try ["a", "b", "c"].map { try #require(Name($0)) }
@@ -85,7 +85,7 @@ struct RegistryTests {
         #expect(registry.nameCount == 2)
     }
 
-    @Test("names are counted by identity, through takeovers and returns")
+    @Test("names are counted per identity, across takeovers and returns")
     func counts() throws {
         var registry = Registry(maximumNamesPerLink: 2)
         let other = try #require(Name("other"))
@@ -93,7 +93,7 @@ struct RegistryTests {
         _ = registry.register(other, holder(alice, link: 1, exposure: 1), now: 0)
         #expect(
             registry.nameCount(of: alice, except: self.name) == 1 && registry.nameCount(of: bob, except: other) == 0)
-        // A takeover moves the name from link to link, and frees its number there.
+        // A takeover moves the name to another link and frees its number on the old link.
         _ = registry.register(other, holder(alice, link: 2, exposure: 1), now: 0)
         #expect(registry.nameCount(of: alice, except: self.name) == 1)
         registry.unregister(other, link: 2, exposure: 1)
@@ -103,7 +103,7 @@ struct RegistryTests {
         #expect(registry.nameCount == 1)
     }
 
-    @Test("a registration costs the same however many names there are")
+    @Test("the cost of a registration does not depend on the number of names")
     func cost() throws {
         var registry = Registry(maximumNamesPerLink: 4_096)
         let names = try (0..<4_096).map { try #require(Name("n\($0)")) }
@@ -116,14 +116,14 @@ struct RegistryTests {
                 }
             }
         }
-        // 16,384 registrations: a walk over all holders for each takes minutes in a debug build.
+        // 16,384 registrations. If each walked over all holders, they would take minutes in a debug build.
         #expect(spent < .seconds(5))
     }
 }
 
 @Suite("PortLedger")
 struct PortLedgerTests {
-    @Test("keeps a port for identity and name; a port has one owner")
+    @Test("keeps a port for an identity and name; a port has one owner")
     func ports() throws {
         let one = try #require(Name("one"))
         let two = try #require(Name("two"))
@@ -139,7 +139,7 @@ struct PortLedgerTests {
         #expect(ledger.keeper(of: 30_001) == nil)
     }
 
-    @Test("forgets what was used longest ago when it is full")
+    @Test("forgets the least recently used port when it is full")
     func bounded() throws {
         var ledger = PortLedger(
             namesPerAgent: 256,
@@ -149,7 +149,7 @@ struct PortLedgerTests {
         #expect(ledger.count == PortLedger.maximumEntries)
         let first = try #require(Name("n0"))
         let fresh = try #require(Name("fresh"))
-        // One that is used again is not the oldest any more.
+        // A port that is used again is no longer the oldest.
         let isChanged = ledger.note(20_000, for: first, AgentIdentity(id: "a0"))
         #expect(!isChanged)
         let isNew = ledger.note(19_000, for: fresh, alice)
@@ -161,7 +161,7 @@ struct PortLedgerTests {
         #expect(PortLedger(namesPerAgent: 256, ledger.entries) == ledger)
     }
 
-    @Test("an agent keeps the ports of twice the names that it can hold, and pushes out its own beyond that")
+    @Test("keeps an agent's ports for twice the names that it can hold, then replaces the agent's own")
     func perIdentity() throws {
         let names = try (0..<1_201).map { try #require(Name("n\($0)")) }
         for (namesPerAgent, kept) in [(256, 512), (600, 1_200), (4_096, 1_201)] {
@@ -184,7 +184,7 @@ struct PortLedgerTests {
         #expect(isNew && ledger.port(of: one, for: alice) == 30_001 && !ledger.isKept(30_000) && ledger.count == 1)
     }
 
-    @Test("noting a port costs the same however many there are")
+    @Test("the cost of noting a port does not depend on the number of ports")
     func cost() throws {
         let names = try (0..<4_096).map { try #require(Name("n\($0)")) }
         var ledger = PortLedger(namesPerAgent: 4_096)

@@ -9,9 +9,9 @@ import Wire
 
 @testable import Gateway
 
-@Suite("The hub's sessions of agents")
+@Suite("Agent sessions of the hub")
 struct AgentSessionsTests {
-    @Test("make room for a connection once for each link that ends")
+    @Test("make room for one connection per ending link")
     func room() throws {
         let hub = try HubFixture(descriptors: 192)
         let atMost = hub.agents.parts.plan.links
@@ -30,7 +30,7 @@ struct AgentSessionsTests {
         hub.finish()
     }
 
-    @Test("judge no login of a connection that had to make room")
+    @Test("do not authenticate a connection that was closed to make room")
     func evicted() throws {
         let hub = try HubFixture(descriptors: 192)
         hub.authenticator.verdict = .granted(LoginGrant(identity: "alice"))
@@ -41,7 +41,7 @@ struct AgentSessionsTests {
             number += 1
         }
         guard case .close(first.id, _) = hub.takeOrders().first else { return _ = Issue.record("the slowest goes") }
-        // These were on their way.
+        // These reports were already on their way.
         hub.agents.greeted(first)
         hub.logIn(first)
         hub.agents.introduced(first, try #require(SocketAddress("192.0.2.200", port: 1)))
@@ -49,7 +49,7 @@ struct AgentSessionsTests {
         hub.finish()
     }
 
-    @Test("forget a connection that no worker could be given")
+    @Test("forget a connection that could not be given to a worker")
     func removed() throws {
         let hub = try HubFixture()
         for _ in 0..<100 { hub.agents.remove(try #require(try hub.admit("192.0.2.1"))) }
@@ -57,7 +57,7 @@ struct AgentSessionsTests {
         hub.finish()
     }
 
-    @Test("welcome an agent with what it may have")
+    @Test("welcome an agent with its limits")
     func welcome() throws {
         let hub = try HubFixture()
         hub.authenticator.verdict = .granted(
@@ -77,7 +77,7 @@ struct AgentSessionsTests {
         hub.finish()
     }
 
-    @Test("answer a refused login late, and let its source wait")
+    @Test("delay the answer to a refused login, and throttle its source")
     func refused() throws {
         let hub = try HubFixture()
         hub.authenticator.verdict = .refused(.loginRefused, reason: "wrong")
@@ -95,7 +95,7 @@ struct AgentSessionsTests {
             #expect(refusal.code == .loginRefused && refusal.text == "the login was refused")
             hub.agents.ended(session, .ended(.loginRefused, ""))
         }
-        // The same login costs little. Three different ones are a penalty that is enforced.
+        // Repeating the same login costs little. With two failures of another kind the penalty is enforced.
         for _ in 0..<2 { hub.agents.ended(try #require(try hub.admit("192.0.2.1")), .otherProtocol(firstByte: 0)) }
         let session = try #require(try hub.admit("192.0.2.1"))
         hub.agents.greeted(session)
@@ -104,7 +104,7 @@ struct AgentSessionsTests {
         hub.finish()
     }
 
-    @Test("give a kicked agent nothing that it still asks for")
+    @Test("open no more names for a kicked agent")
     func kicked() throws {
         let hub = try HubFixture()
         hub.authenticator.verdict = .granted(LoginGrant(identity: "alice"))
@@ -122,7 +122,7 @@ struct AgentSessionsTests {
         hub.finish()
     }
 
-    @Test("take a name with its listener from an agent when no worker can use it")
+    @Test("take a name from its agent if no worker can use the listener")
     func notOpened() throws {
         let hub = try HubFixture()
         hub.authenticator.verdict = .granted(LoginGrant(identity: "alice"))
@@ -136,12 +136,12 @@ struct AgentSessionsTests {
         #expect(socket.isShut && hub.names.held.isEmpty)
         let answers = hub.takeOrders().compactMap { if case .answer(_, let answer) = $0 { answer.code } else { nil } }
         #expect(answers.last == .registrarFailed)
-        // The port can be had at once.
+        // The port is free at once.
         try ListenerSocket(address: try #require(socket.address)).close()
         hub.finish()
     }
 
-    @Test("turn an agent away whose address behind a proxy is banned")
+    @Test("turn away an agent whose address behind a proxy is banned")
     func banned() throws {
         let hub = try HubFixture()
         let session = try #require(try hub.admit("192.0.2.1"))

@@ -5,9 +5,9 @@ import Testing
 import Tunnel
 import Wire
 
-@Suite("Endings, as they are counted")
+@Suite("Counted endings")
 struct EndingTests {
-    @Test("have a reason of a fixed set, whatever code a peer sends")
+    @Test("have a reason from a fixed set, whatever code a peer sends")
     func bounded() {
         let streams = Set(Ending.ofStreams)
         let links = Set(Ending.ofLinks)
@@ -30,11 +30,11 @@ struct EndingTests {
             }
         }
         #expect(unknown.isEmpty)
-        // A set that holds them all would be as bad as none.
+        // The set must not contain all codes, or it would limit nothing.
         #expect(others > 5 * 65_000)
     }
 
-    @Test("tell who ended it")
+    @Test("name the side that caused them")
     func sides() {
         #expect(Ending(.finished) == Ending(.both, "finished"))
         #expect(Ending(StreamEnd.failed(.connectionReset)) == Ending(.visitor, "socket-error"))
@@ -49,7 +49,7 @@ struct EndingTests {
         }
     }
 
-    @Test("are each there once")
+    @Test("are listed once")
     func unique() {
         #expect(Set(Ending.ofStreams).count == Ending.ofStreams.count)
         #expect(Set(Ending.ofLinks).count == Ending.ofLinks.count)

@@ -13,7 +13,7 @@ import Wire
 
 @testable import Gateway
 
-/// An authenticator that answers as the test says.
+/// An authenticator whose verdicts are set by the test.
 final class ScriptedAuthenticator: Authenticator {
     var verdict: LoginVerdict?
     private(set) var requests: [LoginRequest] = []
@@ -37,7 +37,7 @@ final class ScriptedAuthenticator: Authenticator {
     func close() {}
 }
 
-/// The hub's sessions and names without a worker: orders are collected.
+/// The hub's sessions and names without a worker. It collects the orders.
 final class HubFixture {
     let loop: EventLoop
     let log = LogLines()
@@ -49,7 +49,7 @@ final class HubFixture {
     private final class Orders { var all: [WorkerOrder] = [] }
     private let collected: Orders
 
-    /// - Parameter descriptors: by which the gateway divides its room.
+    /// - Parameter descriptors: the number of file descriptors that the gateway divides among its limits.
     init(descriptors: Int = 4_096) throws {
         self.loop = try EventLoop()
         self.directory = FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)")
@@ -98,7 +98,7 @@ final class HubFixture {
         self.agents.admit(try #require(SocketAddress(host, port: 4_000)), at: nil, isVersion1: false)
     }
 
-    /// A LOGIN by token.
+    /// Sends a LOGIN with a token.
     func logIn(_ session: AgentSession, run: UInt64 = 1) {
         let login = Login(
             method: .token, instanceKey: [UInt8](repeating: 1, count: Login.instanceKeySize), run: run, token: "t")

@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Messages between hub and worker")
 struct PostTests {
-    @Test("arrive in their order at the end of the turn, and answers in the same turn")
+    @Test("arrive in order at the end of the turn, and answers in the same turn")
     func order() throws {
         let loop = try EventLoop()
         let questions = Post<Int>(loop: loop)
@@ -31,7 +31,7 @@ struct PostTests {
         #expect(received == ["answer 1", "answer 2", "answer 3"])
         #expect(loop.turn == (turn ?? 0) + 1)
         timer.close()
-        // The closures hold what they send with.
+        // The closures retain the posts that they use.
         questions.deliver(to: nil)
         answers.deliver(to: nil)
         loop.close()

@@ -11,7 +11,7 @@ struct SourceTests {
     private func address(_ text: String) throws -> SocketAddress { try #require(SocketAddress(text, port: 7)) }
 
     @Test(
-        "have one text in the log and for the operator",
+        "have the same text in the log and for the operator",
         arguments: [
             ("192.0.2.1", "192.0.2.1"), ("64:ff9b::c000:201", "192.0.2.1"), ("::ffff:192.0.2.1", "192.0.2.1"),
             ("2001:db8::1:2", "2001:db8::/64"), ("::1", "::/64"),
@@ -23,7 +23,7 @@ struct SourceTests {
     }
 
     @Test(
-        "are reached by each of their addresses and by the networks around them",
+        "are matched by each of their addresses and by the networks around them",
         arguments: [
             (
                 "64:ff9b::c000:201",
@@ -40,7 +40,7 @@ struct SourceTests {
         }
     }
 
-    @Test("are banned by each of their addresses, and an IPv4 ban does not reach other IPv6 addresses")
+    @Test("are banned by each of their addresses, and an IPv4 ban does not match other IPv6 addresses")
     func banned() throws {
         var bans = BanList()
         let native = try Network("192.0.2.1", place: "")

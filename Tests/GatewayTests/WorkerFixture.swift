@@ -12,7 +12,7 @@ import Wire
 
 @testable import Gateway
 
-/// A worker whose hub is the test: reports are collected, orders are given one by one.
+/// A worker whose hub is the test. It collects the reports, and the test gives the orders.
 final class WorkerFixture: SocketListenerDelegate {
     let loop: EventLoop
     let log = LogLines()
@@ -44,18 +44,18 @@ final class WorkerFixture: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didAccept stream: SocketStream) { self.accepted.append(stream) }
     func listener(_ listener: SocketListener, didFail error: UVError) {}
 
-    /// Waits for a report, unless it is there already.
+    /// Waits for a report, unless it has already arrived.
     func wait(for isIt: (WorkerReport) -> Bool) {
         #expect(self.loop.run { self.reports.contains(where: isIt) })
     }
 
-    /// What `match` finds in the reports so far, or in one to come.
+    /// The first result of `match` among the reports. Waits for a matching report if necessary.
     func first<T>(_ match: (WorkerReport) -> T?) throws -> T {
         #expect(self.loop.run { self.reports.contains { match($0) != nil } })
         return try #require(self.reports.lazy.compactMap(match).first)
     }
 
-    /// A connection that the worker has taken.
+    /// An agent whose connection the worker has taken, and its link.
     func connect() throws -> (FakeAgent, LinkID) {
         var socket: SocketStream?
         let connector = Connector.connect(
@@ -70,7 +70,7 @@ final class WorkerFixture: SocketListenerDelegate {
         return (try FakeAgent(try #require(socket), self.buffers), self.lastLink)
     }
 
-    /// An agent that has logged in.
+    /// An agent that has logged in, and its link.
     func logIn(_ identity: String, allowance: LinkAllowance? = nil) throws -> (FakeAgent, LinkID) {
         let (agent, id) = try self.connect()
         self.wait { if case .greeted(id) = $0 { true } else { false } }
@@ -85,7 +85,7 @@ final class WorkerFixture: SocketListenerDelegate {
         return (agent, id)
     }
 
-    /// A name at the number of the agent's request, and its port.
+    /// Publishes a name under the exposure number of an agent's request. Returns the name's ID and port.
     func open(_ name: String, _ identity: String, at link: LinkID, number: UInt16) throws -> (ExposureID, UInt16) {
         self.lastName += 1
         let id = ExposureID(number: self.lastName)
@@ -99,7 +99,7 @@ final class WorkerFixture: SocketListenerDelegate {
         return (id, try #require(socket.address).port)
     }
 
-    /// The hub ends the listening, then tells the worker.
+    /// Shuts the listener down and then withdraws the name, as the hub does.
     func withdraw(_ id: ExposureID) {
         self.listeners[Int(id.number) - 1].shutDown()
         self.worker.perform(.withdraw(id))
@@ -117,7 +117,7 @@ final class WorkerFixture: SocketListenerDelegate {
         self.reports.contains { if case .emptied(id) = $0 { true } else { false } }
     }
 
-    /// The end of the gateway. The loop must then have nothing left to do.
+    /// Ends everything. The loop must then have nothing left to do.
     func finish(_ agents: FakeAgent...) {
         for number in 0..<self.lastName { self.withdraw(ExposureID(number: number + 1)) }
         self.worker.perform(.cutAll)
@@ -131,7 +131,7 @@ final class WorkerFixture: SocketListenerDelegate {
     }
 }
 
-/// The other end of a link: logs in, and connects its streams to a backend.
+/// The agent's end of a link. It logs in, and connects its streams to a backend.
 final class FakeAgent: LinkSessionDelegate {
     let link: LinkSession
     var backend: UInt16 = 0

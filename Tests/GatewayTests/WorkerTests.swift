@@ -21,12 +21,12 @@ struct WorkerTests {
         #expect(visitor.received.suffix(text.utf8.count) == Array(text.utf8)[...])
     }
 
-    @Test("does nothing for a stranger that the hub has not asked for")
+    @Test("does nothing for an unauthenticated connection until the hub orders it")
     func waits() throws {
         let world = try WorkerFixture()
         let (agent, id) = try world.connect()
         world.wait { if case .greeted(id) = $0 { true } else { false } }
-        // These are answers to other questions.
+        // These orders answer other reports.
         world.worker.perform(.proceed(id))
         world.worker.perform(.turnAway(id, .ended(.denied, ""), .accessDenied))
         world.worker.perform(.tick(slept: false))
@@ -35,13 +35,13 @@ struct WorkerTests {
         #expect(!world.reports.contains { if case .secured(id, _) = $0 { true } else { false } })
         #expect(agent.end == nil)
         world.worker.perform(.shakeHands(id, after: 0))
-        // Twice does no harm.
+        // Repeating the order is harmless.
         world.worker.perform(.shakeHands(id, after: 0))
         world.wait { if case .login(id, _) = $0 { true } else { false } }
         world.finish(agent, other)
     }
 
-    @Test("carries visitors of a name to its agent and back, and reports how a link ends, in order")
+    @Test("carries visitors of a name to its agent and back, and reports the end of a link in order")
     func life() throws {
         let world = try WorkerFixture()
         let backend = try EchoBackend(loop: world.loop, echoes: .atOnce)
@@ -60,7 +60,7 @@ struct WorkerTests {
         let census = try world.census()
         #expect(census.streamsByLink == [id: 1] && census.streamsByName == [name: 1])
         #expect(census.streams.map(\.name) == ["example"] && census.figures.visitors == 1)
-        // Without its listener the stream goes on; the name's end ends it.
+        // The stream continues without its listener, until it is cut.
         world.withdraw(name)
         self.echo(visitor, "still", world.loop)
         world.worker.perform(.cutStreams(id, number: 3))
@@ -83,7 +83,7 @@ struct WorkerTests {
         world.finish(agent)
     }
 
-    @Test("moves a name to another link with its listener open, and streams that run stay where they are")
+    @Test("moves a name to another link with its listener open, while open streams stay on their link")
     func move() throws {
         let world = try WorkerFixture()
         let backend = try EchoBackend(loop: world.loop, echoes: .atOnce)
@@ -119,7 +119,7 @@ struct WorkerTests {
                     sockets: [socket])))
         world.worker.perform(.attach(name, id, number: 1))
         let visitor = try world.visit(try #require(socket.address).port)
-        // The agent could take it, as it takes a later visitor of another name.
+        // The agent could accept the visitor: it accepts a later one of another name.
         let (_, other) = try world.open("other", "alice", at: id, number: 2)
         let later = try world.visit(other)
         self.echo(later, "first", world.loop)
@@ -134,7 +134,7 @@ struct WorkerTests {
         world.finish(agent)
     }
 
-    @Test("ends a link that has no streams when it drains, and one with streams when they are done")
+    @Test("when draining, ends a link without streams at once, and a link with streams after them")
     func drain() throws {
         let world = try WorkerFixture()
         let backend = try EchoBackend(loop: world.loop, echoes: .atOnce)
@@ -160,7 +160,7 @@ struct WorkerTests {
         world.finish(idle, busy)
     }
 
-    @Test("closes what a banned network has open, and counts it")
+    @Test("closes the connections of a banned network, and counts them")
     func ban() throws {
         let world = try WorkerFixture()
         let (agent, id) = try world.logIn("alice")
@@ -174,12 +174,12 @@ struct WorkerTests {
         }
         #expect(cut == (1, 0))
         #expect(world.loop.run { world.hasEnded(id) })
-        // And visitors are kept out from then on.
+        // Visitors from the network are refused from now on.
         let (other, otherID) = try world.logIn("bob")
         let (_, port) = try world.open("example", "bob", at: otherID, number: 1)
         var visitor: Connection?
         let connector = Connector.connect(loop: world.loop, to: .host("127.0.0.1", port: port), timeout: 5_000) {
-            // It may be reset before it knows that it was connected.
+            // The visitor may be reset before it learns that it was connected.
             if case .success(let stream) = $0 { visitor = Connection(stream) }
         }
         #expect(world.loop.run { world.worker.metrics.figures.visitorResults[.banned] == 1 })
@@ -189,7 +189,7 @@ struct WorkerTests {
         world.finish(agent, other)
     }
 
-    @Test("does nothing for links and names that are gone")
+    @Test("ignores orders about links and names that are gone")
     func gone() throws {
         let world = try WorkerFixture()
         let (agent, id) = try world.logIn("alice")
@@ -217,7 +217,7 @@ struct WorkerTests {
         world.finish(agent)
     }
 
-    @Test("reports a name whose listener cannot be used, and says nothing of one that the hub has ended already")
+    @Test("reports a name whose listener is unusable, unless the hub has shut it down")
     func unusable() throws {
         let world = try WorkerFixture()
         let (agent, id) = try world.logIn("alice")

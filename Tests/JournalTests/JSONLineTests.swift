@@ -3,9 +3,9 @@ import Journal
 import Logging
 import Testing
 
-@Suite("A line of JSON")
+@Suite("A JSON log line")
 struct JSONLineTests {
-    /// What an object of the log has, read by another's parser.
+    /// The object in `line`, parsed by another parser than ours.
     private func parsed(_ line: String) throws -> [String: Any] {
         #expect(!line.contains { $0.isNewline }, "\(line)")
         let value = try JSONSerialization.jsonObject(with: Data(line.utf8))
@@ -30,7 +30,7 @@ struct JSONLineTests {
         "a\u{85}b",
     ]
 
-    @Test("gives back every text", arguments: Self.nasty)
+    @Test("preserves every text", arguments: Self.nasty)
     func texts(_ text: String) throws {
         let object = try self.parsed(self.line(text, ["name": "\(text)", "agent": .stringConvertible(text)]))
         #expect((object["message"] as? String)?.unicodeScalars.elementsEqual(text.unicodeScalars) == true)
@@ -38,7 +38,7 @@ struct JSONLineTests {
         #expect((object["agent"] as? String)?.unicodeScalars.elementsEqual(text.unicodeScalars) == true)
     }
 
-    @Test("has nothing in it that moves a cursor or ends a line")
+    @Test("contains no character that moves the cursor or ends a line")
     func harmless() {
         for value in UInt32(0)...0x3000 {
             guard let scalar = Unicode.Scalar(value) else { continue }
@@ -48,7 +48,7 @@ struct JSONLineTests {
         }
     }
 
-    @Test("has time, level and message first, then the fields by name, numbers as numbers")
+    @Test("has time, level and message first, then the fields sorted by name, with numbers as numbers")
     func form() {
         let metadata = Logger.Metadata.about([
             .port: UInt16(33_605), .name: "example", .visitor: nil, .duration: 12.5, .exit: Int32(-1),
@@ -63,7 +63,7 @@ struct JSONLineTests {
         #expect(self.line("m", ["all": ["a", "b"]]) == start + #","all":"[\"a\", \"b\"]"}"#)
     }
 
-    @Test("names levels as documented")
+    @Test("has the documented level names")
     func levels() throws {
         let wanted: [(Logger.Level, String)] = [
             (.trace, "trace"), (.debug, "debug"), (.info, "info"), (.notice, "info"), (.warning, "warning"),
@@ -75,7 +75,7 @@ struct JSONLineTests {
         }
     }
 
-    @Test("does not let a field stand for time, level or message")
+    @Test("ignores fields named time, level or message")
     func reserved() throws {
         let object = try self.parsed(self.line("m", ["message": "forged", "level": "x", "time": "y", "lost": "z"]))
         #expect(object["message"] as? String == "m")
@@ -83,7 +83,7 @@ struct JSONLineTests {
     }
 
     @Test(
-        "is cut inside the quotes when it is too long",
+        "is cut inside the quotes if it is too long",
         arguments: ["a", "\"", "\n", "\u{1}", "ä", "日", "\u{1F600}", "a\u{1}ä\u{1F600}\""])
     func long(_ piece: String) throws {
         for atMost in [1_024, 1_025, 1_026, 1_027, 4_095] {
@@ -91,7 +91,7 @@ struct JSONLineTests {
                 let message = String(repeating: "x", count: shift) + String(repeating: piece, count: 5_000)
                 let text = self.line(message, ["name": "\(message)", "port": .stringConvertible(1)], atMost: atMost)
                 #expect(text.utf8.count <= atMost)
-                // Nothing that fits is given away: an escape and the mark have 6 and 3 bytes.
+                // The cut leaves no room unused: an escape has up to 6 bytes and the ellipsis 3.
                 #expect(text.utf8.count > atMost - 12)
                 let object = try self.parsed(text)
                 #expect(object["port"] as? Int == 1)
@@ -104,7 +104,7 @@ struct JSONLineTests {
         }
     }
 
-    @Test("keeps what just fits, and the message when there are too many fields")
+    @Test("keeps a text that just fits, and the message when there are too many fields")
     func bounds() throws {
         let empty = self.line("").utf8.count
         let fits = String(repeating: "x", count: 4_095 - empty)
@@ -120,7 +120,7 @@ struct JSONLineTests {
         #expect(try self.parsed(crowded).count > 20)
     }
 
-    @Test("random texts come back, whole or shortened")
+    @Test("random texts are preserved, whole or truncated")
     func random() throws {
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<300 {
@@ -136,7 +136,7 @@ struct JSONLineTests {
         }
     }
 
-    @Test("has fields that docs/operations.md describes, and no others")
+    @Test("has exactly the fields that docs/operations.md describes")
     func documented() throws {
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appendingPathComponent("docs/operations.md")

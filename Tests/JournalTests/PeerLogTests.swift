@@ -4,7 +4,7 @@ import Reactor
 import Synchronization
 import Testing
 
-/// Keeps the lines that are logged.
+/// Keeps the log lines in memory.
 private struct Lines: LogHandler {
     final class Store: Sendable {
         let lines = Mutex<[String]>([])
@@ -24,7 +24,7 @@ private struct Lines: LogHandler {
     }
 }
 
-@Suite("Lines of the log that peers cause")
+@Suite("Log lines caused by peers")
 struct PeerLogTests {
     private func lines(_ body: (EventLoop, PeerLog) -> Void) throws -> [String] {
         let store = Lines.Store()
@@ -34,7 +34,7 @@ struct PeerLogTests {
         return store.lines.withLock { $0 }
     }
 
-    @Test("an agent that floods the log with refusals silences neither its milestones nor other agents")
+    @Test("an agent that floods the log with refusals suppresses neither its own milestones nor other agents' lines")
     func kinds() throws {
         let lines = try self.lines { _, log in
             for _ in 0..<10_000 { log.write(.warning, .detail, of: .agent("bad"), "bad name") }
@@ -45,7 +45,7 @@ struct PeerLogTests {
         #expect(lines.suffix(2) == ["registered", "refused"])
     }
 
-    @Test("a hundred names of one agent are registered, taken over and registered again without a gap")
+    @Test("an agent with a hundred names logs every registration and takeover")
     func honest() throws {
         let lines = try self.lines { _, log in
             for index in 0..<214 { log.write(.info, .milestone, of: .agent("honest"), "line \(index)") }
@@ -53,7 +53,7 @@ struct PeerLogTests {
         #expect(lines.count == 214)
     }
 
-    @Test("a line whose level is off costs nothing of the rate")
+    @Test("a line whose level is off does not use up the rate")
     func levels() throws {
         let lines = try self.lines { _, log in
             for _ in 0..<1_000 { log.write(.debug, .detail, of: .agent("a"), "debug") }
@@ -62,7 +62,7 @@ struct PeerLogTests {
         #expect(lines == ["info"])
     }
 
-    @Test("the log tells how much was left out, and about whom")
+    @Test("the log reports how many lines were suppressed, and their subject")
     func leftOut() throws {
         let lines = try self.lines { loop, log in
             for _ in 0..<40 { log.write(.info, .detail, of: .agent("a"), "line") }

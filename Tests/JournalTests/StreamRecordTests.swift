@@ -4,7 +4,7 @@ import Relay
 import Testing
 import Wire
 
-/// Every way in which a stream ends, and who is said to have ended it.
+/// A way in which a stream can end, and the side that each program must record as its cause.
 struct Ending: Sendable, CustomTestStringConvertible {
     let end: StreamEnd
     var first: EndingSide?
@@ -41,9 +41,9 @@ struct Ending: Sendable, CustomTestStringConvertible {
     ]
 }
 
-@Suite("A record of a stream")
+@Suite("A stream record")
 struct StreamRecordTests {
-    @Test("says who ended it", arguments: Ending.all)
+    @Test("names the side that ended the stream", arguments: Ending.all)
     func sides(_ ending: Ending) {
         #expect(StreamRecord.side(ending.end, first: ending.first, at: .gateway, link: ending.link) == ending.atGateway)
         #expect(StreamRecord.side(ending.end, first: ending.first, at: .agent, link: ending.link) == ending.atAgent)

@@ -14,14 +14,14 @@ struct CounterTests {
         #expect(counter.value == 42)
     }
 
-    @Test("a table has all of its keys from the beginning, in order")
+    @Test("a table has all its keys from the start, in order")
     func beginning() {
         let table = CounterTable<Answer>()
         #expect(table.all.map(\.key) == [.yes, .no])
         #expect(table.all.allSatisfy { $0.count.value == 0 })
     }
 
-    @Test("a key that is not one of the table's is counted as the other")
+    @Test("an unknown key is counted under the fallback key")
     func others() {
         var table = CounterTable(["a", "b", "a", "other"])
         for key in ["a", "b", "a", "c", "", "other"] { table.add(key, or: "other") }
@@ -32,7 +32,7 @@ struct CounterTests {
     }
 
     @Test(
-        "a value belongs to the first bucket whose end it does not exceed",
+        "a value goes in the first bucket whose bound it does not exceed",
         arguments: [
             (-1.0, 0), (0, 0), (1, 0), (1.000_1, 1), (2, 1), (3, 2), (4, 2), (4.1, 3), (.infinity, 3), (.nan, 3),
         ])
@@ -54,7 +54,7 @@ struct CounterTests {
     }
 }
 
-/// What `body` writes.
+/// The text that `body` writes.
 private func text(_ body: (inout Exposition) -> Void) -> String {
     var exposition = Exposition()
     body(&exposition)
@@ -63,7 +63,7 @@ private func text(_ body: (inout Exposition) -> Void) -> String {
 
 @Suite("The text format")
 struct ExpositionTests {
-    @Test("a family has its help and type, and then its samples")
+    @Test("a family has its help and type before its samples")
     func family() {
         let written = text {
             $0.counter("a_total", "Some.", 18_446_744_073_709_551_615)
@@ -101,7 +101,7 @@ struct ExpositionTests {
     }
 
     @Test(
-        "numbers are written so that Prometheus reads them",
+        "numbers are written in a form that Prometheus parses",
         arguments: [
             (0.0, "0"), (1.5, "1.5"), (2, "2"), (0.000_001, "1e-06"), (1e20, "1e+20"), (.infinity, "+Inf"),
             (-.infinity, "-Inf"), (.nan, "NaN"), (0.1, "0.1"), (1_795_447_343.63, "1795447343.63"),
@@ -110,7 +110,7 @@ struct ExpositionTests {
         #expect(text { $0.gauge("a_seconds", "A.", seconds: value) }.hasSuffix("\na_seconds \(written)\n"))
     }
 
-    @Test("a histogram is cumulative, and its last bucket is its count")
+    @Test("a histogram is cumulative, and its last bucket equals its count")
     func histogram() {
         var histogram = Histogram(bounds: [0.005, 1, 2.5])
         for value in [0.001, 0.25, 0.25, 9] { histogram.observe(value) }
@@ -141,7 +141,7 @@ struct ExpositionTests {
                 """)
     }
 
-    @Test("a series that comes twice is there once, with what came first")
+    @Test("a duplicate series is written once, with its first value")
     func duplicates() {
         let written = text {
             $0.begin("a", .gauge, "A.")
@@ -162,7 +162,7 @@ struct ExpositionTests {
             ])
     }
 
-    @Test("what the format has no words for is a mistake of ours")
+    @Test("an invalid name, label, bound or repeated family traps")
     func traps() async {
         await #expect(processExitsWith: .failure) { _ = text { $0.gauge("a-b", "A.", 1) } }
         await #expect(processExitsWith: .failure) { _ = text { $0.gauge("1a", "A.", 1) } }

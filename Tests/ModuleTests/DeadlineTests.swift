@@ -2,14 +2,14 @@ import Modules
 import Reactor
 import Testing
 
-@Suite("Deadlines of modules", .serialized, .timeLimit(.minutes(1)))
+@Suite("Module deadlines", .serialized, .timeLimit(.minutes(1)))
 struct ModuleDeadlineTests {
     private final class Work: Cancellable {
         var isCancelled = false
         var answer: ((Int) -> Void)?
         func cancel() { self.isCancelled = true }
 
-        /// Begins with a deadline of a millisecond, after which the answer is -1.
+        /// Starts with a deadline of one millisecond. The late answer is -1.
         func started(on loop: EventLoop, _ completion: @escaping (Int) -> Void) -> DeadlinedOperation<Int> {
             DeadlinedOperation(
                 loop: loop, milliseconds: 1, late: -1,
@@ -26,7 +26,7 @@ struct ModuleDeadlineTests {
         loop.close()
     }
 
-    @Test("an answer at once is heard once, and no timer is left")
+    @Test("an immediate answer is delivered once, and leaves no timer")
     func atOnce() throws {
         try withLoop { loop in
             var answers: [Int] = []
@@ -43,7 +43,7 @@ struct ModuleDeadlineTests {
         }
     }
 
-    @Test("a late answer is not heard: the deadline has decided and called the work off")
+    @Test("a late answer is dropped: the deadline has answered and cancelled the work")
     func late() throws {
         try withLoop { loop in
             let work = Work()
@@ -57,7 +57,7 @@ struct ModuleDeadlineTests {
         }
     }
 
-    @Test("after a cancellation nothing is heard")
+    @Test("no answer is delivered after a cancellation")
     func cancelled() throws {
         try withLoop { loop in
             let work = Work()

@@ -4,10 +4,10 @@ import Reactor
 import Testing
 import Wire
 
-@Suite("The module that docs/modules.md shows")
+@Suite("The example module in docs/modules.md")
 struct ExampleTests {
-    /// The page has what is compiled here, but for the line that names the module it is in.
-    @Test("is ListRegistrar.swift of these tests")
+    /// The page shows ListRegistrar.swift, except for the line that imports Modules.
+    @Test("matches ListRegistrar.swift")
     func page() throws {
         let here = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         let page = here.deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent(

@@ -6,7 +6,7 @@ import Settings
 import Testing
 import Wire
 
-/// A file authenticator on a loop of its own.
+/// A file authenticator on its own loop.
 private final class Desk {
     let loop: EventLoop
     let path: String
@@ -36,7 +36,7 @@ private final class Desk {
         try FileAccess.replace(path, with: Array(text.utf8), durable: false)
     }
 
-    /// Writes the file and lets the authenticator read it.
+    /// Writes the file and makes the authenticator read it.
     func change(_ text: String) throws {
         try Self.write(text, self.path)
         self.authenticator.reload()
@@ -79,7 +79,7 @@ private let made = AgentToken.make(name: "web", secret: [UInt8](repeating: 1, co
 private let other = AgentToken.make(name: "web", secret: [UInt8](repeating: 2, count: 32))
 private let pin = "sha256/" + String(repeating: "A", count: 43) + "="
 
-/// SHA-256 of the secrets above, as sha256sum(1) gives it.
+/// SHA-256 of the secrets above, as printed by sha256sum(1).
 private let madeHash = "56d5fa7333f6d747db42c239407e5da4c32f4c79f35d092b134fd35a402d9c5c"
 private let otherHash = "6c1d63bbdab437c54368cbbd8886a886a79ad977297e265eebf1f5f5f01533b9"
 /// SHA-256 of `old`.
@@ -89,9 +89,9 @@ private func entry(_ more: String = "", hash: String = madeHash) -> String {
     "[[agent]]\nname = \"web\"\ntoken = \"sha256:\(hash)\"\nnames = [\"app-*\"]\nports = \"4000-4010\"\n\(more)\n"
 }
 
-@Suite("Agents known by a file", .serialized, .timeLimit(.minutes(1)))
+@Suite("FileAuthenticator", .serialized, .timeLimit(.minutes(1)))
 struct FileAuthenticatorTests {
-    @Test("a token, a key or a token of version 1 are accepted each in its own place")
+    @Test("accepts a token, a key and a token of version 1, each only in its own place")
     func credentials() throws {
         let desk = try Desk(entry("pins = \"\(pin)\"\nv1-token = \"sha256:\(oldHash)\"\nmax-names = 2"))
         defer { desk.close() }
@@ -117,7 +117,7 @@ struct FileAuthenticatorTests {
         guard case .refused = try desk.login() else { return _ = Issue.record("no credential was let in") }
     }
 
-    @Test("a former token counts until its time, and what has logged in with it ends then")
+    @Test("a former token is valid until its time, and its logins are revoked then")
     func formerToken() throws {
         func rotated(until seconds: Int64) -> String {
             entry(
@@ -129,7 +129,7 @@ struct FileAuthenticatorTests {
         let before = try desk.grant(token: made.token)
         guard case .granted(let version1) = try desk.login(version1: "old") else { throw CancellationError() }
         try desk.change(rotated(until: Timestamp.now + 2))
-        // Both are the same login as before, and good for new links.
+        // Both logins are unchanged, and their tokens are still valid for new links.
         #expect(desk.authenticator.revocation(of: before) == nil)
         #expect(desk.authenticator.revocation(of: version1) == nil)
         #expect(try desk.grant(token: made.token) == before)
@@ -145,13 +145,13 @@ struct FileAuthenticatorTests {
         let refusal = LoginVerdict.refused(.loginRefused, reason: "the former token of 'web', which has expired")
         #expect(try desk.login(token: made.token) == refusal)
         #expect(try desk.login(version1: "old") == refusal)
-        // The next rotation forgets it.
+        // The next rotation removes the former token.
         try desk.change(entry(hash: otherHash))
         #expect(desk.authenticator.revocation(of: before) == "used a token or key that was removed")
         #expect(try desk.login(token: made.token) == .refused(.loginRefused, reason: "a wrong token for 'web'"))
     }
 
-    @Test("what a reload changes about former tokens is told")
+    @Test("pending changes of former tokens are reported")
     func formerTokenChanges() throws {
         let desk = try Desk(entry())
         defer { desk.close() }
@@ -165,7 +165,7 @@ struct FileAuthenticatorTests {
         #expect(try desk.authenticator.pendingChanges() == ["agent 'web': no former token"])
     }
 
-    @Test("names by pattern, ports by range")
+    @Test("names are granted by pattern, ports by range")
     func rights() throws {
         let desk = try Desk(entry())
         defer { desk.close() }
@@ -177,7 +177,7 @@ struct FileAuthenticatorTests {
         else { return _ = Issue.record("too much was granted") }
     }
 
-    @Test("what a change takes away is told, what it leaves alone stays")
+    @Test("a change revokes what it removes, and leaves the rest")
     func changes() throws {
         let desk = try Desk(entry("pins = \"\(pin)\""))
         defer { desk.close() }
@@ -195,7 +195,7 @@ struct FileAuthenticatorTests {
         #expect(desk.changes == 3)
     }
 
-    @Test("a mistake changes nothing")
+    @Test("a file with a mistake changes nothing")
     func mistakes() throws {
         let desk = try Desk(entry())
         defer { desk.close() }
@@ -211,7 +211,7 @@ struct FileAuthenticatorTests {
         #expect(throws: SettingsErrors.self) { try Desk(nil) }
     }
 
-    @Test("an agent expires by itself, and a changed file is noticed")
+    @Test("an expiry and a changed file are noticed without a reload")
     func byItself() throws {
         let desk = try Desk(entry("expires = \"\(Timestamp.text(Timestamp.now + 2))\""))
         defer { desk.close() }
@@ -220,12 +220,12 @@ struct FileAuthenticatorTests {
         #expect(desk.authenticator.revocation(of: grant) == "has expired")
         guard case .refused = try desk.login(token: made.token) else { return _ = Issue.record("expired but let in") }
         try FileAccess.replace(desk.path, with: Array(entry().utf8), durable: false)
-        // The file, and that nobody is expired any more.
+        // The changed file is read, and the agent is no longer expired.
         #expect(desk.loop.run { desk.changes >= 2 })
         #expect(desk.authenticator.revocation(of: grant) == nil)
     }
 
-    @Test("a reload takes what was read to tell the changes, unless the file is another by then")
+    @Test("a reload applies what was read to report the changes, unless the file has changed since")
     func foreseen() throws {
         let desk = try Desk(entry())
         defer { desk.close() }
@@ -242,7 +242,7 @@ struct FileAuthenticatorTests {
         #expect(desk.authenticator.revocation(of: grant)?.hasPrefix("is not in") == true)
     }
 
-    @Test("a file that was emptied, or is being written, changes nothing until it is whole")
+    @Test("an emptied or partly written file changes nothing until it is complete")
     func unsettled() throws {
         let desk = try Desk(entry())
         defer { desk.close() }
@@ -252,7 +252,7 @@ struct FileAuthenticatorTests {
         desk.authenticator.reload()
         #expect(desk.authenticator.revocation(of: grant) == nil)
         #expect(throws: SettingsErrors.self) { try desk.authenticator.pendingChanges() }
-        // It grows with every look, and so is not read.
+        // The file has grown at every check, so it is not read.
         let text = entry("disabled = true")
         var written = text.utf8.startIndex
         let writer = LoopTimer(loop: desk.loop) {
@@ -269,7 +269,7 @@ struct FileAuthenticatorTests {
         #expect(desk.authenticator.revocation(of: grant) == "is disabled")
     }
 
-    @Test("until there is a file, whoever is here is let in")
+    @Test("until the file exists, local agents are accepted")
     func fallback() throws {
         let desk = try Desk(nil, fallback: true)
         defer { desk.close() }

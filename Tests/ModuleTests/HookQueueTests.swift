@@ -3,9 +3,9 @@ import Reactor
 import Testing
 import Wire
 
-@Suite("The queue before a hook", .serialized, .timeLimit(.minutes(1)))
+@Suite("HookQueue", .serialized, .timeLimit(.minutes(1)))
 struct HookQueueTests {
-    /// An authenticator with a hook that is asked two questions at once.
+    /// An authenticator whose hook runs two questions at once.
     private final class Stand {
         let loop: EventLoop
         let hook = SilentHook()
@@ -35,7 +35,7 @@ struct HookQueueTests {
 
         func cancel(_ key: String) { self.operations.removeValue(forKey: key)?.cancel() }
 
-        /// What the hook is asked next, until it has no more.
+        /// Answers all questions of the hook, one after the other. Returns them in order.
         func order() -> [String] {
             var result: [String] = []
             while let next = self.hook.open.first {
@@ -53,7 +53,7 @@ struct HookQueueTests {
         }
     }
 
-    @Test("sources take turns: the only login of one waits for one of another, however many that has")
+    @Test("sources take turns: the only login of one source is served next, however many another source has")
     func turns() throws {
         let stand = try Stand()
         defer { stand.close() }
@@ -69,7 +69,7 @@ struct HookQueueTests {
         #expect(stand.verdicts.count == 44)
     }
 
-    @Test("a source that is full loses its oldest login, and takes no place of others")
+    @Test("a source at its limit loses its oldest login, and takes no slots from others")
     func bound() throws {
         let stand = try Stand()
         defer { stand.close() }
@@ -89,7 +89,7 @@ struct HookQueueTests {
         #expect(stand.order().prefix(5) == ["b0", "a0", "b1", "a11", "b2"])
     }
 
-    @Test("when all places are taken, the source with most gives one up")
+    @Test("when all slots are taken, the source with most logins loses one")
     func largest() throws {
         let stand = try Stand()
         defer { stand.close() }
@@ -108,7 +108,7 @@ struct HookQueueTests {
         #expect(stand.order().prefix(10).contains("honest"))
     }
 
-    @Test("names take turns with logins, and by agent; a cancelled login is not asked")
+    @Test("names take turns with logins, and agents with each other; a cancelled login is not sent")
     func names() throws {
         let stand = try Stand()
         defer { stand.close() }
@@ -123,7 +123,7 @@ struct HookQueueTests {
         #expect(stand.names.count == 301 && stand.verdicts["a3"] == nil, "questions about names always wait")
     }
 
-    @Test("a question that is called off while it is asked makes room for the next")
+    @Test("a question cancelled while it runs makes room for the next when it is over")
     func cancelled() throws {
         let stand = try Stand()
         defer { stand.close() }
@@ -136,7 +136,7 @@ struct HookQueueTests {
         #expect(stand.hook.open.map(\.request.token) == ["a1"])
     }
 
-    @Test("one source never has all the questions that are asked at once")
+    @Test("one source never occupies all running questions")
     func reserve() throws {
         let stand = try Stand()
         defer { stand.close() }
@@ -147,7 +147,7 @@ struct HookQueueTests {
     }
 }
 
-/// Answers when the test says so.
+/// A hook whose answers are sent by the test.
 final class SilentHook: HookTransport {
     final class Question: Cancellable {
         let request: HookRequest
@@ -155,7 +155,7 @@ final class SilentHook: HookTransport {
         var whenOver: (() -> Void)?
         var isCancelled = false
         var isAnswered = false
-        /// Whether it ends as soon as it is cancelled.
+        /// Whether the question ends as soon as it is cancelled.
         var endsAtOnce = true
 
         init(
@@ -191,14 +191,14 @@ final class SilentHook: HookTransport {
         return question
     }
 
-    /// Answers the oldest question that is still open.
+    /// Answers the oldest open question.
     func answer(_ text: String = #"{"ok":true,"identity":"x"}"#) {
         self.open.first?.answer(HookAnswer.parse(Array(text.utf8)))
     }
 
     var open: [Question] { self.questions.filter { !$0.isAnswered && !$0.isCancelled } }
 
-    /// Questions without an answer hold whoever asked, and are held by it.
+    /// Breaks the reference cycles between unanswered questions and their callers.
     func close() {
         for question in self.questions {
             question.completion = nil

@@ -28,7 +28,7 @@ struct HookTests {
         return answers
     }
 
-    @Test("answer in JSON, and with nothing else")
+    @Test("must answer in JSON and with nothing else")
     func answers() throws {
         let good = try ask("cat >/dev/null; echo '{\"ok\":true,\"identity\":\"x\"}'")
         #expect(try good.first?.get().ok == true && good.first?.get().identity == "x")
@@ -50,7 +50,7 @@ struct HookTests {
     }
 
     @Test(
-        "a field that no answer has, or a limit that is none, makes an answer none",
+        "an answer with an unknown field or an invalid limit is refused",
         arguments: zip(
             [
                 #"{"ok":true,"limit":{"names":1}}"#, #"{"ok":true,"limits":{"name":1}}"#, #"{"ok":true,"a\u001b":1}"#,
@@ -71,7 +71,7 @@ struct HookTests {
         #expect(failure.description.contains(words), "\(failure)")
     }
 
-    @Test("the examples of docs/hooks.schema.json are answers")
+    @Test("the examples in docs/hooks.schema.json are valid answers")
     func examples() throws {
         struct Schema: Decodable {
             struct Definition: Decodable { let examples: [HookAnswer]? }
@@ -86,9 +86,9 @@ struct HookTests {
         #expect(answers.contains { $0.ok && $0.identity != nil } && answers.contains { !$0.ok && $0.reason != nil })
     }
 
-    @Test("run four at once")
+    @Test("run at most four at once")
     func crowd() throws {
-        // Each counts those that run beside it.
+        // Each counts the hooks running at the same time, itself included.
         let script =
             "mkdir -p $DIR/r; touch $DIR/r/$$; sleep 0.05; n=$(ls $DIR/r | wc -l); rm $DIR/r/$$; "
             + "echo \"{\\\"ok\\\":true,\\\"identity\\\":\\\"$n\\\"}\""
@@ -98,7 +98,7 @@ struct HookTests {
         #expect(atMost.allSatisfy { (1...4).contains($0) })
     }
 
-    @Test("a question is called off when the last who asked it has left, and can be asked anew")
+    @Test("a question is cancelled when its last caller cancels, and can then be asked again")
     func leaving() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -126,7 +126,7 @@ struct HookTests {
         #expect(!hook.questions[1].isCancelled)
     }
 
-    @Test("a login is the same from every port of a machine, and another from another machine")
+    @Test("a login is the same from every port of a host, but not from another host")
     func sameLogin() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -150,7 +150,7 @@ struct HookTests {
         #expect(verdicts.count == 3)
         hook.questions[1].answer(HookAnswer.parse(Array(#"{"ok":true,"identity":"x"}"#.utf8)))
         guard case .granted = verdicts.last else { return _ = Issue.record("\(verdicts)") }
-        // The refusal is remembered, for that machine.
+        // The refusal is remembered for that host.
         try login("192.0.2.1", 4)
         guard case .refused(_, let reason) = verdicts.last else { return _ = Issue.record("\(verdicts)") }
         #expect(reason.contains("remembered"))

@@ -18,7 +18,7 @@ final class Bench {
         try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
     }
 
-    /// The registrar that a configuration file would make.
+    /// The settings of the registrar that a configuration file with this table configures.
     func settings(_ toml: String) throws -> RegistrarSettings {
         let path = "\(self.directory)/server.toml"
         try "[[registrar]]\n\(toml)\n".write(toFile: path, atomically: true, encoding: .utf8)
@@ -30,7 +30,7 @@ final class Bench {
 
     /// - Parameters:
     ///   - kind: `nginx` or `haproxy`, which read the file `map` of the directory.
-    ///   - reload: a program.
+    ///   - reload: the path of the reload program.
     func mapFileRegistrar(_ kind: String, reload: String) throws -> MapFileRegistrar {
         let settings = try self.settings(
             "kind = \"\(kind)\"\ndomain = \"gw.test\"\nfile = \"\(self.directory)/map\"\nreload = [\"\(reload)\"]")
@@ -46,10 +46,10 @@ final class Bench {
         return path
     }
 
-    /// Waits until nobody has the file open for writing. A process that another test forks has our descriptors until
-    /// its execve(2), and meanwhile the file cannot be executed (ETXTBSY).
+    /// Waits until no process has the file open for writing. A process that another test forks has our descriptors
+    /// until its execve(2), and until then the file cannot be executed (ETXTBSY).
     private static func awaitNoWriter(of path: String) throws {
-        // fcntl(2): a read lease is given only on a file that has no writer.
+        // fcntl(2): a read lease is granted only on a file without a writer.
         let setLease: CInt = 1_024
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         try #require(descriptor >= 0)
@@ -64,12 +64,12 @@ final class Bench {
         Issue.record("\(path) is still open for writing")
     }
 
-    /// Empty when there is no such file.
+    /// The content of a file in the directory. Empty if the file does not exist.
     func text(_ name: String) -> String {
         String(decoding: (try? FileAccess.read("\(self.directory)/\(name)", atMost: 1 << 20)) ?? [], as: UTF8.self)
     }
 
-    /// Runs an action to its end.
+    /// Runs an operation to its end.
     func wait<Answer>(
         _ start: (@escaping (Result<Answer, RegistrarError>) -> Void) -> (any Cancellable)?
     ) throws -> Result<Answer, RegistrarError> {

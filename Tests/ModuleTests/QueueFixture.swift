@@ -11,11 +11,11 @@ final class FakeRegistrar: Registrar {
     var resetKeepsNames = true
     var maxAtOnce: Int?
     var calls: [String] = []
-    /// What fails, by how it is called in `calls`.
+    /// The actions that fail, in the notation of `calls`.
     var failing: Set<String> = []
     /// Names that a reset finds missing.
     var missing: Set<String> = []
-    /// Answers that wait until they are let go.
+    /// Answers that are held back until `letGo`.
     var waiting: [() -> Void] = []
     var answersLater = false
     private(set) var closes = 0
@@ -61,11 +61,11 @@ final class FakeRegistrar: Registrar {
     func close() { self.closes += 1 }
 }
 
-/// A registrar's queue with a clock of its own.
+/// A registrar's queue with its own clock.
 final class QueueFixture {
     let registrar = FakeRegistrar()
     let queue: RegistrarQueue
-    /// The lines of the log.
+    /// The log lines.
     private(set) var lines: [String] = []
     private(set) var abandoned: [Int] = []
     private(set) var now: Milliseconds = 1_000_000
@@ -88,7 +88,7 @@ final class QueueFixture {
 
     func withdraw(_ exposure: PublicExposure) { self.act { $0.withdraw(exposure, now: self.now) } }
 
-    /// Lets time pass; timers fire when they are due.
+    /// Advances the clock. Timers fire when they are due.
     func advance(by span: Milliseconds) {
         let end = self.now + span
         while let deadline = self.queue.nextDeadline, deadline <= end {
@@ -98,7 +98,8 @@ final class QueueFixture {
         self.now = end
     }
 
-    /// Lets time pass from timer to timer until something holds; false if it does not within ten minutes.
+    /// Advances the clock from timer to timer until `holds` is true. Returns false if that takes more than ten
+    /// minutes.
     func run(until holds: () -> Bool) -> Bool {
         let end = self.now + 600_000
         while !holds() {
@@ -108,7 +109,7 @@ final class QueueFixture {
         return true
     }
 
-    /// Closes the queue and lets the time pass that it takes.
+    /// Closes the queue, and advances the clock by the five seconds that it may take.
     func close() {
         self.act { $0.close(now: self.now) }
         self.advance(by: 5_000)
@@ -158,7 +159,7 @@ final class QueueFixture {
     var failure: String? { self.queue.failure }
     var isFailing: Bool { self.queue.isFailing }
 
-    /// All public ports that other agents' names must not have yet.
+    /// All public ports that names of other agents must not get yet.
     func leavingPorts(exceptOf identity: String) -> Set<UInt16> {
         Set((1...65_535).filter { self.queue.isLeaving($0, exceptOf: identity) })
     }

@@ -6,8 +6,8 @@ import Reactor
 import TestSupport
 import Testing
 
-/// The queue's decisions, carried out on a loop.
-@Suite("How registrars are driven", .serialized, .timeLimit(.minutes(1)))
+/// Decisions of the queue, carried out on a loop.
+@Suite("RegistrarDriver", .serialized, .timeLimit(.minutes(1)))
 struct RegistrarDriverTests {
     private final class Stand {
         let loop: EventLoop
@@ -30,7 +30,7 @@ struct RegistrarDriverTests {
         }
     }
 
-    @Test("an answer that comes at once, and one that comes later")
+    @Test("an answer may arrive at once or later")
     func answers() throws {
         let stand = try Stand()
         defer { stand.close() }
@@ -51,7 +51,7 @@ struct RegistrarDriverTests {
         #expect(stand.driver.figures.duration.count == 4 && stand.driver.figures.failures.value == 0)
     }
 
-    @Test("what fails is tried again, and logged once")
+    @Test("a failed action is retried, and logged once")
     func again() throws {
         let stand = try Stand()
         defer { stand.close() }
@@ -68,7 +68,7 @@ struct RegistrarDriverTests {
         #expect(stand.log.lines(at: .notice) == ["the registrar fake works again"])
     }
 
-    @Test("at the end a publication that hangs is cancelled, and its name is withdrawn")
+    @Test("on close, a hanging publication is cancelled, and its name is withdrawn")
     func endOfOneThatHangs() throws {
         let stand = try Stand()
         stand.driver.start()
@@ -82,7 +82,7 @@ struct RegistrarDriverTests {
         #expect(stand.driver.figures.duration.count == 1, "an answer that comes later is not heard")
     }
 
-    @Test("what an agent has abandoned again and again fills no log")
+    @Test("an agent that repeatedly abandons names does not flood the log")
     func lines() throws {
         var limits = WithdrawalLimits()
         (limits.perAgent, limits.total) = (8, 2)
@@ -96,7 +96,7 @@ struct RegistrarDriverTests {
             stand.driver.publish(try QueueFixture.exposure(name)) { _ in }
             stand.driver.withdraw(try QueueFixture.exposure(name))
         }
-        // 32 at once, and two more for each second that this took.
+        // 32 lines at once, and two more for each second that the loop took.
         let seconds = Int((ContinuousClock.now - began).components.seconds) + 1
         #expect(stand.log.lines.count { $0.contains("a reset removes them") } <= 32 + 2 * seconds)
         #expect(stand.driver.figures.abandonments.value > 100)

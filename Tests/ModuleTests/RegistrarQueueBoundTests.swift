@@ -1,8 +1,8 @@
 import Modules
 import Testing
 
-/// One agent's withdrawals are bounded, and the bound costs other agents nothing.
-@Suite("Bounds of withdrawals")
+/// Withdrawals are limited per agent, and the limit does not affect other agents.
+@Suite("Limits on withdrawals")
 struct RegistrarQueueBoundTests {
     private static func limits(perAgent: Int, total: Int) -> WithdrawalLimits {
         var limits = WithdrawalLimits()
@@ -20,7 +20,7 @@ struct RegistrarQueueBoundTests {
         stand.queue.isFull(for: try self.exposure(name).name, of: identity)
     }
 
-    @Test("a name whose publication never began is withdrawn only if something older of it is there")
+    @Test("a name whose publication never started is withdrawn only if an older publication exists")
     func nothingToTakeBack() throws {
         let stand = QueueFixture()
         let registrar = stand.registrar
@@ -29,11 +29,11 @@ struct RegistrarQueueBoundTests {
         stand.publish(try exposure("old")) { _ in }
         registrar.answersLater = true
         stand.publish(try exposure("busy")) { _ in }
-        // Waits for the busy one; it was public before.
+        // Queued after `busy`. It was published before.
         stand.withdraw(try exposure("old"))
         stand.publish(try exposure("old", port: 1)) { _ in }
         stand.withdraw(try exposure("old", port: 1))
-        // Waits too, and was never public.
+        // Also queued, but never published.
         stand.publish(try exposure("fresh", port: 2)) { _ in }
         stand.withdraw(try exposure("fresh", port: 2))
         #expect(stand.pendingCount == 2)
@@ -42,7 +42,7 @@ struct RegistrarQueueBoundTests {
         registrar.letGo()
         #expect(registrar.calls == ["reset", "publish old", "publish busy", "withdraw old"])
         #expect(stand.pendingCount == 0 && stand.leavingPorts(exceptOf: "another").isEmpty)
-        // What was withdrawn is as if it had never been there.
+        // A withdrawn name leaves no trace.
         stand.publish(try exposure("busy")) { _ in }
         stand.publish(try exposure("old")) { _ in }
         stand.withdraw(try exposure("old"))
@@ -66,7 +66,7 @@ struct RegistrarQueueBoundTests {
         #expect(begun.firstIndex(of: "publish two").map { $0 - begun.startIndex } ?? 9 <= 3)
     }
 
-    @Test("names that a reset has taken back are published again before all that waits")
+    @Test("names removed by a reset are published again before all queued names")
     func keptNamesFirst() throws {
         let stand = QueueFixture()
         let registrar = stand.registrar
@@ -79,7 +79,7 @@ struct RegistrarQueueBoundTests {
         for number in 0..<50 { stand.publish(try exposure("many-\(number)", of: "many")) { _ in } }
         registrar.missing = Set(kept)
         stand.reconcile()
-        // The first of the many, then the reset, then what it has taken back.
+        // The first of the many, then the reset, then the names that it removed.
         for _ in 0..<4 { registrar.letGo() }
         #expect(registrar.calls.suffix(3).sorted() == kept.map { "publish \($0)" })
         registrar.answersLater = false
@@ -88,7 +88,7 @@ struct RegistrarQueueBoundTests {
         #expect(stand.pendingCount == 0)
     }
 
-    @Test("names that fail to be published again take turns with others, and are tried until it is done")
+    @Test("names whose republication fails take turns with others, and are retried until it succeeds")
     func failingRepairs() throws {
         let stand = QueueFixture()
         let registrar = stand.registrar
@@ -102,7 +102,7 @@ struct RegistrarQueueBoundTests {
         stand.reconcile()
         registrar.answersLater = true
         stand.publish(try exposure("busy", of: "other")) { _ in }
-        // Their next attempts are due, and wait for the busy one.
+        // Their next attempts are due, but wait for `busy`.
         stand.advance(by: 120_000)
         stand.publish(try exposure("new", of: "other")) { _ in }
         registrar.failing = []
@@ -114,7 +114,7 @@ struct RegistrarQueueBoundTests {
         #expect(stand.pendingCount == 0 && kept.allSatisfy { registrar.count("publish \($0)") == 3 })
     }
 
-    @Test("a registrar whose reset takes back all names is not reset, however much waits to be withdrawn")
+    @Test("a registrar whose reset removes all names is not reset, however many withdrawals are queued")
     func noReset() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 64))
         let registrar = stand.registrar
@@ -127,14 +127,14 @@ struct RegistrarQueueBoundTests {
             stand.publish(try exposure(name, of: "many")) { _ in }
             stand.withdraw(try exposure(name, of: "many"))
         }
-        // 1.75 s later: a reset would come after 1 s.
+        // 1.75 s later. A reset would come after 1 s.
         #expect(stand.run { registrar.count("withdraw n199") == 4 })
         #expect(registrar.calls.count { $0.hasPrefix("reset") } == 1 && registrar.count("publish honest") == 1)
         registrar.failing = []
         #expect(stand.run { stand.pendingCount == 0 })
     }
 
-    @Test("an agent that has left too many names gets no new ones until some are withdrawn; others do")
+    @Test("an agent with too many queued withdrawals gets no new names until some are done; others do")
     func perAgent() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 4, total: 16))
         let registrar = stand.registrar
@@ -147,7 +147,7 @@ struct RegistrarQueueBoundTests {
         #expect(try isFull(stand, of: "many"))
         #expect(try !isFull(stand, for: "n0", of: "many"), "a name that comes back adds nothing")
         #expect(try !isFull(stand, of: "few"))
-        // It has one of them again.
+        // It holds one of the names again.
         stand.publish(try exposure("n0", of: "many")) { _ in }
         #expect(try !isFull(stand, of: "many"))
         registrar.answersLater = false
@@ -157,7 +157,7 @@ struct RegistrarQueueBoundTests {
         #expect(stand.pendingCount == 0)
     }
 
-    @Test("identities with one payer share its bound, and its turns")
+    @Test("identities with the same payer share its limit and its turns")
     func onePayer() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 4, total: 16))
         let registrar = stand.registrar
@@ -184,7 +184,7 @@ struct RegistrarQueueBoundTests {
         #expect(stand.pendingCount == 0)
     }
 
-    @Test("the less room there is for withdrawals, the fewer one agent may leave")
+    @Test("the fuller the queue, the fewer withdrawals one agent may have")
     func inAll() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 12))
         let registrar = stand.registrar
@@ -208,7 +208,7 @@ struct RegistrarQueueBoundTests {
         #expect(try !isFull(stand, of: "a") && stand.pendingCount == 0)
     }
 
-    @Test("withdrawals of an unreachable registrar are bounded: a reset takes their place when it works again")
+    @Test("withdrawals for an unreachable registrar are bounded: a reset replaces them when it works again")
     func unreachable() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 100))
         let registrar = stand.registrar
@@ -233,7 +233,7 @@ struct RegistrarQueueBoundTests {
         #expect(stand.failure == nil)
     }
 
-    @Test("withdrawals that wait for one that hangs are bounded too")
+    @Test("withdrawals queued behind a hanging one are bounded too")
     func hanging() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 100))
         let registrar = stand.registrar
@@ -250,7 +250,7 @@ struct RegistrarQueueBoundTests {
         #expect(stand.leavingPorts(exceptOf: "another").isEmpty)
     }
 
-    @Test("withdrawals that are under way cannot be abandoned, and nothing is logged about them")
+    @Test("running withdrawals are never abandoned, and not logged")
     func underWay() throws {
         let stand = QueueFixture(limits: Self.limits(perAgent: 8, total: 100))
         let registrar = stand.registrar

@@ -5,9 +5,9 @@ import Timing
 import Wire
 
 /// Agents, a registrar that answers late, fails and loses names, and a proxy that the registrar configures.
-@Suite("A registrar's queue, simulated")
+@Suite("Simulation of a registrar's queue")
 struct RegistrarQueueSimulationTests {
-    @Test("whatever fails and in whichever order, the proxy ends up with what is wanted", arguments: 0..<20)
+    @Test("the proxy ends up with the wanted names, whatever fails and in any order", arguments: 0..<20)
     func seeds(_ block: Int) throws {
         for seed in block * 25..<(block + 1) * 25 {
             var simulation = try Simulation(seed: UInt64(seed))
@@ -28,13 +28,13 @@ private struct Simulation {
     private let queue: RegistrarQueue
     private var now: Milliseconds = 0
     private var running: [UInt64: Running] = [:]
-    /// What the agents want, with the ticket of the request; no ticket: its answer has come.
+    /// The names that the agents want, with the ticket of the request. Once it is answered, the ticket is nil.
     private var wanted: [Name: (exposure: PublicExposure, ticket: UInt64?)] = [:]
-    /// Where the proxy leads visitors. What is under way may have happened already, or not yet.
+    /// The routes of the proxy. An action in progress may or may not have taken effect.
     private var proxy: [Name: PublicExposure] = [:]
     private var isBroken = false
     private var isOver = false
-    /// Milliseconds that the registrar takes for an action at most.
+    /// The longest time that the registrar takes for an action, in milliseconds.
     private var slowest = 1_500
 
     init(seed: UInt64) throws {
@@ -80,21 +80,21 @@ private struct Simulation {
         case 5: self.isBroken = self.random(3) == 0
         case 6: self.queue.reconcile()
         case 7:
-            // Somebody else removes a route.
+            // Another program removes a route.
             if self.queue.traits.resetPeriod != nil { self.proxy[name] = nil }
         default: try self.pass(UInt64(self.random(2_000)))
         }
         try self.act()
     }
 
-    /// Whatever failed works again; everything must come to rest in the end.
+    /// Makes everything work again. The queue must then become idle.
     mutating func settle() throws {
         (self.isBroken, self.slowest) = (false, 500)
         for _ in 0..<200 { try self.pass(5_000) }
         #expect(self.queue.pendingCount == 0, "seed \(self.seed)")
         #expect(self.proxy == self.wanted.mapValues(\.exposure), "seed \(self.seed)")
         #expect(self.wanted.values.allSatisfy { $0.ticket == nil }, "seed \(self.seed): an answer is missing")
-        // A failure stays until the next attempt.
+        // A failure is reported until the next attempt.
         let last = try QueueFixture.exposure("last", port: 10)
         self.wanted[last.name] = (last, self.queue.publish(last, now: self.now))
         try self.act()
@@ -108,7 +108,7 @@ private struct Simulation {
         #expect(self.isOver && self.proxy.isEmpty, "seed \(self.seed)")
     }
 
-    /// The gateway stops, whatever works and whatever does not.
+    /// Stops the gateway, whether or not the registrar works.
     mutating func close() throws {
         for exposure in self.wanted.values.map(\.exposure) where self.random(4) > 0 {
             self.wanted[exposure.name] = nil
@@ -120,7 +120,7 @@ private struct Simulation {
         #expect(self.isOver && self.queue.nextDeadline == nil, "seed \(self.seed)")
     }
 
-    /// A port that the queue gives away must be one to which the proxy leads no visitors of another agent.
+    /// When the queue considers a port free, the proxy must not lead visitors of another agent's name to it.
     private func expectNobodyElse(at port: UInt16, than identity: String) throws {
         var led = Array(self.proxy.values)
         for case .publish(let exposure) in self.running.values.map(\.work) { led.append(exposure) }
@@ -152,7 +152,7 @@ private struct Simulation {
     private mutating func finish(_ id: UInt64, _ work: RegistrarQueue.Work) {
         let fails = self.isBroken && self.random(2) == 0
         let error = fails ? RegistrarError(reason: "is broken") : nil
-        // What fails may have happened all the same.
+        // A failed action may have taken effect.
         let happens = !fails || self.random(2) == 0
         switch work {
         case .publish(let exposure):
@@ -195,7 +195,7 @@ private struct Simulation {
         }
     }
 
-    /// At most one action for a name, as many as the registrar bears, and nothing beside a reset.
+    /// At most one action per name, no more actions than the registrar allows, and none beside a reset.
     private func expectAlone(_ work: RegistrarQueue.Work) {
         let others = self.running.values.map(\.work)
         #expect(self.running.count < self.queue.traits.maxAtOnce ?? .max, "seed \(self.seed)")

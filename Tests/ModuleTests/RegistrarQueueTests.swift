@@ -2,7 +2,7 @@ import Modules
 import Testing
 import Wire
 
-@Suite("What a registrar has to do, and when")
+@Suite("RegistrarQueue")
 struct RegistrarQueueTests {
     private let stand = QueueFixture()
     private var registrar: FakeRegistrar { self.stand.registrar }
@@ -11,7 +11,7 @@ struct RegistrarQueueTests {
         try QueueFixture.exposure(name, port: port)
     }
 
-    @Test("a withdrawal waits for the publication that is under way, and is not overtaken by it")
+    @Test("a withdrawal waits for the publication in progress")
     func order() throws {
         stand.start()
         registrar.answersLater = true
@@ -20,7 +20,7 @@ struct RegistrarQueueTests {
         #expect(registrar.calls.suffix(1) == ["publish one"])
         registrar.letGo()
         #expect(registrar.calls.suffix(1) == ["withdraw one"])
-        // The last wish counts.
+        // The last request wins.
         var published = 0
         stand.publish(try exposure("one")) { _ in Issue.record("the request was replaced") }
         stand.withdraw(try exposure("one"))
@@ -31,7 +31,7 @@ struct RegistrarQueueTests {
         #expect(published == 1 && stand.pendingCount == 0)
     }
 
-    @Test("no more run than the registrar allows, and the others follow in their order")
+    @Test("at most as many actions run as the registrar allows, and the others follow in order")
     func atOnce() throws {
         registrar.maxAtOnce = 2
         registrar.resetPeriod = 60_000
@@ -39,7 +39,7 @@ struct RegistrarQueueTests {
         registrar.answersLater = true
         for name in ["a", "b", "c", "d", "e"] { stand.publish(try exposure(name)) { _ in } }
         #expect(registrar.calls.dropFirst() == ["publish a", "publish b"])
-        // One that waits is not begun when nobody wants it any more.
+        // A queued publication never starts if its name is withdrawn.
         stand.withdraw(try exposure("d"))
         stand.withdraw(try exposure("a"))
         registrar.letGo()
@@ -53,7 +53,7 @@ struct RegistrarQueueTests {
         #expect(stand.pendingCount == 0)
     }
 
-    @Test("a name that has waited for a minute is given up, as others may hang")
+    @Test("a name that has waited for a minute is refused, because other actions may hang")
     func patience() throws {
         registrar.maxAtOnce = 1
         stand.start()
@@ -69,7 +69,7 @@ struct RegistrarQueueTests {
         #expect(stand.pendingCount == 0 && registrar.calls == ["reset", "publish a"])
     }
 
-    @Test("whoever waits has the turn before one that has just been served")
+    @Test("a waiting name is served before one that has just been served")
     func turns() throws {
         registrar.maxAtOnce = 1
         stand.start()
@@ -84,7 +84,7 @@ struct RegistrarQueueTests {
         registrar.letGo()
     }
 
-    @Test("a name that is withdrawn during a reset, which keeps it, is not gone with the reset")
+    @Test("a name withdrawn during a reset that keeps it is withdrawn after the reset")
     func leavingDuringReset() throws {
         registrar.resetPeriod = 60_000
         stand.start()
@@ -98,7 +98,7 @@ struct RegistrarQueueTests {
         #expect(stand.leavingPorts(exceptOf: "another").isEmpty)
     }
 
-    @Test("at the end a publication that hangs does not keep its name from being withdrawn")
+    @Test("on close, a hanging publication does not prevent the withdrawal of its name")
     func endOfOneThatHangs() throws {
         stand.start()
         registrar.answersLater = true
@@ -110,7 +110,7 @@ struct RegistrarQueueTests {
         #expect(registrar.calls.last == "withdraw one")
     }
 
-    @Test("a name's place is free when it is withdrawn everywhere or leads elsewhere, not before")
+    @Test("a name's port is free when the name is withdrawn everywhere or has another port, not before")
     func leaving() throws {
         stand.start()
         var leaving: Set<UInt16> { stand.leavingPorts(exceptOf: "another") }
@@ -131,7 +131,7 @@ struct RegistrarQueueTests {
         #expect(leaving == [1])
         registrar.letGo()
         #expect(leaving.isEmpty)
-        // Under way when the name was withdrawn: it leads to the old place.
+        // The publication was in progress when the name was withdrawn, so it leads to the old port.
         stand.publish(try exposure("two")) { _ in }
         stand.withdraw(try exposure("two"))
         registrar.letGo()
@@ -140,7 +140,7 @@ struct RegistrarQueueTests {
         #expect(leaving.isEmpty)
     }
 
-    @Test("a reset that fails is tried again and keeps what was published meanwhile")
+    @Test("a failed reset is retried, and keeps the names published since")
     func resetRecovers() throws {
         registrar.failing = ["reset", "reset one"]
         stand.start()
@@ -154,7 +154,7 @@ struct RegistrarQueueTests {
         #expect(stand.lines.contains("the registrar fake works again"))
     }
 
-    @Test("what a reset finds missing is published again until it is done")
+    @Test("a name that a reset reports missing is published again until that succeeds")
     func publishedAgain() throws {
         registrar.resetPeriod = 10
         stand.start()
@@ -173,7 +173,7 @@ struct RegistrarQueueTests {
         #expect(stand.run { registrar.calls.last == "reset two" })
     }
 
-    @Test("a reset that the operator asks for runs alone")
+    @Test("a reset requested by the operator runs alone")
     func alone() throws {
         stand.start()
         stand.reconcile()
@@ -195,7 +195,7 @@ struct RegistrarQueueTests {
         #expect(stand.pendingCount == 0)
     }
 
-    @Test("what is withdrawn during a reset is taken back at the end")
+    @Test("a name withdrawn during a reset is still withdrawn on close")
     func endDuringReset() throws {
         registrar.resetPeriod = 60_000
         stand.start()
@@ -209,7 +209,7 @@ struct RegistrarQueueTests {
         #expect(registrar.calls.last == "withdraw one")
     }
 
-    @Test("a failure stays until the same is done, whatever else succeeds")
+    @Test("a failure is reported until the same action succeeds, whatever else succeeds")
     func failures() throws {
         stand.start()
         registrar.failing = ["publish one"]
@@ -219,10 +219,10 @@ struct RegistrarQueueTests {
         #expect(told == ["is broken"])
         #expect(registrar.calls.last == "withdraw one")
         #expect(stand.failure?.contains("cannot publish 'one'") == true)
-        // A name that nobody wants any more says nothing about the present.
+        // A failure of a name that is no longer wanted is not a current failure.
         stand.publish(try exposure("two")) { #expect($0 == nil) }
         #expect(stand.failure == nil)
-        // One that is wanted does.
+        // A failure of a wanted name is.
         stand.publish(try exposure("one")) { _ in }
         stand.publish(try exposure("three")) { #expect($0 == nil) }
         stand.withdraw(try exposure("two"))
@@ -232,7 +232,7 @@ struct RegistrarQueueTests {
         #expect(stand.failure == nil)
     }
 
-    @Test("of requests that wait for a reset the newest of each name counts")
+    @Test("only the newest request of each name waits for a reset")
     func held() throws {
         registrar.answersLater = true
         stand.start()

@@ -7,12 +7,12 @@ import Settings
 import Testing
 import Wire
 
-/// The beginning of what a former run has written for the name `old`.
+/// The beginning of the file that a former run wrote for the name `old`.
 private let formerFile = "{\n  \"tcp\" : {\n    \"routers\" : {\n      \"diglett-old\" : {}}}}"
 
 @Suite("Registrars", .serialized, .timeLimit(.minutes(1)))
 struct RegistrarTests {
-    @Test("a map file has a line for each name, and one command serves many changes")
+    @Test("a map file has one line per name, and one reload covers many changes")
     func mapFile() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -35,7 +35,7 @@ struct RegistrarTests {
         #expect(bench.text("map") == "")
     }
 
-    @Test("a proxy has half a second between two reloads, and what changes meanwhile shares one")
+    @Test("reloads are at least half a second apart, and the changes between them share one reload")
     func mapFilePause() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -50,7 +50,7 @@ struct RegistrarTests {
         for number in 2...9 {
             let exposure = try exposure("app-\(number)", port: UInt16(number))
             _ = registrar.publish(exposure) { _ in done += 1 }
-            // Each in a turn of its own.
+            // Each publication happens in its own turn.
             var hasRun = false
             let timer = LoopTimer(loop: bench.loop) { hasRun = true }
             timer.start(after: 1)
@@ -62,7 +62,7 @@ struct RegistrarTests {
         #expect(bench.text("runs") == "run\nrun\n")
     }
 
-    @Test("a proxy that does not reload and a file that cannot be written are errors with their reason")
+    @Test("a failed reload and an unwritable file are errors with their reason")
     func mapFileFailures() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -78,7 +78,7 @@ struct RegistrarTests {
         #expect(throws: RegistrarError.self) { try again.get() }
     }
 
-    @Test("Traefik has a file for each name, which goes with it")
+    @Test("Traefik has one file per name, which is removed with the name")
     func traefik() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -120,7 +120,7 @@ struct RegistrarTests {
     }
 
     @Test(
-        "two registrars cannot have one target",
+        "two registrars cannot have the same target",
         arguments: [
             ("kind = \"caddy\"\ndomain = \"a.test\"", "kind = \"caddy\"\ndomain = \"b.test\"\nserver = \"srv1\"", 6),
             (
@@ -159,7 +159,7 @@ struct RegistrarTests {
         _ = try bench.settings("\(first)\n\n[[registrar]]\n\(other)")
     }
 
-    @Test("a late reset keeps what is wanted")
+    @Test("a late reset keeps the wanted names")
     func lateReset() throws {
         let bench = try Bench()
         defer { bench.close() }
@@ -189,7 +189,7 @@ struct RegistrarTests {
         for registrar in [files as any Registrar, lines] { registrar.close() }
     }
 
-    @Test("what is wrong with a registrar's table is named with its line")
+    @Test("an error in a registrar's table is reported with its line")
     func settings() throws {
         let bench = try Bench()
         defer { bench.close() }

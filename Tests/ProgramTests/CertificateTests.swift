@@ -6,14 +6,14 @@ import Settings
 import TestSupport
 import Testing
 
-@Suite("The dates of a certificate")
+@Suite("Certificate dates")
 struct CertificateDatesTests {
     private static let day: Int64 = 86_400
     /// Valid for 90 days.
     private let dates = CertificateDates(begins: 0, expires: 90 * Self.day)
 
     @Test(
-        "lead to a warning at 30 days, 7 days and 1 day before the end, at the end and each day after it",
+        "lead to a warning 30 days, 7 days and 1 day before the end, at the end and each day after it",
         arguments: [
             (59, 0), (60, 1), (82, 1), (83, 2), (88, 2), (89, 3), (90, 4), (91, 5), (92, 6), (100, 14),
         ] as [(Int64, Int)])
@@ -21,7 +21,7 @@ struct CertificateDatesTests {
         #expect(self.dates.stage(at: days * Self.day) == stage)
     }
 
-    @Test("are told in words")
+    @Test("are described in words")
     func words() {
         func text(days: Int64, hours: Int64 = 0) -> String? {
             self.dates.warning("the certificate x", at: days * Self.day + hours * 3_600)
@@ -36,7 +36,7 @@ struct CertificateDatesTests {
                 == "the certificate x is not valid before 1970-01-01T00:00:00Z: check the clock of this machine")
     }
 
-    @Test("a short-lived certificate needs no warning while it is fresh")
+    @Test("a short-lived certificate causes no warning while it is fresh")
     func fresh() {
         let short = CertificateDates(begins: 0, expires: 6 * Self.day)
         #expect(short.isFresh(at: 2 * Self.day) && !short.isFresh(at: 3 * Self.day))
@@ -45,7 +45,7 @@ struct CertificateDatesTests {
 
 @Suite("A gateway whose certificate is renewed", .serialized, .timeLimit(.minutes(1)))
 struct CertificateWatchTests {
-    /// A gateway with files of an operator's.
+    /// A gateway with certificate files of the operator.
     private final class Stand {
         let world: World
         let directory: String
@@ -72,7 +72,7 @@ struct CertificateWatchTests {
 
         func count(_ text: String) -> Int { self.world.log.lines.count { $0.contains(text) } }
 
-        /// Waits until the log has a text so often.
+        /// Waits until the log contains a text this many times.
         func wait(_ text: String, times: Int = 1) {
             #expect(self.world.loop.run { self.count(text) >= times }, "\(text) is not in \(self.world.log.lines)")
         }
@@ -92,7 +92,7 @@ struct CertificateWatchTests {
     private static let isUsed = "is new, and used for new connections, valid until"
     private static let isKept = "; the gateway keeps the certificate that it has, valid until"
 
-    @Test("uses it for new connections, and links go on")
+    @Test("uses it for new connections, and keeps its links")
     func renewal() throws {
         let (first, second) = (try Identity.selfSigned(commonName: "one"), try Identity.selfSigned(commonName: "two"))
         let stand = try Stand(first)
@@ -110,13 +110,13 @@ struct CertificateWatchTests {
         stand.finish()
     }
 
-    @Test("keeps the old one while the files do not match, and reports that once for each change")
+    @Test("keeps the old one while the files do not match, and reports that once per change")
     func mismatch() throws {
         let (first, second) = (try Identity.selfSigned(commonName: "one"), try Identity.selfSigned(commonName: "two"))
         let stand = try Stand(first)
         try stand.write(certificate: second)
         stand.wait(Self.isKept)
-        // Two more looks at the files, which have not changed.
+        // The gateway checks the unchanged files twice more.
         var isLater = false
         let timer = LoopTimer(loop: stand.world.loop) { isLater = true }
         timer.start(after: 2_200)
@@ -126,7 +126,7 @@ struct CertificateWatchTests {
         _ = try stand.world.startAgent(["one=127.0.0.1:9"], state: "one")
         _ = try stand.world.port(of: "one")
         #expect(try stand.pin(knownTo: "one") == first.pin.description)
-        // Who asks for it hears of it again.
+        // An explicit reload reports it again.
         stand.world.gateway.reload()
         #expect(stand.count(Self.isKept) == 2)
         try stand.write(certificate: first)
@@ -135,7 +135,7 @@ struct CertificateWatchTests {
         stand.finish()
     }
 
-    @Test("reads it at once when it is asked to")
+    @Test("reads it at once on reload")
     func reload() throws {
         let second = try Identity.selfSigned(commonName: "two")
         let stand = try Stand(try Identity.selfSigned(commonName: "one"))

@@ -2,9 +2,9 @@ import Explain
 import Gateway
 import Testing
 
-@Suite("Explanations of the gateway")
+@Suite("Explanations of the gateway's exit codes")
 struct GatewayExplainTests {
-    @Test("there is one for each exit code, and none besides but that of success")
+    @Test("exist for each exit code including success, and for no others")
     func complete() {
         let numbers = Explanations.all.filter { $0.kind == .gatewayExit }.map(\.number)
         #expect(numbers == [0] + GatewayError.Kind.allCases.map { Int($0.rawValue) }.sorted())

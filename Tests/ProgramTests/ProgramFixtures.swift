@@ -12,7 +12,7 @@ import TestSupport
 import Testing
 import Wire
 
-/// Gateway, agent, backend and visitor on one loop of one process: what the sanitizers can see whole.
+/// Gateway, agent, backend and visitor on one loop of one process, so that the sanitizers see all of it.
 final class World {
     let loop: EventLoop
     let directory: String
@@ -22,7 +22,8 @@ final class World {
 
     /// - Parameters:
     ///   - proxies: networks from which visitors come with a PROXY header.
-    ///   - sockets: what a service manager has kept for the gateway, and for how many milliseconds that is held.
+    ///   - sockets: the listeners that a service manager has kept for the gateway.
+    ///   - hold: milliseconds for which they are held.
     init(
         ports: String? = nil, proxies: [String] = [], configuration: String? = nil,
         sockets: InheritedSockets = InheritedSockets(), hold: UInt64 = ListenerStore.holdMilliseconds
@@ -71,7 +72,7 @@ final class World {
         return agent
     }
 
-    /// Waits until the gateway has logged a registration, and returns the port.
+    /// Waits until the gateway has logged this registration of the name. Returns the port.
     func port(of name: String, registration: Int = 1) throws -> UInt16 {
         let prefix = "register domain '\(name)' -> '"
         #expect(self.loop.run { self.log.lines.filter { $0.hasPrefix(prefix) }.count >= registration })
@@ -79,7 +80,7 @@ final class World {
         return try #require(UInt16(line.dropFirst(prefix.count).dropLast()))
     }
 
-    /// Ends both programs; the loop must then have nothing left to do.
+    /// Ends all programs. The loop must then have nothing left to do.
     func finish() {
         for agent in self.agents { agent.stop() }
         self.gateway.stop()
@@ -89,7 +90,7 @@ final class World {
     }
 }
 
-/// A port of its own at which connections are refused until it listens: nobody else gets it meanwhile.
+/// A backend whose reserved port refuses connections until `listen`. No other program can get the port.
 final class SilentBackend {
     let port: UInt16
     private let descriptor: CInt
@@ -113,14 +114,14 @@ final class SilentBackend {
 
     deinit { Glibc.close(self.descriptor) }
 
-    /// The kernel takes connections from here on; nobody accepts them.
+    /// From now on the kernel accepts connections. They stay in the backlog.
     func listen() { _ = Glibc.listen(self.descriptor, 16) }
 }
 
 extension World {
     func visit(_ port: UInt16) throws -> Connection { try #require(Connection.open(self.loop, to: port)) }
 
-    /// Lets the loop handle what has happened, so that what is written next is read apart.
+    /// Lets the loop handle pending events, so that the peer reads the next write separately.
     func turn() {
         var hasRun = false
         _ = self.loop.run {

@@ -8,15 +8,15 @@ import Testing
 
 @Suite("Gateway and agent", .serialized, .timeLimit(.minutes(2)))
 struct ProgramTests {
-    /// Three different ones of each size. Made before the programs run, as nothing moves in the loop meanwhile: with a
-    /// sanitizer and on a busy machine that takes longer than a backend may take to answer.
+    /// Three different payloads of each size. Create them before the programs start: the loop stands still while they
+    /// are made, and with a sanitizer on a busy machine that takes longer than a backend may take to answer.
     private static func payloads(_ sizes: [Int]) -> [[UInt8]] {
         sizes.flatMap { size in
             (0..<3).map { copy in (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 13 &+ copy &+ $0 >> 8) } }
         }
     }
 
-    @Test("carry many streams of many sizes to the backend and back, and end without a handle left")
+    @Test("carry streams of many sizes to the backend and back, and leave no handle open")
     func echo() throws {
         let world = try World()
         let backend = try EchoBackend(loop: world.loop)
@@ -41,7 +41,7 @@ struct ProgramTests {
         #expect(world.log.lines.contains("unregister domain 'example'"))
     }
 
-    @Test("carry streams of version 1 too, on the same port after the agent's return, and end without a handle left")
+    @Test("carry streams of version 1 too, reuse the port when the agent returns, and leave no handle open")
     func version1() throws {
         let world = try World()
         let backend = try EchoBackend(loop: world.loop, echoes: .atOnce)
@@ -59,7 +59,7 @@ struct ProgramTests {
             #expect(Bool(visitor.received == bytes), "\(visitor.received.count) bytes of \(bytes.count)")
             visitor.stream.shutdownWriting()
         }
-        // The answer is taken for complete after a moment of silence, and the backend hears of the end.
+        // After a moment of silence the answer counts as complete, and the backend receives the end.
         #expect(world.loop.run { visitors.allSatisfy { $0.0.hasEnded } && backend.connections.allSatisfy(\.hasEnded) })
         for (visitor, _) in visitors { visitor.stream.close() }
         for connection in backend.connections { connection.stream.close() }
@@ -71,7 +71,7 @@ struct ProgramTests {
         world.finish()
     }
 
-    @Test("give a visitor a reset when the backend refuses, and say so on both sides")
+    @Test("reset a visitor when the backend refuses the connection, and log it on both sides")
     func refused() throws {
         let world = try World()
         let backend = try SilentBackend()
@@ -84,7 +84,7 @@ struct ProgramTests {
         world.finish()
     }
 
-    @Test("publish a name only when its backend answers, where that is asked for")
+    @Test("with probes, publish a name only when its backend answers")
     func probe() throws {
         let world = try World(configuration: "probe = true")
         let backend = try SilentBackend()
@@ -93,7 +93,7 @@ struct ProgramTests {
         #expect(!world.log.lines.contains { $0.hasPrefix("register domain") })
         backend.listen()
         _ = try world.port(of: "example")
-        // The probe's connection is taken back.
+        // The stream of the probe is closed again.
         var streams: Int?
         world.gateway.worker.census { streams = $0.streamCount }
         #expect(world.loop.run { streams != nil })
@@ -101,7 +101,7 @@ struct ProgramTests {
         world.finish()
     }
 
-    @Test("move a name with its port to a second link of the same agent, and end the first with its own code")
+    @Test("move a name with its port to a second link of the agent, and end the first with its own exit code")
     func takeover() throws {
         let world = try World()
         let first = try world.startAgent(["example=127.0.0.1:9"])
@@ -109,17 +109,17 @@ struct ProgramTests {
         let second = try world.startAgent(["example=127.0.0.1:9"])
         #expect(world.loop.run { first.exit == .replaced })
         #expect(second.exit == .stopped)
-        // The listener was never closed: the port still answers.
+        // The listener was never closed: the port still accepts connections.
         let visitor = try world.visit(port)
         visitor.stream.close()
         world.finish()
     }
 
-    @Test("refuse a name that another agent holds, and a port outside the range")
+    @Test("refuse a name held by another agent, and a port outside the range")
     func refusals() throws {
         let world = try World(ports: "1-1")
         let denied = try world.startAgent(["example=127.0.0.1:9"], state: "one", once: true)
-        // Port 1 cannot be had without rights, or is had as root; either way a second name finds none.
+        // Without privileges port 1 cannot be bound. As root the first name gets it, and the second has no port.
         let other = try world.startAgent(["second=127.0.0.1:9"], state: "two", once: true)
         #expect(world.loop.run { [denied.exit, other.exit].contains(.portRefused) })
         world.finish()

@@ -10,7 +10,7 @@ private func address(_ host: String, _ port: UInt16) throws -> WireAddress {
     try #require(WireAddress(host: Array(host.utf8), port: port))
 }
 
-/// The header of a visitor of the gateway's machine that comes from `source`.
+/// The header that a proxy sends for a visitor from `source`.
 private func header(_ source: String, _ port: UInt16, to destination: String) throws -> ProxyHeader {
     ProxyHeader(source: try address(source, port), destination: try address(destination, 443))
 }
@@ -21,7 +21,7 @@ private func write(_ connection: Connection, _ bytes: [UInt8]) {
 
 private func isReset(_ connection: Connection) -> Bool { connection.error != nil || connection.hasEnded }
 
-/// A gateway that trusts proxies, and an agent that tells its backend what the gateway has been told.
+/// A gateway that trusts proxies, and an agent that sends its backend a PROXY header with the visitor's address.
 private final class Chain {
     let world: World
     let backend: EchoBackend
@@ -36,7 +36,7 @@ private final class Chain {
         self.port = try self.world.port(of: "example")
     }
 
-    /// What the backend got from each visitor, once it has so many bytes in all.
+    /// The bytes that the backend received from each visitor, once they are `count` in all.
     func received(_ count: Int) -> [[UInt8]] {
         #expect(self.world.loop.run { self.backend.connections.reduce(0) { $0 + $1.received.count } >= count })
         return self.backend.connections.map(\.received)
@@ -57,7 +57,7 @@ private final class Chain {
 @Suite("PROXY protocol", .serialized, .timeLimit(.minutes(1)))
 struct ProxyProtocolTests {
     @Test(
-        "the backend learns the visitor's address before the visitor has said a word", arguments: ProxyVersion.allCases)
+        "the backend gets the visitor's address before the visitor sends a byte", arguments: ProxyVersion.allCases)
     func toBackend(_ version: ProxyVersion) throws {
         let chain = try Chain(proxies: [], version)
         let visitor = try chain.world.visit(chain.port)
@@ -68,7 +68,7 @@ struct ProxyProtocolTests {
         #expect(chain.received(expected.count) == [expected])
         write(visitor, Array("hello".utf8))
         #expect(chain.received(expected.count + 5) == [expected + Array("hello".utf8)])
-        // The header is none of the visitor's bytes: windows are as if it had not been.
+        // The header does not count as the visitor's bytes, and uses none of the window.
         let bytes = [UInt8](repeating: 7, count: 1_000_000)
         write(visitor, bytes)
         #expect(Bool(chain.received(expected.count + 5 + bytes.count)[0].suffix(bytes.count) == bytes[...]))
@@ -76,7 +76,7 @@ struct ProxyProtocolTests {
     }
 
     @Test(
-        "a trusted proxy's header is believed, wherever it is cut, and what follows is the visitor's",
+        "a trusted proxy's header is used, wherever it is cut, and the bytes after it are the visitor's",
         arguments: ProxyVersion.allCases)
     func fromProxy(_ version: ProxyVersion) throws {
         let chain = try Chain()
@@ -105,7 +105,7 @@ struct ProxyProtocolTests {
         chain.finish()
     }
 
-    @Test("with LOCAL and UNKNOWN the proxy speaks for itself", arguments: ProxyVersion.allCases)
+    @Test("with LOCAL and UNKNOWN the proxy itself is the visitor", arguments: ProxyVersion.allCases)
     func local(_ version: ProxyVersion) throws {
         let chain = try Chain()
         let visitor = try chain.world.visit(chain.port)
@@ -116,7 +116,7 @@ struct ProxyProtocolTests {
         chain.finish(visitor)
     }
 
-    @Test("a mapped address is the IPv4 address in it")
+    @Test("an IPv4-mapped address is treated as its IPv4 address")
     func mapped() throws {
         let chain = try Chain()
         let visitor = try chain.world.visit(chain.port)
@@ -128,7 +128,7 @@ struct ProxyProtocolTests {
         chain.finish()
     }
 
-    @Test("from anywhere else a header is the visitor's own words")
+    @Test("a header from an untrusted source is passed on as the visitor's bytes")
     func untrusted() throws {
         let chain = try Chain(proxies: ["127.0.0.2", "10.0.0.0/8", "::1"])
         let visitor = try chain.world.visit(chain.port)
@@ -140,7 +140,7 @@ struct ProxyProtocolTests {
         chain.finish(visitor)
     }
 
-    @Test("whoever sends none is reset, with its address and the reason in the log, and its place is free again")
+    @Test("a connection without a valid header is reset, logged with address and reason, and frees its slot")
     func refused() throws {
         let chain = try Chain()
         for (bytes, reason) in [
@@ -170,13 +170,13 @@ struct ProxyProtocolTests {
         chain.finish()
     }
 
-    @Test("more visitors at once than the agent takes wait for their turn, with all that they have said")
+    @Test("visitors above the agent's limit wait for their turn, and lose no bytes")
     func crowd() throws {
         let chain = try Chain()
         var visitors: [Connection] = []
         for _ in 0..<400 { visitors.append(try chain.world.visit(chain.port)) }
         var expected: Set<[UInt8]> = []
-        // Without a turn in between: the gateway reads more headers than it may open streams before the agent answers.
+        // No turn in between: the gateway reads more headers than it may open streams before the agent answers.
         for (index, visitor) in visitors.enumerated() {
             let bytes = try header("192.0.2.\(index % 250)", UInt16(index), to: "192.0.2.1").encoded(.v1) + [1, 2, 3]
             expected.insert(bytes)
@@ -192,7 +192,7 @@ struct ProxyProtocolTests {
         chain.finish()
     }
 
-    @Test("connections whose header is awaited stay when the name moves, and end with it")
+    @Test("connections that wait for a header stay when the name moves, and end with the name")
     func moves() throws {
         let chain = try Chain()
         let visitor = try chain.world.visit(chain.port)
@@ -209,7 +209,7 @@ struct ProxyProtocolTests {
         chain.finish(visitor)
     }
 
-    @Test("a gateway that stops leaves none behind")
+    @Test("a gateway that stops resets connections that wait for a header")
     func stops() throws {
         let chain = try Chain()
         var visitors: [Connection] = []

@@ -40,13 +40,13 @@ private struct Document {
         }
     }
 
-    /// What stands between backticks.
+    /// The parts of `text` between backticks.
     static func code(_ text: String) -> [String] {
         text.components(separatedBy: "`").enumerated().filter { $0.offset % 2 == 1 }.map(\.element)
     }
 }
 
-/// Holds the limits of docs/security.md to the constants, the settings and the metrics.
+/// Checks the limits in docs/security.md against the constants, the settings and the metrics.
 @Suite("docs/security.md")
 struct SecurityLimitTests {
     private let link = LinkLimits(LimitSettings())
@@ -61,12 +61,12 @@ struct SecurityLimitTests {
         bytes >= 1 << 20 ? "\(bytes >> 20) MiB" : "\(bytes >> 10) KiB"
     }
 
-    /// A number with commas between thousands.
+    /// A number with a comma between thousands.
     private func grouped(_ number: Int) -> String {
         number < 1_000 ? "\(number)" : "\(self.grouped(number / 1_000)),\(String(number % 1_000 + 1_000).dropFirst())"
     }
 
-    @Test("has the limits of agents as they are")
+    @Test("lists the actual limits of agents")
     func agents() throws {
         let withdrawals = WithdrawalLimits(settings)
         let registrations = RegistrationLimits(namesPerAgent: settings.namesPerAgent)
@@ -135,7 +135,7 @@ struct SecurityLimitTests {
         ])
     }
 
-    @Test("has the limits of visitors as they are")
+    @Test("lists the actual limits of visitors")
     func ofVisitors() throws {
         #expect(visitors.perSource == settings.visitorsPerSource && visitors.total == ResourcePlan.defaultVisitors)
         #expect(VisitorLimits(settings, ResourcePlan(descriptors: 1)).burst == visitors.burst)
@@ -172,7 +172,7 @@ struct SecurityLimitTests {
         #expect(link.resetPatience == Edge.resetPatience)
     }
 
-    @Test("has the limits of memory and of version 1 as they are")
+    @Test("lists the actual limits of memory and of version 1")
     func memory() throws {
         #expect(ResourcePlan.budgetShare == (6, of: 10) && ResourcePlan.visitorShare == (5, of: 4))
         #expect(StalledStreams.highWater == (9, of: 10))
@@ -203,14 +203,14 @@ struct SecurityLimitTests {
         }
     }
 
-    @Test("names counters that the metrics have, and each of those of limits")
+    @Test("names only existing counters, and every counter of limits")
     func counters() throws {
         let figures = GatewayFigures(plan: ResourcePlan(descriptors: 65_536))
         let bytes = GatewayMetrics().exposition(figures, ProcessFigures(), isPerName: false)
         let series = Set(
             String(decoding: bytes, as: UTF8.self).split(separator: "\n").compactMap { line -> String? in
                 guard line.hasPrefix("diglett_"), let brace = line.firstIndex(of: "{") else { return nil }
-                // The values of the labels: every second part between quotes.
+                // The label values: every second part between quotes.
                 let values = line.components(separatedBy: "\"").enumerated().filter { $0.offset % 2 == 1 }.map(
                     \.element)
                 return "\(line[..<brace]){\(values.joined(separator: " "))}"
@@ -228,7 +228,7 @@ struct SecurityLimitTests {
         #expect(named == Set(LimitHit.allCases.map(\.rawValue)))
     }
 
-    @Test("names keys that the settings have, and each of them")
+    @Test("names exactly the keys of the limits")
     func keys() throws {
         let known = Set(LimitKeys.descriptions.map(\.name))
         let named = Set(try Document().rows.flatMap { Document.code($0.key) })
@@ -236,13 +236,13 @@ struct SecurityLimitTests {
     }
 }
 
-/// What a gateway takes on, by what it may have.
+/// How the gateway divides its resources among its limits.
 @Suite("Resources")
 struct ResourcePlanTests {
     private let ample = 1 << 20
     private let machine = 64 << 30
 
-    @Test("by default are bounded by constants where there is enough")
+    @Test("are bounded by constants by default if there is enough")
     func defaults() {
         let plan = ResourcePlan(descriptors: self.ample, memory: self.machine)
         #expect((plan.agents, plan.strangers, plan.names, plan.visitors) == (1_024, 256, 4_096, 8_192))
@@ -252,7 +252,7 @@ struct ResourcePlanTests {
         #expect(!plan.isLowered && plan.loweredText(descriptors: 1, memory: 1) == nil)
     }
 
-    @Test("are lowered to what descriptors allow, and stay below them")
+    @Test("are lowered to what the descriptors allow, with a reserve")
     func descriptors() {
         for count in [64, 256, 1_024, 4_096, 13_632] {
             for listeners in 1...2 {
@@ -261,7 +261,7 @@ struct ResourcePlanTests {
                 #expect(sum + 64 <= max(count, 128) && plan.visitors > 0)
             }
         }
-        // A quarter for names is the most of the defaults; 64 are in reserve.
+        // Names may use a quarter of the descriptors, which is the tightest of the default limits. 64 are in reserve.
         #expect(!ResourcePlan(descriptors: 16_448, memory: self.machine).isLowered)
         #expect(ResourcePlan(descriptors: 16_447, memory: self.machine).isLowered)
     }
@@ -278,7 +278,7 @@ struct ResourcePlanTests {
         #expect(ResourcePlan(descriptors: self.ample, memory: 1 << 20).visitors == 64)
     }
 
-    @Test("the operator's values apply as far as the process can have them")
+    @Test("the operator's values apply as far as the process allows")
     func settings() {
         var limits = LimitSettings()
         (limits.visitors, limits.agents, limits.memory) = (10, 2, 16 << 20)
@@ -294,7 +294,7 @@ struct ResourcePlanTests {
         #expect(plan.loweredText(descriptors: 10_000, memory: 1 << 30)?.contains("10000 file descriptors") ?? false)
     }
 
-    @Test("reach the links and the visitors")
+    @Test("apply to links and visitors")
     func machines() {
         var settings = LimitSettings()
         (settings.streamsPerLink, settings.namesPerLink, settings.stallTimeout) = (5, 20, 1)
@@ -314,7 +314,7 @@ struct ResourcePlanTests {
         #expect(visitors.unnamed == 60)
         settings.namesPerLink = 100
         #expect(settings.namesPerAgent == 256 && WithdrawalLimits(settings) == WithdrawalLimits())
-        // What one link may have, one agent may have.
+        // An agent may have as many names as one of its links.
         settings.namesPerLink = 1_600
         let withdrawals = WithdrawalLimits(settings)
         #expect((withdrawals.perAgent, withdrawals.total) == (3_200, 25_600))
@@ -325,7 +325,7 @@ struct ResourcePlanTests {
 
 @Suite("Work in one turn of the loop")
 struct TurnLimitTests {
-    @Test("four handshakes are read in a turn")
+    @Test("four handshakes are read per turn")
     func handshakes() {
         let buffers = RelayBuffers()
         #expect((0..<6).map { _ in buffers.takeHandshake(turn: 1) } == [true, true, true, true, false, false])
@@ -336,13 +336,13 @@ struct TurnLimitTests {
         budget.spent(bytes: budget.allowance, records: budget.allowance / 16_384, frames: 1, edges: 1, now: now)
     }
 
-    @Test("a link is read as far as costs a millisecond: much of large frames, little of small ones")
+    @Test("a link is read for about a millisecond per turn: many bytes of large frames, few of small ones")
     func reading() {
         var large = ReadBudget()
         #expect(large.allowance == 16 * 1_024)
         for _ in 0..<10 { self.spendLarge(&large, now: 0) }
         #expect(large.allowance == 256 * 1_024)
-        // One read that costs too much, and it takes seconds until as much is read at once again.
+        // After one read that costs too much, it takes seconds until as much is read at once again.
         large.spent(bytes: large.allowance, records: 16, frames: large.allowance / 9, edges: 1, now: 0)
         let afterwards = large.allowance
         #expect((4_096...12_000).contains(afterwards))
@@ -357,7 +357,7 @@ struct TurnLimitTests {
             small.spent(bytes: small.allowance, records: 1, frames: small.allowance / 9, edges: 1, now: 0)
         }
         #expect((4_096...12_000).contains(small.allowance))
-        // A frame for each of many edges is the worst, and some of it is always read.
+        // A frame for each of many edges is the worst case. A minimum is always read.
         for _ in 0..<10 {
             small.spent(
                 bytes: small.allowance, records: small.allowance / 31, frames: small.allowance / 9,

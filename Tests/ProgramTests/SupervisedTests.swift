@@ -9,7 +9,7 @@ import TestSupport
 import Testing
 import Wire
 
-@Suite("What outlives a gateway", .serialized, .timeLimit(.minutes(1)))
+@Suite("State that survives a gateway", .serialized, .timeLimit(.minutes(1)))
 struct SupervisedTests {
     /// A listener of a former run, and its port.
     private func kept(_ name: String, of identity: String) throws -> (sockets: InheritedSockets, port: UInt16) {
@@ -23,7 +23,7 @@ struct SupervisedTests {
         return (InheritedSockets(names: ["\(stored)"], first: copy), port)
     }
 
-    @Test("a listener that nobody comes back for is held for its time, and its visitors are reset then")
+    @Test("a listener that no agent claims is held for its time; then its visitors are reset")
     func expiry() throws {
         let kept = try self.kept("example", of: "somebody")
         let world = try World(sockets: kept.sockets, hold: 500)
@@ -32,13 +32,13 @@ struct SupervisedTests {
         #expect(world.loop.run { visitor.error != nil || visitor.hasEnded })
         #expect(visitor.error == .connectionReset)
         #expect(world.loop.now - began >= 500)
-        // The port is anybody's again.
+        // The port is free again.
         try SocketListener(loop: world.loop, address: .loopback4(port: kept.port)).close()
         visitor.stream.close()
         world.finish()
     }
 
-    @Test("a listener of one agent's name is not given to another agent, whose name it is now")
+    @Test("an agent does not get the listener that was stored for another agent's name")
     func otherIdentity() throws {
         let kept = try self.kept("example", of: "somebody")
         let world = try World(sockets: kept.sockets)
@@ -50,7 +50,7 @@ struct SupervisedTests {
         world.finish()
     }
 
-    @Test("a stored listener's name says whose it is, and nothing else is taken for one")
+    @Test("a stored listener's name identifies its owner, and malformed names are refused")
     func storedNames() throws {
         let hash = "0123456789abcdef0123456789abcdef"
         for kind in StoredName.Kind.allCases {
@@ -71,7 +71,7 @@ struct SupervisedTests {
     }
 
     @Test(
-        "a status is a line for people",
+        "the gateway's status is one readable line",
         arguments: [
             (GatewayStatus(), "0 agents, 0 names, 0 streams"),
             (GatewayStatus(agents: 1, names: 1, streams: 1), "1 agent, 1 name, 1 stream"),
@@ -85,7 +85,7 @@ struct SupervisedTests {
     func gatewayStatus(_ status: GatewayStatus, _ text: String) { #expect(status.description == text) }
 
     @Test(
-        "so is an agent's",
+        "the agent's status is one readable line",
         arguments: [
             (.connecting, nil, "connecting to gateway g.example:20000"),
             (.waiting, nil, "no link to gateway g.example:20000, trying again soon"),

@@ -14,7 +14,7 @@ private func proxied(_ source: String, _ sourcePort: UInt16, _ destination: Stri
     .proxied(source: address(source, sourcePort), destination: address(destination, port))
 }
 
-/// Everything at once, with a fresh decoder.
+/// Decodes all bytes at once with a new decoder.
 private func decode(_ bytes: [UInt8]) -> ProxyHeaderDecoder.Progress {
     var decoder = ProxyHeaderDecoder()
     return decoder.received(bytes.span.bytes)
@@ -52,7 +52,7 @@ struct ProxyHeaderTests {
             header: proxied("255.255.255.255", 65_535, "0.0.0.0", 0)),
         Good(bytes: line("PROXY TCP6 2001:db8::1 ::1 56324 443\r\n"), header: tcp6),
         Good(bytes: line("PROXY TCP6 2001:0DB8:0:0:0:0:0:1 0:0:0:0:0:0:0:1 56324 443\r\n"), header: tcp6),
-        // As haproxy writes the address of an IPv4 client at a listener for both families.
+        // This is how haproxy writes the address of an IPv4 client at a dual-stack listener.
         Good(
             bytes: line("PROXY TCP6 ::ffff:192.0.2.1 ::ffff:203.0.113.7 1 2\r\n"),
             header: proxied("::ffff:c000:201", 1, "::ffff:cb00:7107", 2)),
@@ -63,13 +63,13 @@ struct ProxyHeaderTests {
         Good(bytes: binary(0x21, 0x12, tcp4Body), header: tcp4),
         Good(bytes: binary(0x21, 0x21, tcp6Body), header: tcp6),
         Good(bytes: binary(0x21, 0x22, tcp6Body), header: tcp6),
-        // Extensions: a host name, an empty one, one of 300 bytes.
+        // Extensions: a host name and an empty one, one of 300 bytes, and one of the maximum length.
         Good(bytes: binary(0x21, 0x11, tcp4Body + [0x02, 0, 3, 0x61, 0x2E, 0x62, 0x04, 0, 0]), header: tcp4),
         Good(
             bytes: binary(0x21, 0x21, tcp6Body + [0xEE, 1, 44] + [UInt8](repeating: 0xFF, count: 300)), header: tcp6),
         Good(bytes: binary(0x21, 0x11, tcp4Body + [4, 7, 241] + [UInt8](repeating: 0, count: 2_033)), header: tcp4),
         Good(bytes: binary(0x20, 0x00, []), header: .local),
-        // LOCAL makes the family and what follows irrelevant.
+        // LOCAL makes the family and the rest irrelevant.
         Good(bytes: binary(0x20, 0xFF, [1, 2, 3]), header: .local),
         Good(bytes: binary(0x20, 0x11, tcp4Body), header: .local),
         Good(bytes: binary(0x21, 0x00, []), header: .local),
@@ -77,13 +77,13 @@ struct ProxyHeaderTests {
         Good(bytes: binary(0x21, 0x31, [UInt8](repeating: 0x2F, count: 216)), header: .local),
     ]
 
-    @Test("are read whole, and what follows is not touched", arguments: good)
+    @Test("are decoded whole, without the bytes that follow", arguments: good)
     func whole(_ row: Good) {
         #expect(decode(row.bytes) == .header(row.header, byteCount: row.bytes.count))
         #expect(decode(row.bytes + line("GET /")) == .header(row.header, byteCount: row.bytes.count))
     }
 
-    @Test("are read in two pieces, wherever they are cut", arguments: good)
+    @Test("are decoded in two pieces, at every cut", arguments: good)
     func cut(_ row: Good) {
         for cut in 0..<row.bytes.count {
             var decoder = ProxyHeaderDecoder()
@@ -93,7 +93,7 @@ struct ProxyHeaderTests {
         }
     }
 
-    @Test("are read byte by byte, and the end of one stays its end", arguments: good)
+    @Test("are decoded byte by byte, without the bytes that follow", arguments: good)
     func byteByByte(_ row: Good) {
         var decoder = ProxyHeaderDecoder()
         for byte in row.bytes.dropLast() { #expect(decoder.received([byte].span.bytes) == .needMore) }
@@ -149,7 +149,7 @@ struct ProxyHeaderTests {
             Bad(bytes: binary(0x21, 0x11, tcp4Body + [1, 0xFF, 0xFF, 0]), fault: .badExtension),
         ]
 
-    @Test("that are none are noticed, whole and byte by byte, and stay invalid", arguments: bad)
+    @Test("are refused if invalid, whole and byte by byte, and stay invalid", arguments: bad)
     func invalid(_ row: Bad) {
         #expect(decode(row.bytes) == .invalid(row.fault))
         var decoder = ProxyHeaderDecoder()
@@ -162,7 +162,7 @@ struct ProxyHeaderTests {
         #expect(decoder.received(line("PROXY UNKNOWN\r\n").span.bytes) == .invalid(row.fault))
     }
 
-    @Test("of another protocol are noticed at the first byte")
+    @Test("are told from other protocols at the first byte")
     func firstByte() {
         for byte in UInt8.min...UInt8.max {
             let isFirst = byte == UInt8(ascii: "P") || byte == 0x0D
@@ -170,7 +170,7 @@ struct ProxyHeaderTests {
         }
     }
 
-    @Test("have the bytes that the document gives")
+    @Test("are encoded as in the specification")
     func written() {
         #expect(tcp4.encoded(.v1) == line("PROXY TCP4 192.0.2.1 203.0.113.7 56324 443\r\n"))
         #expect(tcp6.encoded(.v1) == line("PROXY TCP6 2001:db8::1 ::1 56324 443\r\n"))
@@ -180,7 +180,7 @@ struct ProxyHeaderTests {
         #expect(ProxyHeader.local.encoded(.v2) == binary(0x20, 0x00, []))
     }
 
-    @Test("say nothing where an address is not known, and two families in the larger one")
+    @Test("are LOCAL if an address is unknown, and IPv6 if the families differ")
     func unknown() {
         let (four, six) = (address("192.0.2.1", 1), address("2001:db8::1", 2))
         for (source, destination) in [(.none, four), (six, .none), (.none, .none)] {
@@ -193,7 +193,7 @@ struct ProxyHeaderTests {
             ProxyHeader(source: six, destination: four).encoded(.v1)
                 == line("PROXY TCP6 2001:db8::1 ::ffff:c000:201 2 1\r\n"))
         #expect(ProxyHeader(source: four, destination: four) == .proxied(source: four, destination: four))
-        // What a peer put behind the four bytes of an IPv4 address goes nowhere.
+        // Bytes after the first four of an IPv4 address are never sent.
         let dirty = WireAddress(family: 4, bytes: (0xC000_0201_FFFF_FFFF, .max), port: 1)
         for version in ProxyVersion.allCases {
             #expect(
@@ -202,12 +202,12 @@ struct ProxyHeaderTests {
         }
     }
 
-    @Test("come back as they were written, and none is longer than its version allows")
+    @Test("survive encoding and decoding, and never exceed the length of their version")
     func roundTrip() {
         var random = SystemRandomNumberGenerator()
         for _ in 0..<2_000 {
             func make(_ family: UInt8) -> WireAddress {
-                // Long runs of zeros and ones are what the short forms of the text are about.
+                // Long runs of zeros and ones exercise the short forms of the text.
                 func word() -> UInt64 {
                     [0, .max, random.next(), random.next() & random.next() & random.next(), 0xFFFF].randomElement() ?? 0
                 }
@@ -226,7 +226,7 @@ struct ProxyHeaderTests {
         }
     }
 
-    @Test("never trap on garbage, and end within their bound")
+    @Test("never trap on garbage, and end within their maximum length")
     func garbage() {
         var random = SystemRandomNumberGenerator()
         for round in 0..<2_000 {

@@ -2,7 +2,7 @@ import Foundation
 import Reactor
 import Testing
 
-/// A FIFO that programs hold open: it tells when they are there, and when the last of them is gone.
+/// A FIFO that programs hold open. It shows when they have started and when the last of them has ended.
 private final class Witness {
     let path: String
     private let descriptor: CInt
@@ -19,10 +19,10 @@ private final class Witness {
         unlink(self.path)
     }
 
-    /// Waits until somebody writes a byte; false after ten seconds.
+    /// Waits until a program writes a byte. Returns false after ten seconds.
     func awaitByte() -> Bool { self.read() == 1 }
 
-    /// Waits until all who had it open are gone; false after ten seconds.
+    /// Waits until all programs that had it open are gone. Returns false after ten seconds.
     func awaitEnd() -> Bool { self.read() == 0 }
 
     private func read() -> Int {
@@ -34,7 +34,8 @@ private final class Witness {
 }
 
 private func isGone(_ process: pid_t) -> Bool {
-    // Reaped: no child of ours, and no process at all. Several processes of the group were orphans and are init's.
+    // It was reaped: it is no longer our child, and the process does not exist. Other processes of its group may be
+    // orphans, which init reaps.
     waitpid(process, nil, WNOHANG) == -1 && errno == ECHILD && kill(process, 0) == -1 && errno == ESRCH
 }
 
@@ -44,7 +45,7 @@ private func shell(_ script: String, input: [UInt8] = [], timeout: UInt64 = 20_0
 
 private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
 
-/// Runs one program to its end in a loop of its own, and proves that nothing is left of it.
+/// Runs one program to its end on a new loop, and checks that no process or handle is left.
 private func run(_ command: ChildCommand) throws -> Result<ChildOutcome, ChildFailure> {
     var results: [Result<ChildOutcome, ChildFailure>] = []
     try withLoop { loop in
@@ -65,7 +66,7 @@ extension ReactorTests {
     @Suite("Child processes")
     struct ChildProcessTests {
         @Test(
-            "what is written to standard input comes back, also more than a pipe holds", arguments: [0, 1, 1_000_000])
+            "standard input is echoed, even more than a pipe holds", arguments: [0, 1, 1_000_000])
         func echo(_ count: Int) throws {
             let input = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
             let command = ChildCommand(arguments: ["cat"], input: input, timeout: 20_000, maxOutput: count)
@@ -75,7 +76,7 @@ extension ReactorTests {
             #expect(outcome.standardError.isEmpty)
         }
 
-        @Test("exit codes and signals are told apart, and the two outputs", arguments: [0, 1, 127, 255])
+        @Test("exit codes are reported, and the two outputs are kept apart", arguments: [0, 1, 127, 255])
         func codes(_ code: Int) throws {
             let outcome = try run(shell("echo out; echo err >&2; exit \(code)")).get()
             #expect(outcome.end == .exited(code: code))
@@ -83,14 +84,14 @@ extension ReactorTests {
             #expect(text(outcome.standardError) == "err\n")
         }
 
-        @Test("a program that a signal ended", arguments: [SIGTERM, SIGKILL, SIGPIPE, SIGSEGV])
+        @Test("the signal that ended a program is reported", arguments: [SIGTERM, SIGKILL, SIGPIPE, SIGSEGV])
         func signals(_ number: CInt) throws {
             let outcome = try run(shell("kill -\(number) $$; exit 3")).get()
             #expect(outcome.end == .signalled(number: Int(number)))
         }
 
         @Test(
-            "what cannot be run fails with the reason, at the end of the turn",
+            "a program that cannot be started fails with the reason, at the end of the turn",
             arguments: zip(
                 [
                     ["/nonexistent/program"], ["diglett-has-no-such-program"], ["/usr"], ["/etc/passwd"], [], [""],
@@ -105,13 +106,13 @@ extension ReactorTests {
             #expect(result == .failure(.cannotStart(error)))
         }
 
-        @Test("a variable that execve cannot carry is refused", arguments: ["", "A=B", "A\0"])
+        @Test("an environment variable that execve cannot pass is refused", arguments: ["", "A=B", "A\0"])
         func badVariable(_ name: String) throws {
             let command = ChildCommand(arguments: ["/bin/true"], environment: [name: "x"], timeout: 20_000)
             #expect(try run(command) == .failure(.cannotStart(.invalidArgument)))
         }
 
-        @Test("the program reads its arguments as they are")
+        @Test("arguments are passed unchanged")
         func arguments() throws {
             let odd = ["$HOME", "a b", "", "*", "`id`", "\"'", "ü"]
             let outcome = try run(
@@ -120,7 +121,7 @@ extension ReactorTests {
             #expect(text(outcome.standardOutput) == odd.map { $0 + "|" }.joined())
         }
 
-        @Test("the output's bound is exact, and who writes more is killed", arguments: ["", " >&2"])
+        @Test("the output limit is exact, and a program that exceeds it is killed", arguments: ["", " >&2"])
         func flood(_ target: String) throws {
             var command = shell("head -c 100000 /dev/zero\(target)")
             command.maxOutput = 100_000
@@ -134,7 +135,7 @@ extension ReactorTests {
             #expect(witness.awaitEnd())
         }
 
-        @Test("who does not end in time is killed with all of its group, stopped ones too")
+        @Test("a program that exceeds its timeout is killed with its whole process group, even if stopped")
         func hang() throws {
             for script in ["sleep 1000", "sleep 1000 & wait", "trap '' TERM INT HUP; sleep 1000", "kill -STOP $$"] {
                 let witness = try Witness()
@@ -145,7 +146,7 @@ extension ReactorTests {
             }
         }
 
-        @Test("a grandchild that keeps the output open is waited for, and killed at the deadline")
+        @Test("a run lasts until a grandchild closes the output, or is killed at the timeout")
         func grandchild() throws {
             let patient = try run(
                 shell("exec 8<&0; (read line; echo late $line) <&8 & exit 4", input: Array("x\n".utf8))
@@ -159,10 +160,10 @@ extension ReactorTests {
             #expect(witness.awaitEnd())
         }
 
-        @Test("a grandchild that left the group and keeps the output open does not hold us up")
+        @Test("a grandchild that left the process group cannot extend the timeout")
         func daemon() throws {
             let witness = try Witness()
-            // It writes again and again, until nobody reads: nobody kills it.
+            // Nothing kills this process. It ends when it writes to a pipe without a reader.
             let escape = "setsid sh -c 'printf x >&9; while sleep 0.02; do echo x; done' & exit 0"
             let command = shell("exec 9>\"$1\"; \(escape)", timeout: 200, witness.path)
             #expect(try run(command) == .failure(.timedOut))
@@ -170,7 +171,7 @@ extension ReactorTests {
             #expect(witness.awaitEnd())
         }
 
-        @Test("what runs on in the background without our pipes is left alone")
+        @Test("a background process without our pipes is left running")
         func background() throws {
             let witness = try Witness()
             let script = "exec 9>\"$1\"; (printf x >&9; exec sleep 1000) </dev/null >/dev/null 2>&1 & echo $!"
@@ -181,7 +182,7 @@ extension ReactorTests {
             #expect(witness.awaitEnd())
         }
 
-        @Test("a program that closes its standard input unread is no failure")
+        @Test("a program may close its standard input without reading it")
         func closedInput() throws {
             let input = [UInt8](repeating: 1, count: 1_000_000)
             for script in ["exec <&-; echo fine", "head -c 1 >/dev/null; echo fine", "echo fine"] {
@@ -191,7 +192,7 @@ extension ReactorTests {
             }
         }
 
-        @Test("64 programs at once, each with its own input and output")
+        @Test("64 programs run at once, each with its own input and output")
         func many() throws {
             try withLoop { loop in
                 var answers: [Int: Result<ChildOutcome, ChildFailure>] = [:]
@@ -214,7 +215,7 @@ extension ReactorTests {
             }
         }
 
-        @Test("finds itself in / with pipes it can open by name, a session of its own, and nothing else of ours")
+        @Test("start in /, in their own session, with pipes that can be opened by name")
         func surroundings() throws {
             let outcome = try run(
                 shell("pwd; echo named >/dev/stdout; echo named >/dev/stderr; ps -o pid=,pgid=,sid= -p $$; echo $$")
@@ -227,7 +228,7 @@ extension ReactorTests {
             #expect(text(outcome.standardError) == "named\n")
         }
 
-        @Test("gets our PATH, HOME, LANG and TZ, what it is given, and no other variable")
+        @Test("inherit PATH, HOME, LANG and TZ, get the given variables, and no others")
         func environment() throws {
             setenv("DIGLETT_TEST_SECRET", "s", 1)
             defer { unsetenv("DIGLETT_TEST_SECRET") }
@@ -240,7 +241,7 @@ extension ReactorTests {
             #expect(variables.sorted() == expected.map { "\($0)=\($1)" }.sorted())
         }
 
-        @Test("of the user's own has our environment but the token, and our directory, and no deadline")
+        @Test("of the user inherit the environment without the token and the directory, and have no timeout")
         func usersOwn() throws {
             setenv("DIGLETT_TOKEN", "secret", 1)
             setenv("DIGLETT_TEST", "kept", 1)
@@ -258,12 +259,13 @@ extension ReactorTests {
             #expect(outcome.standardOutput.isEmpty && outcome.standardError.isEmpty)
         }
 
-        @Test("has no descriptor of ours, not even one that was not opened with close-on-exec")
+        @Test("inherit no descriptor, not even one without close-on-exec")
         func descriptors() throws {
             let leaky = dup(0)
             defer { Glibc.close(leaky) }
             #expect(fcntl(leaky, F_GETFD) == 0)
-            // Only those: tests beside this one open more meanwhile, as a program with one loop does not.
+            // Compare only descriptors that are open now. Other tests open more at the same time, which a program
+            // with one loop does not.
             let directory = "/proc/self/fd"
             var ours: Set<String> = []
             for number in try FileManager.default.contentsOfDirectory(atPath: directory) {
@@ -279,10 +281,11 @@ extension ReactorTests {
             #expect(ours.isDisjoint(with: theirs))
         }
 
-        @Test("no signal is ignored or blocked")
+        @Test("start with no signal ignored or blocked")
         func dispositions() throws {
             let outcome = try run(ChildCommand(arguments: ["cat", "/proc/self/status"], timeout: 20_000)).get()
-            // Of 64 signals 32 and 33 belong to the C library (nptl(7)), and whoever started the tests may ignore them.
+            // Signals 32 and 33 belong to the C library (nptl(7)). The program that started the tests may ignore
+            // them.
             let ofLibrary: UInt64 = 3 << 31
             var masks: [String: UInt64] = [:]
             for line in text(outcome.standardOutput).split(separator: "\n") {
@@ -293,7 +296,7 @@ extension ReactorTests {
             #expect(masks["SigBlk"] == 0)
         }
 
-        @Test("cancelled at once, before a failure is told, while it runs, after its end, and in its completion")
+        @Test("can be cancelled at once, before a failure is reported, while running, and after the end")
         func cancel() throws {
             try withLoop { loop in
                 func mustNotEnd(_ result: Result<ChildOutcome, ChildFailure>) { Issue.record("told: \(result)") }
@@ -347,7 +350,7 @@ extension ReactorTests {
             }
         }
 
-        @Test("a flood is cancelled while its bytes arrive and go")
+        @Test("can be cancelled while they read and write large amounts of data")
         func cancelFlood() throws {
             try withLoop { loop in
                 var command = shell("cat", input: [UInt8](repeating: 0, count: 4_000_000))
@@ -365,13 +368,14 @@ extension ReactorTests {
             }
         }
 
-        @Test("signals for us still arrive while programs end")
+        @Test("signals for this process still arrive while children end")
         func signalSource() throws {
             try withLoop { loop in
                 var hangUps = 0
                 var ended = 0
                 let source = try SignalSource(loop: loop, .hangUp) { hangUps += 1 }
-                // One signal, which is waited for: one that came after the source was closed would end this process.
+                // Only one child sends the signal, and the test waits for it. A signal after the source is closed
+                // would end this process.
                 for script in ["kill -HUP $PPID"] + Array(repeating: "exit 0", count: 7) {
                     _ = ChildProcess.run(loop: loop, shell(script)) { _ in ended += 1 }
                 }

@@ -3,9 +3,9 @@ import Reactor
 import Testing
 
 extension ReactorTests {
-    @Suite("The loop and what wakes it")
+    @Suite("Event loop")
     struct LoopTests {
-        @Test("messages from other threads arrive in order, and none after close")
+        @Test("messages from other threads arrive in order, and a closed mailbox accepts none")
         func mailbox() throws {
             try withLoop { loop in
                 var received: [Int] = []
@@ -34,7 +34,7 @@ extension ReactorTests {
             }
         }
 
-        @Test("a timer fires once, or again and again until it is closed from inside itself")
+        @Test("a timer fires once, or repeatedly until its own callback closes it")
         func timers() throws {
             try withLoop { loop in
                 var once = 0
@@ -52,7 +52,7 @@ extension ReactorTests {
             }
         }
 
-        @Test("a throttle lets the first through at once and the others together after its pause")
+        @Test("a throttle runs the first request at once and merges later ones until its pause is over")
         func throttle() throws {
             try withLoop { loop in
                 var times: [UInt64] = []
@@ -63,7 +63,7 @@ extension ReactorTests {
                 #expect(times.count == 1)
                 #expect(loop.run { times.count == 2 })
                 #expect(times[1] - times[0] >= 49_000_000)
-                // The second has a pause of its own, after which nothing is left to do.
+                // The second run starts its own pause. No request is left after that.
                 loop.run()
                 #expect(times.count == 2)
                 throttle.request()
@@ -75,7 +75,7 @@ extension ReactorTests {
             }
         }
 
-        @Test("what is asked for at the end of a turn runs once, in the same turn")
+        @Test("a turn-end handler runs once, in the same turn")
         func turnEnd() throws {
             final class Counter: TurnEndHandler {
                 var count = 0
@@ -90,7 +90,7 @@ extension ReactorTests {
             }
         }
 
-        @Test("a handle that is left open is named when the loop closes")
+        @Test("closing a loop with an open handle traps")
         func leak() async {
             await #expect(processExitsWith: .failure) {
                 let loop = try EventLoop()

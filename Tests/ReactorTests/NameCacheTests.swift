@@ -1,7 +1,7 @@
 import Reactor
 import Testing
 
-/// A resolver that answers when the test says so.
+/// A resolver whose queries are answered by the test.
 private final class FakeResolver {
     typealias Completion = (Result<[SocketAddress], UVError>) -> Void
 
@@ -31,7 +31,7 @@ private let tryAgain = UVError(code: -3001)
 
 @Suite("NameCache", .serialized, .timeLimit(.minutes(1)))
 struct NameCacheTests {
-    /// A cache with its resolver on a loop of its own.
+    /// Runs `body` with a new loop, a cache and its resolver.
     private func withCache(
         lanes: Int = 8, _ body: (EventLoop, NameCache, FakeResolver) throws -> Void
     ) throws {
@@ -43,7 +43,7 @@ struct NameCacheTests {
         loop.close()
     }
 
-    /// What comes of a lookup, once it has come.
+    /// The result of a lookup, once it is complete.
     private final class Outcome {
         var result: Result<[SocketAddress], UVError>?
 
@@ -64,7 +64,7 @@ struct NameCacheTests {
         timer.close()
     }
 
-    @Test("many who wait for a name share one query of each family")
+    @Test("concurrent lookups of a name share one query per family")
     func shared() throws {
         try withCache { loop, cache, resolver in
             let outcomes = (0..<20).map { _ in lookUp(cache) }
@@ -78,7 +78,7 @@ struct NameCacheTests {
         }
     }
 
-    @Test("a family that does not answer costs 50 ms", arguments: [NameCache.Family.four, .six])
+    @Test("a family that does not answer delays the result by 50 ms", arguments: [NameCache.Family.four, .six])
     func independent(_ family: NameCache.Family) throws {
         try withCache { loop, cache, resolver in
             let began = loop.now
@@ -91,7 +91,7 @@ struct NameCacheTests {
         }
     }
 
-    @Test("both families in time: IPv6 comes first, and they take turns")
+    @Test("IPv6 comes first and the families alternate if both answer in time")
     func both() throws {
         try withCache { _, cache, resolver in
             let outcome = lookUp(cache)
@@ -101,7 +101,7 @@ struct NameCacheTests {
         }
     }
 
-    @Test("a name that has no address is an error; one that had keeps its last")
+    @Test("a name without addresses is an error; a name that had addresses keeps the last ones")
     func failures() throws {
         try withCache { loop, cache, resolver in
             let unknown = lookUp(cache, "unknown")
@@ -119,7 +119,7 @@ struct NameCacheTests {
                 try resolver.answer("a", .four, .failure(error))
                 #expect(outcome.addresses == [six, four])
             }
-            // It has moved to the other family.
+            // The name has moved to the other family.
             let moved = lookUp(cache)
             try resolver.answer("a", .six, .failure(noSuchName))
             try resolver.answer("a", .four, .success([.loopback4(port: 9)]))
@@ -127,7 +127,7 @@ struct NameCacheTests {
         }
     }
 
-    @Test("the last good answer is used when a query takes longer than a second; without one, everybody waits")
+    @Test("a query that takes longer than a second is answered from the cache if the name is known")
     func patience() throws {
         try withCache { loop, cache, resolver in
             _ = lookUp(cache)
@@ -146,7 +146,7 @@ struct NameCacheTests {
         }
     }
 
-    @Test("names whose resolver is dead leave lanes to the others in turn, and one's own is always free")
+    @Test("names with a dead resolver leave lanes for other names, and the gateway's lanes stay reserved")
     func lanes() throws {
         try withCache(lanes: 4) { _, cache, resolver in
             cache.giveOwnLane(to: "gateway")
@@ -165,7 +165,7 @@ struct NameCacheTests {
         }
     }
 
-    @Test("a cancelled lookup is not completed, and its answer serves others")
+    @Test("a cancelled lookup is not completed, but its answer is cached for others")
     func cancelled() throws {
         try withCache { loop, cache, resolver in
             let cancelled = cache.lookUp("a") { _ in Issue.record("was called") }
@@ -177,7 +177,7 @@ struct NameCacheTests {
         }
     }
 
-    @Test("the system's resolver is asked on threads")
+    @Test("the system's resolver runs on threads")
     func real() throws {
         let loop = try EventLoop()
         var found: [SocketAddress]?

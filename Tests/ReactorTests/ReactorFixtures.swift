@@ -2,21 +2,21 @@ import Glibc
 import Reactor
 import Testing
 
-/// Runs `body` with a loop that must have no open handle afterwards: `close` traps with a census if it has.
+/// Runs `body` with a loop. `close` traps with a census if `body` leaves a handle open.
 func withLoop(_ body: (EventLoop) throws -> Void) throws {
     let loop = try EventLoop()
     defer { loop.close() }
     try body(loop)
 }
 
-/// Keeps what a stream delivers.
+/// Records what a stream delivers.
 final class Recorder: SocketStreamDelegate {
     let stream: SocketStream
     var received: [UInt8] = []
     var written = 0
     var hasEnded = false
     var error: UVError?
-    /// Set when writing failed; reading goes on.
+    /// Set when writing failed. Reading continues.
     var breakage: UVError?
     var isClosed = false
     var allowance = Int.max
@@ -48,7 +48,7 @@ final class Acceptor: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didFail error: UVError) {}
 }
 
-/// Two connected sockets.
+/// Runs `body` with two connected sockets.
 func withPair(_ body: (EventLoop, Recorder, Recorder) throws -> Void) throws {
     try withLoop { loop in
         let acceptor = Acceptor()
@@ -73,9 +73,10 @@ func withPair(_ body: (EventLoop, Recorder, Recorder) throws -> Void) throws {
 
 func write(_ stream: SocketStream, _ bytes: [UInt8]) -> Int { bytes.withUnsafeBytes { stream.write($0) } }
 
-/// A socket that is connected to a port of this machine, as soon as it is in the listener's backlog.
+/// A plain socket connected to a port of this machine. Returns as soon as the connection is in the listener's
+/// backlog.
 func connected(to port: UInt16) throws -> CInt {
-    // A child process of another test would otherwise keep the connection open after its end here.
+    // Close-on-exec, because a child process of another test would keep the connection open after it is closed here.
     let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     try #require(descriptor >= 0)
     var address = sockaddr_in()

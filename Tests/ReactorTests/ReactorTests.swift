@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Reactor", .serialized, .timeLimit(.minutes(1)))
 struct ReactorTests {
-    @Test("carries bytes and the end of one direction, while the other goes on")
+    @Test("carries bytes and a half-close while the other direction stays open")
     func halfClose() throws {
         try withPair { loop, here, there in
             there.stream.startReading()
@@ -20,7 +20,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("queues what the kernel does not take, in order, and reports it once it is gone")
+    @Test("queues bytes that the kernel does not take, in order, and reports when they are written")
     func queueing() throws {
         try withPair { loop, here, there in
             let bytes = (0..<8_000_000).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ $0 >> 9) }
@@ -36,7 +36,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("writes pieces in order with one call")
+    @Test("writes several buffers in order with one call")
     func vectored() throws {
         try withPair { loop, here, there in
             there.stream.startReading()
@@ -50,7 +50,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("reads no more than it is allowed, and goes on when asked")
+    @Test("reads no more than its allowance, and continues when reading is started again")
     func allowance() throws {
         try withPair { loop, here, there in
             there.allowance = 10
@@ -59,7 +59,7 @@ struct ReactorTests {
             there.stream.startReading()
             #expect(loop.run { there.received.count == 10 })
             there.onRead = nil
-            // Nothing more comes while nothing is allowed: another byte of the other side proves a turn.
+            // With an allowance of 0 no bytes arrive, although the loop runs five more turns.
             let timer = LoopTimer(loop: loop) {}
             var turns = 0
             let ticker = LoopTimer(loop: loop) { turns += 1 }
@@ -74,7 +74,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("a reset arrives as a failure, also behind bytes that were not read yet")
+    @Test("a reset is reported as a failure, even if unread bytes precede it")
     func reset() throws {
         try withPair { loop, here, there in
             _ = write(here.stream, [1, 2, 3])
@@ -87,7 +87,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("a write to a peer that is gone fails at the end of the turn, not inside the call")
+    @Test("a write to a closed peer fails at the end of the turn, not inside the call")
     func brokenPipe() throws {
         try withPair { loop, here, there in
             there.stream.reset()
@@ -107,7 +107,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("closing from inside a callback is sound")
+    @Test("closing from inside a callback is safe")
     func closeInCallback() throws {
         try withPair { loop, here, there in
             there.onRead = { there.stream.close() }
@@ -144,7 +144,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("a visitor that waits at a paused listener is reset when that closes, not ended in order")
+    @Test("closing a paused listener resets its waiting visitors")
     func closingWhilePaused() throws {
         try withLoop { loop in
             let acceptor = Acceptor()
@@ -172,7 +172,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("an end in order stays one, though a reset comes behind it")
+    @Test("an orderly end is still reported as such if a reset follows")
     func resetBehindEnd() throws {
         try withPair { loop, here, there in
             _ = write(here.stream, [1, 2, 3])
@@ -192,7 +192,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("a port in use, a refused connection and a missing socket file are told by their codes")
+    @Test("a port in use, a refused connection and a missing socket file have their own error codes")
     func errors() throws {
         try withLoop { loop in
             let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
@@ -215,7 +215,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("a connection that is there and no longer wanted is reset where its peer could take its end for an answer")
+    @Test("a cancelled connection that is already established is reset if the plan requires it")
     func abandoned() throws {
         try withLoop { loop in
             let listener = try ListenerSocket(address: .loopback4(port: 0))
@@ -228,7 +228,8 @@ struct ReactorTests {
                 loop: loop, to: .host("127.0.0.1", port: try #require(listener.address).port), plan: plan,
                 timeout: 5_000
             ) { _ in isTold = true }
-            // The kernel has connected it in the turn in which connect(2) was called; the loop tells in the next.
+            // The kernel establishes the connection in the turn that calls connect(2). The loop reports it in the
+            // next turn.
             var peer: Int32 = -1
             let isAccepted = loop.run {
                 peer = accept(descriptor, nil, nil)
@@ -248,7 +249,7 @@ struct ReactorTests {
     func families() throws {
         try withLoop { loop in
             let acceptor = Acceptor()
-            // Only on IPv4, while localhost's first address is ::1.
+            // Listens on IPv4 only, while the first address of localhost is ::1.
             let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
             listener.delegate = acceptor
             var stream: SocketStream?
@@ -270,7 +271,7 @@ struct ReactorTests {
         }
     }
 
-    @Test("families take turns, beginning with the first address's")
+    @Test("address families alternate, starting with the family of the first address")
     func alternation() throws {
         let four = [SocketAddress.loopback4(port: 1), .loopback4(port: 2), .loopback4(port: 3)]
         let six = [SocketAddress.loopback6(port: 1)]
@@ -280,7 +281,7 @@ struct ReactorTests {
     }
 
     @Test(
-        "addresses are read, printed and known as loopback or not",
+        "addresses are parsed, printed and recognized as loopback",
         arguments: zip(
             ["127.0.0.1", "127.9.9.9", "::1", "192.0.2.1", "2001:db8::1", "0.0.0.0"],
             [true, true, true, false, false, false]))
@@ -292,7 +293,7 @@ struct ReactorTests {
         #expect(SocketAddress("example.com", port: 1) == nil)
     }
 
-    @Test("an IPv4-mapped address is its IPv4 address")
+    @Test("an IPv4-mapped address is treated as its IPv4 address")
     func mapped() throws {
         for host in ["127.0.0.1", "192.0.2.1"] {
             let (four, mapped) = (SocketAddress(host, port: 80), SocketAddress("::ffff:\(host)", port: 80))

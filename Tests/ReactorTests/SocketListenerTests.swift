@@ -3,10 +3,10 @@ import Glibc
 import Reactor
 import Testing
 
-/// Takes connections and closes them when it is told to.
+/// Records accepted connections, and closes them all with `close`.
 private final class AcceptRecorder: SocketListenerDelegate {
     var accepted: [SocketStream] = []
-    /// Of each, by the loop's turn.
+    /// The number of connections accepted in each turn of the loop.
     var perTurn: [UInt64: Int] = [:]
     var onAccept: (() -> Void)?
 
@@ -19,7 +19,7 @@ private final class AcceptRecorder: SocketListenerDelegate {
     func listener(_ listener: SocketListener, didFail error: UVError) {}
 
     func close() {
-        // It may hold the recorder itself.
+        // The closure may retain this recorder.
         self.onAccept = nil
         for stream in self.accepted { stream.close() }
     }
@@ -31,7 +31,7 @@ private final class AtTurnEnd: TurnEndHandler {
     func turnDidEnd() { self.action() }
 }
 
-/// A path for a socket in a directory of its own.
+/// Runs `body` with a socket path in a new directory.
 private func withPath(_ body: (EventLoop, String) throws -> Void) throws {
     let directory = "/tmp/diglett-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
@@ -50,7 +50,7 @@ private func connects(_ loop: EventLoop, _ endpoint: Endpoint, _ recorder: Accep
 
 @Suite("Listeners", .serialized, .timeLimit(.minutes(1)))
 struct SocketListenerTests {
-    @Test("take only a few connections in a turn of the loop, also after a pause in the midst of them")
+    @Test("accept a bounded number of connections per turn, even when paused and resumed within a turn")
     func crowd() throws {
         try withLoop { loop in
             let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
@@ -67,7 +67,7 @@ struct SocketListenerTests {
             #expect(loop.run { recorder.accepted.count == count })
             #expect(recorder.perTurn.values.max() == SocketListener.maxPerTurn)
 
-            // One that is resumed while its turn is used up takes the one that it holds, and no more.
+            // A listener resumed after it used up its turn accepts only the connection that it already holds.
             let more = try (0..<count).map { _ in try connected(to: listener.port) }
             defer { for visitor in more { Glibc.close(visitor) } }
             recorder.perTurn = [:]
@@ -83,7 +83,7 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("are closed while the rest of a crowd waits for the next turn, which is reset")
+    @Test("reset connections that still wait for the next turn when they are closed")
     func closedCrowd() throws {
         try withLoop { loop in
             let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
@@ -104,7 +104,7 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("on a unix socket let in whom the file's rights let in, and remove it at the end")
+    @Test("create a unix socket with the given permissions, and remove it when closed")
     func unix() throws {
         try withPath { loop, path in
             let recorder = AcceptRecorder()
@@ -117,7 +117,7 @@ struct SocketListenerTests {
             #expect(listener.place == .unix(path: path))
             #expect(listener.address == nil && listener.port == 0)
             try connects(loop, .unix(path: path), recorder)
-            // Whoever is there first stays.
+            // A second listener at the same path fails, and does not remove the first one's socket.
             #expect(throws: UVError.addressInUse) { try SocketListener(loop: loop, path: path, access: access) }
             #expect(lstat(path, &status) == 0)
             listener.close()
@@ -125,7 +125,7 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("refuse a path that the system would cut, and rights that cannot be given")
+    @Test("refuse a path that is too long or in a missing directory")
     func refusals() throws {
         try withPath { loop, path in
             let access = SocketListener.Access(mode: 0o600, group: nil)
@@ -137,7 +137,7 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("take over an inherited socket with what waits in its backlog")
+    @Test("take over an inherited socket with the connections in its backlog")
     func adoption() throws {
         try withLoop { loop in
             let first = try SocketListener(loop: loop, address: .loopback4(port: 0))
@@ -151,7 +151,7 @@ struct SocketListenerTests {
             let connector = Connector.connect(
                 loop: loop, to: .host("127.0.0.1", port: address.port), timeout: 5_000
             ) { here = try? $0.get() }
-            // Nobody has accepted it yet.
+            // The connection is in the backlog and not yet accepted.
             #expect(loop.run { here != nil })
             _ = connector
             let recorder = AcceptRecorder()
@@ -174,7 +174,7 @@ struct SocketListenerTests {
             let second = try SocketListener(loop: loop, adopting: try #require(ListenerSocket(inherited: copy)))
             second.delegate = recorder
             #expect(second.place == .unix(path: path))
-            // One of them takes it.
+            // Either listener may accept the connection.
             first.delegate = recorder
             try connects(loop, .unix(path: path), recorder)
             first.close()
@@ -182,7 +182,7 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("leave a socket to another process, with what waits in its backlog")
+    @Test("leave a socket to another process, with the connections in its backlog")
     func leaving() throws {
         try withPath { loop, path in
             let tcp = try SocketListener(loop: loop, address: .loopback4(port: 0))
@@ -210,14 +210,14 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("end with their socket, also for whoever else has it, so that its port is free at once")
+    @Test("are shut down for every holder of the socket, and free the address at once")
     func shutDown() throws {
         try withPath { loop, path in
             let tcp = try ListenerSocket(address: .loopback4(port: 0))
             let unix = try ListenerSocket(path: path, access: .init(mode: 0o600, group: nil))
             let port = try #require(tcp.address).port
             let recorder = AcceptRecorder()
-            // Another thread's, for instance: it hears of the end when it next accepts.
+            // This listener could belong to another thread. It notices the shutdown at its next accept.
             let listener = try SocketListener(loop: loop, adopting: tcp)
             listener.delegate = recorder
             for socket in [tcp, unix] { socket.shutDown() }
@@ -232,17 +232,17 @@ struct SocketListenerTests {
                 _ = connector
                 #expect(throws: UVError.self) { try result?.get() }
             }
-            // Whatever others do with their copies: it can be had again.
+            // Both addresses can be bound again, although copies of the sockets are still open.
             try SocketListener(loop: loop, address: .loopback4(port: port)).close()
             try SocketListener(loop: loop, path: path, access: .init(mode: 0o600, group: nil)).close()
         }
     }
 
-    @Test("are nothing but stream sockets of these families")
+    @Test("adopt only stream sockets")
     func others() throws {
         for descriptor in [open("/dev/null", O_RDONLY), socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0), -1] {
             #expect(ListenerSocket(inherited: descriptor) == nil)
-            // It stays the caller's.
+            // The caller still owns the descriptor.
             if descriptor >= 0 {
                 #expect(fcntl(descriptor, F_GETFD) != -1)
                 Glibc.close(descriptor)
@@ -250,7 +250,7 @@ struct SocketListenerTests {
         }
     }
 
-    /// A connection as its client and its listener have it.
+    /// Runs `body` with both ends of a connection: the client's and the accepted one.
     private func withAccepted(_ body: (EventLoop, _ client: SocketStream, _ accepted: SocketStream) throws -> Void)
         throws
     {
@@ -269,7 +269,7 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("accept connections that another loop can take, once")
+    @Test("accept connections that can be handed to another loop, once")
     func handingOver() throws {
         try self.withAccepted { _, client, accepted in
             let peer = accepted.peerAddress
@@ -279,7 +279,7 @@ struct SocketListenerTests {
             let taken = try SocketStream.take(socket, on: other)
             #expect(taken.peerAddress == peer)
             #expect(throws: UVError.self) { try SocketStream.take(socket, on: other) }
-            // What is written on one loop arrives at the other.
+            // Bytes written on one loop arrive on the other.
             let echo = Recorder(taken)
             taken.startReading()
             _ = write(client, [UInt8]("hello".utf8))
@@ -290,7 +290,7 @@ struct SocketListenerTests {
         }
     }
 
-    @Test("close a connection that was given away and not taken")
+    @Test("close a connection that was given away but not taken")
     func notTaken() throws {
         try self.withAccepted { loop, client, accepted in
             _ = try accepted.giveAway()

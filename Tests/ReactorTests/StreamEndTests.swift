@@ -2,10 +2,10 @@ import Glibc
 import Reactor
 import Testing
 
-/// How streams end when the peer resets, and how they reset.
-@Suite("Ends of streams", .serialized, .timeLimit(.minutes(1)))
+/// How streams end when the peer resets them, and how they reset their peer.
+@Suite("Stream ends", .serialized, .timeLimit(.minutes(1)))
 struct StreamEndTests {
-    /// A loopback connection whose one end is a plain blocking socket.
+    /// Runs `body` with a loopback connection. The other end is a plain blocking socket.
     private func withPlainPeer(_ body: (EventLoop, Recorder, Int32) throws -> Void) throws {
         try withLoop { loop in
             let acceptor = Acceptor()
@@ -22,12 +22,12 @@ struct StreamEndTests {
         }
     }
 
-    @Test("what the peer sent before its reset is read, though a write meets the reset first")
+    @Test("bytes sent before a reset can be read, even if a write fails first")
     func answerBeforeReset() throws {
         try withPlainPeer { loop, here, peer in
             let answer = [UInt8](repeating: 5, count: 50_000)
             _ = write(here.stream, [1, 2, 3])
-            // Closing with unread bytes makes the kernel send a reset behind the answer.
+            // Closing with unread bytes makes the kernel send a reset after the answer.
             #expect(send(peer, answer, answer.count, 0) == answer.count)
             self.end(peer)
             var turns = 0
@@ -46,14 +46,14 @@ struct StreamEndTests {
         }
     }
 
-    @Test("a reset is found in a socket that is not read, and its bytes are still there")
+    @Test("a reset is detected on a socket that is not read, and its bytes can still be read")
     func unreadSocket() throws {
         try withPair { loop, here, there in
             #expect(write(here.stream, [1, 2, 3]) == 3)
             there.stream.checkPeer()
             here.stream.resetWhenDelivered(patience: 10_000)
             #expect(loop.run { here.isClosed })
-            // The reset may be on its way still.
+            // The reset may still be on its way.
             let looking = LoopTimer(loop: loop) { there.stream.checkPeer() }
             looking.start(after: 0, repeating: 1)
             #expect(loop.run { there.breakage == .connectionReset })
@@ -65,21 +65,22 @@ struct StreamEndTests {
         }
     }
 
-    /// Ends a plain socket with a reset.
+    /// Closes a plain socket with a reset.
     private func reset(_ peer: Int32) {
         var now = linger(l_onoff: 1, l_linger: 0)
         setsockopt(peer, SOL_SOCKET, SO_LINGER, &now, socklen_t(MemoryLayout<linger>.size))
         self.end(peer)
     }
 
-    /// Closes a plain socket. Its number stays taken, for `withPlainPeer` to close: meanwhile it would be another test's.
+    /// Closes a plain socket, but keeps its descriptor number in use until `withPlainPeer` closes it. Otherwise
+    /// another test could get the same number.
     private func end(_ peer: Int32) {
         let nothing = open("/dev/null", O_RDWR)
         #expect(dup2(nothing, peer) == peer)
         close(nothing)
     }
 
-    @Test("a write that is under way when a reset is found is not used for another stream")
+    @Test("a pending write of a reset stream is not reused for another stream")
     func resetDuringWrite() throws {
         try withPlainPeer { loop, here, peer in
             let acceptor = Acceptor()
@@ -89,11 +90,12 @@ struct StreamEndTests {
             #expect(loop.run { !acceptor.accepted.isEmpty })
             listener.close()
             let other = acceptor.accepted[0]
-            // One piece more than the kernel takes: libuv waits with it.
+            // One piece more than the kernel takes is left pending in libuv.
             let bytes = [UInt8](repeating: 7, count: 16_000)
             while write(here.stream, bytes) == bytes.count {}
             self.reset(peer)
-            // The reset comes when a process that another test is starting has let go of the peer's socket, too.
+            // The reset arrives late if a process that another test is starting still has a copy of the peer's
+            // socket.
             for _ in 0..<1_000 where !here.stream.isBroken {
                 here.stream.checkPeer()
                 usleep(1_000)
@@ -121,7 +123,7 @@ struct StreamEndTests {
         }
     }
 
-    @Test("a peer that has ended in order and then resets is found")
+    @Test("a reset after an orderly end is detected")
     func resetAfterEnd() throws {
         try withPlainPeer { loop, here, peer in
             here.stream.startReading()
@@ -138,7 +140,7 @@ struct StreamEndTests {
         }
     }
 
-    @Test("a reset follows everything that was written, however slowly the peer reads")
+    @Test("a reset follows all written bytes, however slowly the peer reads")
     func resetWhenDelivered() throws {
         try withPair { loop, here, there in
             let bytes = (0..<8_000_000).map { UInt8(truncatingIfNeeded: $0 &* 11 &+ $0 >> 8) }
@@ -157,7 +159,7 @@ struct StreamEndTests {
         }
     }
 
-    @Test("a peer that takes nothing is reset after the patience is over")
+    @Test("a peer that reads nothing is reset when the patience is over")
     func impatience() throws {
         try withPair { loop, here, there in
             _ = write(here.stream, [UInt8](repeating: 0, count: 8_000_000))
@@ -170,7 +172,7 @@ struct StreamEndTests {
         }
     }
 
-    @Test("a peer that is gone is not waited for")
+    @Test("a peer that is already gone does not delay the reset")
     func goneWhileDelivering() throws {
         try withPair { loop, here, there in
             _ = write(here.stream, [UInt8](repeating: 0, count: 8_000_000))
@@ -180,7 +182,7 @@ struct StreamEndTests {
         }
     }
 
-    @Test("urgent data keeps its place")
+    @Test("urgent data stays in order")
     func urgentData() throws {
         try withPlainPeer { loop, here, peer in
             let bytes: [UInt8] = [1, 2, 3, 4, 5]

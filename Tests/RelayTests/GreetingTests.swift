@@ -8,7 +8,7 @@ import Wire
 
 @Suite("Greeting")
 struct GreetingTests {
-    /// A record with the beginning of a ClientHello of four bytes.
+    /// A record with the beginning of a ClientHello: a message of four bytes.
     private static let hello: [UInt8] = [22, 3, 1, 0, 8, 1, 0, 0, 4, 3, 3, 0, 0]
     private static let line = Array("PROXY TCP4 192.0.2.1 203.0.113.7 5 6\r\n".utf8)
     private static let header = ProxyHeader.proxied(
@@ -20,7 +20,7 @@ struct GreetingTests {
         return Greeting(.version2(context, serverName: nil))
     }
 
-    /// What becomes of the bytes, in pieces of this size: the header if one came, and the last word.
+    /// Feeds the bytes in pieces of `size`. Returns the header, if there was one, and the last progress.
     private func judge(_ bytes: [UInt8], by size: Int, _ greeting: Greeting) -> (ProxyHeader?, Greeting.Progress) {
         var header: ProxyHeader?
         var progress = Greeting.Progress.needMore
@@ -42,7 +42,7 @@ struct GreetingTests {
     }
 
     @Test(
-        "reads a header, if there is one, and the first message, in pieces of any size", arguments: [1, 2, 3, 7, 1_000])
+        "reads an optional header and the first message, in pieces of any size", arguments: [1, 2, 3, 7, 1_000])
     func pieces(size: Int) throws {
         let binary = Self.header.encoded(.v2)
         for (bytes, header) in [
@@ -57,7 +57,7 @@ struct GreetingTests {
         }
     }
 
-    @Test("a header is no handshake, and only one header is read", arguments: [1, 1_000])
+    @Test("a header alone does not complete the greeting, and a second header is refused", arguments: [1, 1_000])
     func headersOnly(size: Int) throws {
         #expect(self.judge(Self.line, by: size, try Self.greeting()) == (Self.header, .needMore))
         let (header, progress) = self.judge(Self.line + Self.line, by: size, try Self.greeting())
@@ -65,7 +65,7 @@ struct GreetingTests {
         #expect(progress == .failed(.otherProtocol(firstByte: 0x50)))
     }
 
-    @Test("other protocols are named by their first byte, broken headers by their fault", arguments: [1, 1_000])
+    @Test("another protocol is reported by its first byte, and a broken header by its fault", arguments: [1, 1_000])
     func others(size: Int) throws {
         for text in ["GET / HTTP/1.1", "POST / HTTP/1.1", "\r\n", "SSH-2.0"] {
             let (header, progress) = self.judge(Array(text.utf8), by: size, try Self.greeting())
@@ -83,7 +83,7 @@ struct GreetingTests {
         #expect(self.judge(large, by: size, try Self.greeting()).1 == .tooLarge)
     }
 
-    @Test("an agent of version 1 may come through a proxy too")
+    @Test("an agent of version 1 can connect through a proxy")
     func version1() {
         #expect(self.judge(Self.line + Array("digl".utf8), by: 3, Greeting(.version1)).0 == Self.header)
     }

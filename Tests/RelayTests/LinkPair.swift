@@ -6,7 +6,8 @@ import Testing
 import Tunnel
 import Wire
 
-/// Both ends of a link in one program, with a wire between them: visitors at the gateway's end, a backend at the other.
+/// Both ends of a link in one program, with a wire between them. Visitors connect at the gateway's end, the backend
+/// is at the agent's.
 final class LinkPair {
     let loop: EventLoop
     let gateway: TestLink
@@ -19,18 +20,18 @@ final class LinkPair {
     private(set) var visits: [Visit] = []
     let progress: Progress
 
-    /// What the agent's end has done.
+    /// The progress of the agent's end.
     final class Progress {
-        /// Its name is registered.
+        /// Whether its name is registered.
         var isReady = false
         var openedCount = 0
-        /// Backends that are being connected.
+        /// Connections to the backend in progress.
         var connectors: [StreamKey: Connector] = [:]
     }
 
     private static let identity = Result { () throws(SecurityError) in try Identity.selfSigned(commonName: "test").pem }
 
-    /// Keeps what a listener accepts.
+    /// Keeps the sockets that a listener accepts.
     private final class Accepted: SocketListenerDelegate {
         var streams: [SocketStream] = []
         func listener(_ listener: SocketListener, didAccept stream: SocketStream) { self.streams.append(stream) }
@@ -92,12 +93,13 @@ final class LinkPair {
             default: break
             }
         }
-        // As an agent does it.
+        // An agent also cancels the connector when the stream ends.
         self.agent.streamEnded = { progress.connectors.removeValue(forKey: $0.key)?.cancel() }
         self.visitorPort.delegate = accepted
     }
 
-    /// A visitor that sends `request`, to whom the backend then sends `answer`, unless the link takes none.
+    /// Connects a visitor that sends `request`. The backend then answers `answer`. If the link takes no more streams,
+    /// the visitor is dropped.
     func visit(request: [UInt8], answer: [UInt8]) throws {
         let visitor = try #require(Connection.open(self.loop, to: self.visitorPort.port))
         let accepted = self.accepted
@@ -119,11 +121,11 @@ final class LinkPair {
             && self.agent.ends.count == self.progress.openedCount
     }
 
-    /// Waits until the backend knows of every connection that was made, and how each of them ends.
+    /// Waits until the backend has accepted every connection, and each of them has ended.
     func settle() throws {
         let last = try #require(Connection.open(self.loop, to: self.backend.listener.port))
         self.backend.lastPort = try #require(last.stream.localAddress).port
-        // Connections are accepted in their order.
+        // Connections are accepted in order.
         #expect(self.loop.run { self.backend.hasAcceptedLast })
         last.stream.close()
         #expect(self.loop.run { self.progress.connectors.isEmpty && self.backend.isSettled })
@@ -143,13 +145,13 @@ final class LinkPair {
     }
 }
 
-/// A visitor, and what it and the backend are to say. A request begins with the number of the visit.
+/// A visitor, its request and the answer it must get. A request begins with the number of the visit.
 struct Visit {
     let visitor: Connection
     let request: [UInt8]
     let answer: [UInt8]
 
-    /// Neither truncated nor changed, as far as the visitor can tell.
+    /// Whether the answer is neither truncated nor changed, as far as the visitor can tell.
     var isSound: Bool {
         let received = self.visitor.received
         guard received.count <= self.answer.count, received == Array(self.answer.prefix(received.count)) else {
@@ -161,19 +163,19 @@ struct Visit {
     var isOver: Bool { self.visitor.hasEnded || self.visitor.error != nil }
 }
 
-/// Reads requests to their end, and answers each as its visit says.
+/// Reads each request to its end, then sends the answer of its visit.
 final class AnsweringBackend: SocketListenerDelegate, SocketStreamDelegate {
     let listener: SocketListener
-    /// By the number of the visit.
+    /// The answers, by the number of the visit.
     var answers: [[UInt8]] = []
     private var streams: [ObjectIdentifier: SocketStream] = [:]
     private var ports: Set<UInt16> = []
-    /// Whether the end of every request has come, or its reset.
+    /// Whether every request has ended or was reset.
     var isSettled: Bool { self.requests.isEmpty }
     private var requests: [ObjectIdentifier: [UInt8]] = [:]
-    /// Requests whose end came.
+    /// Requests that ended in order.
     private(set) var whole: [[UInt8]] = []
-    /// What had come of the others.
+    /// What arrived of the requests that were reset.
     private(set) var cut: [[UInt8]] = []
 
     init(loop: EventLoop) throws {
@@ -181,7 +183,7 @@ final class AnsweringBackend: SocketListenerDelegate, SocketStreamDelegate {
         self.listener.delegate = self
     }
 
-    /// Of a connection after which no visitor's comes.
+    /// The local port of a connection made after those of all visitors.
     var lastPort: UInt16?
     var hasAcceptedLast: Bool { self.lastPort.map { self.ports.contains($0) } ?? false }
 

@@ -4,10 +4,10 @@ import TestSupport
 import Testing
 import Tunnel
 
-/// Two sessions of a link over a wire that passes bytes on in any pieces, and breaks.
+/// Two sessions of a link over a wire that splits the bytes into random pieces, and may break.
 @Suite("A link between two sessions", .serialized, .timeLimit(.minutes(2)))
 struct LinkPairTests {
-    /// A few, or more than a window.
+    /// Random bytes: none, a few, or more than a window.
     private func bytes(_ generator: inout SeededGenerator) -> [UInt8] {
         let atMost = [10, 3_000, 100_000].randomElement(using: &generator) ?? 0
         let count = Int.random(in: 0...atMost, using: &generator)
@@ -17,7 +17,7 @@ struct LinkPairTests {
         return Array(bytes.prefix(count))
     }
 
-    /// Some visitors at once, with requests and answers of any size.
+    /// Opens one to five visitors, with requests and answers of any size.
     private func visit(_ pair: LinkPair, _ generator: inout SeededGenerator) throws {
         #expect(pair.loop.run { pair.progress.isReady || pair.wire.isBroken })
         for _ in 0..<Int.random(in: 1...5, using: &generator) {
@@ -25,7 +25,7 @@ struct LinkPairTests {
         }
     }
 
-    /// Whatever happened to the link.
+    /// Checks what must hold however the link ended.
     private func check(_ pair: LinkPair) throws {
         try pair.settle()
         let areSound = pair.visits.allSatisfy(\.isSound)
@@ -43,7 +43,7 @@ struct LinkPairTests {
         #expect(pair.gateway.ends.count == pair.visits.count && pair.agent.ends.count == pair.progress.openedCount)
     }
 
-    @Test("carries everything, whatever the pieces", arguments: 1...10 as ClosedRange<UInt64>)
+    @Test("carries everything, for any piece size", arguments: 1...10 as ClosedRange<UInt64>)
     func pieces(_ seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         let pair = try LinkPair(seed: seed)
@@ -55,7 +55,7 @@ struct LinkPairTests {
     }
 
     @Test(
-        "that breaks at any byte truncates nothing unseen, and leaves nothing behind",
+        "never truncates data unnoticed and leaks nothing when it breaks at any byte",
         arguments: 1...40 as ClosedRange<UInt64>)
     func breaks(_ seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed &* 7919)
@@ -65,7 +65,7 @@ struct LinkPairTests {
         try self.visit(pair, &generator)
         #expect(pair.loop.run { pair.areVisitsOver || pair.wire.isBroken })
         if how == .swallows {
-            // Silence is found by deadlines, which are tested elsewhere; here the end comes at once.
+            // Silence is detected by deadlines, which are tested elsewhere. Here the link ends at once.
             for end in [pair.gateway, pair.agent] { end.link.close(.failed(.timedOut)) }
         }
         #expect(pair.loop.run { pair.areVisitsOver }, "\(how): \(pair.gateway.ends) \(pair.agent.ends)")

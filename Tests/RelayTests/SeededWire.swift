@@ -1,12 +1,13 @@
 import Reactor
 import TestSupport
 
-/// What lies between the two ends of a link: it passes bytes on in pieces of any size, after any time, and may break.
+/// The network between the two ends of a link. It passes bytes on in random pieces, with random delays, and may
+/// break.
 final class SeededWire: SocketListenerDelegate {
-    /// How the connection ends under the link.
+    /// How the connection breaks.
     enum Break: CaseIterable { case resetsBoth, resetsAgent, resetsGateway, endsBoth, swallows }
 
-    /// One end's socket, and what waits for it.
+    /// The socket of one end, and the bytes queued for it.
     private final class End: SocketStreamDelegate {
         let stream: SocketStream
         private unowned let wire: SeededWire
@@ -38,7 +39,7 @@ final class SeededWire: SocketListenerDelegate {
     private let listener: SocketListener
     private let gateway: UInt16
     private var generator: SeededGenerator
-    /// Breaks after so many bytes, of both directions together; nil: never.
+    /// Breaks after this many bytes, both directions together; nil: never.
     private let cut: (bytes: Int, how: Break)?
     private var carried = 0
     private var ends: [End] = []
@@ -48,7 +49,7 @@ final class SeededWire: SocketListenerDelegate {
 
     var port: UInt16 { self.listener.port }
 
-    /// - Parameter gateway: the port that it leads to.
+    /// - Parameter gateway: the port to which it connects.
     init(loop: EventLoop, to gateway: UInt16, seed: UInt64, cut: (bytes: Int, how: Break)?) throws {
         self.loop = loop
         self.gateway = gateway
@@ -77,16 +78,16 @@ final class SeededWire: SocketListenerDelegate {
     private func isFull(beyond end: End) -> Bool { self.other(end).map { $0.waiting.count > 256 * 1024 } ?? false }
 
     private func received(_ bytes: [UInt8], from end: End) {
-        // Nobody hears of what is swallowed.
+        // Both ends get no error for swallowed bytes.
         guard !self.isBroken else { return }
         if let other = self.other(end) { other.waiting += bytes } else { self.early += bytes }
         self.pump()
     }
 
-    /// What came before the other side was connected.
+    /// Bytes that arrived before the other side was connected.
     private var early: [UInt8] = []
 
-    /// Passes something on, and comes back for the rest.
+    /// Passes some of the bytes on, and sets a timer for the rest.
     private func pump() {
         guard self.ends.count == 2, !self.isBroken else { return }
         self.ends[1].waiting = self.early + self.ends[1].waiting
@@ -107,7 +108,7 @@ final class SeededWire: SocketListenerDelegate {
         self.timer?.start(after: UInt64.random(in: 0...1, using: &self.generator))
     }
 
-    /// One of the two programs has ended the connection: the other one hears of it.
+    /// One of the two programs has ended the connection, so the other gets a reset.
     private func failed(_ end: End) {
         end.stream.close()
         guard !self.isBroken else { return }

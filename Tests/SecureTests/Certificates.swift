@@ -1,8 +1,9 @@
-/// Certificates with fixed dates, for `gw.test`, all with one key. `root` and `valid` are valid from 2000 to 2200.
+/// Certificates for `gw.test` with fixed dates, all with the same key. `root` and `valid` are valid from 2000 to
+/// 2200.
 ///
 /// Made with python3-cryptography: P-256, SHA-256, a subject alternative name, and basic constraints for authorities.
 enum Certificates {
-    /// Of all certificates but those of authorities.
+    /// The key of all certificates except the authorities'.
     static let key = """
         -----BEGIN PRIVATE KEY-----
         MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg18WeTMDz0J/RaaTn
@@ -48,7 +49,7 @@ enum Certificates {
         -----END CERTIFICATE-----
         """
 
-    /// By `root`, expired in 2010.
+    /// Issued by `root`, expired in 2010.
     static let expired = """
         -----BEGIN CERTIFICATE-----
         MIIBRjCB7aADAgECAhRmYuntFzAroRYRekrttYVwm+ltvDAKBggqhkjOPQQDAjAP
@@ -61,7 +62,7 @@ enum Certificates {
         -----END CERTIFICATE-----
         """
 
-    /// By `root`, valid from 2190 on.
+    /// Issued by `root`, valid from 2190 on.
     static let early = """
         -----BEGIN CERTIFICATE-----
         MIIBSjCB8aADAgECAhQYGiFWPfaA3nMF95JsmPz3J7OuCjAKBggqhkjOPQQDAjAP
@@ -74,7 +75,7 @@ enum Certificates {
         -----END CERTIFICATE-----
         """
 
-    /// Valid, by an authority that has expired.
+    /// Valid itself, but issued by an authority that has expired.
     static let byOldRoot = """
         -----BEGIN CERTIFICATE-----
         MIIBTDCB86ADAgECAhQZpl87w5/mhWrBQCHeEN0OXesC4TAKBggqhkjOPQQDAjAT
@@ -87,7 +88,7 @@ enum Certificates {
         -----END CERTIFICATE-----
         """
 
-    /// Expired in 2010; names `root` as its issuer, and is signed by another key.
+    /// Expired in 2010. Names `root` as its issuer, but is signed with another key.
     static let forged = """
         -----BEGIN CERTIFICATE-----
         MIIBRjCB7aADAgECAhRvt7a5U3gXw5PsjX1sxcxZ9L68kjAKBggqhkjOPQQDAjAP
@@ -100,7 +101,7 @@ enum Certificates {
         -----END CERTIFICATE-----
         """
 
-    /// Names `oldRoot` as its issuer, and is signed by another key.
+    /// Names `oldRoot` as its issuer, but is signed with another key.
     static let forgedByOldRoot = """
         -----BEGIN CERTIFICATE-----
         MIIBTDCB86ADAgECAhRR9VCFVYyLSQS8WEJxezf82nbuxzAKBggqhkjOPQQDAjAT

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("ClientHello")
 struct ClientHelloTests {
-    /// A message of type 1 with `size` bytes, in records of `pieces` bytes.
+    /// A message of type `type` with `size` bytes, in records of `pieces` bytes.
     private func hello(_ size: Int, pieces: Int = 1 << 14, type: UInt8 = 1) -> [UInt8] {
         let message: [UInt8] =
             [type, UInt8(size >> 16 & 255), UInt8(size >> 8 & 255), UInt8(size & 255)]
@@ -20,7 +20,7 @@ struct ClientHelloTests {
     private func state(_ bytes: [UInt8]) -> ClientHello.State { ClientHello.state(of: bytes.span.bytes) }
 
     @Test(
-        "is whole with its last byte, and not before",
+        "is complete with its last byte, and not earlier",
         arguments: [(0, 1 << 14), (1, 5), (300, 1 << 14), (300, 7), (16_380, 1_000)])
     func whole(_ size: Int, _ pieces: Int) {
         let bytes = hello(size, pieces: pieces)
@@ -33,7 +33,7 @@ struct ClientHelloTests {
         #expect(state(bytes + [1, 2, 3]) == .whole)
     }
 
-    @Test("what no TLS client says is refused as soon as it can be told")
+    @Test("is refused at the first byte that no TLS client sends")
     func invalid() {
         #expect(state([0x47, 0x45, 0x54]) == .invalid, "GET")
         #expect(state([22, 2]) == .invalid, "not version 3.x")
@@ -45,7 +45,7 @@ struct ClientHelloTests {
         #expect(state(hello(300, pieces: 2)) == .tooLarge, "more than 64 records")
     }
 
-    @Test("of OpenSSL is whole")
+    @Test("is complete when sent by OpenSSL")
     func real() throws {
         let context = try TLSContext.client(identity: nil, trustsSystemRoots: false, applicationProtocol: "diglett/2")
         let session = try TLSSession(context: context, serverName: "gateway.example.com")

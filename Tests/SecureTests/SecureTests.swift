@@ -2,7 +2,7 @@ import Bytes
 import Secure
 import Testing
 
-/// A client and a server whose bytes are carried by hand.
+/// A client and a server. The test carries the bytes between them.
 final class TLSPair {
     let client: TLSSession
     let server: TLSSession
@@ -26,7 +26,7 @@ final class TLSPair {
         try self.init(server: serverContext, client: clientContext, serverName: serverName)
     }
 
-    /// Carries bytes in pieces of `size` until nothing moves; returns what came out at each side.
+    /// Carries bytes in pieces of `size` until both queues are empty. Returns the plaintext that each side received.
     func carry(size: Int) throws -> (atServer: [UInt8], atClient: [UInt8]) {
         var result: (atServer: [UInt8], atClient: [UInt8]) = ([], [])
         while !self.toServer.isEmpty || !self.toClient.isEmpty {
@@ -52,7 +52,7 @@ final class TLSPair {
 
 @Suite("TLS")
 struct TLSTests {
-    @Test("an alert in plain text ends the handshake and says why", arguments: [TLSAlert.accessDenied, .internalError])
+    @Test("a plaintext alert ends the handshake with its reason", arguments: [TLSAlert.accessDenied, .internalError])
     func alerts(_ alert: TLSAlert) throws {
         let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "test"))
         pair.toServer.removeAll()
@@ -61,7 +61,7 @@ struct TLSTests {
         #expect(error?.alert == alert)
     }
 
-    @Test("shakes hands and carries bytes both ways, whatever the pieces", arguments: [1, 7, 1_000, 1 << 20])
+    @Test("completes the handshake and carries bytes both ways, for any piece size", arguments: [1, 7, 1_000, 1 << 20])
     func roundTrip(_ size: Int) throws {
         let identity = try Identity.selfSigned(commonName: "test")
         let pair = try TLSPair(identity: identity)
@@ -78,7 +78,7 @@ struct TLSTests {
         #expect(came.atClient.count == 24)
     }
 
-    @Test("tells the server the pin of a client certificate")
+    @Test("gives the server the pin of the client's certificate")
     func clientCertificate() throws {
         let mine = try Identity.selfSigned(commonName: "agent")
         let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "gateway"), clientIdentity: mine)
@@ -86,14 +86,14 @@ struct TLSTests {
         #expect(pair.server.peer?.pin == mine.pin)
     }
 
-    @Test("refuses a peer that speaks another application protocol")
+    @Test("refuses a peer with another application protocol")
     func alpn() throws {
         let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"), clientProtocol: "http/1.1")
         #expect(throws: SecurityError.self) { try pair.carry(size: 4_096) }
         #expect(!pair.server.isEstablished)
     }
 
-    @Test("garbage and flipped bits are errors, not bytes")
+    @Test("a corrupted record is an error")
     func garbage() throws {
         let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"))
         _ = try pair.carry(size: 4_096)
@@ -105,7 +105,7 @@ struct TLSTests {
         #expect(throws: SecurityError.self) { try pair.carry(size: 4_096) }
     }
 
-    @Test("changes its keys after so many records, unnoticed by the peer")
+    @Test("changes its keys after the configured number of records, unnoticed by the peer")
     func keyUpdate() throws {
         let identity = try Identity.selfSigned(commonName: "x")
         let pair = try TLSPair(identity: identity, recordsPerKey: 3)
@@ -117,13 +117,13 @@ struct TLSTests {
         #expect(isWhole)
     }
 
-    @Test("a client that changes its keys before its login, or without end, is cut", arguments: [0, 1, 16, 100])
+    @Test("a client that updates its keys before its login, or too often, is disconnected", arguments: [0, 1, 16, 100])
     func keyUpdateFlood(_ allowed: Int) throws {
         let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"), recordsPerKey: 1)
         _ = try pair.carry(size: 4_096)
         for _ in 0..<allowed { pair.server.allowMessage() }
         let byte: [UInt8] = [1]
-        // A key update goes out with the write after it. However often it was said, no more than 16 at once.
+        // A key update goes out with the next write. `allowMessage` allows at most 16 in advance.
         for _ in 0...min(allowed, 16) {
             try byte.withUnsafeBytes { try pair.client.encrypt($0, output: &pair.toServer) }
             #expect(try pair.carry(size: 4_096).atServer == byte)
@@ -134,7 +134,7 @@ struct TLSTests {
         }
     }
 
-    @Test("a flood of key updates in one read ends at the first that is too many")
+    @Test("a burst of key updates in one read ends at the first one above the limit")
     func keyUpdateBurst() throws {
         let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"), recordsPerKey: 1)
         _ = try pair.carry(size: 4_096)
@@ -144,7 +144,7 @@ struct TLSTests {
         #expect(pair.server.recordsReceived <= 17)
     }
 
-    @Test("says goodbye")
+    @Test("sends close_notify to the peer when it closes")
     func closing() throws {
         let pair = try TLSPair(identity: try Identity.selfSigned(commonName: "x"))
         _ = try pair.carry(size: 4_096)
@@ -156,14 +156,14 @@ struct TLSTests {
 
 @Suite("Keys")
 struct KeyTests {
-    @Test("an identity survives being written and read")
+    @Test("an identity can be written and read back")
     func pem() throws {
         let made = try Identity.selfSigned(commonName: "gateway")
         let pem = made.keyPEM + made.certificatePEM
         #expect(try Identity.load(keyPEM: pem, certificatePEM: pem).pin == made.pin)
     }
 
-    @Test("a key of another certificate, no key and no certificate are told apart")
+    @Test("a key of another certificate, a missing key and a missing certificate are different errors")
     func mismatch() throws {
         let one = try Identity.selfSigned(commonName: "one")
         let two = try Identity.selfSigned(commonName: "two")
@@ -178,7 +178,7 @@ struct KeyTests {
         #expect(error(one.keyPEM, []).contains("no certificate"))
     }
 
-    @Test("a pin reads what it writes and nothing else")
+    @Test("a pin parses the text that it prints, and nothing else")
     func pin() throws {
         let pin = try Identity.selfSigned(commonName: "x").pin
         #expect(Pin(pin.description) == pin)
@@ -188,7 +188,7 @@ struct KeyTests {
         }
     }
 
-    @Test("SHA-256 gives the digest of FIPS 180-4's example, and comparison sees every byte")
+    @Test("SHA-256 matches the example of FIPS 180-4, and the comparison covers every byte")
     func hash() {
         let digest = SHA256.hash(Array("abc".utf8))
         #expect(digest.prefix(4).elementsEqual([0xBA, 0x78, 0x16, 0xBF]))

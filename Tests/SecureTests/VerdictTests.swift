@@ -3,10 +3,11 @@ import Foundation
 import Secure
 import Testing
 
-/// What the system's authorities make of a gateway's certificate.
-@Suite("The verdict of the authorities")
+/// How a client verifies a gateway's certificate with the system's authorities.
+@Suite("Certificate verification")
 struct VerdictTests {
-    /// Shakes hands with a server that shows a certificate, as a client that dials `host` and trusts both roots.
+    /// Completes a handshake with a server that presents `certificate`, as a client that dials `host` and trusts both
+    /// roots. Returns the client's verdict.
     private func verdict(_ certificate: String, host: String = "gw.test") throws -> ChannelPeer.SystemVerdict? {
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString).pem")
             .path
@@ -23,12 +24,12 @@ struct VerdictTests {
         return pair.client.peer?.system
     }
 
-    @Test("a certificate by an authority, for the host, is trusted")
+    @Test("a certificate for the host from a trusted authority is trusted")
     func trusted() throws { #expect(try self.verdict(Certificates.valid) == .trusted) }
 
-    // 2010-01-01 and 2190-01-01.
+    // The dates are 2010-01-01 and 2190-01-01.
     @Test(
-        "a wrong date is reported as such, with the date of the certificate itself",
+        "a date error is reported as such, with the date if the certificate itself caused it",
         arguments: [
             (Certificates.expired, ChannelPeer.SystemVerdict.expired(1_262_304_000)),
             (Certificates.early, .notYetValid(6_942_585_600)),
@@ -39,7 +40,7 @@ struct VerdictTests {
     }
 
     @Test(
-        "a wrong date hides no other fault: a name or a signature that is wrong",
+        "a date error does not hide a wrong name or signature",
         arguments: [
             (Certificates.expired, "other.test"), (Certificates.byOldRoot, "other.test"),
             (Certificates.forged, "gw.test"), (Certificates.forgedByOldRoot, "gw.test"),
@@ -51,13 +52,13 @@ struct VerdictTests {
     }
 }
 
-@Suite("What a certificate says of itself")
+@Suite("Certificate contents")
 struct CertificateTests {
     private func identity(_ certificate: String) throws -> Identity {
         try Identity.load(keyPEM: Array(Certificates.key.utf8), certificatePEM: Array(certificate.utf8))
     }
 
-    @Test("from when until when it is valid")
+    @Test("the validity period is read")
     func dates() throws {
         let expired = try self.identity(Certificates.expired)
         #expect(expired.begins == 946_684_800)
@@ -66,7 +67,7 @@ struct CertificateTests {
         #expect(years > 100)
     }
 
-    @Test("whether an authority has issued it, and for which hosts")
+    @Test("the issuer and the host names are read")
     func issuer() throws {
         let valid = try self.identity(Certificates.valid)
         #expect(!valid.isSelfIssued)
@@ -74,7 +75,7 @@ struct CertificateTests {
         #expect(try Identity.selfSigned(commonName: "x").isSelfIssued)
     }
 
-    @Test("it is the same as another only with the same bytes and the same chain")
+    @Test("two identities are the same only with the same bytes and chain")
     func same() throws {
         let valid = try self.identity(Certificates.valid)
         #expect(valid.isSame(as: try self.identity(Certificates.valid)))

@@ -39,7 +39,7 @@ extension ByteQueue {
 }
 
 extension Version1Session {
-    /// What `input` means, and what is answered.
+    /// Decrypts `input`. Returns the plaintext and the bytes to send in reply.
     fileprivate func take(_ input: [UInt8]) throws -> (plain: [UInt8], answer: [UInt8]) {
         var plain = [UInt8](repeating: 0, count: input.count + 16_384)
         var answer = ByteQueue()
@@ -62,9 +62,9 @@ extension Version1Session {
     }
 }
 
-@Suite("Encryption of version 1")
+@Suite("Version 1 encryption")
 struct Version1Tests {
-    @Test("gives the bytes of the test vectors, whatever the pieces", arguments: try Vector.load())
+    @Test("produces the bytes of the test vectors, for any piece size", arguments: try Vector.load())
     fileprivate func vectors(_ vector: Vector) throws {
         for size in [1, 37, 38, 39, 1_000] {
             let agent = try Version1Session(isServer: false, secret: try bytes(vector.agentSecret))
@@ -89,7 +89,7 @@ struct Version1Tests {
         }
     }
 
-    @Test("makes a new key for each connection")
+    @Test("uses a new key for each connection")
     func freshKeys() throws {
         let one = try Version1Session(isServer: false).greeting()
         let other = try Version1Session(isServer: false).greeting()
@@ -97,27 +97,27 @@ struct Version1Tests {
         #expect(one != other)
     }
 
-    /// 33 bytes that SEC 1, 2.3.4 does not take for a point of secp256k1.
+    /// 33 bytes that are not a point of secp256k1 (SEC 1, 2.3.4).
     private static let noPoints: [[UInt8]] = [
-        // x = 5 has no y: 5^3 + 7 is no square modulo the field's prime.
+        // x = 5 has no y: 5^3 + 7 is not a square modulo the field's prime.
         [2] + [UInt8](repeating: 0, count: 31) + [5],
-        // x is the field's prime itself.
+        // x is the field's prime.
         [2] + [UInt8](repeating: 0xFF, count: 27) + [0xFE, 0xFF, 0xFF, 0xFC, 0x2F],
         [3] + [UInt8](repeating: 0xFF, count: 32),
-        // No sign: the point at infinity, an uncompressed or a hybrid point, nothing.
+        // The first byte is not a sign: the point at infinity, an uncompressed point, a hybrid point.
         [UInt8](repeating: 0, count: 33),
         [4] + [UInt8](repeating: 1, count: 32),
         [6] + [UInt8](repeating: 1, count: 32),
     ]
 
-    @Test("refuses a key that is no point of the curve", arguments: noPoints)
+    @Test("refuses a key that is not a point of the curve", arguments: noPoints)
     func noPoint(_ key: [UInt8]) throws {
         let session = try Version1Session(isServer: true)
         #expect(throws: SecurityError.self) { try session.take(Version1Session.magic + [1] + key) }
         #expect(session.isEstablished == false)
     }
 
-    @Test("refuses other greetings at their first wrong byte")
+    @Test("refuses any other greeting at its first wrong byte")
     func otherGreetings() throws {
         for wrong in 0..<5 {
             let session = try Version1Session(isServer: true)

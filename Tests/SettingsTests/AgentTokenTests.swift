@@ -3,7 +3,7 @@ import Testing
 
 @Suite("Timestamps")
 struct TimestampTests {
-    @Test("dates and spans")
+    @Test("dates and durations are parsed")
     func times() {
         #expect(Timestamp.seconds("1970-01-02") == 86_400)
         #expect(Timestamp.seconds("2027-02-21T12:30:15Z") == 1_803_213_015)

@@ -48,7 +48,7 @@ struct AgentsFileTests {
         #expect(agents == [web, AgentEntry(name: "bare")])
     }
 
-    @Test("with mistakes names all of them, each with its line")
+    @Test("reports all its mistakes, each with its line")
     func mistakes() {
         let text = """
             [[agent]]
@@ -82,7 +82,7 @@ struct AgentsFileTests {
         #expect(!found.contains { $0.contains("secret") }, "a token is never shown")
     }
 
-    @Test("two agents cannot have one token or key")
+    @Test("is refused if two agents have the same token or key")
     func shared() {
         let text = """
             [[agent]]
@@ -98,7 +98,7 @@ struct AgentsFileTests {
         #expect(found.contains("f:8: the pin") && found.contains("f:7: the token belongs to 'one'"))
     }
 
-    @Test("finds what agents share however many there are")
+    @Test("reports every overlap among many patterns")
     func manyPatterns() throws {
         var generator = SeededGenerator(seed: 27)
         for _ in 0..<60 {
@@ -116,12 +116,12 @@ struct AgentsFileTests {
             }
             let text = texts.enumerated().map { "[[agent]]\nname = \"n\($0)\"\nnames = [\"\($1)\"]\n" }.joined()
             let found = message { _ = try read(text) }.split(separator: "\n").filter { $0.contains("overlaps") }
-            // Agent n stands in the lines from 3n + 1.
+            // Agent n starts at line 3n + 1.
             #expect(Set(found.map { ((Int($0.split(separator: ":")[1]) ?? 0) - 3) / 3 }) == expected)
         }
     }
 
-    @Test("is changed line by line, and keeps comments and order")
+    @Test("is edited line by line, and keeps comments and order")
     func editing() throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
@@ -178,7 +178,7 @@ struct AgentsFileTests {
         }
     }
 
-    @Test("a former token has a time when it ends, and belongs to one agent")
+    @Test("a former token needs an expiry, and belongs to one agent")
     func formerTokens() {
         let (head, until) = ("[[agent]]\nname = \"one\"\n", "former-token-until = \"2027-02-21\"\n")
         let token = "former-token = \"\(hash)\"\n"
@@ -194,14 +194,14 @@ struct AgentsFileTests {
         #expect(message { try read(head + token + until + both) }.contains("the token belongs to 'one' already"))
     }
 
-    @Test("a former token is written and taken out, and comments stay")
+    @Test("a former token is added and removed without losing comments")
     func editingFormerTokens() throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
             let rest = "names = \"a\" # all\n\n# two\n[[agent]]\nname = \"two\"\n"
             let before = "[[agent]]\nname = \"one\"\n# of May\ntoken = \"\(hash)\" # laptop\n"
             try write(before + rest, path)
-            // Each has the lock until it is gone.
+            // Each editor holds the lock until it is deallocated.
             func update(_ change: (inout AgentEntry) -> Void) throws {
                 var editor = try AgentsFileEditor(path: path)
                 try editor.update("one", change)
@@ -220,7 +220,7 @@ struct AgentsFileTests {
             #expect(
                 try String(contentsOfFile: path, encoding: .utf8)
                     == after + rest.replacing("# all\n", with: "# all\n\(former)"))
-            // By hand.
+            // The operator has edited the file by hand.
             let noted = former.replacing("\"\nformer", with: "\" # till Monday\nformer")
             try write(after + rest.replacing("# all\n", with: "# all\n\(noted)"), path)
             try update {
@@ -234,7 +234,7 @@ struct AgentsFileTests {
     }
 
     @Test(
-        "gets another pin beside those that are there, whose lines stay",
+        "gets a new pin after the existing ones, whose lines stay",
         arguments: [
             (
                 "pins = [\n    \"A\", # desk\n    # old\n    'B' # lap\n  ] # all",
@@ -266,7 +266,7 @@ struct AgentsFileTests {
         }
     }
 
-    @Test("with names in single quotes is changed like any other")
+    @Test("may have names in single quotes when it is edited")
     func singleQuotes() throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
@@ -281,7 +281,7 @@ struct AgentsFileTests {
         }
     }
 
-    @Test("what cannot be added is explained without lines that the file does not have")
+    @Test("a refused addition is reported without line numbers that the file does not have")
     func overlapOfAnAddition() throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
@@ -294,7 +294,7 @@ struct AgentsFileTests {
         }
     }
 
-    @Test("thousands of patterns that begin with a star are compared with few others")
+    @Test("thousands of patterns that begin with a star need few comparisons")
     func stars() throws {
         var text = ""
         for number in 0..<5_000 {
@@ -305,20 +305,20 @@ struct AgentsFileTests {
         var count = 0
         let time = try clock.measure { count = try read(text).count }
         #expect(count == 5_000)
-        // A debug build takes a second or two; comparing each with each, 200 million times, takes minutes.
+        // A debug build takes a second or two. Comparing all pairs, 200 million times, takes minutes.
         #expect(time < .seconds(20))
         text += "[[agent]]\nname = \"last\"\nnames = [\"*-4321z2\"]\n"
         #expect(message { try read(text) }.contains("'*-4321z2' of 'last' overlaps with '*a*b*c*-4321z2' of 'a4321'"))
     }
 
-    @Test("what is found is never written raw into an error")
+    @Test("control characters in the file are escaped in errors")
     func controls() {
         let text = message { try read("[[agent]]\nname = \"a\\u001B[2J\\u0007\\u202Eb\"\n") }
         #expect(text.contains("'a\\u{1B}[2J\\u{7}\\u{202E}b'"), "\(text)")
         #expect(SettingsError("a\nb", "c\\u{1B}é…").description == "a\\u{A}b: c\\u{1B}é…")
     }
 
-    @Test("that cannot be changed safely is left as it is")
+    @Test("is left unchanged if it cannot be edited safely")
     func inlineTables() throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
@@ -330,7 +330,7 @@ struct AgentsFileTests {
         }
     }
 
-    @Test("that others can read is refused, and two editors wait for each other")
+    @Test("is refused if others can read it")
     func access() throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
@@ -340,7 +340,7 @@ struct AgentsFileTests {
         }
     }
 
-    @Test("what is no UTF-8 is refused with its line, by those that read and those that change it")
+    @Test("is refused with the line if it is not UTF-8, for reading and for editing")
     func encoding() throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
@@ -357,14 +357,14 @@ struct AgentsFileTests {
         }
     }
 
-    @Test("keeps the ends of its lines and a byte order mark", arguments: ["", "\u{FEFF}"])
+    @Test("keeps its line endings and a byte order mark", arguments: ["", "\u{FEFF}"])
     func lineEnds(_ mark: String) throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
             let eve = "[[agent]]\r\nname = \"eve\"\r\n"
             let pins = "pins = [\r\n  \"\(pin)\" # desk\r\n]\r\n"
             let bob = "[[agent]]\r\nname = \"bob\"\r\ntoken = \"\(hash)\" # May\r\n\(pins)"
-            // One line of another kind stays so.
+            // One line has another line ending, and keeps it.
             try write("\(mark)\(bob)\r\n# She\n\(eve)", path)
             var editor = try AgentsFileEditor(path: path)
             let other = pin.replacing("/A", with: "/B")
@@ -378,7 +378,7 @@ struct AgentsFileTests {
                 bob.replacing("0a", with: "ff")
                 .replacing("\" # desk\r\n", with: "\", # desk\r\n  \"\(other)\",\r\n") + "max-links = 2\r\n"
             let joe = "\r\n[[agent]]\r\nname = \"joe\"\r\n"
-            // As bytes: to Swift, texts with marks of different kinds may be equal.
+            // Compare bytes, because texts with different bytes can be equal as Swift strings.
             func content() throws -> [UInt8] { Array(try Data(contentsOf: URL(fileURLWithPath: path))) }
             #expect(try content() == Array("\(mark)\(changed)\r\n# She\n\(eve)\(joe)".utf8))
             try editor.remove("eve")
@@ -389,13 +389,13 @@ struct AgentsFileTests {
         }
     }
 
-    @Test("a link is not replaced by a file, and where it leads is named")
+    @Test("a symbolic link is not replaced by a file, and the error contains its target")
     func links() throws {
         try withDirectory { given in
             let directory = URL(fileURLWithPath: given).resolvingSymlinksInPath().path
             let path = "\(directory)/agents.toml"
             try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: "real.toml")
-            // Also one that leads nowhere.
+            // The first time, the target does not exist.
             for _ in 0..<2 {
                 let text = message { _ = try AgentsFileEditor(path: path) }
                 #expect(text.hasPrefix("\(path): is a link to \(directory)/real.toml, "), "\(text)")
@@ -403,7 +403,7 @@ struct AgentsFileTests {
                 #expect(try FileManager.default.destinationOfSymbolicLink(atPath: path) == "real.toml")
                 try write("[[agent]]\nname = \"one\"\n", "\(directory)/real.toml")
             }
-            // What reads it follows it.
+            // Reading follows the link.
             #expect(try AgentsFile(path: path).agents.map(\.name) == ["one"])
             var editor = try AgentsFileEditor(path: "\(directory)/real.toml")
             try editor.remove("one")
@@ -411,7 +411,7 @@ struct AgentsFileTests {
         }
     }
 
-    @Test("is not made larger than what can be read")
+    @Test("never grows beyond the maximum size for reading")
     func size() throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"

@@ -2,14 +2,14 @@ import Foundation
 import Settings
 import Testing
 
-/// A table that a program reads: how to get there, and which keys it has.
+/// A table of a configuration file: the text before it, and its keys.
 struct ConfigurationTable: Sendable, CustomTestStringConvertible {
     enum Reader: Sendable { case gateway, agents, agent }
 
     let reader: Reader
-    /// What stands before the table, its header included.
+    /// The text before the table's keys, including its header.
     let head: String
-    /// Keys that must be given, with their values.
+    /// Required keys, with values for them.
     let needed: KeyValuePairs<String, String>
     let tables: [any KeyTable.Type]
 
@@ -26,7 +26,8 @@ struct ConfigurationTable: Sendable, CustomTestStringConvertible {
         self.tables = tables
     }
 
-    /// What is found wrong when the table has this key besides, or instead of the needed one.
+    /// The errors of a file in which the table has this key with this value. It replaces a required key of the same
+    /// name.
     func errors(_ key: String, _ value: String) throws -> [SettingsError] {
         var lines = self.needed.filter { $0.key != key }.map { "\($0.key) = \($0.value)" }
         lines.append("\(key) = \(value)")
@@ -85,7 +86,7 @@ private let allTables = KeyTables.ofGateway + KeyTables.ofAgent
 
 @Suite("docs/configuration.md")
 struct ConfigurationDocumentTests {
-    @Test("has the tables as the programs declare them; scripts/configuration-tables writes them")
+    @Test("has the tables as declared in the programs; scripts/configuration-tables writes them")
     func document() throws {
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appendingPathComponent("docs/configuration.md")
@@ -99,14 +100,14 @@ struct ConfigurationDocumentTests {
         #expect(found == allTables.map { $0.markdown })
     }
 
-    @Test("has keys that are read, and no others", arguments: ConfigurationTable.all)
+    @Test("has exactly the keys that the programs read", arguments: ConfigurationTable.all)
     func keys(_ table: ConfigurationTable) throws {
         let known = try table.errors("unknown-to-all", "1").flatMap(\.knownKeys)
         #expect(table.keys.map(\.name).sorted() == known)
     }
 
-    /// A key that is declared and not read would have no error here.
-    @Test("says of which type they are", arguments: ConfigurationTable.all)
+    /// A key that is declared but never read would cause no error here.
+    @Test("has the types that the programs require", arguments: ConfigurationTable.all)
     func types(_ table: ConfigurationTable) throws {
         for key in table.keys {
             let words =
@@ -119,13 +120,13 @@ struct ConfigurationDocumentTests {
                 case .table: "a table, ["
                 case .tables: "a list of tables, [["
                 }
-            // Nothing is a date.
+            // No key takes a date.
             let reasons = try table.errors(key.name, "2027-02-21").map(\.reason)
             #expect(reasons.contains { $0.hasPrefix("'\(key.name)' must be \(words)") }, "\(key.name): \(reasons)")
         }
     }
 
-    @Test("has no table that is not looked at here")
+    @Test("has only tables that are tested here")
     func tables() {
         #expect(Set(allTables.map { $0.name }) == Set(ConfigurationTable.all.flatMap(\.tables).map { $0.name }))
     }
@@ -133,7 +134,7 @@ struct ConfigurationDocumentTests {
 
 @Suite("Keys")
 struct KeyTests {
-    @Test("have texts of one line, that a table of Markdown can have", arguments: allTables.map { $0.name })
+    @Test("have one-line texts that fit in a Markdown table", arguments: allTables.map { $0.name })
     func texts(_ name: String) throws {
         let table = try #require(allTables.first { $0.name == name })
         #expect(!table.descriptions.isEmpty)
@@ -145,7 +146,7 @@ struct KeyTests {
     }
 
     @Test(
-        "have help in plain words, with the default where it is one",
+        "have help texts with their default",
         arguments: [
             ("listen", "Addresses for agents, HOST:PORT; may be repeated. (default: 0.0.0.0:20000 and [::]:20000)"),
             ("listen-v1", "Addresses for agents of the original diglett (version 1); may be repeated. (default: none)"),
@@ -157,7 +158,7 @@ struct KeyTests {
         #expect(try #require(GatewayKeys.descriptions.first { $0.name == key }).help == help)
     }
 
-    @Test("on the command line count before those of the file, a level if it is higher, a switch if either is on")
+    @Test("on the command line replace those of the file; the higher level applies, and a switch is on if either is")
     func order() throws {
         try withDirectory { directory in
             let path = "\(directory)/f.toml"
@@ -175,7 +176,7 @@ struct KeyTests {
         }
     }
 
-    @Test("of a file are errors there, also if an option replaces them")
+    @Test("of the file are checked even if an option replaces them")
     func overridden() throws {
         try withDirectory { directory in
             let path = "\(directory)/f.toml"
@@ -194,9 +195,9 @@ struct KeyTests {
     }
 }
 
-@Suite("What is wrong with an agent's settings")
+@Suite("Errors in an agent's settings")
 struct AgentFindingsTests {
-    @Test("is reported completely")
+    @Test("are all reported")
     func everything() throws {
         try withDirectory { directory in
             let path = "\(directory)/f.toml"
@@ -242,7 +243,7 @@ struct AgentFindingsTests {
         }
     }
 
-    @Test("on the command line is reported completely, too")
+    @Test("on the command line are all reported, too")
     func commandLine() {
         var options = CommandOptions()
         options["expose"] = ["a_b=1", "c=nowhere", "d"]
@@ -258,7 +259,7 @@ struct AgentFindingsTests {
         #expect(found.count == 6, "\(found)")
     }
 
-    @Test("of a file that cannot be read is that, and nothing is missing", arguments: ["a = 1\na = 2\n", nil])
+    @Test("of an unreadable file are one error, without missing keys", arguments: ["a = 1\na = 2\n", nil])
     func unreadable(_ text: String?) throws {
         try withDirectory { directory in
             if let text { try write(text, "\(directory)/f") }
@@ -269,7 +270,7 @@ struct AgentFindingsTests {
         }
     }
 
-    @Test("of the file are found although names of the command line replace its names")
+    @Test("of the file are reported even if names on the command line replace its names")
     func replacedNames() throws {
         try withDirectory { directory in
             var options = CommandOptions()
@@ -284,7 +285,7 @@ struct AgentFindingsTests {
         }
     }
 
-    @Test("a token in the gateway's line is for the owner of the file only, too")
+    @Test("include a readable file with a token in the gateway's line")
     func tokenInLine() throws {
         try withDirectory { directory in
             var options = CommandOptions()
@@ -297,14 +298,14 @@ struct AgentFindingsTests {
         }
     }
 
-    @Test("ends the reading before a token is taken from a pipe")
+    @Test("are reported before a token is read from a pipe")
     func pipe() throws {
         try withDirectory { directory in
             #expect(mkfifo("\(directory)/pipe", 0o600) == 0)
             var options = CommandOptions()
             (options["gateway"], options["expose"], options["state-dir"]) = (["g"], ["a_b=1"], [directory])
             options["token-file"] = ["\(directory)/pipe"]
-            // It would wait for a writer.
+            // Reading the pipe would wait for a writer.
             #expect(message { try AgentSettings(options) }.hasPrefix("option --name: the name 'a_b' is not valid"))
             options["expose"] = ["ab=1"]
             #expect(AgentSettings.examine(options).problems.isEmpty)

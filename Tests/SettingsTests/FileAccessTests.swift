@@ -4,9 +4,9 @@ import Testing
 
 @testable import Settings
 
-@Suite("Files that others may have put there", .timeLimit(.minutes(1)))
+@Suite("Files that another user may have planted", .timeLimit(.minutes(1)))
 struct FileAccessTests {
-    @Test("a pipe beside a file that is to be written is taken away, and a link there is not followed")
+    @Test("a pipe in place of the temporary file is replaced, and a link there is not followed")
     func replace() throws {
         try withDirectory { directory in
             let path = "\(directory)/x"
@@ -21,7 +21,7 @@ struct FileAccessTests {
         }
     }
 
-    @Test("a pipe in the place of a file is not waited for, nor is a directory read")
+    @Test("a pipe or directory in place of a file is refused without waiting")
     func read() throws {
         try withDirectory { directory in
             let path = "\(directory)/pipe"
@@ -35,7 +35,7 @@ struct FileAccessTests {
         }
     }
 
-    @Test("only what is not there at all is missing, and a file that cannot be reached is not")
+    @Test("only a file that does not exist is missing; an inaccessible file is not")
     func missing() throws {
         try withDirectory { directory in
             let path = "\(directory)/agents.toml"
@@ -54,7 +54,7 @@ struct FileAccessTests {
         }
     }
 
-    @Test("a path has one way of writing, whatever of it is there")
+    @Test("a path has one resolved form, whether or not its parts exist")
     func resolved() throws {
         try withDirectory { given in
             let directory = FileAccess.resolved(given)
@@ -69,7 +69,7 @@ struct FileAccessTests {
         }
     }
 
-    @Test("an agent's token may come through a pipe, as a shell hands over a command's output")
+    @Test("an agent's token may come through a pipe, as in process substitution")
     func pipe() throws {
         var ends: [CInt] = [0, 0]
         #expect(Glibc.pipe(&ends) == 0)
@@ -83,7 +83,7 @@ struct FileAccessTests {
         #expect(try AgentSettings(options).token.text == "secret")
     }
 
-    @Test("a lock is neither made through a link nor taken on a pipe")
+    @Test("a lock is neither created through a link nor taken on a pipe")
     func lock() throws {
         try withDirectory { directory in
             let path = "\(directory)/lock"
@@ -100,7 +100,7 @@ struct FileAccessTests {
         }
     }
 
-    @Test("a lock that root makes belongs to whoever has the file", .enabled(if: geteuid() == 0))
+    @Test("a lock created by root belongs to the owner of the file", .enabled(if: geteuid() == 0))
     func lockOwner() throws {
         try withDirectory { directory in
             #expect(chown(directory, 12_345, 12_346) == 0)

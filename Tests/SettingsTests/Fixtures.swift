@@ -1,16 +1,16 @@
 import Foundation
 
-/// A directory for one test.
+/// Runs `body` with a new directory, and removes it afterwards.
 func withDirectory<R>(_ body: (String) throws -> R) throws -> R {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)").path
-    // Whatever the umask: state directories that a group can write to are refused.
+    // Independent of the umask, because state directories that a group can write to are refused.
     try FileManager.default.createDirectory(
         atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
     defer { try? FileManager.default.removeItem(atPath: path) }
     return try body(path)
 }
 
-/// The text of whatever `body` throws, or nothing.
+/// The description of the error that `body` throws; empty if it throws none.
 func message<R>(_ body: () throws -> R) -> String {
     do {
         _ = try body()

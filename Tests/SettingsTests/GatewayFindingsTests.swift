@@ -3,9 +3,9 @@ import Testing
 
 @testable import Settings
 
-@Suite("What is wrong with a gateway's file")
+@Suite("Errors in a gateway's file")
 struct GatewayFindingsTests {
-    /// - Parameter state: the directory for state, below the test's; nil for the file's.
+    /// - Parameter state: the state directory, relative to the test's directory; nil to use the file's.
     private func examine(_ text: String, state: String? = "state") throws -> (
         found: [String], settings: GatewaySettings, needs: [StartNeed]
     ) {
@@ -21,7 +21,7 @@ struct GatewayFindingsTests {
         }
     }
 
-    @Test("is told completely, also of one table")
+    @Test("are all reported, even several in one table")
     func everything() throws {
         let found = try examine(
             """
@@ -58,7 +58,7 @@ struct GatewayFindingsTests {
         #expect(found.count == 13, "\(found)")
     }
 
-    @Test("every pattern, port and pin of an agent that is wrong is told")
+    @Test("include every invalid pattern, port and pin of an agent")
     func lists() {
         let text = message {
             try AgentsFile(
@@ -79,7 +79,7 @@ struct GatewayFindingsTests {
         #expect(text.contains("f:6: unknown key 'foo'") && text.contains("f:7: unknown key 'bar'"))
     }
 
-    @Test("what a start would need is told with its place, also where something else is wrong")
+    @Test("do not hide what a start needs, which is reported with its place")
     func needs() throws {
         let needs = try examine(
             """
@@ -108,7 +108,7 @@ struct GatewayFindingsTests {
     }
 
     @Test(
-        "a webhook's URL is shown without what may be secret",
+        "a webhook's URL is printed without parts that may be secret",
         arguments: [
             ("https://host:1/x?token=T#F", "https://host:1/x"), ("https://host/a@b", "https://host/a@b"),
             ("https://host?x", "https://host"), ("https://host", "https://host"),
@@ -124,7 +124,7 @@ struct GatewayFindingsTests {
     }
 
     @Test(
-        "a refused URL is shown without what may be secret",
+        "a refused URL is printed without parts that may be secret",
         arguments: [
             ("ftp://u:S3CRET@host/x?t=S3CRET", "'ftp://host/x': it must begin with https:// or http://: write"),
             ("https://user:S3CRET@host:1/x?token=S3CRET#F", "'https://host:1/x': no user or password"),
@@ -146,7 +146,7 @@ struct GatewayFindingsTests {
     }
 
     @Test(
-        "a webhook's secret is what stands in its file, but for the blanks around it",
+        "a webhook's secret is the content of its file without surrounding whitespace",
         arguments: [
             ("  hush\r\n\n", "hush", ""), ("\u{A0}h\u{FC}sh!\t", "h\u{FC}sh!", ""), ("hu sh", "", "inside of it"),
             ("hu\nsh", "", "inside of it"), ("hu\u{2028}sh", "", "inside of it"), ("hush\u{0}", "", "inside of it"),
@@ -176,7 +176,7 @@ struct GatewayFindingsTests {
     }
 
     @Test(
-        "a public URL is one that agents pass on to scripts",
+        "a public URL must be safe for agents to pass to scripts",
         arguments: [
             ("https://{name}.a.test:8443/x", ""), ("http://a.test/{name}", ""), ("{name}.a.test:443", ""),
             ("tcp://u@{name}", "f:1: 'tcp://{name}' is not HOST:PORT or an http"),
@@ -193,7 +193,7 @@ struct GatewayFindingsTests {
         #expect(error.isEmpty ? found.isEmpty : found.count == 1 && found[0].hasPrefix(error), "\(found)")
     }
 
-    @Test("a zero character and a debug level below 0 are found")
+    @Test("include zero characters and a negative debug level")
     func further() throws {
         let found = try examine(
             """
@@ -213,14 +213,14 @@ struct GatewayFindingsTests {
         #expect(found.count == 4, "\(found)")
     }
 
-    @Test("the highest number is no group's, as chown(2) takes it for no change")
+    @Test("the highest number is not a group, because chown(2) takes it as no change")
     func group() throws {
         #expect(throws: SettingsError.self) { try Group.number("4294967295", place: "p") }
         #expect(try Group.number("4294967294", place: "p") == 4_294_967_294)
     }
 
     @Test(
-        "a wrong value is not missing too, and needs nothing else",
+        "an invalid value is not also reported as missing, and causes no further errors",
         arguments: [
             ("expose-sockets = 1\nexpose-sockets-group = \"0\"", 1), ("metrics = 1\nmetrics-per-name = true", 1),
             ("tls-cert = 5\ntls-key = \"/x\"", 1), ("[limits]\nhandshake-timeout = 5\nlogin-timeout = \"5s\"", 1),
@@ -240,7 +240,7 @@ struct GatewayFindingsTests {
         #expect(settings.listen.count == 2 && settings.listensByDefault)
     }
 
-    @Test("an option takes the place of the file's choice, with what belongs to it")
+    @Test("an option replaces the choice in the file, together with its dependent keys")
     func chosenByOption() throws {
         try withDirectory { directory in
             try write("auth = \"exec\"\n[auth-exec]\ncommand = \"/bin/sh\"\n", "\(directory)/f")

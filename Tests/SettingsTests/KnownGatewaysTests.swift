@@ -7,7 +7,7 @@ private let pinB = "sha256/" + String(repeating: "B", count: 42) + "A="
 
 @Suite("Known gateways")
 struct KnownGatewaysTests {
-    /// What the file is after a gateway was remembered.
+    /// The content of the file after a gateway was remembered.
     private func remembered(_ text: String, _ gateway: String = "b:1") throws -> String {
         try withDirectory { directory in
             let path = "\(directory)/known_gateways"
@@ -27,20 +27,20 @@ struct KnownGatewaysTests {
         }
     }
 
-    @Test("keep what others have written, in the way in which they have written it")
+    @Test("keep existing lines unchanged")
     func kept() throws {
         #expect(try remembered("") == "b:1 \(pinB)\n")
         #expect(try remembered("# mine\n\ngw:1 \(pinA)\n") == "# mine\n\ngw:1 \(pinA)\nb:1 \(pinB)\n")
         #expect(try remembered("gw:1 \(pinA)") == "gw:1 \(pinA)\nb:1 \(pinB)\n")
         #expect(try remembered("gw:1 \(pinA)\r\n") == "gw:1 \(pinA)\r\nb:1 \(pinB)\r\n")
         #expect(try remembered("\u{FEFF}gw:1 \(pinA)\n") == "\u{FEFF}gw:1 \(pinA)\nb:1 \(pinB)\n")
-        // Damage to another's line is for its owner to look at; that of the same gateway is replaced.
+        // A damaged line of another gateway is left to the operator. A damaged line of the same gateway is replaced.
         #expect(try remembered("gw:1 sha256/A\n") == "gw:1 sha256/A\nb:1 \(pinB)\n")
         #expect(try remembered("b:1 sha256/B\ngw:1 \(pinA)\n") == "gw:1 \(pinA)\nb:1 \(pinB)\n")
     }
 
     @Test(
-        "are found whatever ends a line and begins the file",
+        "are found with any line ending and any beginning of the file",
         arguments: ["\n", "\r\n"], ["", "\u{FEFF}", "# mine", "\u{FEFF}# mine"])
     func found(_ end: String, _ start: String) throws {
         let lines = (start.hasSuffix("mine") ? [start, "", "gw:1\t \(pinA)"] : ["\(start)gw:1\t \(pinA)"]) + [""]
@@ -52,7 +52,7 @@ struct KnownGatewaysTests {
     }
 
     @Test(
-        "a damaged line says nothing about a key, and is named",
+        "a damaged line is ignored, and its place is reported",
         arguments: [
             "gw:1", "gw:1 sha256/", "gw:1 \(pinA.dropLast(3))", "gw:1 \(pinA) more", "gw:1 \(pinA)\rgw:2 \(pinB)",
             "nonsense",
@@ -65,14 +65,14 @@ struct KnownGatewaysTests {
         #expect(known.damage(near: "gw:1") == "\(known.path):3")
     }
 
-    @Test("of two damaged lines, that of the gateway is named")
+    @Test("if two lines are damaged, the gateway's own line is reported")
     func nearest() throws {
         let known = try known("nonsense\ngw:1 sha256/A\n")
         #expect(known.damage(near: "gw:1") == "\(known.path):2")
         #expect(known.damage(near: "gw:2") == "\(known.path):1")
     }
 
-    @Test("bytes that are not a text are kept")
+    @Test("bytes that are not UTF-8 are kept")
     func bytes() throws {
         try withDirectory { directory in
             let path = "\(directory)/known_gateways"
@@ -83,7 +83,7 @@ struct KnownGatewaysTests {
         }
     }
 
-    @Test("the first key that was met counts")
+    @Test("the key remembered first stays")
     func first() throws {
         try withDirectory { directory in
             let path = "\(directory)/known_gateways"
@@ -94,7 +94,7 @@ struct KnownGatewaysTests {
         }
     }
 
-    @Test("agents that remember at once lose nothing")
+    @Test("agents that write at the same time lose nothing")
     func atOnce() async throws {
         let directory = FileManager.default.temporaryDirectory.appendingPathComponent("diglett-\(UUID().uuidString)")
             .path

@@ -2,9 +2,9 @@ import Testing
 
 @testable import Settings
 
-@Suite("Limits in the settings")
+@Suite("Configured limits")
 struct LimitSettingsTests {
-    /// What a gateway reads, and what is wrong with it.
+    /// The limits that a gateway reads from these lines, and the errors in them.
     private func gateway(_ lines: String) throws -> (limits: LimitSettings, found: [String]) {
         try withDirectory { directory in
             let path = "\(directory)/f"
@@ -20,7 +20,7 @@ struct LimitSettingsTests {
         }
     }
 
-    @Test("without the table, and with an empty one, are the defaults")
+    @Test("have defaults without the table and with an empty one")
     func defaults() throws {
         #expect(try self.gateway("") == (LimitSettings(), []))
         let limits = try GatewaySettings(CommandOptions()).limits
@@ -30,7 +30,7 @@ struct LimitSettingsTests {
         #expect(limits.version1LinksPerAgent == 256 && limits.namesPerAgent == 256)
     }
 
-    @Test("are read")
+    @Test("are read from the table")
     func read() throws {
         let (limits, found) = try self.gateway(
             """
@@ -56,7 +56,7 @@ struct LimitSettingsTests {
     }
 
     @Test(
-        "at the edge of their range are taken, beyond it refused with file, line and range",
+        "are accepted at the bounds of their range, and refused beyond with file, line and range",
         arguments: [
             ("visitors", 1, 1_048_576), ("visitors-per-source", 1, 1_048_576), ("visitors-per-second", 1, 1_000_000),
             ("agents", 1, 65_535), ("links-per-agent", 1, 65_535), ("names-per-link", 1, 4_096),
@@ -72,7 +72,7 @@ struct LimitSettingsTests {
     }
 
     @Test(
-        "durations have a unit, and a range",
+        "durations need a unit, and have a range",
         arguments: [("handshake-timeout", "login-timeout"), ("login-timeout", "")])
     func loginTimes(_ key: String, _ other: String) throws {
         let more = other.isEmpty ? "" : "\(other) = \"5m\"\n"
@@ -87,7 +87,7 @@ struct LimitSettingsTests {
         }
     }
 
-    @Test("a login is not shorter than its handshake")
+    @Test("the login timeout must not be shorter than the handshake timeout")
     func order() throws {
         #expect(try self.gateway("handshake-timeout = \"15s\"").found.isEmpty)
         #expect(
@@ -98,7 +98,7 @@ struct LimitSettingsTests {
         #expect(try self.gateway("handshake-timeout = \"2m\"\nlogin-timeout = \"1m\"").found[0].hasPrefix("f:4: "))
     }
 
-    @Test("0 means never for stalled and half-closed streams", arguments: ["stall-timeout", "half-close-timeout"])
+    @Test("0 disables timeouts of stalled and half-closed streams", arguments: ["stall-timeout", "half-close-timeout"])
     func never(_ key: String) throws {
         for (value, milliseconds) in [("0", 0), ("0s", 0), ("1s", 1_000), ("7d", 604_800_000)] as [(String, UInt64)] {
             let (limits, found) = try self.gateway("\(key) = \"\(value)\"")
@@ -112,7 +112,7 @@ struct LimitSettingsTests {
     }
 
     @Test(
-        "memory has a unit, and a range",
+        "memory needs a unit, and has a range",
         arguments: [
             ("16M", 16 << 20), ("16777216", 16 << 20), ("16384K", 16 << 20), ("2G", 2 << 30), ("64T", 64 << 40),
         ])
@@ -124,13 +124,13 @@ struct LimitSettingsTests {
         }
     }
 
-    @Test("reports all mistakes of the table")
+    @Test("all mistakes in the table are reported")
     func all() throws {
         let found = try self.gateway("visitors = 0\nmemory = \"x\"\ncolour = 1").found
         #expect(found.map { String($0.prefix(4)) } == ["f:3:", "f:4:", "f:5:"], "\(found)")
     }
 
-    @Test("an agent has three of them")
+    @Test("an agent has three limits")
     func agent() throws {
         func read(_ lines: String) throws -> LimitSettings {
             try withDirectory { directory in

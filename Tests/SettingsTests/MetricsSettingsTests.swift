@@ -1,9 +1,9 @@
 import Settings
 import Testing
 
-@Suite("Settings of metrics")
+@Suite("Metrics settings")
 struct MetricsSettingsTests {
-    /// What is wrong with a command line, nothing if it is right.
+    /// The error of a command line; empty if it is valid.
     private func problem(_ metrics: String?, isPerName: Bool = false, isOpen: Bool = false) -> String {
         var options = CommandOptions()
         options["state-dir"] = ["/x"]
@@ -14,7 +14,7 @@ struct MetricsSettingsTests {
     }
 
     @Test(
-        "take loopback addresses and unix sockets",
+        "accept loopback addresses and unix sockets",
         arguments: [
             "127.0.0.1:9464", "127.9.8.7:0", "[::1]:9464", "localhost:9464", "unix:/run/x.sock",
             "unix:/" + String(repeating: "x", count: 106),
@@ -22,7 +22,7 @@ struct MetricsSettingsTests {
     func good(_ text: String) { #expect(self.problem(text) == "") }
 
     @Test(
-        "take other addresses when the operator writes that out",
+        "accept other addresses only if the operator opts in",
         arguments: ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "127.example.com:1", "128.0.0.1:1"])
     func open(_ text: String) {
         #expect(self.problem(text).hasPrefix("option --metrics: \(text) is not a loopback address"))
@@ -30,7 +30,7 @@ struct MetricsSettingsTests {
     }
 
     @Test(
-        "take nothing else",
+        "refuse anything else",
         arguments: [
             "", "9464", "127.0.0.1", "::1:9464", "unix:", "unix:x.sock", "unix:/run/", "http://127.0.0.1:9464",
             "unix:/" + String(repeating: "x", count: 107), "unix:/a\0b",
@@ -40,7 +40,7 @@ struct MetricsSettingsTests {
         #expect(self.problem(text, isOpen: true).hasPrefix("option --metrics: '"))
     }
 
-    @Test("are none unless asked for, and then names have no meaning")
+    @Test("are off by default, and per-name metrics then have no meaning")
     func none() throws {
         var options = CommandOptions()
         options["state-dir"] = ["/x"]
@@ -49,7 +49,7 @@ struct MetricsSettingsTests {
         #expect(self.problem("[::1]:1", isPerName: true) == "")
     }
 
-    @Test("are read from a file, and the command line wins")
+    @Test("are read from a file, and the command line takes precedence")
     func file() throws {
         try withDirectory { directory in
             let path = "\(directory)/server.toml"

@@ -12,13 +12,13 @@ struct NamePatternTests {
             ("a*b*c", "axxbyyc", true), ("a*b*c", "abc", true), ("a*b*c", "acb", false), ("APP*", "app", true),
         ])
     func matches(_ pattern: String, _ name: String, _ expected: Bool) throws {
-        // What is no name, no pattern has to match.
+        // A pattern need not match a text that is not a name.
         guard let name = Name(name) else { return #expect(!expected) }
         #expect(try #require(NamePattern(pattern)).matches(name) == expected)
     }
 
     @Test(
-        "tell whether two of them share a name",
+        "overlap if they match a common name",
         arguments: [
             ("api", "api", true), ("api", "app", false), ("app-*", "app-1", true), ("app-*", "*-1", true),
             ("a*", "b*", false), ("*a", "*b", false), ("a*b", "*", true), ("a*c", "ab*", true), ("a-*", "*-b", true),
@@ -32,7 +32,7 @@ struct NamePatternTests {
     }
 
     @Test(
-        "take nothing that is no name", arguments: ["", "a_b", "-a", "a-", "admin", "*-", "a.b", "a*b*c*d*e*f", "ä*"])
+        "are refused if invalid", arguments: ["", "a_b", "-a", "a-", "admin", "*-", "a.b", "a*b*c*d*e*f", "ä*"])
     func bad(_ text: String) {
         #expect(NamePattern(text) == nil)
     }

@@ -27,7 +27,7 @@ struct NetworkTests {
     }
 
     @Test(
-        "hold the addresses that begin alike",
+        "contain the addresses with their prefix",
         arguments: [
             Row(
                 text: "10.0.0.0/8", shown: "10.0.0.0/8", inside: ["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"],
@@ -68,7 +68,7 @@ struct NetworkTests {
         #expect(!network.contains(.none))
     }
 
-    @Test("with bits of a single address say what to write instead")
+    @Test("with host bits set are refused with a suggestion")
     func hostBits() {
         #expect(
             error("10.1.2.3/8")
@@ -81,7 +81,7 @@ struct NetworkTests {
     }
 
     @Test(
-        "are refused when they are none",
+        "are refused if malformed",
         arguments: [
             "", "/", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/08", "10.0.0.0/8/8", "10.0.0/8", "10/8",
             "::/129", "::1/ 8", "example.com", "[::1]", "127.0.0.1:80", "fe80::1%eth0", "10.0.0.0/255.0.0.0", "a\nb",

@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Pattern index")
 struct PatternIndexTests {
-    /// Whether a text matches both, by what is left of each: slow, and so plain that it is the measure.
+    /// Whether some text matches the rest of both patterns. Slow, but simple enough to serve as the reference.
     private func meet(_ one: ArraySlice<UInt8>, _ other: ArraySlice<UInt8>) -> Bool {
         let star = UInt8(ascii: "*")
         guard let a = one.first else { return other.allSatisfy { $0 == star } }
@@ -15,7 +15,7 @@ struct PatternIndexTests {
         return a == b && meet(one.dropFirst(), other.dropFirst())
     }
 
-    @Test("finds an overlap exactly where comparing each with each finds one", arguments: 1...20)
+    @Test("finds an overlap exactly when comparing all pairs finds one", arguments: 1...20)
     func random(_ seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
         for _ in 0..<40 {

@@ -5,7 +5,7 @@ import Testing
 @Suite("Public addresses")
 struct PublicAddressTests {
     @Test(
-        "are HOST:PORT or URLs of the web",
+        "are HOST:PORT or web URLs",
         arguments: [
             "127.0.0.1:33605", "gateway.example.com:1", "my_gateway:65535", "a:80", "[2001:db8::1]:443", "[::1]:1",
             "[::ffff:192.0.2.1]:80", "xn--mller-kva.example:80",
@@ -18,7 +18,7 @@ struct PublicAddressTests {
     }
 
     @Test(
-        "are nothing that a shell, a program's options or two parsers could take for something else",
+        "are refused if a shell, a program's options or another parser could misread them",
         arguments: [
             "", ":80", "a", "a:", "a:0", "a:65536", "a:080", "a:+80", "a:8 0", "a: 80", " a:80", "a:80 ", "a:80\n",
             "-oProxyCommand=x:22", "$(id):80", "`id`:80", "a;id:80", "a|b:80", "a&b:80", "a>b:80", "a b:80", "a\"b:80",
@@ -40,7 +40,7 @@ struct PublicAddressTests {
         #expect(PublicAddress(text) == nil)
     }
 
-    @Test("a gateway that listens on all addresses is reached at the one that was dialled")
+    @Test("a gateway that listens on all addresses is reached at the dialled address")
     func seen() {
         func seen(_ text: String, _ gateway: String) -> String? { PublicAddress(text)?.seen(from: gateway) }
         #expect(seen("0.0.0.0:80", "gw.test") == "gw.test:80")
@@ -56,7 +56,7 @@ struct PublicAddressTests {
 @Suite("Loopback hosts")
 struct LoopbackHostTests {
     @Test(
-        "are the same in every setting",
+        "are recognized alike in every setting",
         arguments: zip(
             [
                 "localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::ffff:7f00:1",
@@ -72,7 +72,7 @@ struct LoopbackHostTests {
         #expect(try WebURL("http://\(hostPort)").isLoopback == isLoopback)
     }
 
-    @Test("a mapped address and its IPv4 address cannot both be listened on")
+    @Test("an IPv4-mapped address and its IPv4 address cannot both be listened on")
     func excludes() throws {
         let four = HostPort(host: "127.0.0.1", port: 80)
         #expect(four.excludes(HostPort(host: "::ffff:127.0.0.1", port: 80)))

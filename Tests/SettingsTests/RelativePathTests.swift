@@ -1,9 +1,9 @@
 import Settings
 import Testing
 
-@Suite("Relative paths of a file")
+@Suite("Relative paths in a file")
 struct RelativePathTests {
-    @Test("of an agent begin at the file, wherever the program was started")
+    @Test("of an agent are relative to the file, not to the working directory")
     func agent() throws {
         try withDirectory { directory in
             try write("secret\n", "\(directory)/token")
@@ -30,13 +30,13 @@ struct RelativePathTests {
                 settings.exposes.map(\.backend) == [
                     .unix(path: "\(directory)/api.sock"), .unix(path: "/run/b.sock"),
                 ])
-            // Those of the command line begin where its user is.
+            // Paths on the command line are relative to the working directory.
             options["state-dir"] = ["here"]
             #expect(try AgentSettings(options).stateDirectory == "here")
         }
     }
 
-    @Test("of a gateway begin at the file")
+    @Test("of a gateway are relative to the file")
     func gateway() throws {
         try withDirectory { directory in
             try write("state-dir = \"state\"\nagents-file = \"agents.toml\"\n", "\(directory)/gateway.toml")
@@ -48,7 +48,7 @@ struct RelativePathTests {
         }
     }
 
-    @Test("a file that came through a pipe lies nowhere")
+    @Test("are unchanged if the file came through a pipe")
     func pipe() throws {
         #expect(try TOMLFile(path: "/dev/fd/63", text: "a = \"x\"").root.path("a") == "x")
     }

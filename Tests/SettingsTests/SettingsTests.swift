@@ -4,11 +4,10 @@ import Settings
 import Testing
 import Wire
 
-/// A directory of the test's own, gone afterwards.
 @Suite("Addresses")
 struct AddressTests {
     @Test(
-        "are read in all their forms",
+        "are parsed in every form",
         arguments: zip(
             ["localhost:80", "192.0.2.1:1", "[::1]:65535", "[2001:db8::1]", "gw", "0.0.0.0:0"],
             ["localhost:80", "192.0.2.1:1", "[::1]:65535", "[2001:db8::1]:20000", "gw:20000", "0.0.0.0:0"]))
@@ -17,14 +16,14 @@ struct AddressTests {
     }
 
     @Test(
-        "are refused otherwise",
+        "are refused if malformed",
         arguments: ["", ":", "a:", "a:b", "a:65536", "::1:80", "[::1", "[x]:1", "a b:1", "a:-1"])
     func bad(_ text: String) {
         #expect(HostPort(text, defaultPort: 20_000) == nil)
     }
 
     @Test(
-        "tell which two of them cannot be listened on at once",
+        "conflict if they cannot be listened on at the same time",
         arguments: [
             ("127.0.0.1:1", "127.0.0.1:1", true), ("localhost:1", "127.0.0.1:1", true),
             ("127.0.0.1:1", "127.0.0.1:2", false),
@@ -37,7 +36,7 @@ struct AddressTests {
         #expect(one.excludes(other) == excludes && other.excludes(one) == excludes)
     }
 
-    @Test("a backend is a port, a host with one, or a unix socket")
+    @Test("a backend is a port, a host with a port, or a unix socket")
     func backends() throws {
         #expect(try BackendAddress("9000", place: "x").description == "localhost:9000")
         #expect(try BackendAddress("db:5432", place: "x").description == "db:5432")
@@ -47,7 +46,7 @@ struct AddressTests {
         }
     }
 
-    @Test("the one-line form carries token, gateway and pin, and an error does not repeat the token")
+    @Test("the one-line form contains token, gateway and pin, and errors do not repeat the token")
     func oneLine() throws {
         let address = try GatewayAddress("diglett://dgl_a_b@gw.example:20001#sha256/PIN", defaultPort: 1, place: "-g")
         #expect(address.hostPort == HostPort(host: "gw.example", port: 20_001))
@@ -61,7 +60,7 @@ struct AddressTests {
         #expect(!message { try GatewayAddress("diglett://secret@:", defaultPort: 1, place: "-g") }.contains("secret"))
     }
 
-    @Test("a range of ports has its ends in order")
+    @Test("a port range is low to high")
     func ranges() throws {
         let range = try PortRange("30000-30010", place: "x")
         #expect(range.contains(30_000) && range.contains(30_010) && !range.contains(30_011))
@@ -74,7 +73,7 @@ struct AddressTests {
 
 @Suite("Configuration")
 struct ConfigurationTests {
-    @Test("of a gateway is read from a file, and the command line wins")
+    @Test("of a gateway is read from a file, and the command line takes precedence")
     func gateway() throws {
         try withDirectory { directory in
             let path = "\(directory)/server.toml"
@@ -93,7 +92,7 @@ struct ConfigurationTests {
         }
     }
 
-    @Test("of version 1 keeps to loopback addresses unless the operator writes out otherwise")
+    @Test("of version 1 allows only loopback addresses unless the operator opts out")
     func version1() throws {
         try withDirectory { directory in
             func error(_ addresses: [String], insecure: Bool = false) -> String {
@@ -121,7 +120,7 @@ struct ConfigurationTests {
         }
     }
 
-    @Test("of trusted proxies is read from a file, and the command line wins")
+    @Test("of trusted proxies is read from a file, and the command line takes precedence")
     func proxies() throws {
         try withDirectory { directory in
             let path = "\(directory)/server.toml"
@@ -143,7 +142,7 @@ struct ConfigurationTests {
         }
     }
 
-    @Test("give names unix sockets, and registrars the way that leads there")
+    @Test("of unix sockets for names decides how registrars reach them")
     func sockets() throws {
         try withDirectory { directory in
             let path = "\(directory)/server.toml"
@@ -203,7 +202,7 @@ struct ConfigurationTests {
         }
     }
 
-    @Test("of an agent has a table for each name")
+    @Test("of an agent has one table per name")
     func agent() throws {
         try withDirectory { directory in
             let path = "\(directory)/agent.toml"
@@ -233,7 +232,7 @@ struct ConfigurationTests {
     }
 
     @Test(
-        "errors name file, line and reason",
+        "errors contain file, line and reason",
         arguments: zip(
             [
                 "gateway = \"g\"\n\nbogus = 1\n", "gateway = 5\n", "gateway = \"g\"\nonce = = 1\n",
@@ -261,7 +260,7 @@ struct ConfigurationTests {
         }
     }
 
-    @Test("a secret that others can read is refused, and a token never shows in an error")
+    @Test("a secret that others can read is refused, and an error never contains a token")
     func secrets() throws {
         try withDirectory { directory in
             let path = "\(directory)/token"
@@ -281,7 +280,7 @@ struct ConfigurationTests {
     }
 
     @Test(
-        "a token has nothing around it, wherever it comes from",
+        "whitespace and byte order marks around a token are removed, wherever it comes from",
         arguments: ["", "\n", "\r\n", " \t\r\n\r\n", "\u{A0}\u{2028}"], ["", "\u{FEFF}", " \n\u{FEFF} "])
     func tokensAreCleaned(_ end: String, _ start: String) throws {
         try withDirectory { directory in
@@ -310,7 +309,7 @@ struct ConfigurationTests {
         }
     }
 
-    @Test("a token file is read again, and what cannot be a token is refused then as it is at the start")
+    @Test("a token file is read again with the same checks as at the start")
     func tokenIsReadAgain() throws {
         try withDirectory { directory in
             let path = "\(directory)/token"
@@ -325,14 +324,14 @@ struct ConfigurationTests {
                 #expect(text.hasPrefix("\(path): "))
                 #expect(!text.contains("words"))
             }
-            // One that was replaced by a pipe is not waited for.
+            // A file replaced by a pipe is refused without waiting for a writer.
             try FileManager.default.removeItem(atPath: path)
             #expect(mkfifo(path, 0o600) == 0)
             #expect(message { try read() }.contains("not a regular file"))
         }
     }
 
-    @Test("what is missing or too much on the command line is said")
+    @Test("missing and superfluous options on the command line are reported")
     func commandLine() {
         func error(_ change: (inout CommandOptions) -> Void) -> String {
             var options = CommandOptions()
@@ -353,7 +352,7 @@ struct ConfigurationTests {
         #expect(error { $0["public-port"] = ["0"] }.contains("not a port"))
         #expect(error { $0["output"] = ["xml"] }.contains("neither text nor json"))
         #expect(error { $0["pin"] = ["sha256/short"] }.contains("not a pin"))
-        // The last character has bits that stand for nothing.
+        // The last character has unused bits that are set.
         #expect(error { $0["pin"] = ["sha256/" + String(repeating: "A", count: 42) + "B="] }.contains("not a pin"))
         #expect(error { $0["v1"] = [""] } == "")
         #expect(error { ($0["v1"], $0["public-port"]) = ([""], ["4000"]) }.contains("cannot ask for a public port"))
@@ -370,7 +369,7 @@ struct ConfigurationTests {
 
 @Suite("State")
 struct StateTests {
-    @Test("a file is made once and read ever after, for its owner only")
+    @Test("a file is created once, readable only by its owner, and read from then on")
     func readOrMake() throws {
         try withDirectory { directory in
             let state = try StateDirectory(path: "\(directory)/a/b")
@@ -382,7 +381,7 @@ struct StateTests {
         }
     }
 
-    @Test("a directory has one gateway")
+    @Test("a directory can be used by one gateway only")
     func lock() throws {
         try withDirectory { directory in
             let one = try StateDirectory(path: directory)
@@ -392,7 +391,7 @@ struct StateTests {
         }
     }
 
-    @Test("ports survive; a file that is none of ours is put aside, not lost")
+    @Test("ports are saved and loaded; an unreadable file is renamed, not lost")
     func ports() throws {
         try withDirectory { directory in
             let file = PortsFile(path: "\(directory)/ports.json")
@@ -407,7 +406,7 @@ struct StateTests {
         }
     }
 
-    @Test("what cannot be written is an error and leaves the old content")
+    @Test("a failed write is an error and keeps the old content")
     func replace() throws {
         try withDirectory { directory in
             let path = "\(directory)/x"

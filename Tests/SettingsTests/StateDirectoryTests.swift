@@ -3,25 +3,25 @@ import Glibc
 import Settings
 import Testing
 
-@Suite("State directories of others")
+@Suite("State directories owned or writable by others")
 struct StateDirectoryTests {
     private func chmod(_ path: String, _ mode: Int) throws {
         try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path)
     }
 
-    @Test("one that others can write to is refused, with what to do", arguments: [0o777, 0o775, 0o757, 0o720, 0o702])
+    @Test("a directory that others can write to is refused", arguments: [0o777, 0o775, 0o757, 0o720, 0o702])
     func writable(_ mode: Int) throws {
         try withDirectory { directory in
             try chmod(directory, mode)
             let text = message { try StateDirectory(path: directory) }
             #expect(text.hasPrefix("\(directory): other users can write to it: run chmod go-w \(directory)"))
             #expect(message { try StateDirectory(path: directory, forOther: true) } == text)
-            // A new one below it is the program's own.
+            // A new directory below it belongs to the program.
             #expect(message { try StateDirectory(path: "\(directory)/mine") } == "")
         }
     }
 
-    @Test("modes of service managers and of /tmp are taken", arguments: [0o700, 0o750, 0o755, 0o711, 0o1777, 0o1775])
+    @Test("modes of service managers and /tmp are accepted", arguments: [0o700, 0o750, 0o755, 0o711, 0o1777, 0o1775])
     func taken(_ mode: Int) throws {
         try withDirectory { directory in
             try chmod(directory, mode)
@@ -29,7 +29,7 @@ struct StateDirectoryTests {
         }
     }
 
-    @Test("a link counts as where it leads, as /var/lib/NAME does with DynamicUser")
+    @Test("a link is checked at its target, as for /var/lib/NAME with DynamicUser")
     func link() throws {
         try withDirectory { directory in
             for (name, mode) in [("good", 0o700), ("bad", 0o777)] {
@@ -44,7 +44,7 @@ struct StateDirectoryTests {
         }
     }
 
-    @Test("another user's is refused, except for what root does for that user", .enabled(if: geteuid() == 0))
+    @Test("another user's directory is refused, except when root acts for that user", .enabled(if: geteuid() == 0))
     func owner() throws {
         try withDirectory { directory in
             #expect(chown(directory, 65_534, 65_534) == 0)

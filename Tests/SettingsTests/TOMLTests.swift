@@ -6,7 +6,7 @@ import Testing
 struct TOMLTests {
     private func root(_ text: String) throws -> TOMLFile.Section { try TOMLFile(path: "f", text: text).root }
 
-    @Test("has values of each type, and tells where they stand")
+    @Test("has values of each type, with their places")
     func values() throws {
         let root = try root(
             """
@@ -51,7 +51,7 @@ struct TOMLTests {
     }
 
     @Test(
-        "with a mistake names its line",
+        "is refused with the line of a mistake",
         arguments: [
             ("a = 1\nb = \n", "f:2"), ("a = 1\na = 2\n", "f:2"), ("[x\n", "f:1"), ("\n\n\"", "f:3"),
             ("a = 99999999999999999999\n", "f:1"), ("a = \"\u{1}\"", "f:1"), ("a = 1\n[\n", "f:2"),
@@ -64,7 +64,7 @@ struct TOMLTests {
         #expect(message { _ = try root(text) }.hasPrefix("\(place): "), "\(message { _ = try root(text) })")
     }
 
-    @Test("with a value of another type is refused, dates included")
+    @Test("is refused if a value has the wrong type, including dates")
     func types() throws {
         let root = try root("a = 2026-11-23\nb = [1]\nc = 1\n[[d]]\n")
         #expect(message { _ = try root.string("a") } == "f:1: 'a' must be text in quotes")
@@ -74,7 +74,7 @@ struct TOMLTests {
         #expect("\(root.unknownKeys(beside: ["a", "b", "c"])[0])".hasPrefix("f:4: unknown key 'd'"))
     }
 
-    @Test("deep in tables and lists is refused rather than read until the stack ends")
+    @Test("is refused if nested too deeply, before the stack overflows")
     func depth() {
         let text = "a = " + String(repeating: "[", count: 100_000)
         #expect(message { _ = try root(text) }.hasPrefix("f:1: "))
@@ -86,7 +86,7 @@ struct TOMLTests {
         #expect(message { _ = try root("a = " + String(repeating: "{a = ", count: 50_000)) }.hasPrefix("f:1: "))
     }
 
-    @Test("takes dots and letters where they mean nothing")
+    @Test("may contain dots and letters in comments, strings and numbers")
     func harmless() throws {
         let dots = String(repeating: ".", count: 100)
         let lines = [
@@ -100,7 +100,7 @@ struct TOMLTests {
         #expect(root.place(of: "e") == "f:7")
     }
 
-    @Test("begins with a byte order mark or not, and has the same lines")
+    @Test("may begin with a byte order mark, and has the same line numbers")
     func mark() throws {
         let root = try root("\u{FEFF}a = 1\r\nb = 2\r\n")
         #expect(try root.integer("a") == 1 && root.integer("b") == 2)
@@ -111,7 +111,7 @@ struct TOMLTests {
         #expect(try self.root("\u{FEFF}").string("a") == nil)
     }
 
-    @Test("of random pieces is a document or a mistake, and never the end")
+    @Test("of random pieces is parsed or refused, and never traps")
     func random() {
         var generator = SeededGenerator(seed: 5)
         let pieces = [

@@ -2,10 +2,10 @@ import Testing
 
 @testable import Settings
 
-@Suite("A URL of a web service")
+@Suite("A web service URL")
 struct WebURLTests {
     @Test(
-        "is taken apart",
+        "is parsed into its parts",
         arguments: [
             ("https://host", "https", "host", 443, false, false),
             ("http://localhost/", "http", "localhost", 80, true, true),
@@ -16,7 +16,7 @@ struct WebURLTests {
             ("https://[2001:DB8::1]/", "https", "2001:db8::1", 443, true, false),
             ("http://192.0.2.1", "http", "192.0.2.1", 80, false, false),
             ("http://[::ffff:127.0.0.1]", "http", "::ffff:127.0.0.1", 80, false, true),
-            // Names, whatever a resolver makes of them.
+            // Host names, however a resolver interprets them.
             ("http://127.0.0.1.evil", "http", "127.0.0.1.evil", 80, false, false),
             ("http://127.1", "http", "127.1", 80, false, false),
             ("http://127.0.0.01", "http", "127.0.0.01", 80, false, false),
@@ -32,7 +32,7 @@ struct WebURLTests {
     }
 
     @Test(
-        "that can be read in two ways, or in none, is refused",
+        "is refused if it is ambiguous or malformed",
         arguments: [
             ("http://localhost:x@127.0.0.2:1/", "user or password"), ("http://127.0.0.1:80@evil/", "user or password"),
             ("https://u@host", "user or password"), ("https://@host", "user or password"),
@@ -56,7 +56,7 @@ struct WebURLTests {
         #expect(error?.reason.contains(reason) == true, "\(String(describing: error))")
     }
 
-    @Test("has one way of writing where it leads")
+    @Test("has one canonical form of its target")
     func target() throws {
         for text in ["http://LOCALHOST", "http://localhost:80/x", "http://127.0.0.1:80"] {
             #expect(try WebURL(text).target == "http://127.0.0.1:80")

@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 
-/// A service manager's socket, as a datagram socket with an abstract name.
+/// The socket of a service manager: a datagram socket with an abstract name.
 final class FakeManager {
     struct Message: Equatable {
         let lines: [String]
@@ -9,7 +9,7 @@ final class FakeManager {
     }
 
     let descriptor: Int32
-    /// The bytes of its sun_path.
+    /// The bytes of the socket's sun_path.
     let address: [UInt8]
 
     init() throws {
@@ -18,7 +18,7 @@ final class FakeManager {
         self.descriptor = descriptor
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
-        // A length of the family alone has the kernel choose an abstract name (unix(7), autobind).
+        // An address of only the family makes the kernel choose an abstract name (unix(7), autobind).
         let family = socklen_t(MemoryLayout<sa_family_t>.size)
         let bound = withUnsafePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, family) }
@@ -34,7 +34,7 @@ final class FakeManager {
 
     deinit { Glibc.close(self.descriptor) }
 
-    /// The next message, if one has come.
+    /// The next message, or nil if none is queued.
     func receive() -> Message? {
         var text = [UInt8](repeating: 0, count: 4_096)
         // A cmsghdr with one descriptor: its length, level and type, then the descriptor (cmsg(3), on 64-bit Linux).
@@ -61,7 +61,7 @@ final class FakeManager {
             lines: lines, descriptor: controlLength >= 20 ? Int32(truncatingIfNeeded: control[2]) : nil)
     }
 
-    /// All that have come, their lines only.
+    /// The lines of all queued messages.
     func lines() -> [[String]] {
         var result: [[String]] = []
         while let message = self.receive() { result.append(message.lines) }
@@ -69,7 +69,7 @@ final class FakeManager {
     }
 }
 
-/// A listening TCP socket on a port that the system chose.
+/// A listening TCP socket on a port chosen by the system.
 func listeningSocket() throws -> Int32 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     try #require(descriptor >= 0)
@@ -77,7 +77,7 @@ func listeningSocket() throws -> Int32 {
     return descriptor
 }
 
-/// The inode tells whether two descriptors are one socket.
+/// The inode shows whether two descriptors refer to the same socket.
 func inode(_ descriptor: Int32) -> UInt64? {
     var status = stat()
     return fstat(descriptor, &status) == 0 ? UInt64(status.st_ino) : nil

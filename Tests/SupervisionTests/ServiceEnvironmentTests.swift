@@ -3,14 +3,14 @@ import Testing
 
 private let ownProcess: Int32 = 4_711
 
-/// As much as a sun_path holds before its zero.
+/// The longest path that fits in a sun_path with its terminating zero.
 private let longestPath = "/" + String(repeating: "a", count: 106)
 
 private func read(_ variables: [String: String]) -> ServiceEnvironment {
     ServiceEnvironment(variables, processID: ownProcess)
 }
 
-@Suite("What a service manager says in the environment")
+@Suite("The environment of a service manager")
 struct ServiceEnvironmentTests {
     @Test(
         "NOTIFY_SOCKET is a path or an abstract name",
@@ -24,7 +24,7 @@ struct ServiceEnvironmentTests {
     }
 
     @Test(
-        "another NOTIFY_SOCKET is a problem and no more",
+        "any other NOTIFY_SOCKET is reported as a problem and otherwise ignored",
         arguments: ["relative", "vsock:2:1234", "@", "/", longestPath + "a"])
     func badNotifySocket(_ text: String) {
         let environment = read(["NOTIFY_SOCKET": text])
@@ -32,7 +32,7 @@ struct ServiceEnvironmentTests {
         #expect(environment.problems.count == 1)
     }
 
-    @Test("without variables, or with empty ones, there is nothing and no problem")
+    @Test("unset and empty variables are ignored")
     func nothing() {
         #expect(read([:]) == ServiceEnvironment(processID: 1))
         let empty = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "FDSTORE"]
@@ -40,7 +40,7 @@ struct ServiceEnvironmentTests {
     }
 
     @Test(
-        "the watchdog's time counts if it is a number and meant for us",
+        "the watchdog's time is used if it is a number and meant for this process",
         arguments: [
             (["WATCHDOG_USEC": "30000000"], 30_000_000, 0),
             (["WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "4711"], 30_000_000, 0),
@@ -60,7 +60,7 @@ struct ServiceEnvironmentTests {
     }
 
     @Test(
-        "sockets have the names that were given to them",
+        "sockets have the names in LISTEN_FDNAMES",
         arguments: [
             (
                 ["LISTEN_PID": "4711", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "agents:agents-v1"],
@@ -80,7 +80,7 @@ struct ServiceEnvironmentTests {
     }
 
     @Test(
-        "nonsense about sockets is a problem, and gives none a name that others were meant to have",
+        "invalid socket variables are a problem, and never give a socket another socket's name",
         arguments: [
             (["LISTEN_FDS": "1"], []),
             (["LISTEN_PID": "self", "LISTEN_FDS": "1"], []),
@@ -96,7 +96,7 @@ struct ServiceEnvironmentTests {
         #expect(environment.problems.count == 1)
     }
 
-    @Test("the size of the store is a number, or not known", arguments: [("512", 512, 0), ("many", nil, 1)])
+    @Test("the size of the store is a number or unknown", arguments: [("512", 512, 0), ("many", nil, 1)])
     func store(_ text: String, _ size: Int?, _ problems: Int) {
         let environment = read(["FDSTORE": text])
         #expect(environment.storeSize == size)
@@ -106,7 +106,7 @@ struct ServiceEnvironmentTests {
 
 @Suite("Messages to a service manager")
 struct ServiceMessageTests {
-    @Test("say what sd_notify(3) asks for")
+    @Test("have the text that sd_notify(3) requires")
     func texts() {
         #expect(ServiceMessage.ready.text == "READY=1")
         #expect(ServiceMessage.stopping.text == "STOPPING=1")
@@ -136,7 +136,7 @@ struct ServiceMessageTests {
     }
 
     @Test(
-        "three signs of life in the time for one",
+        "the watchdog is fed three times per interval",
         arguments: [(30_000_000, 10_000), (3_000, 1), (1, 1), (UInt64.max, UInt64.max / 3_000)] as [(UInt64, UInt64)])
     func pause(_ microseconds: UInt64, _ milliseconds: UInt64) {
         #expect(Watchdog.pause(microseconds: microseconds) == milliseconds)

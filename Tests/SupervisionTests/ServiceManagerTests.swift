@@ -4,7 +4,7 @@ import Reactor
 import Supervision
 import Testing
 
-/// Its loop, a manager's socket, and our side of it.
+/// A loop, the socket of a fake manager, and the client under test.
 private final class Fixture {
     let loop: EventLoop
     let fake: FakeManager
@@ -37,14 +37,14 @@ private final class Fixture {
 
 @Suite("A service manager")
 struct ServiceManagerTests {
-    @Test("hears of the program's life")
+    @Test("receives the state changes of the program")
     func life() throws {
         let fixture = try Fixture()
         defer { fixture.finish() }
         fixture.manager.started(status: "0 agents") { true }
         var order: [String] = []
         fixture.manager.reloading { order = fixture.fake.lines().flatMap { $0 } }
-        // READY=1 of the start and RELOADING=1 came before the body ran.
+        // READY=1 of the start and RELOADING=1 were sent before the body ran.
         #expect(order.prefix(3) == ["READY=1", "STATUS=0 agents", "RELOADING=1"])
         let stamp = try #require(order.last.flatMap { UInt64($0.dropFirst("MONOTONIC_USEC=".count)) })
         var time = timespec()
@@ -58,7 +58,7 @@ struct ServiceManagerTests {
             ])
     }
 
-    @Test("gets a status at most once a second, and only a new one")
+    @Test("receives a status at most once a second, and only if it changed")
     func status() throws {
         let fixture = try Fixture()
         defer { fixture.finish() }
@@ -80,7 +80,7 @@ struct ServiceManagerTests {
         #expect(later + fixture.fake.lines() == [["STATUS=c"]])
     }
 
-    @Test("gets signs of life while the program is well")
+    @Test("receives watchdog messages while the program is healthy")
     func watchdog() throws {
         let fixture = try Fixture(["WATCHDOG_USEC": "15000"])
         defer { fixture.finish() }
@@ -103,7 +103,7 @@ struct ServiceManagerTests {
         #expect(fixture.fake.lines().count == looks)
     }
 
-    @Test("keeps a descriptor under a name, one each")
+    @Test("stores one descriptor per name")
     func store() throws {
         let fixture = try Fixture()
         defer { fixture.finish() }
@@ -130,7 +130,7 @@ struct ServiceManagerTests {
         #expect(fixture.fake.lines() == [["FDSTOREREMOVE=1", "FDNAME=came-back"]])
     }
 
-    @Test("is not asked to keep more than it said it would")
+    @Test("never receives more descriptors than its store holds")
     func fullStore() throws {
         let fixture = try Fixture(["FDSTORE": "1"])
         defer { fixture.finish() }
@@ -144,7 +144,7 @@ struct ServiceManagerTests {
         #expect(fixture.fake.lines() == [["FDSTOREREMOVE=1", "FDNAME=a"], ["FDSTORE=1", "FDNAME=b"]])
     }
 
-    @Test("that is not there is no trouble")
+    @Test("may be absent")
     func absent() throws {
         let loop = try EventLoop()
         let manager = ServiceManager(
@@ -165,12 +165,12 @@ struct ServiceManagerTests {
 @Suite("A notify socket")
 struct NotifySocketTests {
     @Test(
-        "what the manager is too busy for waits, in order and with its descriptor; what is stale in a moment does not")
+        "a full socket queues messages in order, with their descriptors, but drops those that would be stale later")
     func busy() throws {
         let fake = try FakeManager()
         var complaints: [String] = []
         let socket = try #require(NotifySocket(address: fake.address) { complaints.append($0) })
-        // The kernel takes a few messages for a receiver that does not read (net.unix.max_dgram_qlen).
+        // The kernel queues a few messages for a receiver that does not read (net.unix.max_dgram_qlen).
         var taken = 0
         while taken < 100_000, socket.sendAtOnce(.watchdog) { taken += 1 }
         #expect(taken < 100_000)
@@ -192,7 +192,7 @@ struct NotifySocketTests {
         #expect(complaints.isEmpty)
     }
 
-    @Test("what waits is bounded")
+    @Test("the queue is bounded")
     func bounded() throws {
         let fake = try FakeManager()
         var complaints: [String] = []
@@ -211,7 +211,7 @@ struct NotifySocketTests {
         #expect(ready == NotifySocket.maxWaiting)
     }
 
-    @Test("a manager that is gone is complained of once")
+    @Test("a vanished manager is reported once")
     func gone() throws {
         let address = try FakeManager().address
         var complaints: [String] = []
@@ -225,9 +225,9 @@ struct NotifySocketTests {
 
 @Suite("Inherited sockets")
 struct InheritedSocketsTests {
-    /// Puts descriptors side by side, as a manager does.
+    /// Gives the descriptors consecutive numbers, as a service manager does. Returns the first.
     private func sideBySide(_ descriptors: [Int32]) throws -> Int32 {
-        // Far above what else this process has open.
+        // Far above the other descriptors of this process.
         let first: Int32 = 900
         for (index, descriptor) in descriptors.enumerated() {
             let place = first + Int32(index)
@@ -238,7 +238,7 @@ struct InheritedSocketsTests {
         return first
     }
 
-    @Test("are given out once, by name, and children do not get them; what else was handed over is closed")
+    @Test("are taken once, by name, and not inherited by children; anything else that was passed is closed")
     func names() throws {
         let datagrams = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
         let unconnected = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)

@@ -1,6 +1,6 @@
 package import Reactor
 
-/// Answers each connection with what it got.
+/// Echoes on each connection what it received.
 package final class EchoBackend: SocketListenerDelegate {
     package let listener: SocketListener
     private let echoes: Connection.Echo
@@ -18,7 +18,7 @@ package final class EchoBackend: SocketListenerDelegate {
 
     package func listener(_ listener: SocketListener, didFail error: UVError) {}
 
-    /// Closes the connections so far.
+    /// Closes all connections accepted so far.
     package func forget() {
         for connection in self.connections { connection.stream.close() }
         self.connections = []
@@ -41,7 +41,7 @@ package final class Connection: SocketStreamDelegate {
         stream.startReading()
     }
 
-    /// A connection to a port of this machine; nil when it cannot be made.
+    /// Connects to a port of this machine. Returns nil if that fails.
     package static func open(_ loop: EventLoop, to port: UInt16) -> Connection? {
         var result: Result<SocketStream, UVError>?
         let connector = Connector.connect(loop: loop, to: .host("127.0.0.1", port: port), timeout: 5_000) {

@@ -1,7 +1,7 @@
 package import Logging
 import Synchronization
 
-/// A logger that keeps its lines.
+/// A logger that keeps its lines in memory.
 package final class LogLines: Sendable {
     private final class Store: Sendable {
         let records = Mutex<[(level: Logger.Level, message: String)]>([])

@@ -1,4 +1,4 @@
-/// A small generator with a seed (SplitMix64), so that a failing run can be repeated.
+/// A small generator with a seed (SplitMix64), so that a failing run can be reproduced.
 package struct SeededGenerator: RandomNumberGenerator {
     private var state: UInt64
 

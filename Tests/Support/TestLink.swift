@@ -4,26 +4,26 @@ package import Secure
 package import Tunnel
 package import Wire
 
-/// One end of a link, in the hands of a test: what it reported, and in which order.
+/// One end of a link, driven by a test. It records the reports of the link and their order.
 package final class TestLink: LinkSessionDelegate {
     package enum Report: Equatable { case ending, ended, emptied }
 
     package let link: LinkSession
     package let budget = ByteBudget(limit: 16 << 20)
     package private(set) var reports: [Report] = []
-    /// How its streams ended.
+    /// How the streams of this link ended.
     package private(set) var ends: [StreamEnd] = []
     package private(set) var end: LinkEnd?
-    /// As the agent: with what it logs in.
+    /// The login that the agent sends; nil at the gateway's end.
     private let login: Login?
-    /// What it does about an event of the machine.
+    /// Reacts to an event of the machine.
     private let react: (LinkSession, LinkEvent) -> Void
-    /// Called for each stream that has ended, besides.
+    /// Also called for each stream that has ended.
     package var streamEnded: ((Edge) -> Void)?
 
     package var isEmpty: Bool { self.reports.contains(.emptied) }
 
-    /// - Parameter react: is called for every event but those about bytes.
+    /// - Parameter react: called for every event except `.needMore`, `.data` and `.reset`.
     package init(
         _ socket: SocketStream, _ version: LinkProtocol, _ role: Role, _ buffers: RelayBuffers, login: Login? = nil,
         react: @escaping (LinkSession, LinkEvent) -> Void
@@ -60,7 +60,7 @@ package final class TestLink: LinkSessionDelegate {
 }
 
 extension Login {
-    /// Of an agent without a token.
+    /// The login of an agent without a token.
     package static let ofTest = Login(
         method: .instance, instanceKey: [UInt8](repeating: 7, count: 32), run: 1, token: "")
 }

@@ -3,10 +3,10 @@ import Testing
 import Tunnel
 import Wire
 
-/// Feeds the edge cases of docs/protocol.md to a real link: bytes, and what they lead to.
+/// Checks the edge cases in docs/protocol.md at a real link: bytes and their outcome.
 @Suite("Case tables")
 struct CaseTableTests {
-    /// An end in the state that a table names.
+    /// An end in the named state of a table.
     private func receiver(_ state: String) -> SimulatedEnd? {
         let pair = TunnelPair()
         let login = Login(method: .instance, instanceKey: Array(repeating: 1, count: 32), run: 1, token: "")
@@ -34,7 +34,7 @@ struct CaseTableTests {
         }
     }
 
-    /// The bytes of `0001 00*4`: groups of hexadecimal digits, each with an optional count.
+    /// Parses `0001 00*4`: groups of hexadecimal digits, each with an optional repeat count.
     private func bytes(_ text: String) -> [UInt8]? {
         var result: [UInt8] = []
         for group in text.split(separator: " ") {
@@ -64,12 +64,12 @@ struct CaseTableTests {
         }
     }
 
-    @Test("all tables of the document are among them")
+    @Test("cover all tables of the document")
     func complete() throws {
         #expect(try Document.text().components(separatedBy: "<!-- case-table: ").count == 1 + 7)
     }
 
-    @Test("a link knows the kinds of its gateway; one that lists none has TCP")
+    @Test("a link knows the kinds of its gateway; a gateway that lists none supports TCP")
     func kinds() throws {
         for (row, kinds): (Int, [UInt8]) in [(0, [1]), (1, [1, 200]), (2, [])] {
             let end = try #require(self.receiver("agent awaiting hello"))

@@ -10,7 +10,7 @@ struct DeadlineTests {
         return (verdict, expired.map { $0.1 })
     }
 
-    @Test("a LOGIN has 15 s, and the agent waits for its answer until 30 s")
+    @Test("the LOGIN must arrive within 15 s, and the agent waits 30 s for the answer")
     func login() {
         let pair = TunnelPair()
         #expect(tick(pair.gateway, 14_999).0 == .none)
@@ -26,7 +26,7 @@ struct DeadlineTests {
         #expect(tick(judged.agent, 30_000).0 == .close(.handshakeTimeout))
     }
 
-    @Test("a silent peer is pinged after 15 s and dead after 45 s, and any byte is life")
+    @Test("a silent peer is pinged after 15 s and dead after 45 s; any byte counts as a sign of life")
     func liveness() {
         let pair = connected()
         let before = pair.gateway.output(atMost: 1 << 20, now: 0)
@@ -60,7 +60,7 @@ struct DeadlineTests {
         #expect(tick(pair.gateway, 10_000).1 == [.reset(.timeout)])
     }
 
-    @Test("a pause is not a fault: without a configured limit nothing ends that is merely quiet")
+    @Test("a pause is not a fault: without a configured limit no quiet stream ends")
     func pauses() throws {
         let (pair, here, there) = try withStream()
         pair.agent.link.send(there, [SimulatedEnd.pattern(here.id, .agent, 0)].span.bytes, now: 0)
@@ -74,7 +74,7 @@ struct DeadlineTests {
         }
     }
 
-    @Test("with a limit of 60 s bytes that cannot be written on end their stream, and no other")
+    @Test("with a limit of 60 s, a stream whose bytes cannot be written on is reset, and no other")
     func stalled() throws {
         var limits = LinkLimits()
         limits.stalled = 60_000
@@ -91,7 +91,7 @@ struct DeadlineTests {
         #expect(pair.gateway.edges[other]?.wasReset == false)
     }
 
-    @Test("with a limit of 5 minutes a half-closed stream that is silent ends; a silent open one does not")
+    @Test("with a limit of 5 minutes, a silent half-closed stream is reset, but not a silent open one")
     func halfClosedIdle() throws {
         var limits = LinkLimits()
         limits.halfClosedIdle = 300_000
@@ -104,7 +104,7 @@ struct DeadlineTests {
         #expect(tick(pair.gateway, 1_300_000).1 == [.reset(.idle)])
     }
 
-    @Test("a socket that takes nothing for 30 s ends the link")
+    @Test("a socket that takes no bytes for 30 s ends the link")
     func outputStalled() {
         let pair = connected()
         pair.gateway.link.congestion(true, now: 1_000)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Reads the normative document, so that it and the code cannot part.
+/// Reads the normative document, so that tests keep it and the code consistent.
 enum Document {
     static func text() throws -> String {
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -8,7 +8,7 @@ enum Document {
         return try String(contentsOf: file, encoding: .utf8)
     }
 
-    /// The cells of the Markdown table that follows a marker, without its head.
+    /// The cells of the Markdown table after a marker, without its header.
     static func rows(after marker: String) throws -> [[String]] {
         let text = try self.text()
         guard let start = text.range(of: marker) else { return [] }
@@ -18,7 +18,7 @@ enum Document {
         }
     }
 
-    /// The lines of the trace: who sends, and the bytes.
+    /// The lines of the trace: the sender and the bytes.
     static func trace() throws -> [(sender: String, bytes: [UInt8])] {
         let text = try self.text()
         guard let start = text.range(of: "```trace\n"), let end = text[start.upperBound...].range(of: "```") else {

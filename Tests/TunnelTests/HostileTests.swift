@@ -53,18 +53,18 @@ private let attacks: [Attack] = [
 
 @Suite("Hostile peers")
 struct HostileTests {
-    @Test("are cut with the right code, and nothing traps", arguments: attacks)
+    @Test("are disconnected with the right code, and nothing traps", arguments: attacks)
     private func attack(_ attack: Attack) throws {
         let (pair, _, _) = try withStream()
         pair.gateway.feed(attack.frames, now: 0)
         #expect(pair.gateway.violations.map(\.code) == [attack.code])
         #expect(pair.gateway.link.phase == .closed)
-        // What comes after is not looked at.
+        // Later bytes are ignored.
         pair.gateway.feed(attack.frames, now: 0)
         #expect(pair.gateway.violations.count == 1)
     }
 
-    @Test("answers that the peer does not read are bounded")
+    @Test("the answers that a peer does not read are bounded")
     func owed() throws {
         var limits = LinkLimits()
         limits.glitchBurst = 1_000_000
@@ -73,7 +73,7 @@ struct HostileTests {
         #expect(pair.gateway.violations.map(\.code) == [.owed])
     }
 
-    @Test("a gateway that opens streams and reads no resets is cut")
+    @Test("a gateway that opens streams and reads no resets is disconnected")
     func resetsOwed() throws {
         var limits = LinkLimits()
         limits.maximumStreams = 1
@@ -92,7 +92,7 @@ struct HostileTests {
         #expect(pair.gateway.violations.isEmpty)
     }
 
-    @Test("before the login a frame has 4 KiB at most, judged by its header")
+    @Test("before the login a frame may have at most 4 KiB, and a longer one is refused by its header")
     func preLogin() {
         let pair = TunnelPair()
         pair.gateway.feed([0, 0, 0, 0, 1, 0, 0x10, 0x01], now: 0)
@@ -117,7 +117,7 @@ struct HostileTests {
             pair.exchange()
             let end = role == .gateway ? pair.gateway : pair.agent
             for _ in 0..<40 {
-                // Valid headers around random payloads reach further than noise.
+                // Valid headers around random payloads get further than random bytes.
                 let payload = (0..<Int.random(in: 0..<64, using: &generator)).map { _ in
                     UInt8.random(in: 0...255, using: &generator)
                 }

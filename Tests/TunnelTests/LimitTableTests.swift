@@ -2,14 +2,14 @@ import Testing
 import Tunnel
 import Wire
 
-/// Holds the tables of deadlines and limits of docs/protocol.md to the code.
+/// Checks the tables of deadlines and limits in docs/protocol.md against the code.
 @Suite("Limit tables")
 struct LimitTableTests {
     private let limits = LinkLimits()
 
     private func seconds(_ milliseconds: UInt64) -> String { "\(milliseconds / 1_000) s" }
 
-    /// A number with commas between thousands.
+    /// A number with a comma between thousands.
     private func grouped(_ number: Int) -> String {
         number < 1_000 ? "\(number)" : "\(self.grouped(number / 1_000)),\(String(number % 1_000 + 1_000).dropFirst())"
     }
@@ -18,7 +18,7 @@ struct LimitTableTests {
         "\(self.grouped(burst)) at once, then \(perSecond) a second"
     }
 
-    @Test("deadlines")
+    @Test("the documented deadlines match the code")
     func deadlines() throws {
         let rows = try Document.rows(after: "<!-- deadline-table -->").map { [$0[0], $0[1], $0[2]] }
         for row in [
@@ -35,7 +35,7 @@ struct LimitTableTests {
         ] { #expect(rows.contains(row), "\(row)") }
     }
 
-    @Test("limits")
+    @Test("the documented limits match the code")
     func sizes() throws {
         let rows = try Document.rows(after: "<!-- limit-table -->").map { [$0[0], $0[1]] }
         let payload = WireConstant.maximumPayload

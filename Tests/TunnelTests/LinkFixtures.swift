@@ -3,7 +3,7 @@ import Testing
 import Tunnel
 import Wire
 
-/// Encodes frames by hand, as a hostile peer would.
+/// Encodes a frame by hand, as a hostile peer could.
 func frame(_ id: UInt32, _ type: UInt8, flags: UInt8 = 0, _ payload: [UInt8] = []) -> [UInt8] {
     var queue = ByteQueue()
     queue.append(id)
@@ -26,7 +26,7 @@ func connected(
     return pair
 }
 
-/// A pair with one accepted stream.
+/// A pair with one accepted stream, and the stream's keys at gateway and agent.
 func withStream(
     _ limits: LinkLimits = LinkLimits(), delay: UInt64 = 0
 ) throws -> (TunnelPair, StreamKey, StreamKey) {
@@ -39,7 +39,7 @@ func withStream(
     return (pair, key, there)
 }
 
-/// A pair whose gateway has closed the edge of a stream while bytes and the end of it are still queued.
+/// A pair whose gateway has closed the edge of a stream while bytes and FIN are still queued, and the stream's key.
 func withOrphan() throws -> (TunnelPair, StreamKey) {
     let (pair, here, there) = try withStream()
     pair.agent.link.finish(there, now: 0)

@@ -5,7 +5,7 @@ import Wire
 
 @Suite("Link")
 struct LinkTests {
-    @Test("comes up by HELLO, LOGIN and WELCOME, and measures a round trip")
+    @Test("comes up with HELLO, LOGIN and WELCOME, and measures a round trip")
     func login() {
         let pair = connected()
         #expect(pair.gateway.link.phase == .up)
@@ -15,7 +15,7 @@ struct LinkTests {
         #expect(pair.gateway.link.peer?.software == "test agent")
     }
 
-    @Test("the PINGs that measure the round trip are no glitches, the next one in the same second is")
+    @Test("the PINGs that measure the round trip are not glitches, but the next one in the same second is")
     func firstPings() {
         let pair = connected()
         #expect(pair.gateway.link.statistics.pingsReceived == 4)
@@ -33,7 +33,7 @@ struct LinkTests {
         #expect(pair.agent.registered == [Registered(exposure: 2, code: .none, port: 33_605, text: "127.0.0.1:33605")])
     }
 
-    @Test("ends one direction by FIN and keeps the other going")
+    @Test("ends one direction with FIN and keeps the other open")
     func halfClose() throws {
         let (pair, here, there) = try withStream()
         pair.gateway.link.finish(here, now: 0)
@@ -48,7 +48,7 @@ struct LinkTests {
         #expect(pair.gateway.failures.isEmpty)
     }
 
-    @Test("lets data follow OPEN before ACCEPT, up to the window of HELLO")
+    @Test("accepts data after OPEN and before ACCEPT, up to the window in HELLO")
     func zeroRoundTrip() throws {
         let pair = connected()
         let key = try #require(pair.open())
@@ -70,7 +70,7 @@ struct LinkTests {
         #expect(pair.gateway.violations.isEmpty)
     }
 
-    @Test("an edge that was refused room is named once there is room again")
+    @Test("an edge without allowance is resumed once there is room")
     func resumption() throws {
         let (pair, here, there) = try withStream()
         let window = pair.gateway.link.sendAllowance(here)
@@ -85,7 +85,7 @@ struct LinkTests {
         #expect(pair.gateway.link.sendAllowance(here) > 0)
     }
 
-    @Test("a reset drops what is queued, tells the peer and frees the slot only on release")
+    @Test("a reset reaches the peer, and frees the slot only on release")
     func reset() throws {
         let (pair, here, there) = try withStream()
         pair.agent.link.reset(there, .refused)
@@ -110,7 +110,7 @@ struct LinkTests {
         #expect(pair.gateway.link.statistics.lateFrames == 1)
     }
 
-    @Test("serves streams in turn when the link is the bottleneck, and a newly active one first")
+    @Test("serves streams in turn when the link is congested, and a newly active one first")
     func fairness() throws {
         let pair = connected()
         var keys: [StreamKey] = []
@@ -124,7 +124,7 @@ struct LinkTests {
         }
         var order: [UInt32] = []
         func takeOne() {
-            // One byte wanted is one frame served.
+            // Requesting one byte serves one frame.
             let frame = pair.gateway.output(atMost: 1, now: 0)
             #expect(frame.count == 1)
             var rest: [UInt8] = frame
@@ -140,7 +140,7 @@ struct LinkTests {
         #expect(order == [1, 2, 1, 2, 3, 1, 2])
     }
 
-    @Test("grants less and less as the budget is used up, but always something")
+    @Test("grants less as the budget is used up, but always something")
     func budget() throws {
         var limits = LinkLimits()
         limits.linkBudget = 1 << 20
@@ -157,7 +157,7 @@ struct LinkTests {
         #expect(pair.gateway.link.grantedBytes <= limits.linkBudget + 40 * limits.floorWindow)
     }
 
-    @Test("grows the window of a fast stream on a long round trip, up to its bound")
+    @Test("grows the window of a fast stream on a long round trip, up to the maximum")
     func windowGrowth() throws {
         let (pair, _, there) = try withStream(delay: 50)
         #expect(pair.agent.link.roundTrip == 100)
@@ -180,7 +180,7 @@ struct LinkTests {
         #expect(limit - sent <= LinkLimits().maxWindow)
     }
 
-    @Test("a stream whose edge is gone keeps its slot until its end is sent, and no longer")
+    @Test("a stream whose edge is gone keeps its slot only until its end is sent")
     func orphan() throws {
         let (pair, _) = try withOrphan()
         #expect(pair.gateway.link.streamCount == 1)
@@ -189,7 +189,7 @@ struct LinkTests {
         #expect(pair.gateway.link.statistics.resetsSent == 0)
     }
 
-    @Test("a reset by the peer frees the slot of a stream whose edge is gone")
+    @Test("a reset by either end frees the slot of a stream whose edge is gone")
     func orphanReset() throws {
         for resetsItself in [false, true] {
             let (pair, here) = try withOrphan()
@@ -204,7 +204,7 @@ struct LinkTests {
         }
     }
 
-    @Test("a stream that was opened before the gateway read our goodbye is declined, and the others go on")
+    @Test("a stream opened before the gateway read our GOAWAY is declined, and the others continue")
     func openCrossesGoodbye() throws {
         let (pair, here, there) = try withStream()
         let late = try #require(pair.open())
@@ -221,7 +221,7 @@ struct LinkTests {
         #expect(pair.open() == nil)
     }
 
-    @Test("a link that has used up its ids says so, and opens no stream with an id that was used")
+    @Test("a link that has used up its stream IDs reports that, and never reuses one")
     func wornOut() throws {
         var limits = LinkLimits()
         limits.lastStream = 2
@@ -238,7 +238,7 @@ struct LinkTests {
         #expect(pair.agent.goodbyes.map(\.code) == [.drain])
     }
 
-    @Test("the last words go out before everything else, and nothing after them")
+    @Test("GOAWAY is sent before everything else, and nothing after it")
     func lastWords() throws {
         let (pair, here, _) = try withStream()
         pair.gateway.link.congestion(true, now: 0)

@@ -3,9 +3,9 @@ import Testing
 import Tunnel
 import Wire
 
-@Suite("Limits that an operator sets, and counts")
+@Suite("Configured limits, and their counters")
 struct OperatorLimitTests {
-    @Test("the lower of both ends' streams holds", arguments: [(2, 9), (9, 2)])
+    @Test("the lower stream limit of both ends applies", arguments: [(2, 9), (9, 2)])
     func streams(_ gateway: Int, _ agent: Int) throws {
         let pair = TunnelPair(
             gatewayLimits: LinkLimits(streams: gateway, stalled: 0, halfClosedIdle: 0),
@@ -19,7 +19,7 @@ struct OperatorLimitTests {
         #expect(isFull)
     }
 
-    @Test("65,535 streams can be open, and the next one not")
+    @Test("65,535 streams can be open, but not one more")
     func maxStreams() throws {
         var limits = LinkLimits(streams: 65_535, stalled: 0, halfClosedIdle: 0)
         limits.pendingOpens = 140_000
@@ -32,7 +32,7 @@ struct OperatorLimitTests {
     }
 
     @Test(
-        "all names of a link can be registered twice at once, and one more ends it",
+        "all names of a link can be registered twice at once, and one more REGISTER ends the link",
         arguments: [(1, 32), (16, 32), (20, 40)])
     func names(_ names: Int, _ burst: Int) {
         let pair = connected(LinkLimits(streams: 1, names: names, stalled: 0, halfClosedIdle: 0))
@@ -48,7 +48,7 @@ struct OperatorLimitTests {
         #expect(pair.gateway.violations.map(\.code) == [.glitches])
     }
 
-    @Test("256 streams may wait for their ACCEPT; a name has what the others leave of them, and at least 4")
+    @Test("256 streams may wait for ACCEPT; a name may use as many as it leaves free, and at least 4")
     func pendingOpens() throws {
         let pair = connected()
         func open(_ exposure: UInt16) -> Bool {
@@ -59,13 +59,13 @@ struct OperatorLimitTests {
         #expect(!open(1))
         for _ in 0..<64 { #expect(open(2)) }
         #expect(!open(2))
-        // Names that come later have less and less, but something.
+        // Later names get fewer and fewer, but always some.
         for exposure in 3..<20 as Range<UInt16> { while open(exposure) {} }
         for _ in 0..<4 { #expect(open(20)) }
         #expect(!open(20))
     }
 
-    @Test("late frames count when more come than can have been on their way, and so do glitches")
+    @Test("late frames are counted if more arrive than were in flight, and so are glitches")
     func lateFrames() throws {
         var limits = LinkLimits()
         limits.lateFrames = 1
@@ -73,7 +73,7 @@ struct OperatorLimitTests {
         let (pair, here, _) = try withStream(limits)
         pair.gateway.link.cut(here, .aborted)
         pair.gateway.link.release(here)
-        // One for the reset, one for the slot.
+        // One is allowed for the reset, one for the slot.
         for _ in 0..<2 { pair.gateway.feed(frame(1, 9, [1]), now: 0) }
         #expect(pair.gateway.hits == LinkHits())
         for _ in 0..<3 { pair.gateway.feed(frame(1, 9, [1]), now: 0) }
@@ -83,7 +83,7 @@ struct OperatorLimitTests {
         #expect(pair.gateway.hits == LinkHits())
     }
 
-    @Test("a reset that has waited for 10 s counts")
+    @Test("a reset that was given up after 10 s is counted")
     func resetWait() throws {
         let (pair, here, _) = try withStream()
         pair.gateway.link.congestion(true, now: 0)
@@ -96,7 +96,7 @@ struct OperatorLimitTests {
         #expect(pair.gateway.hits.resetsGivenUp == 1)
     }
 
-    @Test("a stream that begins with a smaller window, as memory is short, counts")
+    @Test("a stream that starts with a smaller window because memory is short is counted")
     func reducedWindows() throws {
         var limits = LinkLimits()
         limits.linkBudget = 4 * limits.startWindow
@@ -109,6 +109,6 @@ struct OperatorLimitTests {
 }
 
 extension SimulatedEnd {
-    /// What the link has met since the last look.
+    /// The limits that the link has hit since the last call.
     fileprivate var hits: LinkHits { self.link.takeHits() }
 }

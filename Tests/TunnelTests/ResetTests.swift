@@ -2,7 +2,7 @@ import Testing
 import Tunnel
 import Wire
 
-/// A reset keeps its place in the stream.
+/// A reset keeps its position in the stream.
 @Suite("Resets")
 struct ResetTests {
     private let bytes = [UInt8](repeating: 9, count: 100)
@@ -17,7 +17,7 @@ struct ResetTests {
         frame(id, 11, [UInt8(code >> 8), UInt8(code & 255)])
     }
 
-    @Test("what is queued goes out before RESET")
+    @Test("queued bytes are sent before RESET")
     func afterTheQueue() throws {
         let (pair, here, _) = try withStream()
         pair.gateway.link.congestion(true, now: 0)
@@ -30,7 +30,7 @@ struct ResetTests {
         #expect(pair.gateway.grantedBytes == 0)
     }
 
-    @Test("an end in order that was queued keeps its place too")
+    @Test("a queued FIN keeps its position, too")
     func afterFin() throws {
         let (pair, here, _) = try withStream()
         pair.gateway.link.congestion(true, now: 0)
@@ -44,7 +44,7 @@ struct ResetTests {
         #expect(pair.gateway.streamCount == 0)
     }
 
-    @Test("a FIN that waits goes before RESET, also without bytes before it")
+    @Test("a queued FIN is sent before RESET, even without bytes before it")
     func afterMereFin() throws {
         let (pair, here, _) = try withStream()
         pair.gateway.link.congestion(true, now: 0)
@@ -55,7 +55,7 @@ struct ResetTests {
         #expect(pair.gateway.streamCount == 0)
     }
 
-    @Test("RESET waits for credit, and 10 s without any are the end of the wait")
+    @Test("RESET waits for credit, but at most 10 s without progress")
     func withoutCredit() throws {
         var limits = LinkLimits()
         limits.startWindow = 64
@@ -80,7 +80,7 @@ struct ResetTests {
         #expect(pair.gateway.grantedBytes == 0)
     }
 
-    @Test("a cut does not wait")
+    @Test("a cut is sent without waiting")
     func cut() throws {
         let (pair, here, _) = try withStream()
         pair.gateway.link.congestion(true, now: 0)
@@ -104,7 +104,7 @@ struct ResetTests {
         #expect(pair.gateway.grantedBytes == 0 && pair.agent.grantedBytes == 0)
     }
 
-    @Test("what came before RESET can still be written on, and counts until it is")
+    @Test("bytes received before RESET can still be consumed, and count until then")
     func deliveredAfterwards() throws {
         let (pair, here, there) = try withStream()
         let data = (0..<100).map { SimulatedEnd.pattern(here.id, .gateway, $0) }
@@ -121,7 +121,7 @@ struct ResetTests {
         #expect(pair.agent.grantedBytes == 0)
     }
 
-    @Test("a link that ends forgets what waited, and gives its memory back")
+    @Test("a link that ends drops queued bytes and frees their memory")
     func linkEnds() throws {
         let (pair, here, _) = try withStream()
         pair.gateway.link.congestion(true, now: 0)
@@ -135,22 +135,22 @@ struct ResetTests {
     }
 }
 
-/// What a peer may still send for streams that are over is no glitch; more of it is.
+/// Frames that a peer may still send for ended streams are not glitches. More than that are.
 @Suite("Late frames")
 struct LateFrameTests {
-    @Test("a whole window that was on its way is borne, and as much again ends the link")
+    @Test("a whole window in flight is tolerated, and as much again ends the link")
     func window() throws {
         let (pair, here, _) = try withStream()
         pair.gateway.link.cut(here, .aborted)
         pair.gateway.link.release(here)
-        // 256 KiB were granted: as many frames of a KiB, and the allowance of each stream that ends.
+        // 256 KiB were granted: as many frames of 1 KiB, and the allowance of each ended stream.
         for _ in 0..<256 { pair.gateway.feed(frame(here.id, 9, [UInt8](repeating: 0, count: 1_024)), now: 0) }
         #expect(pair.gateway.violations.isEmpty)
         for _ in 0..<1_200 { pair.gateway.feed(frame(here.id, 9, [0]), now: 0) }
         #expect(pair.gateway.violations.map(\.code) == [.glitches])
     }
 
-    @Test("answers to nothing, and goodbyes that are repeated, are glitches")
+    @Test("unsolicited answers and repeated GOAWAYs are glitches")
     func repeated() throws {
         for kind in [frame(0, 5, [0, 0, 0, 1, 0, 0]), frame(0, 14, [0, 40, 0, 0, 0, 0, 0, 0])] {
             let pair = connected()
@@ -161,7 +161,7 @@ struct LateFrameTests {
         }
     }
 
-    @Test("visitors who come and go are borne at 500 a second, not without end")
+    @Test("visitors that come and go are tolerated at 500 a second, but not at any rate")
     func withdrawnOpens() throws {
         let pair = connected()
         func storm(_ count: Int, now: UInt64) {

@@ -2,7 +2,7 @@ import Testing
 import Tunnel
 import Wire
 
-/// What the streams and the names of one link leave to each other.
+/// How the streams and names of one link share its resources.
 @Suite("Sharing")
 struct SharingTests {
     private func open(_ pair: TunnelPair, _ exposure: UInt16) -> StreamKey? {
@@ -15,7 +15,7 @@ struct SharingTests {
         return count
     }
 
-    @Test("a name whose backend hangs leaves pending opens to the others, and none is left without")
+    @Test("a name whose backend hangs leaves pending opens for every other name")
     func pendingOpens() {
         let pair = connected()
         #expect((0..<12).map { fill(pair, $0) } == [128, 64, 32, 16, 8, 4, 4, 4, 4, 4, 4, 4])
@@ -23,7 +23,7 @@ struct SharingTests {
         #expect(pair.gateway.canOpen(99))
     }
 
-    @Test("only the bound on pending opens is told as such: a link that is not up and owed frames are others")
+    @Test("the limit on pending opens, a link that is not up and owed frames are different obstacles")
     func obstacles() {
         let new = TunnelPair(gatewayLimits: LinkLimits(), agentLimits: LinkLimits())
         #expect(new.gateway.obstacle(0) == .notUp)
@@ -32,7 +32,7 @@ struct SharingTests {
         #expect(pair.gateway.obstacle(0) == nil)
         _ = fill(pair, 0)
         #expect(pair.gateway.obstacle(0) == .pendingOpens)
-        // 64 answers of 526 bytes, of which the agent reads none.
+        // 64 answers of 526 bytes. The agent reads none of them.
         for _ in 0..<64 {
             pair.gateway.link.answerRegister(
                 Registered(exposure: 0, code: .nameTaken, port: 0, text: String(repeating: "x", count: 512)))
@@ -42,7 +42,7 @@ struct SharingTests {
         #expect(pair.gateway.obstacle(0) == .notUp && pair.gateway.obstacle(99) == .notUp)
     }
 
-    @Test("pending opens come back when the agent accepts, declines or never answers, and when visitors leave")
+    @Test("pending opens are freed when the agent accepts, declines or never answers, and when visitors leave")
     func pendingOpensReturn() throws {
         let pair = connected()
         for end in 0..<4 {
@@ -78,7 +78,7 @@ struct SharingTests {
         }
     }
 
-    @Test("what stalled streams hold does not make the windows of the others small")
+    @Test("bytes held by stalled streams do not shrink the windows of the others")
     func parked() throws {
         var limits = LinkLimits()
         limits.linkBudget = 1 << 20
@@ -103,7 +103,7 @@ struct SharingTests {
         let before = pair.gateway.grantedBytes
         _ = try #require(pair.open())
         #expect(pair.gateway.grantedBytes - before == limits.startWindow)
-        // A reader that goes on has its part back, and the end of the stream leaves nothing behind.
+        // A reader that continues gets its share back, and the end of a stream leaves nothing behind.
         pair.gateway.link.consumed(keys[0], 1, now: 1_001)
         #expect(pair.gateway.grantedBytes > limits.startWindow)
         for key in keys { pair.gateway.link.cut(key, .aborted) }
@@ -111,7 +111,7 @@ struct SharingTests {
         #expect(pair.gateway.grantedBytes == limits.startWindow)
     }
 
-    @Test("a stalled stream that is granted more with a frame that is due counts no more than before")
+    @Test("a stalled stream counts no more than before when a frame that is due grants it more")
     func parkedAndToppedUp() throws {
         let (pair, here, there) = try withStream()
         let chunk = 48 * 1_024
@@ -120,7 +120,7 @@ struct SharingTests {
             pair.agent.link.send(there, bytes.span.bytes, now: 0)
             pair.exchange()
         }
-        // A frame is due, and a little more is free by the time it is sent.
+        // A frame is due, and a little more is free when it is sent.
         pair.gateway.link.consumed(here, 2 * chunk, now: 0)
         pair.gateway.link.consumed(here, 1_000, now: 0)
         #expect(pair.gateway.grantedBytes > 0)
@@ -137,7 +137,7 @@ struct SharingTests {
         #expect(pair.gateway.grantedBytes == 0)
     }
 
-    @Test("the longest-stalled streams are told, and those that get ahead are not among them")
+    @Test("the longest-stalled streams are reported, without those that make progress")
     func stalled() throws {
         let (pair, here, there) = try withStream()
         #expect(pair.gateway.stalled(before: 1_000_000).isEmpty)
@@ -150,7 +150,7 @@ struct SharingTests {
         #expect(pair.gateway.stalled(before: 1_000_000).isEmpty)
     }
 
-    @Test("when memory is short, less waits in a stream's queue")
+    @Test("when memory is short, a stream's queue holds fewer bytes")
     func queues() throws {
         var limits = LinkLimits()
         limits.linkBudget = 64 * 1_024

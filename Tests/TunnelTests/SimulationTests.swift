@@ -4,7 +4,7 @@ import Testing
 import Tunnel
 import Wire
 
-/// Random traffic over a random link, from a seed; invariants are checked in each step and at the end.
+/// Random traffic over a random link, from a seed. Invariants are checked in each step and at the end.
 private struct Simulation {
     let seed: UInt64
     var generator: SeededGenerator
@@ -65,7 +65,7 @@ private struct Simulation {
         return failures
     }
 
-    /// A reset keeps its place: all that an edge had sent before it failed has arrived, and the reset after it.
+    /// A reset keeps its position: all bytes that an edge sent before it failed have arrived, followed by the reset.
     private func checkResets(of sender: SimulatedEnd, at receiver: SimulatedEnd) -> [String] {
         var failures: [String] = []
         for (id, sent) in sender.sentBeforeFailure where receiver.sentBeforeFailure[id] == nil {
@@ -80,9 +80,9 @@ private struct Simulation {
         return failures
     }
 
-    /// What each stream has also when the budget is spent comes on top of it: the floor window, or what HELLO promised,
-    /// and the smallest send queue. A queue takes up to twice the memory of its bytes, and the one that uses the budget
-    /// up may be a larger one.
+    /// Every stream has a minimum, even if the budget is spent: the floor window or the window in HELLO, and the
+    /// smallest send queue. A queue takes up to twice the memory of its bytes, and the queue that uses up the budget
+    /// may be a larger one.
     private var maxGranted: Int {
         let window = max(self.limits.floorWindow, self.limits.helloWindow)
         return self.limits.linkBudget + (window + 2 * self.limits.floorQueue) * self.limits.maximumStreams
@@ -122,7 +122,7 @@ private struct Simulation {
         self.carry(isHealing: isHealing)
     }
 
-    /// Backends are connected late, refused now and then.
+    /// Connects backends late, and refuses some.
     private mutating func accept(_ end: SimulatedEnd, isHealing: Bool) {
         while let key = end.awaitingAccept.first, isHealing || Int.random(in: 0..<3, using: &self.generator) == 0 {
             end.awaitingAccept.removeFirst()
@@ -135,7 +135,7 @@ private struct Simulation {
         }
     }
 
-    /// Moves random amounts between the ends and the wires; frames are cut anywhere.
+    /// Moves random numbers of bytes between the ends and the wires. Frames are split anywhere.
     private mutating func carry(isHealing: Bool) {
         let now = self.pair.now
         func amount(_ generator: inout SeededGenerator) -> Int {
@@ -166,7 +166,7 @@ private struct Simulation {
     }
 }
 
-/// The seeds that `DIGLETT_SEEDS` names, as `FIRST-LAST` or as one number; a few where it is not set.
+/// The seeds in `DIGLETT_SEEDS`, as `FIRST-LAST` or as one number; a few if it is not set.
 private func chosenSeeds() -> ClosedRange<UInt64> {
     guard let text = ProcessInfo.processInfo.environment["DIGLETT_SEEDS"] else { return 1...150 }
     let numbers = text.split(separator: "-", maxSplits: 1).map { UInt64($0) }
@@ -178,11 +178,11 @@ private func chosenSeeds() -> ClosedRange<UInt64> {
 
 @Suite("Simulation")
 struct SimulationTests {
-    /// Parts of the seeds, which run side by side.
+    /// The number of parts into which the seeds are divided. The parts run in parallel.
     private static let parts = ProcessInfo.processInfo.activeProcessorCount
 
     /// `scripts/soak --simulation` tries many more seeds.
-    @Test("delivers every byte, loses none and leaves nothing behind, whatever the link does", arguments: 0..<parts)
+    @Test("delivers every byte and leaves nothing behind, whatever the link does", arguments: 0..<parts)
     func randomTraffic(part: Int) {
         for seed in chosenSeeds() where seed % UInt64(Self.parts) == UInt64(part) {
             var simulation = Simulation(seed: seed)

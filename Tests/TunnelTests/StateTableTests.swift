@@ -20,7 +20,7 @@ struct StateTableTests {
         #expect(!LinkPhase.awaitingLogin.allows(.register, at: .gateway))
     }
 
-    @Test("is the table of docs/protocol.md")
+    @Test("matches the table in docs/protocol.md")
     func documented() throws {
         let rows = try Document.rows(after: "<!-- state-table -->")
         let phases: [(LinkPhase, Role)] = [

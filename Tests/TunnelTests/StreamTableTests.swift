@@ -2,14 +2,14 @@ import Testing
 import Tunnel
 import Wire
 
-/// Executes the table of stream states of docs/protocol.md: one frame, in each state, at a real link of each role.
+/// Checks the table of stream states in docs/protocol.md: one frame in each state, at a real link of each role.
 @Suite("Stream table")
 struct StreamTableTests {
     private enum Fixture: Error { case unknownState(String), unknownFrame(String) }
 
     private static let frames = ["OPEN", "ACCEPT", "DATA", "FIN", "WINDOW", "RESET"]
 
-    /// The end that gets the frame, and the id that the frame names.
+    /// The end that receives the frame, the key of the stream, and the ID in the frame.
     private func receiver(_ role: String, _ state: String) throws -> (SimulatedEnd, StreamKey, UInt32) {
         if ["never opened", "next id", "later id"].contains(state) {
             let pair = connected()
@@ -36,7 +36,7 @@ struct StreamTableTests {
         default: throw Fixture.unknownState(state)
         }
         pair.exchange()
-        // Its edge is closed: the stream is over.
+        // The edge is closed, so the stream is over.
         if state == "both sent FIN" || state.hasSuffix("RESET") { end.link.release(key) }
         return (end, key, key.id)
     }
@@ -53,7 +53,7 @@ struct StreamTableTests {
         }
     }
 
-    /// What a frame does: it breaks the protocol, or the driver or the credit notices it, or neither.
+    /// The effect of a frame: a violation, "taken" if the driver or the credit shows an effect, or "ignored".
     private func outcome(_ end: SimulatedEnd, _ key: StreamKey, _ frame: [UInt8]) -> String {
         let before = end.link.sendAllowance(key)
         var offset = 0

@@ -2,7 +2,7 @@ import Testing
 import Tunnel
 import Wire
 
-/// Replays the worked trace of docs/protocol.md: both machines must say exactly those bytes, in that order.
+/// Replays the trace in docs/protocol.md: both machines must send exactly those bytes, in that order.
 @Suite("Trace")
 struct TraceTests {
     private struct Line: Equatable, CustomStringConvertible {
@@ -18,7 +18,7 @@ struct TraceTests {
         }
     }
 
-    /// Cuts the bytes of one side into frames.
+    /// Splits the bytes of one side into frames.
     private func frames(_ sender: String, _ bytes: [UInt8]) -> [Line] {
         var lines: [Line] = []
         var offset = 0
@@ -29,7 +29,7 @@ struct TraceTests {
         return lines
     }
 
-    @Test("of docs/protocol.md is what the machines say")
+    @Test("of docs/protocol.md matches the bytes of the machines")
     func replay() throws {
         let pair = TunnelPair()
         var lines: [Line] = []

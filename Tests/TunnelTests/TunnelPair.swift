@@ -3,24 +3,24 @@ import TestSupport
 import Tunnel
 import Wire
 
-/// One end of a simulated link with its edges: what a driver, without sockets, would be.
+/// One end of a simulated link with its edges. It replaces the driver, without sockets.
 final class SimulatedEnd {
-    /// One end of a stream: a source of known bytes and a sink that checks what comes.
+    /// One end of a stream: it sends known bytes and checks the bytes that it receives.
     final class Edge {
         let key: StreamKey
         let toSend: Int
         var sent = 0
         var finished = false
         var received = 0
-        /// Received and not yet written on.
+        /// Bytes received and not yet consumed.
         var pending = 0
         var sawEnd = false
-        /// RESET came over the link: what came before it is still written on.
+        /// RESET has arrived. The bytes before it are still consumed.
         var wasReset = false
-        /// The socket here failed: nothing more is read from it or written to it.
+        /// The socket at this end has failed. It is neither read nor written any more.
         var hasFailed = false
         var isPaused = false
-        /// At the agent: the backend is there.
+        /// At the agent: whether the backend is connected.
         var isConnected = false
 
         init(key: StreamKey, toSend: Int) {
@@ -37,14 +37,14 @@ final class SimulatedEnd {
     let role: Role
     var link: Link
     var edges: [StreamKey: Edge] = [:]
-    /// By stream id, also after the edge is gone.
+    /// Received bytes by stream ID, kept after the edge is gone.
     var receivedInAll: [UInt32: Int] = [:]
     var finishedInOrder: Set<UInt32> = []
-    /// Streams that had an edge here; an agent may decline some before.
+    /// Streams that had an edge here. An agent may decline a stream before that.
     var added: Set<UInt32> = []
-    /// By stream id: bytes that the edge had sent when it failed.
+    /// By stream ID: the bytes that the edge had sent when it failed.
     var sentBeforeFailure: [UInt32: Int] = [:]
-    /// Streams that were reset at once here, or that the peer has reset.
+    /// Streams that this end has cut, and streams that the peer has reset.
     var cut: Set<UInt32> = []
     var resetByPeer: Set<UInt32> = []
     var failures: [String] = []
@@ -53,7 +53,7 @@ final class SimulatedEnd {
     var welcomed: Welcome?
     var registered: [Registered] = []
     var awaitingAccept: [StreamKey] = []
-    /// At the gateway: whether a login is accepted at once, or stays unanswered.
+    /// At the gateway: whether a login is accepted at once. Otherwise it stays unanswered.
     var admits = true
     private var partial: [UInt8] = []
     let bytesToSend: (UInt32, Role) -> Int
@@ -64,7 +64,7 @@ final class SimulatedEnd {
         self.bytesToSend = bytesToSend
     }
 
-    /// The byte at an offset of a stream's direction, the same function at both ends.
+    /// The byte at an offset of one direction of a stream. Both ends compute the same byte.
     static func pattern(_ id: UInt32, _ sender: Role, _ offset: Int) -> UInt8 {
         UInt8(truncatingIfNeeded: Int(id) &* 31 &+ offset &* 7 &+ (offset >> 8) &+ (sender == .agent ? 101 : 3))
     }
@@ -76,7 +76,7 @@ final class SimulatedEnd {
         self.edges[key] = edge
     }
 
-    /// Takes bytes from the wire, as a driver does.
+    /// Processes bytes from the wire as a driver does.
     func feed(_ bytes: [UInt8], now: UInt64) {
         let batch = self.partial + bytes
         var offset = 0
@@ -108,7 +108,7 @@ final class SimulatedEnd {
         self.partial = Array(batch[offset...])
     }
 
-    /// Takes bytes from the wire and writes them on at once, whatever they are.
+    /// Processes bytes from the wire and consumes data at once, without checking it.
     func receiveUnchecked(_ bytes: [UInt8], now: UInt64) {
         let batch = self.partial + bytes
         var offset = 0
@@ -122,7 +122,7 @@ final class SimulatedEnd {
         self.partial = Array(batch[offset...])
     }
 
-    // `#expect` cannot look at a machine that cannot be copied.
+    // `#expect` cannot capture a noncopyable machine.
     var streamCount: Int { self.link.streamCount }
     var grantedBytes: Int { self.link.grantedBytes }
     var roundTrip: UInt64 { self.link.roundTrip }
@@ -152,7 +152,7 @@ final class SimulatedEnd {
         if fin { edge.sawEnd = true }
     }
 
-    /// Lets an edge read from its source, at most `atMost` bytes.
+    /// Lets an edge send at most `atMost` bytes from its source.
     func pump(_ edge: Edge, atMost: Int, now: UInt64) {
         guard !edge.wasReset, !edge.hasFailed, !edge.finished, edge.isConnected else { return }
         let allowance = self.link.sendAllowance(edge.key)
@@ -172,7 +172,7 @@ final class SimulatedEnd {
         }
     }
 
-    /// Writes on what an edge has received, at most `atMost` bytes.
+    /// Consumes at most `atMost` of the bytes that an edge has received.
     func consume(_ edge: Edge, atMost: Int, now: UInt64) {
         let count = min(edge.pending, atMost)
         guard count > 0, !edge.hasFailed, edge.isConnected else { return }
@@ -180,7 +180,7 @@ final class SimulatedEnd {
         self.link.consumed(edge.key, count, now: now)
     }
 
-    /// The socket of an edge fails after what it has sent.
+    /// Makes the socket of an edge fail after the bytes that it has sent.
     func fail(_ edge: Edge) {
         guard !edge.wasReset, !edge.hasFailed else { return }
         edge.hasFailed = true
@@ -188,20 +188,20 @@ final class SimulatedEnd {
         self.link.reset(edge.key, .aborted)
     }
 
-    /// Resets a stream without waiting for what its edge has sent.
+    /// Resets a stream without waiting for the bytes that its edge has sent.
     func cut(_ edge: Edge, _ code: ErrorCode) {
         edge.hasFailed = true
         self.cut.insert(edge.key.id)
         self.link.cut(edge.key, code)
     }
 
-    /// The backend of a stream is connected.
+    /// Connects the backend of a stream.
     func accept(_ key: StreamKey, now: UInt64) {
         self.edges[key]?.isConnected = true
         self.link.accept(key, now: now)
     }
 
-    /// Closes edges that are done.
+    /// Closes the edges that are done.
     func reap() {
         for edge in self.edges.values.sorted(by: { $0.key.id < $1.key.id }) where edge.isDone {
             if !edge.wasReset, !edge.hasFailed { self.finishedInOrder.insert(edge.key.id) }
@@ -210,7 +210,7 @@ final class SimulatedEnd {
         }
     }
 
-    /// Takes up to `atMost` bytes for the wire.
+    /// Takes up to `atMost` bytes out of the outbox.
     func output(atMost: Int, now: UInt64) -> [UInt8] {
         self.link.fill(atMost, now: now)
         var result: [UInt8] = []
@@ -223,14 +223,14 @@ final class SimulatedEnd {
     }
 }
 
-/// A gateway's and an agent's end and the two wires between them.
+/// A gateway's end, an agent's end and the two wires between them.
 final class TunnelPair {
     let gateway: SimulatedEnd
     let agent: SimulatedEnd
     var toAgent: [UInt8] = []
     var toGateway: [UInt8] = []
     var now: UInt64 = 0
-    /// Milliseconds that bytes are on their way.
+    /// Milliseconds that bytes take to arrive.
     var delay: UInt64 = 0
 
     init(
@@ -241,7 +241,7 @@ final class TunnelPair {
         self.agent = SimulatedEnd(.agent, limits: agentLimits, bytesToSend: bytesToSend)
     }
 
-    /// Hello, login and welcome.
+    /// Exchanges HELLO, LOGIN and WELCOME.
     func connect() {
         self.agent.link.start(software: "test agent")
         self.agent.link.login(Login(method: .instance, instanceKey: Array(repeating: 1, count: 32), run: 1, token: ""))
@@ -249,7 +249,7 @@ final class TunnelPair {
         self.exchange()
     }
 
-    /// Carries everything to and fro until nothing is left to carry.
+    /// Carries bytes in both directions until both outboxes are empty.
     func exchange() {
         for _ in 0..<1_000 {
             let right = self.agent.output(atMost: 1 << 20, now: self.now)

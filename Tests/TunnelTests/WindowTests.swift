@@ -3,15 +3,15 @@ import Testing
 import Tunnel
 import Wire
 
-/// A download over a long way: how soon the window is as large as it gets, whatever the bursts in which bytes arrive.
+/// A download over a long path: how soon the window is at its maximum, whatever the bursts in which bytes arrive.
 @Suite("Windows")
 struct WindowTests {
     struct Way: CustomTestStringConvertible {
         let roundTrip: UInt64
-        /// Bytes that arrive together, on a way that carries twice the largest window in a round trip; 0 for all that
-        /// is sent at once.
+        /// Bytes that arrive together, on a path that carries twice the largest window per round trip; 0 for
+        /// everything sent at once.
         let burst: Int
-        /// Milliseconds by which a burst may be late.
+        /// The maximum delay of a burst, in milliseconds.
         let jitter: UInt64
 
         var testDescription: String { "\(self.roundTrip) ms, bursts of \(self.burst), jitter \(self.jitter)" }
@@ -23,14 +23,14 @@ struct WindowTests {
         }
     }
 
-    /// The agent sends without end; the gateway writes on at once. Frames are on their way for half a round trip.
+    /// The agent sends without end, and the gateway consumes at once. Frames are in flight for half a round trip.
     @Test("reach 90 % of the largest window's rate within 2 s", arguments: Self.ways)
     func growth(way: Way) throws {
         var limits = LinkLimits()
         limits.roundTripSamples = 1
         let pair = TunnelPair(gatewayLimits: limits, agentLimits: limits)
         pair.delay = way.roundTrip / 2
-        // Half a round trip each way, so that the first PONG tells the whole one.
+        // Half a round trip in each direction, so that the first PONG measures a whole one.
         pair.connect()
         let key = try #require(pair.open())
         pair.exchange()
@@ -43,7 +43,7 @@ struct WindowTests {
         #expect(took != nil, "the window is \(run.largest) bytes after 2 s, not \(window)")
     }
 
-    /// Steps of a millisecond; the bytes themselves do not matter, so that they are counted as sums of frames.
+    /// Runs in steps of a millisecond. The content of the bytes does not matter, so it is not checked.
     private struct Run {
         let pair: TunnelPair
         let key: StreamKey
@@ -51,11 +51,11 @@ struct WindowTests {
         let way: Way
         var largest = 0
         private var generator = SeededGenerator(seed: 7)
-        /// By arrival.
+        /// Bytes by the time of their arrival.
         private var toGateway: [UInt64: [UInt8]] = [:]
         private var toAgent: [UInt64: [UInt8]] = [:]
         private var held: [UInt8] = []
-        /// In thousandths of a millisecond.
+        /// In microseconds.
         private var lastArrival: UInt64 = 0
         private let chunk = [UInt8](repeating: 0, count: 1 << 20)
 
@@ -66,7 +66,7 @@ struct WindowTests {
             self.way = way
         }
 
-        /// Milliseconds until 90 % of `window` is on its way at once; nil if that takes more than `atMost`.
+        /// Milliseconds until 90 % of `window` is granted at once; nil if that takes more than `atMost`.
         mutating func milliseconds(toFill window: Int, atMost: UInt64) -> UInt64? {
             let start = self.pair.now
             while self.pair.now - start <= atMost {
@@ -95,7 +95,7 @@ struct WindowTests {
             self.toAgent[now + (self.way.roundTrip + 1) / 2, default: []] += answer
         }
 
-        /// Sends what the agent has said on its way, in pieces of the burst's size.
+        /// Sends the agent's output on its way, in pieces of the burst's size.
         private mutating func dispatch(_ now: UInt64) {
             let all = self.held.count
             let size = self.way.burst == 0 ? all : self.way.burst
@@ -115,7 +115,7 @@ struct WindowTests {
     func slowReader() throws {
         let (pair, here, there) = try withStream(delay: 10)
         let piece = [UInt8](repeating: 0, count: 16_384)
-        // 1.6 MB/s on a round trip of 20 ms: 32 KiB of the 256.
+        // 1.6 MB/s on a round trip of 20 ms: 32 KiB of the window of 256 KiB.
         for _ in 0..<300 {
             pair.agent.link.send(there, piece.span.bytes, now: pair.now)
             let bytes = pair.agent.output(atMost: 1 << 20, now: pair.now)

@@ -34,7 +34,7 @@ struct AgentSideTests {
         #expect(end.output() == frame(close, 0x8269))
     }
 
-    @Test("a refusal ends the link; the original's two are final")
+    @Test("a refusal ends the link; the two refusals of the original are final")
     func refusals() {
         func refused(_ end: End, _ text: String) -> LinkEvent? {
             end.feed(frame(error, text))
@@ -74,7 +74,7 @@ struct AgentSideTests {
         }
     }
 
-    @Test("what the gateway sent before it knew of our Close opens no new stream")
+    @Test("bytes that the gateway sent before it received our Close open no new stream")
     func stragglers() throws {
         let end = readyAgent()
         end.feed(frame(payload, 5, [1]))
@@ -84,7 +84,7 @@ struct AgentSideTests {
         end.feed(frame(payload, 5, [2]))
         #expect(opened(end).count == 1)
         #expect(end.data[key] == [1])
-        // If the gateway means a new visitor, that one is not left waiting.
+        // If the gateway means a new visitor, the Close keeps that visitor from waiting.
         #expect(end.output() == frame(close, 5))
         end.link.release(key)
         end.now = 99
@@ -98,7 +98,7 @@ struct AgentSideTests {
         #expect(opened(end).count == 2)
     }
 
-    @Test("after the gateway's own Close the id is a new visitor's at once")
+    @Test("after the gateway's own Close, the ID belongs to a new visitor at once")
     func reusedID() throws {
         let end = readyAgent()
         end.feed(frame(payload, 5, [1]) + frame(close, 5) + frame(payload, 5, [2]))
@@ -110,13 +110,13 @@ struct AgentSideTests {
         end.send(keys[0], [9])
         end.send(keys[1], [8])
         #expect(end.output() == frame(payload, 5, [8]))
-        // Both sides closed at once: nothing more of the old one can come.
+        // Both sides closed at the same time, so no more bytes of the old stream can arrive.
         _ = end.finish(keys[1])
         end.feed(frame(close, 5) + frame(payload, 5, [3]))
         #expect(opened(end).count == 3)
     }
 
-    @Test("answers that nobody reads are left out")
+    @Test("answers that the gateway does not read are dropped")
     func owed() throws {
         let end = readyAgent()
         end.feed(frame(payload, 5, [1]))
@@ -135,7 +135,7 @@ struct AgentSideTests {
         #expect(end.output() == frame(close, 3))
     }
 
-    @Test("random bytes neither trap nor open streams without end")
+    @Test("random bytes neither trap nor open streams without limit")
     func garbage() {
         var state: UInt64 = 1
         func random() -> UInt8 {
@@ -144,7 +144,7 @@ struct AgentSideTests {
         }
         for round in 0..<400 {
             let end = round % 2 == 0 ? readyAgent() : readyGateway()
-            // Mostly legal kinds, so that it goes on for a while.
+            // Mostly valid kinds, so that the link survives for a while.
             for _ in 0..<60 {
                 let kind = random() < 250 ? [payload, close][Int(random() % 2)] : random()
                 end.feed(

@@ -3,12 +3,12 @@ import Tunnel
 import Version1
 import Wire
 
-/// Version 1 has no flow control: what is slow must cost itself and nobody else.
+/// Version 1 has no flow control, so a slow edge must not slow down the others.
 @Suite("Version 1, slow edges")
 struct SlowStreamTests {
     private let piece = [UInt8](repeating: 7, count: 32_768)
 
-    /// Feeds a stream until the link is no longer read; returns how many bytes wait then.
+    /// Feeds a stream until the link takes no more input. Returns the number of bytes queued then.
     private func fill(_ end: End, _ id: UInt32) -> Int {
         var count = 0
         while end.takesInput, count < 2 << 20 {
@@ -18,7 +18,7 @@ struct SlowStreamTests {
         return count
     }
 
-    @Test("the link waits for a slow edge at 768 KiB, and goes on when it has taken some")
+    @Test("the link stops reading at 768 KiB for a slow edge, and continues when the edge has taken some")
     func waits() throws {
         let end = readyGateway()
         end.consumes = false
@@ -30,7 +30,7 @@ struct SlowStreamTests {
         #expect(end.slowStreams() == [])
     }
 
-    @Test("an edge that takes nothing is cut after a second, and the others go on")
+    @Test("an edge that takes nothing is cut after a second, and the others continue")
     func cut() throws {
         let end = readyGateway()
         end.consumes = false
@@ -50,12 +50,12 @@ struct SlowStreamTests {
         #expect(end.data[other] == [2])
     }
 
-    @Test("an edge that takes 128 KiB in a second is waited for, also if only the kernel knows")
+    @Test("an edge that takes 128 KiB in a second is not cut, even if only the kernel knows")
     func patience() throws {
         let end = readyGateway()
         end.consumes = false
         let key = try #require(end.open())
-        // More than the mark, as one read of the link may bring.
+        // More than the limit, as one read of the link may bring.
         end.feed((0..<32).flatMap { _ in frame(payload, 1, self.piece) })
         end.unacknowledged[key] = 1_000_000
         #expect(end.slowStreams() == [])
@@ -72,7 +72,7 @@ struct SlowStreamTests {
         #expect(end.slowStreams() == [key])
     }
 
-    @Test("each slow edge has its own time, and a backend that is being connected is waited for")
+    @Test("each slow edge has its own time, which does not run while its backend is being connected")
     func separately() throws {
         let end = readyAgent()
         end.consumes = false
@@ -93,16 +93,16 @@ struct SlowStreamTests {
         #expect(end.takesInput)
     }
 
-    @Test("when memory is short, less may wait")
+    @Test("when memory is short, fewer bytes are queued")
     func pressure() throws {
         let end = readyGateway(budget: ByteBudget(limit: 300_000))
         end.consumes = false
         _ = try #require(end.open())
-        // 64 KiB once less than one read is left of the budget.
+        // The limit is 64 KiB once less than one read is left of the budget.
         #expect(fill(end, 1) == 65_536)
     }
 
-    @Test("bytes may wait for ever, unless a limit was set")
+    @Test("bytes may be queued indefinitely unless a limit is configured")
     func stalled() throws {
         let patient = readyGateway()
         patient.consumes = false
@@ -127,7 +127,7 @@ struct SlowStreamTests {
         #expect(end.output() == frame(close, 1))
     }
 
-    @Test("whatever is sent in whatever pieces, what waits is bounded and given back")
+    @Test("queued bytes are bounded and freed, whatever is sent in whatever pieces")
     func bounded() throws {
         for seed in 0..<20 as Range<UInt64> {
             var state = seed

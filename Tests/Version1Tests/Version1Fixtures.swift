@@ -3,7 +3,7 @@ import Tunnel
 import Version1
 import Wire
 
-/// A frame of version 1 by hand.
+/// Encodes a frame of version 1 by hand.
 func frame(_ kind: UInt8, _ id: UInt32 = 0, _ payload: [UInt8] = []) -> [UInt8] {
     precondition(payload.count <= 65_535)
     return [kind] + [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: id >> $0) }
@@ -21,24 +21,24 @@ let close: UInt8 = 5
 let terminate: UInt8 = 6
 let login: UInt8 = 7
 
-/// One end of a link without sockets: takes bytes, notes what a driver would have done.
+/// One end of a link without sockets. It takes bytes and records what a driver would have done.
 final class End {
     var link: Version1Link
     var now: UInt64 = 0
     private var partial: [UInt8] = []
-    /// Everything but data.
+    /// All events except data.
     var events: [LinkEvent] = []
-    /// What came for each edge.
+    /// The bytes received for each edge.
     var data: [StreamKey: [UInt8]] = [:]
     var ended: [StreamKey] = []
-    /// Whether bytes for the edges count as written on at once.
+    /// Whether bytes for the edges are consumed at once.
     var consumes = true
 
     init(_ role: Role, limits: Version1Limits = Version1Limits(), budget: ByteBudget? = nil) {
         self.link = Version1Link(role: role, limits: limits, budget: budget, now: 0)
     }
 
-    /// What the machine has to say.
+    /// Everything in the machine's outbox.
     func output() -> [UInt8] {
         var bytes: [UInt8] = []
         self.link.drainOutbox {
@@ -65,7 +65,7 @@ final class End {
         self.partial = Array(batch[offset...])
     }
 
-    /// One byte at a time.
+    /// Feeds one byte at a time.
     func feedSlowly(_ bytes: [UInt8]) {
         for byte in bytes { self.feed([byte]) }
     }
@@ -78,7 +78,7 @@ final class End {
         return (verdict, expired.map { ($0.0, $0.1) })
     }
 
-    /// What the kernel would hold for the peer of a stream.
+    /// The bytes that the kernel holds for the peer of a stream.
     var unacknowledged: [StreamKey: Int] = [:]
 
     func slowStreams() -> [StreamKey] {
@@ -92,7 +92,7 @@ final class End {
         self.link.open(exposure: 0, visitor: .none, local: .none, now: self.now)
     }
 
-    // `#expect` cannot look at a machine that cannot be copied.
+    // `#expect` cannot capture a noncopyable machine.
     var phase: LinkPhase { self.link.phase }
     var canOpen: Bool { self.link.obstacle(toOpening: 0) == nil }
     var isFull: Bool { self.link.isFull }
@@ -110,7 +110,7 @@ final class End {
     }
 }
 
-/// A gateway's end whose agent has registered.
+/// A gateway's end with an agent that has registered.
 func readyGateway(limits: Version1Limits = Version1Limits(), budget: ByteBudget? = nil, registration: UInt32 = 0) -> End
 {
     let end = End(.gateway, limits: limits, budget: budget)

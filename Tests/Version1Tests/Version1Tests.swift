@@ -5,7 +5,7 @@ import Wire
 
 @Suite("Version 1, the gateway's side")
 struct GatewaySideTests {
-    @Test("a login, a name and a visitor, byte by byte")
+    @Test("a login, a registration and a visitor work byte by byte")
     func session() throws {
         let end = End(.gateway)
         #expect(end.phase == .awaitingLogin)
@@ -37,7 +37,7 @@ struct GatewaySideTests {
         #expect(end.violations.isEmpty)
     }
 
-    @Test("a session means the same wherever it is split")
+    @Test("a session has the same result wherever it is split")
     func splits() {
         let bytes = frame(payload, 1, [UInt8](repeating: 9, count: 300)) + frame(payload, 99, [1]) + frame(close, 1)
         for at in 0...bytes.count {
@@ -51,7 +51,7 @@ struct GatewaySideTests {
         }
     }
 
-    /// Frames that an agent must not send, by how far it has come.
+    /// Frames that an agent must not send, by stage of the session.
     private static let forbidden: [(stage: Int, kinds: [UInt8])] = [
         (0, [ok, error, register, finishRegister, payload, close, terminate]),
         (1, [ok, error, register, finishRegister, payload, close, terminate, login]),
@@ -72,11 +72,11 @@ struct GatewaySideTests {
         return end
     }
 
-    @Test("every frame at the wrong time ends the link", arguments: forbidden.map(\.stage))
+    @Test("a frame at the wrong time ends the link", arguments: forbidden.map(\.stage))
     func wrongTime(_ stage: Int) throws {
         for kind in try #require(Self.forbidden.first { $0.stage == stage }).kinds + Array(8...255) {
             let end = gateway(at: stage)
-            // The header alone is enough.
+            // The header alone is sufficient.
             end.feed(Array(frame(kind, 0, [65]).prefix(7)))
             #expect(end.violations.count == 1, "kind \(kind)")
             #expect(end.phase == .closed)
@@ -84,7 +84,7 @@ struct GatewaySideTests {
         }
     }
 
-    @Test("the original's words for what it refuses")
+    @Test("refusals have the texts of the original")
     func words() {
         func answer(_ stage: Int, _ bytes: [UInt8]) -> [UInt8] {
             let end = gateway(at: stage)
@@ -108,7 +108,7 @@ struct GatewaySideTests {
         #expect(taken.output() == frame(error, "somebody has it"))
     }
 
-    @Test("a login of 4 KiB is taken, a longer one not even waited for")
+    @Test("a login of 4 KiB is accepted, and a longer one refused by its header")
     func loginSize() {
         let end = End(.gateway)
         end.feed(frame(login, 0, [UInt8](repeating: 65, count: 4_096)))
@@ -121,7 +121,7 @@ struct GatewaySideTests {
         #expect(binary.violations.count == 1)
     }
 
-    @Test("each step of the login that is the agent's has 15 s", arguments: [0, 2, 4])
+    @Test("the agent has 15 s for each of its steps of the login", arguments: [0, 2, 4])
     func loginDeadline(_ stage: Int) {
         let end = gateway(at: stage)
         end.now = 14_999
@@ -130,7 +130,7 @@ struct GatewaySideTests {
         #expect(end.tick().verdict == .close(.handshakeTimeout))
     }
 
-    @Test("payloads of 0 and of 65,535 bytes; unknown streams are ignored")
+    @Test("payloads may have 0 to 65,535 bytes; unknown streams are ignored")
     func sizes() throws {
         let end = readyGateway()
         let key = try #require(end.open())
@@ -142,7 +142,7 @@ struct GatewaySideTests {
         #expect(Bool(end.output() == frame(payload, 1, atMost) + frame(payload, 1, atMost)))
     }
 
-    @Test("ids are given out in turn, and again only after all others")
+    @Test("stream IDs are used in turn, and again only after all others")
     func ids() throws {
         let end = readyGateway(registration: 3)
         func use() throws -> UInt32 {
@@ -160,7 +160,7 @@ struct GatewaySideTests {
         #expect(end.streamCount == 0)
     }
 
-    @Test("Close for a visitor who sends no more waits for the answer")
+    @Test("Close for a visitor that sends no more waits for the answer")
     func halfClose() throws {
         let end = readyGateway()
         let key = try #require(end.open())
@@ -180,7 +180,7 @@ struct GatewaySideTests {
         #expect(end.data[key] == [2], "what comes after Close is too late")
     }
 
-    @Test("Close for a visitor whose answer does not begin comes after 10 s")
+    @Test("Close for a visitor whose answer does not begin is sent after 10 s")
     func halfCloseUnanswered() throws {
         let end = readyGateway()
         let key = try #require(end.open())
@@ -206,7 +206,7 @@ struct GatewaySideTests {
         #expect(end.output() == [])
     }
 
-    @Test("a visitor who leaves without a word costs the agent nothing")
+    @Test("a visitor that leaves without sending anything causes no frames")
     func silentVisitor() throws {
         let end = readyGateway()
         let key = try #require(end.open())
@@ -218,7 +218,7 @@ struct GatewaySideTests {
         #expect(end.output() == [])
     }
 
-    @Test("a visitor that stays after the agent's Close is sent away in order")
+    @Test("a visitor that stays after the agent's Close is closed in order")
     func lingeringVisitor() throws {
         let end = readyGateway()
         let key = try #require(end.open())
@@ -234,7 +234,7 @@ struct GatewaySideTests {
         #expect(end.tick().expired.map(\.expiry) == [.finish])
     }
 
-    @Test("when the link is full, the visitor that has been silent for the longest makes room, not one who has asked")
+    @Test("when the link is full, the visitor silent for longest makes room, not one that has sent a request")
     func silentVisitors() throws {
         var limits = Version1Limits()
         limits.maximumStreams = 3
@@ -267,7 +267,7 @@ struct GatewaySideTests {
         end.now = 11
         _ = end.finish(keys[1])
         end.feed(frame(payload, 2, [1]))
-        // The one with an answer before the one without.
+        // A stream with an answer makes room before one without.
         #expect(end.makeRoom() == keys[1])
         #expect(end.output() == frame(close, 2))
         #expect(!end.isFull)
@@ -282,7 +282,7 @@ struct GatewaySideTests {
         #expect(end.open() == nil)
     }
 
-    @Test("while the link's socket is full, edges wait and are woken in turn")
+    @Test("while the link's socket is full, edges wait, and are then resumed in turn")
     func congestion() throws {
         let end = readyGateway()
         let keys = try (0..<3).map { _ in try #require(end.open()) }
@@ -292,7 +292,7 @@ struct GatewaySideTests {
         end.link.congestion(false, now: 0)
         #expect(keys.map { _ in end.nextResumable() } == keys)
         #expect(end.nextResumable() == nil)
-        // Each has its turn, also when the first of them has filled the socket again.
+        // Each has its turn, even if the first has filled the socket again.
         end.link.congestion(true, now: 0)
         let turns = keys.map { end.allowance($0) }
         #expect(turns.allSatisfy { $0 == turns[0] && $0 >= 16_384 && $0 <= 65_536 })
@@ -310,7 +310,7 @@ struct GatewaySideTests {
         #expect(end.tick().verdict == .close(.stalled))
     }
 
-    @Test("draining opens no streams and lets the others finish")
+    @Test("draining opens no streams and lets the open ones finish")
     func drain() throws {
         let end = readyGateway()
         let key = try #require(end.open())

@@ -4,7 +4,8 @@ import TestSupport
 import Testing
 import Web
 
-/// A server of one document, which is at `/here` at once and at `/later` a moment later, a client on the same loop, and nothing left of either.
+/// Runs `body` with a client and a server of one document on the same loop, and checks that no handle is left open.
+/// The server answers `/here` at once and `/later` after a timer.
 private func serving(_ body: (EventLoop, HTTPClient, _ url: String) throws -> Void) throws {
     let loop = try EventLoop()
     let listener = try SocketListener(loop: loop, address: .loopback4(port: 0))
@@ -41,10 +42,10 @@ private func ask(_ request: HTTPRequest, _ loop: EventLoop, _ client: HTTPClient
     return try #require(answer).get()
 }
 
-@Suite("The server of documents")
+@Suite("Document server")
 struct DocumentServerTests {
     @Test(
-        "knows paths and methods",
+        "answers by path and method",
         arguments: [
             (HTTPRequest.Method.get, "/here", 200, "some text"), (.get, "/later", 200, "some text"),
             (.head, "/later", 200, ""), (.get, "/here?with=query", 200, "some text"),
@@ -59,7 +60,7 @@ struct DocumentServerTests {
         }
     }
 
-    @Test("answers one after the other, on a connection each")
+    @Test("answers one request after another, each on its own connection")
     func again() throws {
         try serving { loop, client, url in
             for _ in 0..<100 {
@@ -69,7 +70,7 @@ struct DocumentServerTests {
         }
     }
 
-    @Test("closes in order what ends without a request, as checks of the port do")
+    @Test("closes a connection that ends without a request in order, as port checks do")
     func portCheck() throws {
         try serving { loop, _, url in
             let port = try #require(UInt16(url.split(separator: ":").last ?? ""))
@@ -86,7 +87,7 @@ struct DocumentServerTests {
         }
     }
 
-    @Test("can be closed while it is asked")
+    @Test("can be closed while requests are pending")
     func closing() throws {
         try serving { loop, client, url in
             for _ in 0..<10 { _ = client.send(HTTPRequest(url: "\(url)/here")) { _ in } }

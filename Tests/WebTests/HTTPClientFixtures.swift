@@ -4,7 +4,7 @@ import Web
 
 typealias Answer = Result<HTTPResponse, HTTPFailure>
 
-/// Runs `body` with a client on a loop, which must have no handle left once the client is closed.
+/// Runs `body` with a client on a loop. The loop must have no open handles once the client is closed.
 func withClient(_ body: (EventLoop, HTTPClient) throws -> Void) throws {
     let loop = try EventLoop()
     let client = HTTPClient(loop: loop, userAgent: "test/1")
@@ -16,7 +16,7 @@ func withClient(_ body: (EventLoop, HTTPClient) throws -> Void) throws {
     try body(loop, client)
 }
 
-/// Sends one request and waits for what comes of it.
+/// Sends one request and waits for its result.
 func fetch(_ request: HTTPRequest) throws -> Answer {
     var answer: Answer?
     try withClient { loop, client in answer = fetch(request, loop, client) }
@@ -27,14 +27,15 @@ func fetch(_ request: HTTPRequest, _ loop: EventLoop, _ client: HTTPClient) -> A
     var answers: [Answer] = []
     let task = client.send(request) { answers.append($0) }
     #expect(answers.isEmpty)
-    // An idle client keeps no loop alive.
+    // An idle client does not keep the loop alive.
     loop.run()
     #expect(answers.count == 1)
     task.cancel()
     return answers.first ?? .failure(.other("never answered"))
 }
 
-/// Runs the loop until `condition` holds. What is told at a turn's end does not wake a loop that waits, a timer does.
+/// Runs the loop until `condition` holds. The timer is necessary because a completion that runs at the end of a turn
+/// does not wake a waiting loop.
 func wait(_ loop: EventLoop, until condition: () -> Bool) -> Bool {
     let ticker = LoopTimer(loop: loop) {}
     defer { ticker.close() }
@@ -60,7 +61,7 @@ func isTLS(_ failure: HTTPFailure?) -> Bool { if case .tls = failure { true } el
 
 func isOther(_ failure: HTTPFailure?) -> Bool { if case .other = failure { true } else { false } }
 
-/// What `/echo` of the server has seen.
+/// The request as `/echo` of the server received it.
 struct Seen: Decodable {
     let method: String
     let fields: [[String]]

@@ -18,7 +18,7 @@ struct HTTPClientTests {
     // MARK: - Answers
 
     @Test(
-        "the status, the body and the wanted fields arrive", arguments: [200, 201, 204, 400, 401, 403, 404, 500, 503])
+        "responses have status, body and requested fields", arguments: [200, 201, 204, 400, 401, 403, 404, 500, 503])
     func statuses(_ status: Int) throws {
         let response = try fetch(self.get("status/\(status)")).get()
         #expect(response.status == status)
@@ -27,7 +27,7 @@ struct HTTPClientTests {
         #expect(response["Content-Type"] == "text/plain")
     }
 
-    @Test("a redirect is an answer")
+    @Test("a redirect is returned, not followed")
     func redirect() throws {
         var request = self.get("redirect")
         request.wantedFields = ["Location", "X-Missing"]
@@ -36,17 +36,17 @@ struct HTTPClientTests {
             response == HTTPResponse(status: 302, body: Array("elsewhere".utf8), fields: ["location": "/status/200"]))
     }
 
-    @Test("a body in chunks")
+    @Test("a chunked body is decoded")
     func chunked() throws { #expect(try text(fetch(self.get("chunked"))) == "chunked") }
 
-    @Test("HEAD brings no body")
+    @Test("a response to HEAD has no body")
     func head() throws {
         var request = self.get("big/1000000")
         request.method = .head
         #expect(try fetch(request).get() == HTTPResponse(status: 200, body: []))
     }
 
-    @Test("ten megabytes arrive when they may, and one byte too many is too large")
+    @Test("a body of the maximum size arrives; one byte more is an error")
     func large() throws {
         var request = self.get("big/10000000")
         request.maxResponse = 10_000_000
@@ -60,7 +60,7 @@ struct HTTPClientTests {
     // MARK: - Requests
 
     @Test(
-        "methods and bodies arrive, and nothing that was not asked for",
+        "the server receives the method and body, and no fields that the caller did not set",
         arguments: [HTTPRequest.Method.get, .post, .put, .patch, .delete], [0, 5, 2_000_000])
     func methods(_ method: HTTPRequest.Method, _ count: Int) throws {
         var request = self.get("echo")
@@ -83,7 +83,7 @@ struct HTTPClientTests {
         #expect(Set(seen.fields.map { $0[0].lowercased() }).isSubset(of: expected))
     }
 
-    @Test("a content type that was given is sent")
+    @Test("a content type set by the caller is sent")
     func contentType() throws {
         var request = self.get("echo")
         request.method = .post
@@ -94,7 +94,7 @@ struct HTTPClientTests {
     }
 
     @Test(
-        "what would smuggle something is refused before anything is sent",
+        "a field that would allow request smuggling is refused before anything is sent",
         arguments: [
             HTTPRequest.Field("X-A", "a\r\nX-B: b"), .init("X-A", "a\nb"), .init("X-A", "a\rb"), .init("X-A", "a\0b"),
             .init("X-A\r\nX-B", "b"), .init("X A", "b"), .init("", "b"), .init("X:", "b"), .init("X\0", "b"),
@@ -121,14 +121,14 @@ struct HTTPClientTests {
     }
 
     @Test(
-        "only http and https",
+        "only valid http and https URLs are accepted",
         arguments: [
             "ftp://localhost/", "file:///etc/passwd", "localhost/", "gopher://localhost/", "", "http:/x", "https//x",
             "http://localhost/a b", "http://localhost/\r\nX: y", "http://localhost/\0", "http://", "http://[::1",
         ])
     func schemes(_ url: String) throws { #expect(isOther(failure(try fetch(HTTPRequest(url: url))))) }
 
-    @Test("the environment names no proxy, and cookies are neither kept nor sent")
+    @Test("proxy variables in the environment are ignored, and cookies are neither kept nor sent")
     func environment() throws {
         for name in ["http_proxy", "all_proxy", "ALL_PROXY"] { setenv(name, "http://127.0.0.1:1", 1) }
         defer { for name in ["http_proxy", "all_proxy", "ALL_PROXY"] { unsetenv(name) } }
@@ -140,12 +140,12 @@ struct HTTPClientTests {
 
     // MARK: - TLS
 
-    @Test("a server that its authority certifies", arguments: ["localhost", "127.0.0.1"])
+    @Test("a server certified by the given authority is trusted", arguments: ["localhost", "127.0.0.1"])
     func tls(_ host: String) throws {
         #expect(try fetch(self.get("status/200", kind: "https", host: host)).isAnswer)
     }
 
-    @Test("a server of another name, of an authority that is not ours, or with old TLS only")
+    @Test("a server with another name, an unknown authority or only old TLS is refused")
     func untrusted() throws {
         #expect(isTLS(failure(try fetch(self.get("status/200", kind: "https", host: "other.localhost")))))
         #expect(isTLS(failure(try fetch(self.get("status/200", kind: "old")))))
@@ -158,7 +158,7 @@ struct HTTPClientTests {
         #expect(isTLS(failure(try fetch(request))))
     }
 
-    @Test("one client keeps the connections of different authorities apart")
+    @Test("connections with different authorities are not shared")
     func authoritiesApart() throws {
         try withClient { loop, client in
             var request = self.get("status/200", kind: "https")
@@ -170,14 +170,14 @@ struct HTTPClientTests {
         }
     }
 
-    @Test("a server that wants a certificate of ours gets it, and without it TLS fails")
+    @Test("a client certificate is sent to a server that requires one; without it the handshake fails")
     func clientCertificate() throws {
         var request = self.get("status/200", kind: "strict")
         #expect(isTLS(failure(try fetch(request))))
         request.certificateFile = self.server.file("client.pem")
         request.keyFile = self.server.file("client.key")
         #expect(try fetch(request).isAnswer)
-        // Nobody is asked for a passphrase.
+        // An encrypted key is an error: the client never prompts for a passphrase.
         for file in ["encrypted.key", "missing.key", "server.key"] {
             request.keyFile = self.server.file(file)
             #expect(isTLS(failure(try fetch(request))))
@@ -186,7 +186,7 @@ struct HTTPClientTests {
 
     // MARK: - Failures
 
-    @Test("a name that does not exist, a port and a socket where nobody listens")
+    @Test("an unknown host, a closed port and a missing socket are reported as cannotConnect")
     func cannotConnect() throws {
         #expect(isCannotConnect(failure(try fetch(HTTPRequest(url: "http://nonexistent.invalid/", timeout: 20_000)))))
         let loop = try EventLoop()
@@ -200,7 +200,7 @@ struct HTTPClientTests {
         #expect(isCannotConnect(failure(try fetch(request))))
     }
 
-    @Test("an answer that is none", arguments: ["short/", "nothing/", "garbage/", "control/"])
+    @Test("a malformed response is an error", arguments: ["short/", "nothing/", "garbage/", "control/"])
     func broken(_ path: String) throws {
         let broken = try #require(failure(fetch(self.get(path))))
         #expect(isOther(broken))
@@ -214,7 +214,7 @@ struct HTTPClientTests {
         #expect(failure(try fetch(request)) == .timedOut)
     }
 
-    @Test("a server that takes the connection and is silent in TLS")
+    @Test("a server that accepts the connection but never answers the TLS handshake is a timeout")
     func silentTLS() throws {
         try withClient { loop, client in
             let counter = Counter()
@@ -234,14 +234,14 @@ struct HTTPClientTests {
 
     // MARK: - Connections
 
-    @Test("a unix socket, whatever the URL's host is")
+    @Test("a request over a unix socket ignores the host of the URL")
     func unixSocket() throws {
         var request = HTTPRequest(url: "http://admin.example/status/201", timeout: 20_000)
         request.unixSocket = self.server.file("socket")
         #expect(try fetch(request).isAnswer)
     }
 
-    @Test("a connection is used again, and a new one made when the server has ended it")
+    @Test("a connection is reused until the server closes it")
     func reuse() throws {
         try withClient { loop, client in
             let ports = try (0..<5).map { _ in try text(fetch(self.get("port"), loop, client)) }
@@ -252,7 +252,7 @@ struct HTTPClientTests {
         }
     }
 
-    @Test("eight connections to one server at most; the others wait, and their time runs")
+    @Test("one server gets at most eight connections; queued requests wait, and their timeout runs")
     func bound() throws {
         try withClient { loop, client in
             var atMost = 0
@@ -280,20 +280,20 @@ struct HTTPClientTests {
 
     // MARK: - The end
 
-    @Test("cancelled at once, while its name is resolved, while it waits and while it receives; and too late")
+    @Test("a request can be cancelled at every stage, and after its end")
     func cancel() throws {
         try withClient { loop, client in
             func mustNotEnd(_ answer: Answer) { Issue.record("told: \(answer)") }
             let refused = client.send(HTTPRequest(url: "nothing"), completion: mustNotEnd)
             refused.cancel()
             client.send(self.get("status/200"), completion: mustNotEnd).cancel()
-            // It may be told while it is resolved, before it is cancelled.
+            // The lookup may fail before the request is cancelled.
             let unresolved = client.send(HTTPRequest(url: "http://nonexistent.invalid/")) { #expect(!$0.isAnswer) }
             let tasks = [
                 self.get("hang/"), self.get("drip/"),
                 self.get("hang/", kind: "https"),
             ].map { client.send($0, completion: mustNotEnd) }
-            // While these are at different stages another one comes and goes, ten times.
+            // Ten other requests complete while these are at different stages.
             for _ in 0..<10 {
                 var answer: Answer?
                 _ = client.send(self.get("status/200")) { answer = $0 }
@@ -343,7 +343,7 @@ struct HTTPClientTests {
         }
     }
 
-    @Test("closing breaks off everything that is under way", arguments: [0, 1, 3, 10])
+    @Test("closing the client aborts everything in progress", arguments: [0, 1, 3, 10])
     func closing(_ turns: Int) throws {
         let loop = try EventLoop()
         let client = HTTPClient(loop: loop, userAgent: "test/1")
@@ -368,7 +368,7 @@ struct HTTPClientTests {
         loop.close()
     }
 
-    @Test("a thousand requests wait, and no more")
+    @Test("at most 1024 requests can be pending")
     func tooMany() throws {
         try withClient { loop, client in
             for _ in 0..<1_024 { _ = client.send(self.get("hang/")) { Issue.record("told: \($0)") } }
@@ -379,7 +379,7 @@ struct HTTPClientTests {
         }
     }
 
-    @Test("a client that is dropped without close() traps")
+    @Test("a client that is deallocated without close() traps")
     func dropped() async {
         await #expect(processExitsWith: .failure) {
             let loop = try EventLoop()

@@ -1,9 +1,9 @@
 import Testing
 import Web
 
-@Suite("The head of a request")
+@Suite("Request head")
 struct RequestHeadTests {
-    /// What comes of a text that arrives in pieces of `size` bytes.
+    /// The outcome of parsing `text` when it arrives in pieces of `size` bytes.
     private func outcome(_ text: String, size: Int) -> RequestHead.Progress {
         var head = RequestHead()
         let bytes = Array(text.utf8)
@@ -16,7 +16,7 @@ struct RequestHeadTests {
     }
 
     @Test(
-        "is read the same whatever its pieces are",
+        "is parsed the same for every piece size",
         arguments: [
             ("GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "GET", "/a"), ("HEAD /a?b=c HTTP/1.0\n\n", "HEAD", "/a"),
             ("POST http://host:1/p/q HTTP/1.1\r\n\r\nbody", "POST", "/p/q"),
@@ -34,7 +34,7 @@ struct RequestHeadTests {
     }
 
     @Test(
-        "is invalid",
+        "is refused if malformed",
         arguments: [
             "\n\n", "GET\n\n", "GET /\n\n", "GET / HTTP/2\n\n", "GET a HTTP/1.1\n\n", " / HTTP/1.1\n\n",
             "GET  / HTTP/1.1\n\n", "GET / HTTP/1.1 \n\n",
@@ -44,7 +44,7 @@ struct RequestHeadTests {
         #expect(self.outcome(text, size: 1_000) == .invalid)
     }
 
-    @Test("may have 8 KiB at most")
+    @Test("is limited to 8 KiB")
     func length() {
         let line = "GET / HTTP/1.1\r\n"
         #expect(self.outcome(line + "X: " + String(repeating: "x", count: 8_000), size: 100) == .needMore)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// `server.py` beside this file: one for all tests of this process, as it ends with the process.
+/// Runs `server.py` from this directory. All tests of the process share one server, which ends with the process.
 final class TestServer: Sendable {
     private struct Greeting: Decodable {
         let directory: String
@@ -13,12 +13,13 @@ final class TestServer: Sendable {
     static var shared: TestServer { get throws { try Self.started.get() } }
 
     private let greeting: Greeting
-    /// The other end of its standard input and output; with this process both end.
+    /// Our end of the socket that is the server's standard input and output. The server ends when this process does.
     private let connection: CInt
 
     private init() throws {
-        // Foundation's Process, when two threads use it at once, hands each other's descriptors to the programs: a test
-        // beside this one would then wait for the server's end. What is opened here no other program inherits.
+        // Foundation's Process is unsuitable: when two threads use it at once, each child can inherit the other's
+        // descriptors, and another test would then wait for the server to end. No other program inherits these
+        // descriptors.
         var ends: [CInt] = [0, 0]
         let kind = CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
         guard socketpair(AF_UNIX, kind, 0, &ends) == 0 else { throw POSIXError(.init(rawValue: errno) ?? .EIO) }
@@ -29,7 +30,7 @@ final class TestServer: Sendable {
         var line = Data()
         while line.last != 0x0A {
             var buffer = [UInt8](repeating: 0, count: 4_096)
-            // It makes keys first, which takes seconds on a machine that is busy otherwise.
+            // The server generates keys first, which takes seconds on a busy machine.
             var readiness = pollfd(fd: self.connection, events: Int16(POLLIN), revents: 0)
             guard poll(&readiness, 1, 60_000) == 1 else { throw Silent() }
             let count = read(self.connection, &buffer, buffer.count)
@@ -52,7 +53,7 @@ final class TestServer: Sendable {
         guard code == 0 else { throw POSIXError(.init(rawValue: code) ?? .EIO) }
     }
 
-    /// - Parameter kind: `http`, `https`, `strict` (wants a client certificate) or `old` (TLS 1.1 at best).
+    /// - Parameter kind: `http`, `https`, `strict` (requires a client certificate) or `old` (TLS 1.1 at most).
     func url(_ path: String, kind: String = "http", host: String = "localhost") -> String {
         "\(kind == "http" ? "http" : "https")://\(host):\(self.greeting.ports[kind] ?? 0)/\(path)"
     }

@@ -1,7 +1,7 @@
 """A web server for the tests: plain, TLS, TLS with client certificates, old TLS, and on a unix socket.
 
-It makes an authority and certificates in a directory of its own, prints one line of JSON that says where everything is,
-and lives until its standard input ends.
+It creates an authority and certificates in a temporary directory, prints one line of JSON with the directory and the
+ports, and runs until its standard input ends.
 """
 
 import atexit
@@ -44,7 +44,7 @@ def certificate(name, extension):
 
 
 class Gate:
-    """Lets requests go on in batches of eight, and knows how many waited at most."""
+    """Releases requests in batches of eight, and counts how many waited at most."""
 
     def __init__(self):
         self.condition = threading.Condition()
@@ -106,7 +106,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                      + b"".join(b"1\r\n%c\r\n" % c for c in b"chunked") + b"0\r\n\r\n")
         elif kind == "drip":
-            # Endless, and so slow that only a deadline ends it.
+            # Endless, and so slow that only a timeout ends it.
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
             while not stopped.wait(0.01):
                 self.wfile.write(b"x")
@@ -115,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             while True:
                 self.wfile.write(b"x" * 65536)
         elif kind == "hang":
-            # Until the client goes away.
+            # Until the client closes the connection.
             self.rfile.read(1)
             self.close_connection = True
         elif kind == "short":
@@ -123,7 +123,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif kind == "nothing":
             self.close_connection = True
         elif kind == "close":
-            # Ends the connection behind the answer without having said so.
+            # Closes the connection after the answer without announcing it (no "Connection: close").
             self.answer(200, b"last")
             self.close_connection = True
         elif kind == "garbage":
@@ -172,7 +172,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         try:
             request.do_handshake()
         except ssl.SSLError:
-            # Our alert must not be lost by a reset, which closing with something unread is.
+            # Closing a socket with unread bytes sends a reset, which could discard our alert. So read them first.
             request.shutdown(socket.SHUT_WR)
             while request.recv(65536):
                 pass

@@ -3,10 +3,10 @@ import Wire
 
 private func read(_ text: String) -> WireAddress? { WireAddress(host: Array(text.utf8), port: 7) }
 
-@Suite("Address texts")
+@Suite("IP addresses in text form")
 struct AddressTextTests {
     @Test(
-        "are read in all their forms and written in one",
+        "are parsed in every form and printed in canonical form",
         arguments: zip(
             [
                 "0.0.0.0", "255.255.255.255", "192.0.2.1", "::", "::1", "1::", "2001:DB8::0:1", "0:0:0:0:0:0:0:0",
@@ -25,7 +25,7 @@ struct AddressTextTests {
     }
 
     @Test(
-        "that are none are refused",
+        "are refused if malformed",
         arguments: [
             "", ".", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.", ".1.2.3", "1..2.3", "1.2.3.4 ",
             "+1.2.3.4",
@@ -38,7 +38,7 @@ struct AddressTextTests {
         #expect(read(text) == nil)
     }
 
-    @Test("an IPv4-mapped address is the IPv4 address that it holds")
+    @Test("an IPv4-mapped address unmaps to its IPv4 address")
     func unmapped() {
         #expect(read("::ffff:192.0.2.1")?.unmapped == read("192.0.2.1"))
         for other in ["192.0.2.1", "::1", "::fffe:192.0.2.1", "1::ffff:192.0.2.1", "::192.0.2.1"] {

@@ -5,7 +5,7 @@ import Testing
 struct ByteQueueTests {
     private func content(_ queue: borrowing ByteQueue) -> [UInt8] { queue.withReadable { Array($0) } }
 
-    @Test("gives back what was appended, in order, across growth and moves to the front")
+    @Test("returns the appended bytes in order, across growth and moves to the front")
     func order() {
         var queue = ByteQueue()
         var expected: [UInt8] = []
@@ -61,7 +61,7 @@ struct ByteQueueTests {
         #expect(content(other) == [5])
     }
 
-    @Test("traps when more is consumed than there is")
+    @Test("traps when a caller consumes more bytes than it holds")
     func overconsumption() async {
         await #expect(processExitsWith: .failure) {
             var queue = ByteQueue()

@@ -63,7 +63,7 @@ private let samples: [Sample] = {
 
 @Suite("Frames")
 struct FrameTests {
-    @Test("decode what they encode", arguments: samples)
+    @Test("decode to what was encoded", arguments: samples)
     private func roundTrip(_ sample: Sample) throws {
         let frame = bytes(sample.encode)
         let (header, decoded) = try parse(frame)
@@ -71,13 +71,13 @@ struct FrameTests {
         #expect(header.length == frame.count - 8)
     }
 
-    @Test("throw, never trap, when cut at any byte", arguments: samples)
+    @Test("throw when truncated at any byte, and never trap", arguments: samples)
     private func truncated(_ sample: Sample) throws {
         let frame = bytes(sample.encode)
         let type = try #require(FrameType(rawValue: frame[4]))
         for length in 0..<(frame.count - 8) {
             let payload = Array(frame[8..<(8 + length)])
-            // A shorter text is a text as well; everything else has to be noticed.
+            // A truncated text is still a valid text. Truncation anywhere else must be detected.
             if let short = try? ControlFrame(type, payload: payload.span.bytes) { #expect(short != sample.frame) }
         }
     }
@@ -93,7 +93,7 @@ struct FrameTests {
         }
     }
 
-    @Test("HELLO skips extensions that it does not know")
+    @Test("HELLO skips unknown extensions")
     func extensions() throws {
         var frame = bytes { Hello(streamWindow: 1, maximumStreams: 2, software: "").encode(into: &$0) }
         frame += [0x7F, 0xFF, 0, 2, 1, 2]
@@ -122,7 +122,7 @@ struct FrameTests {
         #expect(error { $0[$0.count - 1] = 0xFF } == .badText(.extensionField))
     }
 
-    @Test("a text is cut between characters, never inside one")
+    @Test("a long text is cut between characters, never inside a character")
     func longText() throws {
         let text = String(repeating: "ä", count: 100)
         let (_, frame) = try parse(bytes { GoAway(code: .none, text: text).encode(into: &$0) })
@@ -133,14 +133,14 @@ struct FrameTests {
         #expect(goAway.text == String(repeating: "ä", count: 64))
     }
 
-    @Test("every error code has a name of its own")
+    @Test("every error code has a unique name")
     func slugs() {
         #expect(Set(ErrorCode.all.map(\.description)).count == ErrorCode.all.count)
         #expect(Set(ErrorCode.all.map(\.rawValue)).count == ErrorCode.all.count)
         #expect(ErrorCode(rawValue: 999).description == "code-999")
     }
 
-    @Test("the table of codes in docs/protocol.md has each error code, and no other")
+    @Test("the table of codes in docs/protocol.md lists exactly the error codes")
     func documentedCodes() throws {
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appendingPathComponent("docs/protocol.md")
@@ -155,7 +155,7 @@ struct FrameTests {
     }
 
     @Test(
-        "addresses print as people write them",
+        "addresses print in the usual notation",
         arguments: zip(
             [
                 WireAddress(family: 4, bytes: (0xC000_0201 << 32, 0), port: 80),

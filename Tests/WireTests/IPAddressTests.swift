@@ -10,7 +10,7 @@ private func ip(_ text: String) throws -> IPAddress {
 @Suite("IP addresses")
 struct IPAddressTests {
     @Test(
-        "an IPv4-mapped address is its IPv4 address in every rule",
+        "an IPv4-mapped address is treated as its IPv4 address in every rule",
         arguments: ["192.0.2.1", "127.0.0.1", "0.0.0.0", "255.255.255.255"])
     func mapped(_ text: String) throws {
         let (four, mapped) = (try ip(text), try ip("::ffff:\(text)"))
@@ -18,18 +18,18 @@ struct IPAddressTests {
         #expect(mapped.source == four.source && mapped.isLoopback == four.isLoopback && mapped.isAny == four.isAny)
     }
 
-    @Test("two IPv4 peers of a dual-stack socket are two sources, two hosts of a /64 are one")
+    @Test("two IPv4 peers of a dual-stack socket are two sources; two hosts of a /64 are one")
     func sources() throws {
         #expect(try ip("::ffff:192.0.2.1").source != ip("::ffff:192.0.2.2").source)
         #expect(try ip("2001:db8::1").source == ip("2001:db8::ffff:ffff").source)
         #expect(try ip("2001:db8::1").source != ip("2001:db8:0:1::1").source)
-        // Behind a stateless translator.
+        // Addresses of a stateless translator (64:ff9b::/96) count as the IPv4 address they embed.
         #expect(try ip("64:ff9b::192.0.2.1").source == ip("192.0.2.1").source)
         #expect(try ip("64:ff9b:0:1::1").source == ip("64:ff9b:0:1::2").source)
     }
 
     @Test(
-        "a source leads back to its first address and the length of its prefix",
+        "a source converts back to its first address and prefix length",
         arguments: [
             ("192.0.2.1", "192.0.2.1", 32), ("::ffff:192.0.2.1", "192.0.2.1", 32),
             ("64:ff9b::192.0.2.1", "192.0.2.1", 32), ("0.0.0.0", "0.0.0.0", 32),
@@ -44,7 +44,7 @@ struct IPAddressTests {
         #expect(WireAddress.network(ofSource: try ip(text).source).first.host == first)
     }
 
-    @Test("a translator's client is untranslated, and no other address")
+    @Test("only an address of a stateless translator is converted to IPv4")
     func untranslated() throws {
         let address = try #require(WireAddress(host: Array("64:ff9b::192.0.2.1".utf8), port: 7))
         #expect(address.untranslated == WireAddress(host: Array("192.0.2.1".utf8), port: 7))
@@ -55,7 +55,7 @@ struct IPAddressTests {
     }
 
     @Test(
-        "addresses that only look like loopback are not",
+        "addresses that only resemble loopback are not loopback",
         arguments: [
             "::2", "::", "::127.0.0.1", "64:ff9b::127.0.0.1", "::fffe:127.0.0.1", "1::ffff:127.0.0.1", "128.0.0.1",
             "2002:7f00:1::",
@@ -65,12 +65,12 @@ struct IPAddressTests {
         #expect(try #require(WireAddress(host: Array(text.utf8), port: 0)).isLoopback == false)
     }
 
-    @Test("bytes after the four of an IPv4 address are not part of it")
+    @Test("bytes after the first four of an IPv4 address are ignored")
     func dirty() throws {
         #expect(try IPAddress(version: .ip4, high: 0xC000_0201_FFFF_FFFF, low: .max) == ip("192.0.2.1"))
     }
 
-    @Test("an IPv4 address can be written in 16 bytes, and comes back")
+    @Test("an IPv4 address survives the conversion to 16 bytes and back")
     func inSixteenBytes() throws {
         let four = try #require(WireAddress(host: Array("192.0.2.1".utf8), port: 7))
         #expect(four.mapped == WireAddress(host: Array("::ffff:192.0.2.1".utf8), port: 7))

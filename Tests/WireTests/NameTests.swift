@@ -4,7 +4,7 @@ import Wire
 @Suite("Names")
 struct NameTests {
     @Test(
-        "that follow the rule are taken, in lower case",
+        "are accepted if valid, and converted to lower case",
         arguments: zip(
             ["a", "example", "Example", "a-b", "0", "x1-2y", "ab-c", String(repeating: "a", count: 63)],
             ["a", "example", "example", "a-b", "0", "x1-2y", "ab-c", String(repeating: "a", count: 63)]))
@@ -13,7 +13,7 @@ struct NameTests {
     }
 
     @Test(
-        "that break it are refused",
+        "are refused if invalid",
         arguments: [
             "", "-a", "a-", "a_b", "a.b", "a..b", "ab--cd", "xn--abc", "a\nb", "../x", "$(id)", "a'b", "a\"b", "a\0b",
             "\u{202E}abc", "ä", "localhost", "Admin", String(repeating: "a", count: 64),
@@ -22,12 +22,12 @@ struct NameTests {
         #expect(Name(text) == nil)
     }
 
-    @Test("of 64 KiB are refused")
+    @Test("are refused at 64 KiB")
     func endless() {
         #expect(Name(String(repeating: "a", count: 65_536)) == nil)
     }
 
-    @Test("text of peers cannot forge lines, move the cursor or turn the writing direction")
+    @Test("text from peers cannot forge lines, move the cursor or change the writing direction")
     func escaping() {
         #expect(PeerText.escaped("plain text-1") == "plain text-1")
         #expect(PeerText.escaped("a\nb") == "a\\u{A}b")

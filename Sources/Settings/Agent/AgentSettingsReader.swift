@@ -40,7 +40,7 @@ struct AgentSettingsReader {
         self.problems.add(path, "the \(what) '\(file)' is missing; on the command line it is \(option)")
     }
 
-    /// Of the one-line form of the address.
+    /// The pins in the one-line form of the address.
     func pins(of gateway: GatewayAddress?) -> [String] {
         let pins = gateway?.pins ?? []
         for pin in pins {

@@ -92,7 +92,7 @@ package enum FileAccess {
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
-    /// Whether something is there that no file can be put in the place of, or should.
+    /// Whether the path exists and is not a regular file, so a file cannot or should not replace it.
     package static func isOtherThanRegular(_ path: String) -> Bool {
         var status = stat()
         return stat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFREG
