@@ -1,11 +1,12 @@
-/* libcurl for Swift: its functions with variable arguments, one for each type of argument, and its macros. */
+/* libcurl for Swift, which can neither call variadic functions nor import complex macros: one wrapper for each
+   argument type, and the macros as constants. */
 #ifndef DIGLETT_CCURL_SHIM_H
 #define DIGLETT_CCURL_SHIM_H
 
 #define CURL_DISABLE_TYPECHECK
 #include <curl/curl.h>
 
-/* CURLOPT_QUICK_EXIT and CURLOPT_CA_CACHE_TIMEOUT. */
+/* For CURLOPT_QUICK_EXIT and CURLOPT_CA_CACHE_TIMEOUT. */
 _Static_assert(LIBCURL_VERSION_NUM >= 0x075700, "libcurl 7.87 or later");
 
 typedef size_t (*ccurl_write_callback)(char *bytes, size_t size, size_t count, void *context);
@@ -40,7 +41,7 @@ static inline void ccurl_multi_set_callbacks(CURLM *m, curl_socket_callback sock
     curl_multi_setopt(m, CURLMOPT_TIMERFUNCTION, timer);
     curl_multi_setopt(m, CURLMOPT_TIMERDATA, context);
 }
-/* The next transfer that is over, or NULL. */
+/* Returns the next finished transfer and stores its result; NULL if none has finished. */
 static inline CURL *ccurl_next_done(CURLM *m, CURLcode *result) {
     CURLMsg *message;
     int rest;

@@ -1,4 +1,4 @@
-/* One datagram to a unix socket, with a descriptor if need be: cmsg(3) is made of macros, which Swift cannot use. */
+/* Sends a datagram to a unix socket, optionally with a descriptor. In C because Swift cannot use the cmsg(3) macros. */
 #ifndef DIGLETT_CNOTIFY_SHIM_H
 #define DIGLETT_CNOTIFY_SHIM_H
 
@@ -9,17 +9,18 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-/* What a sun_path can hold, the zero behind a path included (unix(7)). */
+/* The longest path or abstract name in bytes. One byte of sun_path is reserved for a path's terminating zero
+   (unix(7)). */
 static inline size_t cnotify_longest_name(void) { return sizeof((struct sockaddr_un *)0)->sun_path - 1; }
 
-/* A socket for datagrams that never waits: its descriptor, or a negative errno. */
+/* Opens a non-blocking datagram socket. Returns its descriptor, which the caller closes, or a negative errno. */
 static inline int cnotify_socket(void) {
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     return fd >= 0 ? fd : -errno;
 }
 
-/* Sends to a path, or to an abstract name when its first byte is zero. A descriptor below zero is none.
-   0 or a negative errno. */
+/* Sends `text` to a path, or to an abstract name if the first byte of `name` is zero. A negative `descriptor` means
+   that none is attached; an attached one stays open. Returns 0 or a negative errno. */
 static inline int cnotify_send(int fd, const void *name, size_t name_length, const void *text, size_t size,
                                int descriptor) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -31,7 +32,7 @@ static inline int cnotify_send(int fd, const void *name, size_t name_length, con
         char room[CMSG_SPACE(sizeof(int))];
     } control;
     memset(&control, 0, sizeof control);
-    /* The zero behind a path counts; an abstract name is what its length says. */
+    /* The address length includes a path's terminating zero; an abstract name has no terminator. */
     int is_path = address.sun_path[0] != 0;
     struct msghdr message = {
         .msg_name = &address,
@@ -54,7 +55,7 @@ static inline int cnotify_send(int fd, const void *name, size_t name_length, con
     return sent >= 0 ? 0 : -errno;
 }
 
-/* Whether it is a stream socket that listens; 0 also when it is no socket at all. */
+/* Whether the descriptor is a listening stream socket; 0 if it is not a socket. */
 static inline int cnotify_is_listening(int fd) {
     int type = 0, listens = 0;
     socklen_t size = sizeof type;

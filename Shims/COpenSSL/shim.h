@@ -1,4 +1,4 @@
-/* OpenSSL 3 for Swift: its macros as functions. */
+/* OpenSSL 3 for Swift: functions in place of macros that Swift cannot import. */
 #ifndef DIGLETT_COPENSSL_SHIM_H
 #define DIGLETT_COPENSSL_SHIM_H
 
@@ -30,15 +30,15 @@ static inline void cssl_set_mode(SSL_CTX *c) {
     SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                             SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
-/* No tickets: the link has its own way to come back, and they would only let it be recognised. The server chooses
-   the cipher. */
+/* Disables tickets: links do not use them to reconnect, and observers could recognise a link by its ticket. The server
+   chooses the cipher. */
 static inline void cssl_set_options(SSL_CTX *c) {
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(c, 0);
     SSL_CTX_set_options(c, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                SSL_OP_CIPHER_SERVER_PREFERENCE);
 }
-/* Whether AES is done by the processor; without it ChaCha20 is the faster cipher. */
+/* Whether the CPU has AES instructions; without them ChaCha20 is faster. */
 static inline int cssl_has_aes(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_cpu_init();
@@ -49,10 +49,10 @@ static inline int cssl_has_aes(void) {
 }
 static inline long cssl_set_server_name(SSL *s, const char *name) { return SSL_set_tlsext_host_name(s, name); }
 
-/* On success the context owns the certificate. */
+/* On success (non-zero) the context owns the certificate; otherwise the caller still does. */
 static inline long cssl_add_chain_certificate(SSL_CTX *c, X509 *x) { return SSL_CTX_add_extra_chain_cert(c, x); }
 
-/* Calls back for each handshake message and record header, received (0) or sent (1). */
+/* Calls `f` for each handshake message and record header; its first argument is 0 for received and 1 for sent. */
 static inline void cssl_watch_messages(SSL *s,
                                        void (*f)(int, int, int, const void *, size_t, SSL *, void *), void *argument) {
     SSL_set_msg_callback(s, f);
@@ -60,7 +60,7 @@ static inline void cssl_watch_messages(SSL *s,
 }
 static inline void cssl_set_max_cert_list(SSL_CTX *c, long bytes) { SSL_CTX_set_max_cert_list(c, bytes); }
 
-/* Seconds since 1970; INT64_MIN for a text that is not a time. */
+/* Seconds since 1970, or INT64_MIN if the value is not a valid time. */
 static inline int64_t cssl_seconds(const ASN1_TIME *t) {
     struct tm parts;
     return ASN1_TIME_to_tm(t, &parts) == 1 ? (int64_t)timegm(&parts) : INT64_MIN;

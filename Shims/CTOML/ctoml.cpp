@@ -5,8 +5,8 @@
 #endif
 #define TOML_HEADER_ONLY 1
 #define TOML_EXCEPTIONS 0
-/* Some of its assertions (3.3.0) do not hold for malformed documents, which it then refuses all the same. With NDEBUG
-   it would take them for assumptions, and what comes of that is undefined. */
+/* Some assertions of toml++ 3.3.0 fail on malformed documents, which it rejects anyway. With NDEBUG they would become
+   assumptions of the optimizer, and a failed assumption is undefined behaviour. */
 #define TOML_ASSERT(expr) static_cast<void>(0)
 #include <toml++/toml.h>
 

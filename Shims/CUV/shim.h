@@ -1,4 +1,4 @@
-/* What Swift cannot say about libuv: casts between its handle structs, and a few socket options. */
+/* libuv helpers that Swift cannot express: casts between handle structs, and a few socket calls. */
 #ifndef DIGLETT_CUV_SHIM_H
 #define DIGLETT_CUV_SHIM_H
 
@@ -37,7 +37,8 @@ static inline struct sockaddr *cuv_sockaddr_mutable(struct sockaddr_storage *s) 
 static inline struct sockaddr_in *cuv_in4(struct sockaddr_storage *s) { return (struct sockaddr_in *)s; }
 static inline struct sockaddr_in6 *cuv_in6(struct sockaddr_storage *s) { return (struct sockaddr_in6 *)s; }
 
-/* A unix socket that waits for nothing, and the address of a path: its descriptor, or a libuv code. */
+/* Opens a non-blocking unix stream socket and fills in the address of `path`. Returns the descriptor, which the caller
+   closes, or a libuv error code. */
 static inline int cuv_unix_open(const char *path, struct sockaddr_un *address) {
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
     size_t length = strlen(path);
@@ -47,7 +48,7 @@ static inline int cuv_unix_open(const char *path, struct sockaddr_un *address) {
     return fd < 0 ? -errno : fd;
 }
 
-/* Whether somebody listens at a path: 0 or a libuv code, without waiting. */
+/* Tests without blocking whether a server listens on `path`. Returns 0 or a libuv error code. */
 static inline int cuv_unix_connect(const char *path) {
     struct sockaddr_un address;
     int fd = cuv_unix_open(path, &address);
@@ -57,7 +58,8 @@ static inline int cuv_unix_connect(const char *path) {
     return code;
 }
 
-/* Who is at the other end (unix(7), SO_PEERCRED). Its struct is a GNU extension, which Swift does not ask for. */
+/* The peer's process and user IDs (unix(7), SO_PEERCRED). Returns 0 or a libuv error code. Declares its own struct
+   because `struct ucred` is a GNU extension, which Swift does not enable. */
 static inline int cuv_peer_credentials(int fd, int *process, unsigned *user) {
     struct {
         pid_t pid;
@@ -71,12 +73,12 @@ static inline int cuv_peer_credentials(int fd, int *process, unsigned *user) {
     return 0;
 }
 
-/* SOCK_STREAM is an enum in glibc, which Swift gives another type than getsockopt(2) does. */
+/* glibc declares SOCK_STREAM as an enum; Swift does not import that as the int that getsockopt(2) returns. */
 static inline int cuv_stream_type(void) { return SOCK_STREAM; }
 
-/* A TCP socket with an address that waits for nothing: its descriptor, or a libuv code. `only_ip6`: a socket on :: takes
-   no IPv4 connections (ipv6(7), IPV6_V6ONLY). The port of a server that has just ended can be had (socket(7),
-   SO_REUSEADDR). */
+/* Opens a non-blocking TCP socket bound to `address`. Returns its descriptor, which the caller closes, or a libuv
+   error code. With `only_ip6` a socket on :: accepts no IPv4 connections (ipv6(7), IPV6_V6ONLY). SO_REUSEADDR
+   (socket(7)) lets it bind to the port of a server that has just exited. */
 static inline int cuv_tcp_socket(const struct sockaddr_storage *address, int only_ip6) {
     int on = 1, is_ip6 = address->ss_family == AF_INET6;
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -91,8 +93,9 @@ static inline int cuv_tcp_socket(const struct sockaddr_storage *address, int onl
     return -error;
 }
 
-/* A unix socket with a name: its descriptor, or a libuv code. uv_pipe_bind would do the same, but then the file is
-   removed with the handle, also when another process goes on listening. */
+/* Opens a unix socket bound to `path`. Returns its descriptor, which the caller closes, or a libuv error code.
+   uv_pipe_bind is not used because it removes the file when the handle closes, even if another process still
+   listens. */
 static inline int cuv_unix_socket(const char *path) {
     struct sockaddr_un address;
     int fd = cuv_unix_open(path, &address);
@@ -102,23 +105,24 @@ static inline int cuv_unix_socket(const char *path) {
     return -error;
 }
 
-/* Whether close() sends RST and drops what is queued (socket(7), SO_LINGER with a zero time) or ends in order. */
+/* Selects whether close() sends RST and drops queued bytes (socket(7), SO_LINGER with zero timeout), or closes in
+   order. Returns 0 or a libuv error code. */
 static inline int cuv_reset_on_close(int fd, int on) {
     struct linger l = {.l_onoff = on, .l_linger = 0};
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l) == 0 ? 0 : -errno;
 }
 
-/* What a read at the end of the stream would say: 0 for the peer's FIN, also when a reset came behind it, else a
-   libuv code. */
+/* The result of a read at the end of the stream: 0 for the peer's FIN, even if a reset followed it; otherwise a libuv
+   error code. */
 static inline int cuv_end_error(int fd) {
     char byte;
     if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0) return 0;
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -errno;
 }
 
-/* The error that ended the connection and nobody has been told of, as a libuv code, or 0 (socket(7), SO_ERROR). Errors
-   that TCP survives (an unreachable network, RFC 1122, 4.2.3.9) do not count: poll(2) does not show them. Neither does
-   EPIPE: the peer has ended in order before it reset. */
+/* The error that ended the connection, if it was not reported yet, as a libuv code (socket(7), SO_ERROR); otherwise 0.
+   poll(2) does not report errors that TCP survives, such as an unreachable network (RFC 1122, 4.2.3.9). EPIPE is
+   ignored too: the peer closed in order before it reset. */
 static inline int cuv_pending_error(int fd) {
     struct pollfd p = {.fd = fd, .events = 0};
     if (poll(&p, 1, 0) != 1 || !(p.revents & POLLERR)) return 0;
@@ -128,27 +132,27 @@ static inline int cuv_pending_error(int fd) {
     return error == EPIPE ? 0 : -error;
 }
 
-/* Whether both directions of a connection are over (poll(2), POLLHUP): what is left to read is finite. */
+/* Whether both directions of a connection have ended (poll(2), POLLHUP). Only buffered bytes are left to read then. */
 static inline int cuv_is_hung_up(int fd) {
     struct pollfd p = {.fd = fd, .events = 0};
     return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP);
 }
 
-/* Urgent data is read where it was sent (tcp(7), SO_OOBINLINE). */
+/* Delivers urgent data in its place in the stream (tcp(7), SO_OOBINLINE). Returns 0 or a libuv error code. */
 static inline int cuv_urgent_inline(int fd) {
     int on = 1;
     return setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) == 0 ? 0 : -errno;
 }
 
-/* Whether a TCP connection is over for the kernel too (tcp(7), TCP_INFO): reset, timed out, or ended both ways. */
+/* Whether the kernel has closed the TCP connection (tcp(7), TCP_INFO): reset, timed out, or both directions ended. */
 static inline int cuv_is_closed(int fd) {
     struct tcp_info info;
     socklen_t size = sizeof info;
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
 }
 
-/* How sending goes (tcp(7), TCP_INFO): milliseconds since the last ACK, whatever it acknowledged; how often in a row
-   the first unacknowledged segment was sent again for want of one; and the bytes of a full segment. */
+/* The state of the sending side (tcp(7), TCP_INFO): milliseconds since the last ACK, even one that acknowledged nothing
+   new; consecutive retransmission timeouts of the first unacknowledged segment; and the segment size in bytes. */
 struct cuv_sending {
     uint32_t since_ack, timeouts, segment;
 };
@@ -160,19 +164,20 @@ static inline int cuv_sending(int fd, struct cuv_sending *result) {
     return 0;
 }
 
-/* The largest segment of a connection that is not yet made, its options included, to send and to ask for (tcp(7),
-   TCP_MAXSEG). */
+/* Sets the maximum segment size, TCP options included, for both directions (tcp(7), TCP_MAXSEG). Call it before
+   connecting. Returns 0 or a libuv error code. */
 static inline int cuv_largest_segment(int fd, int bytes) {
     return setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &bytes, sizeof bytes) == 0 ? 0 : -errno;
 }
 
-/* Bytes in the send queue, sent and unacknowledged ones included (tcp(7), SIOCOUTQ). */
+/* Bytes in the send queue, including those sent but not yet acknowledged (tcp(7), SIOCOUTQ); 0 on error. */
 static inline int cuv_unacknowledged(int fd) {
     int count = 0;
     return ioctl(fd, SIOCOUTQ, &count) == 0 ? count : 0;
 }
 
-/* tcp(7): TCP_USER_TIMEOUT in milliseconds, TCP_NOTSENT_LOWAT in bytes. */
+/* Socket options of tcp(7) and socket(7). TCP_USER_TIMEOUT is in milliseconds, keep-alive times are in seconds, buffer
+   limits in bytes. Each returns 0 or a libuv error code. */
 static inline int cuv_user_timeout(int fd, unsigned milliseconds) {
     return setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds) == 0 ? 0 : -errno;
 }
@@ -192,9 +197,10 @@ static inline int cuv_notsent_lowat(int fd, unsigned bytes) {
     return setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes) == 0 ? 0 : -errno;
 }
 
-/* Marks every descriptor from 3 on as close-on-exec: other libraries open theirs without O_CLOEXEC, and we may have been
-   started with some. 0 or a libuv code. close_range(2) with CLOSE_RANGE_CLOEXEC (4) does it in one call from Linux 5.11
-   on; where it is missing or filtered, /proc/self/fd tells which there are (proc(5)). */
+/* Marks every descriptor from 3 on as close-on-exec, because other libraries open theirs without O_CLOEXEC and the
+   process may have inherited some. Returns 0 or a libuv error code. Since Linux 5.11, close_range(2) with
+   CLOSE_RANGE_CLOEXEC (4) does it in one call; if that is missing or filtered, /proc/self/fd lists the descriptors
+   (proc(5)). */
 static inline int cuv_close_all_on_exec(void) {
 #ifdef SYS_close_range
     if (syscall(SYS_close_range, 3U, ~0U, 4U) == 0) return 0;

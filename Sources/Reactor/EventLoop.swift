@@ -1,7 +1,8 @@
 internal import CUV
 import Glibc
 
-/// Wants to run once more before the loop waits again: to send in one write what a turn has collected.
+/// Runs at the end of a turn, before the loop waits again, for example to send everything the turn has collected in one
+/// write.
 package protocol TurnEndHandler: AnyObject {
     func turnDidEnd()
 }
@@ -9,39 +10,39 @@ package protocol TurnEndHandler: AnyObject {
 /// libuv's event loop, one per thread.
 ///
 /// ## Turns
-/// A turn is everything between two waits for the kernel: the callbacks of timers and sockets, then, once, the
-/// handlers that asked for the turn's end with ``atTurnEnd(_:)``.
+/// A turn is everything between two waits for the kernel: the callbacks of timers and sockets, then the handlers that
+/// were registered with ``atTurnEnd(_:)``.
 ///
 /// ## Lifetimes
 /// A handle (listener, stream, timer, ...) keeps itself alive from its initialiser to its close callback, and traps in
-/// `deinit` if it was not closed. ``close()`` traps, with a census of the offenders, if a handle is still open: a leak
-/// cannot go unnoticed.
+/// `deinit` if it was not closed. To make leaks visible, ``close()`` traps with a census of the handles that are still
+/// open.
 ///
 /// ## Isolation
-/// A loop and its handles belong to the thread that made them and are not `Sendable`; ``Mailbox`` is the way in for
-/// other threads.
+/// A loop and its handles belong to the thread that created them and are not `Sendable`. Other threads post messages to
+/// a ``Mailbox``.
 package final class EventLoop {
     let raw: UnsafeMutablePointer<uv_loop_t>
-    /// Where all sockets of this loop read to. Reads follow one another, and whoever is handed the bytes uses them up
-    /// before returning, so one buffer serves all and no read allocates.
+    /// The read buffer shared by all sockets of this loop, so that reads do not allocate. Reads happen one after the
+    /// other, and receivers use or copy the bytes before they return.
     let readBuffer: UnsafeMutableRawBufferPointer
     let chunks = ChunkPool()
     private let prepare: UnsafeMutablePointer<uv_prepare_t>
     private var turnEnd: [any TurnEndHandler] = []
-    /// Counts the turns, so that a socket can tell whether it has read in this one.
+    /// The number of the current turn. Sockets use it to read only once per turn.
     package private(set) var turn: UInt64 = 0
     private var isClosed = false
     private var isStopped = false
-    /// Where names of hosts are looked up.
+    /// Resolves host names.
     package private(set) lazy var names = NameCache(loop: self)
-    /// Name resolutions on the thread pool. They cannot be called off once they run (uv_cancel, UV_EBUSY).
+    /// Number of name resolutions on the thread pool. Once running they cannot be cancelled (uv_cancel, UV_EBUSY).
     var resolutionCount = 0
-    /// Programs that were started and not yet reaped.
+    /// Process IDs of programs that were started and not yet reaped.
     var children: Set<Int32> = []
     private let thread = pthread_self()
 
-    /// Bytes that one read may bring: large enough that the cost of a call to the kernel vanishes beside the copying,
-    /// small enough to stay in a core's second-level cache.
+    /// Maximum number of bytes per read: large enough to make the cost of the system call negligible, small enough to
+    /// stay in a core's L2 cache.
     package static let readBufferSize = 256 * 1024
 
     package init() throws(UVError) {
@@ -52,31 +53,31 @@ package final class EventLoop {
         }
         self.readBuffer = .allocate(byteCount: Self.readBufferSize, alignment: 64)
         self.prepare = .allocate(capacity: 1)
-        // These cannot fail on an initialised loop; libuv's documentation gives them no error.
+        // These cannot fail on an initialised loop: libuv documents no errors for them.
         uv_prepare_init(self.raw, self.prepare)
         self.prepare.pointee.data = Unmanaged.passUnretained(self).toOpaque()
         uv_prepare_start(self.prepare, onPrepare)
         uv_unref(cuv_handle(self.prepare))
-        // libuv writes with write(2); a peer that went away must be an error, not the end of the process.
+        // libuv writes with write(2). Without this, writing to a closed connection would kill the process.
         signal(SIGPIPE, SIG_IGN)
     }
 
     deinit {
         precondition(self.isClosed, "an event loop was dropped before close()")
-        // The thread pool still writes into a loop that was left to it.
+        // A running name resolution will still write to the loop's memory, so leak it.
         guard self.resolutionCount == 0 else { return }
         self.prepare.deallocate()
         self.readBuffer.deallocate()
         self.raw.deallocate()
     }
 
-    /// Milliseconds of the monotonic clock, as of the start of this turn.
+    /// The monotonic clock in milliseconds, read at the start of this turn.
     package var now: UInt64 { uv_now(self.raw) }
 
-    /// Nanoseconds of the same clock, as of now.
+    /// The same clock in nanoseconds, read at the time of the call.
     package static var nanoseconds: UInt64 { uv_hrtime() }
 
-    /// Milliseconds that the machine has slept since it booted: CLOCK_BOOTTIME less CLOCK_MONOTONIC.
+    /// Milliseconds that the machine has been suspended since boot: CLOCK_BOOTTIME minus CLOCK_MONOTONIC.
     package static var suspendedMilliseconds: Int64 {
         func read(_ clock: clockid_t) -> Int64 {
             var time = timespec()
@@ -86,20 +87,21 @@ package final class EventLoop {
         return read(CLOCK_BOOTTIME) - read(CLOCK_MONOTONIC)
     }
 
-    /// Runs until no handle is left that keeps the loop alive, or ``stop()``.
+    /// Runs until no handle keeps the loop alive, or until ``stop()``.
     package func run() {
         self.assertOnLoop()
         self.isStopped = false
         while true {
             uv_run(self.raw, UV_RUN_DEFAULT)
-            // The last handle may have closed with something left to do at the end of the turn.
+            // Turn-end handlers may be left over from the callback that closed the last handle.
             guard !self.turnEnd.isEmpty, !self.isStopped else { return }
             self.endTurn()
         }
     }
 
-    /// Runs turn by turn until `condition` holds; returns whether it does. For tests: one that waits in vain for a minute
-    /// fails, instead of holding all others up.
+    /// Runs turn by turn until `condition` holds, or for at most a minute. Returns whether the condition holds.
+    ///
+    /// For tests: the limit keeps a failing test from blocking the others.
     package func run(until condition: () -> Bool) -> Bool {
         var isLate = false
         let deadline = LoopTimer(loop: self, keepsLoopAlive: false) { isLate = true }
@@ -127,8 +129,8 @@ package final class EventLoop {
 
     fileprivate func endTurn() {
         self.turn &+= 1
-        // A handler may ask for another round (a flush that closed a stream); what it asks for is finite, as each
-        // handler asks only when it has something new to do.
+        // A handler may register another one, for example a flush that closes a stream. The loop terminates because
+        // handlers register only when they have new work.
         while !self.turnEnd.isEmpty {
             let handlers = self.turnEnd
             self.turnEnd.removeAll(keepingCapacity: true)
@@ -136,16 +138,16 @@ package final class EventLoop {
         }
     }
 
-    /// Runs the close callbacks that are due and frees the loop.
+    /// Runs the pending close callbacks and closes the loop.
     ///
-    /// A name resolution that still runs is not waited for, as that may take half a minute: the loop is then left to
-    /// it, and the process should end by ``endProcess(_:)``.
+    /// Does not wait for running name resolutions, which may take half a minute. The loop's memory is leaked then, and
+    /// the process should exit with ``endProcess(_:)``.
     ///
-    /// - Precondition: every handle was closed; else the process stops with the census of those that are open.
+    /// - Precondition: every handle was closed. Otherwise the process traps with a census of the open handles.
     package func close() {
         precondition(!self.isClosed, "an event loop is closed once")
         if self.resolutionCount > 0 {
-            // Close callbacks run in the turn after uv_close; two more let them close what they like.
+            // Close callbacks run in the turn after uv_close. Two more turns allow them to close further handles.
             for _ in 0..<3 {
                 uv_run(self.raw, UV_RUN_NOWAIT)
                 self.endTurn()
@@ -153,7 +155,7 @@ package final class EventLoop {
             self.isClosed = self.resolutionCount > 0
             if self.isClosed { return uv_close(cuv_handle(self.prepare), nil) }
         }
-        // What is still to be done at the end of a turn may close the last handles.
+        // Turn-end handlers may close the last handles.
         repeat {
             self.endTurn()
             uv_run(self.raw, UV_RUN_DEFAULT)
@@ -166,14 +168,15 @@ package final class EventLoop {
         self.isClosed = true
     }
 
-    /// Ends the process at once if a name resolution still runs, which libuv's own clean-up would wait for.
+    /// Exits the process at once if a name resolution is still running: libuv's clean-up at exit would wait for it.
+    /// Otherwise does nothing.
     ///
-    /// Call it after `close()`, as the last act.
+    /// Call it after `close()`, as the last step.
     package func endProcess(_ code: Int32) {
         if self.resolutionCount > 0 { _exit(code) }
     }
 
-    /// How many handles of each kind are alive, the loop's own left out.
+    /// The number of open handles of each kind, without the loop's own.
     package func census() -> [String: Int] {
         var counts: [String: Int] = [:]
         withUnsafeMutablePointer(to: &counts) { uv_walk(self.raw, onWalk, UnsafeMutableRawPointer($0)) }

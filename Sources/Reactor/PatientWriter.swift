@@ -1,36 +1,39 @@
-// pollfd belongs to whichever of the two modules is built first.
+// Both imports are needed: either module may own `pollfd`, depending on which is built first.
 internal import CUV
 import Glibc
 import Synchronization
 
-/// Writes lines to a descriptor that nobody may read, without ever waiting for the reader.
+/// Writes lines to a descriptor without ever blocking on a slow or absent reader.
 ///
-/// A pipe that poll(2) calls writable takes PIPE_BUF bytes at once (pipe(7)), so lines are cut to that. The descriptor
-/// itself is not made non-blocking, as that would change it for every program that shares it. A terminal is called
-/// writable when it takes one byte, and write(2) then waits for room for the others: it is opened once more, for this
-/// writer alone.
+/// If poll(2) reports a pipe as writable, it takes PIPE_BUF bytes at once (pipe(7)), so lines are cut to that length.
+/// The descriptor is not made non-blocking, because that would affect every program that shares it. A terminal counts
+/// as writable as soon as it takes one byte, and write(2) would block for the rest. It is therefore reopened as
+/// non-blocking, for this writer alone.
 package final class PatientWriter: Sendable {
-    /// The longest line, with its end: PIPE_BUF on Linux.
+    /// Maximum line length in bytes, including the newline: PIPE_BUF on Linux.
     package static let maxBytes = 4_096
 
     private let descriptor: CInt
-    /// A part of a line was written, on a full disk for instance, and its end was not.
+    /// Whether the last line was written only in part, for example to a full disk. The next write then begins with a
+    /// newline.
     private let isTorn = Atomic<Bool>(false)
 
     package static let standardOutput = PatientWriter(descriptor: STDOUT_FILENO)
     package static let standardError = PatientWriter(descriptor: STDERR_FILENO)
 
+    /// The descriptor stays the caller's, and must stay open.
     package init(descriptor: CInt) {
         var descriptor = descriptor
         if isatty(descriptor) == 1 {
             let own = open("/proc/self/fd/\(descriptor)", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
-            // Somebody else's terminal, after su(1) for instance, is used as it is.
+            // Opening fails for another user's terminal, for example after su(1). Use it as it is.
             if own >= 0 { descriptor = own }
         }
         self.descriptor = descriptor
     }
 
-    /// False when the line was not written as a whole: nobody reads, nobody is there, or there is no room.
+    /// Writes a line and its newline, cut to `maxBytes`. Returns false if the line was not written completely: the
+    /// reader is slow or gone, or the disk is full.
     package func write(_ line: String) -> Bool {
         var request = pollfd(fd: self.descriptor, events: Int16(POLLOUT), revents: 0)
         guard poll(&request, 1, 0) == 1, request.revents & Int16(POLLOUT) != 0 else { return false }

@@ -1,5 +1,5 @@
-/// Does something at once when it is asked for, and then not again before a pause is over; what is asked for meanwhile
-/// is done once, at its end.
+/// Runs an action immediately on request, then at most once per interval. Requests during the interval are combined
+/// into one run at its end.
 package final class Throttle {
     private let milliseconds: UInt64
     private let body: () -> Void
@@ -7,6 +7,7 @@ package final class Throttle {
     private var isPausing = false
     private var isDue = false
 
+    /// - Parameter milliseconds: the interval.
     package init(loop: EventLoop, milliseconds: UInt64, _ body: @escaping () -> Void) {
         self.milliseconds = milliseconds
         self.body = body
@@ -28,7 +29,7 @@ package final class Throttle {
         self.request()
     }
 
-    /// Nothing is done any more.
+    /// Drops a pending run. Later requests do nothing.
     package func close() {
         self.timer?.close()
         self.timer = nil

@@ -3,23 +3,23 @@ package import Secure
 package import Tunnel
 package import Wire
 
-/// Why a link's connection is over.
+/// Why a link's connection ended.
 package enum LinkEnd: Equatable, CustomStringConvertible {
     /// The peer closed the connection.
     case closedByPeer
     case failed(UVError)
     /// The handshake or the encryption failed.
     case security(SecurityError)
-    /// The first byte is not that of the expected handshake.
+    /// The first byte does not belong to the expected handshake.
     case otherProtocol(firstByte: UInt8)
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     case violation(PeerViolation)
-    /// We ended it, for this reason.
+    /// We ended it, with this code and text.
     case ended(ErrorCode, String)
-    /// The peer ended it.
+    /// The peer ended it with a GOAWAY.
     case goAway(GoAway)
 
-    /// What becomes of the streams that ran.
+    /// The code with which the running streams end.
     var streamCode: ErrorCode {
         switch self {
         case .ended(.none, _): .withdrawn
@@ -30,8 +30,8 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
         }
     }
 
-    /// Whether streams end at once: the peer broke the protocol, or the operator or the peer's program ended the link.
-    /// Else what came before is still delivered.
+    /// Whether streams end at once: the peer violated the protocol, or the operator or the peer's program ended the
+    /// link. Otherwise bytes that were already received are still delivered.
     var cutsStreams: Bool {
         switch self {
         case .violation, .security, .otherProtocol: true
@@ -56,7 +56,7 @@ package enum LinkEnd: Equatable, CustomStringConvertible {
         }
     }
 
-    /// An end in order has no code that would explain it.
+    /// Omits the code of an orderly end, which explains nothing.
     private static func text(_ code: ErrorCode, _ text: String) -> String {
         text.isEmpty ? "\(code)" : code == .none ? text : "\(code): \(text)"
     }

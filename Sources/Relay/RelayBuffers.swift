@@ -1,16 +1,17 @@
 internal import Bytes
 internal import Reactor
 
-/// Buffers that all links of a loop share: each is empty again before another link uses it.
+/// Buffers shared by all links of a loop. A link empties them before another link uses them.
 package final class RelayBuffers {
-    /// Decrypted bytes of the batch that is being handled. A read of the socket, what OpenSSL held of a record that
-    /// was not yet whole, and what was left of a frame fit in together.
+    /// Decrypted bytes of the current batch. Has room for one socket read, an incomplete record held by OpenSSL, and
+    /// an incomplete frame.
     let plain: UnsafeMutableRawBufferPointer
-    /// Reads of links whose handshake is not over, in this turn: each may cost a signature.
+    /// The number of reads in this turn on links that are still in the handshake. Each may cost a signature.
     private var handshakes: (turn: UInt64, count: Int) = (0, 0)
-    /// About 2 ms of the processor. Others wait for the next turn, with those before the handshake and those after it.
+    /// About 2 ms of CPU time. Further handshakes wait for the next turn, so that connections in other phases are
+    /// served in between.
     static let handshakesPerTurn = 4
-    /// So many streams run that each gets little of the kernel's memory.
+    /// Whether so many streams are open that each gets only small kernel buffers.
     package var isCrowded = false
     /// Encrypted bytes between OpenSSL and the socket.
     var cipher = ByteQueue()
@@ -19,7 +20,7 @@ package final class RelayBuffers {
         self.plain = .allocate(byteCount: EventLoop.readBufferSize + 4 * 16 * 1024, alignment: 64)
     }
 
-    /// Whether a handshake may get ahead in this turn.
+    /// Returns whether another handshake may proceed in this turn, and counts it.
     func takeHandshake(turn: UInt64) -> Bool {
         if self.handshakes.turn != turn { self.handshakes = (turn, 0) }
         guard self.handshakes.count < Self.handshakesPerTurn else { return false }

@@ -1,26 +1,28 @@
-/// Tells from a stranger's first bytes whether a whole ClientHello is there, without decoding it.
+/// Detects, without decoding it, whether a complete ClientHello has arrived.
 ///
-/// A TLS session costs 45 to 70 KiB. It is made only when the peer's first message is complete, so that a stranger who
-/// stops half-way costs no more than the bytes it has sent.
+/// A TLS session takes 45 to 70 KiB of memory. It is created only when the peer's first message is complete, so an
+/// unauthenticated connection that stops half-way costs no more than the bytes it has sent.
 package enum ClientHello {
     package enum State: Equatable, Sendable {
         case needMore
         case whole
-        /// No TLS handshake begins like that.
+        /// Not the beginning of a TLS handshake.
         case invalid
-        /// More bytes or records than a TLS handshake has reason to begin with.
+        /// More bytes or records than a legitimate ClientHello needs.
         case tooLarge
     }
 
-    /// A ClientHello has 250 to 500 bytes, 2 KiB with hybrid key shares.
+    /// A typical ClientHello has 250 to 500 bytes, or 2 KiB with hybrid key shares.
     package static let maxBytes = 16 * 1024
-    /// Records that it may be split into.
+    /// Maximum number of records that a ClientHello may be split into.
     private static let maxRecords = 64
     private static let recordHeader = 5
-    /// RFC 8446, 5.1.
+    /// In bytes (RFC 8446, 5.1).
     private static let largestRecord = 1 << 14
 
-    /// - Parameter bytes: all that has come so far (RFC 8446, 5.1 and 4).
+    /// Parses the record and message headers (RFC 8446, 5.1 and 4).
+    ///
+    /// - Parameter bytes: all bytes received so far.
     package static func state(of bytes: RawSpan) -> State {
         var offset = 0
         var message = 0
@@ -35,7 +37,7 @@ package enum ClientHello {
             guard length > 0, length <= self.largestRecord else { return .invalid }
             offset += self.recordHeader
             let present = min(length, bytes.byteCount - offset)
-            // The message's own header: type 1 and a length of three bytes.
+            // The header of the handshake message: type 1 and a three-byte length. It may be split across records.
             var index = 0
             while header.count < 4, index < present {
                 header.append(self.byte(bytes, offset + index))
@@ -55,7 +57,7 @@ package enum ClientHello {
         return .tooLarge
     }
 
-    /// A record of type 22 of version 3.x, as far as its header is there.
+    /// Whether the record at `offset` has type 22 and version 3.x, as far as its header has arrived.
     private static func isPlausible(_ bytes: RawSpan, _ offset: Int) -> Bool {
         if bytes.byteCount > offset, self.byte(bytes, offset) != 22 { return false }
         return bytes.byteCount <= offset + 1 || self.byte(bytes, offset + 1) == 3

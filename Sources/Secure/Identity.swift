@@ -1,16 +1,16 @@
 internal import COpenSSL
 
-/// A key and certificates as bytes, from which another thread makes an ``Identity`` of its own.
+/// A key and its certificates in PEM form. Unlike ``Identity`` it is `Sendable`: another thread can load its own copy.
 package struct IdentityPEM: Sendable {
     fileprivate let key: [UInt8]
     fileprivate let certificates: [UInt8]
 }
 
-/// A private key and its certificate.
+/// A private key and its certificate chain.
 package final class Identity {
     let key: OpaquePointer
     let certificate: OpaquePointer
-    /// Further certificates up to a public root, if the file had them.
+    /// Intermediate certificates towards a public root, if the file contained any.
     let chain: [OpaquePointer]
     /// The pin of the public key.
     package let pin: Pin
@@ -29,8 +29,8 @@ package final class Identity {
         for certificate in self.chain { X509_free(certificate) }
     }
 
-    /// Makes a P-256 key and a certificate that it signs itself, valid for 100 years: peers know it by its pin, and a
-    /// date would only break them one day.
+    /// Creates a P-256 key and a self-signed certificate. The certificate is valid for 100 years: peers identify it by
+    /// its pin, so an expiry date would only break them one day.
     package static func selfSigned(commonName: String) throws(SecurityError) -> Identity {
         guard let key = cssl_make_p256_key() else { throw .last("cannot make a key") }
         guard let certificate = X509_new() else {
@@ -38,7 +38,7 @@ package final class Identity {
             throw .last("cannot make a certificate")
         }
         X509_set_version(certificate, 2)
-        // A positive serial number of 63 random bits (RFC 5280, 4.1.2.2).
+        // 63 random bits: the serial number must be positive (RFC 5280, 4.1.2.2).
         ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), SecureRandom.integer() >> 1)
         X509_gmtime_adj(X509_getm_notBefore(certificate), -86_400)
         X509_time_adj_ex(X509_getm_notAfter(certificate), 36_500, 0, nil)
@@ -51,9 +51,9 @@ package final class Identity {
         return identity
     }
 
-    /// Reads a key and the certificates of `certificatePEM`, the first of which must be the key's.
+    /// Loads a private key without a passphrase, and a certificate chain. The first certificate must belong to the key.
     package static func load(keyPEM: [UInt8], certificatePEM: [UInt8]) throws(SecurityError) -> Identity {
-        // The default callback would ask for a passphrase on the terminal; this one has none.
+        // The default callback would prompt for a passphrase on the terminal; this one returns none.
         guard let key = withBIO(keyPEM, { PEM_read_bio_PrivateKey($0, nil, { _, _, _, _ in 0 }, nil) }) else {
             throw .last("no private key in PEM format, or it has a passphrase")
         }
@@ -72,7 +72,7 @@ package final class Identity {
         return identity
     }
 
-    /// How many certificates a file of authorities holds.
+    /// The number of certificates in a CA file.
     package static func certificateCount(inPEM pem: [UInt8]) -> Int {
         let count = withBIO(pem) { bio in
             var count = 0
@@ -86,24 +86,25 @@ package final class Identity {
         return count
     }
 
-    /// When the certificate begins to be valid, in seconds since 1970; nil if its date is not one.
+    /// The start of the certificate's validity in seconds since 1970; nil if the date is invalid.
     package var begins: Int64? { seconds(of: X509_get0_notBefore(self.certificate)) }
 
-    /// Until when the certificate is valid; those of its issuers are not looked at, as peers may know others.
+    /// The end of the certificate's validity in seconds since 1970; nil if the date is invalid. Issuer certificates are
+    /// not considered, because peers may use other ones.
     package var expires: Int64? { seconds(of: X509_get0_notAfter(self.certificate)) }
 
-    /// Whether the certificate names itself as its issuer, so that no authority vouches for it.
+    /// Whether the certificate is its own issuer, that is, not issued by a certificate authority.
     package var isSelfIssued: Bool {
         X509_NAME_cmp(X509_get_subject_name(self.certificate), X509_get_issuer_name(self.certificate)) == 0
     }
 
-    /// Whether the certificate is for a host, a name or an address.
+    /// Whether the certificate is valid for a host, given as a DNS name or an IP address.
     package func names(_ host: String) -> Bool {
         X509_check_host(self.certificate, host, host.utf8.count, 0, nil) == 1
             || X509_check_ip_asc(self.certificate, host, 0) == 1
     }
 
-    /// Whether peers see the same certificates.
+    /// Whether both identities present the same certificate chain.
     package func isSame(as other: Identity) -> Bool {
         let (mine, others) = ([self.certificate] + self.chain, [other.certificate] + other.chain)
         return mine.count == others.count && zip(mine, others).allSatisfy { X509_cmp($0, $1) == 0 }
@@ -117,7 +118,7 @@ package final class Identity {
         written { PEM_write_bio_X509($0, self.certificate) }
     }
 
-    /// All of it.
+    /// The key and the whole certificate chain.
     package var pem: IdentityPEM {
         let chain = self.chain.map { certificate in written { PEM_write_bio_X509($0, certificate) } }
         return IdentityPEM(key: self.keyPEM, certificates: self.certificatePEM + chain.joined())
@@ -128,7 +129,7 @@ package final class Identity {
     }
 }
 
-/// Since 1970; nil for what is not a time.
+/// Seconds since 1970; nil if the time is missing or invalid.
 func seconds(of time: UnsafePointer<ASN1_TIME>?) -> Int64? {
     guard let time else { return nil }
     let seconds = cssl_seconds(time)

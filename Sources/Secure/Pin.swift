@@ -1,11 +1,11 @@
 internal import COpenSSL
 
-/// A public key by its hash: SHA-256 of the DER SubjectPublicKeyInfo (RFC 5280, 4.1), as in RFC 7469.
+/// The hash of a public key: SHA-256 of its DER SubjectPublicKeyInfo (RFC 5280, 4.1), as in RFC 7469.
 package struct Pin: Hashable, Sendable, CustomStringConvertible {
     /// 32 bytes.
     package let bytes: [UInt8]
 
-    /// Parses `sha256/BASE64`; nil when it is anything else.
+    /// Parses `sha256/BASE64`; nil if the text has another form.
     package init?(_ text: String) {
         let prefix = "sha256/"
         // 32 bytes are 44 characters of Base64, the last of them `=`.
@@ -14,7 +14,7 @@ package struct Pin: Hashable, Sendable, CustomStringConvertible {
         let encoded = Array(text.utf8.dropFirst(prefix.utf8.count))
         guard EVP_DecodeBlock(&decoded, encoded, 44) == 33 else { return nil }
         self.bytes = Array(decoded[0..<32])
-        // What OpenSSL decoded leniently must encode to the same text.
+        // OpenSSL decodes leniently: accept only text that encodes back to itself.
         guard self.description == text else { return nil }
     }
 

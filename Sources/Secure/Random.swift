@@ -1,6 +1,6 @@
 internal import COpenSSL
 
-/// Unpredictable bytes (OpenSSL's CSPRNG, seeded by the kernel).
+/// Cryptographically secure random numbers (OpenSSL's CSPRNG, seeded by the kernel). Traps if it fails.
 package enum SecureRandom {
     package static func bytes(_ count: Int) -> [UInt8] {
         var result = [UInt8](repeating: 0, count: count)
@@ -23,7 +23,7 @@ package enum SHA256 {
         return digest
     }
 
-    /// Compares without telling by its time where the difference is.
+    /// Compares in constant time, so that timing does not reveal where the values differ.
     package static func isEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
         left.count == right.count && CRYPTO_memcmp(left, right, left.count) == 0
     }

@@ -1,49 +1,52 @@
 package import Bytes
 
-/// What the handshake told of the peer.
+/// What the handshake has shown about the peer.
 package struct ChannelPeer: Equatable, Sendable {
-    /// What the system's certificate authorities make of the peer's certificate.
+    /// The result of verifying the peer's certificate against the system's certificate authorities.
     package enum SystemVerdict: Equatable, Sendable {
-        /// It leads to a trusted authority and names the host that was dialled.
+        /// The chain leads to a trusted authority, and the certificate names the dialled host.
         case trusted
-        /// The same, but it has expired: when, in seconds since 1970; nil if a certificate of its issuers has.
+        /// Like `trusted`, but expired: the expiry time in seconds since 1970, or nil if an issuer's certificate has
+        /// expired instead.
         case expired(Int64?)
-        /// The same, but it is not valid yet: from when on; nil if a certificate of its issuers is not.
+        /// Like `trusted`, but not valid yet: the start time in seconds since 1970, or nil if an issuer's certificate
+        /// is not valid yet instead.
         case notYetValid(Int64?)
-        /// Why not, in OpenSSL's words.
+        /// Not trusted; the text is OpenSSL's reason.
         case untrusted(String)
     }
 
-    /// The pin of the peer's key; nil when it showed no certificate.
+    /// The pin of the peer's key; nil if it presented no certificate.
     package let pin: Pin?
     package let system: SystemVerdict
 }
 
-/// One encrypted connection as bytes in, bytes out; sockets are the driver's business.
+/// The encryption of one connection: bytes in, bytes out. The driver owns the socket.
 package protocol SecureChannel: AnyObject {
-    /// The peer, once the handshake is over.
+    /// The peer; nil until the handshake is complete.
     var peer: ChannelPeer? { get }
-    /// The peer has said that nothing more will come.
+    /// Whether the peer has announced that it will send no more data.
     var isClosedByPeer: Bool { get }
-    /// Pieces that were decrypted, each of which costs the same however small it is.
+    /// The number of records (in version 1: reads) decrypted so far. Each has a fixed cost, however small it is.
     var recordsReceived: Int { get }
-    /// The peer may send one more message that is neither data nor part of the first handshake. Call it once a second
+    /// Allows the peer one more message that is neither data nor part of the first handshake. Call it once a second
     /// after the login.
     func allowMessage()
-    /// Says the first words of the handshake, as the dialling side.
+    /// Starts the handshake on the dialling side.
     func start(output: inout ByteQueue) throws(SecurityError)
-    /// Takes what the socket delivered; what it means is written to `plain`, what must be answered to `output`.
+    /// Processes bytes from the socket. Writes decrypted bytes to `plain` and bytes for the peer to `output`.
     ///
     /// - Precondition: `plain` is at least as large as `input` and 16 KiB more.
-    /// - Returns: number of bytes written to `plain`. All of `input` is used up.
+    /// - Returns: the number of bytes written to `plain`. All of `input` is consumed.
+    /// - Throws: if the peer's bytes are invalid. `output` may then hold an alert to send.
     func receive(
         _ input: UnsafeRawBufferPointer, into plain: UnsafeMutableRawBufferPointer, output: inout ByteQueue
     ) throws(SecurityError) -> Int
     /// Encrypts all of `plain` into `output`.
     ///
-    /// - Precondition: the handshake is over.
+    /// - Precondition: the handshake is complete.
     func encrypt(_ plain: UnsafeRawBufferPointer, output: inout ByteQueue) throws(SecurityError)
-    /// Says that nothing more will come, if there is a way to say it.
+    /// Announces that no more data will be sent, if the protocol can do that.
     func close(output: inout ByteQueue)
 }
 

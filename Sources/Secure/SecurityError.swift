@@ -1,19 +1,19 @@
 internal import COpenSSL
 
-/// What OpenSSL, or a rule of ours about its results, found wrong.
+/// An error from OpenSSL, or from our own checks of a handshake.
 package struct SecurityError: Error, Equatable, Sendable, CustomStringConvertible {
-    /// A limit of ours for what a peer may send.
+    /// One of our limits on what a peer may send.
     package enum Limit: Equatable, Sendable {
-        /// Messages after the handshake.
+        /// The number of messages after the handshake.
         case messages
-        /// Bytes of the peer's certificates.
+        /// The size of the peer's certificates in bytes.
         case certificates
     }
 
     package let description: String
-    /// Set when the peer has exceeded one.
+    /// The limit that the peer exceeded, if any.
     package let limit: Limit?
-    /// Set when the peer has sent one.
+    /// The alert that the peer sent, if it is one of ``TLSAlert``.
     package let alert: TLSAlert?
 
     package init(_ description: String, limit: Limit? = nil, alert: TLSAlert? = nil) {
@@ -22,16 +22,18 @@ package struct SecurityError: Error, Equatable, Sendable, CustomStringConvertibl
         self.alert = alert
     }
 
-    /// The oldest error in OpenSSL's queue of this thread, which is emptied.
+    /// Makes an error from the oldest entry of this thread's OpenSSL error queue, and clears the queue.
+    ///
+    /// - Parameter what: the operation that failed.
     static func last(_ what: String) -> SecurityError {
         let code = ERR_get_error()
         ERR_clear_error()
         guard code != 0 else { return SecurityError(what) }
         let reason = ERR_GET_REASON(code)
-        // SSL_CTX_set_max_cert_list(3): no other message of a handshake can be as large as its bound.
+        // No other handshake message can be as large as the bound set with SSL_CTX_set_max_cert_list(3).
         let limit: Limit? = reason == SSL_R_EXCESSIVE_MESSAGE_SIZE ? .certificates : nil
         let alert = UInt8(exactly: reason - SSL_AD_REASON_OFFSET).flatMap(TLSAlert.init(rawValue:))
-        // OpenSSL's words for it, 'wrong version number', sound like a release of ours that does not match.
+        // OpenSSL's text, 'wrong version number', sounds like a mismatch of diglett releases.
         if reason == SSL_R_WRONG_VERSION_NUMBER {
             return SecurityError("\(what): the peer does not speak TLS")
         }
@@ -42,7 +44,7 @@ package struct SecurityError: Error, Equatable, Sendable, CustomStringConvertibl
     }
 }
 
-/// Calls to OpenSSL that return 1 for success.
+/// Checks the result of an OpenSSL function that returns 1 on success.
 func check(_ code: CInt, _ what: String) throws(SecurityError) {
     guard code == 1 else { throw .last(what) }
 }

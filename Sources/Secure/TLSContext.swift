@@ -1,31 +1,31 @@
 internal import COpenSSL
 
-/// What all TLS sessions of a program share: versions, ciphers, identity, trust. TLS 1.3 only (RFC 8446).
+/// The settings that TLS sessions share: versions, ciphers, identity, trust. TLS 1.3 only (RFC 8446).
 package final class TLSContext {
-    /// Records that are sent with one key; then a new one is made. RFC 8446, 5.5, allows 2^24.5 with AES-GCM.
+    /// The number of records sent before a key update. RFC 8446, 5.5, allows 2^24.5 with AES-GCM.
     package var recordsPerKey = 1 << 23
 
-    /// Bytes of a client's certificates: a key needs less than 1 KiB, and what strangers may send is parsed
-    /// (SSL_CTX_set_max_cert_list(3)).
+    /// Maximum size of a client's certificates in bytes (SSL_CTX_set_max_cert_list(3)). A key's certificate needs less
+    /// than 1 KiB, and this limits how much input from unauthenticated peers is parsed.
     package static let maxClientCertificates = 16 * 1024
-    /// Bytes of a server's certificates: chains of public authorities have 4 to 10 KiB.
+    /// Maximum size of a server's certificates in bytes. Chains of public authorities have 4 to 10 KiB.
     static let maxServerCertificates = 32 * 1024
 
     let raw: OpaquePointer
     let isServer: Bool
     let applicationProtocol: String
 
-    /// For a gateway.
+    /// Creates a context for a gateway.
     ///
-    /// A client certificate is asked for, not demanded, and any is taken: who it belongs to is the authenticator's
-    /// question, by its pin.
+    /// A client certificate is requested but not required, and any certificate is accepted. The authenticator
+    /// identifies the agent by the certificate's pin.
     package static func server(identity: Identity, applicationProtocol: String) throws(SecurityError) -> TLSContext {
         let context = try TLSContext(isServer: true, applicationProtocol: applicationProtocol)
         try context.use(identity)
         SSL_CTX_set_verify(context.raw, SSL_VERIFY_PEER, nil)
         context.skipVerification()
         cssl_set_max_cert_list(context.raw, Self.maxClientCertificates)
-        // RFC 7301, 3.2: a peer that offers other protocols only is refused.
+        // RFC 7301, 3.2: refuse a peer that offers only other protocols.
         SSL_CTX_set_alpn_select_cb(
             context.raw,
             { _, out, outLength, offered, offeredLength, argument in
@@ -47,21 +47,21 @@ package final class TLSContext {
         return context
     }
 
-    /// For an agent.
+    /// Creates a context for an agent.
     ///
     /// - Parameters:
     ///   - identity: the client certificate, if the agent has one.
-    ///   - trustsSystemRoots: whether certificates of the system's authorities are looked up. The outcome is reported
-    ///     by the session, which judges nothing by itself.
-    ///   - authorities: a file with them instead of the one that SSL_CERT_FILE names.
+    ///   - trustsSystemRoots: whether to verify the gateway's certificate against the system's certificate authorities.
+    ///     The session only reports the result (``ChannelPeer/system``); the caller decides.
+    ///   - authorities: a CA file to use instead of the one in SSL_CERT_FILE.
     package static func client(
         identity: Identity?, trustsSystemRoots: Bool, authorities: String? = nil, applicationProtocol: String
     ) throws(SecurityError) -> TLSContext {
         let context = try TLSContext(isServer: false, applicationProtocol: applicationProtocol)
         if let identity { try context.use(identity) }
-        // The handshake goes on whatever the verdict is. OpenSSL checks dates from the authority down, each before the
-        // next signature, and stops at the first fault: only if it goes on after a wrong date does a verdict about
-        // dates mean that all else is right.
+        // SSL_VERIFY_NONE: the handshake continues whatever the result. OpenSSL checks the chain from the root down,
+        // each date before the next signature, and stops at the first error. The callback makes it continue after an
+        // invalid date, so a date error as the final result means that everything else is valid.
         SSL_CTX_set_verify(
             context.raw, SSL_VERIFY_NONE,
             { isRight, store in
@@ -73,8 +73,8 @@ package final class TLSContext {
         if !trustsSystemRoots {
             context.skipVerification()
         } else {
-            // The directory is read certificate by certificate when one is needed; the bundle file would cost
-            // megabytes at every start.
+            // OpenSSL reads single certificates from the directory when it needs them. Loading the bundle file would
+            // cost megabytes at every start.
             SSL_CTX_set_default_verify_dir(context.raw)
             let named = getenv(X509_get_default_cert_file_env()).map { String(cString: $0) }
             if let file = authorities ?? named {
@@ -88,7 +88,7 @@ package final class TLSContext {
         return context
     }
 
-    /// The protocol's name as ALPN wants it, with its length before it; freed with the context.
+    /// The protocol name in ALPN format, preceded by its length. Freed with the context.
     private let protocolList: UnsafeMutablePointer<UInt8>
 
     private init(isServer: Bool, applicationProtocol: String) throws(SecurityError) {
@@ -105,7 +105,7 @@ package final class TLSContext {
         try check(cssl_only_tls13(raw), "this OpenSSL has no TLS 1.3")
         cssl_set_mode(raw)
         cssl_set_options(raw)
-        // Each end names the cipher first that its processor does best; AES-128 costs measurably less than AES-256.
+        // Each side prefers the cipher that is fastest on its CPU. AES-128 is measurably cheaper than AES-256.
         let aes = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
         let chacha = "TLS_CHACHA20_POLY1305_SHA256"
         try check(
@@ -118,8 +118,9 @@ package final class TLSContext {
         self.protocolList.deallocate()
     }
 
-    /// Only the pin counts: OpenSSL builds no chain and looks into no certificate of the peer, whose parser would be
-    /// open to strangers (as in CVE-2022-3602). Possession of the key is still proven by the handshake.
+    /// Disables certificate verification, for peers that are identified only by their pin. OpenSSL then builds no chain
+    /// and does not examine certificate contents, which would expose its parsers to unauthenticated peers (as in
+    /// CVE-2022-3602). The handshake still proves possession of the key.
     private func skipVerification() {
         SSL_CTX_set_cert_verify_callback(
             self.raw,

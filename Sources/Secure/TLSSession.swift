@@ -1,7 +1,7 @@
 package import Bytes
 internal import COpenSSL
 
-/// TLS 1.3 by OpenSSL, with a BIO that works on the driver's buffers.
+/// A TLS 1.3 session of OpenSSL, with a BIO that uses the driver's buffers.
 package final class TLSSession: SecureChannel {
     private let context: TLSContext
     private let raw: OpaquePointer
@@ -11,14 +11,15 @@ package final class TLSSession: SecureChannel {
     package private(set) var isClosedByPeer = false
     package private(set) var recordsReceived = 0
 
-    /// A message after the handshake costs as much as 10 to 20 full records and is answered. So a peer may send few: as
-    /// a client none before it has logged in; servers send tickets, two by default in OpenSSL. Key updates are due
-    /// every 2^23 records.
+    /// How many post-handshake messages a peer may send before the first ``allowMessage()``. Each costs as much as 10
+    /// to 20 full records and is answered, so few are allowed. A client may send none before it has logged in. Servers
+    /// send tickets (OpenSSL: two by default). Key updates are needed only every 2^23 records.
     static let firstMessages: (ofClient: Int, ofServer: Int) = (0, 4)
-    /// What may be saved up, one a second: few enough to cost less than a millisecond together.
+    /// Maximum number of messages that ``allowMessage()`` accumulates. Processing all of them takes less than a
+    /// millisecond.
     package static let maxMessages = 16
 
-    /// - Parameter serverName: as a client, the host that was dialled: sent as SNI (RFC 6066, 3) unless it is an
+    /// - Parameter serverName: for a client, the dialled host. It is sent as SNI (RFC 6066, 3) unless it is an IP
     ///   address, and compared with the certificate.
     package init(context: TLSContext, serverName: String? = nil) throws(SecurityError) {
         guard let raw = SSL_new(context.raw) else { throw .last("cannot make a TLS session") }
@@ -27,7 +28,7 @@ package final class TLSSession: SecureChannel {
         self.port = .allocate(capacity: 1)
         self.port.initialize(to: TransportPort())
         guard let bio = TransportBIO.make(self.port) else { throw .last("cannot make a BIO") }
-        // One BIO for both directions; the session frees it.
+        // One BIO for both directions; SSL_free frees it.
         SSL_set_bio(raw, bio, bio)
         // The port lives as long as the session.
         cssl_watch_messages(raw, onMessage, self.port)
@@ -104,7 +105,7 @@ package final class TLSSession: SecureChannel {
                     session.raw, plain.baseAddress.map { $0 + offset }, plain.count - offset, &count)
                 guard code == 1 else { throw .last("cannot encrypt") }
                 offset += count
-                // A call writes one record, as partial writes are on.
+                // With partial writes enabled, each call writes one record.
                 session.recordsSinceKey += 1
                 if session.recordsSinceKey >= session.context.recordsPerKey {
                     session.recordsSinceKey = 0
@@ -116,10 +117,10 @@ package final class TLSSession: SecureChannel {
         }
     }
 
-    /// By a close_notify (RFC 8446, 6.1).
+    /// Sends a close_notify alert (RFC 8446, 6.1).
     package func close(output: inout ByteQueue) {
         guard self.isEstablished else { return }
-        // A failure means that the session is broken already.
+        // Ignore errors: they mean that the session is already broken.
         try? self.call(UnsafeRawBufferPointer(start: nil, count: 0), &output) { session throws(SecurityError) in
             _ = SSL_shutdown(session.raw)
         }
@@ -167,7 +168,7 @@ package final class TLSSession: SecureChannel {
         self.port.pointee.messagesLeft = min(left + 1, Self.maxMessages)
     }
 
-    /// Lends `input` and `output` to the BIO for the time of `body`.
+    /// Lends `input` and `output` to the BIO while `body` runs.
     private func call(
         _ input: UnsafeRawBufferPointer, _ output: inout ByteQueue, _ body: (TLSSession) throws(SecurityError) -> Void
     ) throws(SecurityError) {
@@ -185,7 +186,7 @@ package final class TLSSession: SecureChannel {
     }
 }
 
-/// Counts the handshake messages that come after the handshake: key updates and tickets (RFC 8446, 4.6).
+/// Counts the peer's post-handshake messages: key updates and tickets (RFC 8446, 4.6).
 private let onMessage:
     @convention(c) (CInt, CInt, CInt, UnsafeRawPointer?, Int, OpaquePointer?, UnsafeMutableRawPointer?) -> Void = {
         isSent, _, contentType, _, _, _, argument in

@@ -1,23 +1,22 @@
 internal import Bytes
 internal import COpenSSL
 
-/// Between OpenSSL and the driver's buffers: reads come from the batch that the socket has just delivered, writes are
-/// appended to the driver's outgoing queue. Unlike a pair of memory BIOs it owns no buffer.
+/// Connects OpenSSL to the driver's buffers: reads take bytes from the batch that the socket has just delivered, and
+/// writes append to the driver's output queue. Unlike a pair of memory BIOs it owns no buffers.
 struct TransportPort {
     var input: UnsafeRawPointer?
     var inputCount = 0
-    /// Set only while a call into OpenSSL is running.
+    /// Set only during a call into OpenSSL.
     var output: UnsafeMutablePointer<ByteQueue>?
-    /// Handshake messages that the peer may still send after the handshake; nil during the handshake, which OpenSSL
-    /// bounds by itself.
+    /// How many post-handshake messages the peer may still send; nil during the handshake, which OpenSSL itself limits.
     var messagesLeft: Int?
-    /// The peer has sent more of them: nothing more is read.
+    /// The peer has sent too many post-handshake messages. Further reads fail.
     var isFlooded = false
 }
 
 enum TransportBIO {
-    /// The address of the BIO's method, which is never freed. `BIO_new` only reads it (BIO_meth_new(3)), so all threads
-    /// share it.
+    /// The address of the BIO_METHOD, which is never freed. All threads can share it because `BIO_new` only reads it
+    /// (BIO_meth_new(3)).
     private static let method: UInt = {
         let method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "diglett transport")
         BIO_meth_set_read(method, onRead)
@@ -26,7 +25,7 @@ enum TransportBIO {
         return UInt(bitPattern: method)
     }()
 
-    /// A BIO on `port`, which must outlive it.
+    /// Creates a BIO on `port`, which must outlive it. The caller owns the BIO.
     static func make(_ port: UnsafeMutablePointer<TransportPort>) -> OpaquePointer? {
         guard let method = OpaquePointer(bitPattern: self.method), let bio = BIO_new(method) else { return nil }
         BIO_set_data(bio, port)
@@ -41,7 +40,7 @@ private let onRead: @convention(c) (OpaquePointer?, UnsafeMutablePointer<CChar>?
     guard let port = BIO_get_data(bio)?.assumingMemoryBound(to: TransportPort.self), let buffer, count > 0 else {
         return -1
     }
-    // Without the flag to try again this ends the session.
+    // Without the retry flag, OpenSSL treats this as a fatal error and ends the session.
     guard !port.pointee.isFlooded else { return -1 }
     let taken = min(Int(count), port.pointee.inputCount)
     guard taken > 0, let input = port.pointee.input else {
@@ -65,6 +64,6 @@ private let onWrite: @convention(c) (OpaquePointer?, UnsafePointer<CChar>?, CInt
 
 private let onControl: @convention(c) (OpaquePointer?, CInt, CLong, UnsafeMutableRawPointer?) -> CLong = {
     _, command, _, _ in
-    // Whatever is written is on its way at once; there is nothing else to control.
+    // Writes are never buffered, so a flush always succeeds. No other control command is supported.
     command == BIO_CTRL_FLUSH ? 1 : 0
 }

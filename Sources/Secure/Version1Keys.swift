@@ -1,8 +1,8 @@
 internal import COpenSSL
 
-/// A key pair on secp256k1 (SEC 2, 2.4.1), as protocol version 1 uses it: fresh for each connection.
+/// A key pair on secp256k1 (SEC 2, 2.4.1). Protocol version 1 generates a new one for each connection.
 struct Version1KeyPair: ~Copyable {
-    /// Bytes of a compressed point (SEC 1, 2.3.3).
+    /// Size of a compressed point in bytes (SEC 1, 2.3.3).
     static let publicKeySize = 33
     private static let fieldSize = 32
 
@@ -17,7 +17,7 @@ struct Version1KeyPair: ~Copyable {
             EC_GROUP_free(group)
             throw .last("no memory for a key")
         }
-        // Evenly from 1 to the order less 1: 0 is drawn about once in 2^256 times.
+        // Uniformly distributed from 1 to order - 1. Zero is redrawn; its probability is about 2^-256.
         repeat {
             guard BN_priv_rand_range(secret, order) == 1 else {
                 BN_clear_free(secret)
@@ -28,7 +28,9 @@ struct Version1KeyPair: ~Copyable {
         try self.init(group: group, secret: secret)
     }
 
-    /// - Parameter secret: a big-endian number from 1 to the curve's order less 1; for test vectors.
+    /// For test vectors.
+    ///
+    /// - Parameter secret: a big-endian number from 1 to the curve's order - 1.
     init(secret bytes: [UInt8]) throws(SecurityError) {
         guard let group = EC_GROUP_new_by_curve_name(NID_secp256k1) else { throw .last("OpenSSL has no secp256k1") }
         guard let secret = BN_bin2bn(bytes, CInt(bytes.count), nil) else {
@@ -38,9 +40,9 @@ struct Version1KeyPair: ~Copyable {
         try self.init(group: group, secret: secret)
     }
 
-    /// Owns `group` and `secret`, also when it throws.
+    /// Takes ownership of `group` and `secret`, even if it throws.
     private init(group: OpaquePointer, secret: OpaquePointer) throws(SecurityError) {
-        // OpenSSL then multiplies in constant time (BN_set_flags(3)).
+        // Makes OpenSSL multiply in constant time (BN_set_flags(3)).
         BN_set_flags(secret, BN_FLG_CONSTTIME)
         var key = [UInt8](repeating: 0, count: Self.publicKeySize)
         let point = EC_POINT_new(group)
@@ -63,10 +65,10 @@ struct Version1KeyPair: ~Copyable {
         EC_GROUP_free(self.group)
     }
 
-    /// SHA-512 of both coordinates of the shared point, each as 32 big-endian bytes: key, initial state of the cipher
-    /// and 16 bytes that are not used.
+    /// Returns SHA-512 of the two coordinates of the shared point, each as 32 big-endian bytes. The digest holds the
+    /// 32-byte key, the cipher's 16-byte initial state and 16 unused bytes.
     ///
-    /// Throws when `peer` is no point of the curve. The curve has prime order, so that any point on it will do.
+    /// - Throws: if `peer` is not a point on the curve. No further check is needed, because the curve has prime order.
     func sharedDigest(with peer: [UInt8]) throws(SecurityError) -> [UInt8] {
         let theirs = EC_POINT_new(self.group)
         let shared = EC_POINT_new(self.group)
@@ -99,8 +101,8 @@ struct Version1KeyPair: ~Copyable {
     }
 }
 
-/// One direction's key stream: ChaCha20 as OpenSSL takes it, with a 16-byte initial state of a little-endian block
-/// counter and a nonce (EVP_chacha20(3)).
+/// The key stream of one direction: OpenSSL's ChaCha20, whose 16-byte initial state is a little-endian block counter
+/// and a nonce (EVP_chacha20(3)).
 final class Version1Cipher {
     private let raw: OpaquePointer
 
@@ -120,7 +122,7 @@ final class Version1Cipher {
         EVP_CIPHER_CTX_free(self.raw)
     }
 
-    /// Encrypts or decrypts, which is the same, `input` to the first bytes of `output`.
+    /// Encrypts or decrypts `input` into the first bytes of `output`; both are the same operation.
     func apply(_ input: UnsafeRawBufferPointer, to output: UnsafeMutableRawBufferPointer) throws(SecurityError) {
         precondition(output.count >= input.count && input.count <= Int(CInt.max), "the output is too small")
         guard input.count > 0 else { return }

@@ -1,11 +1,11 @@
 package import Bytes
 internal import COpenSSL
 
-/// The encryption of protocol version 1 (`docs/version-1.md`), which keeps out the curious and nobody else: both
-/// directions use one key stream, nothing is authenticated and any bit can be flipped on the way.
+/// The encryption of protocol version 1 (`docs/version-1.md`). It stops only casual observers: both directions use the
+/// same key stream, nothing is authenticated, and an attacker on the path can flip any bit.
 ///
-/// Each side sends 38 bytes, `magic | version u8 | compressed public key`, the dialling side first; everything after
-/// them is encrypted.
+/// Each side sends 38 bytes, `magic | version u8 | compressed public key`, the dialling side first. Everything after
+/// that is encrypted.
 package final class Version1Session: SecureChannel {
     /// "digl".
     package static let magic: [UInt8] = [0x64, 0x69, 0x67, 0x6C]
@@ -13,18 +13,18 @@ package final class Version1Session: SecureChannel {
     private static let greetingSize = 5 + Version1KeyPair.publicKeySize
 
     private enum State {
-        /// The peer's greeting has come so far.
+        /// The bytes of the peer's greeting received so far.
         case greeting([UInt8])
         case open(seal: Version1Cipher, open: Version1Cipher)
     }
 
     private let isServer: Bool
-    /// A server makes them when the greeting of the peer is whole, as they cost 0.4 ms.
+    /// A server creates them only when the peer's greeting is complete, because that takes 0.4 ms.
     private var keys: Version1KeyPair?
     package private(set) var recordsReceived = 0
     private var state = State.greeting([])
     package private(set) var peer: ChannelPeer?
-    /// The protocol has no way to say it.
+    /// Always false: the protocol has no close message.
     package var isClosedByPeer: Bool { false }
 
     package init(isServer: Bool) throws(SecurityError) {
@@ -32,7 +32,9 @@ package final class Version1Session: SecureChannel {
         if !isServer { self.keys = try Version1KeyPair() }
     }
 
-    /// - Parameter secret: a big-endian number from 1 to the curve's order less 1. For test vectors only.
+    /// For test vectors only.
+    ///
+    /// - Parameter secret: a big-endian number from 1 to the curve's order - 1.
     package init(isServer: Bool, secret: [UInt8]) throws(SecurityError) {
         self.isServer = isServer
         self.keys = try Version1KeyPair(secret: secret)
@@ -47,7 +49,7 @@ package final class Version1Session: SecureChannel {
 
     package func start(output: inout ByteQueue) throws(SecurityError) { self.greet(&output) }
 
-    /// The protocol has no such messages.
+    /// Does nothing: the protocol has no such messages.
     package func allowMessage() {}
 
     package func receive(
@@ -61,7 +63,7 @@ package final class Version1Session: SecureChannel {
         case .greeting(var greeting):
             let taken = min(Self.greetingSize - greeting.count, input.count)
             greeting += input[..<taken]
-            // As early as it can be told, so that a stranger is not waited for.
+            // Check each byte as it arrives, so that other protocols are rejected without waiting for 38 bytes.
             guard greeting.prefix(4) == Self.magic.prefix(greeting.count) else {
                 throw SecurityError("not a version 1 greeting")
             }

@@ -1,23 +1,23 @@
 internal import Glibc
 package import Reactor
 
-/// What signals mean to a daemon: SIGTERM and SIGINT ask for its end. SIGHUP asks it to read its configuration again, or,
-/// when the terminal that it was started from has closed, for its end as well.
+/// Signal handling of a daemon: SIGTERM and SIGINT stop it. SIGHUP reloads its configuration, or stops it if its
+/// controlling terminal has closed.
 ///
-/// A SIGHUP that was ignored at the start stays ignored, as nohup(1) wants it.
+/// If SIGHUP was ignored when the program started, it stays ignored, as nohup(1) requires.
 package final class DaemonSignals {
-    /// Between two reloads at least.
+    /// Minimum time between two reloads.
     private static let reloadMilliseconds: UInt64 = 500
-    /// The kernel sends SIGHUP a moment before the terminal is gone.
+    /// How long to wait before checking for the terminal: the kernel sends SIGHUP shortly before the terminal is gone.
     private static let terminalMilliseconds: UInt64 = 100
 
     private let stop: () -> Void
-    /// The controlling terminal, whose end is a reason for SIGHUP.
+    /// The controlling terminal. Closing it is one cause of SIGHUP.
     private enum Terminal {
         case none
-        /// - Parameter misses: consecutive ticks without it.
+        /// - Parameter misses: consecutive ticks that did not find the terminal.
         case present(misses: Int)
-        /// SIGHUP arrived; its reason is decided in a moment.
+        /// SIGHUP arrived; its cause is determined after `terminalMilliseconds`.
         case hangingUp
     }
 
@@ -26,7 +26,10 @@ package final class DaemonSignals {
     private var reloads: Throttle?
     private var timer: LoopTimer?
 
-    /// - Throws: when a signal cannot be handled; those before it then are.
+    /// - Parameters:
+    ///   - stop: called for each request to stop.
+    ///   - reload: called for SIGHUP, at most once per `reloadMilliseconds`.
+    /// - Throws: if a signal handler cannot be installed; the ones installed before it are removed.
     package init(loop: EventLoop, stop: @escaping () -> Void, reload: @escaping () -> Void) throws(UVError) {
         self.stop = stop
         self.terminal = Self.hasTerminal ? .present(misses: 0) : .none
@@ -44,12 +47,12 @@ package final class DaemonSignals {
         }
     }
 
-    /// A terminal that went without SIGHUP, as after `disown`, is not the reason of a later one; call it about once a
-    /// second.
+    /// Notices a terminal that closed without SIGHUP, as after `disown`: a later SIGHUP then means a reload. Call it
+    /// about once a second.
     package func tick() {
         guard case .present(let before) = self.terminal else { return }
         let misses = Self.hasTerminal ? 0 : before + 1
-        // One tick may fall between the end of the terminal and its signal.
+        // One tick may fall between the closing of the terminal and its SIGHUP.
         self.terminal = misses > 1 ? .none : .present(misses: misses)
     }
 
@@ -84,7 +87,7 @@ package final class DaemonSignals {
             == unsafeBitCast(SIG_IGN, to: Int.self)
     }
 
-    /// Nothing is heard any more, and the process is deaf to requests to stop.
+    /// Removes the handlers. From now on the process ignores SIGTERM, SIGINT and SIGHUP.
     package func close() {
         self.closeHandles()
         SignalSource.ignoreStopSignals()

@@ -1,31 +1,32 @@
 package import Logging
 package import Reactor
 
-/// A program that ``Housekeeping`` works for.
+/// A program with a ``Housekeeping``.
 package protocol HousekeptProgram: AnyObject {
-    /// For the service manager.
+    /// The status line that the service manager shows.
     var status: String { get }
-    /// Whether the watchdog of the service manager is reset.
+    /// Whether the program works, so that the service manager's watchdog may be reset. Must be cheap.
     ///
-    /// - Parameter onTime: whether the work of each second is done each second.
+    /// - Parameter onTime: whether ticks run on time.
     func isWell(onTime: Bool) -> Bool
-    /// A signal asks for the end: the first one for one in order.
+    /// SIGTERM or SIGINT arrived, or the controlling terminal closed. The first call requests an orderly shutdown.
     func stop()
-    /// SIGHUP.
+    /// SIGHUP requests a reload.
     func hungUp()
-    /// The work of each second.
+    /// Called once a second.
     ///
-    /// - Parameter slept: whether the machine was suspended since the last call, so that connections may be dead.
+    /// - Parameter slept: whether the machine was suspended since the last call. Connections may be dead then.
     func tick(slept: Bool)
 }
 
-/// What both programs do besides their work: they follow signals and the service manager, and do each second what must be
-/// done each second.
+/// Handles signals, reports to the service manager and drives the once-a-second tick, for both the gateway and the
+/// agent.
 package final class Housekeeping {
+    /// Milliseconds between two ticks.
     package static let period: UInt64 = 1_000
-    /// The work of a second is late by so much only when something hangs.
+    /// A tick this late, in milliseconds, means that something hangs.
     private static let maxLateness: UInt64 = 10_000
-    /// A jump of the boot clock against the monotonic one by more than this was a sleep of the machine.
+    /// The machine was suspended if the boot clock has advanced this many milliseconds more than the monotonic clock.
     private static let sleepThreshold: Int64 = 2_000
 
     private let loop: EventLoop
@@ -58,7 +59,7 @@ package final class Housekeeping {
         self.timer = timer
     }
 
-    /// The program does its work from now on.
+    /// The program is ready. Call it once, when startup is complete.
     package func started() {
         self.manager.started(status: self.program?.status ?? "") { [weak self] in self?.isWell ?? true }
     }

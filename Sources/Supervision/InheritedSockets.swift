@@ -1,16 +1,17 @@
 internal import CNotify
 internal import Glibc
 
-/// Listening sockets that the service manager has opened or kept for us (sd_listen_fds(3)). Each is given out once.
+/// Listening sockets that the service manager has opened or stored for this program (sd_listen_fds(3)). Each can be
+/// taken once; `deinit` closes the rest.
 ///
-/// Make it before the program opens anything: where a manager announces more than it hands over, the numbers would be
-/// those of files of our own.
+/// Create it before the program opens any file. If the manager announces more descriptors than it passes, the extra
+/// numbers could otherwise be those of our own files.
 package final class InheritedSockets {
     /// A listening stream socket.
     package struct Socket: Equatable, Sendable {
         /// FileDescriptorName= of its unit, or FDNAME= of the message that stored it.
         package let name: String
-        /// Belongs to whoever has taken the socket.
+        /// Owned by the caller that took the socket.
         package let descriptor: Int32
 
         package init(name: String, descriptor: Int32) {
@@ -23,10 +24,15 @@ package final class InheritedSockets {
     package static let firstDescriptor: Int32 = 3
 
     private var sockets: [Socket] = []
-    /// What was closed at once, in words.
+    /// Descriptors that were missing or of the wrong kind, as messages for the log.
     package private(set) var problems: [String] = []
 
-    /// Takes over the descriptors and keeps children from having them. What is no listening stream socket is closed.
+    /// Takes ownership of the descriptors and makes them close-on-exec. Those that are not listening stream sockets are
+    /// closed.
+    ///
+    /// - Parameters:
+    ///   - names: one for each descriptor, in order.
+    ///   - first: the number of the first descriptor; the others follow it.
     package init(names: [String] = [], first: Int32 = InheritedSockets.firstDescriptor) {
         var missing = 0
         defer {
@@ -55,19 +61,19 @@ package final class InheritedSockets {
 
     deinit { _ = self.closeRest() }
 
-    /// The sockets of a name, which belong to the caller from here on.
+    /// Removes and returns the sockets with this name. The caller owns them.
     package func take(_ name: String) -> [Socket] { self.take(where: { $0 == name }) }
 
-    /// The sockets whose names fit.
+    /// Removes and returns the sockets whose names fit. The caller owns them.
     package func take(where fits: (_ name: String) -> Bool) -> [Socket] {
         let taken = self.sockets.filter { fits($0.name) }
         self.sockets.removeAll { fits($0.name) }
         return taken
     }
 
-    /// Closes what nobody has taken.
+    /// Closes the sockets that were not taken.
     ///
-    /// - Returns: the names.
+    /// - Returns: their names.
     package func closeRest() -> [String] {
         let rest = self.sockets
         self.sockets = []

@@ -2,16 +2,16 @@ internal import Glibc
 
 /// Sends messages to the service manager (sd_notify(3)).
 ///
-/// A manager that is busy or gone never holds the daemon up: what must arrive waits its turn and is tried again, and
-/// the first failure is reported, once.
+/// Never blocks, even if the manager is busy or gone. Messages are queued while the manager is busy, and dropped on
+/// other errors. Only the first failure is reported.
 package final class NotifySocket {
-    /// Messages that wait; a start with a thousand names has one for each.
+    /// Maximum length of the queue. A start with a thousand names sends one message for each.
     package static let maxWaiting = 2_048
 
     private struct Message {
         let text: String
-        /// A descriptor of our own, closed when it was sent: its original may be closed and its number given away
-        /// while the message waits.
+        /// A duplicate that we close after sending: the caller may close the original while the message is queued, and
+        /// its number may be reused.
         let attached: Int32?
     }
 
@@ -21,9 +21,11 @@ package final class NotifySocket {
     private var hasComplained = false
     private var waiting: [Message] = []
 
+    /// Returns nil if the socket cannot be opened, for example because no descriptor is left.
+    ///
     /// - Parameters:
     ///   - address: the bytes of a path, or of an abstract name with a zero before it.
-    ///   - complain: is told of the first message that cannot be sent.
+    ///   - complain: receives an error message for the first failure only.
     package init?(address: [UInt8], complain: @escaping (String) -> Void) {
         guard let socket = UnixDatagram() else { return nil }
         self.address = address
@@ -35,9 +37,9 @@ package final class NotifySocket {
         for message in self.waiting { if let attached = message.attached { Glibc.close(attached) } }
     }
 
-    /// Sends a message now, or as soon as the manager has read former ones.
+    /// Sends a message now, or queues it until the manager has read earlier ones.
     ///
-    /// - Parameter descriptor: goes along, and stays the caller's.
+    /// - Parameter descriptor: sent with the message; the caller still owns it.
     package func send(_ message: ServiceMessage, with descriptor: Int32? = nil) {
         self.flush()
         guard self.waiting.isEmpty else { return self.wait(message, descriptor) }
@@ -45,7 +47,7 @@ package final class NotifySocket {
         if UnixDatagram.full.contains(code) { self.wait(message, descriptor) } else { self.note(code) }
     }
 
-    /// Sends a message that is stale in a moment: now or never.
+    /// Sends a message now or not at all. For messages that would be stale after waiting in the queue.
     ///
     /// - Returns: whether it was sent.
     package func sendAtOnce(_ message: ServiceMessage) -> Bool {
@@ -56,7 +58,7 @@ package final class NotifySocket {
         return code == 0
     }
 
-    /// Tries again what waits; call it about once a second.
+    /// Retries queued messages. Call it about once a second.
     package func flush() {
         while let message = self.waiting.first {
             let code = self.socket.send(message.text, to: self.address, attached: message.attached)

@@ -1,32 +1,34 @@
 internal import Glibc
 
-/// What a service manager tells a program in its environment (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)).
+/// The environment variables that a service manager sets (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)).
 ///
-/// A variable that makes no sense counts as missing, and is among the problems: a daemon that runs without its manager
-/// is better than none.
+/// An invalid variable is ignored and added to ``problems``: running without the service manager is better than not
+/// running.
 package struct ServiceEnvironment: Equatable, Sendable {
-    /// The variables that are meant for this process alone.
+    /// The variables that are meant only for this process. Children must not inherit them.
     static let variables = [
         "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "FDSTORE",
     ]
 
-    /// A name of a socket that the manager gave none (sd_listen_fds_with_names(3)).
+    /// The name of a socket to which the manager gave no name (sd_listen_fds_with_names(3)).
     static let nameless = "unknown"
-    /// More than any manager hands over, and few enough that closing them one by one takes no time.
+    /// More than any manager passes, but few enough to close one by one quickly.
     package static let maxSockets = 65_536
 
-    /// Where messages go, as the bytes of a sun_path: an abstract name begins with a zero.
+    /// Where to send messages, as the bytes of a sun_path; an abstract name begins with a zero. Nil without a manager.
     package private(set) var notifyAddress: [UInt8]?
-    /// Without a sign of life for so long, in microseconds, the manager ends the program.
+    /// The watchdog timeout in microseconds: the manager kills the program if it gets no ping for this long. Nil if the
+    /// watchdog is off.
     package private(set) var watchdogMicroseconds: UInt64?
-    /// The names of the sockets that were handed over, which are the descriptors from 3 on.
+    /// The names of the inherited sockets, in the order of their descriptors, which start at 3.
     package private(set) var socketNames: [String] = []
-    /// How many descriptors the manager keeps; nil where it does not say (systemd before 254).
+    /// How many descriptors the manager can store; nil if it does not report that (systemd before 254).
     package private(set) var storeSize: Int?
-    /// What was wrong, in words.
+    /// Invalid variables, as messages for the log.
     package private(set) var problems: [String] = []
 
-    /// - Parameter processID: of this process, whom the variables must mean.
+    /// - Parameter processID: of this process. LISTEN_FDS is used only if LISTEN_PID has this value, and the watchdog
+    ///   is used unless WATCHDOG_PID has another one.
     package init(_ variables: [String: String] = [:], processID: Int32) {
         if let text = variables["NOTIFY_SOCKET"], !text.isEmpty {
             self.notifyAddress = Self.address(text)
@@ -42,7 +44,7 @@ package struct ServiceEnvironment: Equatable, Sendable {
         }
     }
 
-    /// Reads the process's environment and removes what was read, so that no child takes it for its own.
+    /// Reads the variables from the process's environment and removes them, so that no child inherits them.
     package static func take() -> ServiceEnvironment {
         var found: [String: String] = [:]
         for name in self.variables {
@@ -64,7 +66,7 @@ package struct ServiceEnvironment: Equatable, Sendable {
         }
     }
 
-    /// Digits only: what `UInt64.init` takes besides is no number of a manager's.
+    /// Accepts digits only. `UInt64.init` also accepts a sign, which no manager writes.
     private static func number(_ text: String) -> UInt64? {
         text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? UInt64(text) : nil
     }
@@ -73,7 +75,7 @@ package struct ServiceEnvironment: Equatable, Sendable {
         guard let text = variables["WATCHDOG_USEC"], !text.isEmpty else { return }
         if let owner = variables["WATCHDOG_PID"], !owner.isEmpty {
             guard let number = Self.number(owner) else { return self.problems.append("WATCHDOG_PID is not a number") }
-            // Meant for whoever has started us.
+            // The watchdog is meant for our parent process.
             guard number == UInt64(processID) else { return }
         }
         guard let number = Self.number(text), number > 0 else {

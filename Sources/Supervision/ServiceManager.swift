@@ -2,15 +2,15 @@ internal import Glibc
 package import Logging
 package import Reactor
 
-/// The service manager that has started this program, systemd for instance; without one, everything here does nothing.
+/// The service manager that started this program, for example systemd. Without one, all methods do nothing.
 ///
-/// It is told when the program is ready, reads its settings anew and stops, and what it is doing; it is given signs of
-/// life; and it keeps listening sockets from one start to the next.
+/// The program reports to it when it is ready, reloading or stopping, reports its status, and resets its watchdog. The
+/// manager also stores listening sockets from one start of the program to the next.
 package final class ServiceManager {
-    /// STATUS at most so often, in milliseconds.
+    /// Minimum milliseconds between two STATUS messages.
     private static let statusPause: UInt64 = 1_000
-    /// While the program ends: it asks so often for so much more time, in milliseconds. What it does after its last
-    /// tick has ten seconds at least.
+    /// During shutdown the program requests an extension of `extendMilliseconds` every `extendPause` milliseconds. This
+    /// leaves at least ten seconds for the work after the last tick.
     private static let extendPause: UInt64 = 5_000
     private static let extendMilliseconds: UInt64 = 15_000
 
@@ -19,7 +19,7 @@ package final class ServiceManager {
     private let socket: NotifySocket?
     private let watchdogMicroseconds: UInt64?
     private let storeSize: Int?
-    /// What was handed over at the start.
+    /// The sockets inherited at the start.
     package let sockets: InheritedSockets
     private var watchdog: Watchdog?
     private var isWell = true
@@ -27,7 +27,7 @@ package final class ServiceManager {
     private var sentStatus: String?
     private var statusSentAt: UInt64?
     private var extendedAt: UInt64?
-    /// How many descriptors each name has.
+    /// The number of descriptors stored under each name.
     private var stored: [String: Int] = [:]
     private var storeIsFull = false
 
@@ -46,7 +46,7 @@ package final class ServiceManager {
         for problem in environment.problems + self.sockets.problems { logger.warning("\(problem)") }
     }
 
-    /// None.
+    /// A manager that does nothing, for a program that was started without one.
     package static func absent(loop: EventLoop, logger: Logger) -> ServiceManager {
         ServiceManager(loop: loop, environment: ServiceEnvironment(processID: 0), logger: logger)
     }
@@ -58,20 +58,21 @@ package final class ServiceManager {
         self.socket?.flush()
     }
 
-    /// Whether there is somebody to tell.
+    /// Whether the program runs under a service manager that accepts messages.
     package var isPresent: Bool { self.socket != nil }
 
     // MARK: - The program's life
 
-    /// The program does its work from here on. Inherited sockets that it has not taken are closed.
+    /// Reports that the program is ready, starts the watchdog pings, and closes the inherited sockets that were not
+    /// taken.
     ///
-    /// - Parameter isWell: a cheap look at whether it does, asked before each sign of life.
+    /// - Parameter isWell: a cheap health check, called before each watchdog ping.
     package func started(status: String, isWell: @escaping () -> Bool) {
         for name in self.sockets.closeRest() {
             self.logger.warning("closed the inherited socket '\(name)', which is not used (check FileDescriptorName=)")
         }
-        // A program that gives no sign of life is ended by SIGABRT (systemd.service(5), WatchdogSec=). The handler that the
-        // Swift runtime has for it, to print a backtrace, lets the program go on when the signal came from outside.
+        // On a watchdog timeout systemd sends SIGABRT (systemd.service(5), WatchdogSec=). The Swift runtime's handler
+        // prints a backtrace, but lets the program continue if the signal came from another process.
         if self.watchdogMicroseconds != nil { signal(SIGABRT, SIG_DFL) }
         self.send(.ready, status)
         guard let socket = self.socket, let interval = self.watchdogMicroseconds else { return }
@@ -88,14 +89,14 @@ package final class ServiceManager {
             ping: { _ = socket.sendAtOnce(.watchdog) })
     }
 
-    /// Runs `body`, which reads the settings anew.
+    /// Runs `body`, which reloads the settings, and reports the start and end of the reload.
     package func reloading(_ body: () -> Void) {
         self.socket?.send(.reloading(at: Self.monotonicMicroseconds))
         body()
         self.socket?.send(.ready)
     }
 
-    /// The program ends; as long as it ticks it asks for more time.
+    /// Reports that the program is shutting down. From now on each ``tick()`` may request more time.
     package func stopping(status: String) {
         self.send(.stopping + Self.extension, status)
         self.extendedAt = self.loop.now
@@ -103,13 +104,13 @@ package final class ServiceManager {
 
     private static let `extension` = ServiceMessage.extendTimeout(milliseconds: extendMilliseconds)
 
-    /// Says what the program is doing: at most once a second, and only what is new.
+    /// Reports what the program is doing. Sends at most one message per second, and only if the text has changed.
     package func setStatus(_ text: String) {
         self.wantedStatus = text
         self.sendStatus()
     }
 
-    /// Sends what has waited; call it about once a second.
+    /// Sends queued messages, a delayed status and shutdown extensions. Call it about once a second.
     package func tick() {
         self.socket?.flush()
         self.sendStatus()
@@ -143,11 +144,12 @@ package final class ServiceManager {
 
     // MARK: - The store
 
-    /// Has the manager keep descriptors for the next start (FileDescriptorStoreMax= of systemd.service(5)), all of them or
-    /// none.
+    /// Asks the manager to store descriptors for the next start (FileDescriptorStoreMax= of systemd.service(5)), all of
+    /// them or none. The caller still owns the descriptors.
     ///
-    /// - Parameter name: under which they come back; it replaces what was stored so.
-    /// - Returns: whether it was asked to.
+    /// - Parameter name: the name under which the next start receives them. Replaces descriptors stored under it.
+    /// - Returns: whether the request was sent or queued; false without a manager, for an invalid name, or if the store
+    ///   is full.
     package func store(_ descriptors: [Int32], as name: String) -> Bool {
         guard let socket = self.socket, let message = ServiceMessage.store(name) else { return false }
         self.remove(name)
@@ -168,10 +170,10 @@ package final class ServiceManager {
         return true
     }
 
-    /// A descriptor that came back is in the store still.
+    /// Counts an inherited descriptor, which is still in the store.
     package func noteStored(_ name: String) { self.stored[name, default: 0] += 1 }
 
-    /// Has the manager close all that it keeps under a name.
+    /// Asks the manager to close the descriptors stored under a name.
     package func remove(_ name: String) {
         guard self.stored.removeValue(forKey: name) != nil, let message = ServiceMessage.removeStored(name) else {
             return

@@ -1,15 +1,15 @@
 internal import CNotify
 internal import Glibc
 
-/// An unconnected unix socket for datagrams that never waits.
+/// An unconnected, non-blocking unix datagram socket. `deinit` closes it.
 final class UnixDatagram {
-    /// The receiver has not read yet what it was sent before, or the kernel lacks memory.
+    /// Errors that are worth a retry: the receiver's queue is full, or the kernel is short of memory.
     static let full: Set<Int32> = [EAGAIN, ENOBUFS, ENOMEM]
     static var longestName: Int { cnotify_longest_name() }
 
     private let descriptor: Int32
 
-    /// Nil when there is no descriptor left.
+    /// Nil if no socket can be opened, for example because no descriptor is left.
     init?() {
         let descriptor = cnotify_socket()
         guard descriptor >= 0 else { return nil }
@@ -20,7 +20,7 @@ final class UnixDatagram {
 
     /// - Parameters:
     ///   - name: the bytes of a path, or of an abstract name with a zero before it.
-    ///   - attached: a descriptor for the receiver, which stays ours as well.
+    ///   - attached: a descriptor to send along; the caller still owns it.
     /// - Returns: 0 or an errno.
     func send(_ text: String, to name: [UInt8], attached: Int32?) -> Int32 {
         let bytes = Array(text.utf8)

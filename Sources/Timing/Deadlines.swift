@@ -1,4 +1,4 @@
-/// Points in time by key, the earliest first: a binary heap. Each operation costs the logarithm of their number.
+/// Deadlines by key, earliest first, in a binary heap. Operations take O(log n) amortised time.
 package struct Deadlines<Key: Hashable & Sendable>: Sendable {
     private struct Entry: Sendable {
         let time: Milliseconds
@@ -6,14 +6,14 @@ package struct Deadlines<Key: Hashable & Sendable>: Sendable {
     }
 
     private var times: [Key: Milliseconds] = [:]
-    /// With entries whose deadline was changed or removed; those are dropped when they come to the top.
+    /// May hold outdated entries, whose deadline was changed or removed. They are dropped when they reach the top.
     private var heap: [Entry] = []
 
     package init() {}
 
     package subscript(key: Key) -> Milliseconds? { self.times[key] }
 
-    /// Sets a key's deadline, in place of a former one.
+    /// Sets or replaces the deadline of a key.
     package mutating func set(_ key: Key, at time: Milliseconds) {
         guard self.times.updateValue(time, forKey: key) != time else { return }
         self.heap.append(Entry(time: time, key: key))
@@ -28,10 +28,10 @@ package struct Deadlines<Key: Hashable & Sendable>: Sendable {
 
     package mutating func removeAll() { self = Deadlines() }
 
-    /// The earliest deadline.
+    /// The earliest deadline; nil if there are none.
     package var next: Milliseconds? { self.heap.first?.time }
 
-    /// Removes and returns the key with the earliest deadline, if that has come.
+    /// Removes and returns the key with the earliest deadline, if that has been reached. Call it until it returns nil.
     package mutating func popDue(now: Milliseconds) -> Key? {
         guard let first = self.heap.first, first.time <= now else { return nil }
         self.times[first.key] = nil
@@ -39,7 +39,7 @@ package struct Deadlines<Key: Hashable & Sendable>: Sendable {
         return first.key
     }
 
-    /// Keeps the first entry up to date, and the heap at most twice as large as it must be.
+    /// Ensures that the first entry is current, and rebuilds the heap when most of its entries are outdated.
     private mutating func dropOutdated() {
         if self.heap.count > 2 * self.times.count + 16 {
             self.heap = self.times.map { Entry(time: $0.value, key: $0.key) }.sorted { $0.time < $1.time }

@@ -1,9 +1,9 @@
-/// Limits the log lines that others can cause in any number, by a token bucket for each source and one for all sources.
+/// Rate limit for log lines that peers can trigger: a token bucket per source, and one shared by all sources.
 ///
-/// Omitted lines are counted by source. ``leftOut(now:)`` reports the counts about every ten seconds while a flood goes
-/// on, and when it has ended.
+/// Omitted lines are counted per source. ``leftOut(now:)`` reports the counts about every ten seconds during a flood,
+/// and when the flood ends.
 package struct LineLimit: Sendable {
-    /// Lines: at once, and per second after that.
+    /// Lines allowed at once, and lines per second after that.
     package struct Rate: Sendable {
         package let burst: Int
         package let perSecond: Int
@@ -14,9 +14,9 @@ package struct LineLimit: Sendable {
         }
     }
 
-    /// Lines that were left out since the last report.
+    /// The number of lines omitted since the last report.
     package struct LeftOut: Equatable, Sendable {
-        /// Nil for all sources that do not have a count of their own.
+        /// Nil for the sum over all sources that are not reported individually.
         package let source: String?
         package let count: Int
     }
@@ -24,13 +24,13 @@ package struct LineLimit: Sendable {
     private struct Flood {
         var bucket: TokenBucket
         var leftOut = 0
-        /// When the first line of `leftOut` was left out.
+        /// When the first line counted in `leftOut` was omitted.
         var since: Milliseconds = 0
         var last: Milliseconds = 0
 
         mutating func take(_ total: inout TokenBucket, now: Milliseconds) -> Bool {
             self.last = now
-            // The source's own bucket first: a flood does not use up what is there for all.
+            // The source's own bucket comes first: a flood from one source must not drain the shared bucket.
             if self.bucket.take(now: now), total.take(now: now) { return true }
             if self.leftOut == 0 { self.since = now }
             self.leftOut += 1
@@ -38,9 +38,9 @@ package struct LineLimit: Sendable {
         }
     }
 
-    /// Sources with a bucket of their own. At about 150 bytes each they take 150 KB.
+    /// Maximum number of sources with their own bucket. At about 150 bytes each they take 150 KB.
     package static let maxSources = 1_024
-    /// Reports of one call of ``leftOut(now:)``. What is left out of a flood from many sources is one more.
+    /// Maximum number of per-source reports from one call of ``leftOut(now:)``. The remaining sources share one more.
     package static let maxReports = 8
     private static let reportAfter: Milliseconds = 10_000
     private static let forgetAfter: Milliseconds = 1_000
@@ -50,9 +50,9 @@ package struct LineLimit: Sendable {
     private var rate: Rate
     private var total: TokenBucket
     private var sources: [String: Flood] = [:]
-    /// When the table was last looked through.
+    /// When quiet sources were last removed from the table.
     private var forgotAt: Milliseconds = 0
-    /// Lines of sources that found no room in the table.
+    /// The shared bucket and count of the sources that do not fit in the table.
     private var others: Flood
 
     package init(source rate: Rate, total: Rate, now: Milliseconds) {
@@ -61,7 +61,7 @@ package struct LineLimit: Sendable {
         self.others = Flood(bucket: TokenBucket(burst: rate.burst, perSecond: rate.perSecond, now: now))
     }
 
-    /// Applies other rates, as if no line had been written. What was left out is still reported.
+    /// Changes the rates and refills all buckets. Omitted lines that were not reported yet still are.
     package mutating func change(source rate: Rate, total: Rate, now: Milliseconds) {
         self.rate = rate
         self.total = TokenBucket(burst: total.burst, perSecond: total.perSecond, now: now)
@@ -70,7 +70,7 @@ package struct LineLimit: Sendable {
         self.others.bucket = bucket
     }
 
-    /// Whether a line may be written; one that may not is counted.
+    /// Returns whether a line may be written. If not, the line is counted as omitted.
     package mutating func take(_ source: String, now: Milliseconds) -> Bool {
         if var flood = self.sources[source] {
             defer { self.sources[source] = flood }
@@ -83,23 +83,23 @@ package struct LineLimit: Sendable {
         return flood.take(&self.total, now: now)
     }
 
-    /// False when every source in the table was heard of a moment ago.
+    /// Returns false if the table is full and no source can be removed now.
     private mutating func makeRoom(now: Milliseconds) -> Bool {
         if self.sources.count < Self.maxSources { return true }
-        // A full table is looked through once a second, not for each line.
+        // Scanning the full table for each line would be too slow; once a second is enough.
         guard now - self.forgotAt >= Self.forgetAfter else { return false }
         self.forgetQuiet(now: now)
         return self.sources.count < Self.maxSources
     }
 
-    /// Forgets sources whose bucket is full again, and of which nothing is to be reported.
+    /// Removes sources whose bucket has refilled and that have nothing to report.
     private mutating func forgetQuiet(now: Milliseconds) {
         self.forgotAt = now
         let refill = Milliseconds(self.rate.burst) * 1_000 / Milliseconds(max(self.rate.perSecond, 1))
         self.sources = self.sources.filter { $0.value.leftOut > 0 || now - $0.value.last < refill }
     }
 
-    /// What is to be reported now; call it about once a second.
+    /// Returns the counts that are due, and resets them. Call it about once a second.
     package mutating func leftOut(now: Milliseconds) -> [LeftOut] {
         let due = self.sources.filter { Self.isDue($0.value, now: now) }.keys.sorted()
         var reports: [LeftOut] = []

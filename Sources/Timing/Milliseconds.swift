@@ -1,2 +1,2 @@
-/// Points in time and spans: milliseconds of a clock that never goes back. Whoever drives a machine supplies them.
+/// A time or a duration in milliseconds of a monotonic clock. The driver of a state machine supplies the time.
 package typealias Milliseconds = UInt64

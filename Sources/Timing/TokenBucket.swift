@@ -1,8 +1,8 @@
-/// A bucket of tokens that refills with time.
+/// A token bucket for rate limiting. A new bucket is full.
 package struct TokenBucket: Sendable {
     private let burst: UInt64
     private let perSecond: UInt64
-    /// In thousandths of a token, so that a refill of less than one is not lost.
+    /// In thousandths of a token, so that refills of less than one token are not lost.
     private var level: UInt64
     private var refilled: Milliseconds
 
@@ -14,25 +14,25 @@ package struct TokenBucket: Sendable {
     }
 
     private func level(now: Milliseconds) -> UInt64 {
-        // A span of a day fills any bucket; the cap keeps the product far from overflow.
+        // Capping the span at a day, which fills any bucket, avoids overflow.
         let span = now > self.refilled ? min(now - self.refilled, 86_400_000) : 0
         return min(self.burst, self.level + span * self.perSecond)
     }
 
-    /// Tokens that could be taken now.
+    /// Whole tokens available now.
     package func tokens(now: Milliseconds) -> Int { Int(self.level(now: now) / 1_000) }
 
-    /// Whether it is as full as a new one.
+    /// Whether the bucket has refilled completely.
     package func isFull(now: Milliseconds) -> Bool { self.level(now: now) == self.burst }
 
-    /// When the next token is available; nil if the bucket never refills.
+    /// When the next token is available, possibly in the past; nil if the bucket never refills.
     package var nextToken: Milliseconds? {
         if self.level >= 1_000 { return self.refilled }
         guard self.perSecond > 0, self.burst >= 1_000 else { return nil }
         return self.refilled + (1_000 - self.level + self.perSecond - 1) / self.perSecond
     }
 
-    /// Takes one token; false when none is left.
+    /// Takes one token; returns false if none is left.
     package mutating func take(now: Milliseconds) -> Bool {
         self.level = self.level(now: now)
         self.refilled = max(self.refilled, now)

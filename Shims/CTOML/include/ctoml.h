@@ -1,4 +1,4 @@
-/* A TOML document, read by toml++ (which is C++) and handed over piece by piece. */
+/* C interface to the C++ parser toml++: parses a TOML document and passes its values to callbacks. */
 #ifndef DIGLETT_CTOML_H
 #define DIGLETT_CTOML_H
 
@@ -21,7 +21,7 @@ typedef enum {
     ctoml_other,
 } ctoml_kind;
 
-/* Texts are UTF-8 without a terminating zero, and stand during the call only. */
+/* UTF-8 without a terminating zero. Valid only during the call. */
 typedef struct {
     const char *bytes;
     size_t count;
@@ -29,9 +29,9 @@ typedef struct {
 
 typedef struct {
     ctoml_kind kind;
-    /* Of a table's member; else empty. */
+    /* The key of a table member; empty for an array element and the root. */
     ctoml_text key;
-    /* Where the key stands, or the value where there is none, from 1. */
+    /* The line of the key, or of the value if it has no key; the first line is 1. */
     uint32_t line;
     ctoml_text string;
     int64_t integer;
@@ -41,18 +41,19 @@ typedef struct {
 
 typedef struct {
     void *context;
-    /* A table or an array is followed by its members and then by `close`. */
+    /* Called for every value. After a table or an array come its members, then `close`. */
     void (*value)(void *context, const ctoml_value *value);
     void (*close)(void *context);
 } ctoml_reader;
 
-/* Why a document is none. */
+/* Why parsing failed. The message ends with a zero and is cut to fit; the first line is 1. */
 typedef struct {
     char text[256];
     uint32_t line;
 } ctoml_error;
 
-/* Whether the text was a document; if not, `error` says why and nothing was handed over. */
+/* Parses `text` and reports its values to `reader`. Returns false on a syntax error: `error` is set, and no callback
+   was called. */
 bool ctoml_read(ctoml_text text, ctoml_reader reader, ctoml_error *error);
 
 #ifdef __cplusplus

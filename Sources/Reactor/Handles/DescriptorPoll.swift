@@ -1,7 +1,7 @@
 internal import CUV
 
-/// Tells when a descriptor that belongs to another library can be read or written (uv_poll_t). Whoever owns the
-/// descriptor closes it, and not before ``close()``.
+/// Watches a descriptor of another library for readability and writability (uv_poll_t). The owner of the descriptor
+/// closes it, but only after ``close()``.
 package final class DescriptorPoll: LoopHandle {
     package struct Events: OptionSet, Sendable {
         package let rawValue: Int32
@@ -10,16 +10,17 @@ package final class DescriptorPoll: LoopHandle {
 
         package static let readable = Events(rawValue: CInt(UV_READABLE.rawValue))
         package static let writable = Events(rawValue: CInt(UV_WRITABLE.rawValue))
-        /// Comes unasked, and ends the watch: the descriptor is in error (poll(2), POLLERR). ``watch(_:)`` goes on.
+        /// The descriptor is in error (poll(2), POLLERR). Reported even if not requested. Ends the watch until the next
+        /// call of ``watch(_:)``.
         package static let failed = Events(rawValue: 1 << 16)
     }
 
     private var raw: UnsafeMutablePointer<uv_poll_t> { self.memory.assumingMemoryBound(to: uv_poll_t.self) }
     private var body: ((Events) -> Void)?
-    /// What was asked for.
+    /// The events last passed to ``watch(_:)``.
     package private(set) var events: Events = []
 
-    /// Takes an open descriptor that nothing else on this loop watches, and makes it non-blocking (uv_poll_init).
+    /// Makes an open descriptor non-blocking (uv_poll_init). No other handle on this loop may watch it.
     package init(loop: EventLoop, descriptor: Int32, _ body: @escaping (Events) -> Void) throws(UVError) {
         self.body = body
         super.init(loop: loop, uv_poll_t.self)
@@ -27,19 +28,19 @@ package final class DescriptorPoll: LoopHandle {
         self.opened()
     }
 
-    /// Calls the body, again and again, while one of `events` holds; with none it rests.
+    /// Calls the body repeatedly as long as one of `events` holds (level-triggered). An empty set pauses the watch.
     package func watch(_ events: Events) {
         guard self.isOpen else { return }
         self.events = events
         if events.isEmpty {
             uv_poll_stop(self.raw)
         } else {
-            // It has no error for a handle that is open (uv_poll_start).
+            // uv_poll_start cannot fail on an open handle.
             uv_poll_start(self.raw, events.rawValue, onPoll)
         }
     }
 
-    /// From here on the descriptor is not touched any more and may be closed.
+    /// Ends the watch. The descriptor may be closed from now on.
     package func close() {
         self.body = nil
         self.closeHandle()

@@ -1,22 +1,22 @@
 internal import CUV
 
-/// A libuv handle, as the object that uses it.
+/// Base class of objects that own a libuv handle.
 ///
 /// ## Lifetime
-/// ``opened()`` makes the handle point to this object with one retained reference, and the close callback takes it back:
-/// the object lives at least from `uv_*_init` to that callback. The other callbacks borrow that
-/// reference (``borrow(_:_:)``). That is sound because `uv_close` is asynchronous: a
-/// callback may close the handle and drop the last other reference; the retained one lasts until the close callback, in a
-/// later phase of the turn. `deinit` traps when the handle is open, and frees its memory.
+/// ``opened()`` stores a retained reference to this object in the handle, and the close callback releases it. So the
+/// object lives at least from `uv_*_init` to that callback. All other callbacks borrow the reference
+/// (``borrow(_:_:)``). This is safe because `uv_close` is asynchronous: if a callback closes the handle and drops the
+/// last other reference, the retained one lasts until the close callback, in a later phase of the turn. `deinit` frees
+/// the handle's memory, and traps if the handle was not closed.
 package class LoopHandle {
     private enum Phase { case unborn, open, closing, closed }
 
     package final let loop: EventLoop
-    /// libuv's handle.
+    /// The memory of libuv's handle.
     final let memory: UnsafeMutableRawPointer
     private final var phase = Phase.unborn
 
-    /// Allocates a handle of this type, for the subclass to initialise.
+    /// Allocates a handle of this type. The subclass initialises it.
     init<Raw>(loop: EventLoop, _ type: Raw.Type) {
         self.loop = loop
         self.memory = UnsafeMutableRawPointer(UnsafeMutablePointer<Raw>.allocate(capacity: 1))
@@ -30,20 +30,20 @@ package class LoopHandle {
 
     package final var isOpen: Bool { self.phase == .open }
 
-    /// Call it when libuv has initialised the handle. From now on the handle must be closed.
+    /// Call it after libuv has initialised the handle. From now on the handle must be closed.
     final func opened() {
         cuv_handle(self.memory).pointee.data = Unmanaged.passRetained(self).toOpaque()
         self.phase = .open
     }
 
-    /// Closes the handle once. Only the close callback follows.
+    /// Closes the handle; further calls do nothing. Only the close callback follows.
     final func closeHandle() {
         guard self.phase == .open else { return }
         self.phase = .closing
         uv_close(cuv_handle(self.memory), onClose)
     }
 
-    /// The close callback. For subclasses.
+    /// Called after the handle was closed. Subclasses override it.
     func didClose() {}
 
     fileprivate final func closed() {
@@ -52,9 +52,9 @@ package class LoopHandle {
     }
 }
 
-/// Calls `body` with the object of a handle, in one of the handle's callbacks.
+/// Calls `body` with the object of a handle. Only for callbacks of that handle.
 ///
-/// - Parameter data: of the handle.
+/// - Parameter data: the handle's `data` field.
 func borrow<Handle: LoopHandle>(_ data: UnsafeMutableRawPointer?, _ body: (Handle) -> Void) {
     guard let data else { return }
     Unmanaged<Handle>.fromOpaque(data)._withUnsafeGuaranteedRef(body)

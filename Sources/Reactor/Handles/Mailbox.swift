@@ -1,15 +1,15 @@
 internal import CUV
 import Synchronization
 
-/// Receives messages from other threads on the loop, in their order.
+/// Receives messages from other threads on the loop, in the order in which they were posted.
 ///
-/// The mailbox belongs to the loop's thread. Other threads have its ``Sender``.
+/// The mailbox belongs to the loop's thread. Other threads use its ``Sender``.
 package final class Mailbox<Message: Sendable>: WakeHandle {
     /// Sends messages to a mailbox, from any thread.
     package final class Sender: Sendable {
         fileprivate struct State {
             var messages: [Message] = []
-            /// Nil when the mailbox is closed.
+            /// Nil if the mailbox is closed.
             var handle: UnsafeMutablePointer<uv_async_t>?
         }
 
@@ -17,13 +17,13 @@ package final class Mailbox<Message: Sendable>: WakeHandle {
 
         fileprivate init() {}
 
-        /// False when the mailbox is closed.
+        /// Queues a message. Returns false if the mailbox is closed.
         @discardableResult
         package func post(_ message: Message) -> Bool {
             self.state.withLock { state in
                 guard let handle = state.handle else { return false }
                 state.messages.append(message)
-                // Any thread may call it (libuv, "uv_async_t").
+                // Thread-safe (libuv, "uv_async_t").
                 uv_async_send(handle)
                 return true
             }
@@ -40,9 +40,9 @@ package final class Mailbox<Message: Sendable>: WakeHandle {
         self.sender.state.withLock { $0.handle = UnsafeMutablePointer(bitPattern: handle) }
     }
 
-    /// Drops undelivered messages and accepts no more.
+    /// Drops undelivered messages and rejects further ones.
     package func close() {
-        // Before libuv frees anything.
+        // First, so that no thread calls uv_async_send on a closing handle.
         self.sender.state.withLock { $0.handle = nil }
         self.body = nil
         self.closeHandle()
@@ -67,7 +67,7 @@ package class WakeHandle: LoopHandle {
         self.opened()
     }
 
-    /// Called after one or more uv_async_send.
+    /// Called after one or more calls of uv_async_send.
     func woken() {}
 }
 

@@ -1,15 +1,15 @@
 internal import CUV
 import Glibc
 
-/// Calls a closure on the loop for each arrival of a signal. It does not keep the loop alive.
+/// Calls a closure on the loop each time a signal arrives. Does not keep the loop alive.
 package final class SignalSource: LoopHandle {
     /// The signals that a daemon reacts to.
     package enum Signal: Sendable {
-        /// Ctrl-C.
+        /// Sent by Ctrl-C.
         case interrupt
-        /// The polite request to end.
+        /// Requests an orderly shutdown.
         case terminate
-        /// By convention: read the configuration anew.
+        /// By convention: reload the configuration.
         case hangUp
 
         fileprivate var number: CInt {
@@ -36,7 +36,8 @@ package final class SignalSource: LoopHandle {
         uv_unref(cuv_handle(self.memory))
     }
 
-    /// Makes the process deaf to requests to stop, for its last moments: with its sources closed they would kill it.
+    /// Makes the process ignore SIGTERM, SIGINT and SIGHUP. Call it after closing the sources: these signals would kill
+    /// the process during the rest of its shutdown.
     package static func ignoreStopSignals() {
         for number in [SIGTERM, SIGINT, SIGHUP] { signal(number, SIG_IGN) }
     }

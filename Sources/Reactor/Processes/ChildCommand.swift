@@ -1,24 +1,25 @@
 /// A program to run as a ``ChildProcess``.
 package struct ChildCommand: Sendable {
-    /// The program, a path or a name to be looked for in PATH, and its arguments. No shell reads them.
+    /// The program and its arguments. The program is a path, or a name to look up in PATH. No shell interprets them.
     package var arguments: [String]
-    /// Variables that the program gets beside those of ``inherited``, before which they take precedence.
+    /// Additional environment variables. They override inherited ones.
     package var environment: [String: String]
-    /// What the program reads from its standard input.
+    /// The program's standard input.
     package var input: [UInt8]
-    /// Milliseconds for everything together; nil for as long as it takes.
+    /// Milliseconds until the program is killed; nil for no limit.
     package var timeout: UInt64?
-    /// Bytes that standard output may have, and standard error too.
+    /// Maximum number of bytes on standard output, and also on standard error.
     package var maxOutput: Int
-    /// Whether it is the user's own program rather than a question of ours: it gets our whole environment but
-    /// ``secrets`` and our working directory, and what it writes goes to our standard error.
+    /// Whether this is a program that the user wants to run, rather than one that answers our request. Such a program
+    /// inherits our whole environment except ``secrets``, and our working directory. Its output goes to our standard
+    /// error.
     package var isUsersOwn = false
 
-    /// What a program needs to find others, its files and its language, and nothing else of ours: our environment may
-    /// hold secrets (`DIGLETT_TOKEN`).
+    /// The variables that programs inherit: enough to find other programs, files and the language. The others are
+    /// withheld because our environment may hold secrets (`DIGLETT_TOKEN`).
     package static let inherited = ["PATH", "HOME", "LANG", "TZ"]
 
-    /// Variables of ours that no program is given.
+    /// Environment variables that no program inherits.
     static let secrets: Set<String> = ["DIGLETT_TOKEN"]
 
     package init(
@@ -32,8 +33,8 @@ package struct ChildCommand: Sendable {
         self.maxOutput = maxOutput
     }
 
-    /// Whether execve(2) can be given all of it: its strings end with a zero byte, and a variable's name with `=`
-    /// (environ(7)).
+    /// Whether the command can be passed to execve(2): there is a program, no string contains a zero byte, and no
+    /// variable name is empty or contains `=` (environ(7)).
     var isPassable: Bool {
         guard let program = self.arguments.first, !program.isEmpty else { return false }
         func isText(_ text: String) -> Bool { !text.utf8.contains(0) }
@@ -44,12 +45,12 @@ package struct ChildCommand: Sendable {
     }
 }
 
-/// How a program ended and what it said.
+/// How a program ended, and its output.
 package struct ChildOutcome: Equatable, Sendable, CustomStringConvertible {
     package enum End: Equatable, Sendable {
-        /// 0 to 255; by convention 0 is success.
+        /// The exit code, 0 to 255. By convention 0 means success.
         case exited(code: Int)
-        /// signal(7)
+        /// Killed by a signal (signal(7)).
         case signalled(number: Int)
     }
 
@@ -63,7 +64,7 @@ package struct ChildOutcome: Equatable, Sendable, CustomStringConvertible {
         self.standardError = standardError
     }
 
-    /// How it ended, without what it said.
+    /// How the program ended, without its output.
     package var description: String {
         switch self.end {
         case .exited(let code): "exited with code \(code)"
@@ -72,11 +73,12 @@ package struct ChildOutcome: Equatable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Why there is no outcome.
+/// Why a program could not be run to its end.
 package enum ChildFailure: Error, Equatable, Sendable, CustomStringConvertible {
-    /// There is no such program, it may not be run, there is no descriptor or process left, or a text holds a zero byte.
+    /// For example: the program does not exist or may not be executed, no descriptor or process is left, or a string
+    /// contains a zero byte.
     case cannotStart(UVError)
-    /// It, or a process it left behind that holds its output open, did not end in time.
+    /// The program, or a process that it left behind and that holds its output open, did not end in time.
     case timedOut
     case tooMuchOutput
 

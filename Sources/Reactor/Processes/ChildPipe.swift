@@ -1,11 +1,11 @@
 internal import CUV
 import Glibc
 
-/// Our end of a pipe to or from a ``ChildProcess``: it writes some bytes and closes, or reads until the end.
+/// Our end of a pipe to or from a ``ChildProcess``: writes some bytes and closes, or reads until the end.
 ///
-/// The write request and its bytes are freed in the close callback, before which libuv calls a request back.
+/// The close callback frees the write request and its bytes; libuv completes every request before that.
 final class ChildPipe: LoopHandle {
-    /// The two ends of a new pipe, both closed by execve(2) and both to be closed by whoever made them.
+    /// The two ends of a new pipe. Both are close-on-exec, and the caller of ``make(oursReads:)`` closes both.
     struct Ends {
         let reading: CInt
         let writing: CInt
@@ -17,8 +17,9 @@ final class ChildPipe: LoopHandle {
     private var didRead: ((UnsafeRawBufferPointer) -> Void)?
     private var didEnd: (() -> Void)?
 
-    /// A pipe(2), and not the socket pair that UV_CREATE_PIPE makes: a program cannot open /dev/stdout when that is a
-    /// socket (unix(7) knows no open). Our end does not block, the child's does, as programs expect.
+    /// Creates a pipe(2). UV_CREATE_PIPE would create a socket pair, but a program cannot open /dev/stdout if that is a
+    /// socket (unix(7) sockets do not support open). Our end is non-blocking. The child's end blocks, as programs
+    /// expect.
     static func make(oursReads: Bool) throws(UVError) -> Ends {
         let nonBlocking = CInt(UV_NONBLOCK_PIPE.rawValue)
         var ends: (CInt, CInt) = (-1, -1)
@@ -31,10 +32,10 @@ final class ChildPipe: LoopHandle {
         return Ends(reading: ends.0, writing: ends.1)
     }
 
-    /// Takes over `descriptor`; it is closed with the handle, or before this throws.
+    /// Takes ownership of `descriptor`, even if it throws.
     init(loop: EventLoop, descriptor: CInt) throws(UVError) {
         super.init(loop: loop, uv_pipe_t.self)
-        // uv_pipe_init has no error on an initialised loop.
+        // uv_pipe_init cannot fail on an initialised loop.
         uv_pipe_init(loop.raw, self.raw, 0)
         self.opened()
         let code = uv_pipe_open(self.raw, descriptor)
@@ -45,18 +46,19 @@ final class ChildPipe: LoopHandle {
         }
     }
 
-    /// Reads until the end (or an error, which a pipe does not have) and calls `didEnd` then, never from inside this
-    /// call unless libuv refuses to read.
+    /// Reads until the end (or an error, which pipes do not report), and then calls `didEnd`, never from inside this
+    /// call.
     ///
-    /// - Parameter didRead: gets bytes that lie in the loop's read buffer: use or copy them before returning.
+    /// - Parameter didRead: receives bytes in the loop's read buffer. Use or copy them before returning.
     func read(_ didRead: @escaping (UnsafeRawBufferPointer) -> Void, didEnd: @escaping () -> Void) {
         self.didRead = didRead
         self.didEnd = didEnd
-        // It can only refuse a handle that is closing or does not read (uv_read_start), which this one is not.
+        // uv_read_start fails only if the handle is closing or cannot be read, so the result is ignored.
         uv_read_start(cuv_stream_of_pipe(self.raw), onAllocate, onRead)
     }
 
-    /// Writes `bytes` as the reader takes them and closes the pipe. A reader that does not want them is no error.
+    /// Writes `bytes` as fast as the reader takes them, then closes the pipe. Errors are ignored: the program need not
+    /// read its input.
     func writeAndClose(_ bytes: [UInt8]) {
         guard self.isOpen, self.request == nil, !bytes.isEmpty else { return self.close() }
         let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)

@@ -1,30 +1,35 @@
 internal import CUV
 import Glibc
 
-/// A program that runs with given arguments and input, and tells how it ended and what it wrote.
+/// Runs a program with the given arguments and input, and reports how it ended and what it wrote.
 ///
 /// ## What the program gets
-/// The arguments as they are, never a shell; the environment of its ``ChildCommand``; `/` as its working directory; a
-/// pipe for each of standard input, output and error (unless it ``ChildCommand/isUsersOwn``), and no other descriptor; a session and process group of its own
-/// (setsid(2)); every signal with its default effect and none blocked (uv_spawn resets them, else SIGPIPE would stay
-/// ignored across execve(2)). Limits (RLIMIT_NOFILE), user and umask are ours.
+/// - Its arguments as they are, without a shell, and the environment of its ``ChildCommand``.
+/// - `/` as its working directory, and pipes for standard input, output and error. With ``ChildCommand/isUsersOwn`` it
+///   gets our working directory, only standard input is a pipe, and its output goes to our standard error.
+/// - No other descriptors.
+/// - Its own session and process group (setsid(2)).
+/// - Default signal actions, and no blocked signals. uv_spawn resets them; otherwise SIGPIPE would stay ignored across
+///   execve(2).
+/// - Our resource limits (RLIMIT_NOFILE), user and umask.
 ///
 /// ## The end
-/// The outcome is known when the program has ended *and* nobody holds its standard output and error any more. On the
-/// deadline, on too much output and on `cancel()` its whole process group is killed; what has left the group by a
-/// setsid(2) of its own is only no longer listened to. What a program leaves running in the background with other
-/// descriptors is left alone when it ends in order. A killed program may not exit at once (one in
-/// uninterruptible I/O, or one that runs as another user), so code that limits the number of programs waits for
+/// The outcome is known when the program has exited *and* no process holds its standard output and error open. On
+/// timeout, on too much output and on ``cancel()`` its whole process group is killed. Processes that have left the
+/// group with setsid(2) survive, but their output is no longer read. If the program exits normally, background
+/// processes that do not hold these descriptors are left alone. A killed program may not exit at once, for example in
+/// uninterruptible I/O or if it runs as another user. Code that limits the number of programs must therefore wait for
 /// `whenGone`.
 ///
 /// ## Lifetime
-/// The process handle lives from `uv_spawn` to its close callback like every ``LoopHandle``, and is not closed before the process was reaped, even if the completion ran before: libuv waits only for processes
-/// whose handle is open, others would stay zombies. So the loop runs on until a killed program is gone.
+/// The process handle lives from `uv_spawn` to its close callback, like every ``LoopHandle``. It is not closed until
+/// the process has been reaped, even if the completion has already run: libuv reaps only processes with open handles,
+/// and others would stay zombies. The loop therefore keeps running until a killed program is gone.
 package final class ChildProcess: LoopHandle {
     private enum Phase {
-        /// uv_spawn was not reached; there is no handle.
+        /// uv_spawn was not called yet, so no handle exists.
         case unborn
-        /// Not reaped.
+        /// Started and not yet reaped.
         case running
         /// Reaped; its output may still be open.
         case reaped(ChildOutcome.End)
@@ -37,21 +42,21 @@ package final class ChildProcess: LoopHandle {
     private var phase = Phase.unborn
     private var completion: ((Result<ChildOutcome, ChildFailure>) -> Void)?
     private var whenGone: (() -> Void)?
-    /// Told at the end of the turn.
+    /// Reported at the end of the turn.
     private var startFailure: UVError?
     private var timer: LoopTimer?
     private var pipes: [ChildPipe] = []
-    /// Of standard output and error, those that have not ended.
+    /// How many of standard output and standard error have not ended yet.
     private var openOutputs = 2
     private var standardOutput: [UInt8] = []
     private var standardError: [UInt8] = []
 
-    /// Runs `command`.
+    /// Starts `command`.
     ///
     /// - Parameters:
-    ///   - completion: called once, unless it is cancelled, and never from inside this call.
-    ///   - whenGone: called once, cancelled or not, when the program was reaped or could not be started; never from
-    ///     inside this call or ``cancel()``.
+    ///   - completion: called once unless cancelled, never from inside this call.
+    ///   - whenGone: called once, even after ``cancel()``, when the program has been reaped or could not be started.
+    ///     Never called from inside this call or ``cancel()``.
     package static func run(
         loop: EventLoop, _ command: ChildCommand,
         completion: @escaping (Result<ChildOutcome, ChildFailure>) -> Void, whenGone: (() -> Void)? = nil
@@ -76,12 +81,12 @@ package final class ChildProcess: LoopHandle {
         super.init(loop: loop, uv_process_t.self)
     }
 
-    /// The program's process and group number, for logs and tests; nil before it started and after it was reaped.
+    /// The program's process and group ID, for logs and tests; nil before the start and after reaping.
     package var processID: Int32? {
         if case .running = self.phase { self.raw.pointee.pid } else { nil }
     }
 
-    /// Kills the program; the completion will not be called.
+    /// Kills the program. The completion will not be called, but `whenGone` will.
     package func cancel() {
         self.loop.assertOnLoop()
         guard self.completion != nil else { return }
@@ -94,7 +99,7 @@ package final class ChildProcess: LoopHandle {
     private func start(_ command: ChildCommand) throws(UVError) {
         guard command.isPassable else { throw .invalidArgument }
         var theirs: [CInt] = []
-        // Ours belong to their pipes; the child has copies of its own.
+        // Close the child's ends: the child has its own copies. Our ends belong to the `ChildPipe`s.
         defer { for descriptor in theirs { Glibc.close(descriptor) } }
         do throws(UVError) {
             for oursReads in command.isUsersOwn ? [false] : [false, true, true] {
@@ -162,7 +167,7 @@ package final class ChildProcess: LoopHandle {
                 }
             }
         }
-        // The handle is initialised whatever uv_spawn says, and must be closed.
+        // Even if uv_spawn fails, the handle is initialised and must be closed.
         self.opened()
         self.phase = .running
         guard code != 0 else {
@@ -173,7 +178,7 @@ package final class ChildProcess: LoopHandle {
         throw UVError(code: code)
     }
 
-    /// environ(7)
+    /// The environment of this process (environ(7)).
     private static var environment: [String: String] {
         var result: [String: String] = [:]
         var next = environ
@@ -223,7 +228,8 @@ package final class ChildProcess: LoopHandle {
 
     // MARK: - The end
 
-    /// Closes everything, and kills what still runs or holds our pipes.
+    /// Closes the timer and the pipes, and kills the process group if the program still runs or a process holds our
+    /// pipes.
     private func tearDown() {
         self.timer?.close()
         self.timer = nil
@@ -232,20 +238,21 @@ package final class ChildProcess: LoopHandle {
         switch self.phase {
         case .running: self.killGroup()
         case .reaped:
-            // The group's number is free for others once its last process is gone. Somebody holds our pipes, so most
-            // likely it is not; and numbers are given out in turn, so it would not come back within a deadline.
+            // A group ID can be reused once the group's last process is gone. Here a process still holds our pipes, so
+            // the group most likely exists. IDs are assigned in sequence, so a free one would not be reused this soon.
             if self.openOutputs > 0 { self.killGroup() }
             self.bury()
         case .unborn, .over: break
         }
     }
 
-    /// uv_spawn returns when the program was executed, so it has left our group before (setsid(2)), and the leader of
-    /// a session cannot leave its group.
+    /// Never hits our own group: uv_spawn returns after execve(2), so the program has already called setsid(2), and a
+    /// session leader cannot leave its group.
     private func killGroup() {
         let group = self.raw.pointee.pid
         guard group > 1 else { return }
-        // ESRCH: it is gone already. EPERM: it has become another user, and its pipes are closed at least.
+        // Ignore ESRCH: the group is already gone. Ignore EPERM: the program changed its user; at least its pipes are
+        // closed.
         kill(-group, SIGKILL)
     }
 
@@ -255,7 +262,7 @@ package final class ChildProcess: LoopHandle {
     }
 
     override func didClose() {
-        // Of a program that could not be started, that comes first.
+        // If the program could not be started, `turnDidEnd` reports the failure first.
         if self.startFailure == nil { self.isGone() }
     }
 
@@ -275,7 +282,7 @@ extension ChildProcess: TurnEndHandler {
     }
 }
 
-/// Calls `body` with `strings` as execve(2) wants them: C strings, and a null pointer behind the last.
+/// Calls `body` with `strings` in the form that execve(2) requires: an array of C strings, ended by a null pointer.
 private func withStrings<R>(
     _ strings: [String], _ body: (UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> R
 ) -> R {

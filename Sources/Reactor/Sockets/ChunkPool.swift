@@ -1,11 +1,12 @@
 internal import CUV
 
-/// A piece of bytes that waits for a socket, with the request that libuv needs while it writes them.
+/// A buffer of bytes to write to a socket, with the libuv request for writing it.
 ///
-/// It is in a pool, in a stream's queue, or in flight. In flight it is libuv's, whatever becomes of its stream: the
-/// request's `data` holds one reference to it, taken in `SocketStream.submit` and given back in `onWrite`.
+/// A chunk is in a pool, in a stream's queue, or in flight. In flight it belongs to libuv, even if its stream closes:
+/// the request's `data` holds a reference to it, taken in `SocketStream.submit` and released in `onWrite`.
 final class Chunk {
-    /// Small, as a slow peer may hold one for a few bytes, and as a chunk that went out is what progress is seen by.
+    /// In bytes. Small, because a slow peer may hold a whole chunk for a few bytes, and because progress shows only
+    /// when a chunk has been written.
     static let size = 16 * 1024
 
     let base: UnsafeMutableRawPointer
@@ -31,7 +32,7 @@ final class Chunk {
         UnsafeRawBufferPointer(start: self.base + self.head, count: self.count)
     }
 
-    /// Appends as much as fits and returns how much that was.
+    /// Appends as many bytes as fit and returns their number.
     func append(_ bytes: UnsafeRawBufferPointer) -> Int {
         let count = min(bytes.count, self.room)
         guard count > 0, let source = bytes.baseAddress else { return 0 }
@@ -41,9 +42,9 @@ final class Chunk {
     }
 }
 
-/// Chunks for reuse, so that a congested loop does not allocate for each write.
+/// A pool of chunks for reuse, so that a congested loop does not allocate for each write.
 final class ChunkPool {
-    /// 2 MiB: what a burst leaves behind at rest.
+    /// Maximum number of free chunks: 2 MiB stay allocated after a burst.
     private static let maxFree = 128
     private var free: [Chunk] = []
 

@@ -1,4 +1,4 @@
-/// Bytes that wait for a socket, in chunks of a pool.
+/// The write queue of a socket, made of chunks from a pool.
 struct ChunkQueue {
     private let pool: ChunkPool
     private var chunks: [Chunk] = []
@@ -9,7 +9,7 @@ struct ChunkQueue {
     var isEmpty: Bool { self.chunks.isEmpty }
     var first: Chunk? { self.chunks.first }
 
-    /// Copies the bytes to the end. A chunk in flight is libuv's, so nothing is added to it.
+    /// Copies the bytes to the end. A chunk in flight belongs to libuv, so nothing is added to it.
     mutating func append(_ bytes: UnsafeRawBufferPointer) {
         var rest = bytes
         while rest.count > 0 {

@@ -2,7 +2,7 @@ internal import CUV
 internal import Glibc
 internal import Synchronization
 
-/// A connected TCP socket without a loop, on its way from one loop to another. It closes itself if no loop takes it.
+/// A connected TCP socket on its way from one event loop to another. `deinit` closes it if no loop has taken it.
 package final class ConnectedSocket: Sendable {
     private let descriptor: Mutex<Int32?>
 
@@ -21,9 +21,9 @@ package final class ConnectedSocket: Sendable {
 }
 
 extension SocketStream {
-    /// Gives the socket of a stream away from which nothing was read, and closes the stream.
+    /// Detaches the socket from its stream and closes the stream. Nothing may have been read from the stream.
     ///
-    /// - Throws: `tooManyFiles`, for instance; the connection is then reset.
+    /// - Throws: for example `tooManyFiles`. The connection is reset then.
     package func giveAway() throws(UVError) -> ConnectedSocket {
         var descriptor: Int32 = -1
         var code: Int32 = EBADF
@@ -39,9 +39,9 @@ extension SocketStream {
         return ConnectedSocket(descriptor)
     }
 
-    /// Takes a socket that another loop has given away.
+    /// Creates a stream from a socket that another loop has given away.
     ///
-    /// - Throws: `badDescriptor` if it was taken before.
+    /// - Throws: for example EBADF if the socket was already taken.
     package static func take(_ socket: ConnectedSocket, on loop: EventLoop) throws(UVError) -> SocketStream {
         let stream = try SocketStream.tcp(loop: loop)
         guard let descriptor = socket.take() else {

@@ -1,6 +1,6 @@
 internal import CUV
 
-/// Where a connector connects to.
+/// The target of a ``Connector``.
 package enum Endpoint: Hashable, Sendable, CustomStringConvertible {
     case host(String, port: UInt16)
     case unix(path: String)
@@ -13,24 +13,24 @@ package enum Endpoint: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Connects to an endpoint: resolves its name and tries every address, the next one 250 ms after the last without an
-/// answer, or at once after a refusal; the first that connects wins (RFC 8305, "Happy Eyeballs").
+/// Connects to an endpoint: resolves its name and tries each address in turn. The next attempt starts after 250 ms
+/// without an answer, or at once after a failure. The first connection wins (RFC 8305, "Happy Eyeballs").
 package final class Connector {
-    /// RFC 8305, 5: Connection Attempt Delay.
+    /// Milliseconds between attempts (RFC 8305, 5: Connection Attempt Delay).
     private static let stagger: UInt64 = 250
 
-    /// Which addresses, in which order, and how.
+    /// Which addresses to try, in which order, and with which socket options.
     package struct Plan {
-        /// An address that worked before and is tried first when it is among the resolved ones.
+        /// An address that worked before. Tried first if it is among the resolved addresses.
         package var preferred: SocketAddress?
-        /// Addresses that are tried last.
+        /// Addresses to try last.
         package var avoided: Set<SocketAddress> = []
-        /// Addresses that are not tried.
+        /// Addresses to skip.
         package var excluded: Set<SocketAddress> = []
-        /// Bytes of the largest segment to send and to ask for, options included; nil: what the interface can carry.
+        /// Maximum segment size in bytes for both directions, TCP options included; nil for the interface's default.
         package var largestSegment: Int?
-        /// Reset established connections that are cancelled: a peer could mistake an orderly end for a complete, empty
-        /// request.
+        /// Whether to reset established connections that are cancelled. A peer could mistake an orderly end for a
+        /// complete, empty request.
         package var resetsAbandoned = false
 
         package init() {}
@@ -46,10 +46,11 @@ package final class Connector {
     private var lastError = UVError.timedOut
     private var completion: ((Result<SocketStream, UVError>) -> Void)?
 
-    /// Starts connecting; `completion` is called once and never from inside this call.
+    /// Starts connecting. `completion` is called once, never from inside this call, and receives ownership of the
+    /// stream. Keep a reference to the connector until then.
     ///
     /// - Parameters:
-    ///   - timeout: milliseconds for everything together.
+    ///   - timeout: milliseconds for the name resolution and all attempts together.
     package static func connect(
         loop: EventLoop, to endpoint: Endpoint, plan: Plan = Plan(), timeout: UInt64,
         completion: @escaping (Result<SocketStream, UVError>) -> Void
@@ -70,7 +71,7 @@ package final class Connector {
         self.completion = completion
     }
 
-    /// Gives up; the completion will not be called.
+    /// Stops connecting. The completion will not be called.
     package func cancel() {
         self.completion = nil
         self.tearDown()
@@ -80,7 +81,7 @@ package final class Connector {
         switch endpoint {
         case .unix(let path): self.attempt(.unix(path: path))
         case .host("localhost", let port):
-            // RFC 6761, 6.3: resolves to the loopback addresses without asking anybody.
+            // RFC 6761, 6.3: localhost always resolves to the loopback addresses, without a query.
             self.resolved([.loopback6(port: port), .loopback4(port: port)])
         case .host(let host, let port):
             if let address = SocketAddress(host, port: port) { return self.resolved([address]) }
@@ -149,7 +150,7 @@ package final class Connector {
         }
     }
 
-    /// Fails in a later turn, so that the completion is not called from inside `connect`.
+    /// Fails in a later turn, because the completion must not be called from inside `connect`.
     private func finishLater(_ error: UVError) {
         self.lastError = error
         let timer = self.staggerTimer ?? LoopTimer(loop: self.loop) {}
@@ -186,7 +187,7 @@ package final class Connector {
     }
 }
 
-/// One connect(2) that is under way.
+/// One connect(2) in progress.
 private final class ConnectAttempt {
     enum Target {
         case tcp(SocketAddress)
@@ -224,11 +225,13 @@ private final class ConnectAttempt {
         case .unix(let path):
             uv_pipe_connect(self.request, cuv_pipe_of_stream(self.stream.raw), path, onConnected)
         }
-        // Balanced in onConnected, which libuv calls whatever happens, also when the stream is closed.
+        // Balanced in onConnected, which libuv always calls, even if the stream is closed.
         self.request.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }
 
-    /// - Returns: the socket, possibly connected, for the caller to close.
+    /// Drops the completion.
+    ///
+    /// - Returns: the socket, possibly connected. The caller must close it.
     func cancel() -> SocketStream {
         self.completion = nil
         return self.stream

@@ -1,12 +1,12 @@
 internal import CUV
 
-/// Waits until the peer of a stream has acknowledged everything, to reset the stream then.
+/// Waits until the peer of a stream has acknowledged all bytes before the stream is reset.
 ///
-/// A TCP reset drops what the kernel still holds, and a peer takes one only with the number that it expects next
-/// (RFC 5961, 3.2). So bytes that are to arrive before a reset must have been acknowledged before it is sent, and the
-/// kernel tells of that only when it is asked.
+/// A TCP reset drops the bytes that the kernel still holds, and a peer accepts a reset only with the sequence number it
+/// expects next (RFC 5961, 3.2). So all bytes must be acknowledged before the reset is sent. The kernel does not signal
+/// that, so it must be polled.
 final class Delivery {
-    /// Between two looks at what is unacknowledged: short at first, as most peers acknowledge at once.
+    /// Poll interval in milliseconds. It starts short because most peers acknowledge at once, and doubles each time.
     private static let firstPause: UInt64 = 1
     private static let longestPause: UInt64 = 100
 
@@ -16,17 +16,19 @@ final class Delivery {
     private var remaining = Int.max
     private var progressAt: UInt64
 
-    /// - Parameter patience: milliseconds without progress after which the wait is over.
+    /// - Parameter patience: how many milliseconds to wait without progress.
     init(_ stream: SocketStream, patience: UInt64) {
         self.patience = patience
         self.progressAt = stream.loop.now
-        // The stream outlives the timer, which it closes when it is torn down.
+        // The stream outlives the timer: it closes the timer in its own tear-down.
         self.timer = LoopTimer(loop: stream.loop) { [unowned stream] in stream.checkDelivery() }
     }
 
     func close() { self.timer.close() }
 
-    /// Whether to wait on, with `count` bytes that the peer has not acknowledged.
+    /// Returns whether to keep waiting, and restarts the timer if so.
+    ///
+    /// - Parameter count: the number of bytes that the peer has not acknowledged.
     func mustWait(for count: Int, now: UInt64) -> Bool {
         if count < self.remaining {
             self.remaining = count
@@ -40,10 +42,11 @@ final class Delivery {
 }
 
 extension SocketStream {
-    /// Resets the connection after everything that was written has reached the peer, or has not got ahead for
-    /// `patience` milliseconds. Nothing more is read or written; `didWrite` and `socketStreamDidClose` still arrive.
+    /// Resets the connection when the peer has acknowledged all written bytes, or after `patience` milliseconds without
+    /// progress. The stream neither reads nor accepts writes from now on. `didWrite` and `socketStreamDidClose` still
+    /// arrive.
     ///
-    /// A unix socket is closed when its kernel has all bytes, which then keeps them for the peer.
+    /// A unix socket is closed when the kernel has taken all bytes; the kernel keeps them for the peer.
     package func resetWhenDelivered(patience: UInt64) {
         guard self.isOpen, self.delivery == nil else { return }
         guard !self.isBroken else { return self.reset() }

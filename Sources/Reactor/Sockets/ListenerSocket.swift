@@ -2,28 +2,28 @@ internal import CUV
 internal import Glibc
 internal import Synchronization
 
-/// A socket that listens, without a loop: the kernel takes connections for it, and they wait in its backlog.
+/// A listening socket without an event loop. The kernel accepts connections for it and keeps them in its backlog.
 ///
-/// Threads share it: one has a ``SocketListener`` on it, which closes it with itself, while another may end the listening
-/// at any time. The last reference closes it, unless that was done before.
+/// Threads can share it: one uses it in a ``SocketListener``, which closes it when it closes itself, and another may
+/// shut it down at any time. `deinit` closes the descriptor if it is still open.
 package final class ListenerSocket: Sendable {
     private struct State {
-        /// Nil when it is closed.
+        /// Nil after it was closed or released.
         var descriptor: Int32?
         var isShut = false
     }
 
-    /// Connections that wait to be accepted (listen(2)).
+    /// Maximum number of connections that wait to be accepted (listen(2)).
     static let backlog: Int32 = 1_024
 
-    /// The port is the one that the system chose.
+    /// The actual address: its port is the one that the kernel chose.
     package let place: SocketListener.Place
     private let state: Mutex<State>
 
     /// Binds and listens.
     ///
-    /// - Parameter takesBothFamilies: whether a socket on `::` takes IPv4 connections too; otherwise none on an IPv6
-    ///   address does, so that both families can have their own.
+    /// - Parameter takesBothFamilies: whether a socket on `::` also accepts IPv4 connections. Otherwise sockets on IPv6
+    ///   addresses accept only IPv6, and each family can have its own socket on the same port.
     package init(address: SocketAddress, takesBothFamilies: Bool = false) throws(UVError) {
         let descriptor = try check(address.withRaw { cuv_tcp_socket($0, takesBothFamilies ? 0 : 1) })
         guard listen(descriptor, Self.backlog) == 0, let place = Self.place(of: descriptor) else {
@@ -35,10 +35,10 @@ package final class ListenerSocket: Sendable {
         self.state = Mutex(State(descriptor: descriptor))
     }
 
-    /// Makes a unix socket and listens. A file of that name that is there already is an error.
+    /// Creates a unix socket and listens. Fails if the file already exists.
     package init(path: String, access: SocketListener.Access) throws(UVError) {
-        // The file is created with its final mode. A later chmod by name could hit another file that a process with write
-        // access to the directory has put in its place.
+        // Create the file with its final mode. A later chmod by name could change another file that a process with
+        // write access to the directory has put in its place.
         let mask = umask(~access.mode & 0o777)
         let made = cuv_unix_socket(path)
         umask(mask)
@@ -55,8 +55,8 @@ package final class ListenerSocket: Sendable {
         self.state = Mutex(State(descriptor: descriptor))
     }
 
-    /// Wraps a socket that another process has bound. Nil unless it is a TCP or unix stream socket; the descriptor then
-    /// stays open.
+    /// Takes ownership of a socket that another process has bound. Returns nil if it is neither a TCP socket nor a unix
+    /// stream socket with a path; the caller then still owns the descriptor.
     package init?(inherited descriptor: Int32) {
         guard let place = Self.place(of: descriptor) else { return nil }
         self.place = place
@@ -82,23 +82,24 @@ package final class ListenerSocket: Sendable {
         return path.isEmpty ? nil : .unix(path: String(decoding: path, as: UTF8.self))
     }
 
-    /// Nil for a unix socket.
+    /// The address of a TCP socket; nil for a unix socket.
     package var address: SocketAddress? {
         if case .tcp(let address) = self.place { address } else { nil }
     }
 
-    /// It stays this socket's; nil when that is closed.
+    /// The descriptor, which this object still owns; nil if it was closed.
     package var descriptor: Int32? { self.state.withLock { $0.descriptor } }
 
     /// Whether ``shutDown()`` was called.
     package var isShut: Bool { self.state.withLock { $0.isShut } }
 
-    /// Closes our copy. Connections in the backlog are reset, unless another process has the socket too.
+    /// Closes our copy of the descriptor. The kernel resets connections in the backlog, unless another process also has
+    /// the socket.
     package func close() {
         if let descriptor = self.release() { Glibc.close(descriptor) }
     }
 
-    /// The descriptor, which the caller closes; nil when it is closed already.
+    /// Gives up the descriptor, which the caller must close; nil if it was already closed.
     func release() -> Int32? {
         self.state.withLock { state in
             defer { state.descriptor = nil }
@@ -106,14 +107,14 @@ package final class ListenerSocket: Sendable {
         }
     }
 
-    /// Ends the listening at once for all that have the socket, also other processes. The file of a unix socket goes with
-    /// it. The descriptor stays open.
+    /// Stops listening at once in all threads and processes that have the socket, and removes the file of a unix
+    /// socket. The descriptor stays open.
     package func shutDown() {
         self.state.withLock { state in
             guard !state.isShut else { return }
             state.isShut = true
             if case .unix(let path) = self.place { unlink(path) }
-            // A listening TCP socket is closed by this: the backlog is reset and the port is free (Linux, tcp_disconnect).
+            // On Linux, shutdown(2) resets the backlog of a listening TCP socket and frees its port (tcp_disconnect).
             if let descriptor = state.descriptor { _ = Glibc.shutdown(descriptor, Int32(SHUT_RDWR)) }
         }
     }

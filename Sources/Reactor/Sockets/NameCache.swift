@@ -3,15 +3,15 @@ import Glibc
 
 /// Resolves host names for one loop, and limits the damage of a slow or dead resolver.
 ///
-/// - For each name and family there is one query at a time, however many wait for it.
-/// - The families do not wait for each other: once one has an answer, the other has 50 ms more (RFC 8305, 3).
-/// - The last good answer is kept. It is used when a query fails, and when it takes longer than a second.
-/// - A query blocks a thread, for half a minute if the resolver is dead. So their number is bounded, and two lanes are
-///   reserved for the gateway's own name.
+/// - Each name and family has at most one query at a time, shared by all lookups that wait for it.
+/// - After a good answer for one family, the other has only 50 ms left (RFC 8305, 3).
+/// - The last good answer is kept. It is used if a query fails or takes longer than a second.
+/// - A query blocks a thread, for half a minute if the resolver is dead. The number of parallel queries ("lanes") is
+///   therefore limited, and two lanes are reserved for the gateway's own name.
 package final class NameCache {
     package enum Family: CaseIterable, Sendable { case six, four }
 
-    /// Starts a query; the completion is called once, never from inside the call.
+    /// Starts a query. The completion is called once, never from inside the call.
     package typealias Query = (
         _ host: String, _ family: Family, _ completion: @escaping (Result<[SocketAddress], UVError>) -> Void
     ) -> Void
@@ -20,7 +20,7 @@ package final class NameCache {
     package static let restMilliseconds: UInt64 = 50
     /// How long a query may take before the last good answer is used.
     package static let patienceMilliseconds: UInt64 = 1_000
-    /// How long an answer is used without a new query: getaddrinfo(3) does not tell how long it holds.
+    /// How long an answer is used without a new query. getaddrinfo(3) does not report the TTL.
     package static let freshMilliseconds: UInt64 = 1_000
 
     private struct Key: Hashable {
@@ -28,13 +28,13 @@ package final class NameCache {
         let family: Family
     }
 
-    /// What is known of a name.
+    /// The cached answers for a name.
     private struct Entry {
         /// The latest good answers.
         var addresses: [Family: [SocketAddress]] = [:]
-        /// Families of which the resolver has said since that there is none.
+        /// Families for which the resolver has since reported no address.
         var gone: Set<Family> = []
-        /// When an answer came last.
+        /// When the last good answer arrived.
         var answeredAt: UInt64?
     }
 
@@ -47,7 +47,7 @@ package final class NameCache {
     private var ownLanes: Set<String> = []
     private var lookups: [String: [ObjectIdentifier: NameLookup]] = [:]
 
-    /// - Parameter lanes: queries at once.
+    /// - Parameter lanes: maximum number of parallel queries.
     package init(loop: EventLoop, lanes: Int, query: @escaping Query) {
         self.loop = loop
         self.lanes = max(lanes, 1)
@@ -65,25 +65,25 @@ package final class NameCache {
         }
     }
 
-    /// libuv lets name resolutions have half of its threads.
+    /// libuv gives name resolutions at most half of its threads.
     private static var defaultLanes: Int {
         let threads = getenv("UV_THREADPOOL_SIZE").flatMap { Int(String(cString: $0)) } ?? 4
         return (min(max(threads, 1), 1_024) + 1) / 2
     }
 
-    /// Sizes libuv's thread pool so that this many names can be resolved in parallel, both families of each. Call it
-    /// before the first loop is created. A UV_THREADPOOL_SIZE in the environment takes precedence.
+    /// Sizes libuv's thread pool, up to 64 threads, to resolve this many names in parallel, both families of each. Call
+    /// it before the first loop is created. UV_THREADPOOL_SIZE in the environment takes precedence.
     package static func reserveThreads(names: Int) {
-        // Some more than needed now, as names may be added; one that has nothing to do costs little.
+        // Reserve more than needed now: names may be added, and an idle thread costs little.
         setenv("UV_THREADPOOL_SIZE", "\(min(max(4 * names, 32), 64))", 0)
     }
 
-    /// The queries of this name do not wait for those of others.
+    /// Lets the queries of this name use the reserved lanes, so that they do not wait for those of other names.
     package func giveOwnLane(to host: String) { self.ownLanes.insert(host) }
 
-    /// Looks up a name; `completion` is called once and never from inside this call.
+    /// Looks up a name. `completion` is called once, never from inside this call.
     ///
-    /// The addresses have no port. IPv6 comes first, and the families take turns (RFC 8305, 4).
+    /// The addresses have port 0. The families alternate, starting with IPv6 (RFC 8305, 4).
     package func lookUp(
         _ host: String, completion: @escaping (Result<[SocketAddress], UVError>) -> Void
     ) -> NameLookup {
@@ -106,7 +106,7 @@ package final class NameCache {
     fileprivate func known(_ host: String) -> [SocketAddress] {
         guard let entry = self.entries[host] else { return [] }
         let present = Family.allCases.filter { !entry.gone.contains($0) && entry.addresses[$0] != nil }
-        // A name that has vanished is more likely a fault of the resolver than the end of the service.
+        // If no family has an address any more, use the old ones: a resolver fault is more likely than a removed name.
         let families = present.isEmpty ? Family.allCases : present
         return Resolver.alternating(families.flatMap { entry.addresses[$0] ?? [] })
     }
@@ -119,7 +119,7 @@ package final class NameCache {
     fileprivate var owner: EventLoop { self.loop }
 
     private func startQueries() {
-        // One name's two queries are kept for those with lanes of their own, where there are enough.
+        // With more than two lanes, reserve two for `ownLanes`: one name queries both families.
         let kept = self.ownLanes.isEmpty || self.lanes <= 2 ? 0 : 2
         while let index = self.queued.firstIndex(where: { key in
             self.running.count < (self.ownLanes.contains(key.host) ? self.lanes : self.lanes - kept)
@@ -154,16 +154,16 @@ private final class Late: TurnEndHandler {
     func turnDidEnd() { self.body() }
 }
 
-/// A caller that waits for a name.
+/// A pending lookup of a name.
 package final class NameLookup {
     let host: String
-    /// Families whose query is awaited.
+    /// Families whose query has not answered yet.
     fileprivate var awaited: Set<NameCache.Family> = []
-    /// Weak, as the cache owns its lookups.
+    /// Weak because the cache owns its lookups.
     private weak var cache: NameCache?
     private var completion: ((Result<[SocketAddress], UVError>) -> Void)?
     private var timer: LoopTimer?
-    /// Of the family that failed first.
+    /// The error of the family that failed first.
     private var error: UVError?
 
     fileprivate init(
@@ -174,7 +174,7 @@ package final class NameLookup {
         self.completion = completion
     }
 
-    /// The completion will not be called any more.
+    /// Cancels the lookup. The completion will not be called.
     package func cancel() {
         self.completion = nil
         self.timer?.close()

@@ -1,12 +1,12 @@
 internal import CUV
 
-/// A name resolution that is under way (getaddrinfo(3) on libuv's thread pool), of one family.
+/// A running name resolution for one address family: getaddrinfo(3) on libuv's thread pool.
 package final class Resolver {
     private let loop: EventLoop
     private let request: UnsafeMutablePointer<uv_getaddrinfo_t>
     private var completion: ((Result<[SocketAddress], UVError>) -> Void)?
 
-    /// Resolves `host` and calls `completion` once, never from inside this call. The addresses have no port, and come in
+    /// Resolves `host` and calls `completion` once, never from inside this call. The addresses have port 0 and are in
     /// the resolver's order of preference (RFC 6724).
     static func resolve(
         loop: EventLoop, host: String, family: NameCache.Family,
@@ -30,7 +30,7 @@ package final class Resolver {
             throw error
         }
         loop.resolutionCount += 1
-        // Balanced in onResolved, which libuv calls whatever happens.
+        // Balanced in onResolved, which libuv always calls.
         self.request.pointee.data = Unmanaged.passRetained(self).toOpaque()
     }
 
@@ -62,7 +62,7 @@ package final class Resolver {
         completion?(.success(addresses))
     }
 
-    /// Lets the families take turns, beginning with the family of the first address.
+    /// Alternates the address families, starting with the family of the first address.
     package static func alternating(_ addresses: [SocketAddress]) -> [SocketAddress] {
         guard let first = addresses.first else { return [] }
         let preferred = addresses.filter { $0.family == first.family }

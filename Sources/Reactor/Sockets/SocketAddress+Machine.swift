@@ -2,11 +2,11 @@ internal import CUV
 import Glibc
 
 extension SocketAddress {
-    /// Whether a socket can be bound to the address on this machine.
+    /// Whether this machine has the address, so that a socket can be bound to it. True if that is unknown.
     package var isOfThisMachine: Bool {
         let descriptor = socket(
             self.family == .ip4 ? AF_INET : AF_INET6, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
-        // Without a descriptor or the family, the listener reports the error.
+        // Without a free descriptor or support for the family, the listener will report the error.
         guard descriptor >= 0 else { return true }
         defer { close(descriptor) }
         var address = self

@@ -1,7 +1,7 @@
 internal import Bytes
 internal import CUV
 
-/// An IPv4 or IPv6 address with a port. It is never an IPv4-mapped one: see ``IPAddress``.
+/// An IPv4 or IPv6 address with a port. IPv4-mapped IPv6 addresses are stored as IPv4, see ``IPAddress``.
 package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     package enum Family: UInt8, Sendable {
         case ip4 = 4
@@ -23,14 +23,15 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
     }
 
     package let family: Family
-    /// The address's bytes, most significant first; IPv4 fills the first four bytes of `high`.
+    /// The address in big-endian order: `high` has the first eight bytes. An IPv4 address uses the upper four bytes of
+    /// `high`.
     package let high: UInt64
     package let low: UInt64
     package var port: UInt16
-    /// The zone of a link-local IPv6 address (RFC 4007), or 0.
+    /// The zone of a link-local IPv6 address (RFC 4007), otherwise 0.
     package let scope: UInt32
 
-    /// Parses a numeric address; nil when `host` is a name.
+    /// Parses a numeric address without brackets; nil if `host` is not numeric.
     package init?(_ host: String, port: UInt16) {
         var storage = sockaddr_storage()
         if uv_ip4_addr(host, CInt(port), cuv_in4(&storage)) != 0,
@@ -49,7 +50,7 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         SocketAddress(family: .ip6, high: 0, low: 1, port: port)
     }
 
-    /// All addresses of the machine (RFC 4291, 2.5.2; RFC 1122, 3.2.1.3), without a port.
+    /// The wildcard addresses (RFC 4291, 2.5.2; RFC 1122, 3.2.1.3), with port 0.
     package static let any6 = SocketAddress(family: .ip6, high: 0, low: 0, port: 0)
     package static let any4 = SocketAddress(family: .ip4, high: 0, low: 0, port: 0)
     package var isAny4: Bool { self.family == .ip4 && self.ip.isAny }
@@ -57,7 +58,7 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
 
     private var ip: IPAddress { IPAddress(version: self.family.version, high: self.high, low: self.low) }
     package var isLoopback: Bool { self.ip.isLoopback }
-    /// The key by which limits and penalties count, see ``IPAddress/source``.
+    /// The key for limits and penalties, see ``IPAddress/source``.
     package var source: UInt64 { self.ip.source }
 
     package init(family: Family, high: UInt64, low: UInt64, port: UInt16, scope: UInt32 = 0) {
@@ -88,7 +89,7 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// The address without brackets and port.
+    /// The numeric address without brackets and port.
     package var host: String {
         self.withRaw { raw in
             withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { text in
@@ -106,7 +107,7 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         self.family == .ip4 ? "\(self.host):\(self.port)" : "[\(self.host)]:\(self.port)"
     }
 
-    /// Calls `body` with the address as the socket functions want it.
+    /// Calls `body` with the address as a `sockaddr_storage`, valid only during the call.
     func withRaw<R>(_ body: (UnsafeMutablePointer<sockaddr_storage>) -> R) -> R {
         var storage = sockaddr_storage()
         switch self.family {
@@ -130,7 +131,7 @@ package struct SocketAddress: Hashable, Sendable, CustomStringConvertible {
         return body(&storage)
     }
 
-    /// Reads the address that `fill` (uv_tcp_getsockname or uv_tcp_getpeername) tells.
+    /// Returns the address that `fill` (uv_tcp_getsockname or uv_tcp_getpeername) stores; nil if it fails.
     static func read(_ fill: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<CInt>) -> CInt) -> SocketAddress? {
         var storage = sockaddr_storage()
         var length = CInt(MemoryLayout<sockaddr_storage>.size)

@@ -1,17 +1,18 @@
 internal import CUV
 internal import Glibc
 
-/// Hears of connections that a ``SocketListener`` accepts.
+/// Receives the events of a ``SocketListener``.
 package protocol SocketListenerDelegate: AnyObject {
-    /// Set the stream's delegate, or close it.
+    /// A connection was accepted. The delegate owns the stream: set the stream's delegate, or close it.
     func listener(_ listener: SocketListener, didAccept stream: SocketStream)
-    /// A connection could not be accepted (no descriptors, the peer was gone); the listener goes on.
+    /// A connection could not be accepted, for example because no descriptor is left or the peer is gone. The listener
+    /// keeps running, unless another thread has shut down its socket (`invalidArgument`).
     func listener(_ listener: SocketListener, didFail error: UVError)
 }
 
 /// A listening socket, TCP or unix.
 package final class SocketListener: LoopHandle {
-    /// Where a listener is found.
+    /// The address or path of a listener.
     package enum Place: Hashable, Sendable, CustomStringConvertible {
         case tcp(SocketAddress)
         case unix(path: String)
@@ -24,10 +25,10 @@ package final class SocketListener: LoopHandle {
         }
     }
 
-    /// Who may connect to a unix socket: whoever may write to it (unix(7)).
+    /// The permissions of a unix socket. Connecting requires write permission (unix(7)).
     package struct Access: Sendable {
         package let mode: UInt32
-        /// Nil: the process's own group.
+        /// The group ID; nil for the process's own group.
         package let group: UInt32?
 
         package init(mode: UInt32, group: UInt32?) {
@@ -36,23 +37,24 @@ package final class SocketListener: LoopHandle {
         }
     }
 
-    /// Connections that are accepted in one turn of the loop, each of which costs tens of microseconds until it is read;
-    /// the others wait in the backlog, so that those who are here already get their turn.
+    /// Maximum number of connections accepted per turn of the loop. Each costs tens of microseconds until its first
+    /// read. The others wait in the backlog, so that existing connections are served too.
     package static let maxPerTurn = 16
 
     private var raw: UnsafeMutablePointer<uv_stream_t> { self.memory.assumingMemoryBound(to: uv_stream_t.self) }
     private let isTCP: Bool
     private var isPaused = false
     private var accepted: (turn: UInt64, count: Int) = (0, 0)
-    /// Whether the file of a unix socket goes with it.
+    /// Whether `close()` removes the file of a unix socket.
     private var ownsFile = false
     private var socket: ListenerSocket?
-    /// libuv holds one accepted connection for us and waits until it is taken.
+    /// Whether libuv holds an accepted connection. It accepts no further ones until we take it.
     private var holdsConnection = false
+    /// Strong reference, released in the close callback.
     package var delegate: (any SocketListenerDelegate)?
     package let place: Place
 
-    /// Binds and listens: see ``ListenerSocket/init(address:takesBothFamilies:)``.
+    /// Binds and listens, see ``ListenerSocket/init(address:takesBothFamilies:)``.
     package convenience init(
         loop: EventLoop, address: SocketAddress, takesBothFamilies: Bool = false
     ) throws(UVError) {
@@ -60,16 +62,15 @@ package final class SocketListener: LoopHandle {
             loop: loop, adopting: try ListenerSocket(address: address, takesBothFamilies: takesBothFamilies))
     }
 
-    /// Makes a unix socket and listens. The file is removed by `close()`; one of that name that is there already is an
-    /// error.
+    /// Creates a unix socket and listens. Fails if the file already exists; `close()` removes it.
     package convenience init(loop: EventLoop, path: String, access: Access) throws(UVError) {
         try self.init(loop: loop, adopting: try ListenerSocket(path: path, access: access), ownsFile: true)
     }
 
-    /// Takes over a socket that listens already.
+    /// Takes over a socket that is already listening.
     ///
     /// - Parameters:
-    ///   - socket: it closes with the listener, and when this throws.
+    ///   - socket: closed with the listener, and also if this throws.
     ///   - ownsFile: whether `close()` removes the file of a unix socket.
     package convenience init(
         loop: EventLoop, adopting socket: ListenerSocket, ownsFile: Bool = false
@@ -102,7 +103,7 @@ package final class SocketListener: LoopHandle {
         }
     }
 
-    /// Makes the handle, without a socket yet.
+    /// Creates the handle without a socket.
     private init(loop: EventLoop, for place: Place) throws(UVError) {
         self.place = place
         switch place {
@@ -118,22 +119,22 @@ package final class SocketListener: LoopHandle {
         self.opened()
     }
 
-    /// The address with its port, of a TCP listener.
+    /// The address and port of a TCP listener; nil for a unix socket.
     package var address: SocketAddress? {
         if case .tcp(let address) = self.place { address } else { nil }
     }
 
-    /// The port that it listens on; 0 for a unix socket.
+    /// The port of a TCP listener; 0 for a unix socket.
     package var port: UInt16 { self.address?.port ?? 0 }
 
-    /// It stays the listener's; nil when that is closed.
+    /// The descriptor, which the listener still owns; nil if the listener is closed.
     package var descriptor: Int32? {
         var descriptor: uv_os_fd_t = -1
         guard self.isOpen, uv_fileno(cuv_handle(self.memory), &descriptor) == 0 else { return nil }
         return descriptor
     }
 
-    /// Leaves further connections in the backlog.
+    /// Stops accepting; further connections wait in the backlog.
     package func pause() { self.isPaused = true }
 
     package func resume() {
@@ -145,32 +146,33 @@ package final class SocketListener: LoopHandle {
         }
     }
 
-    /// Stops listening; connections in the backlog are reset by the system, unless another process has the socket too.
+    /// Stops listening. The kernel resets connections in the backlog, unless another process also has the socket.
     package func close() {
         guard self.isOpen else { return }
         if self.ownsFile, case .unix(let path) = self.place { unlink(path) }
         self.leave()
     }
 
-    /// Closes our copy of a socket that another process keeps: connections go on waiting in its backlog.
+    /// Closes our copy of the descriptor and keeps the file of a unix socket. If another process also has the socket,
+    /// connections keep waiting in its backlog.
     package func leave() {
         guard self.isOpen else { return }
-        // This one is ours alone.
+        // No other process can take this connection any more.
         if self.holdsConnection { self.resetHeldConnection() }
-        // From here on no other thread can end a socket by this number, which may soon be another one's.
+        // After this, no other thread can shut down a socket by this descriptor number, which may soon be reused.
         let descriptor = self.socket?.release()
         let isOpened = self.hasDescriptor
         self.closeHandle()
         if let descriptor, !isOpened { Glibc.close(descriptor) }
     }
 
-    /// Whether libuv has the descriptor, and closes it.
+    /// Whether libuv owns the descriptor and will close it.
     private var hasDescriptor: Bool {
         var descriptor: uv_os_fd_t = -1
         return uv_fileno(cuv_handle(self.memory), &descriptor) == 0
     }
 
-    /// Whether the kernel takes connections for it.
+    /// Whether the kernel still accepts connections on the socket.
     package var isListening: Bool {
         var answer: CInt = 0
         var size = socklen_t(MemoryLayout<CInt>.size)
@@ -183,11 +185,11 @@ package final class SocketListener: LoopHandle {
         guard status == 0 else {
             let error = UVError(code: status)
             self.delegate?.listener(self, didFail: error)
-            // Another thread has ended the listening (accept(2)); libuv would try again and again.
+            // Another thread has shut down the socket (accept(2)). Leave, because libuv would retry forever.
             if error == .invalidArgument { self.leave() }
             return
         }
-        // Not taking the connection makes libuv stop polling the listener, which is what a pause is.
+        // libuv stops polling the listener until the connection is taken, which implements the pause.
         if self.isPaused {
             self.holdsConnection = true
         } else if self.accepted.turn == self.loop.turn, self.accepted.count >= Self.maxPerTurn {
@@ -218,10 +220,10 @@ package final class SocketListener: LoopHandle {
         self.isTCP ? try SocketStream.tcp(loop: self.loop) : try SocketStream.unix(loop: self.loop)
     }
 
-    /// libuv would close the connection that it holds in order, which the visitor could take for an empty answer.
+    /// Resets the held connection. libuv would close it in order, which the visitor could mistake for an empty answer.
     private func resetHeldConnection() {
         self.holdsConnection = false
-        // Without memory or descriptors it ends as libuv likes.
+        // If this fails for lack of memory or descriptors, libuv closes the connection.
         guard let stream = try? self.unconnected() else { return }
         if uv_accept(self.raw, stream.raw) == 0 { stream.reset() } else { stream.close() }
     }

@@ -2,10 +2,10 @@ internal import CUV
 
 /// Unconnected sockets.
 extension SocketStream {
-    /// For a listener to accept into or a connector to connect.
+    /// A TCP socket to accept or connect with.
     static func tcp(loop: EventLoop) throws(UVError) -> SocketStream { try Self(tcp: loop, family: AF_UNSPEC) }
 
-    /// A socket for an address, with segments of at most `largestSegment` bytes.
+    /// A TCP socket for the family of `address` with a maximum segment size of `largestSegment` bytes.
     static func tcp(
         loop: EventLoop, for address: SocketAddress, largestSegment: Int
     ) throws(UVError) -> SocketStream {

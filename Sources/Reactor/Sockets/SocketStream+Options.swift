@@ -1,12 +1,12 @@
 internal import CUV
 
-/// How the kernel gets on with sending.
+/// The state of the sending side of a TCP connection.
 package struct Sending: Equatable, Sendable {
-    /// Milliseconds since the peer last acknowledged anything, old bytes included.
+    /// Milliseconds since the peer's last ACK, even one that acknowledged nothing new.
     package let sinceAcknowledgement: UInt32
-    /// How often in a row the first unacknowledged segment was sent again for want of an acknowledgement.
+    /// Consecutive retransmission timeouts of the first unacknowledged segment.
     package let timeouts: Int
-    /// Bytes of a full segment, without headers and options.
+    /// Size of a full segment in bytes, without headers and options.
     package let segment: Int
 
     package init(sinceAcknowledgement: UInt32, timeouts: Int, segment: Int) {
@@ -16,16 +16,17 @@ package struct Sending: Equatable, Sendable {
     }
 }
 
-/// Options and addresses of TCP sockets; on a unix socket they do nothing.
+/// Options and addresses of TCP sockets. On a unix socket the setters do nothing.
 extension SocketStream {
-    /// If this process dies, the peer gets a reset: what it received so far must not look whole.
+    /// Makes the kernel reset the connection if this process dies, so that the peer does not mistake a truncated answer
+    /// for a complete one.
     package func setResetOnDeath() {
         guard self.isTCP else { return }
         self.resetsOnDeath = true
         self.withDescriptor { _ = cuv_reset_on_close($0, 1) }
     }
 
-    /// The error that the connection met while nothing was read or written, if any. The kernel reports it once.
+    /// The error that occurred while nothing was read or written, if any. The kernel reports it only once.
     var pendingError: UVError? {
         var code: CInt = 0
         if self.isTCP { self.withDescriptor { code = cuv_pending_error($0) } }
@@ -38,48 +39,48 @@ extension SocketStream {
         uv_tcp_nodelay(cuv_tcp_of_stream(self.raw), 1)
     }
 
-    /// Probes a silent peer after `seconds`, and then every `interval` seconds; after `count` probes without an answer
-    /// the connection fails with ETIMEDOUT (tcp(7), TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT).
+    /// Probes a silent peer after `seconds`, and then every `interval` seconds. After `count` unanswered probes the
+    /// connection fails with ETIMEDOUT (tcp(7), TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT).
     package func setKeepAlive(seconds: Int32, interval: Int32, count: Int32) {
         guard self.isTCP else { return }
         self.withDescriptor { _ = cuv_keepalive($0, seconds, interval, count) }
     }
 
-    /// Gives up when sent bytes stay unacknowledged this long (tcp(7), TCP_USER_TIMEOUT).
+    /// Fails the connection if sent bytes stay unacknowledged this long (tcp(7), TCP_USER_TIMEOUT).
     package func setUserTimeout(milliseconds: UInt32) {
         guard self.isTCP else { return }
         self.withDescriptor { _ = cuv_user_timeout($0, milliseconds) }
     }
 
-    /// Takes no more from us while more than `bytes` were not yet sent (tcp(7), TCP_NOTSENT_LOWAT): what is urgent
-    /// does not queue behind what is bulky.
+    /// Makes the kernel take no more bytes while it holds more than `bytes` unsent (tcp(7), TCP_NOTSENT_LOWAT). This
+    /// keeps urgent bytes from queueing behind bulk data.
     package func setNotSentLowWater(bytes: UInt32) {
         guard self.isTCP else { return }
         self.withDescriptor { _ = cuv_notsent_lowat($0, bytes) }
     }
 
-    /// Bounds what the kernel takes of the peer before it is read, in place of its own choice by speed (tcp(7),
-    /// SO_RCVBUF: it doubles the value for its own needs).
+    /// Limits how many bytes the kernel buffers before they are read, and disables its auto-tuning (tcp(7), SO_RCVBUF).
+    /// The kernel doubles the value for its own overhead.
     package func setReceiveBuffer(bytes: UInt32) {
         guard self.isTCP else { return }
         self.withDescriptor { _ = cuv_receive_buffer($0, bytes) }
     }
 
-    /// Bytes that the kernel holds because the peer has not taken them (tcp(7), SIOCOUTQ); 0 when it cannot tell.
+    /// Bytes that the kernel holds because the peer has not acknowledged them (tcp(7), SIOCOUTQ); 0 if unknown.
     package var unacknowledgedByteCount: Int {
         var count: CInt = 0
         if self.isTCP { self.withDescriptor { count = cuv_unacknowledged($0) } }
         return Int(count)
     }
 
-    /// Milliseconds since the peer last acknowledged anything, while it has something to acknowledge (tcp(7),
-    /// TCP_INFO); else nil. A peer that keeps its window shut acknowledges probes, at least every two minutes.
+    /// Milliseconds since the peer's last ACK (tcp(7), TCP_INFO); nil if no bytes are unacknowledged. A peer with a
+    /// closed window still acknowledges probes, at least every two minutes.
     package var unansweredMilliseconds: UInt32? {
         guard self.unacknowledgedByteCount > 0 else { return nil }
         return self.sending?.sinceAcknowledgement
     }
 
-    /// How sending goes (tcp(7), TCP_INFO); nil when the kernel cannot tell.
+    /// The state of the sending side (tcp(7), TCP_INFO); nil if unknown.
     package var sending: Sending? {
         guard self.isTCP else { return nil }
         var state = cuv_sending()
@@ -96,7 +97,7 @@ extension SocketStream {
         body(descriptor)
     }
 
-    /// Who is at the other end of a unix socket, as of its connect(2) (unix(7), SO_PEERCRED).
+    /// The process and user ID of a unix socket's peer at its connect(2) (unix(7), SO_PEERCRED); nil for a TCP socket.
     package var peerCredentials: (process: Int32, user: UInt32)? {
         var process: CInt = 0
         var user: CUnsignedInt = 0

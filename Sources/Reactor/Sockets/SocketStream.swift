@@ -2,7 +2,7 @@ internal import CUV
 
 /// A connected stream socket, TCP or unix.
 package final class SocketStream: LoopHandle {
-    /// Of one write: 64 pieces of 16 KiB are more than one read of a link can hold.
+    /// Maximum number of buffers per write. 64 pieces of 16 KiB are more than one read of a link can hold.
     private static let maxPieces = 64
 
     private enum News {
@@ -14,34 +14,34 @@ package final class SocketStream: LoopHandle {
     let isTCP: Bool
     private var isReading = false
     private var takesUrgentInline = false
-    /// The turn of the last read. libuv would read a busy socket up to 32 times before it looks at the next; one read
-    /// a turn keeps the others' waiting short.
+    /// The turn of the last read. libuv reads a busy socket up to 32 times before it serves the next one. One read per
+    /// turn keeps the delay for other sockets short.
     private var readTurn: UInt64 = .max
     private var hasEnded = false
-    /// The error that ended writing: reported as a failure once the peer's last bytes have been read.
+    /// The error that ended writing. Reported as a failure after the peer's last bytes have been read.
     private var breakage: UVError?
-    /// What the delegate has to be told at the end of the turn.
+    /// The error to report to the delegate at the end of the turn.
     private var news: News?
     private var hasFailed = false
     /// Set by `resetWhenDelivered`.
     var delivery: Delivery?
-    /// Whether `resetWhenDelivered` has reset before everything was delivered.
+    /// Whether `resetWhenDelivered` reset the connection before everything was delivered.
     package internal(set) var hasGivenUpDelivery = false
     private var wantsShutdown = false
     /// Set by `setResetOnDeath`.
     var resetsOnDeath = false
     private var shutdownRequest: UnsafeMutablePointer<uv_shutdown_t>?
-    /// Bytes that the kernel did not take; the first chunk is in flight while `isInFlight`.
+    /// Bytes that the kernel has not taken yet. libuv is writing the first chunk while `isInFlight`.
     private var queue: ChunkQueue
     private var isInFlight = false
     /// Bytes in `queue`.
     package var queuedByteCount: Int { self.queue.byteCount }
-    /// Cleared by whoever tears the owner down; held strongly, which the close callback ends.
+    /// Strong reference, released in the close callback. An owner that is torn down earlier must clear it.
     package var delegate: (any SocketStreamDelegate)?
 
     /// An unconnected TCP socket.
     ///
-    /// - Parameter family: with `AF_UNSPEC` libuv makes the socket itself when it needs one.
+    /// - Parameter family: with `AF_UNSPEC` libuv creates the socket later, when it needs one.
     init(tcp loop: EventLoop, family: CInt) throws(UVError) {
         self.isTCP = true
         self.queue = ChunkQueue(pool: loop.chunks)
@@ -67,7 +67,7 @@ package final class SocketStream: LoopHandle {
         guard self.isOpen, !self.isReading, !self.hasEnded, !self.hasFailed, self.delivery == nil else {
             return
         }
-        // Urgent data is data: it keeps its place among the other bytes (tcp(7), SO_OOBINLINE).
+        // Keep urgent data in its place among the other bytes (tcp(7), SO_OOBINLINE).
         if self.isTCP, !self.takesUrgentInline {
             self.takesUrgentInline = true
             self.withDescriptor { _ = cuv_urgent_inline($0) }
@@ -83,7 +83,7 @@ package final class SocketStream: LoopHandle {
         uv_read_stop(self.raw)
     }
 
-    /// Leaves the next read to a later turn; for `readAllowance`, which returns 0 then.
+    /// Postpones the next read to a later turn. Call it from `readAllowance`, which must then return 0.
     package func waitForNextTurn() { self.readTurn = self.loop.turn }
 
     fileprivate func room() -> Int {
@@ -99,16 +99,16 @@ package final class SocketStream: LoopHandle {
         } else if count == Int(UV_EOF.rawValue) {
             self.isReading = false
             self.hasEnded = true
-            // libuv takes a hang-up behind the last bytes for an orderly end without reading again (1.44,
-            // uv__stream_io); a reset would then look like one, and a truncated answer like a whole one.
+            // If a hang-up follows the last bytes, libuv reports an orderly end without reading again (1.44,
+            // uv__stream_io). A reset would look like an orderly end, and a truncated answer like a complete one.
             var error: CInt = 0
             self.withDescriptor { error = cuv_end_error($0) }
             if error != 0 { return self.fail(UVError(code: error)) }
-            // The kernel reports an error once. A write received it, so this end is not orderly.
+            // The kernel reports an error only once. A write has already received it, so this is not an orderly end.
             if let breakage = self.breakage { return self.fail(breakage) }
             self.delegate?.socketStreamDidReachEnd(self)
         } else if count == Int(UV_ENOBUFS.rawValue) {
-            // Our own `room` said that nothing can be taken, or nothing more in this turn.
+            // `room` returned 0: the delegate takes no bytes, or the socket has already read in this turn.
             if self.readTurn != self.loop.turn { self.stopReading() }
         } else if count < 0 {
             self.isReading = false
@@ -118,9 +118,10 @@ package final class SocketStream: LoopHandle {
 
     // MARK: - Writing
 
-    /// Writes `pieces` in order and returns how many bytes the kernel took at once.
+    /// Writes `pieces` in order and returns how many bytes the kernel took immediately.
     ///
-    /// The rest is copied and queued, and reported by `didWrite` when it is gone.
+    /// The rest is copied and queued, and reported by `didWrite` when the kernel takes it. Does nothing after a
+    /// failure, `close()` or ``shutdownWriting()``.
     package func write(_ pieces: [UnsafeRawBufferPointer]) -> Int {
         self.loop.assertOnLoop()
         guard self.canWrite else { return 0 }
@@ -156,7 +157,7 @@ package final class SocketStream: LoopHandle {
         self.isOpen && !self.hasFailed && self.breakage == nil && !self.wantsShutdown && self.delivery == nil
     }
 
-    /// Whether writing has failed: nothing more reaches the peer.
+    /// Whether writing has failed. Nothing more will reach the peer.
     package var isBroken: Bool { self.breakage != nil || self.hasFailed }
 
     private func tryWriteOne(_ bytes: UnsafeRawBufferPointer) -> Int {
@@ -179,7 +180,7 @@ package final class SocketStream: LoopHandle {
         return 0
     }
 
-    /// Hands the first queued chunk to libuv, which writes it when the socket can take it.
+    /// Passes the first queued chunk to libuv, which writes it when the socket becomes writable.
     private func submit() {
         guard !self.isInFlight, self.isOpen, let first = self.queue.first else { return }
         var buffer = uvBuffer(first.readable)
@@ -197,11 +198,11 @@ package final class SocketStream: LoopHandle {
     fileprivate func didWrite(_ chunk: Chunk, _ status: CInt) {
         self.isInFlight = false
         chunk.isInFlight = false
-        // What was queued is gone already when another call has found that writing failed.
+        // If another call has already found a write failure, the queue is empty.
         guard self.isOpen, !self.isBroken else { return }
         guard status == 0 else { return self.writingFailed(UVError(code: status)) }
         var written = self.queue.removeFirst()
-        // The socket has room again: give it what else waits before asking to be woken.
+        // The socket is writable again: write the rest of the queue before waiting for the next wakeup.
         while !self.queue.isEmpty, !self.isBroken {
             let taken = self.tryWrite(self.queue.pieces(atMost: Self.maxPieces))
             guard taken > 0 else { break }
@@ -215,7 +216,7 @@ package final class SocketStream: LoopHandle {
         self.checkDelivery()
     }
 
-    /// Ends our direction once the queue is written: the peer sees the end of the stream and can still answer.
+    /// Ends our direction after the queue is written. The peer sees the end of the stream and can still answer.
     package func shutdownWriting() {
         guard self.isOpen, !self.wantsShutdown, !self.isBroken, self.delivery == nil else { return }
         self.wantsShutdown = true
@@ -225,7 +226,7 @@ package final class SocketStream: LoopHandle {
     private func shutDown() {
         guard self.shutdownRequest == nil, self.isOpen else { return }
         let request = UnsafeMutablePointer<uv_shutdown_t>.allocate(capacity: 1)
-        // A failure means that the connection is gone already, which reading reports.
+        // A failure means that the connection is already gone, which reading reports.
         if uv_shutdown(request, self.raw, onShutdown) == 0 {
             self.shutdownRequest = request
         } else {
@@ -238,20 +239,22 @@ package final class SocketStream: LoopHandle {
         self.shutdownRequest = nil
     }
 
-    /// Nothing more can be written. If the connection is over, what the peer sent before its end is still read.
+    /// Ends writing. If the connection has ended, the bytes that the peer sent before are still read.
     private func writingFailed(_ error: UVError) {
         guard self.isOpen, !self.isBroken else { return }
         self.queue.removeAll()
         var isOver = false
         self.withDescriptor { isOver = cuv_is_hung_up($0) != 0 }
-        // Without a hang-up the end of what there is to read would never come.
+        // Without a hang-up, reading would never reach an end: fail now.
         guard isOver, !self.hasEnded, self.delivery == nil else { return self.fail(error) }
         self.breakage = error
         self.report(.broken(error))
     }
 
-    /// Looks whether the connection of a stream that does not read is over: nothing else would tell. It does not read
-    /// because it was told so, or because the peer has ended its direction; then it may still reset ours, or vanish.
+    /// Detects the end of a connection that is not being read, which would otherwise go unnoticed. Call it regularly.
+    ///
+    /// A stream is not read after ``stopReading()``, or after the peer's end. The peer can still reset the connection
+    /// or vanish then.
     package func checkPeer() {
         guard self.isOpen, !self.isReading else { return }
         if let error = self.pendingError { return self.writingFailed(error) }
@@ -267,7 +270,7 @@ package final class SocketStream: LoopHandle {
         self.report(.failed(error))
     }
 
-    /// At the end of the turn, so that no delegate is called back from inside its own call.
+    /// Reports at the end of the turn, so that the delegate is never called from inside its own call.
     private func report(_ news: News) {
         if self.news == nil { self.loop.atTurnEnd(self) }
         self.news = news
@@ -275,7 +278,7 @@ package final class SocketStream: LoopHandle {
 
     // MARK: - The end
 
-    /// Closes in order: what the kernel has taken is still delivered, what is queued here is dropped.
+    /// Closes in order. Bytes that the kernel has taken are still delivered; bytes queued here are dropped.
     package func close() {
         guard self.isOpen else { return }
         if self.resetsOnDeath { self.withDescriptor { _ = cuv_reset_on_close($0, 0) } }
@@ -287,7 +290,8 @@ package final class SocketStream: LoopHandle {
         self.closeHandle()
     }
 
-    /// Closes with a TCP reset, so that the peer cannot take what it got for a complete answer.
+    /// Closes with a TCP reset, so that the peer does not mistake a truncated answer for a complete one. Closes a unix
+    /// socket in order.
     package func reset() {
         guard self.isOpen else { return }
         if self.isTCP, !self.resetsOnDeath { self.withDescriptor { _ = cuv_reset_on_close($0, 1) } }
@@ -306,7 +310,7 @@ extension SocketStream: TurnEndHandler {
     package func turnDidEnd() {
         guard let news = self.news, self.isOpen else { return }
         self.news = nil
-        // The connection is over before the delivery: reset now.
+        // The connection failed before everything was delivered: reset now.
         guard self.delivery == nil else { return self.reset() }
         switch news {
         case .broken(let error): self.delegate?.socketStream(self, didBreak: error)

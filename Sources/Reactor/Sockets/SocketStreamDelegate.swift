@@ -1,21 +1,21 @@
 /// Receives the events of a ``SocketStream``.
 ///
-/// Nothing but `socketStreamDidClose` arrives after `close()` or `reset()`.
+/// After `close()` or `reset()` only `socketStreamDidClose` arrives.
 package protocol SocketStreamDelegate: AnyObject {
-    /// Writing failed and the connection is over, but bytes that the peer sent before may still be unread.
+    /// Writing failed and the connection has ended, but bytes that the peer sent before may still be unread.
     ///
-    /// Writes are dropped from here on. Keep reading, or call `startReading()` once there is room: `didFail` follows
-    /// when everything has been read. The default fails at once.
+    /// Writes are dropped from now on. Keep reading, or call `startReading()` when there is room: `didFail` follows
+    /// after everything has been read. The default implementation calls `didFail` at once.
     func socketStream(_ stream: SocketStream, didBreak error: UVError)
-    /// How many bytes the next read may bring; with 0 the stream stops reading until `startReading()`.
+    /// The maximum size of the next read in bytes. After 0 the stream stops reading until `startReading()`.
     func readAllowance(_ stream: SocketStream) -> Int
-    /// Bytes have come. They lie in the loop's shared buffer: use or copy them before returning.
+    /// Bytes arrived. They are in the loop's shared buffer: use or copy them before returning.
     func socketStream(_ stream: SocketStream, didRead bytes: UnsafeRawBufferPointer)
     /// The peer will send no more.
     func socketStreamDidReachEnd(_ stream: SocketStream)
-    /// Queued bytes were handed to the kernel.
+    /// The kernel took this many queued bytes.
     func socketStream(_ stream: SocketStream, didWrite count: Int)
-    /// Reading or writing failed; close or reset the stream.
+    /// Reading or writing failed. Close or reset the stream.
     func socketStream(_ stream: SocketStream, didFail error: UVError)
     func socketStreamDidClose(_ stream: SocketStream)
 }

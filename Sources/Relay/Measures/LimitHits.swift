@@ -2,65 +2,66 @@ internal import Secure
 internal import Tunnel
 internal import Wire
 
-/// A limit without a counter of its own (`docs/security.md`, Limits).
+/// A limit that has no other counter (`docs/security.md`, Limits), and what is counted for it.
 package enum LimitHit: String, CaseIterable, Sendable {
-    /// Connections of agents whose handshake took too long.
+    /// Agent connections whose handshake took too long.
     case handshakeTimeout = "handshake-timeout"
-    /// The same for the login.
+    /// Agent connections whose login took too long.
     case loginTimeout = "login-timeout"
-    /// Unauthenticated connections that were closed for a newer one: of all, and of one source. The latter includes
-    /// connections that were refused because all connections of their source wait for its penalty.
+    /// Unauthenticated connections that were closed in favour of a newer one, by the limit for all sources or for one
+    /// source. The latter includes connections that were refused because all connections of their source were waiting
+    /// for its penalty.
     case strangers
     case strangersPerSource = "strangers-per-source"
-    /// Handshakes that waited for the penalty of their source.
+    /// Handshakes that were delayed by the penalty of their source.
     case penaltyWait = "penalty-wait"
-    /// Logins that were refused as too many were being judged, of their source or in all.
+    /// Logins that were refused because too many were pending, of their source or in total.
     case logins
-    /// Names that were refused as their agents had left too many to be withdrawn, and times that a reset of a registrar
+    /// Names that were refused because their agents had too many pending withdrawals, and resets of a registrar that
     /// replaced its withdrawals.
     case withdrawals
-    /// Registrations that were refused as their agent had made too many in a short time.
+    /// Registrations that were refused because their agent had made too many in a short time.
     case registrations
-    /// Agents whose registrations were forgotten as the table of agents was full.
+    /// Agents whose registration counts were dropped because the table of agents was full.
     case registrationTable = "registration-table"
-    /// Penalties that were forgotten as the table of sources was full.
+    /// Penalties that were dropped because the table of sources was full.
     case penaltyTable = "penalty-table"
-    /// Connections that ended for the size of their first message, or of their certificates.
+    /// Connections that were closed because their first message, or their certificates, were too large.
     case clientHello = "client-hello"
     case certificateChain = "certificate-chain"
-    /// Connections that ended for too many TLS messages after the handshake.
+    /// Connections that were closed because of too many TLS messages after the handshake.
     case tlsMessages = "tls-messages"
-    /// Reads of handshakes that waited for the next turn of the loop.
+    /// Handshake reads that were postponed to the next turn of the loop.
     case handshakeReads = "handshake-reads"
-    /// Reads of links that brought as much as one may in a turn of the loop.
+    /// Link reads that used up the link's allowance for a turn of the loop.
     case readBudget = "read-budget"
-    /// Connections to the listener of a name after which further ones wait in its backlog, because too many streams wait
-    /// for ACCEPT.
+    /// Connections after which the listener of a name was paused because too many streams were waiting for ACCEPT.
+    /// Further connections wait in its backlog.
     case pendingOpens = "pending-opens"
-    /// Reads of visitors after which the send queue or the credit of the stream was used up.
+    /// Reads from visitors that used up the send queue or the credit of the stream.
     case sendQueue = "send-queue"
-    /// Streams that got smaller windows, as memory was short.
+    /// Streams that got smaller windows because memory was short.
     case reducedWindow = "reduced-window"
-    /// Visitors whose kernel buffers were made small, as many were there.
+    /// Visitors that got small kernel buffers because there were many visitors.
     case smallBuffers = "small-buffers"
-    /// Stalled streams that were ended: for a newer visitor, and for memory.
+    /// Stalled streams that were ended to make room for a newer visitor, or to free memory.
     case visitors
     case memory
-    /// Glitches of agents, and those of them that were late frames.
+    /// Glitches of agents, and how many of them were late frames.
     case glitches
     case lateFrames = "late-frames"
-    /// Resets that were sent before what should have gone first.
+    /// Resets that were sent before the bytes that should have preceded them.
     case resetWait = "reset-wait"
     /// Streams that were ended by the operator's timeouts.
     case stallTimeout = "stall-timeout"
     case halfCloseTimeout = "half-close-timeout"
-    /// Visitors, and links, that answered nothing and were given up by the kernel or for it.
+    /// Visitors and links that stopped answering and timed out.
     case keepAlive = "keep-alive"
     case linkKeepAlive = "link-keep-alive"
-    /// Version 1: links that were not read as one visitor was slow, and visitors that were cut for it.
+    /// Version 1: how often a link was not read because a visitor was slow, and visitors that were cut for that.
     case slowStreamHold = "v1-slow-stream-hold"
     case slowStream = "v1-slow-stream"
-    /// Version 1: streams that were closed because the answer had gone silent.
+    /// Version 1: streams that were closed because no more of the answer arrived.
     case closeWait = "v1-close-wait"
 }
 
@@ -74,10 +75,10 @@ extension LimitHit {
 }
 
 extension LinkSession {
-    /// Counts a limit, at the gateway.
+    /// Counts a limit hit. Does nothing at the agent.
     func hit(_ limit: LimitHit, _ count: Int = 1) { self.meter?.hit(limit, count) }
 
-    /// Counts what the machine has met; call it about once a second, and at the end.
+    /// Counts the limit hits of the machine. Call it about once a second, and at the end.
     func takeHits() {
         guard self.meter != nil else { return }
         let hits = self.machine.takeHits()
@@ -88,13 +89,13 @@ extension LinkSession {
         self.hit(.reducedWindow, hits.reducedWindows)
     }
 
-    /// Counts the streams that the clock has ended.
+    /// Counts the streams that a deadline has ended.
     func countExpired() {
         for (_, expiry) in self.expired {
             switch expiry {
             case .reset(.stalled): self.hit(.stallTimeout)
             case .reset(.idle): self.hit(.halfCloseTimeout)
-            // RESET(timeout) has a counter of its own.
+            // RESET(timeout) has its own counter.
             case .reset: break
             case .finish: self.hit(.closeWait)
             }

@@ -2,44 +2,44 @@ package import Metrics
 internal import Reactor
 internal import Tunnel
 
-/// Bytes and streams of some links: of all those of a program, or of one name.
+/// Traffic of all links of a program, or of one name.
 package struct Traffic: Equatable, Sendable {
-    /// Streams that have a visitor and are not over.
+    /// Open streams with a visitor.
     package internal(set) var streams = 0
-    /// What visitors sent, as far as it was read for the link.
+    /// Bytes read from visitors for the link.
     package internal(set) var toBackend = Counter()
-    /// What backends sent, as far as the visitors' sockets took it.
+    /// Bytes from backends that visitors' sockets have taken.
     package internal(set) var toVisitor = Counter()
 }
 
-/// Counts the traffic of one name, over however many links.
+/// Counts the traffic of one name over all its links.
 package final class NameMeter {
     package fileprivate(set) var traffic = Traffic()
 
     package init() {}
 }
 
-/// What the links of a gateway have done so far, and do.
+/// Counters and current state of a gateway's links. Histograms are in seconds.
 package struct RelayFigures: Sendable {
     package fileprivate(set) var traffic = Traffic()
-    /// Links whose sockets hold bytes at this moment that they could not send.
+    /// Links whose sockets have queued bytes now.
     package fileprivate(set) var congestedLinks = 0
-    /// From the first byte that a link's socket did not take until it had taken all.
+    /// Time from the first byte that a link's socket did not take until the queue was empty.
     package fileprivate(set) var queueDelay = Histogram(
         bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30])
-    /// From a visitor's arrival to its agent's ACCEPT; version 1 has none.
+    /// Time from a visitor's arrival to its agent's ACCEPT, which version 1 does not have.
     package fileprivate(set) var opening = Histogram(
         bounds: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10])
-    /// From a visitor's arrival to the first byte that it was sent.
+    /// Time from a visitor's arrival to the first byte sent to it.
     package fileprivate(set) var firstByte = Histogram(
         bounds: [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60])
-    /// How often limits were reached, by limit.
+    /// How often each limit was hit.
     package fileprivate(set) var limitHits = CounterTable<LimitHit>()
 
     package init() {}
 }
 
-/// Measures the links of a gateway while they run; each link adds to it.
+/// Collects the figures of a gateway's links. All links share it.
 package final class RelayMeter {
     package fileprivate(set) var figures = RelayFigures()
 
@@ -48,8 +48,8 @@ package final class RelayMeter {
     package func hit(_ limit: LimitHit, _ count: Int = 1) { self.figures.limitHits.add(limit, count: count) }
 }
 
-/// What a ``LinkSession`` tells its program's ``RelayMeter``. Costs some additions for each read and write of an edge,
-/// and looks at the clock when a stream begins to move.
+/// Adds the figures of one ``LinkSession`` to the program's ``RelayMeter``. Costs a few additions for each read and
+/// write of an edge. Reads the clock only at a stream's ACCEPT and first byte.
 struct LinkMeter {
     private struct Slot {
         var name: NameMeter?
@@ -60,7 +60,7 @@ struct LinkMeter {
     }
 
     private let total: RelayMeter
-    /// By the slot of the stream; without a name meter there is no visitor.
+    /// Indexed by stream slot. A slot without a name meter has no visitor.
     private var slots: [Slot] = []
 
     init(_ total: RelayMeter) { self.total = total }
@@ -78,14 +78,14 @@ struct LinkMeter {
         self.total.figures.opening.observe(nanoseconds: EventLoop.nanoseconds &- self.slots[key.slot].arrival)
     }
 
-    /// Bytes of a visitor were taken for the link.
+    /// Bytes were read from a visitor for the link.
     func taken(_ key: StreamKey, _ count: Int) {
         guard key.slot < self.slots.count, let name = self.slots[key.slot].name else { return }
         self.total.figures.traffic.toBackend.add(count)
         name.traffic.toBackend.add(count)
     }
 
-    /// Bytes were handed to a visitor's socket.
+    /// A visitor's socket took bytes.
     mutating func delivered(_ key: StreamKey, _ count: Int) {
         guard count > 0, key.slot < self.slots.count, let name = self.slots[key.slot].name else { return }
         self.total.figures.traffic.toVisitor.add(count)
@@ -105,7 +105,8 @@ struct LinkMeter {
     }
 }
 
-/// What a ``LinkTransport`` tells its program's ``RelayMeter``. Looks at the clock when the socket is full.
+/// Adds the figures of one ``LinkTransport`` to the program's ``RelayMeter``. Reads the clock only when the socket's
+/// queue fills or empties.
 struct TransportMeter {
     private let total: RelayMeter
     private var congestedSince: UInt64?
@@ -114,7 +115,7 @@ struct TransportMeter {
 
     func hit(_ limit: LimitHit) { self.total.hit(limit) }
 
-    /// The socket was given bytes or has sent some, and holds so many now.
+    /// Records the number of bytes in the socket's queue after a write or a send.
     mutating func queued(_ count: Int) {
         if count > 0 {
             guard self.congestedSince == nil else { return }

@@ -6,70 +6,73 @@ package import Wire
 
 /// One end of a stream: the socket of a visitor (at the gateway) or of a backend (at the agent).
 package final class Edge {
-    /// What the socket still sends to us.
+    /// The direction from the socket to the link.
     private enum Reading { case active, ended }
-    /// What we still send to the socket.
+    /// The direction from the link to the socket.
     private enum Writing {
         case open
-        /// FIN came over the link and follows what is queued.
+        /// FIN arrived over the link and follows the queued bytes.
         case finishing
     }
 
     private enum Phase {
         case open
-        /// The link has ended the stream: what came before is still written on, then the socket is reset.
+        /// The link has ended the stream. Bytes received before that are still written, then the socket is reset.
         case delivering(StreamEnd)
-        /// The socket takes no more: what it had sent is still read, then the link hears of the failure.
+        /// Writing to the socket failed. Bytes that its peer sent before are still read, then the stream is reset.
         case broken(UVError, progressAt: Milliseconds)
         /// The socket is closed, or about to be.
         case closing(StreamEnd)
     }
 
-    /// How long a reset waits for bytes before it that make no progress.
+    /// How long a reset waits while the bytes before it make no progress.
     static let resetPatience: Milliseconds = 10_000
-    /// A peer that acknowledges nothing for so long has vanished. TCP_USER_TIMEOUT would not do: the kernel counts the
-    /// time in which a reader keeps its window shut as well (tcp(7)).
+    /// A peer that has acknowledged nothing for this long has vanished. TCP_USER_TIMEOUT is no substitute: it also runs
+    /// while a slow reader keeps its window closed (tcp(7)).
     static let vanishedMilliseconds: UInt32 = 300_000
-    /// Between two looks for that.
+    /// Interval between two checks for a vanished peer.
     private static let lookMilliseconds: Milliseconds = 30_000
-    /// An idle peer that has vanished is found after 60 s + 8 * 30 s.
+    /// In seconds, except for the count. Detects a vanished idle peer after 60 s + 8 * 30 s.
     static let keepAlive: (idle: Int32, interval: Int32, count: Int32) = (60, 30, 8)
-    /// What the kernel holds unsent for a peer that does not read; bytes on their way come on top (tcp(7),
-    /// TCP_NOTSENT_LOWAT). Without a bound its buffer grows to megabytes.
+    /// How many unsent bytes the kernel buffers for a peer that does not read, in addition to the bytes in flight
+    /// (tcp(7), TCP_NOTSENT_LOWAT). Without a limit its buffer grows to megabytes.
     static let notSentBytes: UInt32 = 256 * 1024
-    /// The same, and what it takes of a peer before we read, when many streams run (tcp(7), SO_RCVBUF).
+    /// Replaces `notSentBytes` when many streams are open, and also limits the receive buffer (tcp(7), SO_RCVBUF).
     static let crowdedBytes: UInt32 = 32 * 1024
 
     package let key: StreamKey
     package let exposure: UInt16
     package let visitor: WireAddress
     package let openedAt: Milliseconds
-    /// The same, finer: what came first is told from here (``EventLoop/nanoseconds``).
+    /// `openedAt` in nanoseconds (``EventLoop/nanoseconds``), for measuring the time to the first bytes.
     package let openedNanoseconds: UInt64
-    /// Bytes that the socket has sent, and the link was given.
+    /// Bytes read from the socket and passed to the link.
     package private(set) var bytesFromSocket: UInt64 = 0
-    /// Bytes of the link that the socket has taken.
+    /// Bytes from the link that the socket has taken.
     package private(set) var bytesToSocket: UInt64 = 0
-    /// When the first byte came, from the socket and from the link; 0 before.
+    /// When the first byte arrived from the socket and from the link (``EventLoop/nanoseconds``); 0 if none has.
     package private(set) var firstFromSocket: UInt64 = 0
     package private(set) var firstFromLink: UInt64 = 0
+    /// What ended the first direction that ended in order; nil if none has.
     package private(set) var endedFirst: EndingSide?
-    /// The session outlives its edges, which tell it when they are closed.
+    /// Strong reference: the session outlives its edges, which report to it when they have closed.
     private let link: LinkSession
     /// Nil at the agent until the backend is connected.
     private var socket: SocketStream?
     private var reading = Reading.active
     private var writing = Writing.open
     private var phase = Phase.open
-    /// What came before the backend was connected: what the peer may send before it is known.
+    /// Bytes from the link that arrived before the backend was connected. Limited by what the peer may send before
+    /// ACCEPT.
     private var early = ByteQueue()
-    /// Bytes of ours before the visitor's that the kernel has not taken; no window counts them.
+    /// How many bytes of the preface, which precedes the visitor's bytes, the kernel has not taken yet. They do not
+    /// count against the window.
     private var prefaceLeft = 0
-    /// What the kernel held of our bytes when it was last looked at.
+    /// The number of unacknowledged bytes at the last check.
     private var lastUnacknowledged = 0
-    /// When it was last asked how long the peer has been silent.
+    /// When the peer's silence was last checked.
     private var lookedAt: Milliseconds
-    /// Bytes of the current batch: the first in place, as there is rarely a second.
+    /// Bytes of the current batch, valid only during it. The first piece is stored inline: there is rarely a second.
     private var pieces: (first: UnsafeRawBufferPointer?, more: [UnsafeRawBufferPointer]) = (nil, [])
 
     init(
@@ -103,7 +106,7 @@ package final class Edge {
 
     // MARK: - From the link
 
-    /// Whether the peer has taken bytes since the last look, though it is too slow for one of ours to be done.
+    /// Whether the peer has acknowledged bytes since the last call, even if too few for a chunk to be written.
     var isMoving: Bool {
         guard let socket = self.socket, socket.queuedByteCount > 0 else { return false }
         let count = socket.unacknowledgedByteCount
@@ -111,10 +114,10 @@ package final class Edge {
         return count != self.lastUnacknowledged
     }
 
-    /// What the kernel holds for the peer.
+    /// Bytes that the kernel holds because the peer has not acknowledged them.
     var unacknowledgedByteCount: Int { self.socket?.unacknowledgedByteCount ?? 0 }
 
-    /// Looks whether the peer of the socket has gone; call it about once a second.
+    /// Checks whether the socket's peer is gone. Call it about once a second.
     func tick(now: Milliseconds) {
         guard let socket = self.socket else { return }
         switch self.phase {
@@ -133,7 +136,8 @@ package final class Edge {
         }
     }
 
-    /// Takes bytes that lie in the batch; true when the edge was not yet touched in this batch.
+    /// Takes bytes of the batch, which must stay valid until ``flushPieces()``. Returns true if the edge had no bytes
+    /// in this batch yet.
     func take(_ bytes: UnsafeRawBufferPointer, fin: Bool) -> Bool {
         if fin {
             self.writing = .finishing
@@ -149,7 +153,7 @@ package final class Edge {
         return false
     }
 
-    /// Writes what the batch brought, in one call.
+    /// Writes the bytes of the batch in one call.
     func flushPieces() {
         guard self.takesBytes else {
             self.pieces.first = nil
@@ -189,15 +193,15 @@ package final class Edge {
         self.link.consumed(self.key, count)
     }
 
-    /// The socket had brought these before the edge had it: they go the way of those that it reads.
+    /// Sends bytes that were read from the socket before the edge took it over.
     ///
-    /// - Precondition: there are no more of them than the window that HELLO promises.
+    /// - Precondition: there are no more bytes than the window in the peer's HELLO.
     package func send(first bytes: UnsafeRawBufferPointer) {
         guard let socket = self.socket, bytes.count > 0 else { return }
         self.socketStream(socket, didRead: bytes)
     }
 
-    /// The backend is connected: after the preface goes what came early.
+    /// The backend is connected. Writes the preface, then the early bytes.
     func connected(_ socket: SocketStream, preface: [UInt8]) {
         self.socket = socket
         self.begin(socket)
@@ -211,7 +215,7 @@ package final class Edge {
         self.settle()
     }
 
-    /// Ends both directions in order: what is queued is still delivered, what the socket sends is not waited for.
+    /// Ends both directions in order. Queued bytes are still delivered; further bytes from the socket are not awaited.
     func finish() {
         guard case .open = self.phase else { return }
         if self.endedFirst == nil { self.endedFirst = .here }
@@ -220,7 +224,7 @@ package final class Edge {
         self.settle()
     }
 
-    /// The link can take bytes of this stream again.
+    /// Reads the socket again, because the link has room for this stream.
     func resume() {
         switch self.phase {
         case .open, .broken: break
@@ -230,34 +234,34 @@ package final class Edge {
         self.socket?.startReading()
     }
 
-    /// Resets the socket once it has what came over the link, so that an answer before the reset arrives.
+    /// Resets the socket after delivering the bytes from the link, so that an answer sent before the reset arrives.
     func endAfterDelivery(_ end: StreamEnd) {
         switch self.phase {
         case .open: break
-        // The socket takes nothing more, and the link no longer carries the failure.
+        // The socket takes no more bytes, and the failure can no longer be sent over the link.
         case .broken: return self.abort(end)
         case .delivering, .closing: return
         }
         self.phase = .delivering(end)
         self.socket?.stopReading()
-        // The pieces of this batch are written first.
+        // Pieces of the current batch are written first: `flushPieces` settles then.
         if self.pieces.first == nil { self.settle() }
     }
 
-    /// Cuts the socket with a reset, so that a truncated answer never looks complete.
+    /// Resets the socket at once, so that a truncated answer never looks complete.
     func abort(_ end: StreamEnd) {
         if case .closing = self.phase { return }
         self.phase = .closing(end)
         if let socket = self.socket { socket.reset() } else { self.link.edgeClosed(self, end) }
     }
 
-    /// Ends the socket's directions as the link's directions have ended.
+    /// Ends the directions of the socket whose counterparts on the link have ended.
     private func settle() {
         switch self.phase {
         case .open: self.settleInOrder()
         case .delivering(let end):
             guard let socket = self.socket else {
-                // What came early waits for the backend; without it there is nothing to deliver.
+                // Early bytes wait for the backend. Without any there is nothing to deliver.
                 if self.early.isEmpty { self.abort(end) }
                 return
             }
@@ -291,7 +295,7 @@ extension Edge: SocketStreamDelegate {
             self.phase = .broken(error, progressAt: self.link.loop.now)
         }
         self.link.send(self.key, bytes)
-        // Stop now rather than be asked again in vain by the next readiness.
+        // Stop now to save a wakeup that could not read anything.
         guard self.link.sendAllowance(self.key) == 0 else { return }
         self.link.hit(.sendQueue)
         stream.stopReading()
@@ -306,14 +310,14 @@ extension Edge: SocketStreamDelegate {
     }
 
     package func socketStream(_ stream: SocketStream, didWrite count: Int) {
-        // The preface was queued before all else.
+        // The preface was queued first, so it is written first.
         let own = min(count, self.prefaceLeft)
         self.prefaceLeft -= own
         self.wrote(count - own)
         if case .open = self.phase { self.settleInOrder() }
     }
 
-    /// What the socket had sent before is still read and sent on.
+    /// Bytes that the socket has received before are still read and sent over the link.
     package func socketStream(_ stream: SocketStream, didBreak error: UVError) {
         guard case .open = self.phase else { return }
         self.phase = .broken(error, progressAt: self.link.loop.now)

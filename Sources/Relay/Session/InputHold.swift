@@ -1,20 +1,20 @@
 internal import Reactor
 internal import Timing
 
-/// The time in which a link's socket is not read, as one of its streams is too slow for what comes.
+/// Tracks whether a link's socket is not read because one of its streams is too slow.
 final class InputHold {
-    /// Between two looks at the streams that keep the link waiting.
+    /// Interval between two checks of the streams that hold up the link.
     private static let lookMilliseconds: Milliseconds = 100
 
     private let timer: LoopTimer
     private var isHeld = false
 
-    /// - Parameter look: called again and again while the link waits.
+    /// - Parameter look: called periodically while the hold lasts.
     init(loop: EventLoop, _ look: @escaping () -> Void) {
         self.timer = LoopTimer(loop: loop, look)
     }
 
-    /// False when it has begun already.
+    /// Begins the hold; returns false if it has already begun.
     func begin() -> Bool {
         guard !self.isHeld else { return false }
         self.isHeld = true
@@ -22,7 +22,7 @@ final class InputHold {
         return true
     }
 
-    /// False when it had not begun.
+    /// Ends the hold; returns false if it had not begun.
     func end() -> Bool {
         guard self.isHeld else { return false }
         self.isHeld = false

@@ -22,7 +22,7 @@ extension LinkSession {
                 self.linger(.violation(violation))
                 break frames
             case .goAway(let goAway) where self.machine.phase == .closed:
-                // Deliver the bytes before a final GOAWAY and close the link first: the delegate may stop the program.
+                // First deliver the bytes before a final GOAWAY and close the link: the delegate may stop the program.
                 let edges = self.deliver()
                 self.close(.goAway(goAway))
                 self.delegate?.link(self, did: event)
@@ -39,14 +39,14 @@ extension LinkSession {
             guard self.isOpen else { break frames }
         }
         let edges = self.deliver()
-        // Frames that ask nothing of us may have been answered by the machine.
+        // The machine may have answered frames that produced no event.
         if self.isOpen, self.machine.needsFlush { self.setNeedsFlush() }
         return HandledBatch(used: offset, frames: self.frames(since: framesBefore), edges: edges)
     }
 
     private func frames(since before: UInt64) -> Int { Int(clamping: self.machine.framesReceived - before) }
 
-    /// Writes what the batch brought, and returns to how many edges.
+    /// Writes the bytes of the batch to their edges and returns the number of edges.
     private func deliver() -> Int {
         let count = self.touched.count
         for edge in self.touched { edge.flushPieces() }
@@ -55,7 +55,7 @@ extension LinkSession {
         return count
     }
 
-    /// Stops reading as long as a slow stream keeps the link waiting.
+    /// Stops reading while a slow stream holds up the link. Version 1 only: version 2 has flow control.
     private func judgeInput() {
         guard self.isOpen, !self.machine.takesInput else { return }
         let hold =
@@ -76,7 +76,7 @@ extension LinkSession {
         self.transport.pauseReading()
     }
 
-    /// A stream that was too slow may have caught up.
+    /// Resumes reading if no stream holds up the link any more. Call it when a stream may have caught up.
     func readAgain() {
         guard let hold = self.inputHold, self.isOpen, self.machine.takesInput else { return }
         if hold.end() { self.transport.resumeReading() }

@@ -6,7 +6,7 @@ internal import Wire
 // MARK: - From the edges to the transport
 
 extension LinkSession {
-    /// Sends what the machine has put into its outbox, at the end of this turn.
+    /// Sends the machine's outbox at the end of this turn.
     func setNeedsFlush() {
         guard !self.needsFlush else { return }
         self.needsFlush = true
@@ -28,7 +28,7 @@ extension LinkSession {
         while let key = self.machine.nextResumable() { self.edge(key)?.resume() }
     }
 
-    /// False when that failed and the transport is closed.
+    /// Encrypts the outbox. Returns false if that failed and the transport was closed.
     func encryptOutbox() -> Bool {
         var failure: SecurityError?
         self.machine.drainOutbox { bytes in
@@ -49,12 +49,12 @@ extension LinkSession {
     func send(_ key: StreamKey, _ bytes: UnsafeRawBufferPointer) {
         self.machine.send(key, bytes.bytes, now: self.loop.now)
         self.meter?.taken(key, bytes.count)
-        // Bulk goes out at once, while it is in the cache; small frames wait for the end of the turn and share a
+        // Send bulk data at once, while it is in the cache. Small frames wait for the end of the turn and share a
         // record and a write.
         if self.machine.outboxCount >= Self.flushBytes { self.flush() } else { self.setNeedsFlush() }
     }
 
-    /// True when nothing will come from the link for this stream any more.
+    /// The edge's socket has reached its end. Returns true if the link will deliver no more bytes for this stream.
     func finish(_ key: StreamKey) -> Bool {
         self.setNeedsFlush()
         return self.machine.finish(key, now: self.loop.now)

@@ -5,13 +5,13 @@ package import Wire
 // MARK: - Commands of the gateway
 
 extension LinkSession {
-    /// The authenticator said yes.
+    /// Accepts the agent's login.
     package func acceptLogin(_ welcome: Welcome) {
         self.machine.acceptLogin(welcome, now: self.loop.now)
         self.setNeedsFlush()
     }
 
-    /// Has other numbers of streams and names from now on.
+    /// Changes the maximum numbers of streams and names.
     package func allow(streams: Int, names: Int) {
         self.machine.allow(streams: streams, names: names, now: self.loop.now)
     }
@@ -21,12 +21,12 @@ extension LinkSession {
         self.setNeedsFlush()
     }
 
-    /// Why the agent cannot take another stream of an exposure now; nil when it can.
+    /// Why no stream can be opened for an exposure now; nil if one can.
     package func obstacle(toOpening exposure: UInt16) -> OpenObstacle? {
         self.isOpen ? self.machine.obstacle(toOpening: exposure) : .notUp
     }
 
-    /// Whether the link has room for another stream, where possible by ending one that can be spared.
+    /// Returns whether the link has room for another stream. If it is full, may end a stream that can be spared.
     package func makeRoom() -> Bool {
         if let key = self.machine.makeRoom() {
             self.edge(key)?.finish()
@@ -35,16 +35,17 @@ extension LinkSession {
         return !self.machine.isFull
     }
 
-    /// Whether so many streams were opened that the link should make way for a new one.
+    /// Whether the link has opened so many streams that a new link should replace it, because stream IDs are never
+    /// reused.
     package var isWornOut: Bool { self.machine.isWornOut }
 
-    /// Opens a stream for a visitor; nil when the link cannot take it.
+    /// Opens a stream for a visitor. Returns nil if the link cannot take it; the caller then still owns the socket.
     ///
     /// - Parameters:
-    ///   - visitor: the address that the agent receives.
-    ///   - local: the address that the visitor has reached.
+    ///   - visitor: the visitor's address as sent to the agent.
+    ///   - local: the address to which the visitor connected.
     ///   - socket: nil for a probe of the backend.
-    ///   - meter: what counts the stream, and when the visitor arrived, in nanoseconds of the monotonic clock.
+    ///   - meter: counts the stream; `arrival` is when the visitor arrived (``EventLoop/nanoseconds``).
     package func open(
         exposure: UInt16, visitor: WireAddress, local: WireAddress, socket: SocketStream?,
         meter: (name: NameMeter, arrival: UInt64)? = nil
@@ -65,14 +66,15 @@ extension LinkSession {
         self.setNeedsFlush()
     }
 
-    /// Gives names back; their streams go on. Version 1 cannot.
+    /// Releases names. Their streams continue. Version 1 does not support this.
     package func unregister(_ exposures: [UInt16]) {
         for exposure in exposures { self.machine.unregister(exposure) }
         self.setNeedsFlush()
     }
 
-    /// The backend is connected and receives `preface` first. If the stream has ended, the connection is reset: the backend
-    /// could take an orderly end for a complete, empty request.
+    /// The backend is connected. The stream takes ownership of the socket and writes `preface` to it first. If the
+    /// stream has already ended, the socket is reset: the backend could mistake an orderly end for a complete, empty
+    /// request.
     package func accept(_ key: StreamKey, backend socket: SocketStream, preface: [UInt8] = []) {
         guard let edge = self.edge(key) else { return socket.reset() }
         if self.isOpen { self.machine.accept(key, now: self.loop.now) }

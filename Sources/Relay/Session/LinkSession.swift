@@ -4,40 +4,41 @@ package import Timing
 package import Tunnel
 package import Wire
 
-/// One link: the multiplexer, and the edges of its streams. A ``LinkTransport`` carries its bytes.
+/// One link: the multiplexer and the edges of its streams. A ``LinkTransport`` carries its bytes.
 package final class LinkSession {
-    /// What is encrypted and handed to the kernel at once.
+    /// How many bytes are encrypted and passed to the kernel at once.
     static let flushBytes = 64 * 1024
 
     private enum State {
-        /// It has a transport, which may be ending.
+        /// The transport exists, but may be ending.
         case carried
-        /// The transport is gone, edges are not.
+        /// The transport is closed, but edges are still open.
         case emptying
         case empty
     }
 
     package let loop: EventLoop
     package let transport: LinkTransport
+    /// Strong reference, released before `linkDidEmpty`.
     package var delegate: (any LinkSessionDelegate)?
     let software: String
-    /// Call its commands and then `setNeedsFlush`.
+    /// After a command to the machine, call `setNeedsFlush`.
     var machine: any LinkMachine & ~Copyable
     private var state = State.carried
-    /// By slot.
+    /// Indexed by stream slot.
     private(set) var edges: [Edge?] = []
     private var edgeCount = 0
-    /// Edges that the batch which is being handled has bytes for.
+    /// Edges with bytes in the current batch.
     var touched: [Edge] = []
     var needsFlush = false
     /// Nil at the agent.
     var meter: LinkMeter?
-    /// Streams that the clock has ended and whose edges are still open.
+    /// Streams that a deadline has ended and whose edges are still open.
     var expired: [(StreamKey, StreamExpiry)] = []
-    /// Made when a stream is too slow for what comes for the first time.
+    /// Created the first time a stream is too slow.
     var inputHold: InputHold?
 
-    /// - Parameter software: what HELLO tells of this program.
+    /// - Parameter software: how this program identifies itself in HELLO.
     package init(
         transport: LinkTransport, limits: LinkLimits, budget: ByteBudget?, software: String, meter: RelayMeter? = nil
     ) {
@@ -56,25 +57,25 @@ package final class LinkSession {
 
     package var isOpen: Bool { self.transport.isOpen }
 
-    /// Why it ends or has ended; nil while it is open, and once it is empty.
+    /// Why the link is ending or has ended; nil while it is open, and after all edges have closed.
     package var ending: LinkEnd? {
         if case .empty = self.state { nil } else { self.transport.ending }
     }
 
-    /// How far the multiplexer has come.
+    /// The phase of the multiplexer.
     package var phase: LinkPhase { self.machine.phase }
 
-    /// Streams that exist, also those that only wait for their edge to close.
+    /// The number of streams, including those that only wait for their edge to close.
     package var streamCount: Int { self.machine.streamCount }
 
-    /// Streams that wait for a peer which has taken or granted nothing since `before`.
+    /// Streams whose peer has taken or granted nothing since `before` or earlier.
     package func stalledStreams(before: Milliseconds) -> [(StreamKey, since: Milliseconds)] {
         var stalled: [(StreamKey, since: Milliseconds)] = []
         if self.isOpen { self.machine.stalledStreams(before: before, into: &stalled) }
         return stalled
     }
 
-    /// Whether a stream has waited since then without progress.
+    /// Whether a stream has been stalled since exactly that time, that is, without progress in between.
     package func isStalled(_ key: StreamKey, since: Milliseconds) -> Bool {
         self.isOpen && self.edge(key) != nil && self.machine.stalledSince(key) == since
     }
@@ -90,7 +91,8 @@ package final class LinkSession {
         return edge
     }
 
-    /// Binds a stream to its edge: to the visitor's socket, or to nothing until the backend is connected.
+    /// Creates the edge of a stream. At the gateway it gets the visitor's socket; at the agent it has none until the
+    /// backend is connected.
     func attach(_ key: StreamKey, exposure: UInt16, visitor: WireAddress, socket: SocketStream?) -> Edge {
         precondition(self.isOpen, "a stream was attached to a link that is closed")
         while self.edges.count <= key.slot { self.edges.append(nil) }
@@ -111,7 +113,7 @@ package final class LinkSession {
         self.finishIfEmpty()
     }
 
-    /// Resets a stream and cuts its edge.
+    /// Resets a stream and its edge at once.
     package func abort(_ key: StreamKey, _ code: ErrorCode) {
         self.machine.cut(key, code)
         self.setNeedsFlush()
@@ -119,12 +121,12 @@ package final class LinkSession {
         self.edge(key)?.abort(.abandoned(code))
     }
 
-    /// Resets all streams of an exposure and cuts their edges.
+    /// Resets all streams of an exposure and their edges at once.
     package func abortStreams(of exposure: UInt16, _ code: ErrorCode) {
         self.abortStreams(code) { $0.exposure == exposure }
     }
 
-    /// Resets all streams for which it holds, and returns how many that were.
+    /// Resets all streams that match, and returns their number.
     @discardableResult
     package func abortStreams(_ code: ErrorCode, where holds: (Edge) -> Bool) -> Int {
         let edges = self.openEdges.filter(holds)
@@ -132,21 +134,21 @@ package final class LinkSession {
         return edges.count
     }
 
-    /// Cuts the streams that still get what came over the link before its end.
+    /// Resets the streams that still deliver bytes received before the end of the link.
     package func cutDeliveries() {
         for case let edge? in self.edges { edge.abort(.abandoned(.withdrawn)) }
     }
 
     // MARK: - Time
 
-    /// The machine slept: find out at once whether the peer is still there.
+    /// The computer was suspended: check at once whether the peer is still there.
     package func clockJumped() {
         guard self.isOpen else { return }
         self.machine.clockJumped(now: self.loop.now)
         self.setNeedsFlush()
     }
 
-    /// Looks at the deadlines; call it about once a second.
+    /// Checks the deadlines. Call it about once a second.
     package func tick() {
         let isMoving = self.transport.tick(isPastLogin: self.phase.isPastLogin, hasStreams: self.hasEdges)
         guard self.isOpen else { return }
@@ -179,10 +181,10 @@ package final class LinkSession {
 
     // MARK: - The end
 
-    /// Ends the link after telling the peer why.
+    /// Ends the link, and sends the peer a GOAWAY with the reason if the handshake is complete.
     package func end(_ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
         guard self.isOpen else { return }
-        // Without keys no GOAWAY can be sent.
+        // Before the handshake is complete, no GOAWAY can be sent.
         guard self.transport.isEstablished else { return self.close(.ended(code, text)) }
         self.machine.goAway(code, retryAfterSeconds: retryAfterSeconds, text: text)
         let isMere = code == .none || code == .drain
@@ -190,7 +192,7 @@ package final class LinkSession {
             .ended(code, text), for: isMere ? LinkTransport.shortLingerMilliseconds : LinkTransport.lingerMilliseconds)
     }
 
-    /// Takes nothing new and lets the streams that run finish.
+    /// Accepts no new streams, and lets the open ones finish.
     package func drain(retryAfterSeconds: UInt16 = 0, text: String) {
         self.machine.goAway(.drain, retryAfterSeconds: retryAfterSeconds, text: text)
         self.setNeedsFlush()
@@ -199,20 +201,21 @@ package final class LinkSession {
     /// Closes at once.
     package func close(_ end: LinkEnd) { self.transport.close(end) }
 
-    /// Sends the last words, and closes when the peer has read them or the time for that is over.
+    /// Sends the remaining control frames (such as GOAWAY), and closes when the peer has read them or `milliseconds`
+    /// have passed.
     func linger(_ end: LinkEnd, for milliseconds: Milliseconds = LinkTransport.lingerMilliseconds) {
         guard self.isOpen else { return }
         if self.inputHold?.end() ?? false { self.transport.resumeReading() }
         if self.transport.isEstablished {
-            // Also when the link is congested: these are a few frames, and without them the peer would take the end
-            // for an accident and come back.
+            // Even if the link is congested: these are few frames, and without them the peer would take the end for a
+            // failure and reconnect.
             self.machine.fill(0, now: self.loop.now)
             guard self.encryptOutbox() else { return }
         }
         self.transport.linger(end, for: milliseconds)
     }
 
-    /// Bytes received over the link still reach the edges, unless the end of the link must stop them.
+    /// Ends all edges. Bytes already received over the link are still delivered, unless the kind of end forbids it.
     private func endEdges(_ end: LinkEnd) {
         for case let edge? in self.edges {
             if end.cutsStreams {
@@ -257,7 +260,7 @@ extension LinkSession: LinkTransportDelegate {
         self.setNeedsFlush()
     }
 
-    /// Until the peer's last words are read, nothing more is given to the socket.
+    /// Treats the link as congested, so that nothing more is written while the peer's last bytes are read.
     func transportDidBreak(_ transport: LinkTransport) {
         self.machine.congestion(true, now: self.loop.now)
     }

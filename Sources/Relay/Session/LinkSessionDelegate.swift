@@ -2,27 +2,27 @@ package import Secure
 package import Tunnel
 package import Wire
 
-/// What the owner of a link makes of the peer's key.
+/// The decision of a link's owner about the peer's key.
 package enum PeerVerdict: Equatable {
-    /// Say hello, and as the agent log in.
+    /// Send HELLO, and at the agent the login.
     case proceed(Login?)
-    /// Close without a word.
+    /// Close without sending anything.
     case refuse(SecurityError)
 }
 
 /// The owner of a ``LinkSession``: the gateway's or the agent's side of it.
 package protocol LinkSessionDelegate: AnyObject {
-    /// The handshake is over: judge who the peer is.
+    /// The handshake is complete. Decide whether to accept the peer.
     func link(_ link: LinkSession, didSecure peer: ChannelPeer) -> PeerVerdict
-    /// The machine asks for something that concerns more than bytes.
+    /// The machine has an event that is not just data for an edge.
     func link(_ link: LinkSession, did event: LinkEvent)
-    /// A stream is over and its slot free.
+    /// A stream has ended and its slot is free.
     func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd)
-    /// The link begins to end: it takes nothing new. `linkDidEnd` follows. Not called for a connection that is refused
+    /// The link is ending and accepts nothing new. `linkDidEnd` follows. Not called for a connection that is refused
     /// before its handshake.
     func linkIsEnding(_ link: LinkSession)
-    /// The connection is closed: nothing comes from it any more. What came before may still be on its way to edges.
+    /// The connection is closed and delivers nothing more. Edges may still write bytes received before.
     func linkDidEnd(_ link: LinkSession, _ end: LinkEnd)
-    /// After `linkDidEnd`: all edges are closed too.
+    /// All edges are closed too. Follows `linkDidEnd`.
     func linkDidEmpty(_ link: LinkSession)
 }

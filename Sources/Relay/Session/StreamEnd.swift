@@ -9,10 +9,10 @@ package enum StreamEnd: Equatable, Sendable {
     case resetByPeer(ErrorCode)
     /// The socket at this edge failed.
     case failed(UVError)
-    /// We gave it up: a deadline, a refusal, the end of the link.
+    /// We ended it: because of a deadline, a refusal, or the end of the link.
     case abandoned(ErrorCode)
 
-    /// A short name that stays the same across versions.
+    /// A short identifier that stays the same across releases.
     package var slug: String {
         switch self {
         case .finished: "finished"
@@ -22,12 +22,12 @@ package enum StreamEnd: Equatable, Sendable {
     }
 }
 
-/// What began the end of a stream that ended in order.
+/// Which side first ended its direction of a stream in order.
 package enum EndingSide: Sendable {
     /// The socket at this edge sent its end.
     case socket
-    /// The end came over the link.
+    /// The end arrived over the link.
     case link
-    /// We ended it: for room, or as a deadline was over.
+    /// We ended it, to make room or because of a deadline.
     case here
 }

@@ -2,16 +2,16 @@ internal import Bytes
 internal import ProxyProtocol
 internal import Secure
 
-/// The beginning of a connection at the gateway: a PROXY header, if there is one, and the first message of the handshake.
-/// Until the message is complete, an unauthenticated connection costs no more than the bytes that it has sent.
+/// The beginning of a connection at the gateway: an optional PROXY header and the first message of the handshake. Until
+/// that message is complete, an unauthenticated connection costs no more memory than the bytes it has sent.
 final class Greeting {
     enum Progress: Equatable {
         case needMore
-        /// Call ``Greeting/next()``: bytes of the handshake may have followed.
+        /// A PROXY header is complete. Call ``Greeting/next()`` afterwards: handshake bytes may have followed it.
         case header(ProxyHeader)
         /// The first message is complete.
         case whole
-        /// The first message is larger than a handshake has reason to begin with.
+        /// The first message is larger than a legitimate one.
         case tooLarge
         case failed(LinkEnd)
     }
@@ -24,12 +24,14 @@ final class Greeting {
 
     private let version: LinkProtocol
     private var state = State.start
-    /// Of the handshake.
+    /// Bytes of the handshake.
     private var bytes = ByteQueue()
 
     init(_ version: LinkProtocol) { self.version = version }
 
-    /// - Parameter bytes: at least one.
+    /// Processes bytes from the socket.
+    ///
+    /// - Precondition: `bytes` is not empty.
     func received(_ bytes: UnsafeRawBufferPointer) -> Progress {
         switch self.state {
         case .start:
@@ -52,7 +54,7 @@ final class Greeting {
         case .needMore:
             self.state = .header(decoder, firstByte: firstByte)
             return .needMore
-        // 'P' is also the first letter of POST.
+        // Not a PROXY header after all: for example, 'P' is also the first letter of POST.
         case .invalid(.noHeader): return .failed(.otherProtocol(firstByte: firstByte))
         case .invalid(let fault): return .failed(.security(SecurityError(fault.description)))
         case .header(let header, let count):
@@ -62,15 +64,15 @@ final class Greeting {
         }
     }
 
-    /// Bytes of the handshake.
+    /// The number of handshake bytes received.
     var count: Int { self.bytes.count }
 
     func withHandshake(_ body: (UnsafeRawBufferPointer) -> Void) { self.bytes.withReadable(body) }
 
-    /// Adds bytes that follow a complete message.
+    /// Adds bytes that arrived while the connection waits.
     func append(_ bytes: UnsafeRawBufferPointer) { self.bytes.append(bytes) }
 
-    /// Judges the received bytes of the handshake.
+    /// Checks the handshake bytes received so far.
     func next() -> Progress {
         self.bytes.withReadable { bytes in
             guard let first = bytes.first else { return .needMore }

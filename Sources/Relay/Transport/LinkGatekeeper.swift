@@ -2,10 +2,10 @@ package import ProxyProtocol
 package import Reactor
 package import Secure
 
-/// The gatekeeper's answer to a PROXY header.
+/// The gatekeeper's decision about a PROXY header.
 package enum IntroductionVerdict {
     case proceed
-    /// ``LinkTransport/proceed()`` or ``LinkTransport/turnAway(_:_:)`` follows.
+    /// The gatekeeper calls ``LinkTransport/proceed()`` or ``LinkTransport/turnAway(_:_:)`` later.
     case wait
     /// Close the connection.
     case refuse(LinkEnd)
@@ -15,8 +15,8 @@ package enum IntroductionVerdict {
 package protocol LinkGatekeeper: AnyObject {
     /// A PROXY header arrived.
     func transport(_ transport: LinkTransport, didReceive header: ProxyHeader) -> IntroductionVerdict
-    /// Follows ``LinkTransport/turnAway(_:_:)``. The gatekeeper owns the socket from now on.
+    /// Called by ``LinkTransport/turnAway(_:_:)``. The gatekeeper owns the socket from now on, and sends the alert.
     func transport(_ transport: LinkTransport, leaves socket: SocketStream, _ alert: TLSAlert)
-    /// The first message of the handshake is complete: ``LinkTransport/shakeHands(after:)`` follows.
+    /// The first message of the handshake is complete. The gatekeeper must call ``LinkTransport/shakeHands(after:)``.
     func transportDidGreet(_ transport: LinkTransport)
 }

@@ -4,13 +4,13 @@ internal import Timing
 internal import Tunnel
 internal import Version1
 
-/// Which version of the protocol a link speaks: how it is encrypted, and which machine carries its streams.
+/// The protocol version of a link, which determines its encryption and its multiplexer.
 package enum LinkProtocol {
-    /// - Parameter serverName: as the dialling side, the host that was dialled.
+    /// - Parameter serverName: at the dialling side, the host that was dialled.
     case version2(TLSContext, serverName: String?)
     case version1
 
-    /// What the handshake of whoever dials begins with.
+    /// The first byte of the dialling side's handshake.
     var firstByte: UInt8 {
         switch self {
         // RFC 8446, 5.1: a handshake record.
@@ -19,17 +19,17 @@ package enum LinkProtocol {
         }
     }
 
-    /// Whether the peer's first message is complete. Until then no session is made for it.
+    /// Whether the peer's first message is complete. No session is created before that.
     func greeting(_ bytes: RawSpan) -> ClientHello.State {
         switch self {
         case .version2: ClientHello.state(of: bytes)
-        // Its session costs nothing until then.
+        // A session of version 1 costs nothing until the message is complete, so it can be created at once.
         case .version1: .whole
         }
     }
 
-    /// How long the kernel waits for a peer that takes no bytes (tcp(7), TCP_USER_TIMEOUT), in milliseconds. A peer of
-    /// version 1 may do that because one of its sockets is slow.
+    /// How long the kernel waits for a peer that takes no bytes, in milliseconds (tcp(7), TCP_USER_TIMEOUT). Longer in
+    /// version 1, where a peer may take no bytes because one of its sockets is slow.
     var userTimeout: UInt32 {
         if case .version1 = self { Self.userTimeout(ofVersion1: true) } else { Self.userTimeout(ofVersion1: false) }
     }
@@ -43,7 +43,9 @@ package enum LinkProtocol {
         }
     }
 
-    /// - Parameter limits: of a link of version 2; one of version 1 takes those that it has too.
+    /// Creates the multiplexer.
+    ///
+    /// - Parameter limits: the limits of version 2. Version 1 uses the subset that applies to it.
     func machine(
         role: Role, limits: LinkLimits, budget: ByteBudget?, now: Milliseconds
     ) -> any LinkMachine & ~Copyable {

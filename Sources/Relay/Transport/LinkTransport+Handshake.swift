@@ -11,7 +11,7 @@ extension LinkTransport {
         case .needMore: return
         case .header(let header):
             switch self.gatekeeper?.transport(self, didReceive: header) {
-            // A header is followed by the handshake, not by another header.
+            // The handshake follows a header; a second header is not accepted.
             case .proceed, nil: self.greeted(greeting.next())
             case .wait: self.phase = .asking(greeting)
             case .refuse(let end): self.close(end)
@@ -31,20 +31,21 @@ extension LinkTransport {
             .security(SecurityError("more than \(ClientHello.maxBytes) bytes before the gateway's first answer")))
     }
 
-    /// A connection is read while it waits, to notice when the peer closes it.
+    /// A waiting connection is read too, to notice when the peer closes it.
     func receivedWhileWaiting(_ bytes: UnsafeRawBufferPointer, _ greeting: Greeting) {
         guard greeting.count + bytes.count <= ClientHello.maxBytes else { return self.greetingTooLarge() }
         greeting.append(bytes)
     }
 
-    /// Goes on with an agent whose PROXY header was accepted.
+    /// Continues with an agent whose PROXY header was accepted.
     package func proceed() {
         guard case .asking(let greeting) = self.phase else { return }
         self.phase = .silent(greeting)
         self.greeted(greeting.next())
     }
 
-    /// Ends the link of an agent whose PROXY header was rejected. The gatekeeper takes the socket and sends the alert.
+    /// Ends the link of an agent whose PROXY header was rejected. The gatekeeper takes ownership of the socket and
+    /// sends the alert.
     package func turnAway(_ end: LinkEnd, _ alert: TLSAlert) {
         guard case .asking = self.phase else { return }
         guard let gatekeeper = self.gatekeeper else { return self.close(end) }
@@ -54,7 +55,7 @@ extension LinkTransport {
         self.socketClosed()
     }
 
-    /// Processes the handshake, in so many milliseconds.
+    /// Processes the handshake after `wait` milliseconds.
     package func shakeHands(after wait: Milliseconds) {
         guard case .waiting(let greeting) = self.phase, self.waitTimer == nil else { return }
         guard wait > 0 else { return self.begin(greeting) }
@@ -65,7 +66,7 @@ extension LinkTransport {
 
     private func waited() {
         guard case .waiting(let greeting) = self.phase else { return }
-        // Many waits can end at the same time.
+        // Many waits can end at once, so the limit of handshakes per turn applies here too.
         guard self.buffers.takeHandshake(turn: self.loop.turn) else {
             self.hit(.handshakeReads)
             self.waitTimer?.start(after: 1)

@@ -1,17 +1,17 @@
 internal import Timing
 
-// MARK: - How far a connection has come
+// MARK: - The phases of a connection
 
 extension LinkTransport {
     enum Phase {
-        /// As the gateway, until the first message of the handshake is complete: a parked connection costs no keys.
+        /// At the gateway, until the first message of the handshake is complete. An idle connection has no TLS session.
         case silent(Greeting)
-        /// The gatekeeper decides about a PROXY header.
+        /// The gatekeeper is deciding about a PROXY header.
         case asking(Greeting)
-        /// The first message is complete, and the handshake waits until the gatekeeper wants it.
+        /// The first message is complete. The handshake waits for the gatekeeper.
         case waiting(Greeting)
         case open
-        /// The last words are on their way; what still comes is thrown away.
+        /// The last bytes are being sent. Received bytes are discarded.
         case lingering(until: Milliseconds, LinkEnd)
         case closing(LinkEnd)
         case closed(LinkEnd)
@@ -24,12 +24,12 @@ extension LinkTransport {
         }
     }
 
-    /// Whether it only waits for its last words to be read.
+    /// Whether it only waits for the peer to read the last bytes.
     var isLingering: Bool {
         if case .lingering = self.phase { true } else { false }
     }
 
-    /// Why it ends or has ended; nil while it is open.
+    /// Why the connection is ending or has ended; nil while it is open.
     var ending: LinkEnd? {
         switch self.phase {
         case .silent, .asking, .waiting, .open: nil

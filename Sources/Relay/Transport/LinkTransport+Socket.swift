@@ -4,7 +4,8 @@ internal import Secure
 // MARK: - From the socket
 
 extension LinkTransport: SocketStreamDelegate {
-    /// A read while the handshake waits: peers send nothing then. It does not count as a read of a handshake.
+    /// Maximum read size while the handshake waits, when legitimate peers send nothing. Such a read does not count as a
+    /// handshake read.
     private static let waitingReadBytes = 4_096
 
     package func readAllowance(_ stream: SocketStream) -> Int {

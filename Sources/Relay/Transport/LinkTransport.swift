@@ -5,58 +5,57 @@ package import Timing
 package import Tunnel
 internal import Wire
 
-/// What one read of a transport brought, once its frames were handled.
+/// The result of handling the frames of one read.
 struct HandledBatch {
-    /// Bytes of whole frames; the rest is the beginning of the next one.
+    /// The number of bytes in complete frames. The rest is the beginning of the next frame.
     var used: Int
     var frames: Int
-    /// Edges that had bytes in it.
+    /// The number of edges that had bytes in the batch.
     var edges: Int
 }
 
 /// The ``LinkSession`` that a transport carries.
 protocol LinkTransportDelegate: AnyObject {
-    /// The handshake is over.
+    /// The handshake is complete.
     ///
-    /// - Returns: why the connection is to be closed; nil to go on.
+    /// - Returns: why to close the connection; nil to continue.
     func transport(_ transport: LinkTransport, didSecure peer: ChannelPeer) -> LinkEnd?
-    /// Decrypted bytes came.
+    /// Decrypted bytes arrived.
     ///
     /// - Parameters:
-    ///   - batch: what was left of the batch before, and the new bytes; valid during the call.
-    ///   - new: how many are new.
+    ///   - batch: the rest of the previous batch and the new bytes; valid only during the call.
+    ///   - new: how many of the bytes are new.
     func transport(_ transport: LinkTransport, didReceive batch: UnsafeRawBufferPointer, new: Int) -> HandledBatch
-    /// The socket took bytes that it held.
+    /// The kernel took queued bytes.
     func transportDidSend(_ transport: LinkTransport)
-    /// The socket takes no more. The peer's last words may still be unread.
+    /// Writing failed. The peer's last bytes may still be unread.
     func transportDidBreak(_ transport: LinkTransport)
-    /// It begins to end. Not called for a connection that is refused before its handshake.
+    /// The transport is ending. Not called for a connection that is refused before its handshake.
     func transportIsEnding(_ transport: LinkTransport)
-    /// Nothing more comes from it, and nothing is sent any more: called when it begins to wait for its last words to be
-    /// read, and when it closes its socket.
+    /// The transport delivers and sends nothing more. Called when it begins to linger, and when it closes its socket.
     func transport(_ transport: LinkTransport, stops end: LinkEnd)
-    /// Its socket is closed.
+    /// The socket is closed.
     func transportDidClose(_ transport: LinkTransport, _ end: LinkEnd)
 }
 
-/// One TCP connection of a link: its socket, its encryption, the handshake and the last words. It ends with the
-/// connection, and knows nothing of frames and streams.
+/// One TCP connection of a link: its socket, its encryption, the handshake and the orderly end. It lives as long as the
+/// connection, and does not know frames or streams.
 package final class LinkTransport {
-    /// How long the peer may take to read our last words.
+    /// How long the peer may take to read our last bytes.
     static let lingerMilliseconds: Milliseconds = 5_000
-    /// The same when it does not matter whether the peer reads them, as the end of the connection says enough.
+    /// Used if the peer need not read them because the end of the connection is sufficient information.
     static let shortLingerMilliseconds: Milliseconds = 1_000
-    /// How much longer, while bytes before them are still moving.
+    /// Additional time while the bytes before them still make progress.
     private static let maxLinger: Milliseconds = 30_000
-    /// The kernel asks a silent peer whether it is there; one that has vanished is found after
-    /// `TCP_USER_TIMEOUT`, which replaces the count (tcp(7)).
+    /// In seconds. The kernel probes a silent peer, and gives up after `TCP_USER_TIMEOUT`, which replaces the count
+    /// (tcp(7)).
     private static let keepAlive: (idle: Int32, interval: Int32, count: Int32) = (15, 10, 3)
-    /// What may wait unsent in the kernel; more only delays what is urgent.
+    /// Maximum number of unsent bytes in the kernel. More would only delay urgent frames.
     private static let notSentBytes: UInt32 = 128 * 1024
 
     package let loop: EventLoop
     package let peerAddress: SocketAddress?
-    /// Whether the other end is a program of this machine, whatever address it was reached by.
+    /// Whether the peer is on this machine, even if it used a public address of this machine.
     package let isLocal: Bool
     let version: LinkProtocol
     let role: Role
@@ -65,21 +64,21 @@ package final class LinkTransport {
     private let createdAt: Milliseconds
     private let handshakeDeadline: Milliseconds
     weak var delegate: (any LinkTransportDelegate)?
-    /// As the gateway: decides before the handshake.
+    /// At the gateway: admits connections before their handshake.
     package weak var gatekeeper: (any LinkGatekeeper)?
     var channel: (any SecureChannel)?
     var phase: Phase
-    /// The beginning of a frame that is not yet whole.
+    /// The beginning of an incomplete frame.
     private var partial = ByteQueue()
     var readBudget = ReadBudget()
-    /// What the socket holds of our bytes, in the process's budget.
+    /// Accounts for the socket's queued bytes in the process's memory budget.
     private var outputShare: BudgetShare
     /// Nil at the agent.
     private var meter: TransportMeter?
-    /// What the kernel held of our bytes at the last tick.
+    /// The number of unacknowledged bytes at the last tick.
     private var lastUnacknowledged = 0
     var blackHole: BlackHoleWatch
-    /// While the handshake waits.
+    /// Runs while the handshake waits.
     var waitTimer: LoopTimer?
 
     package init(
@@ -106,14 +105,14 @@ package final class LinkTransport {
         }
     }
 
-    /// Starts reading, and as the dialling side the handshake.
+    /// Starts reading, and on the dialling side the handshake.
     func start() {
         self.socket.delegate = self
         self.socket.setNoDelay()
         self.socket.setUserTimeout(milliseconds: self.version.userTimeout)
         self.socket.setNotSentLowWater(bytes: Self.notSentBytes)
         self.socket.startReading()
-        // Where the protocol does not ask for signs of life, the kernel does.
+        // Version 1 has no pings of its own, so the kernel probes the peer.
         if case .version1 = self.version {
             let probes = Self.keepAlive
             self.socket.setKeepAlive(seconds: probes.idle, interval: probes.interval, count: probes.count)
@@ -125,7 +124,8 @@ package final class LinkTransport {
         } catch { self.encryptionFailed(error) }
     }
 
-    /// As the agent: the largest segment for the next link, if this one ended as if larger packets did not pass.
+    /// At the agent: the maximum segment size in bytes for the next link, if large packets seemed to be lost on this
+    /// one; otherwise nil.
     package var advisedSegment: Int? { self.blackHole.isLikely ? BlackHoleWatch.smallSegment : nil }
 
     var isEstablished: Bool { self.channel?.isEstablished ?? false }
@@ -146,7 +146,7 @@ package final class LinkTransport {
                 bytes, into: UnsafeMutableRawBufferPointer(rebasing: plain[carried...]), output: &self.buffers.cipher)
         } catch {
             if let limit = error.limit { self.hit(LimitHit(limit)) }
-            // The TLS alert with the reason.
+            // Send the TLS alert with the reason.
             self.writeEncrypted()
             return self.close(.security(error))
         }
@@ -164,25 +164,25 @@ package final class LinkTransport {
         if channel.isClosedByPeer { self.close(.closedByPeer) }
     }
 
-    /// Reads no more for now: what was received already has to be handled first.
+    /// Pauses reading until received bytes have been handled.
     func pauseReading() { self.socket.stopReading() }
 
     func resumeReading() { self.socket.startReading() }
 
     // MARK: - Bytes that are sent
 
-    /// Whether the socket has sent all that it was given.
+    /// Whether the kernel has taken all bytes written so far.
     var canSend: Bool { self.socket.queuedByteCount == 0 && !self.socket.isBroken }
 
-    /// Encrypts bytes, which ``writeEncrypted()`` then gives to the socket.
+    /// Encrypts bytes. ``writeEncrypted()`` then writes them to the socket.
     ///
-    /// - Precondition: the handshake is over.
+    /// - Precondition: the handshake is complete.
     func encrypt(_ bytes: UnsafeRawBufferPointer) throws(SecurityError) {
         try self.channel?.encrypt(bytes, output: &self.buffers.cipher)
     }
 
-    /// Closes the connection after ``encrypt(_:)`` has failed. The buffer is shared: nothing of this link may reach
-    /// another.
+    /// Closes the connection after ``encrypt(_:)`` has failed. Empties the shared buffer, so that bytes of this link do
+    /// not reach another.
     func encryptionFailed(_ error: SecurityError) {
         self.buffers.cipher.removeAll()
         self.close(.security(error))
@@ -195,13 +195,13 @@ package final class LinkTransport {
         self.outputQueued(self.socket.queuedByteCount)
     }
 
-    /// The socket holds so many of our bytes.
+    /// Records the number of bytes in the socket's queue.
     func outputQueued(_ count: Int) {
         self.outputShare.set(count)
         self.meter?.queued(count)
     }
 
-    /// Whether the peer has taken some of what waits for the socket since this was last asked.
+    /// Whether the peer has acknowledged queued bytes since the last call.
     private func isOutputMoving() -> Bool {
         guard self.socket.queuedByteCount > 0 else { return false }
         let count = self.socket.unacknowledgedByteCount
@@ -211,16 +211,16 @@ package final class LinkTransport {
 
     // MARK: - Time and the end
 
-    /// Looks at the deadlines; call it about once a second.
+    /// Checks the deadlines. Call it about once a second.
     ///
-    /// - Parameter hasStreams: whether the peer has a reason for large packets.
-    /// - Returns: whether the peer has taken some of what waits for the socket since the last call.
+    /// - Parameter hasStreams: whether the peer has a reason to send large packets.
+    /// - Returns: whether the peer has acknowledged queued bytes since the last call.
     func tick(isPastLogin: Bool, hasStreams: Bool) -> Bool {
         let now = self.loop.now
         switch self.phase {
         case .closing, .closed: return false
         case .lingering(let until, let end):
-            // What still moves may finish: it is the tail of streams that have ended in order.
+            // Let bytes that still make progress finish: they are the tail of streams that ended in order.
             if now >= until, !self.isOutputMoving() || now >= until + Self.maxLinger { self.close(end) }
             return false
         case .silent, .asking, .waiting, .open:
@@ -239,14 +239,14 @@ package final class LinkTransport {
         }
     }
 
-    /// Says that nothing more will come, and closes when the peer has read that or the time for it is over. What was
-    /// encrypted before goes first.
+    /// Sends the end of the connection after all encrypted bytes, and closes when the peer has read it or
+    /// `milliseconds` have passed.
     func linger(_ end: LinkEnd, for milliseconds: Milliseconds) {
         guard self.isOpen else { return }
         self.endWait()
         if let channel = self.channel, channel.isEstablished {
             channel.close(output: &self.buffers.cipher)
-            // An agent of version 1 sends no last words, so there is nothing to wait for.
+            // In version 1 an agent sends no closing message, so there is nothing to wait for.
             let isSilent = self.buffers.cipher.isEmpty && self.socket.queuedByteCount == 0
             self.writeEncrypted()
             if isSilent, self.role == .agent { return self.close(end) }
@@ -268,7 +268,7 @@ package final class LinkTransport {
         }
         self.endWait()
         self.delegate?.transport(self, stops: end)
-        // The queue ends with the socket.
+        // Closing the socket drops its queue.
         self.outputQueued(0)
         self.socket.close()
     }
