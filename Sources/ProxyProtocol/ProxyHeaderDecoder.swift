@@ -2,7 +2,7 @@ internal import Wire
 
 /// Why bytes are not a valid PROXY header. The sender is at fault. The texts are for logs.
 package enum ProxyFault: String, Error, Equatable, Sendable, CustomStringConvertible {
-    case noHeader = "it no PROXY header"
+    case noHeader = "no PROXY header at the beginning"
     case lineTooLong = "the PROXY line is longer than 107 bytes"
     case badLineEnd = "the PROXY line does not end in CR LF"
     case badProtocol = "the PROXY line has a protocol other than TCP4, TCP6 and UNKNOWN"

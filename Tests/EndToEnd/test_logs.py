@@ -103,7 +103,7 @@ class Lines(LogTest):
             entry = self.wait_entry(gateway, proxy=address_of(visitor))
         self.assertEqual(entry["name"], "example")
         self.assertNotIn("visitor", entry)
-        self.assertIn("it no PROXY header", entry["message"])
+        self.assertIn("no PROXY header at the beginning", entry["message"])
 
     def check_complaint(self, result, code):
         self.assertEqual(result.returncode, code, result.stderr)

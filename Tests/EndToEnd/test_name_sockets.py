@@ -228,7 +228,7 @@ class WhoComes(EndToEndTest):
         self.assertEqual(result.stdout.split()[0], b"127.0.0.5", result)
         # Who tells nothing is not let in.
         self.assertEqual(curl("--unix-socket", self.path, "http://example/who").stdout, b"")
-        gateway.wait_log("visitor the unix socket of 'example' refused: it no PROXY header")
+        gateway.wait_log("visitor the unix socket of 'example' refused: no PROXY header at the beginning")
 
     def test_unknown(self):
         """The backend's header says so."""

@@ -113,7 +113,7 @@ class FromProxies(EndToEndTest):
         result = curl("--interface", "127.0.0.1", f"{tunnel.url}/who")
         self.assertEqual((result.returncode, result.stdout), (56, b""), result.stderr)
         tunnel.gateway.wait_log(
-            r"visitor 127\.0\.0\.1:\d+ of 'example' refused: it no PROXY header")
+            r"visitor 127\.0\.0\.1:\d+ of 'example' refused: no PROXY header at the beginning")
 
     def test_by_files(self):
         gateway_file = self.stage.directory / "server.toml"

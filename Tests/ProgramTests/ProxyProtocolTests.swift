@@ -144,7 +144,7 @@ struct ProxyProtocolTests {
     func refused() throws {
         let chain = try Chain()
         for (bytes, reason) in [
-            (Array("GET / HTTP/1.1\r\n".utf8), "it no PROXY header"),
+            (Array("GET / HTTP/1.1\r\n".utf8), "no PROXY header at the beginning"),
             (Array("PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n".utf8), "a port of the PROXY line is not valid"),
         ] {
             let visitor = try chain.world.visit(chain.port)
