@@ -143,9 +143,9 @@ package final class AgentProgram: HousekeptProgram {
             self.print(.retrying(seconds: Double(milliseconds) / 1_000))
         case .register(let requests): self.links.register(requests)
         case .unregister(let exposures): self.links.unregister(exposures)
-        case .announce(let wanted, let port, let address):
+        case .announce(let wanted, let port, let address, let note):
             self.names.registered(
-                wanted, port, address, self.streams.backend(of: wanted.name), isGatewayLocal: self.links.isGatewayLocal)
+                wanted, port, address, note, self.streams.backend(of: wanted.name), isGatewayLocal: self.links.isGatewayLocal)
         case .missing(let wanted, let code, let text): self.names.missing(wanted, code, text)
         case .stop(let reason, let text): self.stop(reason, text)
         }

@@ -45,7 +45,7 @@ package struct AgentMachine: Sendable {
         /// Unregister the names with these numbers.
         case unregister([UInt16])
         /// Report that the name is reachable. The address is text from the gateway: the driver validates it.
-        case announce(WantedName, port: UInt16, address: String)
+        case announce(WantedName, port: UInt16, address: String, note: String?)
         /// Report that the name is gone, or not registered yet and requested again later. Sent once for each reason.
         case missing(WantedName, ErrorCode, String)
         /// Close everything and exit.
@@ -166,8 +166,10 @@ package struct AgentMachine: Sendable {
             // Repeated answers are not reported.
             guard self.names.granted(answer) else { return .none }
             // Keep as much as the frame allows: a truncated address would be a different one.
-            let address = PeerText.escaped(answer.text, atMost: Registered.maximumText)
-            return .announce(wanted, port: answer.port, address: address)
+            let (place, note) = answer.place
+            return .announce(
+                wanted, port: answer.port, address: PeerText.escaped(place, atMost: Registered.maximumText),
+                note: note.map { PeerText.escaped($0) })
         }
         // GOAWAY(drain) announces the same for the whole link, and the agent then makes its next link.
         guard answer.code != .drain else { return .none }

@@ -35,13 +35,16 @@ package struct Login: Equatable, Sendable {
     /// Random, new at each start of the program. It distinguishes a returning agent from a second program.
     package var run: UInt64
     package var token: String
+    /// Whether the agent accepts a note after the address in REGISTERED.
+    package var takesNotes: Bool
 
-    package init(method: Method, instanceKey: [UInt8], run: UInt64, token: String) {
+    package init(method: Method, instanceKey: [UInt8], run: UInt64, token: String, takesNotes: Bool = false) {
         precondition(instanceKey.count == Self.instanceKeySize, "an instance key has 32 bytes")
         self.method = method
         self.instanceKey = instanceKey
         self.run = run
         self.token = token
+        self.takesNotes = takesNotes
     }
 
     package init(payload: RawSpan) throws(WireError) {
@@ -51,7 +54,11 @@ package struct Login: Equatable, Sendable {
         self.run = try reader.integer(.run)
         let length: UInt16 = try reader.integer(.token)
         self.token = try reader.text(Int(length), atMost: Self.maximumToken, .token)
-        try reader.extensions { (_, _) throws(WireError) in }
+        var takesNotes = false
+        try reader.extensions { (type, _) throws(WireError) in
+            if type == ExtensionType.notes { takesNotes = true }
+        }
+        self.takesNotes = takesNotes
     }
 
     package func encode(into out: inout ByteQueue) {
@@ -63,6 +70,9 @@ package struct Login: Equatable, Sendable {
             out.append(self.run)
             out.append(UInt16(token.count))
             out.append(token)
+            guard self.takesNotes else { return }
+            out.append(ExtensionType.notes)
+            out.append(UInt16(0))
         }
     }
 }
@@ -161,6 +171,19 @@ package struct Registered: Equatable, Sendable {
     package var code: ErrorCode
     package var port: UInt16
     package var text: String
+
+    /// What `text` says about a granted name: the address or URL, and after a line feed a note for the log. Only agents
+    /// whose LOGIN accepts notes get one.
+    package var place: (address: String, note: String?) {
+        guard let end = self.text.firstIndex(of: "\n") else { return (self.text, nil) }
+        return (String(self.text[..<end]), String(self.text[self.text.index(after: end)...]))
+    }
+
+    /// The text of a granted name; a note that would make it too long is left out.
+    package static func text(address: String, note: String?) -> String {
+        guard let note, address.utf8.count + 1 + note.utf8.count <= self.maximumText else { return address }
+        return "\(address)\n\(note)"
+    }
 
     package init(exposure: UInt16, code: ErrorCode, port: UInt16, text: String) {
         self.exposure = exposure

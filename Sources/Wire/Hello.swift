@@ -8,6 +8,8 @@ package enum ExtensionType {
     package static let resume: UInt16 = 2
     /// In the gateway's HELLO: the kinds of REGISTER that it knows, one byte each.
     package static let kinds: UInt16 = 3
+    /// In LOGIN, empty: the agent accepts a note after the address in REGISTERED.
+    package static let notes: UInt16 = 1
 }
 
 /// HELLO, the first frame of both sides.

@@ -39,7 +39,7 @@ struct AgentMachineTests {
         let wanted = try #require(machine.wanted(of: 1))
         #expect(
             machine.registered(Registered(exposure: 1, code: .none, port: 7, text: "h:7"), now: 0)
-                == .announce(wanted, port: 7, address: "h:7"))
+                == .announce(wanted, port: 7, address: "h:7", note: nil))
     }
 
     @Test("waits longer after each failure, up to a minute, with full jitter")
@@ -286,7 +286,7 @@ struct AgentMachineTests {
         up(&machine)
         let text = "https://a.test/" + String(repeating: "x", count: 490)
         guard
-            case .announce(_, _, text) = machine.registered(
+            case .announce(_, _, text, _) = machine.registered(
                 Registered(exposure: 0, code: .none, port: 1, text: text), now: 0)
         else { return _ = Issue.record("no announcement") }
     }

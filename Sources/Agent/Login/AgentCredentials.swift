@@ -24,7 +24,7 @@ struct AgentCredentials {
         self.login = Login(
             method: !settings.token.text.isEmpty ? .token : identity == nil ? .instance : .certificate,
             instanceKey: key,
-            run: SecureRandom.integer(), token: settings.token.text)
+            run: SecureRandom.integer(), token: settings.token.text, takesNotes: true)
     }
 
     private static func instanceKey(_ state: StateDirectory) throws(SettingsError) -> [UInt8] {

@@ -48,9 +48,13 @@ final class NameReports {
     /// - Parameters:
     ///   - port: the public port, or 0 for none.
     ///   - text: the address that the gateway sent.
+    ///   - note: what the gateway adds for the log; nil without such a note.
     ///   - backend: nil if the name has just been removed.
     ///   - isGatewayLocal: whether the gateway is on this machine.
-    func registered(_ wanted: WantedName, _ port: UInt16, _ text: String, _ backend: Backend?, isGatewayLocal: Bool) {
+    func registered(
+        _ wanted: WantedName, _ port: UInt16, _ text: String, _ note: String?, _ backend: Backend?,
+        isGatewayLocal: Bool
+    ) {
         guard let expose = self.exposes.first(where: { $0.name == wanted.name }) else { return }
         let port = port == 0 ? nil : port
         let target = expose.backend
@@ -71,6 +75,9 @@ final class NameReports {
         case .unusable(let reason, let line):
             problem = reason
             self.log.say(.warning, .milestone, line, fields)
+        }
+        if let note {
+            self.log.say(.info, .milestone, "'\(wanted.name)': \(note)", self.log.about([.name: wanted.name]))
         }
         if let backend { self.backendCheck.registered(wanted.name, backend) }
         self.print(

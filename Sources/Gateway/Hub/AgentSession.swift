@@ -40,6 +40,8 @@ final class AgentSession {
     var hasGreeted = false
     var link = LinkState.open
     var certificatePin: String?
+    /// Whether the agent accepts notes in REGISTERED.
+    var takesNotes = false
     var loginArrivedAt: Milliseconds = 0
     var refusalTimer: LoopTimer?
     var state = State.stranger {

@@ -32,7 +32,9 @@ extension AgentSessions {
         let run: UInt64
         let maxLinks: Int
         switch credentials {
-        case .version2(let login): (run, maxLinks) = (login.run, self.parts.limits.linksPerAgent)
+        case .version2(let login):
+            (run, maxLinks) = (login.run, self.parts.limits.linksPerAgent)
+            session.takesNotes = login.takesNotes
         case .version1: (run, maxLinks) = (session.id, self.parts.limits.version1LinksPerAgent)
         }
         let operation = self.authenticate(request) { [weak self, weak session] verdict in

@@ -61,7 +61,7 @@ extension AgentSessions {
             guard now.link == held.link else { return completion(false) }
             switch verdict {
             case .granted(let ports): names.confirmed(id, ports: ports)
-            case .refused(.overloaded, let reason):
+            case .refused(.overloaded, let reason, _):
                 if isFirst {
                     self.parts.log.write(
                         .warning, .detail, by: session.label,
@@ -69,7 +69,7 @@ extension AgentSessions {
                         session.label.about([.name: held.name, .code: ErrorCode.overloaded]))
                 }
                 return completion(false)
-            case .refused(let code, let reason):
+            case .refused(let code, let reason, _):
                 names.revoke(id, code == .portNotAllowed ? code : .revoked, reason: reason)
             }
             completion(true)

@@ -91,7 +91,10 @@ package struct NameRequest {
 package enum NameVerdict: Equatable {
     /// - Parameter ports: the public ports that the name may use; empty for all of the gateway's.
     case granted(ports: [ClosedRange<UInt16>])
-    case refused(ErrorCode, reason: String)
+    /// - Parameters:
+    ///   - reason: for the gateway's log.
+    ///   - told: for the agent, about its own rights; nil for a general text.
+    case refused(ErrorCode, reason: String, told: String? = nil)
 }
 
 /// Identifies agents and decides which names they may use. Authenticators are one of diglett's two extension points;

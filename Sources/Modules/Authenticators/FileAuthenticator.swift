@@ -258,13 +258,24 @@ package final class FileAuthenticator: Authenticator {
         if let reason = self.refusal(agent) {
             completion(.refused(.nameNotAllowed, reason: reason))
         } else if !agent.names.contains(where: { $0.matches(request.name) }) {
-            completion(.refused(.nameNotAllowed, reason: "no name pattern of '\(agent.name)' matches"))
+            let told = "'\(request.name)' is not among your names (\(Self.listed(agent.names.map(\.text))))"
+            completion(.refused(.nameNotAllowed, reason: "no name pattern of '\(agent.name)' matches", told: told))
         } else if request.port != 0, !agent.ports.isEmpty, !agent.ports.contains(where: { $0.contains(request.port) }) {
-            completion(.refused(.portNotAllowed, reason: "'\(agent.name)' may not use the port \(request.port)"))
+            let told = "port \(request.port) is not among your ports (\(Self.listed(agent.ports.map(\.description))))"
+            completion(
+                .refused(
+                    .portNotAllowed, reason: "'\(agent.name)' may not use the port \(request.port)", told: told))
         } else {
             completion(.granted(ports: agent.ports.map { $0.low...$0.high }))
         }
         return nil
+    }
+
+    /// The first of an agent's own patterns, as far as an answer has room for them.
+    private static func listed(_ texts: [String]) -> String {
+        guard !texts.isEmpty else { return "none" }
+        let shown = texts.prefix(5).joined(separator: ", ")
+        return texts.count > 5 ? "\(shown), ..." : shown
     }
 
     package func onChange(_ rightsChanged: @escaping () -> Void) {
