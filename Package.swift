@@ -1,8 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// `Lifetimes` is what lets a type of ours hand out a `RawSpan` that borrows from it (swift-collections,
-// swift-system and swift-nio enable it for the same reason).
+// `Lifetimes` lets our types return a `RawSpan` that borrows from them. swift-collections, swift-system and swift-nio
+// enable it for the same reason.
 let strict: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
@@ -11,12 +11,12 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
-/// A pure module: no sockets, clock, randomness, logging or Foundation (`scripts/tidy` holds it to that).
+/// A pure module: no sockets, clock, randomness, logging or Foundation. `scripts/tidy` enforces this.
 func pure(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: strict)
 }
 
-/// A module that touches the outside world.
+/// A module with access to the outside world.
 func driver(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: strict)
 }

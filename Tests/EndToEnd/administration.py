@@ -1,4 +1,4 @@
-"""The operator's side: the agents file and the commands that change it."""
+"""The operator's tools: the agents file and the commands that change it."""
 
 import base64
 import hashlib
@@ -16,24 +16,24 @@ from backends import Listener
 from harness import PIN, EndToEndTest, Failure, program_path, wait_until
 from visitors import get, read_exactly
 
-# "Within a second" with something for a machine that does other things as well.
+# "Within a second", plus a margin for a loaded machine.
 WITHDRAWN_SECONDS = 1.5
 
 
 def run(stage, program, *arguments):
-    """Runs a program that ends by itself; returns the CompletedProcess with texts."""
+    """Runs a program until it exits; returns the CompletedProcess, with output as text."""
     return subprocess.run(
         [program_path(program), *map(str, arguments)], env=stage.environment(), cwd=stage.directory,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
 
 
 def ctl(stage, gateway, *arguments):
-    """Runs `diglett-server ctl`; returns the CompletedProcess with texts."""
+    """Runs `diglett-server ctl`; returns the CompletedProcess, with output as text."""
     return run(stage, "diglett-server", "--state-dir", gateway.state, "ctl", *arguments)
 
 
 class Invitation:
-    """What `agent add` and `agent rotate` print, once."""
+    """The parsed output of `agent add` or `agent rotate`, with tokens that are printed only once."""
 
     def __init__(self, output):
         self.output = output
@@ -42,7 +42,7 @@ class Invitation:
         version1 = re.search(r"^token for version 1 (shown only once): (\S+)$", output, re.MULTILINE)
         self.version1_token = version1 and version1.group(1)
         line = re.search(r"^ *diglett (-g .+)$", output, re.MULTILINE)
-        # As a shell reads it.
+        # Split as a shell does.
         self.arguments = line and shlex.split(line.group(1))
 
 
@@ -60,7 +60,7 @@ class AgentsFile:
         return run(self._stage, "diglett-server", "agent", *arguments, "--state-dir", self.state)
 
     def command(self, *arguments):
-        """Runs `diglett-server agent ...`; returns what it printed."""
+        """Runs `diglett-server agent ...`, which must succeed; returns its output."""
         result = self.try_command(*arguments)
         if result.returncode != 0:
             raise Failure(f"agent {arguments}: exit {result.returncode}: {result.stderr}")
@@ -79,14 +79,14 @@ class AgentsFile:
         return self.path.read_text()
 
     def write(self, text, mode=0o600):
-        """Replaces the file as an editor does that writes beside and renames."""
+        """Replaces the file atomically, like an editor that writes a new file and renames it."""
         beside = self.path.with_name("agents.toml.edited")
         beside.write_text(text)
         beside.chmod(mode)
         os.replace(beside, self.path)
 
     def edit(self, old, new):
-        """Replaces one passage, which must be there once."""
+        """Replaces a passage that occurs exactly once."""
         text = self.text()
         if text.count(old) != 1:
             raise Failure(f"{old!r} stands {text.count(old)} times in {text}")
@@ -97,14 +97,14 @@ class AgentsFile:
         self.edit(f'name = "{name}"\n', f'name = "{name}"\n{line}\n')
 
     def wait_read(self, since):
-        """Waits until the running gateway has taken the file, after line `since` of its log."""
+        """Waits until the gateway logs, after line `since` of its log, that it has read the file."""
         self._gateway.wait_log(r"read \d+ agents? from ", since=since)
 
     def read_now(self):
-        """Has the gateway read the file, where its finding the change is not what is tested."""
+        """Makes the gateway read the file now, for tests of other things than its polling."""
         since = len(self._gateway.stderr)
         self._gateway.send_signal(signal.SIGHUP)
-        # What it says before, it may say of a look of its own.
+        # Lines before this one may report a read that the gateway's polling caused.
         self._gateway.wait_log("SIGHUP", since=since)
         self.wait_read(since)
 
@@ -115,13 +115,13 @@ class AgentsTest(EndToEndTest):
         self.backend = self.stage.use(Listener(backends.answering(b"behind the agent"))).address
 
     def start(self, *options, **more):
-        """A gateway and its agents file, which does not exist yet."""
+        """Starts a gateway; returns its agents file, which does not exist yet."""
         self.gateway = self.stage.gateway(*options, **more)
         self.agents = AgentsFile(self.stage, self.gateway)
         return self.agents
 
     def connect(self, token, *arguments, gateway=None, **more):
-        """An agent with a token."""
+        """Starts an agent with a token."""
         return self.stage.agent(gateway or self.gateway, "-t", token, *arguments, **more)
 
     def check_reachable(self, agent, name="example", since=0):
@@ -160,10 +160,10 @@ def pin_of(public_key):
 
 
 class SteadyDownload:
-    """A download of some MB/s that has to go on while other things happen.
+    """A download of about 5 MB/s that must continue during the test.
 
-    Every block has its number all over, so that lost, doubled or foreign bytes are
-    noticed; `longest_pause` is the longest time in which nothing arrived.
+    Each block is filled with its number, which reveals lost, duplicate or foreign bytes. `longest_pause` is the
+    longest time in seconds without data.
     """
 
     BLOCK = 64 * 1024
@@ -217,7 +217,7 @@ class SteadyDownload:
         self._stopping.set()
 
     def check(self):
-        """That it still goes on, and has never stood still."""
+        """Checks that the download still continues and has never stalled for more than a second."""
         seen = self.blocks
 
         def further():

@@ -1,8 +1,7 @@
-"""Backends that live in the test's own process, each on a port of its own.
+"""Backends in the test's own process, each on its own port.
 
-A `Listener` runs one function per connection in a thread; the functions below
-are the services that the tests put behind an agent.  Each can be reached without
-a tunnel too, which is how they were shown to be right.
+A `Listener` runs one function per connection in a thread. The functions below are the services that the tests put
+behind an agent. They also work without a tunnel, which was used to verify them.
 """
 
 import asyncio
@@ -23,15 +22,14 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def reset_on_close(connection):
-    """Makes the end of this socket a TCP reset, also when its process is killed."""
+    """Makes closing this socket send a TCP reset, also when its process is killed."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
 
 def write_random_file(path, size):
-    """Fills a file with bytes that repeat nowhere; returns their SHA-256.
+    """Fills a file with random bytes; returns their SHA-256.
 
-    Random, so that data in the wrong order or from another stream cannot hash
-    alike.
+    Random data gives another hash if bytes are reordered or come from another stream.
     """
     digest = hashlib.sha256()
     with open(path, "wb") as file:
@@ -67,7 +65,7 @@ class Listener:
 
     @property
     def address(self):
-        """What an agent calls this backend."""
+        """The backend's address on an agent's command line."""
         return f"unix:{self._path}" if self._path else address_text(self._host, self.port)
 
     def _accept(self):
@@ -81,7 +79,7 @@ class Listener:
             threading.Thread(target=self._run, args=(connection,), daemon=True).start()
 
     def _run(self, connection):
-        # A visitor that goes away is no fault of the backend.
+        # A visitor that disconnects is not an error of the backend.
         with contextlib.suppress(OSError), connection:
             self._serve(connection)
         with self._lock:
@@ -91,7 +89,7 @@ class Listener:
         return self
 
     def __exit__(self, *_):
-        # shutdown wakes the thread that sits in accept; close alone does not.
+        # shutdown wakes the thread that is blocked in accept; close alone does not.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -127,9 +125,9 @@ def serve_echo(connection):
 
 
 def serve_never_reads(connection):
-    """Takes the connection and leaves every byte where it is until it is closed.
+    """Accepts the connection, and reads no bytes until it is closed.
 
-    An error event, and only that, ends the wait: poll with an empty mask.
+    poll with an empty mask returns only on an error event or hangup.
     """
     poller = select.poll()
     poller.register(connection, 0)
@@ -137,7 +135,7 @@ def serve_never_reads(connection):
 
 
 def answering(body):
-    """An HTTP service that answers every request with `body` and then closes."""
+    """An HTTP service that answers a request with `body` and closes the connection."""
     def serve(connection):
         read_head(connection)
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -146,10 +144,10 @@ def answering(body):
 
 
 def answering_after_end(body):
-    """An HTTP service that answers only when the request's direction has ended.
+    """An HTTP service that answers only after the end of the request's direction.
 
-    It hangs if the end of the request does not come through, and the answer is
-    lost if that end is taken for the end of both directions.
+    It hangs if the tunnel does not forward this end. The answer is lost if the tunnel treats it as the end of both
+    directions.
     """
     def serve(connection):
         request = read_all(connection)
@@ -160,7 +158,7 @@ def answering_after_end(body):
 
 
 def sending_events(count, interval):
-    """Server-sent events, each stamped with the monotonic clock as it is sent."""
+    """Server-sent events, each with the monotonic time at which it was sent."""
     def serve(connection):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         read_head(connection)
@@ -175,7 +173,7 @@ def sending_events(count, interval):
 
 
 class UploadServer:
-    """An HTTP server that answers a PUT or POST with the SHA-256 of what it was sent."""
+    """An HTTP server that answers a PUT or POST with the SHA-256 of the body."""
 
     def __init__(self):
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.Handler)
@@ -208,15 +206,14 @@ class UploadServer:
         do_POST = do_PUT
 
         def log_message(self, *_):
-            """The test's own assertions say what went wrong."""
+            """Logs nothing: the test's assertions report failures."""
 
 
 class TaggingEcho:
-    """An echo service for very many connections, one thread for all of them.
+    """An echo service for very many connections, with one thread for all of them.
 
-    Every message is one line, and comes back with the service's tag in front, so
-    that an answer from the wrong backend is noticed.  `peak` is the largest number
-    of connections that were open at one time.
+    Each message is a line. The answer starts with the service's tag, which reveals an answer from the wrong backend.
+    `peak` is the largest number of simultaneously open connections.
     """
 
     def __init__(self, tag=""):
@@ -254,7 +251,7 @@ class TaggingEcho:
                 writer.write(self.tag + line)
                 await writer.drain()
         except (OSError, asyncio.CancelledError):
-            # A cancelled handler would be reported by asyncio as an error.
+            # asyncio would report a cancelled handler as an error.
             pass
         finally:
             self.open -= 1

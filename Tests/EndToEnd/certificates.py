@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own, whose certificates have any dates."""
+"""A test certificate authority, which issues certificates with arbitrary dates."""
 
 import datetime
 import ipaddress
@@ -28,7 +28,7 @@ def days_from_now(days):
 
 
 def replace(path, data, mode=0o644):
-    """As programs do that renew certificates."""
+    """Replaces a file atomically, like programs that renew certificates."""
     beside = path.with_name(path.name + ".new")
     beside.write_bytes(data)
     beside.chmod(mode)
@@ -47,7 +47,7 @@ class Certificate:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
     def write(self, directory, name="tls"):
-        """(certificate, key): files in `directory`, which are replaced."""
+        """Writes or replaces the files in `directory`; returns their paths (certificate, key)."""
         certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
         replace(certificate, self.pem)
         replace(key, self.key, 0o600)
@@ -55,7 +55,7 @@ class Certificate:
 
 
 class Authority:
-    """`file` has its certificate, for SSL_CERT_FILE."""
+    """A certificate authority. `file` contains its certificate, for SSL_CERT_FILE."""
 
     def __init__(self, directory):
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -73,13 +73,13 @@ class Authority:
         return builder.sign(issuer_key or self._key, hashes.SHA256())
 
     def issue(self, host="localhost", days=(-1, 90)):
-        """A certificate for `host`, valid in these days from now."""
+        """Issues a certificate for `host`; `days` are the start and end of its validity, from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(host, key, days, [(x509.SubjectAlternativeName([_san(host)]), False)])
         return Certificate(certificate, key)
 
     def self_signed(self, host="localhost", days=(-1, 90)):
-        """The same by no authority."""
+        """Makes a self-signed certificate with the same properties."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(host, key, days, [(x509.SubjectAlternativeName([_san(host)]), False)],
                                  issuer=host, issuer_key=key)
@@ -87,7 +87,7 @@ class Authority:
 
 
 def shown_serial(gateway):
-    """The serial number of the certificate that a new connection gets."""
+    """The serial number of the certificate that the gateway presents to a new connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

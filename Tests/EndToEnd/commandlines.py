@@ -1,4 +1,4 @@
-"""What the programs say about their own command lines: subcommands and options, as `--help` shows them."""
+"""Subcommands and options of the programs, parsed from `--help`."""
 
 import re
 import subprocess
@@ -9,13 +9,13 @@ PROGRAMS = ("diglett", "diglett-server")
 
 
 def run(program, *arguments, stdin=None):
-    """What a program writes to standard output; it must end well."""
+    """Runs a program, which must succeed; returns its standard output."""
     return subprocess.run([program_path(program), *arguments], input=stdin, capture_output=True, text=True,
                           check=True).stdout
 
 
 def options(program, *path):
-    """The options of a subcommand, short and long, without their dashes' values: {'-d', '--debug', ...}."""
+    """The short and long options of a subcommand, without values: {'-d', '--debug', ...}."""
     text = run(program, *path, "--help")
     found = set()
     for line in text.splitlines():
@@ -26,7 +26,7 @@ def options(program, *path):
 
 
 def subcommands(program, *path):
-    """All subcommands below one, as paths: [('agent',), ('agent', 'add'), ...]."""
+    """All subcommands, recursively, as paths: [('agent',), ('agent', 'add'), ...]."""
     _, _, text = run(program, *path, "--help").partition("SUBCOMMANDS:\n")
     paths = []
     for name in re.findall(r"^  ([a-z][\w-]*) ", text, re.MULTILINE):
@@ -35,5 +35,5 @@ def subcommands(program, *path):
 
 
 def commands():
-    """Every program with each of its subcommands and with none: [('diglett', ()), ('diglett', ('key',)), ...]."""
+    """Each program alone and with each subcommand: [('diglett', ()), ('diglett', ('key',)), ...]."""
     return [(program, path) for program in PROGRAMS for path in [(), *subcommands(program)]]

@@ -1,4 +1,4 @@
-"""The examples of the documents, for tests that run them as they are written."""
+"""Examples from the documents, for tests that run them verbatim."""
 
 import re
 
@@ -6,7 +6,7 @@ from harness import REPOSITORY
 
 
 def section(page, heading):
-    """The text of a section of docs/PAGE, with the sections inside it; `heading` has its number signs."""
+    """The text of a section of docs/PAGE, with its subsections; `heading` includes the number signs."""
     lines = (REPOSITORY / "docs" / page).read_text().splitlines(keepends=True)
     start = lines.index(f"{heading}\n")
     level = len(heading) - len(heading.lstrip("#"))
@@ -19,14 +19,14 @@ def section(page, heading):
 
 
 def blocks(text, language):
-    """The fenced blocks of a text in this language, without their fences; "" for those without a language."""
-    # In their order, or the end of one block would be taken for the beginning of one without a language.
+    """The fenced blocks of a text in this language, without their fences; "" selects blocks without a language."""
+    # Match all blocks in order: otherwise the end of a block would match as the start of one without a language.
     found = re.findall(r"^```([a-z]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return [content for known, content in found if known == language]
 
 
 def substitute(text, *pairs):
-    """Puts addresses and paths of the test in place of the document's. Each must be there."""
+    """Replaces addresses and paths of the document by those of the test. Each of them must occur."""
     for old, new in pairs:
         if old not in text:
             raise AssertionError(f"the document no longer has {old!r}")
@@ -38,6 +38,6 @@ UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds(duration):
-    """What `1h`, `60s` or `5000ms` of a proxy's configuration is in seconds."""
+    """The seconds of a duration in a proxy's configuration, such as `1h`, `60s` or `5000ms`."""
     number, unit = re.fullmatch(r"(\d+)(ms|[smhd]?)", duration).groups()
     return int(number) * UNITS[unit]

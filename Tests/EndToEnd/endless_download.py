@@ -1,14 +1,12 @@
-"""An HTTP server that is a process of its own, so that it can be killed.
+"""An HTTP server in its own process, which a test can kill.
 
     endless_download.py length|close
 
-It prints its port and answers each request with a body that does not end.  With
-`length` the head promises a Content-Length far beyond what is ever sent.  With
-`close` the answer is HTTP/1.0 and ends with the connection: then nothing but a
-TCP reset tells a broken answer from a whole one, so this mode's sockets are set to
-end in a reset, however the process dies.  (A kernel that closes the sockets of a
-killed process says an ordinary end of stream otherwise, which no tunnel could
-tell from a finished answer.)
+It prints its port and answers each request with an endless body.  With `length` the head has a Content-Length that is
+never reached.  With `close` the answer is HTTP/1.0 and ends with the connection.  Only a TCP reset then distinguishes
+a broken answer from a complete one, so the sockets of this mode always end with a reset, even if the process is killed.
+(By default the kernel closes the sockets of a killed process with an ordinary end of stream, which a tunnel cannot
+distinguish from a complete answer.)
 """
 
 import os

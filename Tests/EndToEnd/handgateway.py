@@ -1,4 +1,4 @@
-"""A gateway made by hand, which says of a name what a test wants (docs/protocol.md)."""
+"""A minimal gateway, which answers a REGISTER as a test requires (docs/protocol.md)."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ HELLO, LOGIN, WELCOME, REGISTER, REGISTERED, PING, PONG = 1, 2, 3, 4, 5, 12, 13
 
 
 class HandGateway(contextlib.AbstractContextManager):
-    """Takes every agent, and answers each REGISTER with `text` as the address.
+    """Accepts every agent, and answers each REGISTER with `text` as the address.
 
     `identity` is a file with a key and its certificate, such as a gateway's identity.pem.
     """

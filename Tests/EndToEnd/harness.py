@@ -1,10 +1,8 @@
-"""Runs diglett-server and diglett as a user would, and watches what they say.
+"""Runs diglett-server and diglett as a user would, and monitors their output.
 
-Everything a test starts belongs to a `Stage`: one temporary directory, the
-programs and the fixtures.  Closing the stage ends all of it, by process id, and
-complains about a program that crashed on its own.  Nothing here sleeps for an
-event that can be awaited: the programs' output is read by threads which wake
-whoever waits for a line.
+Everything that a test starts belongs to a `Stage`: a temporary directory, the programs and the fixtures.  Closing the
+stage stops the programs by process id, and fails if a program crashed.  Nothing here sleeps for an event that it can
+wait for: threads read the programs' output and wake the callers that wait for a line.
 """
 
 import atexit
@@ -32,21 +30,20 @@ PIN = r"sha256/[A-Za-z0-9+/]{43}="
 LISTENING = r"listening for agents on ([^\s\"]+):(\d+)"
 LISTENING_V1 = r"listening for agents of version 1 on ([^\s\"]+:\d+)(?:$|\")"
 
-# What a service manager that runs the tests would tell the programs.
+# Variables by which a service manager that runs the tests would affect the programs.
 MANAGER = ("CREDENTIALS_DIRECTORY", "FDSTORE", "JOURNAL_STREAM", "NOTIFY_SOCKET", "STATE_DIRECTORY")
 
-# Long enough for a loaded two-core machine, short enough that a hang is a
-# failure of one test and not of the whole run.
+# In seconds. Enough for a loaded two-core machine; short enough that a hang fails one test instead of the run.
 PATIENCE = 15.0
 
-# Where `free_port` looks for several adjacent ports, and for one: single ports would leave no gaps for the former. The
-# ports that manuals and tests write out, such as 20000, are in neither.
+# Where `free_port` looks for several adjacent ports, and for single ones, which would otherwise fragment the first
+# range. Neither range has the ports that documents and tests use, such as 20000.
 ADJACENT_PORTS = range(10_000, 20_000)
 FIRST_FREE_PORT = 21_000
 
 
 class Failure(AssertionError):
-    """A wait that ran out, or a program that did something it must not do."""
+    """A wait timed out, or a program misbehaved."""
 
 
 def program_path(name):
@@ -56,17 +53,17 @@ def program_path(name):
 
 
 def fast():
-    """Whether the long tests were asked to be short (integration-test --fast)."""
+    """Whether long tests are shortened (integration-test --fast)."""
     return os.environ.get("DIGLETT_E2E_FAST") == "1"
 
 
 def long_run():
-    """Whether the long tests run in full (integration-test --long)."""
+    """Whether long tests run in full (integration-test --long)."""
     return os.environ.get("DIGLETT_E2E_LONG") == "1"
 
 
 def wait_until(condition, what, timeout=PATIENCE, interval=0.01):
-    """Polls `condition` until it returns something true, which is returned."""
+    """Polls `condition` until it returns a true value, and returns this value."""
     deadline = time.monotonic() + timeout
     while True:
         result = condition()
@@ -77,14 +74,14 @@ def wait_until(condition, what, timeout=PATIENCE, interval=0.01):
         time.sleep(interval)
 
 
-# The locks of the ports that `free_port` has given out.
+# Locks of the ports that `free_port` has returned.
 _held = []
 
 
 def hold_port(port):
-    """A lock for a port number, so that no test of another process on this machine chooses it; None if another has it.
+    """Reserves a port number against test processes on this machine; returns None if another process has it.
 
-    It is a socket with a name that only one process can bind. It is free when the socket is closed.
+    The lock is a unix socket, whose name only one process can bind. Closing the socket releases it.
     """
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
@@ -105,17 +102,17 @@ def listens(port):
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind((host, port))
         except OSError as error:
-            # Any other error is that of a machine without IPv6.
+            # Any other error means that the machine has no IPv6.
             if error.errno == errno.EADDRINUSE:
                 return True
     return False
 
 
 def free_port(count=1):
-    """A free TCP port that no other test takes while this process lives; the first of `count` adjacent ones.
+    """A free TCP port, reserved against other tests while this process lives; the first of `count` adjacent ones.
 
-    It is below the range from which the kernel takes ports for outgoing connections and for port 0. Only for servers
-    that cannot choose a port and report it, and for ports on which nothing listens.
+    It is below the kernel's range for outgoing connections and for port 0. Use it only for servers that cannot choose a
+    port and report it, and for ports without a listener.
     """
     ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     chosen = range(FIRST_FREE_PORT, ephemeral) if count == 1 else ADJACENT_PORTS
@@ -131,12 +128,12 @@ def free_port(count=1):
 
 
 def address_text(host, port):
-    """HOST:PORT as the command line spells it, IPv6 in brackets."""
+    """HOST:PORT as on the command line, with IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def allow_descriptors(count):
-    """For setUpModule: lets this process hold so many open files, or skips the module."""
+    """For setUpModule: allows this process `count` open files, or skips the module."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= count:
         return
@@ -147,7 +144,7 @@ def allow_descriptors(count):
 
 
 def seconds_kept_waiting(pid):
-    """How long a process's first thread was ready to run while other work of the machine had all processors."""
+    """The seconds that a process's first thread was runnable but waited for a CPU."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
@@ -194,11 +191,11 @@ class Program:
 
     @property
     def output(self):
-        """All of stdout and stderr so far, for looking up words in messages."""
+        """All of stdout and stderr so far, for searching words in messages."""
         return "\n".join(self.stdout + self.stderr)
 
     def wait_line(self, lines, match, what, timeout=PATIENCE, since=0):
-        """Waits for the first line from index `since` for which `match` is true."""
+        """Waits for the first line from index `since` for which `match` is true; returns the match's value."""
         deadline = time.monotonic() + timeout
         position = since
         with self._changed:
@@ -213,7 +210,7 @@ class Program:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise Failure(f"{self.label}: waited {timeout:g} s in vain for {what}")
-                # The last reader wakes us before it is dead; hence the cap.
+                # The last reader notifies while it is still alive, so poll for its end.
                 self._changed.wait(min(remaining, 0.1))
 
     def wait_log(self, pattern, timeout=PATIENCE, since=0):
@@ -222,7 +219,7 @@ class Program:
                               f"a log line like {pattern!r}", timeout, since)
 
     def wait_exit(self, timeout=PATIENCE):
-        """The exit code, once the program has ended and all output was read."""
+        """Waits until the program has ended and all its output was read; returns the exit code."""
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -241,13 +238,13 @@ class Program:
         return self.wait_exit(timeout)
 
     def kill(self):
-        """kill -9: the program gets no chance to say goodbye."""
+        """Sends SIGKILL, which gives the program no chance to close its connections; returns the exit code."""
         if self.running:
             self.send_signal(signal.SIGKILL)
         return self.wait_exit()
 
     def crashed(self):
-        """Whether it died of a signal that no test sent, such as a trap."""
+        """Whether a signal that no test sent, such as a trap, killed the program."""
         code = self.process.poll()
         return code is not None and code < 0 and -code not in self._signals_sent
 
@@ -268,10 +265,10 @@ class Program:
 
 
 class Gateway(Program):
-    """A diglett-server."""
+    """A diglett-server process."""
 
     def wait_listening(self, timeout=PATIENCE):
-        """Waits until agents can connect; learns the port and the pin from the log."""
+        """Waits until agents can connect; reads the port and the pin from the log."""
         match = self.wait_log(LISTENING, timeout)
         self.host, self.port = match.group(1), int(match.group(2))
         self.pin = self.wait_log(PIN, timeout).group(0)
@@ -286,7 +283,7 @@ class Gateway(Program):
         return f"{self.host}:{self.port}"
 
     def wait_registered(self, name, timeout=PATIENCE, since=0):
-        """The public port the log gives for `name`, in the words of the contract."""
+        """Waits for the log line of `name`'s registration; returns the public port, None for a unix socket."""
         pattern = rf"register domain '{re.escape(name)}' -> '(\d+|unix:.*)'$"
         place = self.wait_log(rf"(?<!un){pattern}", timeout, since).group(1)
         return int(place) if place.isdecimal() else None
@@ -296,7 +293,7 @@ class Gateway(Program):
 
 
 class Agent(Program):
-    """A diglett started with --output json."""
+    """A diglett process with --output json."""
 
     def events(self, kind=None):
         """All events so far, or those of one kind."""
@@ -313,11 +310,11 @@ class Agent(Program):
         return self.wait_line(self.stdout, match, f"event {kind!r} {wanted or ''}", timeout, since)
 
     def wait_registered(self, name="example", timeout=PATIENCE, since=0):
-        """The public port of `name`; None where it has none."""
+        """Waits for the registration of `name`; returns its public port, None if it has none."""
         return self.wait_event("registered", timeout, since, name=name).get("port")
 
     def refusal(self, timeout=PATIENCE):
-        """(exit code, the `refused` event) of an agent that must give up."""
+        """Waits until an agent is refused and exits; returns (exit code, `refused` event)."""
         event = self.wait_event("refused", timeout)
         return self.wait_exit(timeout), event
 
@@ -331,7 +328,7 @@ class Agent(Program):
 
 
 class Tunnel:
-    """One gateway, one agent, one name: what most tests need."""
+    """One gateway, one agent and one name, as most tests need them."""
 
     def __init__(self, gateway, agent, port):
         self.gateway = gateway
@@ -348,7 +345,7 @@ class Tunnel:
 
 
 class Stage:
-    """Owns a temporary directory and all that was started during one test."""
+    """Owns a temporary directory and everything that one test starts."""
 
     _open = set()
 
@@ -366,7 +363,7 @@ class Stage:
         self.close()
 
     def environment(self):
-        """The caller's environment, but with no home or settings of the caller."""
+        """The caller's environment, without the caller's home directory and settings."""
         clean = {name: value for name, value in os.environ.items()
                  if not name.startswith(("DIGLETT_", "LISTEN_", "WATCHDOG_")) and name not in MANAGER}
         clean.update(HOME=str(self.directory), XDG_STATE_HOME=str(self.directory / "state-home"))
@@ -379,7 +376,7 @@ class Stage:
         return path
 
     def use(self, fixture):
-        """Enters a context manager; it is left when the stage closes."""
+        """Enters a context manager, which exits when the stage closes."""
         return self._fixtures.enter_context(fixture)
 
     def start(self, label, argv, kind=Program, env=None, cwd=None, descriptors=()):
@@ -388,9 +385,9 @@ class Stage:
         return program
 
     def gateway(self, *options, listen=None, state=None, prefix=(), ready=True):
-        """Starts a gateway; unless `ready` is false, waits until it listens.
+        """Starts a gateway, and waits until it listens unless `ready` is false.
 
-        By default it listens on a port that is free again after a restart.
+        Its default port stays reserved for it across a restart.
         """
         listen = listen or f"127.0.0.1:{free_port()}"
         state = state or self.new_directory("gateway-state")
@@ -411,7 +408,7 @@ class Stage:
         return agent
 
     def expose(self, backend, *options, name="example", gateway=None):
-        """A whole tunnel to `backend` (HOST:PORT, PORT or unix:PATH), ready for visitors."""
+        """A complete tunnel to `backend` (HOST:PORT, PORT or unix:PATH), ready for visitors."""
         gateway = gateway or self.gateway()
         agent = self.agent(gateway, *options, "-n", name, str(backend))
         return Tunnel(gateway, agent, agent.wait_registered(name))
@@ -420,13 +417,13 @@ class Stage:
         return "\n".join(program.tail() for program in self.programs)
 
     def close(self):
-        """Ends everything in reverse order and removes the directory."""
+        """Stops everything in reverse order and removes the directory; raises Failure if a program crashed."""
         if self not in Stage._open:
             return
         Stage._open.discard(self)
         crashed = [program.label for program in self.programs if program.crashed()]
         for program in self.programs:
-            # What the others say about the killing must not be taken for the failure.
+            # Messages after this line are effects of the cleanup, not of the failure.
             program.stderr.append("(end of the test; its clean-up follows)")
         try:
             for program in reversed(self.programs):
@@ -439,7 +436,7 @@ class Stage:
 
     @classmethod
     def close_all(cls):
-        """For an interrupted run, where unittest skips the clean-up."""
+        """For an interrupted run, in which unittest skips the cleanup."""
         for stage in list(cls._open):
             with contextlib.suppress(Failure):
                 stage.close()
@@ -449,7 +446,7 @@ atexit.register(Stage.close_all)
 
 
 class EndToEndTest(unittest.TestCase):
-    """A test with a stage of its own; a failure shows what the programs logged."""
+    """A test with its own stage; a failure shows the programs' logs."""
 
     def setUp(self):
         self.stage = Stage()
@@ -470,5 +467,5 @@ class EndToEndTest(unittest.TestCase):
         return stage.tails() if stage else ""
 
     def note(self, text):
-        """Shows a measured figure beside the test's name."""
+        """Prints a measured value beside the test's name."""
         print(f"[{text}] ", end="", file=sys.stderr, flush=True)

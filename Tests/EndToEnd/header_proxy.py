@@ -1,10 +1,10 @@
-"""A proxy that puts a PROXY header before each connection.
+"""A proxy that sends a PROXY header at the start of each connection.
 
     header_proxy.py TARGET_HOST TARGET_PORT SOURCE HEADER...
 
 Listens on loopback and prints the port.  Connections to the target come from SOURCE and begin with the HEADER, written
-with Python's escapes, for instance "PROXY UNKNOWN\\r\\n".  A program of its own, so that it can run in another network
-namespace.
+with Python's escapes, for instance "PROXY UNKNOWN\\r\\n".  It is a separate program, so that tests can run it in
+another network namespace.
 """
 
 import socket
@@ -15,7 +15,7 @@ import backends
 
 
 def start(stage, target, header, source="127.0.0.1", prefix=()):
-    """Starts it before `target`, a Gateway or HOST:PORT; returns its own address."""
+    """Starts a proxy to `target`, a Gateway or HOST:PORT; returns the proxy's address."""
     host, _, port = getattr(target, "address", target).rpartition(":")
     proxy = stage.start("proxy", [*prefix, sys.executable, __file__, host, port, source,
                                   header.encode("unicode_escape").decode()])
@@ -42,7 +42,7 @@ def main():
                 other.sendall(piece)
             other.shutdown(socket.SHUT_WR)
         except OSError:
-            # The end of either side is the end of both.
+            # If one side fails, close both.
             for end in (one, other):
                 try:
                     end.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Programs that a gateway asks: written by a test, and watched."""
+"""Hooks whose behaviour a test defines, and whose calls it records."""
 
 import functools
 import json
@@ -7,7 +7,7 @@ import sys
 
 from harness import REPOSITORY, wait_until
 
-# Isolated and without site-packages: it starts in a few milliseconds.
+# -IS, isolated and without site-packages, makes Python start in a few milliseconds.
 FRAME = '''\
 #!{python} -IS
 import fcntl, json, os, sys, time
@@ -40,7 +40,7 @@ def is_locked(path):
 
 
 def at_once(action):
-    # How many of us run now: the lock of a program ends with it, however it ends.
+    # The number of running hooks: a process holds its lock until it ends, even if it is killed.
     global lock
     lock = os.open(os.path.join(RUNNING, action + "." + str(os.getpid())), os.O_WRONLY | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -64,16 +64,16 @@ note(pid=os.getpid(), at_once=at_once(request["action"]), request=request, rest=
 
 @functools.cache
 def schema():
-    """A validator of what hooks are asked and answer."""
+    """A validator of hook requests and answers."""
     import jsonschema
     return jsonschema.Draft202012Validator(json.loads((REPOSITORY / "docs/hooks.schema.json").read_text()))
 
 
 class Hook:
-    """A hook with `body` as its judgement; by default it says yes to everything.
+    """A hook that runs `body` to decide; by default it accepts everything.
 
-    The body sees `request`, and ends with `answer(...)`; `is_on(SWITCH)` tells what
-    the test has switched since.
+    The body reads `request` and ends with `answer(...)`. `is_on(SWITCH)` is the state of a switch, which the test can
+    change while the hook is in use.
     """
 
     ALLOWING = 'answer(identity="alice")'
@@ -100,7 +100,7 @@ class Hook:
         return [json.loads(line) for line in self._log.read_text().splitlines()]
 
     def calls(self, *actions):
-        """What the hook was started for, in this order: notes with `request` and others."""
+        """The calls of the hook for these actions, oldest first: notes with `request`, `pid`, `arguments` and more."""
         return [note for note in self.notes()
                 if "request" in note and (not actions or note["request"]["action"] in actions)]
 
@@ -114,12 +114,12 @@ class Hook:
         return [note for note in self.notes() if "ok" in note and (not actions or note["action"] in actions)]
 
     def wait_requests(self, count, *actions, timeout=15.0):
-        """The requests of these kinds, as soon as there are `count`."""
+        """Waits for `count` requests with these actions, and returns all of them."""
         wait_until(lambda: len(self.requests(*actions)) >= count, f"{count} requests {actions}", timeout)
         return self.requests(*actions)
 
     def most_at_once(self, action):
-        """The largest number of processes that ran at one time for this kind of request."""
+        """The largest number of processes that ran simultaneously for this action."""
         return max((note["at_once"] for note in self.calls(action)), default=0)
 
 
@@ -144,7 +144,7 @@ def configure(stage, text):
 
 
 def authenticator(command, timeout=5):
-    """The part of a configuration that makes a program the judge."""
+    """The part of a configuration that makes a program the authenticator."""
     words = json.dumps([str(word) for word in command])
     return f'auth = "exec"\n[auth-exec]\ncommand = {words}\ntimeout = {timeout}\n'
 
@@ -155,7 +155,7 @@ def registrar(command, timeout=5):
 
 
 def wait_file(path, timeout=15.0):
-    """The content of a file as soon as it has some."""
+    """Waits until a file has content, and returns it."""
     def content():
         return path.exists() and path.read_text()
 

@@ -1,7 +1,7 @@
-"""What the tests of hostile peers share: attackers, a relay, latencies, the ends of connections.
+"""Shared by the tests of hostile peers: attackers, a relay, latencies, the ends of connections.
 
-An attacker is a process (hostile_peers.py), so that it does not slow down the test that measures
-beside it. It runs at low priority: a real attacker does not use the gateway's processor.
+An attacker is a separate process (hostile_peers.py), which does not slow down the test that measures at the same time.
+It runs at low priority: a real attacker does not use the gateway's CPU.
 """
 
 import collections
@@ -26,25 +26,25 @@ from harness import PATIENCE, EndToEndTest, Failure, Program, wait_until
 PEERS = Path(__file__).with_name("hostile_peers.py")
 PAGE = b"behind the agent"
 
-# Between two visits that are measured.
+# Between two measured visits.
 PAUSE_SECONDS = 0.008
 
-# A neighbour's p99 under attack: at most twice the quiet one and this margin, or the floor, which
-# a busy machine with two cores needs.
+# Limit for another agent's p99 during an attack: twice the p99 without attack plus this margin, but at least the floor,
+# which a busy machine with two cores needs.
 MARGIN_SECONDS = 0.005
 FLOOR_SECONDS = 0.060
 
 
 class Peer(Program):
-    """One role of hostile_peers.py."""
+    """A process of hostile_peers.py in one role."""
 
     def wait_ready(self, timeout=PATIENCE):
-        """The number behind "ready" or "port"."""
+        """Waits for "ready N" or "port N", and returns N."""
         match = self.wait_line(self.stdout, re.compile(r"^(?:ready|port) (\d+)$").search, "ready", timeout)
         return int(match.group(1))
 
     def last(self, word):
-        """The newest number that was reported as `word`, or None."""
+        """The last number reported as `word`, or None."""
         for line in reversed(self.stdout):
             if match := re.match(rf"^{word} (\d+)$", line):
                 return int(match.group(1))
@@ -57,7 +57,7 @@ def start_peer(stage, role, *arguments, nice=10):
 
 
 def start_pages(stage):
-    """A backend that answers each connection with PAGE, as a process; HOST:PORT."""
+    """Starts a process as backend that answers each connection with PAGE; returns HOST:PORT."""
     return f"127.0.0.1:{start_peer(stage, 'pages', nice=0).wait_ready()}"
 
 
@@ -70,7 +70,7 @@ class Latency(collections.namedtuple("Latency", "median p99 failures")):
 
 
 def request(port, timeout=PATIENCE):
-    """One visitor's question and the answer; the seconds from connect to the end."""
+    """Sends one visitor's request and reads the answer; returns the seconds from connect to the end."""
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", port), timeout) as visitor:
         visitor.sendall(b"GET / HTTP/1.1\r\nHost: honest\r\n\r\n")
@@ -81,11 +81,11 @@ def request(port, timeout=PATIENCE):
 
 
 def latency(port, count=200):
-    """p50 and p99 of visitors who come one after the other. A failed visit counts as infinite."""
+    """p50 and p99 of sequential visitors. A failed visit counts as infinite."""
     seconds = []
     failures = 0
     for _ in range(count):
-        # They come over two seconds or more: an attack goes in waves.
+        # Spread the visits over about two seconds, because attacks come in waves.
         time.sleep(PAUSE_SECONDS)
         try:
             seconds.append(request(port))
@@ -97,7 +97,7 @@ def latency(port, count=200):
 
 
 class NeighbourTest(EndToEndTest):
-    """A gateway with an honest agent, whose visitors must notice nothing."""
+    """A gateway with an honest agent, whose visitors an attack must not affect."""
 
     ROUNDS = 3
 
@@ -111,7 +111,7 @@ class NeighbourTest(EndToEndTest):
         self.quiet = latency(self.honest)
 
     def check_neighbour(self, what):
-        """The best of a few rounds: the machine's other load only ever adds to a latency."""
+        """Checks the latency; repeats it up to ROUNDS times, because other load on the machine can only increase it."""
         limit = max(2 * self.quiet.p99 + MARGIN_SECONDS, FLOOR_SECONDS)
         measured = []
         while not measured or (measured[-1].p99 > limit and len(measured) < self.ROUNDS):
@@ -126,7 +126,7 @@ class NeighbourTest(EndToEndTest):
         return self.stage.use(v2peer.connect((self.gateway.host, self.gateway.port), **options))
 
     def check_served(self, within=5.0):
-        """An honest visitor comes, again if it is turned away; (seconds, refusals)."""
+        """An honest visitor retries until it is served, for `within` seconds; returns (seconds, refusals)."""
         began = time.monotonic()
         refusals = 0
         while True:
@@ -142,7 +142,7 @@ class NeighbourTest(EndToEndTest):
 
 
 def client_hello():
-    """What an agent sends first."""
+    """The TLS ClientHello of an agent."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -158,7 +158,7 @@ RESET, END, OPEN = "reset", "end", "open"
 
 
 def collect(connection):
-    """Everything that arrives, and how it ended: (bytes, RESET or END)."""
+    """Reads until the connection ends; returns (bytes, RESET or END)."""
     parts = []
     try:
         while part := connection.recv(1 << 18):
@@ -179,27 +179,27 @@ def reset(connection):
 
 
 def reset_when_acknowledged(connection):
-    """What was sent is in the peer's kernel when the reset follows."""
+    """Resets the connection after the peer's kernel has received all bytes sent."""
     wait_until(lambda: unacknowledged(connection) == 0, "the peer to acknowledge", interval=0.001)
     reset(connection)
 
 
 def disconnect(connection):
-    """Sends a reset at once (connect(2), AF_UNSPEC). Unlike close it wakes a thread that reads."""
+    """Resets the connection immediately (connect(2), AF_UNSPEC). Unlike close it wakes a blocked reader."""
     ctypes.CDLL(None).connect(connection.fileno(), bytes(16), 16)
 
 
 def is_reset(connection):
-    """Whether a reset has arrived, though bytes before it are unread."""
+    """Whether a reset has arrived, even if bytes before it are unread."""
     poller = select.poll()
     poller.register(connection, 0)
     return any(events & select.POLLERR for _, events in poller.poll(0))
 
 
 class Relay:
-    """A path between agent and gateway that a test can slow down, cut or silence.
+    """A relay between agent and gateway that a test can slow down, cut or silence.
 
-    With `batch` it passes on what came in so many seconds together, as a distant path does.
+    It delays bytes by `batch` seconds and forwards them together, as a long network path does.
     """
 
     def __init__(self, target, batch=0.0):
@@ -209,7 +209,7 @@ class Relay:
         self._lock = threading.Lock()
         self._pairs = []
         self._silent = threading.Event()
-        # Bytes passed on, in both directions.
+        # Bytes forwarded in both directions.
         self.passed = 0
         self._listener = backends.Listener(self._serve)
         self.address = self._listener.address
@@ -248,18 +248,18 @@ class Relay:
                 self.passed += len(data)
             sink.shutdown(socket.SHUT_WR)
         except (OSError, ValueError):
-            # One end was reset, or the test cuts both: the other one must not wait.
+            # One end was reset, or the test cut both: end the other one too.
             with contextlib.suppress(OSError):
                 disconnect(source)
             with contextlib.suppress(OSError):
                 disconnect(sink)
 
     def silence(self):
-        """Takes bytes and passes none on, as a path that lost its way."""
+        """Drops all bytes from now on, like a broken network path."""
         self._silent.set()
 
     def cut(self, orderly=False):
-        """Ends both connections, by a reset or in order. New ones are relayed again."""
+        """Ends all current connections by a reset, or by an orderly shutdown. New ones are relayed again."""
         with self._lock:
             pairs, self._pairs = self._pairs, []
         for end in (end for pair in pairs for end in pair):
@@ -271,5 +271,5 @@ class Relay:
 
 
 def readable(connection, timeout):
-    """Whether bytes wait at the socket, or arrive in time."""
+    """Whether the socket becomes readable within `timeout` seconds."""
     return bool(select.select([connection], [], [], timeout)[0])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Attackers on a gateway, one role for each process, and a backend for honest visitors.
+"""Attackers of a gateway, one role per process, and a backend for honest visitors.
 
     hostile_peers.py pages                                 answers each connection with a page
     hostile_peers.py visitors PORT COUNT [--read N] [--upload]
@@ -8,7 +8,7 @@
     hostile_peers.py handshakes HOST:PORT COUNT
     hostile_peers.py key-updates HOST:PORT
 
-Each prints "ready N" or "port N" when its attack has begun, and runs until it is killed.
+Each prints "ready N" or "port N" when its attack has started, and runs until it is killed.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def address(text):
 
 
 def source(index):
-    """The visitors come from many addresses, as their ports would not suffice."""
+    """A source address: a single one would not have enough ports for all visitors."""
     return f"127.0.{1 + index % 100}.{1 + index // 100 % 200}", 0
 
 
@@ -65,7 +65,7 @@ def pages(_):
     asyncio.run(serve())
 
 
-# Visitors who read little or nothing.
+# Visitors that read little or nothing.
 
 class Visitors:
     UPLOAD = bytes(1 << 16)
@@ -80,7 +80,7 @@ class Visitors:
 
     def connect(self, index):
         visitor = socket.socket()
-        # Little is hidden in the kernel of the one who does not read.
+        # A small buffer: the kernel of a visitor that does not read absorbs few bytes.
         visitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         visitor.setblocking(False)
         visitor.bind(source(index))
@@ -95,7 +95,7 @@ class Visitors:
         is_ready = False
         next_read = time.monotonic() + 1
         while True:
-            # Some at a time, as the backlog of a listener is short.
+            # Connect in batches: a listener's backlog is short.
             for index in itertools.islice(numbers, 200 - min(len(left), 200)):
                 visitor = self.connect(index)
                 visitors.append(visitor)
@@ -121,7 +121,7 @@ class Visitors:
                 return
             while self.upload:
                 visitor.send(self.UPLOAD)
-            # Its end, and nothing else, is of interest now.
+            # Upload disabled: the visitor has sent its request and needs no further events.
             self.selector.unregister(visitor)
         except BlockingIOError:
             pass
@@ -140,7 +140,7 @@ def visitors(arguments):
 
 
 def reader(arguments):
-    """One visitor, who takes all that comes."""
+    """A visitor that reads everything."""
     with socket.create_connection(("127.0.0.1", arguments.port)) as visitor:
         visitor.sendall(b"x")
         say("ready", 1)
@@ -153,13 +153,13 @@ def reader(arguments):
 
 class HostileAgent:
     def __init__(self, arguments):
-        # Nothing before ACCEPT, and nothing after it either.
+        # In these modes, no credit before ACCEPT, and none after it.
         window = 0 if arguments.mode in ("never-grants", "never-accepts") else 65_536
         self.arguments = arguments
         self.peer = v2peer.connect(address(arguments.gateway))
         self.peer.log_in(hello=v2peer.hello_payload(window=window))
         say("port", self.peer.register(arguments.name).port)
-        # Bytes that may still be sent, for each stream.
+        # Credit in bytes, by stream.
         self.credit = {}
         self.sent = {}
 
@@ -167,7 +167,7 @@ class HostileAgent:
         return self.peer.tls.pending() or has_frame(self.peer) or hostile.readable(self.peer.tls, timeout)
 
     def frames(self, timeout):
-        """Some of what has arrived. Waits for the first so long."""
+        """Yields up to 1,000 received frames. Waits `timeout` seconds for the first."""
         most = 1_000
         while most > 0 and self.readable(timeout):
             timeout = 0
@@ -175,7 +175,7 @@ class HostileAgent:
             try:
                 yield self.peer.recv_frame(0.001)
             except TimeoutError:
-                # A part of a frame, or a record without one.
+                # A partial frame, or a record without a frame.
                 return
 
     def accept(self, opened, limit):
@@ -205,7 +205,7 @@ class HostileAgent:
     never_accepts = never_grants
 
     def never_reads(self):
-        """Until all visitors are here, or as many as the gateway lets in."""
+        """Stops reading when all visitors have arrived, or as many as the gateway admits."""
         count, since = 0, time.monotonic()
         while count < self.arguments.streams and (count == 0 or time.monotonic() - since < 1):
             for frame in self.frames(0.1):
@@ -216,7 +216,7 @@ class HostileAgent:
         time.sleep(1 << 20)
 
     def pours(self):
-        """Sends all that it may, on every stream."""
+        """Sends as much as the credit allows, on every stream."""
         full = bytes(v2peer.MAXIMUM_PAYLOAD)
         while True:
             for frame in self.frames(0.01):
@@ -232,7 +232,7 @@ class HostileAgent:
         self.credit[stream] -= count
 
     def tiny_frames(self):
-        """Frames of one byte, as many as a TLS record holds."""
+        """Sends frames of one byte, as many as fit in a TLS record."""
         count = 16_384 // 9
         while True:
             for frame in self.frames(0 if any(self.credit.values()) else 1):
@@ -243,7 +243,7 @@ class HostileAgent:
                     self.spend(stream, count)
 
     def tiny_records(self):
-        """A TLS record for each byte, and a TCP segment for each record where the kernel has it so."""
+        """Sends each byte in its own TLS record, and, if the kernel does not merge them, in its own TCP segment."""
         while True:
             for frame in self.frames(0 if any(self.credit.values()) else 1):
                 self.take(frame, 65_536)
@@ -255,7 +255,7 @@ class HostileAgent:
 
 
 def has_frame(peer):
-    """Whether a whole frame was read with an earlier one."""
+    """Whether a complete frame is already in the read buffer."""
     return len(peer._buffer) >= 8 and len(peer._buffer) >= 8 + struct.unpack(">H", peer._buffer[6:8])[0]
 
 
@@ -268,10 +268,10 @@ def agent(arguments):
         sys.exit(1)
 
 
-# Strangers.
+# Unauthenticated connections.
 
 def handshakes(arguments):
-    """So many at once make the gateway sign, and leave; again and again."""
+    """Repeatedly opens `count` connections at once, makes the gateway sign handshakes, and closes them."""
     hello = hostile.client_hello()
     gateway = address(arguments.gateway)
     for number in itertools.count(1):
@@ -301,7 +301,7 @@ def handshakes(arguments):
 
 
 def key_updates(arguments):
-    """Logs in and updates its key until the link ends; again and again."""
+    """Repeatedly logs in and updates its key until the link ends."""
     total = 0
     for number in itertools.count(1):
         tls = rawtls.connect(address(arguments.gateway))

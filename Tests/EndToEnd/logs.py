@@ -1,4 +1,4 @@
-"""Logs in JSON: what every line of them must be."""
+"""JSON logs, and the requirements on each of their lines."""
 
 import json
 import re
@@ -13,7 +13,7 @@ REQUEST = b"GET / HTTP/1.0\r\nHost: example\r\n\r\n"
 
 
 def documented_fields():
-    """The names of docs/operations.md, with the types that their values have."""
+    """The log fields in docs/operations.md, with the types of their values."""
     text = (REPOSITORY / "docs" / "operations.md").read_text()
     rows = re.search(r"<!-- fields -->\n((?:\|.*\n)+)", text).group(1)
     found = re.findall(r"(?m)^\| (`.*?`) \| (text|number) \|", rows)
@@ -29,7 +29,7 @@ class LogTest(EndToEndTest):
     FIELDS = documented_fields()
 
     def parse(self, line):
-        """A line as an object, which must have what is documented and nothing else."""
+        """Parses a line, which must have the required fields, and otherwise only documented ones."""
         try:
             entry = json.loads(line, object_pairs_hook=self.object_of)
         except ValueError:
@@ -50,12 +50,12 @@ class LogTest(EndToEndTest):
         return dict(pairs)
 
     def entries(self, program, **wanted):
-        """All lines of the log so far that have these values."""
+        """All log lines so far with these values."""
         entries = [self.parse(line) for line in list(program.stderr)]
         return [entry for entry in entries if wanted.items() <= entry.items()]
 
     def wait_entry(self, program, **wanted):
-        """Waits for a line with these values; one that is a pattern is searched."""
+        """Waits for a line with these values; a value can be a pattern to search for."""
         def match(line):
             entry = self.parse(line)
             for name, value in wanted.items():

@@ -1,4 +1,4 @@
-"""A whole Debian with systemd as its first process, in namespaces of its own."""
+"""A complete Debian system with systemd as its first process, in its own namespaces."""
 
 import atexit
 import contextlib
@@ -22,7 +22,7 @@ INCLUDED = ("systemd", "systemd-sysv", "dbus", "libnss-systemd", "libpam-systemd
 
 @functools.cache
 def template():
-    """(root directory of a Debian 12, error): created once from a mirror; the error is None on success."""
+    """(root directory of a Debian 12, error), created once from a mirror; the error is None on success."""
     directory = Path(tempfile.mkdtemp(prefix="diglett-e2e-template-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     made = subprocess.run(
@@ -31,7 +31,7 @@ def template():
     return directory / "root", made.stderr.strip()[-200:] if made.returncode != 0 else None
 
 
-# Puts the process into the control groups $1, $2... before "--", then becomes what follows.
+# Moves the process into the control groups $1, $2... before "--", then executes the command after it.
 JOIN = """\
 while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit; shift; done
 shift
@@ -40,7 +40,7 @@ exec "$@"
 
 
 def mount_point(controllers):
-    """Where the hierarchy of control groups with these mount options is mounted; None if nowhere."""
+    """The mount point of the control group hierarchy with these controllers; None if not mounted."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, options, *_ = line.split()
         if kind == "cgroup2" and not controllers or kind == "cgroup" and controllers in options.split(","):
@@ -49,9 +49,9 @@ def mount_point(controllers):
 
 
 class ControlGroups:
-    """A machine's own groups, below those of this process, in the hierarchies that a systemd uses.
+    """A machine's own control groups, below those of this process, in the hierarchies that systemd uses.
 
-    In the groups of this process, the systemds of two machines would end each other's services.
+    If two machines shared the groups of this process, their systemds would stop each other's services.
     """
 
     def __init__(self, name):
@@ -76,7 +76,7 @@ class ControlGroups:
 
     @staticmethod
     def _is_removed(path):
-        """Removes a group and those below it. The kernel still counts a process that has just ended."""
+        """Removes a group and its descendants. It fails while the kernel still counts a process that has just ended."""
         for directory, _, _ in os.walk(path, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
@@ -84,7 +84,7 @@ class ControlGroups:
 
 
 class Machine:
-    """Debian 12, booted by systemd-nspawn. Where that cannot be had, the test is skipped."""
+    """Debian 12, booted by systemd-nspawn. The test is skipped if that is not possible."""
 
     _numbers = itertools.count()
 
@@ -116,7 +116,7 @@ class Machine:
 
     def __exit__(self, *_):
         if self._container:
-            # Its stub turns this into an orderly end; see systemd-nspawn(1).
+            # systemd-nspawn shuts the machine down on SIGTERM; see systemd-nspawn(1).
             self._container.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._container.wait(60)
@@ -126,13 +126,13 @@ class Machine:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _find_init(self):
-        """Whether the machine is up. Before, nspawn's child may be one that only makes the machine's first process."""
+        """Whether the machine is up. Until then, nspawn's child may be a helper that creates the first process."""
         pid = self._container.pid
         self._init, = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or [None]
         return self._init and self.run("systemctl", "is-active", "multi-user.target", check=False).returncode == 0
 
     def put(self, path, text):
-        """Writes a file, before or after the boot."""
+        """Writes a file; works before and after the boot."""
         target = self.root / path.removeprefix("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)

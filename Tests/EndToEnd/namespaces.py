@@ -1,7 +1,7 @@
-"""Network namespaces joined by cables: an agent that is not on loopback, and a path that loses large packets.
+"""Connected network namespaces: for an agent that is not on loopback, and for a path that drops large packets.
 
-The addresses exist inside the namespaces only.  A program is put into one of them by starting its command line with
-the attribute of that name.
+The addresses exist only inside the namespaces.  To run a program in a namespace, put the attribute of that name before
+its command line.
 """
 
 import os
@@ -37,7 +37,7 @@ class _Hosts:
             self._run("netns", "delete", self._made.pop())
 
     def _cable(self, one, other, device, other_device):
-        """Joins two namespaces; each end is (namespace, address/prefix)."""
+        """Connects two namespaces; each end is (namespace, address/prefix)."""
         (name, address), (other_name, other_address) = one, other
         self._run("-n", self._names[name], "link", "add", device, "type", "veth",
                   "peer", "name", other_device, "netns", self._names[other_name])
@@ -50,7 +50,7 @@ class _Hosts:
 
 
 class TwoHosts(_Hosts):
-    """Namespaces `near` (10.99.0.1) and `far` (10.99.0.2) with a cable."""
+    """Namespaces `near` (10.99.0.1) and `far` (10.99.0.2), connected directly."""
 
     NEAR_ADDRESS = "10.99.0.1"
     FAR_ADDRESS = "10.99.0.2"
@@ -62,14 +62,14 @@ class TwoHosts(_Hosts):
         self._cable(("near", f"{self.NEAR_ADDRESS}/30"), ("far", f"{self.FAR_ADDRESS}/30"), "cable", "cable")
 
     def add_address(self, address):
-        """Gives `near` a further address."""
+        """Adds an address to `near`."""
         self._run("-n", self._names["near"], "address", "add", f"{address}/32", "dev", "cable")
 
 
 class NarrowPath(_Hosts):
-    """Namespaces `near` (10.99.1.1) and `far` (10.99.2.1) behind a router that drops packets of more than 1,300 bytes.
+    """Namespaces `near` (10.99.1.1) and `far` (10.99.2.1), connected by a router that drops packets above 1,300 bytes.
 
-    It tells nobody: its ICMP messages are blackholed.
+    The hosts do not learn of it: the router's ICMP messages are blackholed.
     """
 
     NEAR_ADDRESS = "10.99.1.1"
@@ -84,7 +84,7 @@ class NarrowPath(_Hosts):
         self._cable(("router", "10.99.2.2/24"), ("far", f"{self.FAR_ADDRESS}/24"), "to-far", "cable")
         self._run("-n", self._names["near"], "route", "add", "default", "via", "10.99.1.2")
         self._run("-n", self._names["far"], "route", "add", "default", "via", "10.99.2.2")
-        # A packet is checked against the device that it is to leave by, and the hosts do not know.
+        # The router checks a packet against the MTU of the outgoing device, which the hosts do not know.
         for device in ("to-near", "to-far"):
             self._run("-n", self._names["router"], "link", "set", device, "mtu", str(self.MTU))
         subprocess.run([*self.router, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True, capture_output=True,

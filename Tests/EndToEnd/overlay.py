@@ -1,4 +1,4 @@
-"""A copy of this machine's files on which packages can be installed, in a mount namespace of its own."""
+"""A copy of this machine's files, in its own mount namespace, in which tests can install packages."""
 
 import subprocess
 import unittest
@@ -7,8 +7,8 @@ from pathlib import Path
 from harness import PATIENCE
 from realservers import require
 
-# What is written stays in memory. /run is empty, so nothing takes systemd for running, and neither /opt nor /usr/local
-# is there, where a developer's Swift would lend its libraries to programs that lack them.
+# Changes stay in memory. /run is empty, so programs do not assume that systemd runs. /opt and /usr/local are empty, so
+# programs cannot use the libraries of a developer's Swift.
 SCRIPT = """\
 set -e
 mount -t tmpfs tmpfs "$1"
@@ -25,7 +25,7 @@ read -r _
 
 
 class Overlay:
-    """The copy; `prefix` before a command line has it run there, with this machine's network."""
+    """The copy; `prefix` before a command line runs it there, with this machine's network."""
 
     def __init__(self, directory):
         self._directory = Path(directory)
@@ -43,7 +43,7 @@ class Overlay:
         return self
 
     def __exit__(self, *_):
-        # The last process of a namespace takes its mounts with it.
+        # A namespace's mounts disappear with its last process.
         self._holder.communicate(timeout=PATIENCE)
 
     def run(self, *command, check=True):

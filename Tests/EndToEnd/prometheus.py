@@ -1,4 +1,4 @@
-"""What a gateway shows to Prometheus, read strictly, and Prometheus' own tools."""
+"""A strict parser of a gateway's metrics, and Prometheus' own tools."""
 
 import http.client
 import re
@@ -15,7 +15,7 @@ SHOWN = r"metrics are shown on (\S+)$"
 
 
 def promtool(*arguments, text=None):
-    """Runs promtool; what it says when it has something to complain about, else nothing."""
+    """Runs promtool; returns its output if it reports a problem, otherwise ""."""
     path = shutil.which("promtool") or REPOSITORY / ".build" / "tools" / "promtool"
     if not shutil.which(path):
         raise unittest.SkipTest("promtool is not installed")
@@ -69,30 +69,30 @@ class Scrape:
 
     @property
     def names(self):
-        """Of everything that a query may ask for."""
+        """The names of all samples, which queries can use."""
         return {name for name, _ in self.samples}
 
     def all(self, name, /, **labels):
-        """Values by the labels that are not given."""
+        """The values of all series with the given labels, by their other labels."""
         wanted = set(labels.items())
         return {tuple(sorted(set(have) - wanted)): value for (own, have), value in self.samples.items()
                 if own == name and wanted <= have}
 
     def value(self, name, /, **labels):
-        """Of the one series with exactly these labels."""
+        """The value of the series with exactly these labels."""
         series = (name, frozenset(labels.items()))
         if series not in self.samples:
             raise Failure(f"there is no {name}{labels}; there are {self.all(name)}")
         return self.samples[series]
 
     def counted(self, name, *keys):
-        """Which series of a counter are not 0: values by the values of these labels."""
+        """The nonzero series of a counter: values by the values of these labels."""
         return {tuple(dict(labels)[key] for key in keys) if len(keys) > 1 else dict(labels)[keys[0]]: value
                 for labels, value in self.all(name).items() if value}
 
 
 class Metrics:
-    """A gateway's metrics, as its log says where they are."""
+    """A gateway's metrics endpoint, whose address is in its log."""
 
     def __init__(self, gateway):
         self.place = gateway.wait_log(SHOWN).group(1)
@@ -103,7 +103,7 @@ class Metrics:
         return http.client.HTTPConnection(self.place, timeout=10)
 
     def ask(self, path="/metrics", method="GET"):
-        """The answer, with its body in `body`."""
+        """Sends a request; returns the response, with its body in `text`."""
         connection = self.connection()
         try:
             connection.request(method, path)
@@ -120,7 +120,7 @@ class Metrics:
         return Scrape(response.text)
 
     def wait(self, condition, what):
-        """The first scrape for which `condition` holds."""
+        """Waits for the first scrape for which `condition` holds, and returns it."""
         def look():
             scrape = self.scrape()
             return condition(scrape) and scrape
@@ -128,7 +128,7 @@ class Metrics:
         return wait_until(look, what, interval=0.05)
 
     def dial(self):
-        """A plain connection to where they are shown."""
+        """A plain connection to the endpoint."""
         if self.place.startswith("unix:"):
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(15)

@@ -1,7 +1,7 @@
-"""Real proxies before the gateway: nginx, HAProxy and Caddy, over HTTP and TLS.
+"""Real proxies in front of the gateway: nginx, HAProxy and Caddy, with HTTP and TLS.
 
-Each listens on two free ports, without timeouts and redirects of real sites (sites.py has those), and keeps
-all of its files below a directory of the test.
+Each listens on two free ports and keeps all its files in a directory of the test. They lack the timeouts and redirects
+of real sites, which sites.py has.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ HOST = f"example.{DOMAIN}"
 
 
 class Family(Program):
-    """A server whose master has workers: they end with it, also when it is late."""
+    """A server whose master process has workers. `kill` ends them too, even if the master does not exit in time."""
 
     def kill(self):
         workers = self._children(self.pid)
@@ -36,7 +36,7 @@ class Family(Program):
                 self.send_signal(signal.SIGKILL)
         code = self.wait_exit()
         for pid, born in workers:
-            # A number that was given to somebody else meanwhile is left alone.
+            # Skip a pid that another process has got since.
             if self._born(pid) == born:
                 os.kill(pid, signal.SIGKILL)
         return code
@@ -54,7 +54,7 @@ class Family(Program):
 
     @staticmethod
     def _born(pid):
-        """When a process began, in the kernel's ticks; None when it is gone."""
+        """The start time of a process in clock ticks; None if it has ended."""
         try:
             return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
         except OSError:
@@ -62,7 +62,7 @@ class Family(Program):
 
 
 class Authority:
-    """A certificate authority of the test's own, and a certificate for all names of a domain."""
+    """The test's own certificate authority, and a certificate for all names of a domain."""
 
     def __init__(self, stage, domain):
         openssl = require("openssl")
@@ -85,11 +85,11 @@ class Authority:
 
 
 class Proxy:
-    """What all of them have: two ports, a certificate, and visitors."""
+    """The common part of all proxies: two ports, a certificate, and visitors."""
 
     kind = None
     domain = DOMAIN
-    # After a change, former and present configuration may be in force side by side for so long.
+    # How long the old configuration may remain in use beside the new one after a change.
     overlap_seconds = 0.0
 
     def __init__(self, stage):
@@ -106,12 +106,12 @@ class Proxy:
         return self._visit("-H", f"Host: {host}", f"http://127.0.0.1:{self.http_port}/")
 
     def tls_status(self, host=HOST):
-        """The same over TLS, with the proxy's certificate checked."""
+        """Like `status`, over TLS, and verifies the proxy's certificate."""
         return self._visit("--cacert", self.authority.ca, "--resolve", f"{host}:{self.https_port}:127.0.0.1",
                            f"https://{host}:{self.https_port}/")
 
     def wait_steady(self, wanted, what, timeout, status=None):
-        """Waits until `wanted(status())` is true and stays so; returns when it first was."""
+        """Waits until `wanted(status())` becomes and stays true; returns the time at which it became true."""
         status, since = status or self.status, None
 
         def steady():
@@ -135,14 +135,14 @@ class Proxy:
 
 
 class MapFileProxy(Proxy):
-    """A proxy that reads a map file when it is told to."""
+    """A proxy that reads a map file on reload."""
 
     @property
     def map_file(self):
         return self.directory / "diglett.map"
 
     def leftovers(self):
-        """What the gateway has told the proxy, as text."""
+        """The gateway's entries at the proxy, as text."""
         return self.map_file.read_text()
 
     def configuration(self):
@@ -174,13 +174,13 @@ NGINX = NGINX_HEAD + """\
 
 class NginxProxy(MapFileProxy):
     kind = "nginx"
-    # A reload gives the former workers another tenth of a second.
+    # After a reload the old workers continue for another tenth of a second.
     overlap_seconds = 0.3
 
     def start(self):
         program = require("nginx")
         self.map_file.touch()
-        # The workers are another user when the tests are root.
+        # If the tests run as root, the workers run as another user.
         for directory in (self.stage.directory, self.directory):
             directory.chmod(0o711)
         configuration = self.directory / "nginx.conf"
@@ -203,7 +203,7 @@ defaults
     timeout client 30s
     timeout server 30s
     timeout tunnel 60s
-    # Else a visitor waits three seconds before he hears that a name is gone.
+    # With retries a visitor waits three seconds for the error of a name that is gone.
     retries 0
 frontend visitors
     bind 127.0.0.1:{http}
@@ -218,7 +218,7 @@ backend diglett
 """
 
 
-# Puts a map file into the running HAProxy as a whole, by its runtime API.
+# Replaces the map of the running HAProxy atomically, by its runtime API.
 HAPROXY_UPDATE = '''\
 #!{python} -IS
 import re, socket, sys
@@ -246,10 +246,10 @@ sys.exit(problem or 0)
 
 
 class HaproxyProxy(MapFileProxy):
-    """HAProxy that takes over the map at once.
+    """HAProxy that reloads its map synchronously.
 
-    Its reload by SIGUSR2 is done when the signal is sent, not when it is obeyed, and
-    a second one that comes meanwhile is lost.
+    A reload by SIGUSR2 would return before HAProxy has handled the signal, and a second signal during a reload would be
+    lost.
     """
 
     kind = "haproxy"
@@ -271,23 +271,23 @@ class HaproxyProxy(MapFileProxy):
 
 class CaddyProxy(Proxy):
     kind = "caddy"
-    # Caddy answers 200 and nothing where no route leads.
+    # Without a matching route Caddy answers 200 with an empty body.
     MISSING = {"handle": [{"handler": "static_response", "status_code": 404}]}
 
     def __init__(self, stage):
-        # The same again after a restart: the gateway knows it.
+        # Keep the port across restarts: the gateway's configuration has it.
         self.admin_port = getattr(self, "admin_port", None) or free_port()
         super().__init__(stage)
 
     def start(self, *routes):
-        """With these routes before the last."""
+        """Starts Caddy with these routes before the last one."""
         program = require("caddy")
         configuration = self.directory / "caddy.json"
         configuration.write_text(json.dumps({
             "admin": {"listen": f"127.0.0.1:{self.admin_port}", "config": {"persist": False}},
             "logging": {"logs": {"default": {"level": "WARN"}}},
             "apps": {
-                # Without TLS on this one of the server's ports.
+                # No TLS on this port of the server.
                 "http": {"http_port": self.http_port, "servers": {"srv0": {
                     "listen": [f"127.0.0.1:{self.http_port}", f"127.0.0.1:{self.https_port}"],
                     "tls_connection_policies": [{}],
@@ -311,7 +311,7 @@ class CaddyProxy(Proxy):
             connection.close()
 
     def routes(self):
-        """The server's routes; Caddy resets who asks while it takes a change."""
+        """The server's routes. Retries, because Caddy resets API connections while it applies a change."""
         def ask():
             with contextlib.suppress(OSError, http.client.HTTPException):
                 status, text = self.api("GET", "/config/apps/http/servers/srv0/routes")

@@ -1,7 +1,7 @@
-"""A TLS 1.3 client with OpenSSL's own functions, for what Python's ssl cannot do.
+"""A TLS 1.3 client that uses OpenSSL's functions directly, for features that Python's ssl lacks.
 
-It updates keys without reason and sends certificates that nobody could have signed. A `Connection`
-has the methods of an ssl.SSLSocket that v2peer.Peer needs.
+It can update keys at any time, and send malformed certificates. A `Connection` has the methods of an ssl.SSLSocket
+that v2peer.Peer needs.
 """
 
 import ctypes
@@ -63,23 +63,23 @@ def _string(pointer):
 
 
 def break_time(certificate):
-    """notBefore is no time but an integer."""
+    """Makes notBefore an integer instead of a time."""
     _string(_crypto.X509_getm_notBefore(certificate)).type = 2
 
 
 def break_key(certificate):
-    """The public key is no point on its curve."""
+    """Makes the public key a point that is not on its curve."""
     key = _string(_crypto.X509_get0_pubkey_bitstr(certificate))
     ctypes.memset(key.data + 1, 0xFF, key.length - 1)
 
 
 def expire(certificate):
-    """It ended a day ago."""
+    """Makes the certificate expire a day ago."""
     _crypto.X509_gmtime_adj(_crypto.X509_getm_notAfter(certificate), -86_400)
 
 
 def break_extensions(certificate):
-    """The values of all extensions are no DER. Checks see that only if they look into them."""
+    """Makes the values of all extensions invalid DER. Only checks that parse the extensions notice."""
     for number in range(_crypto.X509_get_ext_count(certificate)):
         value = _string(_crypto.X509_EXTENSION_get_data(_crypto.X509_get_ext(certificate, number)))
         ctypes.memset(value.data, 0xFF, value.length)
@@ -101,11 +101,11 @@ class Connection:
         if damage:
             raw = _ssl.SSL_CTX_get0_certificate(context)
             damage(raw)
-            # Encodes it again from its parts; the signature is wrong now, which is as well.
+            # Encodes the certificate again from its parts. The signature becomes invalid, which does not matter.
             _crypto.i2d_re_X509_tbs(raw, None)
         self._raw = _ssl.SSL_new(context)
         _ssl.SSL_CTX_free(context)
-        # Blocking, with the kernel's timeouts: OpenSSL knows no other.
+        # Blocking, with the kernel's timeouts, because OpenSSL has none.
         plain.setblocking(True)
         self.settimeout(harness.PATIENCE)
         _ssl.SSL_set_fd(self._raw, plain.fileno())
@@ -155,7 +155,7 @@ class Connection:
 
 
 def connect(gateway, certificate=None, damage=None):
-    """Dials a gateway, (HOST, PORT); `damage` changes the certificate before it is sent."""
+    """Connects to a gateway, (HOST, PORT); `damage` modifies the client certificate before it is sent."""
     plain = socket.create_connection(gateway, harness.PATIENCE)
     try:
         return Connection(plain, certificate, damage)

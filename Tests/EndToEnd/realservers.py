@@ -1,7 +1,6 @@
 """Real servers as backends: nginx, OpenSSH and Python's own http.server.
 
-Each is started in the foreground with all of its files below a directory of the
-test, and ended by its process id when the stage closes.
+Each runs in the foreground, with all its files in a directory of the test. The stage stops it by process id.
 """
 
 import getpass
@@ -17,10 +16,10 @@ from harness import free_port, wait_until
 
 
 def require(*programs):
-    """Finds programs by name; the test is skipped if one is not installed."""
+    """The paths of programs, or the path of a single one; skips the test if one is not installed."""
     paths = []
     for program in programs:
-        # Servers live in sbin, which is not on every user's path.
+        # Servers are in sbin, which is not in every user's PATH.
         path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
         if not path:
             raise unittest.SkipTest(f"{program} is not installed")
@@ -29,7 +28,7 @@ def require(*programs):
 
 
 def accepts(address):
-    """Whether something listens there."""
+    """Whether the address accepts connections."""
     try:
         socket.create_connection(address, 1).close()
         return True
@@ -38,12 +37,12 @@ def accepts(address):
 
 
 def is_closed(port):
-    """Whether nobody listens on a port of 127.0.0.1 (any more)."""
+    """Whether a port of 127.0.0.1 has no listener (any more)."""
     return not accepts(("127.0.0.1", port))
 
 
 def wait_accepting(program, port):
-    """Waits until a server that was just started can be connected to."""
+    """Waits until a new server accepts connections."""
     def ready():
         if not program.running:
             raise AssertionError(f"{program.label} ended at once:\n{program.tail()}")
@@ -77,7 +76,7 @@ http {{
 
 
 class Nginx:
-    """nginx serving the files that the test puts into `files`."""
+    """nginx that serves the directory `files`, which the test fills."""
 
     def __init__(self, stage):
         program = require("nginx")
@@ -110,10 +109,10 @@ Subsystem sftp internal-sftp
 
 
 class Sshd:
-    """OpenSSH with a host key and a user key of its own.
+    """OpenSSH with its own host key and user key.
 
-    `client(program, port)` is the beginning of an ssh or scp command line that
-    trusts exactly this host key and offers exactly this user key.
+    `client(program, port)` is the start of an ssh or scp command line that trusts only this host key and offers only
+    this user key.
     """
 
     def __init__(self, stage):
@@ -129,7 +128,7 @@ class Sshd:
         host_key = (directory / "host_key.pub").read_text().split()
         (directory / "known_hosts").write_text(f"gateway {host_key[0]} {host_key[1]}\n")
         if os.geteuid() == 0:
-            # sshd insists on this directory; a service manager makes it otherwise.
+            # sshd requires this directory; usually the service manager creates it.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self.program = stage.start("sshd", [sshd, "-D", "-e", "-f", directory / "sshd_config"])
         wait_accepting(self.program, self.port)
@@ -148,14 +147,14 @@ class Sshd:
 
 
 def python_http_server(stage, port, directory, bind):
-    """Python's http.server as the contract has it; it cannot report port 0 in time."""
+    """Python's http.server with the contract's command line. It cannot report port 0 in time."""
     program = stage.start("http.server", [
         sys.executable, "-m", "http.server", "--directory", ".", "--bind", bind, str(port)], cwd=directory)
     wait_accepting(program, port)
     return program
 
 
-# The files of an nginx that keeps to its own directory; in a block `http`.
+# Keeps nginx's temporary files in its own directory; for a block `http`.
 NGINX_TEMPORARY = """\
     access_log off;
     client_body_temp_path {directory}/body;
@@ -165,7 +164,7 @@ NGINX_TEMPORARY = """\
     scgi_temp_path {directory}/scgi;
 """
 
-# The beginning of a configuration, up to the inside of the block `http`.
+# The start of a configuration, up to the content of the block `http`.
 NGINX_HEAD = """\
 daemon off;
 {user}
@@ -178,7 +177,7 @@ http {{
 
 NGINX_STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
-# Tells whoever asks whose connection it is, as the PROXY header says.
+# Answers with the addresses of the connection's PROXY header.
 NGINX_BEHIND_PROXY = """\
 daemon off;
 master_process off;
@@ -237,7 +236,7 @@ listen front
 
 
 class ProxyServer:
-    """nginx or haproxy with a configuration of the test, on a port or a unix socket."""
+    """nginx or haproxy with a test's configuration, on a port or a unix socket."""
 
     def __init__(self, stage, kind, configuration, path=None, **fields):
         program = require(kind)
@@ -258,22 +257,22 @@ class ProxyServer:
 
 
 def nginx_behind_proxy(stage):
-    """Answers /who with the addresses of the PROXY header, and serves `files`."""
+    """nginx that answers /who with the addresses of the PROXY header, and serves `files`."""
     return ProxyServer(stage, "nginx", NGINX_BEHIND_PROXY)
 
 
 def haproxy_behind_proxy(stage, path=None):
-    """Answers everything with the addresses of the PROXY header."""
+    """haproxy that answers every request with the addresses of the PROXY header."""
     return ProxyServer(stage, "haproxy", HAPROXY_BEHIND_PROXY, path)
 
 
 def nginx_as_proxy(stage, target):
-    """Carries connections to `target` behind a PROXY header of version 1, the only one that it writes."""
+    """nginx that forwards connections to `target` with a PROXY header of version 1, the only one that it can send."""
     if not os.path.exists(NGINX_STREAM_MODULE):
         raise unittest.SkipTest("libnginx-mod-stream is not installed")
     return ProxyServer(stage, "nginx", NGINX_AS_PROXY, module=NGINX_STREAM_MODULE, target=target)
 
 
 def haproxy_as_proxy(stage, target, option):
-    """Carries connections to `target`; the option is send-proxy or send-proxy-v2."""
+    """haproxy that forwards connections to `target`; the option is send-proxy or send-proxy-v2."""
     return ProxyServer(stage, "haproxy", HAPROXY_AS_PROXY, target=target, option=option)

@@ -1,4 +1,4 @@
-"""Proxies configured word for word as the documents say, and a site that does more than pages."""
+"""Proxies with the documents' configuration, verbatim, and a site with more features than pages."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ GUIDE = "## From an empty server to https://example.gateway.com"
 
 
 class Site:
-    """A backend with uploads, events and a WebSocket; any other page is the request's head."""
+    """A backend with uploads, events and a WebSocket; it answers other requests with their head."""
 
     def __init__(self):
         self.received = 0
@@ -56,7 +56,7 @@ class Site:
 
     def _stream(self, connection):
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\r\n")
-        # Ends with the connection: a write to one that was closed fails.
+        # The loop ends with the connection: a write to a closed one fails.
         number = 0
         while self._events.acquire(timeout=60):
             connection.sendall(b"data: event %d\n\n" % number)
@@ -70,7 +70,7 @@ NGINX_FRAME = NGINX_HEAD + """\
 
 
 class DocumentedNginx(NginxProxy):
-    """nginx of docs/modules.md."""
+    """nginx with the configuration in docs/modules.md."""
 
     domain = "gateway.example.com"
     map_path = "/var/lib/diglett-server/nginx.map"
@@ -82,7 +82,7 @@ class DocumentedNginx(NginxProxy):
     def start(self):
         program = require("nginx")
         self.map_file.touch()
-        # The workers are another user when the tests are root.
+        # If the tests run as root, the workers run as another user.
         for directory in (self.stage.directory, self.directory):
             directory.chmod(0o711)
         live = f"/etc/letsencrypt/live/{self.domain}"
@@ -101,7 +101,7 @@ class DocumentedNginx(NginxProxy):
 
 
 class GuideNginx(DocumentedNginx):
-    """nginx of the guide in docs/operations.md."""
+    """nginx with the configuration of the guide in docs/operations.md."""
 
     domain = "gateway.com"
 
@@ -110,7 +110,7 @@ class GuideNginx(DocumentedNginx):
         return "\n".join(blocks(section("operations.md", GUIDE), "nginx"))
 
 
-# Beside the sections of the document: the global one, and the timeouts that Debian's own file has.
+# In addition to the document's sections: a global section, and the timeouts of Debian's default file.
 HAPROXY_FRAME = """\
 global
     log stderr format raw local0 err
@@ -148,7 +148,7 @@ class DocumentedHaproxy(HaproxyProxy):
         self.program = self.stage.start("haproxy", [program, "-W", "-db", "-f", configuration], Family)
 
 
-# The ports, and nothing outside the test's directory.
+# Uses the test's ports, and no files outside the test's directory.
 CADDY_OPTIONS = """\
 {{
     admin 127.0.0.1:{admin}

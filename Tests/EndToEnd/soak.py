@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Visitors that come and go, very often; then nothing may be left behind.
+"""Opens and closes very many connections, and checks for leaks.
 
     soak.py [CYCLES]            default: 1,000,000
 
-Each cycle is a connection through the tunnel, one request, its answer, and the
-end.  Afterwards both programs must have as many open descriptors as before, and
-their memory must not have grown by more than a fixed amount, however many cycles
-there were.
+In each cycle a visitor connects through the tunnel, sends one request, reads the answer and disconnects.  Afterwards
+both programs must have as many open descriptors as before, and their memory must not have grown by more than a fixed
+amount, regardless of the number of cycles.
 """
 
 import argparse
@@ -18,20 +17,19 @@ import time
 from backends import TaggingEcho
 from harness import Failure, Stage, wait_until
 
-# Enough to keep two cores busy, few enough that no limit on visitors is met.
+# Enough to keep two cores busy, few enough to stay below all limits on visitors.
 CONCURRENT = 32
-# Cycles before the first measurement: the allocator, tables and buffers have
-# then reached the size that this load needs.
+# Cycles before the first measurement, in which the allocator, tables and buffers reach the size that this load needs.
 WARM_UP = 1000
 RSS_GROWTH_LIMIT_KIB = 16 * 1024
 ANSWER_SECONDS = 30
 
 
 def source_address(index):
-    """A visitor's own address in 127.0.0.0/8.
+    """A visitor's source address in 127.0.0.0/8.
 
-    Thousands of connections a second from one address would use up its ports,
-    which the kernel keeps for a while after the end.
+    Thousands of connections a second from one address would exhaust its ports, which the kernel keeps for a while after
+    a connection ends.
     """
     return f"127.0.{1 + index % 200}.1"
 
@@ -51,7 +49,7 @@ async def one_cycle(port, index):
 
 
 async def visit(port, first, cycles, report=None):
-    """Runs `cycles` cycles, numbered from `first`, with a fixed number at a time."""
+    """Runs `cycles` cycles, numbered from `first`, CONCURRENT at a time."""
     numbers = iter(range(first, first + cycles))
 
     async def worker():
@@ -72,17 +70,17 @@ def visit_all(port, first, cycles, report=None):
     try:
         asyncio.run(visit(port, first, cycles, report))
     except ExceptionGroup as group:
-        # All workers fail for one reason; one of them is enough to tell it.
+        # All workers fail for the same reason: report one of them.
         raise group.exceptions[0] from None
 
 
 def soak(stage, cycles, report=None):
-    """Runs the cycles on a new tunnel; returns a line of figures or fails."""
+    """Runs the cycles on a new tunnel; returns a line with the results, or raises Failure."""
     echo = stage.use(TaggingEcho())
     tunnel = stage.expose(echo.address)
     programs = (tunnel.gateway, tunnel.agent)
 
-    # Before the warm-up: what the first visitor leaves behind counts too.
+    # Before the warm-up: leaks of the first visitors count too.
     descriptors = [program.descriptors() for program in programs]
     visit_all(tunnel.port, 0, WARM_UP)
     resident = [program.resident_kib() for program in programs]

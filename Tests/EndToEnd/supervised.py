@@ -1,5 +1,5 @@
-"""Starts a program as a service manager does: its descriptors side by side from 3
-on, and variables that say whom they are for.
+"""Starts a program as a service manager does: with its descriptors numbered from 3 on, and the variables that name the
+process that they are for.
 
     supervised.py COUNT DESCRIPTOR... PROGRAM ARGUMENT...
 """
@@ -10,14 +10,14 @@ import sys
 
 count = int(sys.argv[1])
 given = [int(text) for text in sys.argv[2:2 + count]]
-# Out of the way first, so that none is overwritten.
+# Move the descriptors to high numbers first, to not overwrite one of them.
 far = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 500) for descriptor in given]
 for descriptor in given:
     os.close(descriptor)
 for index, descriptor in enumerate(far):
     os.dup2(descriptor, 3 + index)
     os.close(descriptor)
-# A variable that is to name the process itself: only here its number is known.
+# Only this process knows the pid that these variables must have.
 for name in ("LISTEN_PID", "WATCHDOG_PID"):
     if os.environ.get(name) == "self":
         os.environ[name] = str(os.getpid())

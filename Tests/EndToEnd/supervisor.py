@@ -1,7 +1,7 @@
 """A service manager for one program: its sockets, its messages, its store.
 
-It does what systemd does according to sd_notify(3), sd_listen_fds(3) and
-systemd.service(5), as far as a program can tell.
+As far as a program can observe, it behaves like systemd according to sd_notify(3), sd_listen_fds(3) and
+systemd.service(5).
 """
 
 import collections
@@ -21,10 +21,10 @@ Message = collections.namedtuple("Message", "time fields")
 
 
 class Supervisor:
-    """Starts a program again and again; a context manager.
+    """Starts a program, as often as a test needs; a context manager.
 
-    `sockets` are listening sockets with their names, `environment` more
-    variables.  What the program stores is kept in `store`, by name.
+    `sockets` are (name, listening socket) pairs, `environment` additional variables. `store` keeps the descriptors that
+    the program stores, by name.
     """
 
     def __init__(self, stage, sockets=(), abstract=False, **environment):
@@ -33,7 +33,7 @@ class Supervisor:
         self.environment = environment
         self.store = {}
         self.messages = []
-        # Called in the receiving thread before anybody else sees the message.
+        # Called in the receiving thread before the message is recorded.
         self.on_message = None
         self._changed = threading.Condition()
         self._reading = threading.Event()
@@ -82,14 +82,14 @@ class Supervisor:
                 self._changed.notify_all()
 
     def pause(self):
-        """From here on messages wait, as when the manager is busy."""
+        """Stops handling messages, like a busy service manager."""
         self._reading.clear()
 
     def resume(self):
         self._reading.set()
 
     def wait(self, since=0, timeout=PATIENCE, **wanted):
-        """The first message from index `since` that has all the `wanted` fields."""
+        """Waits for the first message from index `since` with all `wanted` fields, and returns it."""
         deadline = time.monotonic() + timeout
         with self._changed:
             position = since
@@ -106,7 +106,7 @@ class Supervisor:
                 self._changed.wait(remaining)
 
     def all(self, key, since=0):
-        """The values of one field so far."""
+        """The values of a field in all messages so far."""
         with self._changed:
             return [message.fields[key] for message in self.messages[since:] if key in message.fields]
 
@@ -118,7 +118,7 @@ class Supervisor:
     # The program
 
     def start(self, kind, program, *arguments):
-        """Starts it with the sockets and with what it has stored before; does not wait."""
+        """Starts the program with the sockets and the stored descriptors; does not wait until it is ready."""
         named = [(name, opened.fileno()) for name, opened in self.sockets]
         named += [(name, kept) for name, several in self.store.items() for kept in several]
         env = self.stage.environment()
@@ -148,7 +148,7 @@ class Supervisor:
 
 
 def listening(host="127.0.0.1", port=0, family=socket.AF_INET):
-    """A socket as a .socket unit opens it."""
+    """A listening socket like that of a .socket unit."""
     opened = socket.socket(family)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     opened.bind((host, port))

@@ -1,4 +1,4 @@
-"""Programs at a terminal of their own."""
+"""Programs on pseudoterminals."""
 
 import os
 import pty
@@ -11,10 +11,10 @@ from harness import PATIENCE, Failure
 
 
 class Terminal:
-    """A program at a terminal of its own, and what it has written there."""
+    """A program on its own pseudoterminal, and its output there."""
 
     def __init__(self, argv, stage, stdout=None, environment=None):
-        """`stdout` is a path, where that leads elsewhere."""
+        """`stdout` is the path of a file for standard output instead of the terminal."""
         self.shown = ""
         self._code = None
         self.pid, self.descriptor = pty.fork()
@@ -28,12 +28,12 @@ class Terminal:
         return self
 
     def __exit__(self, *_):
-        # The end of its terminal is the end of a shell, and of a program.
+        # Shells and programs exit when their terminal closes.
         if self._code is None:
             self.hang_up()
 
     def hang_up(self):
-        """Closes the terminal's window; how the program ends."""
+        """Closes the terminal, like its window; returns the program's exit code, or minus the number of a signal."""
         os.close(self.descriptor)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -57,7 +57,7 @@ class Terminal:
             self.shown += os.read(self.descriptor, 4096).decode(errors="replace")
 
     def wait_exit(self):
-        """How it ends: a code, or minus the number of a signal. What it writes meanwhile is added to `shown`."""
+        """Waits for the exit code, or minus the number of a signal. Adds the output until then to `shown`."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -68,6 +68,6 @@ class Terminal:
                 try:
                     self.shown += os.read(self.descriptor, 4096).decode(errors="replace")
                 except OSError:
-                    # Nobody has the other end any more.
+                    # The other end of the terminal is closed.
                     pass
         raise Failure(f"a program has not ended on a terminal that shows {self.shown!r}")

@@ -1,4 +1,4 @@
-"""Who may use which names: the agents file, its commands, and its changes."""
+"""The agents file, which lists agents and their names: its commands, and changes at run time."""
 
 import json
 import re
@@ -37,7 +37,7 @@ class Tokens(AgentsTest):
         agent = self.stage.agent(self.gateway, "--token-file", file, "-n", "app-2", self.backend)
         self.check_reachable(agent, "app-2")
 
-        # Word for word, with the name of the example and no other gateway.
+        # The address in the printed command line, with another name and backend.
         self.assertEqual(made.arguments[0], "-g")
         self.assertEqual(made.arguments[2:], ["-n", "app-1", "localhost:9000"])
         agent = self.stage.agent(made.arguments[1], "-n", "app-3", self.backend)
@@ -59,7 +59,7 @@ class Tokens(AgentsTest):
         self.assertEqual(len(set(re.findall(r"sha256:\w{64}", agents.text()))), 2)
 
     def test_wrong_tokens_are_all_alike(self):
-        """Who guesses learns neither from words nor from time how near the guess was."""
+        """Neither the message nor the timing reveals how close a guess was."""
         agents = self.start()
         web = agents.add("web", "--names", "app-*").token
         other = agents.add("other", "--names", "other").token
@@ -168,7 +168,7 @@ class Tokens(AgentsTest):
         wait_until(admitted, "room for a visitor after one has left")
 
     def test_lowered_limits(self):
-        """What is above a limit that was lowered goes, the newest first; running streams stay."""
+        """Lowering a limit removes excess links and names, newest first; running streams continue."""
         agents = self.start()
         token = agents.add("web", "--names", "app-*").token
         other = agents.add("other", "--names", "other").token
@@ -243,7 +243,7 @@ class Tokens(AgentsTest):
             self.assertNotIn(re.search(r"sha256:(\w+)", agents.text()).group(1), output)
 
     def test_agents_file_at_another_place(self):
-        """By option and by configuration, for the gateway and for the commands alike."""
+        """An option or the configuration sets the path, for the gateway and for the commands."""
         path = self.stage.new_directory("etc") / "who.toml"
         configuration = self.stage.directory / "gateway.toml"
         state = self.stage.new_directory("gateway-state")
@@ -261,7 +261,7 @@ class Tokens(AgentsTest):
         self.assertIn("web", result.stdout)
 
     def test_first_agent(self):
-        """Agents of the machine, which needed no login, are told; the line has the gateway's port."""
+        """Adding the first agent ends access without a login; the printed address has the gateway's port."""
         self.gateway = self.stage.gateway()
         local = self.stage.agent(self.gateway, "-n", "app", self.backend)
         self.check_reachable(local, "app")
@@ -310,7 +310,7 @@ class Tokens(AgentsTest):
 
 
 class Keys(AgentsTest):
-    """An agent that has a key needs no token."""
+    """An agent with a key needs no token."""
 
     def test_pin_of_diglett_key(self):
         state = self.stage.new_directory("agent-state")
@@ -356,7 +356,7 @@ class Keys(AgentsTest):
         with_token = self.connect(token, "-n", "app-2", self.backend)
         self.check_reachable(with_token, "app-2")
 
-        # Taking the key out ends the one and not the other.
+        # Removing the key ends the link with the key, but not the one with the token.
         since = time.monotonic()
         agents.edit(f'pins = ["{pin}"]\n', "")
         self.check_refused(with_key, "login-refused", 11)
@@ -446,7 +446,7 @@ class BecomingClosed(AgentsTest):
         self.assertIn("agents.toml", gateway.output)
 
     def test_file_that_cannot_be_reached_does_not_open_the_gateway(self):
-        """It is not missing: a link may lead to a disk that is not there yet."""
+        """The file is not missing: the symbolic link may point to a disk that is not mounted yet."""
         state = self.stage.new_directory("gateway-state")
         path = state / "agents.toml"
         path.symlink_to("/nonexistent/agents.toml")
@@ -460,7 +460,7 @@ class BecomingClosed(AgentsTest):
 
 
 class ManyAgents(AgentsTest):
-    """A gateway with thousands of agents, whose file changes all day."""
+    """A gateway with thousands of agents, whose file changes often."""
 
     def test_reloads(self):
         count, rounds = 3_000, 20
@@ -475,7 +475,7 @@ class ManyAgents(AgentsTest):
             seen = len(gateway.stderr)
             gateway.send_signal(signal.SIGHUP)
             gateway.wait_log(f"read {count} agents", since=seen)
-            # By the fifth the allocator has what it needs.
+            # By the fifth reload the allocator has reached its final size.
             if number == 4:
                 before = gateway.resident_kib()
         grown = gateway.resident_kib() - before
@@ -484,7 +484,7 @@ class ManyAgents(AgentsTest):
 
 
 class Withdrawal(AgentsTest):
-    """What loses its right is closed within a second, and nothing else."""
+    """Links and names that lose their right are closed within a second; all others continue."""
 
     def setUp(self):
         super().setUp()
@@ -501,7 +501,7 @@ class Withdrawal(AgentsTest):
         self.echo = self.stage.use(Listener(backends.serve_echo))
 
     def let_in(self, name, *options):
-        """An agent of a new entry, with a visitor whose stream runs."""
+        """Adds and connects an agent; returns it and a visitor with a running stream."""
         made = self.agents.add(name, "--names", f"{name}-*", *options)
         self.agents.read_now()
         agent = self.connect(made.token, "-n", f"{name}-1", self.echo.address)
@@ -514,7 +514,7 @@ class Withdrawal(AgentsTest):
         return visitor
 
     def check_cut(self, visitor, since):
-        """The visitor's stream ends too, and in time."""
+        """Checks that the visitor's stream is cut in time, too."""
         visitor.settimeout(max(0.1, since + WITHDRAWN_SECONDS - time.monotonic()))
         try:
             self.assertEqual(visitor.recv(1), b"")
@@ -539,7 +539,7 @@ class Withdrawal(AgentsTest):
         self.note(f"slowest {self.slowest:.2f} s, pause {self.download.longest_pause:.2f} s")
 
     def check_revoked(self, name, change, *options, words=""):
-        """The whole link goes when `change(name)` takes the agent's right away."""
+        """Checks that the whole link ends when `change(name)` revokes the agent's right."""
         agent, visitor = self.let_in(name, *options)
         port = agent.wait_registered(f"{name}-1")
         change(name)
@@ -561,7 +561,7 @@ class Withdrawal(AgentsTest):
         self.check_others_are_unharmed()
 
     def test_agent_that_does_not_listen(self):
-        """Whoever has lost its right cannot keep its name by being silent."""
+        """An agent that has lost its right cannot keep its name by not responding."""
         agent, visitor = self.let_in("silent")
         port = agent.wait_registered("silent-1")
         agent.send_signal(signal.SIGSTOP)
@@ -590,7 +590,7 @@ class Withdrawal(AgentsTest):
         self.check_others_are_unharmed()
 
     def test_changed_names(self):
-        """A name that goes leaves the agent's others alone."""
+        """Revoking one name does not affect the agent's other names."""
         token = self.agents.add("web", "--names", "keep-*,go-*").token
         self.agents.read_now()
         agent = self.connect(token, "-n", f"keep-1={self.echo.address}", "-n", f"go-1={self.echo.address}")
@@ -626,7 +626,7 @@ class Withdrawal(AgentsTest):
 
     @unittest.skipIf(fast(), "an agent asks again after half a minute")
     def test_name_that_is_given_back(self):
-        """A right that comes back is used again without anybody's touching the agent."""
+        """When the right is restored, the running agent registers the name again."""
         token = self.agents.add("web", "--names", "keep-*,go-*").token
         self.agents.read_now()
         agent = self.connect(token, "-n", f"keep-1={self.echo.address}", "-n", f"go-1={self.echo.address}")
@@ -653,7 +653,7 @@ class Withdrawal(AgentsTest):
 
 class BrokenFile(AgentsTest):
     def broken(self, good):
-        """What is wrong, how it is written, and what the log must say of it after the line."""
+        """Cases of broken files: {case: (content, regex of the log message after the line number)}."""
         pin = PIN_OF_ZEROS
         return {
             "syntax": (good + "\n[[agent]\n", ""),
@@ -682,16 +682,16 @@ class BrokenFile(AgentsTest):
                 mark = len(self.gateway.stderr)
                 agents.write(text)
                 if case not in ("syntax", "overlap"):
-                    # Those two the gateway has to find by itself.
+                    # The gateway must notice the other two cases by polling.
                     self.gateway.send_signal(signal.SIGHUP)
                 self.gateway.wait_log(rf"ERROR.*{place}:\d+: .*{words}", since=mark, timeout=3)
                 self.gateway.wait_log("the agents stay as they were", since=mark)
                 self.assertNotIn("dgl_web_secret", self.gateway.output)
-        # Nobody has lost or won anything meanwhile.
+        # All rights are unchanged.
         self.check_reachable(agent, "app-1")
         self.check_reachable(self.connect(token, "-n", "app-2", self.backend), "app-2")
         self.assertEqual([event["event"] for event in agent.events()], ["connected", "registered"])
-        # Mended, and with a change of which one sees that it holds.
+        # A valid file, with a change that shows that it is in effect.
         mark = len(self.gateway.stderr)
         agents.write(good.replace('"app-*"', '"app-1"'))
         agents.wait_read(mark)
@@ -699,7 +699,7 @@ class BrokenFile(AgentsTest):
         self.check_refused(outside, "name-refused", 13)
 
     def test_mode(self):
-        """Others could read the hashes; chmod alone makes it good again."""
+        """If other users can read the hashes, the file is rejected until its mode is changed."""
         agents = self.start()
         agents.add("web", "--names", "app-*")
         self.agents.read_now()
@@ -735,7 +735,7 @@ class BrokenFile(AgentsTest):
         self.note(f"{time.monotonic() - since:.2f} s")
         self.gateway.wait_log("SIGHUP")
         self.assertTrue(self.gateway.running)
-        # Also when no changes, and when the file is broken.
+        # SIGHUP also works if nothing has changed, and if the file is broken.
         mark = len(self.gateway.stderr)
         self.gateway.send_signal(signal.SIGHUP)
         agents.wait_read(mark)
@@ -833,7 +833,7 @@ class Editing(AgentsTest):
 
 class Check(AgentsTest):
     def check(self, configuration, *options):
-        """Runs `diglett-server check` on a configuration: (exit code, output)."""
+        """Runs `diglett-server check` on a configuration; returns (exit code, output)."""
         file = self.stage.directory / "gateway.toml"
         file.write_text(configuration)
         before = self.snapshot()
@@ -898,7 +898,7 @@ class Check(AgentsTest):
         self.assertFalse(state.exists())
 
     def test_beside_a_running_gateway(self):
-        """The lock of the state directory and the port are the running one's."""
+        """`check` works although the running gateway holds the port and the state directory's lock."""
         self.start()
         self.agents.add("web", "--names", "app-*")
         self.agents.read_now()
@@ -918,12 +918,12 @@ class Check(AgentsTest):
 
 
 class Fail2ban(AgentsTest):
-    """The filter finds refused logins in the log, and nothing that a stranger writes into it."""
+    """The filter matches refused logins in the log, but no forged lines in texts from peers."""
 
     FORGED = "1.2.3.4"
 
     def found(self, lines):
-        """The addresses that fail2ban would count."""
+        """The addresses that fail2ban would count as failures."""
         log = self.stage.directory / "gateway.log"
         log.write_text("".join(line + "\n" for line in lines))
         result = subprocess.run(
@@ -938,13 +938,13 @@ class Fail2ban(AgentsTest):
         self.start("-d", "--listen-v1", "127.0.0.1:0")
         web = self.agents.add("web", "--names", "app-*").token
         self.agents.read_now()
-        # A token has no spaces; what else could be in a reason, test_hooks tries.
+        # A token has no spaces; test_hooks tests reasons with other text.
         tokens = ["hello", f"dgl_login-from-{self.FORGED}:5-refused:_b", f"dgl_web_{self.FORGED}:5"]
         for token in tokens:
             self.check_refused(self.connect(token, "-n", "app-1", "9"), "login-refused", 11)
         old = self.connect("bad", "--v1", "-n", "app-1", "9", gateway=self.gateway.wait_listening_v1())
         self.check_refused(old, "login-refused", 11)
-        # What is no refused login: names, and a login that succeeds.
+        # Refused names and successful logins must not match.
         self.check_refused(self.connect(web, "-n", "other", "9"), "name-refused", 13)
         self.check_reachable(self.connect(web, "-n", "app-2", self.backend), "app-2")
         self.assertEqual(self.found(list(self.gateway.stderr)), ["127.0.0.1"] * (len(tokens) + 1))

@@ -1,4 +1,4 @@
-"""A backend that is down when its name is registered: the user hears of it at once, and nothing else happens."""
+"""If a backend is down when its name is registered, the agent warns at once, and otherwise continues."""
 
 import socket
 import threading
@@ -26,7 +26,7 @@ class BackendCheckTest(EndToEndTest):
         tunnel.agent.wait_log(rf"WARN  unix:{path} is not there{LATER}")
 
     def test_up(self):
-        """A service that takes one connection only keeps it for its visitor."""
+        """The check takes no connection of the backend: the first one is the visitor's."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             tunnel = self.stage.expose(f"127.0.0.1:{server.getsockname()[1]}")
             with tunnel.connect() as visitor:
@@ -37,7 +37,7 @@ class BackendCheckTest(EndToEndTest):
         self.assertFalse(any("until it is up" in line for line in tunnel.agent.stderr))
 
     def test_several(self):
-        """One warning for the one that is down, and none after each reconnect."""
+        """The backend that is down causes one warning, which is not repeated after a reconnect."""
         echo = self.stage.use(Listener(serve_echo))
         gateway = self.stage.gateway()
         port = free_port()

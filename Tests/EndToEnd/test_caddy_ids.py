@@ -1,4 +1,4 @@
-"""Ids that an admin API of Caddy's answers with, and that are not those of names."""
+"""Route ids from Caddy's admin API that do not belong to names."""
 
 import contextlib
 import http.server
@@ -10,7 +10,7 @@ from hooks import configure
 
 
 class AdminAPI(contextlib.AbstractContextManager):
-    """Answers every GET with routes of these ids, and keeps the paths of what was to be deleted."""
+    """Answers every GET with routes with these ids, and records the paths of DELETE requests."""
 
     def __init__(self, ids):
         self.deleted = []

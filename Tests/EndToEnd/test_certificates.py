@@ -1,4 +1,4 @@
-"""Certificates of authorities: renewed while the gateway runs, about to expire, and expired."""
+"""Certificates of an authority: renewed while the gateway runs, close to expiry, and expired."""
 
 import json
 import os
@@ -101,7 +101,7 @@ class Renewal(CertificateTest):
         second = self.authority.issue()
         second.write(self.files)
         said = f"the certificate {self.certificate} is new, valid until {second.expires}, with a new key: sha256/"
-        # It may be in use already.
+        # The gateway may use the new certificate already.
         self.assertTrue(self.ctl("reload").startswith((said, "no changes")))
         self.assertEqual(shown_serial(self.gateway), second.serial)
         self.assertEqual(len(self.lines("is new, and used")), 1)
@@ -128,7 +128,7 @@ class Renewal(CertificateTest):
                 self.assertRegex(self.ctl("reload", "--dry-run", code=1), f"(?i){reason}")
                 self.assertEqual(shown_serial(self.gateway), first.serial)
                 self.assertEqual(len([line for line in self.gateway.stderr[since:] if KEPT in line]), 1)
-                # The agents file is read all the same, and the error is repeated.
+                # A reload still reads the agents file, and logs the error again.
                 self.assertRegex(self.ctl("reload"), f"(?i)the certificate was not changed: .*{reason}")
                 wait_until(lambda: sum(KEPT in line for line in self.gateway.stderr[since:]) == 2,
                            "the error to be logged again")
@@ -139,7 +139,7 @@ class Renewal(CertificateTest):
 
 class Expiry(CertificateTest):
     def check(self, certificate):
-        """What `check` prints about a certificate; it must exit with 0."""
+        """The output of `check` for a certificate, as lines; it must exit with 0."""
         paths = certificate.write(self.files, "checked")
         result = run(self.stage, "diglett-server", "--state-dir", self.stage.directory / "none", "--tls-cert", paths[0],
                      "--tls-key", paths[1], "check")
@@ -159,7 +159,7 @@ class Expiry(CertificateTest):
                 self.assertEqual(lines[-1], "configuration OK, with warnings")
 
     def test_own_certificate(self):
-        """No agent looks at its dates."""
+        """Agents ignore the dates of the gateway's own certificate."""
         self.gateway = self.stage.gateway("--metrics", "127.0.0.1:0")
         self.assertNotIn("certificate", self.status())
         self.assertEqual(
@@ -178,7 +178,7 @@ class Expiry(CertificateTest):
         metrics = Metrics(self.gateway)
         self.assertEqual(
             metrics.scrape().value("diglett_certificate_expiry_timestamp_seconds"), certificate.expiry)
-        # A fresh one of an authority whose certificates are valid for a week.
+        # A fresh certificate of an authority that issues certificates for a week.
         fresh = self.authority.issue(days=(-0.1, 6.9))
         fresh.write(self.files)
         self.wait_shown(fresh)
@@ -187,14 +187,14 @@ class Expiry(CertificateTest):
         self.assertEqual(len(self.lines("expires in")), 1)
 
     def test_passing_of_a_threshold(self):
-        # 1 day and 4 s before the end.
+        # Expires in 1 day and 4 s.
         self.start(self.authority.issue(days=(-60, 1 + 4 / 86_400)))
         self.gateway.wait_log("WARN.*expires in 1 day,")
         self.gateway.wait_log("WARN.*expires in (1 day|23 hours),", since=len(self.gateway.stderr))
 
 
 class Agents(CertificateTest):
-    """An agent that is not on the gateway's machine, and knows the gateway by the authority."""
+    """An agent on another machine, which verifies the gateway by the certificate authority."""
 
     def setUp(self):
         super().setUp()
@@ -240,7 +240,7 @@ class Agents(CertificateTest):
         self.assertIn("expired on", agent.wait_event("refused")["message"])
 
     def test_known_keys(self):
-        """Nobody looks at the dates of a key that is pinned or known."""
+        """The agent ignores the dates if the key is pinned or known."""
         self.start(self.issue(-60, -1))
         pin = self.gateway.wait_log(r"pin (\S+)").group(1)
         agent = self.agent("--pin", pin)
@@ -255,7 +255,7 @@ class Agents(CertificateTest):
         self.assertEqual(self.agent().wait_exit(), 10)
 
     def test_on_the_same_machine(self):
-        """It is let in with a warning, and does not store the key."""
+        """The agent connects with a warning, and does not store the key."""
         certificate = self.authority.issue("localhost", (-60, -1))
         CertificateTest.start(self, certificate)
         agent = self.stage.agent(f"localhost:{self.gateway.port}", "-n", "example", "9", env=self.trusting())
@@ -274,7 +274,7 @@ class Invitations(CertificateTest):
         return Invitation(result.stdout)
 
     def test_no_pin_for_a_certificate_of_an_authority(self):
-        """It would end agents when the certificate is renewed with another key."""
+        """With a pin, agents would stop when the certificate is renewed with another key."""
         made = self.add(self.authority.issue("gw.test"), "web", "gw.test:20000")
         self.assertEqual(made.arguments[1], f"diglett://{made.token}@gw.test:20000")
         self.assertRegex(made.output, r"by the certificate authorities of its system; .* add --pin sha256/\S+\n$")

@@ -1,4 +1,4 @@
-"""`check` of both programs finds what a start would find, and names file and line of each of it."""
+"""`check` of both programs finds the errors that a start would find, and reports file and line of each."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ class CheckTest(EndToEndTest):
         return key, certificate
 
     def check(self, *lines):
-        """(exit code, what it said, of this file `line: text`)"""
+        """Runs `check` on a file with these lines; returns (exit code, output with "line N" instead of the path)."""
         self.file.write_text("".join(f"{line}\n" for line in lines))
         result = run(self.stage, "diglett-server", "check", self.file, "--state-dir", self.state)
         return result.returncode, (result.stdout + result.stderr).replace(f"{self.file}:", "line ")
@@ -102,7 +102,7 @@ class Places(CheckTest):
         for directory in (self.stage.directory, place):
             directory.chmod(0o755)
         self.file.chmod(0o644)
-        # Where everybody can start it.
+        # Where any user can run it.
         program = shutil.copy(program_path("diglett-server"), self.stage.directory)
         result = subprocess.run(
             [program, "check", self.file, "--state-dir", self.state],
@@ -186,7 +186,7 @@ class Certificates(CheckTest):
 
 
 class Pipes(CheckTest):
-    """What somebody has put in the place of a file is not waited for."""
+    """`check` must not block on a pipe in the place of a file."""
 
     def test_agents_file(self):
         pipe = self.directory / "agents.toml"
@@ -194,7 +194,7 @@ class Pipes(CheckTest):
         self.check_finds([f'agents-file = "{pipe}"'], f"{pipe}: cannot be read: it is not a regular file")
 
     def test_configuration_from_a_pipe(self):
-        """That one the operator names, and it is read once."""
+        """The configuration may be a pipe: the operator names it, and it is read once."""
         result = subprocess.run(
             [program_path("diglett-server"), "check", "/dev/stdin", "--state-dir", self.state],
             input='expose-bind = "nowhere"\n', capture_output=True, text=True, timeout=30, check=False,

@@ -1,4 +1,4 @@
-"""Flags, files, events and exit codes: what scripts and people rely on."""
+"""Flags, files, events and exit codes that scripts and users rely on."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from visitors import get
 
 class CommandLineTest(EndToEndTest):
     def run_program(self, name, *arguments, kind=Agent, **options):
-        """Runs a program that is expected to end by itself: (exit code, Program)."""
+        """Runs a program until it exits; returns (exit code, Program)."""
         program = self.stage.start(name, [program_path(name), *arguments], kind, **options)
         return program.wait_exit(), program
 
@@ -45,10 +45,10 @@ class ClosedDescriptors(EndToEndTest):
 
 
 class Output(EndToEndTest):
-    """Standard output that takes nothing: whoever waits for what was asked must not be told that all is well."""
+    """A command whose output cannot be written must not report success."""
 
     def shell(self, redirection, program, *arguments):
-        """Runs a program in a shell, so that its standard output is where `redirection` leads it: (code, errors)."""
+        """Runs a program with its standard output redirected by a shell; returns (exit code, standard error)."""
         result = subprocess.run(
             ["bash", "-c", f'"$@" {redirection}', "bash", program_path(program), *map(str, arguments)],
             env=self.stage.environment(), cwd=self.stage.directory, stdin=subprocess.DEVNULL, capture_output=True,
@@ -78,16 +78,16 @@ class Output(EndToEndTest):
             for redirection, reason in ((">/dev/full", "no space left on device"), (">&-", "it is closed")):
                 with self.subTest(command=command, redirection=redirection):
                     if "remove" in command and redirection == ">&-":
-                        # It was removed the first time.
+                        # The first command has removed the agent.
                         continue
                     self.assertEqual(self.shell(redirection, *command), (74, f"error: standard output: {reason}\n"))
 
     def without_reader(self, program, *arguments, ignoring=False):
-        """Runs a program that writes into a pipe whose other end is closed: (code, errors)."""
+        """Runs a program that writes into a pipe whose other end is closed; returns (exit code, standard error)."""
         reader, writer = os.pipe()
         os.close(reader)
         try:
-            # Python ignores SIGPIPE, and its children do as well if they are not told otherwise.
+            # Python ignores SIGPIPE, and without restore_signals its children inherit this.
             result = subprocess.run(
                 [program_path(program), *map(str, arguments)], env=self.stage.environment(), cwd=self.stage.directory,
                 stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE, restore_signals=not ignoring,
@@ -97,7 +97,7 @@ class Output(EndToEndTest):
         return result.returncode, result.stderr
 
     def test_reader_that_is_gone(self):
-        """It has what it wanted, as `head` has."""
+        """A reader such as `head` has read enough, so there is no error message."""
         self.assertEqual(self.without_reader("diglett-server", "explain"), (-signal.SIGPIPE, ""))
         self.assertEqual(self.without_reader("diglett-server", "explain", ignoring=True), (74, ""))
 
@@ -124,7 +124,7 @@ class Output(EndToEndTest):
 
 
 class Secrets(EndToEndTest):
-    """A secret in the wrong place is not repeated."""
+    """Messages do not repeat a secret that was given in the wrong place."""
 
     def check(self, *arguments, codes=(64,), program="diglett"):
         with self.subTest(arguments=arguments):
@@ -167,14 +167,14 @@ class Secrets(EndToEndTest):
         self.check("ctl", "status", "--control", f"/nowhere/{token}", program="diglett-server", codes=(69,))
 
     def test_scheme_that_was_forgotten(self):
-        """It would be taken for a host's name, and asked of name servers."""
+        """Without the scheme a token would be taken for a host name, and sent to name servers."""
         for address in ("dgl_web_SECRET@h", "dgl_web_SECRET", "SECRET@h", "SECRET@h:1"):
             said = self.check("-g", address, "-n", "x", "9")
             self.assertIn("write diglett://TOKEN@HOST:PORT", said)
 
 
 class AtATerminal(EndToEndTest):
-    """Questions to whoever sits there, while standard output leads elsewhere."""
+    """Prompts on the terminal, while standard output is redirected."""
 
     def start(self, gateway, *arguments, environment=None, prefix=()):
         self.events = self.stage.directory / "events"
@@ -184,7 +184,7 @@ class AtATerminal(EndToEndTest):
              *arguments, "9"], self.stage, stdout=self.events, environment=environment))
 
     def test_question_about_the_key(self):
-        """Of a gateway on another machine."""
+        """The agent asks the user to confirm the key of a gateway on another machine."""
         hosts = self.stage.use(TwoHosts())
         gateway = self.stage.gateway("--auth", "open", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
         terminal = self.start(gateway.address, prefix=hosts.far)
@@ -206,7 +206,7 @@ class AtATerminal(EndToEndTest):
         terminal = self.start(gateway.address, "--token-file", "-", "--pin", gateway.pin)
         terminal.await_text("The token, which is not shown; ")
         wait_until(lambda: not self.echoes(terminal), "silence")
-        # Ctrl-Z does not stop it: the shell would have a terminal without echo.
+        # Ctrl-Z must not stop the agent, or the shell would have a terminal without echo.
         os.write(terminal.descriptor, b"\x1adgl_web_SECRET\n\x04")
         wait_until(lambda: "registered" in self.events.read_text(), "the name")
         self.assertTrue(self.echoes(terminal))
@@ -260,7 +260,7 @@ class HelpAndVersion(CommandLineTest):
                     self.assertIn(option, text)
 
     def test_commands_of_agents_say_which_gateway_is_meant(self):
-        """By options that are the gateway's, and work behind the command as well."""
+        """The gateway's options choose the gateway, and also work after the command."""
         for command in ((), ("add",), ("list",), ("rotate",), ("remove",), ("pin",)):
             code, program = self.run_program("diglett-server", "agent", *command, "--help", kind=Program)
             self.assertEqual(code, 0)
@@ -276,7 +276,7 @@ class HelpAndVersion(CommandLineTest):
 
 
 class Explain(CommandLineTest):
-    """`explain CODE` of both programs: what a code of a log or an exit code means."""
+    """`explain CODE` of both programs explains exit codes and codes in logs."""
 
     def explain(self, program, *arguments):
         code, ended = self.run_program(program, "explain", *arguments, kind=Program)
@@ -332,7 +332,7 @@ class Explain(CommandLineTest):
 
 
 class BadArguments(CommandLineTest):
-    """Exit code 64 and a message on stderr, before anything is dialled or bound."""
+    """Exit code 64 and a message on stderr, before the program connects or listens."""
 
     def test_agent(self):
         cases = {
@@ -395,10 +395,10 @@ class BadArguments(CommandLineTest):
 
 class DebugFlag(CommandLineTest):
     def test_anywhere_and_repeated(self):
-        """`-d` takes no value, so it may stand before, between and behind all others."""
+        """`-d` takes no value, so it may appear before, between and after all other arguments."""
         gateway = self.stage.gateway("-d", "-d")
         backend = self.stage.use(Listener(backends.answering(b"debugged")))
-        # Not at 1: `-n -d` would make it the name.
+        # Not at 1: in `-n -d` it would be the name.
         for position in (0, 2, 3):
             name = f"debug-{position}"
             arguments = ["-n", name, backend.address]
@@ -485,7 +485,7 @@ class Once(CommandLineTest):
 
 
 class Tokens(CommandLineTest):
-    """An open gateway takes any token; these show that it is read, and not told."""
+    """An open gateway accepts any token; the tests show that the agent reads it, and that no log has it."""
 
     TOKEN = "dgl_1_kept-to-ourselves"
 
@@ -523,13 +523,13 @@ class Tokens(CommandLineTest):
         self.assertNotIn(self.TOKEN, agent.output)
 
     def test_empty_standard_input(self):
-        # The harness gives programs /dev/null.
+        # The harness starts programs with /dev/null as standard input.
         agent = self.stage.agent("127.0.0.1", "--token-file", "-", "-n", "example", "9")
         self.assertEqual(agent.wait_exit(), 78)
         self.assertIn("standard input: holds no token", agent.output)
 
     def test_list_of_processes(self):
-        """What `ps` shows of the running agent has the token no more, and all the rest still."""
+        """`ps` shows the running agent's arguments with the token masked, and everything else unchanged."""
         gateway = self.stage.gateway()
         line = f"diglett://{self.TOKEN}@{gateway.address}#{gateway.pin}"
         cases = {
@@ -602,7 +602,7 @@ expose-bind = "127.0.0.6"
         self.assertTrue(agent.wait_event("registered")["address"].startswith("127.0.0.6:"))
 
     def test_unknown_key(self):
-        """The message must lead the eye to the file and the line."""
+        """The message must name the file and the line."""
         for program in ("diglett", "diglett-server"):
             with self.subTest(program=program):
                 path = self.write("# a comment\nstate-dir = \"/nowhere\"\nfrobnicate = 1\n")
@@ -613,7 +613,7 @@ expose-bind = "127.0.0.6"
                                                rf"{re.escape(str(path))}.*\bline 3\b")
 
     def test_check_of_a_file_in_the_working_directory(self):
-        """A path without a slash is a file all the same, and no bad argument."""
+        """A path without a slash is a file, not a bad argument."""
         path = self.write("frobnicate = 1\n")
         for arguments, expected in ((["check", path.name], 78), (["-l", "nonsense", "check", path.name], 78),
                                     (["-l", "nonsense", "check"], 64)):
@@ -669,7 +669,7 @@ class GatewayStart(CommandLineTest):
         self.assertEqual(second.wait_exit(), 73)
         self.assertIn(str(first.state), second.output)
         self.assertTrue(first.running)
-        # A lock that outlives a killed gateway would need a person to remove it.
+        # If the lock outlived a killed gateway, the operator would have to remove it.
         first.kill()
         self.stage.gateway(state=first.state)
 

@@ -1,6 +1,6 @@
 """docs/configuration.md against the programs: its examples, options and variables.
 
-Keys and their types are compared by Tests/SettingsTests.
+Tests/SettingsTests compares keys and their types.
 """
 
 import re
@@ -20,19 +20,19 @@ def text():
 
 
 def examples(name):
-    """The blocks of TOML that begin with `# name`."""
+    """The TOML blocks that begin with `# name`."""
     blocks = re.findall(r"(?ms)^```toml\n(.*?)^```$", text())
     return [block for block in blocks if block.startswith(f"# {name}\n")]
 
 
 def documented_keys(table):
-    """The first cells of the table behind `<!-- keys: table -->`."""
+    """The first cells of the table after `<!-- keys: table -->`."""
     rows = re.search(rf"<!-- keys: {table} -->\n((?:\|.*\n)+)", text()).group(1)
     return set(re.findall(r"(?m)^\| `([^`]+)` \|", rows))
 
 
 def section(heading):
-    """What stands below `## heading`, up to the next of its level."""
+    """The text below `## heading`, up to the next heading of the same level."""
     return re.search(rf"(?ms)^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text()).group(1)
 
 
@@ -41,7 +41,7 @@ def options(words):
 
 
 class Examples(EndToEndTest):
-    """What somebody copies from the page works."""
+    """Examples work when copied from the page."""
 
     def setUp(self):
         super().setUp()
@@ -59,7 +59,7 @@ class Examples(EndToEndTest):
         self.write(AGENTS, self.here(examples(AGENTS)[0]))
 
     def here(self, example):
-        """An example whose files are in the test's directory, and whose programs are there."""
+        """Changes an example: files are in the test's directory, and programs are /bin/true."""
         example = re.sub(r'"/usr/(local/)?s?bin/[a-z-]+"', '"/bin/true"', example)
         example = example.replace("/etc/diglett/", f"{self.directory}/")
         example = re.sub(r'"/etc/(nginx|haproxy|traefik)/', rf'"{self.directory}/\1/', example)
@@ -96,13 +96,13 @@ class Examples(EndToEndTest):
         for example in examples(AGENT):
             with self.subTest(example=example):
                 path = self.write(AGENT, self.here(example))
-                # Nobody listens there: it gets as far as that only with settings that it likes.
+                # The port has no listener. The agent tries to connect to it only if its settings are valid.
                 result = run(self.stage, "diglett", "-c", path, "-g", f"127.0.0.1:{free_port()}", "--once",
                              "--state-dir", self.directory / "state")
                 self.assertEqual(result.returncode, 69, result.stderr)
 
     def test_are_complete(self):
-        """Each documented key stands in an example."""
+        """Each documented key occurs in an example."""
         gateway, agent, agents = ([tomllib.loads(example) for example in examples(name)]
                                   for name in (GATEWAY, AGENT, AGENTS))
         registrars = [table for file in gateway for table in file.get("registrar", [])]
@@ -130,7 +130,7 @@ class Options(EndToEndTest):
     def help(self, program, *command):
         result = run(self.stage, program, *command, "--help")
         self.assertEqual(result.returncode, 0, result.stderr)
-        # Prose of the help may name options of other commands.
+        # The help's text may mention options of other commands, so use only its lists.
         lines = re.findall(r"(?m)^  (-.*)$", result.stdout)
         return options("\n".join(re.split(r"  |<", line)[0] for line in lines))
 
@@ -149,7 +149,7 @@ class Options(EndToEndTest):
 
     @staticmethod
     def of_examples():
-        """What programs of others have in examples."""
+        """Options of other programs in the examples."""
         return options("".join(examples(GATEWAY)))
 
 

@@ -1,4 +1,4 @@
-"""The first run, word for word as the manual has it."""
+"""The first run, verbatim from the manual."""
 
 import functools
 import unittest
@@ -12,19 +12,19 @@ BACKEND_PORT = 9000
 
 
 class Contract(EndToEndTest):
-    """The only test with fixed ports: they are part of what is promised."""
+    """The only tests with fixed ports, which are part of the contract."""
 
     def setUp(self):
         super().setUp()
         for port in (GATEWAY_PORT, BACKEND_PORT):
-            # Another run of the tests has them for a few seconds only.
+            # Another test run holds them only for a few seconds.
             lock = wait_until(functools.partial(hold_port, port), f"port {port}", timeout=60, interval=0.2)
             self.addCleanup(lock.close)
             if listens(port):
                 raise unittest.SkipTest(f"port {port} is taken by another program")
 
     def command(self, line, kind=Program, cwd=None):
-        """Starts a command line as it is written in the manual."""
+        """Starts a command line of the manual."""
         program, *arguments = line.split()
         return self.stage.start(program, [program_path(program), *arguments], kind, cwd=cwd)
 

@@ -1,4 +1,4 @@
-"""Many logins of one source, while what judges them is slow."""
+"""Many logins from one source, while the authenticator is slow."""
 
 import re
 import socket
@@ -12,12 +12,12 @@ from version1 import SECRET, Link
 
 
 class CrowdedLogins(EndToEndTest):
-    """One source with many logins, and a hook that is slow."""
+    """One source with many logins, and a slow hook."""
 
-    # As in the gateway: logins of one source that are judged or wait, and programs that run for it.
+    # The gateway's limits for one source: logins that are running or queued, and hook processes.
     MOST, RUNNING = 64, 3
 
-    # Those of the crowd wait for the test; the honest ones do not.
+    # The crowd's logins wait for the switch `open`; honest logins do not.
     BODY = """
 token = request.get("token", "")
 while token.startswith("crowd") and not is_on("open"):
@@ -26,7 +26,7 @@ answer(**({"identity": token} if token else {}))
 """
 
     def log_in(self, address, number):
-        """A login of version 1 from another address of this machine; its link stays open."""
+        """Sends a version 1 login from another address of this machine; returns the link, which stays open."""
         host, port = address.rsplit(":", 1)
         connection = socket.create_connection((host, int(port)), 15, source_address=("127.0.0.2", 0))
         self.addCleanup(connection.close)
@@ -47,11 +47,11 @@ answer(**({"identity": token} if token else {}))
         wait_until(lambda: len(refusals.findall(gateway.output)) >= 6, "a line for each refusal")
         self.assertEqual(len(refusals.findall(gateway.output)), 6)
         hook.wait_requests(self.RUNNING, "authenticate")
-        # Another source finds a program free, however long the others run.
+        # Another source gets a hook process, however long the others run.
         self.stage.agent(gateway, "-t", "honest", "-n", "example", backend).wait_registered()
         tokens = [request["token"] for request in hook.requests("authenticate")]
         self.assertEqual((len(tokens), tokens[-1]), (self.RUNNING + 1, "honest"))
-        # When a verdict has come there is room again.
+        # After an answer there is room for another login.
         hook.switch("open")
         for link in links[:self.MOST]:
             link.expect(v1peer.OK)

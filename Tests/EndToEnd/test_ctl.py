@@ -1,4 +1,4 @@
-"""Seeing and steering a running gateway: diglett-server ctl."""
+"""Inspecting and controlling a running gateway: diglett-server ctl."""
 
 import contextlib
 import grp
@@ -27,7 +27,7 @@ class CtlTest(EndToEndTest):
         self.backend = self.stage.use(Listener(backends.answering(b"behind the agent"))).address
 
     def ctl(self, *arguments, code=0, gateway=None):
-        """What `ctl` prints; `code` is how it must end."""
+        """Runs `ctl`, which must exit with `code`; returns its output if that is 0, otherwise its errors."""
         result = ctl(self.stage, gateway or self.gateway, *arguments)
         self.assertEqual(result.returncode, code, result.stdout + result.stderr)
         return result.stdout if code == 0 else result.stderr
@@ -117,7 +117,7 @@ class Seeing(CtlTest):
                 for way in ("bytes-to-backend", "bytes-to-visitor"):
                     self.assertEqual(opened["stream"][way], 0)
                     self.assertGreater(closed["stream"][way], 0)
-                # The gateway's end is the end of the watch.
+                # The watch ends with the gateway.
                 self.gateway.kill()
                 self.assertEqual(watch.wait(10), 0)
             finally:
@@ -127,7 +127,7 @@ class Seeing(CtlTest):
                 watch.stdout.close()
 
     def test_many_streams(self):
-        """More than what may wait for one who watches."""
+        """More streams than a watcher's queue holds."""
         count = 300 if fast() else 3_000
         allow_descriptors(2 * count + 200)
         self.gateway = self.stage.gateway()
@@ -160,7 +160,7 @@ class Seeing(CtlTest):
         self.assertIn("no gateway answers", self.ctl("status", code=69))
 
     def test_state_directory_without_a_gateway(self):
-        """No other gateway is meant, not even the service's."""
+        """The command does not fall back to another gateway, not even to the service's."""
         self.start()
         for name in ("mistyped", str(self.stage.directory / "mistyped")):
             result = run(self.stage, "diglett-server", "--state-dir", name, "ctl", "drain")
@@ -186,7 +186,7 @@ class Steering(CtlTest):
             seen = len(self.gateway.stderr)
             self.assertIn("ended link", self.ctl("kick", target))
             self.gateway.wait_unregistered("example", since=seen)
-            # It comes back.
+            # The agent reconnects.
             self.gateway.wait_registered("example", since=seen)
         self.assertEqual(get(self.tunnel.url), b"behind the agent")
         self.assertTrue(self.tunnel.agent.running)
@@ -218,7 +218,7 @@ class Steering(CtlTest):
         self.assertLessEqual(self.report("bans")[0]["seconds"], 2)
         self.gateway.wait_unregistered("example")
         seen = len(self.gateway.stderr)
-        # It ends by itself, and the agent is back.
+        # The ban expires, and the agent reconnects.
         self.gateway.wait_registered("example", since=seen, timeout=30)
         self.assertEqual(self.ctl("bans"), "no networks are banned\n")
 
@@ -243,7 +243,7 @@ class Steering(CtlTest):
         self.assertEqual(self.ctl("penalties"), "no sources are throttled\n")
 
     def test_unban_by_each_address_of_a_source(self):
-        """The log shows a translator's client by its IPv6 address, `ctl penalties` by its IPv4 address (RFC 6052)."""
+        """For a client behind a translator (RFC 6052), logs have the IPv6 address, `ctl penalties` the IPv4 address."""
         hosts = self.stage.use(TwoHosts())
         client, place = "64:ff9b::c000:201", "64:ff9b::c000:202"
         for host, address in ((hosts.far, client), (hosts.near, place)):
@@ -251,7 +251,8 @@ class Steering(CtlTest):
         self.gateway = self.stage.gateway(listen=f"[{place}]:0", prefix=hosts.near)
         for address in (client, "192.0.2.1"):
             with self.subTest(address):
-                # A gateway without an agents file refuses them; each costs the source 5 s, and penalties count from 15 s on.
+                # A gateway without an agents file refuses them. Each refusal adds 5 s to the source's penalty, which
+                # takes effect at 15 s.
                 agents = [
                     self.stage.agent(f"[{place}]:{self.gateway.port}", "--pin", self.gateway.pin, "-n", "example", "9",
                                      prefix=hosts.far) for _ in range(8)]
@@ -268,7 +269,7 @@ class Steering(CtlTest):
             wait_until(lambda: self.report("streams"), "the stream")
             self.assertEqual(self.ctl("drain"), "the gateway stops, when 1 stream is done\n")
             self.assertEqual(self.report("status")["state"], "draining")
-            # Asking again cuts nothing.
+            # A second drain does not cut streams.
             self.assertEqual(self.ctl("drain"), "the gateway stops already, when 1 stream is done\n")
             self.assertEqual(self.report("status")["streams"], 1)
             wait_until(lambda: is_closed(self.tunnel.port), "no new visitors")
@@ -276,7 +277,7 @@ class Steering(CtlTest):
         self.assertFalse((self.gateway.state / "control.sock").exists())
 
     def test_drain_of_an_idle_gateway(self):
-        """The answer comes before the end."""
+        """The answer arrives before the gateway exits."""
         self.gateway = self.stage.gateway()
         self.assertEqual(self.ctl("drain"), "the gateway stops\n")
         self.assertEqual(self.gateway.wait_exit(), 0)
@@ -314,7 +315,7 @@ class Steering(CtlTest):
         bad.write_text(text + "colour = 1\n")
         self.assertIn("unknown key 'colour'", self.ctl("reload", "--dry-run", code=1))
         bad.write_text(text)
-        # The gateway looks by itself twice a second: what a dry run says may be in force already.
+        # The gateway polls the file twice a second, so the change may already be in effect.
         changed = re.sub(r'names = .*', 'names = ["other"]\ndisabled = true\nmax-links = 3', text)
         bad.write_text(changed + '[[agent]]\nname = "two"\n')
         said = self.ctl("reload")
@@ -341,7 +342,7 @@ class TheSocket(CtlTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         result = run(self.stage, "diglett-server", "ctl", "--control", path, "status")
         self.assertEqual(result.returncode, 0, result.stderr)
-        # Two gateways cannot have one.
+        # Two gateways cannot share a control socket.
         second = self.stage.gateway("-c", file, ready=False)
         self.assertEqual(second.wait_exit(), 73)
         self.assertIn(f"{path} cannot be had: address already in use", second.output)
@@ -352,7 +353,7 @@ class TheSocket(CtlTest):
         self.ctl("status", code=69)
 
     def test_long_state_directory(self):
-        """A default that cannot be had does not keep the gateway from starting."""
+        """The gateway starts even if the default control socket is unavailable."""
         state = self.stage.directory / ("x" * 100)
         self.gateway = self.stage.gateway(state=state)
         self.gateway.wait_log("WARN .*control.sock cannot be had: name too long; name another place by --control PATH")
@@ -370,14 +371,14 @@ class TheSocket(CtlTest):
             with self.subTest(data[:3]), socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(10)
                 connection.connect(path)
-                # A request that is too long is answered while the rest of it is still being sent.
+                # The gateway answers a request that is too long while the client still sends the rest.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     connection.sendall(data)
                 self.assertIn(b'"ok":false', connection.recv(4096))
         silent = [socket.socket(socket.AF_UNIX) for _ in range(40)]
         for connection in silent:
             connection.connect(path)
-        # Those who say nothing make room.
+        # Silent connections make room for others.
         began = time.monotonic()
         self.ctl("status")
         self.assertLess(time.monotonic() - began, 4, "before they are closed for their silence")

@@ -1,4 +1,4 @@
-"""Programs that are killed and paths that are cut in the midst of transfers: no wrong byte, no false end."""
+"""Programs are killed and paths are cut during transfers: no wrong bytes, no false end of stream."""
 
 import random
 import socket
@@ -13,7 +13,7 @@ from visitors import read_exactly
 
 MIB = 1 << 20
 ROUNDS = 20 if long_run() else 2 if fast() else 3
-# Each eight bytes are their own place: what is missing, twice there or moved does not go unnoticed.
+# Each eight bytes are their own position, which reveals missing, duplicate or moved bytes.
 PATTERN = b"".join(struct.pack(">Q", number) for number in range(4 * MIB // 8))
 
 
@@ -27,7 +27,7 @@ class CutTransfers(EndToEndTest):
         self.changed = threading.Condition()
 
     def serve(self, connection):
-        """Sends the pattern again and again, or takes it."""
+        """Sends the pattern repeatedly, or receives it, as the first byte selects."""
         if connection.recv(1) == b"d":
             while True:
                 connection.sendall(PATTERN)
@@ -46,7 +46,7 @@ class CutTransfers(EndToEndTest):
         self.port = self.agent.wait_registered()
 
     def check(self, harm, timeout=15.0):
-        """Transfers in both directions are under way when `harm` is done."""
+        """Calls `harm` during transfers in both directions, and checks how they end."""
         self.uploads.clear()
         self.begun = 0
         visitors = [socket.create_connection(("127.0.0.1", self.port), timeout) for _ in range(2 * self.STREAMS)]
@@ -81,7 +81,7 @@ class CutTransfers(EndToEndTest):
 
     def check_rounds(self, **how):
         for number in range(ROUNDS):
-            # An agent that is cut again and again waits longer and longer.
+            # Use a new agent every third round, because an agent waits longer after each cut.
             if number % 3 == 0:
                 self.start()
             seen = len(self.agent.stdout)
@@ -92,7 +92,7 @@ class CutTransfers(EndToEndTest):
         self.check_rounds()
 
     def test_path_ends_in_order(self):
-        """As a proxy in between ends it: no GOAWAY, no close_notify, but FIN of TCP."""
+        """Like a proxy between the programs that closes the connection: a TCP FIN without GOAWAY and close_notify."""
         self.check_rounds(orderly=True)
 
     def test_agent_killed(self):
@@ -105,7 +105,7 @@ class CutTransfers(EndToEndTest):
 
     @unittest.skipUnless(long_run(), "takes a minute; only with --long")
     def test_path_falls_silent(self):
-        """Nothing tells the programs but the time that passes."""
+        """The programs can notice this only by timeouts."""
         self.start()
         self.check(self.relay.silence, timeout=90.0)
 
@@ -120,6 +120,6 @@ def send_pattern(visitor):
 
 
 def is_pattern(data, offset=0):
-    """Whether it is what comes in a row of patterns from there."""
+    """Whether the data is a part of repeated patterns that begins at `offset`."""
     repeated = PATTERN * ((offset + len(data)) // len(PATTERN) + 1)
     return repeated[offset:offset + len(data)] == data

@@ -1,4 +1,4 @@
-"""What happens when a part of the chain breaks, is killed, or comes back."""
+"""Parts of the chain that break, are killed, or are restarted."""
 
 import os
 import random
@@ -17,12 +17,12 @@ from realservers import Nginx, require
 from visitors import file_size, get, read_exactly, sha256
 
 MIB = 1 << 20
-# "At once" for a restart: what a person does not notice.
+# "At once" for a restart: so short that users do not notice it.
 AT_ONCE_SECONDS = 2.0
 
 
 class BrokenBackend(EndToEndTest):
-    """A visitor must never take a broken answer for a whole one."""
+    """A visitor must never mistake a broken answer for a complete one."""
 
     def test_refused(self):
         tunnel = self.stage.expose(f"127.0.0.1:{free_port()}")
@@ -33,7 +33,7 @@ class BrokenBackend(EndToEndTest):
         tunnel.gateway.wait_log(r"(?i)refused")
 
     def test_refused_while_the_visitor_sends(self):
-        """Bytes that are under way do not turn the reset into a clean end."""
+        """Bytes in flight do not turn the reset into a clean end."""
         tunnel = self.stage.expose(f"127.0.0.1:{free_port()}")
         with tunnel.connect(timeout=10) as visitor:
             with self.assertRaises((ConnectionResetError, BrokenPipeError)):
@@ -46,7 +46,7 @@ class BrokenBackend(EndToEndTest):
                 visitor.recv(1)
 
     def check_visitor_reset(self, waits_for_backend):
-        """The other direction: a visitor that gives up is no finished upload."""
+        """The other direction: the backend must not mistake an aborted upload for a complete one."""
         ending = []
         began, ended = threading.Event(), threading.Event()
 
@@ -67,7 +67,7 @@ class BrokenBackend(EndToEndTest):
             self.assertTrue(began.wait(10), "the backend has received nothing")
         backends.reset_on_close(visitor)
         visitor.close()
-        # A visitor who leaves that early need not reach the backend at all.
+        # A visitor that disconnects this early may not reach the backend.
         reached = ended.wait(10 if waits_for_backend else 1)
         self.assertEqual(ending, ["reset"] if waits_for_backend or reached else [])
 
@@ -79,23 +79,23 @@ class BrokenBackend(EndToEndTest):
 
 
 class KilledDuringDownload(EndToEndTest):
-    """kill -9 in the middle of an answer; curl must report an error."""
+    """SIGKILL during an answer; curl must report an error."""
 
     def start(self, mode):
-        """A download that is under way: (backend, tunnel, curl)."""
+        """Starts a download, and waits until data arrives; returns (backend, tunnel, curl)."""
         script = Path(__file__).with_name("endless_download.py")
         backend = self.stage.start("backend", [sys.executable, script, mode])
         port = backend.wait_line(backend.stdout, str.strip, "its port")
         tunnel = self.stage.expose(f"127.0.0.1:{port}")
         target = self.stage.directory / "download"
-        # Slow, so that the kill leaves much under way but the disk stays empty.
+        # Slow: many bytes are in flight at the kill, but few are on the disk.
         visitor = self.stage.start("curl", [
             require("curl"), "-sS", "--limit-rate", "20M", "--max-time", "60", "-o", target, tunnel.url])
         wait_until(lambda: file_size(target) > MIB, "the download to be under way")
         return backend, tunnel, visitor
 
     def check(self, visitor):
-        # 18: shorter than promised; 56: reset while receiving.
+        # 18: shorter than Content-Length; 56: reset while receiving.
         self.assertIn(visitor.wait_exit(), (18, 56), "curl took a part for the whole")
 
     def test_backend_killed_with_content_length(self):
@@ -140,7 +140,7 @@ class AgentRestart(EndToEndTest):
         self.check_restart()
 
     def test_stopped_without_a_word(self):
-        """As after a power cut: the gateway still thinks that the old link lives."""
+        """As after a power failure: the gateway still considers the old link alive."""
         self.tunnel.agent.send_signal(signal.SIGSTOP)
         self.check_restart()
 
@@ -163,7 +163,7 @@ class AgentRestart(EndToEndTest):
 
 class GatewayRestart(EndToEndTest):
     def test_killed(self):
-        """The agent comes back by itself, and the visitors' port is the same."""
+        """The agent reconnects, and visitors use the same port."""
         backend = self.stage.use(Listener(backends.answering(b"back again")))
         tunnel = self.stage.expose(backend.address)
         self.assertEqual(get(tunnel.url), b"back again")
@@ -193,7 +193,7 @@ class GatewayRestart(EndToEndTest):
         tunnel = self.stage.expose(nginx.address)
         with tunnel.connect() as visitor:
             visitor.sendall(b"GET /large HTTP/1.1\r\nHost: drain\r\nConnection: close\r\n\r\n")
-            # The rest of the file is more than all buffers on the way can hold.
+            # The rest of the file exceeds all buffers on the path.
             answer = read_exactly(visitor, MIB)
             tunnel.gateway.send_signal(signal.SIGTERM)
             with self.assertRaises(Failure, msg="the gateway did not wait for the transfer"):
@@ -210,7 +210,7 @@ class GatewayRestart(EndToEndTest):
 
 
 class StrangersOnTheAgentPort(EndToEndTest):
-    """Whatever else connects there, an honest agent gets in within a second."""
+    """An honest agent logs in within a second, whatever else connects to the agent port."""
 
     LOGIN_LIMIT_SECONDS = 1.0
     SILENT = 100 if fast() else 300
@@ -235,7 +235,7 @@ class StrangersOnTheAgentPort(EndToEndTest):
         self.assertLess(elapsed, self.LOGIN_LIMIT_SECONDS)
 
     def check_closed(self, connection):
-        """The gateway ends such a connection by itself, cleanly or by reset."""
+        """Checks that the gateway closes the connection, cleanly or by a reset."""
         connection.settimeout(20)
         try:
             while connection.recv(4096):
@@ -267,7 +267,7 @@ class StrangersOnTheAgentPort(EndToEndTest):
         self.check_honest_agent()
 
     def test_broken_client_hello(self):
-        """The beginning of a TLS record whose promised length never comes."""
+        """The start of a TLS record that never becomes complete."""
         self.stranger().sendall(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03" + b"\0" * 100)
         self.check_honest_agent()
 
@@ -275,7 +275,7 @@ class StrangersOnTheAgentPort(EndToEndTest):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        # Whether the handshake fails or the connection ends after it is all one.
+        # Either the handshake fails, or the connection ends after it.
         with self.assertRaises((ssl.SSLError, ConnectionError, EOFError)):
             with context.wrap_socket(self.stranger()) as connection:
                 connection.sendall(b"\0" * 8)
@@ -284,20 +284,20 @@ class StrangersOnTheAgentPort(EndToEndTest):
         self.check_honest_agent()
 
     def test_silent_address(self):
-        """One of the gateway's addresses takes connections and says nothing: the other is tried beside it."""
+        """If one of the gateway's addresses accepts connections but never answers, the agent also tries the other."""
         gateway = self.stage.gateway()
         try:
             silent = self.stage.use(socket.create_server(("::1", gateway.port), family=socket.AF_INET6))
         except OSError as error:
             self.skipTest(f"no IPv6 here: {error}")
         agent = self.stage.agent(f"localhost:{gateway.port}", "-n", "example", "9")
-        # Long before the attempt at the silent one fails, which takes ten seconds.
+        # Before the attempt at the silent address fails, which takes ten seconds.
         agent.wait_registered("example", timeout=8)
         connection, _ = silent.accept()
         with connection:
             self.assertEqual(read_exactly(connection, 2), b"\x16\x03", "it was not tried first")
         self.assertEqual(agent.events("lost"), [])
-        # The next link is made without waiting for it again.
+        # The next link does not try the silent address again.
         silent.settimeout(0.2)
         seen = len(agent.stdout)
         self.assertEqual(gateway.stop(), 0)

@@ -1,4 +1,4 @@
-"""One visitor who does not read costs the others nothing, and no memory."""
+"""A visitor that does not read neither slows down the others nor costs memory."""
 
 import contextlib
 import os
@@ -10,13 +10,13 @@ from harness import EndToEndTest, Failure, fast, wait_until
 from realservers import Nginx
 from visitors import aggregate_speed, at_once, read_exactly, sha256, sha256_of, stalled_download
 
-# It measures: no other module runs at the same time (integration-test -j).
+# This module measures, so no other module runs at the same time (integration-test -j).
 ALONE = True
 
 MIB = 1 << 20
 GIB = 1 << 30
-# What a program may grow by while a stream is stalled: a few stream windows and
-# the allocator's slack, far from the gigabyte that waits.
+# Maximum growth of a program while a stream is stalled: a few stream windows and the allocator's slack, far less than
+# the gigabyte of the download.
 GROWTH_LIMIT_KIB = 40 * 1024
 
 
@@ -41,11 +41,10 @@ class StalledVisitor(MemoryTest):
     KEPT_SPEED = 0.9
 
     def test_others_keep_their_speed(self):
-        """Medians of interleaved measurements, the best of at most three rounds.
+        """Compares medians of interleaved measurements, in the best of up to three rounds.
 
-        The machine is shared with its neighbours, whose noise only ever lowers
-        the ratio by chance; a tunnel in which one stream blocks another never
-        reaches nine tenths, however often it is asked.
+        Other load on the machine can lower the ratio by chance. A tunnel in which one stream blocks another never
+        reaches nine tenths, in any number of rounds.
         """
         nginx = Nginx(self.stage)
         expected = write_random_file(nginx.files / "file", self.SIZE)
@@ -68,7 +67,7 @@ class StalledVisitor(MemoryTest):
         self.assertEqual(digests, [expected] * self.VISITORS)
 
     def round(self, tunnel, url):
-        """The speed beside a stalled visitor, as a part of the speed without."""
+        """The ratio of the speed with a stalled visitor to the speed without one."""
         speeds = {False: [], True: []}
         for index in range(2 * self.MEASUREMENTS):
             stalled = index % 2 == 1
@@ -92,9 +91,9 @@ class StalledVisitor(MemoryTest):
 
 
 class StalledBackend(MemoryTest):
-    """The same in the other direction: a backend that does not read an upload."""
+    """The other direction: a backend that does not read an upload."""
 
-    # More than two windows and the kernel's buffers at both ends could hold.
+    # More than two windows and the kernel's buffers at both ends can hold.
     MOST_ACCEPTED = 64 * MIB
 
     def test_upload_is_held_back(self):
@@ -117,7 +116,7 @@ class StalledBackend(MemoryTest):
             self.check_memory()
 
     def send_until_blocked(self, visitor):
-        """Sends until nothing more was taken for a while; returns the number of bytes."""
+        """Sends until the socket accepts no bytes for a second; returns the number of bytes sent."""
         block = b"x" * MIB
         sent = 0
 

@@ -1,4 +1,4 @@
-"""Programs of the operator's that judge agents and tell of names."""
+"""Hooks: the operator's programs that act as authenticators and registrars."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from hooks import Hook, authenticator, configure, registrar, schema, wait_file, 
 from realservers import is_closed, require
 from visitors import get, read_exactly
 
-# What the slow hook takes, four times at a time.
+# Duration of the slow hook, of which up to four processes run at a time.
 SLOW_SECONDS = 0.1 if fast() else 1.0
 
 
@@ -59,7 +59,7 @@ class Schema(unittest.TestCase):
 
 
 class Examples(HookTest):
-    """The programs of docs/modules.md, as they stand there."""
+    """The programs in docs/modules.md, verbatim."""
 
     TOKEN = "s3cret-of-alice"
 
@@ -154,7 +154,7 @@ answer()
             "version": 1, "action": "authorize", "identity": "alice", "name": "app", "port": wanted,
             "peer": request["peer"]})
 
-        # The same installation is known again, another one is another.
+        # The same state directory gives the same instance, another one gives another.
         agent.stop()
         self.check_reachable(self.connect("good", "-n", "app", self.backend, state=agent.state), "app")
         again = self.hook.requests("authenticate")[1]
@@ -185,7 +185,7 @@ answer()
         self.assertEqual(self.check_reachable(agent, "app"), low)
 
     def test_wanted_port_outside_the_answer(self):
-        """The hook has said which ports the name may have."""
+        """The hook's answer limits the ports of the name."""
         low, wanted = free_port(), free_port()
         self.judged([f"{low}"])
         agent = self.connect("good", "--public-port", str(wanted), "-n", "app", self.backend)
@@ -232,11 +232,11 @@ answer()
             self.check_refused(self.connect("bad", "-n", "app", "9", state=first.state), "login-refused", 11)
         self.assertEqual(len(self.hook.requests("authenticate")), 1)
         self.assertEqual(len(re.findall(r"login from .* refused: ", self.gateway.output)), 4)
-        # A good one from the same place is.
+        # A good token from the same agent is asked about.
         self.check_reachable(self.connect("good", "-n", "app", self.backend, state=first.state), "app")
 
     def test_forged_lines_in_a_reason(self):
-        """Neither the log nor fail2ban can be made to believe in another address."""
+        """A reason cannot forge an address, neither in the log nor for fail2ban."""
         forged = "2026-11-23T12:46:53.689Z WARN  login from 1.2.3.4:5 refused: x"
         hook = Hook(self.stage, f'answer(False, reason={forged!r} + "\\n" + {forged!r} + "\\r" + {forged!r})')
         self.start(authenticator([hook.path]))
@@ -256,7 +256,7 @@ class Misbehaviour(HookTest):
     def check_login_fails(self, hook, words, timeout=5, most=5.0):
         self.start(authenticator([hook.path], timeout))
         began = time.monotonic()
-        # Nobody has said no: without --once the agent would come back.
+        # The hook has not refused the login: without --once the agent would retry.
         agent = self.connect("any", "-n", "app", "--once", "9")
         self.check_refused(agent, "unavailable", 69)
         self.assertLess(time.monotonic() - began, most)
@@ -334,7 +334,7 @@ answer(identity="alice")
         self.check_login_fails(hook, "was ended by signal 11")
 
     def test_does_not_read(self):
-        """A hook need not look at its question."""
+        """A hook need not read its request."""
         path = self.stage.new_directory("hook") / "hook"
         path.write_text('#!/bin/sh\nexec <&-\necho \'{"ok":true,"identity":"anybody"}\'\n')
         path.chmod(0o700)
@@ -355,7 +355,7 @@ answer(identity="alice")
         self.check_reachable(late, "other")
 
     def test_cannot_be_started(self):
-        """The start says so, with the line."""
+        """The gateway reports it at the start, with the line."""
         plain = self.stage.directory / "plain"
         plain.write_text("echo\n")
         plain.chmod(0o600)
@@ -378,7 +378,7 @@ answer(identity="alice")
                 self.assertIn(f"{file}:4: ", gateway.output)
 
     def slow_and_many(self, count):
-        """A slow hook and agents at once, all of which get in: (hook, agents)."""
+        """Starts `count` agents at once with a slow hook, and waits for all of them; returns (hook, agents)."""
         hook = Hook(self.stage, f'''
 if request["action"] == "authenticate":
     time.sleep({SLOW_SECONDS})
@@ -393,16 +393,16 @@ answer(identity=request.get("token", "anybody"))
         return hook, agents
 
     def test_slow_and_sixteen_agents_at_once(self):
-        """As many as one address may have in the anteroom: each is judged once."""
+        """As many unauthenticated connections as one source may have: each agent is authenticated once."""
         hook, agents = self.slow_and_many(16)
-        # One of the four is kept for other sources.
+        # One of the four processes is reserved for other sources.
         self.assertIn(hook.most_at_once("authenticate"), (2, 3) if fast() else (3,))
         self.assertEqual(len(hook.requests("authenticate")), 16)
         self.assertEqual([agent.events("lost") for agent in agents], [[]] * 16)
 
     @unittest.skipIf(fast(), "takes long")
     def test_slow_and_thirty_agents_at_once(self):
-        """More than that: some are sent away, and all of them get in in the end."""
+        """More than that: some are rejected, but all are admitted in the end."""
         hook, _ = self.slow_and_many(30)
         self.assertIn(hook.most_at_once("authenticate"), (2, 3) if fast() else (3,))
         self.note(f"{len(hook.requests('authenticate'))} questions")
@@ -424,7 +424,7 @@ answer(identity="alice")
 
 
 class NarrowedPorts(HookTest):
-    """SIGHUP asks again about ports, too."""
+    """On SIGHUP the gateway asks the hook about ports again, too."""
 
     BODY = '''
 if request["action"] == "authorize":
@@ -452,7 +452,7 @@ answer(identity="alice")
 
 
 class SecondThoughts(HookTest):
-    """SIGHUP asks again about what agents have."""
+    """On SIGHUP the gateway asks the hook again about the agents' names."""
 
     BODY = '''
 if request["action"] == "authorize":
@@ -487,11 +487,11 @@ answer(identity="alice")
         self.assertEqual(self.agent.events("lost"), [])
 
     def test_hook_that_fails_withdraws_nothing(self):
-        """Nobody has said no."""
+        """A failure is not a refusal."""
         self.hook.switch("broken")
         self.gateway.send_signal(signal.SIGHUP)
         wait_until(lambda: len(self.hook.requests("authorize")) >= 4, "the questions")
-        # A later question is answered after theirs.
+        # A later request is answered after theirs.
         self.hook.switch("broken", False)
         self.check_reachable(self.connect("any", "-n", "three", self.backend), "three")
         self.assertEqual(self.agent.events("missing"), [])
@@ -500,7 +500,7 @@ answer(identity="alice")
 
 
 class Reviews(HookTest):
-    """After a reload every name is judged again."""
+    """After a reload the hook authorizes every name again."""
 
     BODY = '''
 if request["action"] == "authenticate":
@@ -524,7 +524,7 @@ answer(not is_on("closed"), reason="closed")
     def check_missing(self, agents, names):
         for number, agent in enumerate(agents):
             for name in range(names):
-                # Some may have been refused as too many were being judged, and asked for again.
+                # Some may have been refused because too many were pending, and then requested again.
                 agent.wait_event("missing", timeout=40, name=f"n{number}-{name}", code="revoked")
 
     @unittest.skipIf(fast(), "takes long")
@@ -547,7 +547,7 @@ answer(not is_on("closed"), reason="closed")
 
     @unittest.skipIf(fast(), "takes long")
     def test_signals_without_end(self):
-        """They cost no more than two readings a second."""
+        """Signals cause at most two reloads a second."""
         agent, = self.expose(1, 8)
         before = len(self.hook.requests("authorize"))
         began = time.monotonic()
@@ -563,7 +563,7 @@ answer(not is_on("closed"), reason="closed")
 
 
 class Registration(HookTest):
-    """Programs that are told which names are reachable where."""
+    """Hooks as registrars, which receive the names and their addresses."""
 
     BODY = '''
 if is_on("broken-" + request["action"]):
@@ -597,13 +597,13 @@ answer()
 
     @unittest.skipIf(fast(), "takes long")
     def test_many_names_at_once(self):
-        """After a crash all names are published, however long that takes, and nobody has to ask again."""
+        """After a crash all names are published, however long that takes, and agents need not register them again."""
         agents, names = (3, 4) if fast() else (24, 16)
         file = configure(self.stage, self.configuration)
         self.gateway = self.stage.gateway("-c", file)
         clients = [self.stage.agent(self.gateway, *(
             word for name in range(names) for word in ("-n", f"n{number}-{name}=9"))) for number in range(agents)]
-        # A hook is a process that starts for each name.
+        # The timeout is long because the gateway starts a hook process for each name.
         for number, client in enumerate(clients):
             client.wait_registered(f"n{number}-{names - 1}", timeout=120)
         self.gateway.kill()
@@ -615,7 +615,7 @@ answer()
         self.assertNotIn("ERROR", self.gateway.output)
 
     def test_a_port_is_kept_until_nothing_leads_there(self):
-        """A name that cannot be withdrawn keeps its port from other agents: a proxy still leads visitors to it."""
+        """Other agents do not get the port of a name that cannot be withdrawn: a proxy still sends visitors to it."""
         port = free_port()
         self.hook.switch("broken-withdraw")
         self.start(self.configuration, "--expose-ports", f"{port}-{port}")
@@ -626,7 +626,7 @@ answer()
         second = self.stage.agent(self.gateway, "-n", "second", self.backend)
         self.assertEqual(second.wait_event("missing")["code"], "registrar-failed")
         second.stop()
-        # The agent itself may have it again.
+        # The same agent may use it again.
         again = self.stage.agent(self.gateway, "-n", "first", self.backend, state=first.state)
         self.assertEqual(again.wait_registered("first"), port)
         again.kill()
@@ -636,7 +636,7 @@ answer()
         self.assertEqual(second.wait_registered("second"), port)
 
     def test_visitors_wait_for_it(self):
-        """The agent hears of its port when the name is published, not before."""
+        """The agent receives its port when the name is published, not before."""
         self.hook.switch("slow-publish")
         self.start(self.configuration)
         agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
@@ -664,14 +664,14 @@ answer()
         self.gateway.wait_log(
             rf"ERROR the registrar exec {self.hook.path} cannot publish 'example': .*code 1: the proxy is away")
         self.assertTrue(agent.running and self.gateway.running)
-        # Half of it may have been done.
+        # The failed publication may have had an effect, so the gateway withdraws it.
         self.hook.wait_requests(1, "withdraw")
         ports = {request["address"]["port"] for request in self.hook.requests("publish")}
         self.assertTrue(all(is_closed(port) for port in ports))
 
         self.hook.switch("broken-publish", False)
         if fast():
-            # Instead of the half minute after which it asks by itself.
+            # Instead of waiting half a minute until the agent requests the name again.
             agent.stop()
             agent = self.stage.agent(self.gateway, "-n", "example", self.backend, state=agent.state)
         self.assertTrue(agent.wait_registered(timeout=40))
@@ -679,7 +679,7 @@ answer()
         self.gateway.wait_log("the registrar .* works again")
 
     def test_publication_that_fails_once(self):
-        """The agent notices nothing of it."""
+        """The agent does not notice the failure."""
         self.hook.switch("broken-publish")
         self.start(self.configuration)
         agent = self.stage.agent(self.gateway, "-n", "example", self.backend)
@@ -727,7 +727,7 @@ answer()
         self.assertEqual(self.hook.requests()[-1]["action"], "publish")
 
     def test_an_agent_that_comes_and_goes_with_fresh_names(self):
-        """It takes no name of another agent out of service, and a newcomer does not wait behind all of its names."""
+        """It does not affect names of other agents, and a new agent does not wait for all of its names."""
         self.start(self.configuration)
         honest = self.stage.agent(self.gateway, "-n", "example", self.backend)
         self.check_reachable(honest)
@@ -736,7 +736,7 @@ answer()
         key = bytes(range(32))
         for number in range(20 if fast() else 300):
             with v2peer.connect((self.gateway.host, self.gateway.port)) as peer:
-                # Every second time as another agent.
+                # Every second connection is another agent.
                 peer.log_in(key=key if number % 2 else None)
                 for exposure in range(16):
                     peer.send_frame(v2peer.REGISTER, v2peer.register_payload(exposure, f"n{number}-{exposure}"))
@@ -750,7 +750,7 @@ answer()
                          ["publish"])
 
     def test_an_agent_that_leaves_too_many_names_has_to_wait(self):
-        """Names that cannot be withdrawn count against their agent; it can have those that it had."""
+        """Names that cannot be withdrawn count towards their agent's limit; the agent can register them again."""
         self.start(self.configuration + "[limits]\nnames-per-link = 2\nlinks-per-agent = 1\n")
         self.hook.switch("broken-withdraw")
         key = bytes(range(32))
@@ -768,7 +768,7 @@ answer()
         self.hook.switch("broken-withdraw", on=False)
 
     def test_withdrawal_at_the_end(self):
-        """SIGTERM: the program is told of the end of each name before the gateway's."""
+        """On SIGTERM the hook receives the withdrawal of each name before the gateway exits."""
         self.start(self.configuration)
         agents = [self.stage.agent(self.gateway, "-n", f"app-{number}", self.backend) for number in range(6)]
         for number, agent in enumerate(agents):
@@ -802,7 +802,7 @@ answer()
         self.gateway.wait_log("left with names that are gone")
 
     def test_two_registrars(self):
-        """One that fails keeps the name away, and the other takes it back."""
+        """If one registrar fails, the name is not published, and the other registrar withdraws it."""
         other = Hook(self.stage, self.BODY)
         other.switch("broken-publish")
         self.start(self.configuration + registrar([other.path]))

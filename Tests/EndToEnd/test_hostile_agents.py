@@ -1,4 +1,4 @@
-"""Agents and strangers that cost the gateway as much as they can; others must notice nothing."""
+"""Agents and unauthenticated connections that cause as much load as they can; others must not be affected."""
 
 import contextlib
 import socket
@@ -12,10 +12,10 @@ from harness import EndToEndTest, allow_descriptors
 from hostile import NeighbourTest, client_hello, start_pages, start_peer
 from prometheus import Metrics
 
-# A gateway that bounds them has ended the link long before.
-# It measures: no other module runs at the same time (integration-test -j).
+# This module measures, so no other module runs at the same time (integration-test -j).
 ALONE = True
 
+# A gateway that limits key updates ends the link long before this number.
 MOST_KEY_UPDATES = 5_000
 
 
@@ -24,14 +24,14 @@ def setUpModule():
 
 
 class WorkInATurn(NeighbourTest):
-    """What one peer sends is handled in small portions, so that the others get their turn."""
+    """The gateway handles the bytes of one peer in small portions, so that other peers get their turn."""
 
     def setUp(self):
         super().setUp()
         self.start_neighbour("--metrics", "127.0.0.1:0")
 
     def start_agents(self, count, mode):
-        """Hostile agents, each with one visitor who takes all that comes."""
+        """Starts hostile agents, each with one visitor that reads everything."""
         agents = [start_peer(self.stage, "agent", self.gateway.address, f"hostile-{number}", mode)
                   for number in range(count)]
         for port in [agent.wait_ready() for agent in agents]:
@@ -53,21 +53,21 @@ class WorkInATurn(NeighbourTest):
         self.check_neighbour("tiny records")
 
     def test_handshakes(self):
-        """500 at once, all the time."""
+        """500 simultaneous handshakes, continuously."""
         self.measure_quiet()
         start_peer(self.stage, "handshakes", self.gateway.address, 500).wait_ready()
         self.check_neighbour("500 handshakes at once")
         self.assertGreater(Metrics(self.gateway).scrape().value("diglett_limit_hits_total", limit="handshake-reads"), 0)
 
     def test_key_updates(self):
-        """A link that is ended for them comes back at once."""
+        """The attacker reconnects immediately when the gateway ends its link."""
         self.measure_quiet()
         start_peer(self.stage, "key-updates", self.gateway.address).wait_ready()
         self.check_neighbour("key updates")
 
 
 class KeyUpdates(EndToEndTest):
-    """RFC 8446, 4.6.3. Each costs the gateway a derivation of keys, and an answer if it asks for one."""
+    """RFC 8446, 4.6.3. Each key update costs the gateway a key derivation, and an answer if it requests one."""
 
     def setUp(self):
         super().setUp()
@@ -77,7 +77,7 @@ class KeyUpdates(EndToEndTest):
         return rawtls.connect((self.gateway.host, self.gateway.port))
 
     def flood(self, tls, requests_answer):
-        """How many went through before the link was over."""
+        """Sends key updates; returns the number sent before the link ended."""
         for count in range(MOST_KEY_UPDATES):
             try:
                 tls.update_key(requests_answer)
@@ -91,7 +91,7 @@ class KeyUpdates(EndToEndTest):
         self.assertEqual(agent.register("example").code, 0)
         count = self.flood(agent.tls, requests_answer)
         self.note(f"{count} key updates")
-        # It may have sent more than have been read when the connection ends, but not this many.
+        # When the connection ends, the peer may have sent more than the gateway has read, but not this many.
         self.assertLess(count, MOST_KEY_UPDATES)
         self.gateway.wait_unregistered("example")
 
@@ -102,10 +102,10 @@ class KeyUpdates(EndToEndTest):
         self.check_flood_after_login(requests_answer=True)
 
     def test_one_is_harmless(self):
-        """One a second is due, the first a second after the login."""
+        """One key update a second is allowed, the first a second after the login."""
         agent = self.stage.use(v2peer.Peer(self.dial()))
         agent.log_in()
-        # The time is what is tested; the gateway looks at its clock once a second.
+        # The test depends on elapsed time; the gateway checks its clock once a second.
         time.sleep(2.5)
         agent.tls.update_key(requests_answer=True)
         self.assertEqual(agent.register("example").code, 0)
@@ -123,7 +123,7 @@ class KeyUpdates(EndToEndTest):
 
 
 class ClientCertificates(EndToEndTest):
-    """Only the pin of a client's certificate counts; what else is in it must do no harm."""
+    """Only the pin of a client certificate counts; its other contents must be harmless."""
 
     def setUp(self):
         super().setUp()
@@ -173,7 +173,7 @@ class ClientCertificates(EndToEndTest):
         self.check_refused(self.certificate(), rawtls.break_key)
 
     def check_known_by_pin(self, pem, damage=None):
-        """At a gateway that knows its agents."""
+        """Checks that a gateway with an agents file accepts the certificate by its pin."""
         public = subprocess.run(["openssl", "pkey", "-in", pem, "-pubout", "-outform", "DER"],
                                 check=True, capture_output=True, timeout=30).stdout
         agents = AgentsFile(self.stage, self.gateway)
@@ -183,7 +183,7 @@ class ClientCertificates(EndToEndTest):
         self.log_in(pem, damage)
 
     def test_odd_extensions(self):
-        """They forbid its use, or their critical meaning is unknown; nobody looks at them."""
+        """The gateway ignores extensions, even if they forbid the certificate's use, or are unknown and critical."""
         odd = {
             "basicConstraints": "critical,CA:false", "keyUsage": "critical,cRLSign", "1.2.3.4": "critical,DER:00",
             "nameConstraints": "critical,permitted;email:xn--a.example", "subjectAltName": "DNS:*.*.example",
@@ -207,7 +207,7 @@ class Strangers(EndToEndTest):
     def test_half_a_client_hello_costs_little(self):
         gateway = self.stage.gateway()
         hello = client_hello()
-        # What the first one leaves behind is no growth.
+        # Memory that the first connection leaves allocated does not count as growth.
         with socket.create_connection((gateway.host, gateway.port), 10) as first:
             first.sendall(hello)
             first.recv(1)
@@ -216,7 +216,7 @@ class Strangers(EndToEndTest):
             for _ in range(self.STRANGERS):
                 stranger = strangers.enter_context(socket.create_connection((gateway.host, gateway.port), 10))
                 stranger.sendall(hello[:len(hello) // 2])
-            # When an agent has logged in the gateway has read what came before it, or its most recent part.
+            # When an agent has logged in, the gateway has read the earlier bytes, or the most recent part of them.
             self.stage.agent(gateway, "-n", "honest", "127.0.0.1:9").wait_registered("honest")
             growth = gateway.resident_kib() - before
             self.note(f"grown by {growth} KiB")

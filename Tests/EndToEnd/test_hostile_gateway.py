@@ -1,4 +1,4 @@
-"""A gateway that harms its agent: floods of frames, and a wish that it stays away."""
+"""A gateway that harms its agent: floods of frames, and an excessive retry delay."""
 
 import secrets
 import socket
@@ -10,11 +10,11 @@ from harness import EndToEndTest, wait_until
 from hostile import collect
 from visitors import sha256
 
-# Of frames without use an agent takes 1,000 at once, and a link's first 5,000 withdrawn streams.
+# An agent accepts 1,000 needless frames at once, and the first 5,000 withdrawn streams of a link.
 HARMLESS = 500
 FLOOD = 20_000
 WITHDRAWN_HARMLESS = 2_000
-# An hour and more would be as good as a ban.
+# In seconds. A delay of an hour or more would amount to a ban.
 LONGEST_RETRY_AFTER = 65_535
 MOST_RETRY_SECONDS = 360
 
@@ -45,7 +45,7 @@ class HostileGateway(EndToEndTest):
         self.assertEqual(self.link.read_stream(stream), b"unharmed")
 
     def check_flood(self, make, harmless=HARMLESS, codes=(v2peer.GLITCHES,)):
-        """A few are taken; a flood ends the link with its code, and the agent makes another."""
+        """Checks that a few frames are accepted, and that a flood ends the link with a code before a reconnect."""
         self.link.send_raw(b"".join(make() for _ in range(harmless)))
         self.check_echo()
         self.assertIn(self.flood(make), codes)
@@ -55,20 +55,20 @@ class HostileGateway(EndToEndTest):
         self.check_echo()
 
     def flood(self, make):
-        """The code with which the agent ended the link."""
+        """Sends a flood; returns the code with which the agent ends the link."""
         try:
             for _ in range(FLOOD // 100):
                 self.link.send_raw(b"".join(make() for _ in range(100)))
         except v2peer.Closed:
             pass
-        # The agent leaves the connection open for some seconds, so that this can be read.
+        # The agent keeps the connection open for some seconds, so that the peer can read the GOAWAY.
         return v2peer.read_goaway(self.link.expect(v2peer.GOAWAY).payload).code
 
     def test_repeated_registered(self):
         frame = v2peer.encode(
             v2peer.REGISTERED, v2peer.registered_payload(self.exposure, 0, 1, "127.0.0.1:1"))
         self.check_flood(lambda: frame)
-        # One for each link. What is printed without need makes the agent leave out other events.
+        # One event per link: needless events would make the agent drop other events.
         wait_until(lambda: len(self.agent.events("registered")) >= 2, "the event of the second link")
         self.assertEqual(len(self.agent.events("registered")), 2, "a repetition is not an event")
 
@@ -100,7 +100,7 @@ class HostileGateway(EndToEndTest):
         self.check_flood(make, WITHDRAWN_HARMLESS)
 
     def test_streams_for_an_unknown_exposure(self):
-        """The agent resets each. A gateway that does not read the resets owes it that."""
+        """The agent resets each stream. The gateway reads the resets: unread ones would end the link with `owed`."""
         def make():
             self.last_stream += 1
             return v2peer.encode(v2peer.OPEN, v2peer.open_payload(999, 65_536), self.last_stream)
@@ -121,7 +121,7 @@ class HostileGateway(EndToEndTest):
         self.check_flood(lambda: frame)
 
     def test_last_words_before_a_goodbye_for_good(self):
-        """What came before it reaches the backend, though the agent ends."""
+        """Bytes sent before the GOAWAY reach the backend, although the agent exits."""
         received = []
 
         def serve(connection):
@@ -143,7 +143,7 @@ class HostileGateway(EndToEndTest):
         self.assertEqual(sha256(received[0]), sha256(data))
 
     def test_wish_to_stay_away_for_hours(self):
-        """The agent honours it for five minutes, and its own wait of a minute at most."""
+        """The agent waits for five minutes at most, plus its own delay of a minute at most."""
         self.link.send_frame(v2peer.GOAWAY, v2peer.goaway_payload(v2peer.OVERLOADED, LONGEST_RETRY_AFTER))
         seconds = self.agent.wait_event("retrying")["seconds"]
         self.note(f"retries after {seconds:.0f} s")
@@ -152,7 +152,7 @@ class HostileGateway(EndToEndTest):
 
 
 class HostileAgent(EndToEndTest):
-    """The same frames at the gateway."""
+    """The same frames, sent to the gateway."""
 
     def setUp(self):
         super().setUp()

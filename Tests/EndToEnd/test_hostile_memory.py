@@ -1,4 +1,4 @@
-"""Peers that make the gateway hold as much as they can, under a memory limit that is met."""
+"""Peers that make the gateway hold as much memory as they can, until it reaches its memory limit."""
 
 import contextlib
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 from harness import Failure, allow_descriptors, long_run, wait_until
 from hostile import NeighbourTest, start_peer
 
-# It measures: no other module runs at the same time (integration-test -j).
+# This module measures, so no other module runs at the same time (integration-test -j).
 ALONE = True
 
 STREAMS = 8_000 if long_run() else 1_500
 STREAMS_PER_AGENT = 1_000
 MIB = 1 << 20
 SERVED_SECONDS = 5.0
-# After all have come: streams are opened and windows are used up in this time, or deadlines are met.
+# Seconds after all peers have connected: enough to open streams and use up windows, or to reach deadlines.
 ATTACK_SECONDS = 60 if long_run() else 5
 
 
@@ -26,7 +26,7 @@ def setUpModule():
 
 
 class ControlGroup:
-    """A control group below that of the test, with a memory limit, as a container has one (cgroups(7))."""
+    """A control group below the test's own, with a memory limit, like that of a container (cgroups(7))."""
 
     def __init__(self, mebibytes):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -52,7 +52,7 @@ class ControlGroup:
 
     def __exit__(self, *_):
         def is_removed():
-            # The kernel still accounts for the process that has just ended.
+            # The kernel may still count the process that has just ended.
             with contextlib.suppress(OSError):
                 self.path.rmdir()
             return not self.path.exists()
@@ -61,7 +61,7 @@ class ControlGroup:
 
     @property
     def prefix(self):
-        """What starts a program inside."""
+        """The start of a command line that runs a program inside the group."""
         return ("sh", "-c", f'echo $$ > "{self.path}/cgroup.procs" && exec "$@"', "sh")
 
     def figures(self):
@@ -73,7 +73,7 @@ class ControlGroup:
 
 
 class MemoryLimit(NeighbourTest):
-    """Whatever the others do, a visitor of another agent is served within seconds."""
+    """A visitor of another agent is served within seconds, whatever the attackers do."""
 
     def attack(self, mode, *options):
         left = STREAMS
@@ -116,7 +116,7 @@ class MemoryLimit(NeighbourTest):
                 f"the slowest served after {seconds:.2f} s ({refusals} refusals)"
                 + (f"; {group.figures()}" if group else ""))
 
-    # The attacks: uploads to agents that grant nothing, or grant all and do not read; downloads that nobody reads.
+    # Uploads to agents that grant no credit, or grant all but do not read; downloads that visitors do not read.
 
     ATTACKS = {
         "uploads without credit": ("never-grants", "--upload"),
@@ -155,7 +155,7 @@ class MemoryLimit(NeighbourTest):
 
 
 def add_long_tests():
-    """The larger control groups."""
+    """Adds tests with larger control groups."""
     for mebibytes in (128, 256, 512):
         for attack in MemoryLimit.ATTACKS:
             def test(self, mebibytes=mebibytes, attack=attack):

@@ -1,4 +1,4 @@
-"""Visitors and backends that hold on to what they get; others must notice nothing."""
+"""Visitors and backends that occupy resources as long as they can; others must not be affected."""
 
 import contextlib
 import socket
@@ -13,7 +13,7 @@ from v1peer import PAYLOAD
 from version1 import Link, own_gateway
 from visitors import aggregate_speed
 
-# It measures: no other module runs at the same time (integration-test -j).
+# This module measures, so no other module runs at the same time (integration-test -j).
 ALONE = True
 
 MIB = 1 << 20
@@ -25,24 +25,24 @@ def setUpModule():
 
 
 def pour(connection):
-    # Otherwise the kernel holds megabytes for each, and with 800 of them runs short of memory for TCP.
+    # Otherwise the kernel buffers megabytes per connection, and with 800 connections runs short of memory for TCP.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
     connection.sendall(PLENTY)
 
 
 class SlowReaders(NeighbourTest):
-    """800 visitors ask for a large file and read a few bytes a second, or none."""
+    """800 visitors request a large file and read a few bytes a second, or none."""
 
     SLOW, SILENT = 500, 300
     SIZE = 64 * MIB
     KEPT_SPEED = 0.9
-    # The speed of one download varies by a third on two cores that others use.
+    # The speed of one download varies by a third on two shared cores.
     TRIES = 8
-    # 800 start windows of 256 KiB would be 200 MiB.
+    # 800 initial windows of 256 KiB would be 200 MiB.
     MOST_GROWTH_KIB = 96 * 1024
 
     def test_memory_and_speed_of_a_neighbour(self):
-        """The neighbour is another name of the same agent."""
+        """Measures the effect on another name of the same agent."""
         nginx = Nginx(self.stage)
         write_random_file(nginx.files / "file", self.SIZE)
         pouring = self.stage.use(Listener(pour))
@@ -62,7 +62,7 @@ class SlowReaders(NeighbourTest):
                   start_peer(self.stage, "visitors", slow, self.SILENT)]
         for peer in others:
             peer.wait_ready(60)
-        # Their windows and the kernel's buffers are filled once, at full speed.
+        # First, their windows and the kernel's buffers fill at full speed.
         carried = [0]
 
         def is_filled():
@@ -75,7 +75,7 @@ class SlowReaders(NeighbourTest):
             speeds.append(speed())
         growth = self.gateway.resident_kib() - before
         if len(speeds) == self.TRIES:
-            # Perhaps it is others that have taken the processor since.
+            # Measure without the visitors again: other load on the machine may have increased.
             for peer in others:
                 peer.kill()
             alone = min(alone, speed())
@@ -98,7 +98,7 @@ class SilentBackend(NeighbourTest):
     VISITORS = 400
 
     def test_other_name_of_the_link_is_served(self):
-        """One backend answers no connect; its visitors do not use up the opens of the link."""
+        """A backend does not answer connects; its visitors must not use up the pending opens of the link."""
         with contextlib.ExitStack() as kept:
             # The kernel drops connects to a listener whose backlog is full (listen(2)).
             deaf = kept.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -119,7 +119,7 @@ class Version1(EndToEndTest):
     STREAMS = 1_024
 
     def test_silent_visitors_make_room(self):
-        """The agent does not know of visitors who have sent nothing: they do not keep others out."""
+        """In version 1 the agent does not know of visitors that have sent nothing: they must not keep others out."""
         gateway = own_gateway(self.stage)
         with Link.dial(gateway.address_v1) as link, contextlib.ExitStack() as silent:
             link.register("example")

@@ -1,4 +1,4 @@
-"""The table [limits], and the keys of an agent: each holds, and what it refuses is counted."""
+"""The table [limits], and the limits of an agent: each is enforced, and refusals are counted."""
 
 import contextlib
 import socket
@@ -19,12 +19,12 @@ from version1 import own_agent, own_gateway
 from visitors import read_exactly
 
 
-# How often a test is repeated whose steps must follow each other quickly.
+# Attempts of a test whose steps must follow each other quickly.
 ATTEMPTS = 20
 
 
 def header(address):
-    """A PROXY header, version 1, of a visitor from that address."""
+    """A version 1 PROXY header of a visitor from this address."""
     return f"PROXY TCP4 {address} 192.0.2.1 1 2\r\n".encode()
 
 
@@ -51,7 +51,7 @@ class LimitsTest(EndToEndTest):
                 visitor.sendall(first + b"x")
                 return not visitor.recv(1)
         except ConnectionError:
-            # It may come before connect(2) has returned.
+            # The reset may arrive before connect(2) returns.
             return True
 
     def refused(self, tunnel, first=b""):
@@ -78,7 +78,7 @@ class Visitors(LimitsTest):
             self.visit(tunnel, stack)
 
     def test_of_one_agent(self):
-        """It may have most of the places when it is alone; those of others find some free however many it has."""
+        """An agent that is alone may use most of the places, but some stay free for visitors of other agents."""
         gateway = self.gateway("visitors = 18")
         greedy = self.echo(gateway=gateway, name="greedy")
         with contextlib.ExitStack() as stack:
@@ -160,7 +160,7 @@ class Visitors(LimitsTest):
                 for _ in range(2):
                     self.visit(tunnel, stack, first)
                 refusals.append(self.is_refused(tunnel, first))
-                # A third may come after a second. Where the machine took so long, another source tries again.
+                # After a second a third visit is allowed. If the machine was that slow, retry with another source.
                 if time.monotonic() - began < 0.9:
                     break
             else:
@@ -231,8 +231,8 @@ class Agents(LimitsTest):
         self.assertNotEqual(one_more.wait_exit(), 0)
 
     def test_many_names_keep_their_ports(self):
-        """As many ports of an agent are remembered as it can have names."""
-        # Ports that nobody else takes between the two links.
+        """The gateway remembers as many ports of an agent as the agent can have names."""
+        # Ports that no other program uses between the two links.
         first = free_port(600)
         gateway = self.gateway(
             "names-per-link = 1000\nlinks-per-agent = 1", "--expose-ports", f"{first}-{first + 599}")
@@ -252,7 +252,7 @@ class Agents(LimitsTest):
         self.assertEqual(ports(), ports())
 
     def test_registrations_over_many_links(self):
-        """Reconnecting brings no further registrations; another agent has its own."""
+        """Reconnecting does not allow more registrations; another agent has its own budget."""
         gateway = self.gateway("names-per-link = 2\nlinks-per-agent = 1")
         key = bytes(range(32))
         codes = []
@@ -260,7 +260,7 @@ class Agents(LimitsTest):
             with v2peer.connect((gateway.host, gateway.port)) as peer:
                 peer.log_in(key=key)
                 codes += [peer.register(f"n{link}-{exposure}", exposure).code for exposure in range(2)]
-        # Eight at once; one more for each second that this took.
+        # Eight at once, and one more for each elapsed second.
         self.assertEqual(codes[:8], [0] * 8)
         self.assertIn(4, codes[8:])
         self.assertEqual(self.hits("registrations"), codes.count(4))
@@ -269,7 +269,7 @@ class Agents(LimitsTest):
             self.assertEqual(peer.register("another").code, 0)
 
     def test_penalties_of_a_trusted_network(self):
-        """It gets none: each of these would cost five seconds, and from 15 s on handshakes wait."""
+        """It gets none. Otherwise each refusal would add five seconds, and from 15 s on handshakes would wait."""
         hosts = self.stage.use(TwoHosts())
         file = configure(self.stage, f'trusted-networks = "{hosts.FAR_ADDRESS}"\n')
         gateway = self.stage.gateway("-c", file, listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
@@ -283,13 +283,13 @@ class Agents(LimitsTest):
         self.assertEqual(self.visits(hosts, hosts.far, gateway), 20)
 
     def test_own_address(self):
-        """A program that connects to an address of its own machine is no stranger."""
+        """Limits per source do not apply to connections from the machine itself, to any of its addresses."""
         hosts, gateway = self.strict_gateway()
         self.assertEqual(self.visits(hosts, hosts.near, gateway), 20)
         self.assertLessEqual(self.visits(hosts, hosts.far, gateway), 3)
 
     def strict_gateway(self, head=""):
-        """Two hosts, and on the near one a gateway that lets few visitors of one source in."""
+        """Two hosts, and on the near one a gateway that admits few visitors of one source."""
         hosts = self.stage.use(TwoHosts())
         file = configure(
             self.stage, f'{head}\nexpose-bind = "{hosts.NEAR_ADDRESS}"\n'
@@ -297,8 +297,8 @@ class Agents(LimitsTest):
         return hosts, self.stage.gateway("-c", file, listen="127.0.0.1:0", prefix=hosts.near)
 
     def visits(self, hosts, place, gateway):
-        """How many of 20 visitors from there are served, who stay."""
-        # The backend is in the agent's namespace, where this process is not.
+        """The number of visitors that are served, of 20 from `place` that stay connected."""
+        # The backend runs in the agent's namespace, unlike this process.
         backend = self.stage.start("backend", [*hosts.near, sys.executable, "-c", textwrap.dedent("""
             import socket
             server = socket.create_server(("127.0.0.1", 0))
@@ -327,7 +327,7 @@ class Agents(LimitsTest):
         return int(outcome.stdout)
 
     def test_fresh_identities(self):
-        """Where an agent can make itself any identity, what one may ask for is counted by its source."""
+        """If agents can choose any identity, their registrations are counted by source."""
         hosts = self.stage.use(TwoHosts())
         file = configure(self.stage, "\n[limits]\nnames-per-link = 2\nlinks-per-agent = 1\n")
         gateway = self.stage.gateway(
@@ -343,7 +343,7 @@ class Agents(LimitsTest):
             capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parent)})
         codes = [int(code) for code in outcome.stdout.split()]
         self.assertEqual((len(codes), codes[:8]), (12, [0] * 8))
-        # One more for each second that this took.
+        # One more for each elapsed second.
         self.assertIn(4, codes[8:])
 
     def test_handshake(self):
@@ -366,7 +366,7 @@ class Agents(LimitsTest):
         self.assertEqual(self.hits("handshake-timeout"), 0)
 
     def test_logins_that_wait_keep_nobody_out(self):
-        """More than the agents and strangers that there may be: one of another address is judged all the same."""
+        """With more logins than agents and unauthenticated connections are allowed, another source can still log in."""
         hook = Hook(self.stage, 'time.sleep(1)\nanswer(ok=request["peer"]["host"] == "127.0.2.1", identity="late")')
         self.gateway("agents = 2", head=authenticator([hook.path]))
         address = (self.server.host, self.server.port)
@@ -374,7 +374,7 @@ class Agents(LimitsTest):
             for number in range(300):
                 waiting = stack.enter_context(v2peer.connect(address, source=f"127.0.1.{1 + number // 60}"))
                 waiting.send_login()
-            # What they hold counts, and no more when they are gone.
+            # Their memory counts until they are gone.
             self.assertGreater(self.metrics.scrape().value("diglett_granted_bytes"), 250 * 4_096)
             stack.enter_context(v2peer.connect(address, source="127.0.2.1")).log_in()
         self.metrics.wait(lambda scrape: scrape.value("diglett_granted_bytes") == 0, "nothing to be held")
@@ -383,7 +383,7 @@ class Agents(LimitsTest):
 
 class Times(LimitsTest):
     def test_stall(self):
-        """A backend that reads nothing ends its stream at the agent, and a visitor that reads nothing at the gateway."""
+        """The agent ends the stream of a backend that does not read, and the gateway that of such a visitor."""
         file = self.stage.new_directory("agent-etc") / "agent.toml"
         file.write_text('stall-timeout = "1s"\n')
         backend = self.stage.use(Listener(serve_never_reads)).address
@@ -439,12 +439,12 @@ class Memory(LimitsTest):
                 self.visit(tunnel, stack)
             self.metrics.wait(
                 lambda scrape: scrape.value("diglett_limit_hits_total", limit="reduced-window") > 0, "smaller windows")
-            # More than a quarter of the 230 visitors are here, which the gateway looks at once a second.
+            # More than a quarter of 230 visitors are connected; the gateway checks this once a second.
             wait_until(
                 lambda: self.visit(tunnel, stack) and self.hits("small-buffers") > 0, "smaller buffers", interval=0.3)
 
     def test_ends_stalled_streams(self):
-        """Streams that their agent never reads give way when the memory is used up."""
+        """When memory is exhausted, streams that their agent never reads are ended."""
         self.gateway('memory = "16M"')
         with contextlib.ExitStack() as stack:
             peer = stack.enter_context(v2peer.connect((self.server.host, self.server.port)))
@@ -455,7 +455,7 @@ class Memory(LimitsTest):
                 visitors.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), 15)))
                 stream = peer.expect(v2peer.OPEN).stream
                 peer.send_frame(v2peer.ACCEPT, v2peer.u64(1 << 20), stream=stream)
-            # The agent takes them and reads no more: what the kernel does not take waits in the gateway.
+            # The agent accepts them but reads nothing: bytes that the kernel does not buffer stay in the gateway.
             for visitor in visitors:
                 visitor.sendall(bytes(1 << 17))
             self.metrics.wait(
@@ -470,14 +470,14 @@ def send_without_end(connection):
 
 
 class Counters(LimitsTest):
-    """Limits without a key count too."""
+    """Limits without a key are counted, too."""
 
     def wait_hits(self, limit, least=1):
         self.metrics.wait(
             lambda scrape: scrape.value("diglett_limit_hits_total", limit=limit) >= least, f"the count of {limit}")
 
     def peer(self, stack):
-        """An agent that is logged in and has a name, and the name's public port."""
+        """An agent with a login and a name, and the name's public port."""
         peer = stack.enter_context(v2peer.connect((self.server.host, self.server.port)))
         peer.log_in()
         return peer, peer.register("example").port
@@ -494,7 +494,7 @@ class Counters(LimitsTest):
     def test_client_hello(self):
         self.gateway("")
         with socket.create_connection((self.server.host, self.server.port), 15) as client:
-            # The header of a handshake record, and of a ClientHello of 16 KiB and one byte with its own header.
+            # The header of a handshake record, and that of a ClientHello of 16 KiB + 1 byte, including its header.
             client.sendall(bytes([22, 3, 1, 0x40, 0, 1, 0, 0x3F, 0xFD]))
             with contextlib.suppress(ConnectionError):
                 read_all(client)
@@ -507,7 +507,7 @@ class Counters(LimitsTest):
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
              "-subj", "/CN=agent", "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60)
         chain = self.stage.directory / "chain.pem"
-        # About 400 bytes each.
+        # Each certificate has about 400 bytes.
         chain.write_text(key.read_text() + certificate.read_text() * 60)
         with self.assertRaises(v2peer.Closed):
             with v2peer.connect((self.server.host, self.server.port), certificate=chain) as peer:
@@ -520,7 +520,7 @@ class Counters(LimitsTest):
             peer, _ = self.peer(stack)
             for number in range(40):
                 peer.send_frame(v2peer.PING, v2peer.u64(number))
-            # The first four of a link are free.
+            # The first four PINGs of a link are free.
             self.wait_hits("glitches", 30)
             self.assertTrue(peer.is_alive())
 
@@ -531,11 +531,11 @@ class Counters(LimitsTest):
             for _ in range(140):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), 15))
             self.wait_hits("pending-opens")
-            # Half of the 256 are left for other names.
+            # Half of the 256 pending opens are reserved for other names.
             self.assertEqual(self.metrics.scrape().value("diglett_streams"), 128)
 
     def test_pending_opens_are_not_other_waits(self):
-        """A visitor waits too while the agent does not read its control frames: that is another limit."""
+        """While the agent does not read its control frames, visitors wait too, but because of another limit."""
         self.gateway("names-per-link = 1000")
         with contextlib.ExitStack() as stack:
             peer, port = self.peer(stack)
@@ -551,7 +551,7 @@ class Counters(LimitsTest):
                 return self.metrics.scrape().value("diglett_congested_links") == 1 and self.hits("send-queue") > 0
 
             wait_until(is_congested, "the link to take nothing more")
-            # 48 KB of answers, 121 bytes each: from 32 KiB on the link opens no streams, at 64 KiB it would end.
+            # 48 KB of answers, 121 bytes each. From 32 KiB on the link opens no streams, at 64 KiB it would end.
             answers = 400
             for number in range(1, answers + 1):
                 peer.send_frame(v2peer.REGISTER, v2peer.register_payload(number, b"!"))
@@ -639,7 +639,7 @@ class Check(LimitsTest):
         self.assertNotIn("limits:", self.check_file("visitors = 5").stdout)
 
     def test_defaults_that_are_lowered(self):
-        """A start with them warns, so `check` reports them too."""
+        """A start with these defaults logs a warning, so `check` reports them too."""
         result = subprocess.run(
             ["prlimit", "--nofile=1024:1024", program_path("diglett-server"), "check", configure(self.stage, "")],
             env=self.stage.environment(), cwd=self.stage.directory, capture_output=True, text=True, timeout=30, check=False)

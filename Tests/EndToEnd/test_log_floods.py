@@ -1,4 +1,4 @@
-"""What a hostile peer can write into the other side's log."""
+"""How much a hostile peer can write into the other side's log."""
 
 import collections
 import contextlib
@@ -11,22 +11,23 @@ from administration import AgentsFile
 from harness import PATIENCE, EndToEndTest
 
 SECONDS = 3.0
-# Of the log, for that time. Without a limit it is megabytes.
+# Maximum size of the log after this time. Without rate limits it is megabytes.
 MOST_BYTES = 100_000
-# Refusals that make a flood: several times what is written of a source at once, 32 about names and 16 before the login.
+# Minimum refusals of a flood: several times the lines that a source may cause at once, 32 about names and 16 before the
+# login.
 LEAST_NAMES = 2_000
 LEAST_STRANGERS = 100
-# Of one agent's names, for what they ask and not for their number.
+# Minimum refusals of one agent's names for their content, not for their number.
 LEAST_REFUSED = 500
-# Of the agent's events: a refusal of 512 control characters takes 1.8 KB.
+# Maximum size of the agent's events. A refusal of 512 control characters takes 1.8 KB.
 MOST_EVENT_BYTES = 300_000
-# Any name of 64 control characters is a bad one, and is written as 320.
+# An invalid name of 64 control characters, which are 320 characters in the log.
 BAD_NAME = b"\x01" * 64
 # REGISTER frames that a link may send at once.
 REGISTERS = 32
-# Logins at once: some of the 16 connections that a source may have before the login are left for the honest agent.
+# Simultaneous logins. A source may have 16 connections before the login; some are left for the honest agent.
 LOGINS = 12
-# Bytes to an agent that make a flood. The link may end before SECONDS are over, for too many glitches.
+# Minimum bytes of a flood to an agent. The link may end before SECONDS are over, because of too many glitches.
 LEAST_SENT = 30_000
 LEFT_OUT = r"(\d+) further messages about "
 
@@ -36,10 +37,10 @@ def size(lines):
 
 
 class GatewayLogTest(EndToEndTest):
-    """Each refusal that an agent or a stranger can cause without end, as fast as it goes."""
+    """Floods of each refusal that an agent or an unauthenticated connection can cause repeatedly."""
 
     def start(self, *rights):
-        """A gateway that knows the agents `web`, with these rights, and `honest`."""
+        """Starts a gateway with the agents `web`, with these rights, and `honest`."""
         agents = AgentsFile(self.stage, state=self.stage.new_directory("gateway-state"))
         self.token = agents.add("web", "--names", "app-*", *rights).token.encode()
         self.honest_token = agents.add("honest", "--names", "honest").token
@@ -47,7 +48,7 @@ class GatewayLogTest(EndToEndTest):
         self.gateway = self.stage.gateway(state=agents.state)
 
     def flood(self, attempt, source, least):
-        """Repeats `attempt`, which returns how often it was refused, for some seconds and until there were `least`."""
+        """Repeats `attempt`, which returns its number of refusals, for SECONDS and until there are `least` refusals."""
         honest = None
         refused = 0
         end = time.monotonic() + SECONDS
@@ -60,7 +61,7 @@ class GatewayLogTest(EndToEndTest):
         self.note(f"{refused} refused, {written} bytes of log")
         self.assertGreaterEqual(refused, least, "too few for a flood")
         self.assertLess(written, MOST_BYTES)
-        # What an honest agent needs to appear in the log appears in it.
+        # The lines about an honest agent are still logged.
         self.gateway.wait_registered("honest")
         omitted = int(self.gateway.wait_log(LEFT_OUT + re.escape(source)).group(1))
         self.assertGreater(omitted, 0)
@@ -73,7 +74,7 @@ class GatewayLogTest(EndToEndTest):
     def check_names(self, code, *arguments, rights=(), **options):
         """`arguments` and `options` are those of `register_payload` after the number.
 
-        After the registrations that one agent may send at once, most are refused as too many, whatever they ask for.
+        Most registrations above an agent's rate limit are refused as too many, whatever their content.
         """
         codes = collections.Counter()
         self.start(*rights)
@@ -112,7 +113,7 @@ class GatewayLogTest(EndToEndTest):
     # LOGIN.
 
     def check_logins(self, code, payload):
-        """Many at once, as each is answered after 250 ms."""
+        """Sends many logins at once, because each answer takes 250 ms."""
         self.start()
 
         def attempt():
@@ -158,7 +159,7 @@ class AgentLogTest(EndToEndTest):
         return link, exposure
 
     def flood(self, link, frames):
-        """Sends the same frames over and over."""
+        """Sends the same frames repeatedly, for SECONDS or until the link ends."""
         batch = b"".join(frames)
         batch *= max(1, 16_000 // len(batch))
         end = time.monotonic() + SECONDS
@@ -192,7 +193,7 @@ class AgentLogTest(EndToEndTest):
         self.assertTrue(self.agent.running)
 
     def test_streams(self):
-        """Each has a backend that refuses it, and is opened again."""
+        """The backend refuses each stream, and the gateway opens the next one."""
         link, exposure = self.link()
         end = time.monotonic() + SECONDS
         stream = 0

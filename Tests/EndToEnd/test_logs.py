@@ -1,4 +1,4 @@
-"""The log for programs, --log-format json."""
+"""The machine-readable log, --log-format json."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from visitors import get
 
 class Lines(LogTest):
     def test_every_line_of_both_programs(self):
-        """All that is said in a long life, with its nasty moments, at the most talkative level."""
+        """Logs of normal operation and of errors, at the most verbose level."""
         gateway = self.stage.gateway("-d", "-d", *JSON, "--listen-v1", "127.0.0.1:0")
         backend = self.stage.use(Listener(backends.answering(b"here"))).address
         agent = self.stage.agent(gateway, "-d", "-d", *JSON, "-n", f"good={backend}", "-n", f"bad=127.0.0.1:{free_port()}")
@@ -119,7 +119,7 @@ class Lines(LogTest):
                                 (("check", path, *JSON), 78), ((*JSON, "--state-dir", "/dev/null"), 73)):
             with self.subTest(arguments=arguments):
                 self.check_complaint(run(self.stage, "diglett-server", *arguments), code)
-        # The file is about the gateway's log, and who checks it is no gateway.
+        # `log-format` in the file is for the gateway's log, not for the output of `check`.
         self.assertIn("error: ", run(self.stage, "diglett-server", "check", path).stderr)
         path.write_text('log-format = "json"\ngateway = 1\n')
         for arguments, code in (((*JSON, "-g", "x", "-n", "example"), 64), (("-c", path), 78)):
@@ -158,7 +158,7 @@ class Lines(LogTest):
                 self.parse(output.strip())
 
     def test_a_terminal_that_nobody_reads(self):
-        """A stalled session with the log on its terminal stops nothing, and what was lost is said afterwards."""
+        """A stalled terminal does not stop a gateway that logs to it, and the gateway reports lost lines afterwards."""
         ours, theirs = pty.openpty()
         self.addCleanup(os.close, ours)
         address = f"127.0.0.1:{free_port()}"
@@ -170,7 +170,7 @@ class Lines(LogTest):
         os.close(theirs)
         backend = self.stage.use(Listener(backends.answering(b"here"))).address
         port = self.stage.agent(address, "-n", "example", backend).wait_registered()
-        # Ten times what the terminal takes.
+        # Ten times the terminal's buffer.
         for _ in range(200):
             self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"here")
         os.set_blocking(ours, False)
@@ -181,13 +181,13 @@ class Lines(LogTest):
             with contextlib.suppress(BlockingIOError):
                 while data := os.read(ours, 65_536):
                     text += data
-            # One that was written after there was room again.
+            # Cause a line now that the terminal has room again.
             get(f"http://127.0.0.1:{port}/")
             return b'"lost":' in text and text.endswith(b"\n")
 
         wait_until(told, "a line that tells how many were lost", interval=0.05)
         lines = [line for line in text.decode().split("\r\n") if line]
-        # At most one is torn, and stands alone.
+        # At most one line is truncated, and no other line follows it on the same line.
         self.assertFalse([line for line in lines if line.count('"time"') > 1])
         self.assertLessEqual(sum(not line.endswith("}") for line in lines), 1)
         self.parse(lines[-1])

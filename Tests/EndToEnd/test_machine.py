@@ -1,5 +1,5 @@
-"""The packages on a Debian of its own, under a systemd of its own. That takes root, a mirror of Debian, and half a
-minute for each test; DIGLETT_E2E_MACHINE=0 leaves them out."""
+"""The packages on a separate Debian with its own systemd. The tests need root and a Debian mirror, and take half a
+minute each; DIGLETT_E2E_MACHINE=0 skips them."""
 
 import os
 import re
@@ -27,7 +27,7 @@ name = "web"
 backend = "unix:/run/backend.sock"
 """
 
-# A backend that needs nothing but systemd.
+# A backend that needs only systemd.
 BACKEND_SOCKET = "[Socket]\nListenStream=/run/backend.sock\nSocketMode=0666\nAccept=yes\n"
 BACKEND = "[Service]\nExecStart=/bin/echo packed\nStandardInput=socket\nStandardOutput=socket\n"
 
@@ -55,7 +55,7 @@ class UnderSystemd(EndToEndTest):
         return self.machine.output("sh", "-c", f"dpkg {' '.join(arguments)}")
 
     def public_port(self):
-        """The port of the name at the moment; it stays the same once it is there."""
+        """The current public port of the name; false before the first registration."""
         found = re.findall(r"(?<!un)register domain 'web' -> '(\d+)'", self.machine.log(GATEWAY))
         return found and int(found[-1])
 
@@ -65,7 +65,7 @@ class UnderSystemd(EndToEndTest):
             return port and self.machine.output(
                 "curl", "--silent", "--http0.9", "--max-time", "5", f"http://127.0.0.1:{port}/", check=False)
 
-        # An agent that has tried in vain a few times waits for up to 16 s before it tries again.
+        # After a few failed attempts an agent waits up to 16 s before the next one.
         try:
             said = wait_until(answer, "an answer through the tunnel", timeout=60, interval=0.2)
         except Failure as failure:
@@ -97,7 +97,7 @@ class UnderSystemd(EndToEndTest):
         self.assertEqual(self.user_of(AGENT), "diglett-web")
         port = self.public_port()
 
-        # systemd copies a credential at the start.
+        # systemd copies a credential when the service starts.
         said = machine.output("diglett-server", "agent", "rotate", "web", "--grace", "1h", "--host", "localhost")
         machine.put("/etc/credstore/diglett.web.token", re.search(r"shown this once: (\S+)", said).group(1))
         machine.output("systemctl", "restart", AGENT)
@@ -106,13 +106,13 @@ class UnderSystemd(EndToEndTest):
 
         machine.output("systemctl", "reload", GATEWAY)
         wait_until(lambda: "SIGHUP" in machine.log(GATEWAY), "the reload in the log")
-        # A crash: it is there again, with the same key and the same port.
+        # After a crash the gateway returns with the same key and the same port.
         machine.output("systemctl", "kill", "--signal=SEGV", GATEWAY)
         wait_until(lambda: machine.log(GATEWAY).count("listening for agents on 0.0.0.0") == 2, "the restart")
         self.check_reachable()
         self.assertEqual(self.public_port(), port)
 
-        # Key and agents as credentials, with the state directory's gone.
+        # Key and agents as credentials, without the files in the state directory.
         for name in ("identity.pem", "agents.toml"):
             machine.output("mv", f"/var/lib/diglett-server/{name}", f"/etc/credstore/diglett-server.{name}")
             machine.output("chown", "root:root", f"/etc/credstore/diglett-server.{name}")
@@ -135,7 +135,7 @@ class UnderSystemd(EndToEndTest):
 
 
 class Step(NamedTuple):
-    """A block of the guide: commands, or a file's content."""
+    """A block of the guide: commands, or the content of the file `path`."""
 
     where: str
     path: str | None
@@ -143,7 +143,7 @@ class Step(NamedTuple):
 
 
 def guide(title=GUIDE):
-    """The steps of a section of docs/operations.md, `From an empty server` for example, in their order."""
+    """The steps of a section of docs/operations.md, for example `From an empty server`, in order."""
     text = section("operations.md", title)
     steps, end = [], 0
     for block in re.finditer(r"<!-- guide: (\w+) -->\n```(\w+)\n(.*?)```", text, re.DOTALL):
@@ -153,7 +153,7 @@ def guide(title=GUIDE):
     return steps
 
 
-# The certificate of step 2, by an authority of the test's own.
+# The certificate of step 2, issued by the test's own authority.
 CERTIFICATE = r"""
 d=/etc/letsencrypt/live/gateway.com; mkdir -p $d; cd $d
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem
@@ -162,14 +162,14 @@ echo 'subjectAltName=DNS:*.gateway.com,DNS:gateway.com' >san
 openssl x509 -req -days 2 -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile san -out fullchain.pem
 """
 
-# What certbot does when it renews: another certificate for the same names, then the hooks.
+# Like a renewal by certbot: another certificate for the same names, then the hooks.
 RENEWAL = r"""
 cd /etc/letsencrypt/live/gateway.com
 openssl x509 -req -days 2 -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile san -out fullchain.pem
 for hook in /etc/letsencrypt/renewal-hooks/deploy/*; do RENEWED_LINEAGE=$PWD "$hook"; done
 """
 
-# Fifty changes of the map, as the gateway makes them: a whole file, then the command of `reload`. MORE comes after each.
+# Fifty changes of the map, like those of the gateway: a whole file, then the command of `reload`, then MORE.
 CHANGES = r"""
 for number in $(seq 50); do
     if [ $number = 50 ]; then port=PORT; else port=9; fi
@@ -182,14 +182,14 @@ done
 
 
 class Guide(EndToEndTest):
-    """Server and agent of the guide on one machine, which all names lead to."""
+    """The guide's server and agent on one machine, to which all host names resolve."""
 
     def setUp(self):
         super().setUp()
         self.machine = self.stage.use(Machine(self.stage.new_directory("machine")))
         for name in PACKAGES:
             shutil.copy(package(name), self.machine.root / "root")
-        # What a person answers.
+        # Answers that a person would give.
         self.machine.put("/etc/apt/apt.conf.d/yes", 'APT::Get::Assume-Yes "true";\n')
         with (self.machine.root / "etc/hosts").open("a") as hosts:
             hosts.write("127.0.0.1 gateway.com example.gateway.com app-1.gateway.com other.gateway.com\n")
@@ -199,7 +199,7 @@ class Guide(EndToEndTest):
         return self.machine.output("sh", "-ec", f"cd /root; exec 2>&1\n{text}")
 
     def status(self, host):
-        """(status, page) of a host, with the certificate checked."""
+        """(status, page) of a host; verifies the certificate."""
         text = self.machine.output(
             "curl", "--silent", "--max-time", "10", "--cacert", "/etc/letsencrypt/live/gateway.com/ca.pem",
             "--write-out", "\\n%{http_code}", f"https://{host}/", check=False)
@@ -228,7 +228,7 @@ class Guide(EndToEndTest):
         line = re.search(r"^ *(diglett -g '(diglett://(\S+)@gateway.com:20000#(sha256/\S+))') -n", invitation, re.MULTILINE)
         self.assertEqual(self.status("example.gateway.com")[0], 404, "nobody is there yet")
 
-        # Step 7, by the line.
+        # Step 7, with the command line.
         self.shell("apt install ./diglett_*.deb")
         self.shell(f"systemd-run --unit=by-hand {line[1]} -n example localhost:9000")
         wait_until(lambda: "example: https://example.gateway.com -> localhost:9000" in machine.log("by-hand"),
@@ -239,7 +239,7 @@ class Guide(EndToEndTest):
         self.shell("systemctl stop by-hand")
         self.wait_status("example.gateway.com", 404)
 
-        # And as a service.
+        # Step 7, as a service.
         for step in guide():
             if step.where == "agent" and step.path:
                 machine.put(step.path, step.text.replace("sha256/PIN", line[4]))
@@ -247,7 +247,7 @@ class Guide(EndToEndTest):
                 text = re.sub(r"/dev/stdin (\S+).*", rf"/dev/stdin \1 <<END\n{line[3]}\nEND", step.text)
                 self.shell(text)
         self.wait_status("example.gateway.com", 200)
-        # The gateway is killed: visitors come back to the name.
+        # After a kill of the gateway, visitors reach the name again.
         machine.output("systemctl", "kill", "--signal=KILL", GATEWAY)
         self.wait_status("example.gateway.com", 200)
         self.check_redirect()
@@ -260,7 +260,7 @@ class Guide(EndToEndTest):
         self.assertEqual(said, "301 https://example.gateway.com/a?b=c")
 
     def serial(self):
-        """The number of the certificate that visitors get."""
+        """The serial number of the certificate that visitors receive."""
         return self.shell("openssl s_client -connect example.gateway.com:443 -servername example.gateway.com </dev/null "
                           "2>/dev/null | openssl x509 -noout -serial")
 
@@ -271,12 +271,12 @@ class Guide(EndToEndTest):
         self.assertEqual(self.status("example.gateway.com"), (200, "from home"))
 
     def check_changes(self):
-        """However many changes come however fast, nginx ends up with the last."""
+        """After many fast changes nginx uses the last one."""
         configuration = next(step.text for step in guide() if step.path and step.path.endswith("diglett-server.toml"))
         registrar, = tomllib.loads(configuration)["registrar"]
         file, reload = registrar["file"], registrar["reload"]
         port = re.search(r"^example\.gateway\.com 127\.0\.0\.1:(\d+);", self.machine.output("cat", file), re.MULTILINE)[1]
-        # Each leads to a reload of its own, or they come while one runs.
+        # With `taken` each change causes its own reload; otherwise changes arrive during a reload.
         taken = f"n=0; while [ -e {reload[1]} ] && [ $n -lt 500 ]; do n=$((n + 1)); sleep 0.02; done"
         for host, more in (("app-1", taken), ("other", ":"), ("app-1", ":"), ("other", ":")):
             changes = CHANGES
@@ -292,7 +292,7 @@ class Guide(EndToEndTest):
         self.assertEqual(self.machine.active("diglett-nginx.path"), "active")
 
     def test_unix_sockets(self):
-        """With the drop-in for them, a proxy's group reaches names, and nobody else does."""
+        """With the drop-in for unix sockets, only the proxy's group can connect to names."""
         machine = self.machine
         self.shell(CERTIFICATE)
         self.shell("systemd-run --unit=home python3 -m http.server --directory /srv --bind 127.0.0.1 9000")
@@ -335,7 +335,7 @@ class Guide(EndToEndTest):
         self.shell("systemd-run --unit=by-hand diglett -g localhost -n example localhost:9000")
 
     def test_haproxy(self):
-        """docs/modules.md, with the service as the packages install it."""
+        """The configuration in docs/modules.md, with the service of the packages."""
         machine = self.machine
         text = section("modules.md", "### HAProxy").replace("gateway.example.com", "gateway.com")
         self.shell(CERTIFICATE)
@@ -355,12 +355,12 @@ class Guide(EndToEndTest):
                    "systemctl restart diglett-server; systemctl restart haproxy")
         self.serve_by_hand()
         self.wait_status("example.gateway.com", 200)
-        # The gateway started before HAProxy, whose map it has not cleared yet.
+        # The gateway started before HAProxy, so its reset of HAProxy's map is still pending.
         wait_until(lambda: "registrar haproxy (/var/lib/diglett-server/haproxy.map): works" in
                    self.shell("diglett-server ctl status"), "the registrar to work", interval=0.2)
 
     def test_traefik_directory(self):
-        """The drop-in of docs/modules.md lets the service write there."""
+        """The drop-in in docs/modules.md lets the service write to Traefik's directory."""
         machine = self.machine
         text = section("modules.md", "### Traefik")
         self.shell("apt install ./diglett-server_*.deb ./diglett_*.deb; groupadd traefik")
@@ -398,7 +398,7 @@ class Guide(EndToEndTest):
 
 
 class UserUnit(EndToEndTest):
-    """An agent without root, as docs/operations.md describes it."""
+    """An agent of a user without root, as in docs/operations.md."""
 
     def setUp(self):
         super().setUp()
@@ -446,12 +446,12 @@ class UserUnit(EndToEndTest):
         self.check_reachable()
         self.assertEqual(machine.output("stat", "--format=%U %a", "/home/alice/.local/state/diglett/web"), "alice 700")
         wait_until(lambda: "1 name exposed" in self.show("StatusText"), "the status", interval=0.2)
-        # A crash: it is there again.
+        # The agent returns after a crash.
         before = self.show("MainPID")
         self.as_user("systemctl", "--user", "kill", "--signal=SEGV", "diglett@web.service")
         wait_until(lambda: self.show("MainPID") not in (before, "0"), "the restart", interval=0.2)
         self.check_reachable()
-        # Without a session, as after a boot.
+        # The agent runs without a login session, as after a boot.
         machine.output("systemctl", "restart", f"user@{self.uid}.service")
         self.check_reachable()
 

@@ -1,4 +1,4 @@
-"""Man pages and completions: whole, correct for their readers, and the same as `--help`."""
+"""Man pages and completions: complete, valid, and consistent with `--help`."""
 
 import os
 import re
@@ -14,7 +14,7 @@ SECTIONS = {"diglett": 1, "diglett-server": 8}
 HEADINGS = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "SUBCOMMANDS", "CONFIGURATION", "FILES", "EXIT STATUS",
             "SIGNALS", "ENVIRONMENT", "EXAMPLES", "SEE ALSO"]
 
-# Asks bash for completions as readline does: the words, the last of which is being written.
+# Requests completions from bash as readline does: the arguments are the words, the last one incomplete.
 BASH = r"""
 source "$1"; shift
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
@@ -22,8 +22,8 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LI
 printf '%s\n' "${COMPREPLY[@]}"
 """
 
-# Has zsh write what it offers at each tab into a file, and a line when that is all. Functions of zsh's own ask compadd
-# for words that they do not offer yet (-O, -A, -D; zshcompwid(1)).
+# Makes zsh write the completions that it offers at each tab to a file, and then the line "(end)". zsh's own functions
+# also call compadd for words that they do not offer yet (-O, -A, -D; zshcompwid(1)).
 ZSH = r"""
 fpath=(DIRECTORY $fpath); autoload -Uz compinit; compinit -D -u
 compadd() {
@@ -32,7 +32,7 @@ compadd() {
     fi
     builtin compadd "$@"
 }
-# A list that is long would be asked about.
+# Otherwise zsh asks before it shows a long list.
 unsetopt autolist
 offer() { zle complete-word; print -r -- '(end)' >>FILE; zle kill-buffer }
 zle -N offer; bindkey '^I' offer; PS1='rea'dy
@@ -41,7 +41,7 @@ zle -N offer; bindkey '^I' offer; PS1='rea'dy
 
 class Commands(EndToEndTest):
     def test_all_are_found(self):
-        """The other tests here look at each of these."""
+        """The other tests in this module check each of these commands."""
         self.assertEqual(
             set(commands()),
             {("diglett", ()), *(("diglett", (name,)) for name in ("check", "explain", "key", "status")),
@@ -72,7 +72,7 @@ class ManualPages(EndToEndTest):
             self.pages[program] = path
 
     def shown(self, program):
-        """The page as it is read, without bold and underlined letters."""
+        """The rendered page, without bold and underlined text."""
         text = subprocess.run([require("mandoc"), "-Tutf8", "-Owidth=200", self.pages[program]], check=True,
                               capture_output=True, text=True).stdout
         return re.sub(".\x08", "", text)
@@ -81,7 +81,7 @@ class ManualPages(EndToEndTest):
         for program, page in self.pages.items():
             with self.subTest(program=program):
                 lint = subprocess.run([require("mandoc"), "-Tlint", page], capture_output=True, text=True)
-                # That it knows a page of the same name, as one is installed, or does not know those of systemd.
+                # Depends on the installed pages: one of the same name may exist, or those of systemd may be missing.
                 said = [line for line in lint.stdout.splitlines() if "referenced manual not found" not in line]
                 self.assertEqual(said, [])
                 man = subprocess.run([require("man"), "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page],
@@ -104,7 +104,7 @@ class ManualPages(EndToEndTest):
                     self.assertTrue(text, "has no section")
                 else:
                     text = re.search(r"\nOPTIONS\n(.*?)\n[A-Z]", text, re.DOTALL)[1]
-                # Every subcommand has --version and --help; once is enough for them.
+                # Every subcommand has --version and --help; the page lists them only once.
                 wanted = options(program, *path) - ({"--version", "--help", "-h"} if path else set())
                 there = set(re.findall(r"(?:^ +|, )(--?[\w-]+)", text, re.MULTILINE))
                 self.assertEqual(wanted - there, set())
@@ -117,11 +117,11 @@ class ManualPages(EndToEndTest):
                     self.assertRegex(text, rf"(?m)^ +{code} +\w")
 
     def flat(self, program, heading):
-        """A section in one line."""
+        """A section as a single line."""
         return " ".join(re.search(rf"\n{heading}\n(.*?)\n[A-Z]", self.shown(program), re.DOTALL)[1].split())
 
     def test_exit_codes_are_explained(self):
-        """As in docs/errors.md: name, meaning and what to do."""
+        """The page has the name, meaning and advice of each code in docs/errors.md."""
         document = (REPOSITORY / "docs" / "errors.md").read_text()
         for program in PROGRAMS:
             section = re.search(rf"(?ms)^## {program}\n(.*?)^## ", document)[1]
@@ -134,7 +134,7 @@ class ManualPages(EndToEndTest):
                     self.assertIn(" ".join(f"{code} {name} {meaning}. {advice}".split()), text)
 
     def test_every_variable(self):
-        """Those that docs/configuration.md has, and no others."""
+        """The page has exactly the variables in docs/configuration.md."""
         document = (REPOSITORY / "docs" / "configuration.md").read_text().partition("## The environment")[2]
         rows = re.findall(r"^\| (`[A-Z].*?) \| (\w+) \|", document, re.MULTILINE)
         handed_on = set(re.findall(r"`(\w+)`", re.search(r"^Programs that a gateway starts get .*", document, re.MULTILINE)[0]))
@@ -148,7 +148,7 @@ class ManualPages(EndToEndTest):
                 self.assertEqual({name for term in terms for name in term.split(", ")}, wanted)
 
     def test_examples_can_be_copied(self):
-        """A command that was wrapped would be two."""
+        """Commands are not wrapped: a wrapped command would read as two."""
         for program, page in self.pages.items():
             with self.subTest(program=program):
                 source = tomllib.loads((REPOSITORY / "scripts" / "manual" / f"{program}.toml").read_text())
@@ -161,7 +161,7 @@ class ManualPages(EndToEndTest):
 
 class Completions(EndToEndTest):
     def script(self, shell, program):
-        """The path of a completion script, named as each shell wants it."""
+        """Writes a completion script, named as the shell requires; returns its path."""
         directory = self.stage.directory / shell
         directory.mkdir(exist_ok=True)
         path = directory / {"bash": program, "zsh": f"_{program}", "fish": f"{program}.fish"}[shell]
@@ -178,7 +178,7 @@ class Completions(EndToEndTest):
 
     def bash(self, *words):
         script = self.script("bash", words[0])
-        # As readline parts them, each colon and equals sign for itself.
+        # Split like readline: each colon and equals sign is a separate word.
         parts = [part for word in words for part in re.findall(r"[:=]|[^:=]+", word) or [""]]
         result = subprocess.run([require("bash"), "--norc", "-c", BASH, "bash", script, *parts], check=True,
                                 capture_output=True, text=True)
@@ -195,7 +195,7 @@ class Completions(EndToEndTest):
         return {row.split("\t")[0] for row in result.stdout.splitlines()}
 
     def zsh(self, lines):
-        """What is offered at the end of each of many lines, which all go to one shell."""
+        """The completions at the end of each line, from a single shell: {words: completions}."""
         directory = [self.script("zsh", program).parent for program in PROGRAMS][0]
         file = self.stage.directory / "offered"
         setup = self.stage.directory / "setup"
@@ -229,7 +229,7 @@ class Completions(EndToEndTest):
                 self.assertEqual(offered, lines[words])
 
     def test_options_behind_others(self):
-        """Behind the program's options, wherever those may stand, behind its argument, and behind words with colons."""
+        """Completion works after the program's options in any position, after its argument, and after colons."""
         server, agent = "diglett-server", "diglett"
         streams = {name for name in options(server, "ctl", "streams") if name.startswith("--")}
         its_own = {name for name in options(agent) if name.startswith("--")}
@@ -246,7 +246,7 @@ class Completions(EndToEndTest):
         }
         by_zsh = self.zsh(cases)
         for words, wanted in cases.items():
-            # What was given once may be offered again, in one shell and not in the other.
+            # Shells differ in whether they offer an option again that was already given.
             given = {"--gateway", "--name", "--state-dir", "--control", "--debug"} & options(*words[:1])
             for shell, offered in (("bash", self.bash(*words)), ("fish", self.fish(*words)), ("zsh", by_zsh[words])):
                 with self.subTest(shell=shell, words=words):
@@ -279,7 +279,7 @@ class Completions(EndToEndTest):
                     self.assertEqual(shell(*words), wanted)
 
     def test_files(self):
-        """Where a file belongs, files are offered, and of those for --config only TOML."""
+        """Options with a file as value offer files; --config offers only TOML files."""
         for name in ("a.toml", "a.txt"):
             (self.stage.directory / name).touch()
         start = f"{self.stage.directory}/a"
@@ -289,7 +289,7 @@ class Completions(EndToEndTest):
     def test_zsh_completes(self):
         directory = [self.script("zsh", program).parent for program in PROGRAMS][0]
         with Terminal([require("zsh"), "-f", "-i"], self.stage) as terminal:
-            # The prompt is told apart from its own command by being put together.
+            # The prompt is concatenated from parts, so its own command does not match it.
             terminal.write(f"fpath=({directory} $fpath); autoload -Uz compinit; compinit -D -u; PS1='rea'dy\n")
             terminal.await_text(r"\nready|\rready")
             terminal.write("diglett-server --expose-b\t")

@@ -1,4 +1,4 @@
-"""Metrics: right after known traffic, readable to Prometheus, and no way in for anybody."""
+"""Metrics: correct after known traffic, readable by Prometheus, and no attack surface."""
 
 import contextlib
 import json
@@ -24,9 +24,9 @@ MANUAL = REPOSITORY / "docs" / "operations.md"
 
 
 def answering_questions(size):
-    """A service that reads a question behind its length and answers with `size` bytes.
+    """A service that reads a request after its length, and answers with `size` bytes.
 
-    Version 1 has no word for the end of one direction, so the length must be said.
+    Version 1 cannot signal the end of one direction, so the request needs a length.
     """
     def serve(connection):
         read_exactly(connection, int.from_bytes(read_exactly(connection, 4), "big"))
@@ -41,18 +41,18 @@ class MetricsTest(EndToEndTest):
         return self.server
 
     def exchange(self, port, question):
-        """Sends four bytes of length and the question; reads all that is answered."""
+        """Sends the length in four bytes and the question; returns the whole answer."""
         with socket.create_connection(("127.0.0.1", port), 15) as visitor:
             visitor.sendall(len(question).to_bytes(4, "big") + question)
             return read_all(visitor)
 
     def check(self, scrape):
-        """Prometheus has nothing to complain about."""
+        """Checks the metrics with promtool."""
         self.assertEqual(promtool("check", "metrics", text=scrape.text), "")
 
 
 class Traffic(MetricsTest):
-    """Counts what is known to have happened, and nothing else."""
+    """Metrics count exactly the known traffic."""
 
     def check_traffic(self, tunnel, protocol):
         before = self.metrics.scrape()
@@ -62,7 +62,7 @@ class Traffic(MetricsTest):
         self.assertEqual(before.value("diglett_names_registered_total"), 1)
         self.assertEqual(before.counted("diglett_logins_total", "result"), {"accepted": 1})
         self.assertEqual(before.counted("diglett_visitors_total", "result"), {})
-        # Up to more than a link's socket takes at once.
+        # The largest one exceeds the buffer of a link's socket.
         questions = [b"", b"q", b"q" * 1_000, b"q" * 3_000_000]
         asked = sum(len(question) + 4 for question in questions)
         for question in questions:
@@ -89,7 +89,7 @@ class Traffic(MetricsTest):
         tunnel = self.stage.expose(self.backend(), gateway=self.gateway("--metrics-per-name"))
         after = self.check_traffic(tunnel, "2")
         self.assertEqual(after.value("diglett_stream_open_seconds_count"), 4)
-        # Both begin with the visitor, and the backend cannot answer before it is connected.
+        # Both times start with the visitor's connection, and the backend cannot answer before it is connected.
         self.assertLess(0, after.value("diglett_stream_open_seconds_sum"))
         self.assertLess(
             after.value("diglett_stream_open_seconds_sum"), after.value("diglett_stream_first_byte_seconds_sum"))
@@ -101,7 +101,7 @@ class Traffic(MetricsTest):
         agent.wait_event("registered")
         tunnel = type("Tunnel", (), {"port": gateway.wait_registered("example")})
         after = self.check_traffic(tunnel, "1")
-        # Version 1 has no word for it.
+        # In version 1 the gateway does not learn when a stream is open.
         self.assertEqual(after.value("diglett_stream_open_seconds_count"), 0)
 
     def test_while_streams_run(self):
@@ -136,7 +136,7 @@ class Traffic(MetricsTest):
         self.assertNotIn("example", self.metrics.scrape().text)
 
     def test_congested_link(self):
-        """An agent that stands still: the gateway's bytes wait, and how long is seen."""
+        """If an agent is stopped, the gateway's bytes wait, and a metric has the delay."""
         backend = self.stage.use(Listener(serve_never_reads)).address
         tunnel = self.stage.expose(backend, gateway=self.gateway())
         with contextlib.ExitStack() as stack:
@@ -169,7 +169,7 @@ class Traffic(MetricsTest):
         self.assertEqual(len(scrape.all("diglett_build_info")), 1)
         self.assertAlmostEqual(
             scrape.value("process_resident_memory_bytes") / 1024, self.server.resident_kib(), delta=8_192)
-        # The scrape's own connection is one of those that the gateway sees.
+        # The gateway also counts the scrape's own connection.
         self.assertIn(scrape.value("process_open_fds") - self.server.descriptors(), (0, 1))
         started = scrape.value("process_start_time_seconds")
         self.assertAlmostEqual(started, os.stat(f"/proc/{self.server.pid}").st_mtime, delta=2)
@@ -179,7 +179,7 @@ class Traffic(MetricsTest):
 
 
 class Ends(MetricsTest):
-    """One counter for each reason for which anything was refused or closed."""
+    """One counter for each reason of a refusal or an end."""
 
     def test_killed_agent(self):
         backend = self.stage.use(Listener(serve_echo)).address
@@ -194,7 +194,7 @@ class Ends(MetricsTest):
         self.assertEqual(sum(after.all("diglett_links").values()), 0)
         self.assertEqual(after.value("diglett_agents"), 0)
         closed = after.counted("diglett_links_closed_total", "side", "reason")
-        # Its kernel ends the connection in order or with a reset.
+        # The agent's kernel closes the connection gracefully or with a reset.
         self.assertIn(closed, ({("agent", "closed"): 1}, {("network", "socket-error"): 1}))
         self.assertEqual(after.counted("diglett_strangers_closed_total", "side", "reason"), {})
 
@@ -234,7 +234,7 @@ class Ends(MetricsTest):
         hosts = self.stage.use(TwoHosts())
         path = self.stage.directory / "metrics.sock"
         self.gateway(place=f"unix:{path}", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
-        # Each bad login costs 5 s; from 15 s on the handshakes wait.
+        # Each refused login adds 5 s to the penalty; from 15 s on handshakes wait.
         for _ in range(5):
             agent = self.stage.agent(
                 self.server, "--pin", self.server.pin, "-n", "example", "9", prefix=hosts.far)
@@ -342,7 +342,7 @@ class Ends(MetricsTest):
 
 
 class Listening(MetricsTest):
-    """Where they are shown, and to whom."""
+    """The listener of the metrics, and who can read it."""
 
     def test_answers(self):
         self.gateway()
@@ -369,11 +369,11 @@ class Listening(MetricsTest):
                 with contextlib.suppress(ConnectionError):
                     client.sendall(words)
                 self.assertTrue(client.recv(1 << 16).startswith(b"HTTP/1.1 400 "))
-        # Lines may end with LF alone (RFC 9112, 2.2): the answer comes at once.
+        # Lines may end with LF alone (RFC 9112, 2.2): the gateway answers at once.
         with self.metrics.dial() as client:
             client.sendall(b"GET /metrics HTTP/1.1\nHost: x\n\n")
             self.assertTrue(client.recv(1 << 16).startswith(b"HTTP/1.1 200 "))
-        # In pieces, and with the end of its direction at once, as some do.
+        # A request in pieces, with an immediate half-close, as some clients send it.
         with self.metrics.dial() as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for byte in b"GET /metrics HTTP/1.1\r\n\r\n":
@@ -384,13 +384,13 @@ class Listening(MetricsTest):
         self.check(Scrape(body.decode()))
 
     def test_hanging_scrapers(self):
-        """They keep neither another scraper out nor the gateway from its work, and are cut."""
+        """Hanging scrapers block neither other scrapers nor the gateway, and are disconnected."""
         tunnel = self.stage.expose(self.stage.use(Listener(serve_echo)).address, gateway=self.gateway())
         with contextlib.ExitStack() as stack:
             hanging = [stack.enter_context(self.metrics.dial()) for _ in range(80)]
             for number, client in enumerate(hanging):
                 with contextlib.suppress(ConnectionError):
-                    # Some ask and read nothing, some never come to the end of their question.
+                    # Some send a request and do not read, some never complete their request.
                     client.sendall(b"GET /metrics HTTP/1.1\r\n" + (b"\r\n" if number % 2 else b""))
             self.check(self.metrics.scrape())
             self.assertLess(self.server.descriptors(), 80)
@@ -398,7 +398,7 @@ class Listening(MetricsTest):
                 visitor.sendall(b"x")
                 read_exactly(visitor, 1)
             for client in hanging:
-                # Ends within the server's five seconds, in order or with a reset.
+                # The gateway closes it within five seconds, gracefully or with a reset.
                 with contextlib.suppress(ConnectionResetError):
                     read_all(client)
         self.check(self.metrics.scrape())
@@ -412,7 +412,7 @@ class Listening(MetricsTest):
         self.assertEqual(second.wait_exit(), 71)
         self.assertIn("another program listens", second.output)
         self.check(self.metrics.scrape())
-        # What a crash has left is no hindrance.
+        # A socket left by a crash does not prevent a start.
         gateway.kill()
         self.assertTrue(path.exists())
         third = self.gateway(place=f"unix:{path}")
@@ -461,7 +461,7 @@ class Listening(MetricsTest):
         self.assertNotIn("metrics", gateway.output)
 
     def test_shown_to_the_end(self):
-        """Whoever stops a gateway wants to see the streams go."""
+        """An operator who stops a gateway can watch its streams end."""
         tunnel = self.stage.expose(self.stage.use(Listener(serve_echo)).address, gateway=self.gateway())
         with tunnel.connect() as visitor:
             visitor.sendall(b"x")
@@ -475,7 +475,7 @@ class Listening(MetricsTest):
 
 
 class Shipped(MetricsTest):
-    """The dashboard, the alerts and the manual say what is there."""
+    """The dashboard, the alerts and the manual match the metrics."""
 
     def full_scrape(self):
         hook = Hook(self.stage)
@@ -485,14 +485,14 @@ class Shipped(MetricsTest):
 
     @staticmethod
     def metrics_in(query):
-        """Names of metrics in a query: words with an underscore, or `up`, that are no labels and no functions."""
+        """Names of metrics in a query: `up`, and words with an underscore that are neither labels nor functions."""
         query = re.sub(r'"[^"]*"', "", query)
         query = re.sub(r"\b(by|on|without|ignoring|group_left)\s*\([^)]*\)", "", query)
         query = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", query)
         return {word for word in re.findall(r"[a-z][a-z0-9_]*(?![a-z0-9_(])", query) if "_" in word or word == "up"}
 
     def panels(self):
-        """All panels of the dashboard, those inside rows included."""
+        """All panels of the dashboard, including those inside rows."""
         dashboard = json.loads(DASHBOARD.read_text())
         for panel in dashboard["panels"]:
             yield panel
@@ -522,7 +522,7 @@ class Shipped(MetricsTest):
                 self.assertEqual(panel["datasource"], {"type": "prometheus", "uid": "${datasource}"}, panel["title"])
 
     def test_queries_are_understood(self):
-        """By Prometheus itself, as rules that record them."""
+        """Prometheus parses the queries, as recording rules."""
         rules = [{"record": f"x{number}", "expr": query.replace("$__rate_interval", "5m").replace("$job", "x")
                   .replace("$instance", "x")} for number, (_, query) in enumerate(self.queries())]
         self.assertLess(15, len(rules))
@@ -542,7 +542,7 @@ class Shipped(MetricsTest):
             self.assertLessEqual(self.metrics_in(expression), known | {"up"}, expression)
 
     def test_manual(self):
-        """The table of docs/operations.md has each metric with its type and its labels."""
+        """The table in docs/operations.md has each metric with its type and labels."""
         scrape = self.full_scrape()
         labels = {}
         for name, have in scrape.samples:
@@ -554,7 +554,7 @@ class Shipped(MetricsTest):
             self.assertNotIn(name, documented)
             documented[name] = (kind, set(re.findall("`([a-z]+)`", words)))
         self.assertEqual(documented, {name: (kind, labels.get(name, set())) for name, kind in scrape.types.items()})
-        # Values of labels that are spelt out there are those that are shown.
+        # The table lists all values of these labels.
         for name in ("visitors_total", "logins_total", "agent_connections_total", "names", "limit", "links"):
             row = re.search(rf"^\| `diglett_{name}` .*$", section, re.MULTILINE).group()
             for (_, value), in scrape.all(f"diglett_{name}"):

@@ -1,4 +1,4 @@
-"""A unix socket for each name: how a proxy reaches names that nobody else on the machine may reach."""
+"""A unix socket for each name, by which only a proxy on the machine can reach it."""
 
 import grp
 import json
@@ -21,12 +21,12 @@ NOBODY = "nobody"
 
 
 def group():
-    """Whose proxies may connect: nginx's workers are another user when the tests are root."""
+    """The group of the proxies: if the tests run as root, nginx's workers run as another user."""
     return "www-data" if os.geteuid() == 0 else grp.getgrgid(os.getgid()).gr_name
 
 
 class Socketed(ProxyTests):
-    """What a proxy has to do, with no public port at all."""
+    """The tests of proxies, without public ports."""
 
     def setUp(self):
         super().setUp()
@@ -66,7 +66,7 @@ class Caddy(Socketed, EndToEndTest):
 
 
 class Sockets(EndToEndTest):
-    """The sockets themselves."""
+    """Tests of the sockets without proxies."""
 
     def setUp(self):
         super().setUp()
@@ -105,7 +105,7 @@ class Sockets(EndToEndTest):
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
 
     def test_killed_gateway(self):
-        """What it leaves is removed by the next one, other files are not."""
+        """The next gateway removes sockets that a killed one has left, but no other files."""
         gateway = self.stage.gateway(*self.options)
         tunnel = self.stage.expose(self.backend, gateway=gateway)
         gateway.kill()
@@ -125,7 +125,7 @@ class Sockets(EndToEndTest):
         self.assertIn(f"{self.directory}: another gateway has its sockets here", second.output)
 
     def test_sockets_of_others_stay(self):
-        """One that is alive is somebody's, whatever its name is."""
+        """The gateway does not remove a socket with a live listener, whatever its name."""
         self.directory.mkdir()
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(self.path))
@@ -134,7 +134,7 @@ class Sockets(EndToEndTest):
             self.assertEqual(gateway.wait_exit(), 73)
             self.assertIn(f"{self.path}: is in the way", gateway.output)
             self.assertTrue(self.path.exists())
-        # Its owner is dead now.
+        # Now the socket has no listener.
         self.stage.expose(self.backend, gateway=self.stage.gateway(*self.options))
         self.assertEqual(self.page(), b"here")
 
@@ -146,7 +146,7 @@ class Sockets(EndToEndTest):
         self.assertIn(f"{self.directory}: others can put files into it", gateway.output)
 
     def test_missing_parents(self):
-        """Whoever may use the sockets can come to them."""
+        """Directories above the sockets are accessible to all users that may use the sockets."""
         directory = self.stage.directory / "a" / "b" / "names"
         gateway = self.stage.gateway("--expose-sockets", directory, "--expose-sockets-group", group())
         self.stage.expose(self.backend, gateway=gateway)
@@ -163,7 +163,7 @@ class Sockets(EndToEndTest):
         self.assertEqual(self.path.read_text(), "mine")
 
     def test_directory_is_removed(self):
-        """The name is refused now, and the agent gets it when the directory is back."""
+        """The name is refused until the directory is back; agent and gateway continue."""
         gateway = self.stage.gateway(*self.options)
         (self.directory / ".lock").unlink()
         self.directory.rmdir()
@@ -174,7 +174,7 @@ class Sockets(EndToEndTest):
 
     def test_many_visitors(self):
         self.stage.expose(self.backend, gateway=self.stage.gateway(*self.options))
-        # More from one place than an address may have at once.
+        # More visitors than one source address may have at once.
         gateway = self.stage.programs[0]
         self.assertEqual(at_once(300, lambda _: self.page()), [b"here"] * 300)
 
@@ -182,11 +182,11 @@ class Sockets(EndToEndTest):
             return json.loads(run(self.stage, "diglett-server", "--state-dir", gateway.state, "ctl", "status",
                                   "--output", "json").stdout)["visitors"]
 
-        # Each has given its place back.
+        # All visitors are uncounted again.
         wait_until(lambda: visitors() == 0, "no visitor to be left")
 
     def test_agent_moves_with_visitors_waiting(self):
-        """A killed agent's successor serves them by the same path."""
+        """The successor of a killed agent serves visitors at the same path."""
         gateway = self.stage.gateway(*self.options)
         tunnel = self.stage.expose(self.backend, gateway=gateway)
         tunnel.agent.send_signal(signal.SIGKILL)
@@ -211,7 +211,7 @@ class Sockets(EndToEndTest):
 
 
 class WhoComes(EndToEndTest):
-    """Visitors through sockets have no address, unless the proxy tells it."""
+    """Visitors through sockets have no address, unless the proxy sends it."""
 
     def setUp(self):
         super().setUp()
@@ -226,12 +226,12 @@ class WhoComes(EndToEndTest):
         proxy = haproxy_as_proxy(self.stage, f"unix@{self.path}", "send-proxy-v2")
         result = curl("--interface", "127.0.0.5", f"http://127.0.0.1:{proxy.port}/who")
         self.assertEqual(result.stdout.split()[0], b"127.0.0.5", result)
-        # Who tells nothing is not let in.
+        # A connection without a PROXY header is refused.
         self.assertEqual(curl("--unix-socket", self.path, "http://example/who").stdout, b"")
         gateway.wait_log("visitor the unix socket of 'example' refused: no PROXY header at the beginning")
 
     def test_unknown(self):
-        """The backend's header says so."""
+        """The header for the backend marks the address as unknown."""
         def serve(connection):
             header = b""
             while not header.endswith(b"\r\n"):

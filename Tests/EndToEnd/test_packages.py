@@ -1,4 +1,4 @@
-"""The Debian packages: made, judged by lintian, installed, used, upgraded, removed and purged."""
+"""The Debian packages: built, checked by lintian, installed, used, upgraded, removed and purged."""
 
 import atexit
 import re
@@ -21,7 +21,7 @@ from visitors import get
 CONFIGURATION = "/etc/diglett-server/diglett-server.toml"
 PACKAGES = ("diglett-server", "diglett")
 
-# From the start of the process to the line that says that it listens.
+# From the start of the process to the log line about listening.
 STARTS = 20
 MOST_START_MS = 50
 
@@ -36,14 +36,14 @@ def setUpModule():
     if "libswift" in linked.stdout:
         raise unittest.SkipTest("the programs need Swift's libraries: build them as scripts/test does")
     built = Path(tempfile.mkdtemp(prefix="diglett-packages-"))
-    # At the end of the process, which comes to an interrupted run too.
+    # atexit also runs when the tests are interrupted.
     atexit.register(shutil.rmtree, built, ignore_errors=True)
     for revision in (1, 2):
         make(built, revision)
 
 
 def make(output, revision):
-    """Packs the programs under test. Not compressed, which would take most of the time."""
+    """Packs the programs under test, without compression, which would take most of the time."""
     subprocess.run(
         [REPOSITORY / "scripts" / "package-deb", "--programs", Path(program_path("diglett")).parent,
          "--output", output, "--revision", str(revision), "--compression", "none"],
@@ -97,7 +97,7 @@ class Content(EndToEndTest):
         directory = self.extract("diglett-server")
         state = self.stage.new_directory("state")
         times = []
-        # One more, which makes the key.
+        # One start more: the first one creates the key.
         for _ in range(STARTS + 1):
             began = time.perf_counter()
             with subprocess.Popen(
@@ -111,7 +111,7 @@ class Content(EndToEndTest):
                 gateway.stderr.read()
             self.assertEqual(gateway.returncode, 0)
         self.note(f"median of {STARTS}: {statistics.median(times[1:]):.1f} ms, fastest {min(times):.1f} ms")
-        # The fastest, as this test may also be kept waiting on a busy machine.
+        # Use the fastest: on a busy machine this test may have to wait too.
         self.assertLessEqual(min(times), MOST_START_MS)
 
     def test_programs_are_stripped_and_hardened(self):
@@ -128,7 +128,7 @@ class Content(EndToEndTest):
     def test_default_configuration_changes_nothing(self):
         text = (self.extract("diglett-server") / CONFIGURATION.removeprefix("/")).read_text()
         self.assertEqual(tomllib.loads(text), {})
-        # What is commented out can be taken as it is.
+        # The configuration is valid when its commented-out lines are enabled.
         active = re.sub(r"(?m)^#(?! )", "", text)
         self.assertGreater(len(tomllib.loads(active)), 5)
         path = self.stage.directory / "active.toml"
@@ -141,7 +141,7 @@ class Content(EndToEndTest):
 
 
 class Life(EndToEndTest):
-    """On a copy of this machine's files: what dpkg and the maintainer scripts make of the packages."""
+    """The packages under dpkg, with their maintainer scripts, on a copy of this machine's files."""
 
     def setUp(self):
         super().setUp()
@@ -159,7 +159,7 @@ class Life(EndToEndTest):
         return self.copy.run("systemctl", "is-enabled", unit, check=False).stdout.strip()
 
     def check_tunnel(self):
-        """The installed programs, with the installed configuration."""
+        """Checks a tunnel of the installed programs, with the installed configuration; returns the gateway's pin."""
         backend = self.stage.use(Listener(backends.answering(b"packed")))
         gateway = self.stage.start(
             "gateway", [*self.copy.prefix, "/usr/bin/diglett-server", "--config", CONFIGURATION, "-l", "127.0.0.1:0",
@@ -201,7 +201,7 @@ class Life(EndToEndTest):
         self.copy.run("sh", "-c", f": >{CONFIGURATION}")
         self.assertEqual(self.check_tunnel(), pin)
 
-        # What the documents have the operator make, and what belongs to others.
+        # Files that the operator creates according to the documents, and files of others.
         agents = ("/etc/diglett/web.toml", "/etc/credstore/diglett.web.token")
         gateways = ("/etc/diglett-server/agents.toml", "/etc/credstore/diglett-server.identity.pem",
                     "/etc/credstore/diglett-server.agents.toml")
@@ -216,7 +216,7 @@ class Life(EndToEndTest):
                      *agents, *gateways):
             self.assertTrue(self.exists(path), path)
 
-        # Where the state of a dynamic user lies.
+        # The state directories of a dynamic user.
         self.copy.run("mkdir", "-p", "/var/lib/private/diglett-server", "/var/lib/private/diglett/web")
         self.dpkg("--purge", "diglett")
         for path in (*agents, "/var/lib/diglett", "/var/lib/private/diglett",

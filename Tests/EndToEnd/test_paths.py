@@ -1,4 +1,4 @@
-"""Paths that lose large packets: the agent finds out, and uses small ones."""
+"""Paths that drop large packets: the agent notices, and sends small ones."""
 
 import re
 import signal
@@ -47,7 +47,7 @@ class LargePacketsAreLost(EndToEndTest):
         return result.stdout if result.returncode == 0 else None
 
     def segment(self):
-        """Bytes of a full segment of the link, as the kernel has them."""
+        """The kernel's segment size of the link, in bytes; None without a link."""
         host, port = self.gateway.address.rsplit(":", 1)
         text = subprocess.run([*self.path.near, require("ss"), "-tin", "dst", host, "dport", "=", f":{port}"],
                               capture_output=True, text=True, check=True).stdout
@@ -58,7 +58,7 @@ class LargePacketsAreLost(EndToEndTest):
         for options in (["--link-mss", "1200"], ["-c", configure(self.stage, "link-mss = 1200\n")]):
             with self.subTest(options[0]):
                 self.start(*options)
-                # Without the 12 bytes of time stamps.
+                # 1,200 without 12 bytes of timestamps.
                 self.assertEqual(self.segment(), 1_188)
                 self.assertEqual(sha256(self.get("large", 20) or b""), sha256(self.data))
                 self.agent.stop()
@@ -84,7 +84,7 @@ class LargePacketsAreLost(EndToEndTest):
 
     @unittest.skipUnless(long_run(), "takes a minute; only with --long")
     def test_gateway_that_stops_answering(self):
-        """A link that dies without anything to send is no reason for small segments."""
+        """A link that dies without unsent bytes does not cause small segments."""
         self.start()
         self.gateway.send_signal(signal.SIGSTOP)
         self.agent.wait_event("lost", timeout=90)

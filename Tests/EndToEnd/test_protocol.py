@@ -1,4 +1,4 @@
-"""Both programs against a peer that knows nothing but docs/protocol.md."""
+"""Both programs against a peer that implements only docs/protocol.md."""
 
 import socket
 import struct
@@ -14,14 +14,14 @@ UNKNOWN_TYPE = 99
 
 
 def table(marker):
-    """The rows of the table of docs/protocol.md behind a marker."""
+    """The rows of the table after a marker in docs/protocol.md."""
     text = (REPOSITORY / "docs" / "protocol.md").read_text()
     lines = text.split(f"<!-- {marker} -->\n", 1)[1].split("\n\n", 1)[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 class GatewayTest(EndToEndTest):
-    """A diglett-server, and an independent agent."""
+    """diglett-server and an independent agent."""
 
     def dial(self, **options):
         if not hasattr(self, "gateway"):
@@ -37,7 +37,7 @@ class GatewayTest(EndToEndTest):
         return self.stage.use(socket.create_connection(("127.0.0.1", port), 15))
 
     def check_stream(self, agent, port):
-        """A visitor's question and the answer to it."""
+        """Checks a visitor's request and its answer; returns the OPEN frame."""
         visitor = self.visitor(port)
         opened = agent.expect(v2peer.OPEN)
         self.assertEqual(opened.payload[10:29], v2peer.address(*visitor.getsockname()))
@@ -65,7 +65,7 @@ class GatewayTest(EndToEndTest):
         agent.send_frame(v2peer.DATA, b"for no stream", stream=7)
         self.assertEqual(agent.wait_end().code, v2peer.PROTOCOL_VIOLATION)
 
-    # What an unknown kind or method costs.
+    # Unknown kinds and methods.
 
     def test_kinds_are_listed(self):
         self.assertEqual(self.agent().hello.extensions[v2peer.KINDS], bytes([v2peer.TCP]))
@@ -86,7 +86,7 @@ class GatewayTest(EndToEndTest):
         self.assertGreaterEqual(time.monotonic() - began, 0.25)
 
     def test_agent_that_gives_up_during_its_login(self):
-        """A refusal takes a quarter of a second: the GOAWAY arrives before it."""
+        """A refusal takes 250 ms, so the agent's GOAWAY arrives before it."""
         peer = self.dial()
         peer.send_raw(
             v2peer.encode(v2peer.HELLO, v2peer.hello_payload())
@@ -117,7 +117,7 @@ class GatewayTest(EndToEndTest):
         agent.register("first")
         agent.send_frame(v2peer.REGISTER, v2peer.register_payload(0, "second"))
         self.assertEqual(agent.wait_end().code, v2peer.PROTOCOL_VIOLATION)
-        # The gateway waits for the agent to read the reason.
+        # The gateway keeps the link open until the agent has read the reason.
         agent.cut()
         self.gateway.wait_unregistered("first")
 
@@ -148,7 +148,7 @@ class GatewayTest(EndToEndTest):
     def test_agent_that_takes_no_streams(self):
         agent = self.agent(hello=v2peer.hello_payload(streams=0))
         port = agent.register("example").port
-        # As early as in the call that connects.
+        # The reset may arrive during connect(2).
         with self.assertRaises(ConnectionResetError):
             self.visitor(port).recv(1)
         self.assertTrue(agent.is_alive())
@@ -158,7 +158,7 @@ class GatewayTest(EndToEndTest):
         visitor = self.visitor(agent.register("example").port)
         visitor.sendall(b"question")
         agent.expect(v2peer.OPEN)
-        # What the gateway has sent before it answered the PING was no DATA.
+        # The gateway sent no DATA before its answer to the PING.
         agent.send_frame(v2peer.PING, bytes(8))
         self.assertEqual(agent.recv_frame().type, v2peer.PONG)
         agent.send_frame(v2peer.ACCEPT, v2peer.u64(3), stream=1)
@@ -166,10 +166,10 @@ class GatewayTest(EndToEndTest):
         agent.send_frame(v2peer.WINDOW, v2peer.u64(8), stream=1)
         self.assertEqual(agent.expect(v2peer.DATA).payload, b"stion")
 
-    # Other releases.
+    # Older and newer releases.
 
     def test_older_agent(self):
-        """No extension, and the id of the last stream where the field is reserved now."""
+        """No extensions, and the id of the last stream in a field that is reserved now."""
         agent = self.agent(hello=v2peer.hello_payload(extensions=b""))
         self.check_stream(agent, agent.register("example").port)
         agent.send_frame(v2peer.GOAWAY, v2peer.goaway_payload(v2peer.DRAIN, last_stream=1))
@@ -208,19 +208,19 @@ class GatewayTest(EndToEndTest):
 
 
 class AgentTest(EndToEndTest):
-    """A diglett, and an independent gateway."""
+    """diglett and an independent gateway."""
 
     def setUp(self):
         super().setUp()
         self.listener = self.stage.use(v2peer.Listener(self.stage.directory))
 
     def dialled(self, backend="127.0.0.1:9", name="example"):
-        """The agent, and its link before any frame."""
+        """Starts an agent; returns it and its link, before any frame."""
         agent = self.stage.agent(self.listener.address, "-n", name, str(backend))
         return agent, self.stage.use(self.listener.accept())
 
     def link(self, backend="127.0.0.1:9", name="example"):
-        """The agent, its link, and the number of its exposure."""
+        """Starts an agent and registers its name; returns it, its link, and the number of its exposure."""
         agent, link = self.dialled(backend, name)
         link.welcome()
         exposure, registered = link.take_register()
@@ -277,7 +277,7 @@ class AgentTest(EndToEndTest):
         self.assertEqual(agent.refusal()[0], 17)
 
     def test_older_gateway(self):
-        """A HELLO without extensions, and a last stream in the goodbye."""
+        """A HELLO without extensions, and a last stream in the GOAWAY."""
         agent, link = self.dialled(self.echo())
         link.welcome(hello=v2peer.hello_payload(extensions=b""))
         exposure, _ = link.take_register()

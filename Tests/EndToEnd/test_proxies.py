@@ -1,4 +1,4 @@
-"""Names made reachable by real proxies, and the files for those that are not here."""
+"""Names behind real proxies, and the configuration files for proxies that are not installed."""
 
 import json
 import os
@@ -17,16 +17,16 @@ from proxies import DOMAIN, HOST, CaddyProxy, HaproxyProxy, NginxProxy
 from realservers import require
 from visitors import get
 
-# Of what the gateway writes, and the published one of all that Traefik accepts, which is not part of the project.
+# The schema of the gateway's files, and Traefik's published schema, which is not part of the project.
 OWN_SCHEMA = REPOSITORY / "Tests" / "EndToEnd" / "traefik.schema.json"
 FULL_SCHEMA = REPOSITORY.parent / "shared" / "schemas" / "traefik-v3-file-provider.schema.json"
-# Within this time a proxy has to know that a name is gone.
+# Maximum time until a proxy stops serving a name that is gone.
 WITHDRAWN_SECONDS = 2.0
 GONE = (404, 502, 503)
 
 
 def check_schema(test, document):
-    """Checks a dynamic configuration of Traefik against our own schema and, where it is at hand, the published one."""
+    """Checks a dynamic configuration of Traefik against our own schema and, if available, the published one."""
     try:
         import jsonschema
     except ImportError:
@@ -37,7 +37,7 @@ def check_schema(test, document):
 
 
 def serve_page_or_websocket(connection):
-    """Tells the host that it was asked for, or echoes a WebSocket's messages."""
+    """Answers with the request's host, or echoes the messages of a WebSocket."""
     head = connection.recv(64 * 1024, socket.MSG_PEEK)
     while b"\r\n\r\n" not in head:
         head = connection.recv(64 * 1024, socket.MSG_PEEK)
@@ -49,7 +49,7 @@ def serve_page_or_websocket(connection):
 
 
 class ProxyTests:
-    """What each of them has to do."""
+    """The tests for each proxy."""
 
     proxy_class = None
 
@@ -70,12 +70,12 @@ class ProxyTests:
         return agent
 
     def wait_served(self):
-        """A command has told the proxy, which may still be at it."""
+        """Waits for the page: the proxy may still be applying its new configuration."""
         page = (200, b"behind " + HOST.encode())
         self.proxy.wait_steady(lambda answer: answer == page, "the page", 5)
 
     def wait_status(self, *wanted, timeout=WITHDRAWN_SECONDS):
-        """Waits until visitors are told so; returns how long that took."""
+        """Waits until visitors receive one of these status codes; returns the elapsed seconds."""
         began = time.monotonic()
         return self.proxy.wait_steady(
             lambda answer: answer[0] in wanted, f"status {wanted}", timeout) - began
@@ -127,7 +127,7 @@ class ProxyTests:
         self.wait_status(404)
         agent = self.start_agent()
         self.wait_served()
-        # Both at once: nobody takes anything back.
+        # Kill both at once, so that neither withdraws the name.
         self.gateway.kill()
         agent.kill()
         self.assertTrue(self.proxy.leftovers())
@@ -190,7 +190,7 @@ class Caddy(ProxyTests, EndToEndTest):
     proxy_class = CaddyProxy
 
     def test_routes_of_others_stay(self):
-        """The gateway's routes come first, and nobody else's is touched."""
+        """The gateway's routes come first, and other routes are not changed."""
         own = {"match": [{"host": [f"mine.{DOMAIN}"]}],
                "handle": [{"handler": "static_response", "status_code": 200, "body": "mine"}]}
         status, text = self.proxy.api("PUT", "/config/apps/http/servers/srv0/routes/0", own)
@@ -206,7 +206,7 @@ class Caddy(ProxyTests, EndToEndTest):
         self.assertEqual(self.proxy.routes(), [own, self.proxy.MISSING])
 
     def test_caddy_is_away(self):
-        """The gateway lives, its agent is told, and it works when Caddy is back."""
+        """While Caddy is down, the gateway continues and the agent receives an error; it works when Caddy is back."""
         self.proxy.program.stop()
         agent = self.stage.agent(self.gateway, "-n", "example", self.backend, state=self.state)
         self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
@@ -219,7 +219,7 @@ class Caddy(ProxyTests, EndToEndTest):
 
 
     def test_reset_is_tried_again(self):
-        """Caddy is away when the gateway starts: what a former run has left goes when Caddy is back, and no more."""
+        """If Caddy is down when the gateway starts, only the routes of a former run are removed when Caddy is back."""
         old = {"@id": "diglett-old", "match": [{"host": [f"old.{DOMAIN}"]}],
                "handle": [{"handler": "reverse_proxy", "upstreams": [{"dial": "127.0.0.1:9"}]}], "terminal": True}
         self.gateway.kill()
@@ -233,7 +233,7 @@ class Caddy(ProxyTests, EndToEndTest):
         self.wait_served()
 
     def test_a_server_without_routes(self):
-        """Neither none at all nor an empty list, which the last withdrawal leaves, keeps names away."""
+        """Names work if the server has no list of routes, or an empty one, as after the last withdrawal."""
         path = "/config/apps/http/servers/srv0/routes"
         status, text = self.proxy.api("DELETE", path)
         self.assertEqual(status, 200, text)
@@ -248,12 +248,12 @@ class Caddy(ProxyTests, EndToEndTest):
         self.assertEqual(len(self.proxy.routes()), 2)
 
     def test_routes_that_others_drop(self):
-        """`caddy reload` drops all routes; the gateway puts them back when it is asked to, and by itself."""
+        """`caddy reload` drops all routes; the gateway restores them on SIGHUP, and periodically."""
         self.start_agent()
         self.wait_served()
         for ask in (lambda: self.gateway.send_signal(signal.SIGHUP), None):
             if ask is None and fast():
-                break  # Half a minute.
+                break  # It takes half a minute.
             routes = [{"@id": "diglett-old", "match": [{"host": [f"old.{DOMAIN}"]}]}, self.proxy.MISSING]
             status, text = self.proxy.api("PATCH", "/config/apps/http/servers/srv0/routes", routes)
             self.assertEqual(status, 200, text)
@@ -266,7 +266,7 @@ class Caddy(ProxyTests, EndToEndTest):
 
 
 class BrokenProxy(EndToEndTest):
-    """A reload that fails is the registrar's failure."""
+    """A failed reload is a failure of the registrar."""
 
     def start(self, reload, timeout=5):
         self.map_file = self.stage.directory / "diglett.map"
@@ -310,14 +310,14 @@ class TraefikTest(EndToEndTest):
         return self.gateway
 
     def publish(self, *lines, name="example"):
-        """The document of one name."""
+        """Publishes a name; returns its document."""
         self.start(*lines)
         self.agent = self.stage.agent(self.gateway, "-n", name, "9")
         self.port = self.agent.wait_registered(name)
         return self.document(name)
 
     def files(self):
-        """Those that Traefik could read."""
+        """The files that Traefik would read."""
         return sorted(path.name for path in self.directory.iterdir() if not path.name.startswith("."))
 
     def document(self, name="example"):
@@ -325,7 +325,7 @@ class TraefikTest(EndToEndTest):
 
 
 class Traefik(TraefikTest):
-    """The files for Traefik v3, which is no package of Debian."""
+    """The files for Traefik v3, for which Debian has no package."""
 
     OPTIONS = {
         "plain": (),
@@ -390,12 +390,12 @@ class Traefik(TraefikTest):
                 self.assertRegex(self.gateway.output, rf"{re.escape(str(self.file))}:\d+: ")
 
     def test_life_of_a_file(self):
-        """Files of others stay; ours come and go, also those of a killed gateway."""
+        """The gateway keeps files of others, and removes its own, including those of a killed gateway."""
         directory = self.stage.directory / "dynamic"
         directory.mkdir()
         mine = directory / "mine.yml"
         mine.write_text("http: {}\n")
-        # Called as ours could be, and being written when a gateway was killed.
+        # Files of others with names like the gateway's, and a file that a killed gateway was writing.
         (directory / "diglett-dashboard.yml").write_text("http: {}\n")
         (directory / "diglett-tls.yml.new").write_text('{"http": {}}')
         (directory / "diglett-cut.yml.new").write_text('{\n  "http" : {\n    "rou')
@@ -419,7 +419,7 @@ class Traefik(TraefikTest):
         self.assertEqual(mine.read_text(), "http: {}\n")
 
     def test_reader_never_sees_a_part(self):
-        """Written beside and renamed: what Traefik reads is always a whole document."""
+        """The gateway writes a temporary file and renames it, so Traefik always reads a complete document."""
         self.start()
         agent = self.stage.agent(self.gateway, *(
             word for number in range(16) for word in ("-n", f"app-{number}=9")))
@@ -436,14 +436,14 @@ class Traefik(TraefikTest):
         agent.wait_registered("app-15")
 
     def test_removed_by_others(self):
-        """What somebody has removed is written again, at the operator's word or by itself."""
+        """The gateway restores a file that another program has removed, on SIGHUP or by itself."""
         self.publish()
         (self.directory / "diglett-example.yml").unlink()
         self.gateway.send_signal(signal.SIGHUP)
         wait_until(lambda: self.files() == ["diglett-example.yml"], "the file to be there again")
 
     def test_two_gateways(self):
-        """The second one takes nothing from the first, and says what is wrong."""
+        """The second gateway does not change the first one's files, and logs an error."""
         self.publish()
         other = self.stage.gateway("-c", self.file, state=self.stage.new_directory("other-state"))
         other.wait_log(rf"{self.directory}: is used by another gateway")
@@ -471,7 +471,7 @@ class Traefik(TraefikTest):
         check_schema(self, document)
 
     def check_provider_manners(self, port):
-        """It is HTTP, if only a little of it."""
+        """Checks the small subset of HTTP that the provider implements."""
         def ask(request):
             with socket.create_connection(("127.0.0.1", port), 10) as connection:
                 connection.sendall(request)
@@ -495,12 +495,12 @@ class Traefik(TraefikTest):
 
 
 class UnwritableDirectory(TraefikTest):
-    """Nothing is lost when Traefik's directory cannot be written for a while."""
+    """Names recover after Traefik's directory was not writable for a while."""
 
     def check_told_and_recovers(self, words, mend, waits=False):
-        """The error names path and reason, the gateway lives, and mending is enough.
+        """Checks that the error has path and reason, and that the name works after `mend` without a gateway restart.
 
-        `waits`: the agent asks again by itself, after half a minute; else it is started again.
+        With `waits` the agent retries after half a minute; otherwise it is started again.
         """
         agent = self.stage.agent(self.gateway, "-n", "example", "9")
         event = agent.wait_event("missing", name="example")
@@ -534,7 +534,7 @@ class UnwritableDirectory(TraefikTest):
         self.start()
 
         def is_gone():
-            # The gateway may be writing a file of its own there at this moment.
+            # The gateway may be writing a file there at the same time.
             shutil.rmtree(path, ignore_errors=True)
             return not path.exists()
 
@@ -546,7 +546,7 @@ class UnwritableDirectory(TraefikTest):
         path.mkdir(mode=0o555)
         prefix = ()
         if os.geteuid() == 0:
-            # Root writes everywhere, unless it may not pass over permissions.
+            # Root can write everywhere, unless it lacks the capability to override permissions.
             prefix = [require("setpriv"), "--bounding-set=-dac_override,-dac_read_search,-fowner"]
         self.start(prefix=prefix)
         self.check_told_and_recovers("permission denied", lambda: path.chmod(0o755))
@@ -563,7 +563,7 @@ class UnwritableDirectory(TraefikTest):
         self.assertEqual(agent.events("missing"), [])
 
     def test_file_that_cannot_be_removed(self):
-        """The withdrawal is tried until it is done."""
+        """The gateway retries the withdrawal until it succeeds."""
         prefix = ()
         if os.geteuid() == 0:
             prefix = [require("setpriv"), "--bounding-set=-dac_override,-dac_read_search,-fowner"]

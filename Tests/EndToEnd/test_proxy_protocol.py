@@ -1,4 +1,4 @@
-"""The visitor's address on its way: from proxies to the gateway, from the agent to backends."""
+"""The visitor's address in PROXY headers: from proxies to the gateway, and from the agent to backends."""
 
 import socket
 
@@ -13,12 +13,12 @@ VERSIONS = ("v1", "v2")
 
 
 def who(port, source):
-    """The words of a backend that says from where and to where a visitor from `source` came."""
+    """The source and destination that a backend reports for a visitor from `source`, as words."""
     return get(f"http://127.0.0.1:{port}/who", "--interface", source).decode().split()
 
 
 class ToBackends(EndToEndTest):
-    """The agent writes headers that real servers understand."""
+    """The agent sends headers that real servers understand."""
 
     def check(self, backend, version):
         tunnel = self.stage.expose(backend, "--proxy-protocol", version)
@@ -47,7 +47,7 @@ class ToBackends(EndToEndTest):
                 self.check(backend.address, version)
 
     def test_before_the_visitor_says_a_word(self):
-        """A backend that speaks first has the header before it does."""
+        """A backend that speaks first receives the header before it does."""
         def serve(connection):
             header = b""
             while not header.endswith(b"\r\n"):
@@ -66,10 +66,10 @@ class ToBackends(EndToEndTest):
 
 
 class FromProxies(EndToEndTest):
-    """The gateway understands the headers of real proxies, and believes only those."""
+    """The gateway understands headers of real proxies, and accepts only those of trusted proxies."""
 
     def chain(self, *options):
-        """A gateway that trusts 127.0.0.1, and nginx behind an agent that passes the address on."""
+        """A gateway that trusts 127.0.0.1, and nginx behind an agent that forwards the address."""
         gateway = self.stage.gateway(*(options or ("--accept-proxy-protocol", "127.0.0.1")))
         self.backend = nginx_behind_proxy(self.stage)
         return self.stage.expose(self.backend.address, "--proxy-protocol", "v2", gateway=gateway)
@@ -94,11 +94,11 @@ class FromProxies(EndToEndTest):
                 self.check(tunnel, haproxy_as_proxy(self.stage, f"127.0.0.1:{tunnel.port}", option))
 
     def test_haproxy_checks_the_gateway(self):
-        """Health checks speak for haproxy itself: LOCAL."""
+        """Headers of health checks have the command LOCAL: the connection is haproxy's own."""
         tunnel = self.chain("--accept-proxy-protocol", "127.0.0.0/8", "-d")
         proxy = haproxy_as_proxy(
             self.stage, f"127.0.0.1:{tunnel.port}",
-            # It waits for the answer: else it could be gone before the gateway has looked who it is.
+            # The check waits for the answer: otherwise it could disconnect before the gateway reads its address.
             "source 127.0.0.8 send-proxy-v2 check inter 100 check-send-proxy\n    option httpchk GET /who")
         for _ in range(3):
             tunnel.gateway.wait_log(r"visitor 127\.0\.0\.8:\d+ of 'example'", since=len(tunnel.gateway.stderr))
@@ -107,9 +107,9 @@ class FromProxies(EndToEndTest):
 
     def test_only_from_trusted_networks(self):
         tunnel = self.chain()
-        # Another address of this machine: its header would be its own words, and none is looked for.
+        # Another address of this machine is not trusted, so the gateway does not look for a header.
         self.assertEqual(who(tunnel.port, "127.0.0.7")[0], "127.0.0.7")
-        # The trusted one without a header.
+        # The trusted address without a header.
         result = curl("--interface", "127.0.0.1", f"{tunnel.url}/who")
         self.assertEqual((result.returncode, result.stdout), (56, b""), result.stderr)
         tunnel.gateway.wait_log(

@@ -1,4 +1,4 @@
-"""Connections that are quiet for long."""
+"""Connections that are idle for a long time."""
 
 import os
 import time
@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 
 class WebSockets(EndToEndTest):
-    """A connection that is quiet for long must still be there afterwards."""
+    """A connection must survive long idle periods."""
 
     GAPS = (0, 0.2, 1, 3, 8, 20)
     SIZES = (0, 1, 125, 126, 65_535, 65_536, 1 * MIB)
@@ -29,7 +29,7 @@ class WebSockets(EndToEndTest):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
-                # The idle gap is what is tested, not a wait for something.
+                # The idle time is the object of the test, not a wait for an event.
                 time.sleep(min(self.GAPS[rounds % len(self.GAPS)], left))
                 rounds += 1
             peer.send(websocket.CLOSE, b"\x03\xe8")

@@ -1,4 +1,4 @@
-"""What scripts wait for: --url-file and --exec-on-ready."""
+"""Readiness for scripts: --url-file and --exec-on-ready."""
 
 import json
 import os
@@ -57,7 +57,7 @@ class Ready(EndToEndTest):
         self.assertEqual(agent.wait_event("registered")["address"], "https://example.gateway.test/")
 
     def test_unwritable(self):
-        """Whoever waits for it would wait in vain; and what is no file is not replaced by one."""
+        """A path that cannot be written is an error at once, and only a regular file is replaced."""
         os.mkfifo(self.file)
         for path in (self.stage.directory / "nothing" / "urls", self.file, self.stage.directory, "/dev/null", ""):
             agent = self.agent("--url-file", path, "-n", "example", self.backend)
@@ -66,7 +66,7 @@ class Ready(EndToEndTest):
         self.assertTrue(stat.S_ISCHR(os.stat("/dev/null").st_mode))
 
     def test_what_a_killed_agent_has_left(self):
-        """Whoever waits for the file does not take a dead address."""
+        """The agent removes an old file, so that scripts do not read an outdated address."""
         agent = self.agent("--url-file", self.file, "-n", "example", self.backend)
         wait_until(self.file.exists, "the file")
         agent.kill()
@@ -87,7 +87,7 @@ class Ready(EndToEndTest):
         self.assertEqual(wait_file(directory / "urls"), f"127.0.0.1:{agent.wait_registered()}\n")
 
     def test_pipe_in_the_way(self):
-        """Another user of the directory cannot make the agent wait for ever."""
+        """A pipe of another user in the directory must not block the agent."""
         os.mkfifo(f"{self.file}.new")
         agent = self.agent("--url-file", self.file, "-n", "example", self.backend)
         wait_until(self.file.exists, "the file")
@@ -97,7 +97,7 @@ class Ready(EndToEndTest):
         return self.stage.use(HandGateway(self.gateway.state / "identity.pem", text))
 
     def test_gateway_that_sends_no_address(self):
-        """Scripts receive an empty text, and the log and the event tell why."""
+        """Scripts receive an empty string; the log and the event have the reason."""
         for text in ("-oProxyCommand=x:22", "$(id):80", "https://a.test/$(id)", "@/etc/example", "", "a b:80",
                      "behind the gateway's proxy", "a:80\nb:80", "127.1:80", "\x1b[2J:80"):
             with self.subTest(text):
@@ -164,7 +164,7 @@ class Ready(EndToEndTest):
         agent = self.agent("--exec-on-ready", f"echo $$ >>{pid_file}.new; ln -f {pid_file}.new {pid_file}; exec sleep 100",
                            "-n", "example", self.backend)
         pid = int(wait_file(pid_file))
-        # It registers again, and the command is not started again.
+        # A second registration does not start the command again.
         seen = len(agent.stdout)
         self.gateway.kill()
         self.stage.gateway(listen=self.gateway.address, state=self.gateway.state)

@@ -1,4 +1,4 @@
-"""Who and what is turned away: the right words and the right exit code."""
+"""Refusals: their messages and exit codes."""
 
 import socket
 
@@ -14,7 +14,7 @@ WRONG_PIN = "sha256/" + "A" * 43 + "="
 
 class RefusalTest(EndToEndTest):
     def check_refused(self, agent, code, exit_code, *words):
-        """A refusal ends the agent without --once: waiting would not mend it."""
+        """Checks that a refusal ends the agent even without --once, because retrying cannot fix it."""
         status, event = agent.refusal()
         self.assertEqual(event["code"], code)
         self.assertEqual(event["exit"], exit_code)
@@ -25,7 +25,7 @@ class RefusalTest(EndToEndTest):
 
 
 class GatewayIdentity(RefusalTest):
-    """An agent must not talk to another gateway than the one it was told."""
+    """An agent must talk only to the gateway that it is configured for."""
 
     def test_wrong_pin(self):
         gateway = self.stage.gateway()
@@ -75,7 +75,7 @@ class GatewayIdentity(RefusalTest):
         self.check_refused(agent, "wrong-gateway-key", 10, WRONG_PIN, gateway.pin)
 
     def test_another_gateway_in_the_place_of_a_known_one(self):
-        """The same by nature: the state directory of the gateway is new."""
+        """A gateway with a new state directory has another key."""
         first = self.stage.gateway()
         agent = self.stage.agent(first, "-n", "example", "9")
         agent.wait_registered()
@@ -86,7 +86,7 @@ class GatewayIdentity(RefusalTest):
         self.check_refused(agent, "wrong-gateway-key", 10, first.pin, second.pin)
 
     def test_state_files_are_private(self):
-        """Keys lie among them; known_gateways says whom this machine talks to."""
+        """They include keys; known_gateways reveals which gateways this machine uses."""
         tunnel = self.stage.expose("9")
         for directory in (tunnel.gateway.state, tunnel.agent.state):
             files = [path for path in directory.rglob("*") if path.is_file()]
@@ -96,7 +96,7 @@ class GatewayIdentity(RefusalTest):
 
 
 class OpenGateway(RefusalTest):
-    """Without tokens, only agents on the gateway's own machine are taken."""
+    """Without tokens, the gateway accepts only agents on its own machine."""
 
     def test_agent_from_another_host(self):
         hosts = self.stage.use(TwoHosts())
@@ -114,7 +114,7 @@ class OpenGateway(RefusalTest):
         agent.wait_registered()
 
     def test_unknown_key_is_not_trusted_off_loopback(self):
-        """No pin, no terminal to ask on: the agent must not connect."""
+        """Without a pin and without a terminal for a prompt, the agent must not connect."""
         hosts = self.stage.use(TwoHosts())
         gateway = self.stage.gateway(
             "--auth", "open", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
@@ -142,7 +142,7 @@ class Names(RefusalTest):
         self.assertTrue(second.running)
 
     def test_badly_formed(self):
-        """The agent itself knows the rule, and needs no gateway to say so."""
+        """The agent checks names itself, without a gateway."""
         bad = ("Bad_Name!", "a..b", "-x", "x-", "ab--cd", "", "a" * 64, "a b", "ä", "a/b", "a\nb")
         for name in bad:
             with self.subTest(name=name):
@@ -185,7 +185,7 @@ class PublicPorts(RefusalTest):
         self.assertEqual(self.stage.expose("9", gateway=gateway).port, allowed)
 
     def test_taken_by_another_program(self):
-        """For a moment perhaps: the agent asks again, if it may."""
+        """The port may become free, so the agent retries, unless --once is set."""
         gateway = self.stage.gateway()
         with Listener(backends.serve_echo) as other:
             port = other.port
@@ -196,7 +196,7 @@ class PublicPorts(RefusalTest):
         self.assertEqual(agent.wait_registered("example"), port)
 
     def test_one_of_three(self):
-        """The two others are there, and stay; the third comes when its holder has gone."""
+        """Two free names of three are registered and stay; the third follows when its holder is gone."""
         gateway = self.stage.gateway()
         holder = self.stage.agent(gateway, "-n", "two", "9")
         holder.wait_registered("two")
@@ -241,7 +241,7 @@ class PublicPorts(RefusalTest):
         self.assertEqual(get(f"http://127.0.0.5:{tunnel.port}/"), b"five")
 
     def test_both_families(self):
-        """The address of an IPv4 visitor is the same as at a socket for IPv4."""
+        """An IPv4 visitor has the same address as on an IPv4 socket."""
         gateway = self.stage.gateway("--expose-bind", "::")
         backend = self.stage.use(Listener(backends.serve_echo))
         agent = self.stage.agent(gateway, "--proxy-protocol", "v1", "-n", "example", backend.address)
@@ -256,7 +256,7 @@ class PublicPorts(RefusalTest):
         backend = self.stage.use(Listener(backends.answering(b"all")))
         taken = self.stage.use(Listener(backends.serve_echo, host="127.0.0.6"))
         free = free_port()
-        # One that is free on some of them only is none, and another one is looked for.
+        # A port must be free on all addresses; otherwise the gateway looks for another one.
         for low, high, found in ((free, free, True), (taken.port, taken.port, False),
                                    (taken.port, min(taken.port + 9, 65535), True)):
             gateway = self.stage.gateway("-c", configure(self.stage, f"expose-bind = [{text}]\n"),
@@ -277,7 +277,7 @@ class PublicPorts(RefusalTest):
         self.assertIn("--expose-bind: '::1' is there twice", gateway.output)
 
     def test_address_that_comes_later(self):
-        """After a power cut, the gateway's public address may come after the gateway."""
+        """After a power failure, the gateway may start before the machine has its public address."""
         hosts = self.stage.use(TwoHosts())
         late = "10.99.0.77"
         gateway = self.stage.gateway("--expose-bind", late, prefix=hosts.near)

@@ -1,4 +1,4 @@
-"""A reset keeps its place: what was sent before it arrives, and then the reset itself."""
+"""A reset keeps its order: the bytes sent before it arrive first, then the reset."""
 
 import contextlib
 import os
@@ -24,21 +24,21 @@ UNREAD = 5_000
 
 
 def read_head_only(connection):
-    """The head byte by byte, so that the body stays in the kernel."""
+    """Reads the head byte by byte, so that the body stays in the kernel."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += read_exactly(connection, 1)
 
 
 def answer_rudely(connection):
-    """Answers and closes with bytes unread: its kernel sends a reset."""
+    """Answers and closes with unread bytes, which makes the kernel send a reset."""
     read_head_only(connection)
     wait_until(lambda: pending_bytes(connection) >= UNREAD, "the body", interval=0.001)
     connection.sendall(ANSWER)
 
 
 def refuse_at_once(connection):
-    """As redis does with too many clients: it speaks first, and reads nothing."""
+    """Like redis with too many clients: sends first, and reads nothing."""
     connection.sendall(b"-ERR max number of clients reached\r\n")
     wait_until(lambda: pending_bytes(connection), "the visitor's bytes", interval=0.001)
 
@@ -56,7 +56,7 @@ class EarlyAnswers(EndToEndTest):
         return Tunnel(gateway, agent, agent.wait_registered())
 
     def check_quiet_visitor(self, tunnel, data, answer):
-        """A visitor that sends little, and then only reads."""
+        """Checks the answer to a visitor that sends little, and then only reads."""
         outcomes = []
         for _ in range(TIMES):
             with tunnel.connect() as visitor:
@@ -73,7 +73,7 @@ class EarlyAnswers(EndToEndTest):
         self.check_quiet_visitor(self.expose(answer_rudely, batch=0.03), self.REQUEST, ANSWER)
 
     def test_unix_socket(self):
-        """Its kernel reports a reset too (unix(7))."""
+        """A unix socket reports a reset, too (unix(7))."""
         tunnel = self.expose(answer_rudely, path=self.stage.directory / "backend.socket")
         self.check_quiet_visitor(tunnel, self.REQUEST, ANSWER)
 
@@ -81,7 +81,7 @@ class EarlyAnswers(EndToEndTest):
         self.check_quiet_visitor(self.expose(refuse_at_once), b"PING\r\n", b"-ERR max number of clients reached\r\n")
 
     def test_backend_that_closes_at_accept(self):
-        """Without a look at whether the visitor has sent anything."""
+        """The backend closes without checking whether the visitor has sent anything."""
         tunnel = self.expose(lambda connection: connection.sendall(b"-ERR full\r\n"))
         for _ in range(TIMES):
             with tunnel.connect() as visitor:
@@ -89,16 +89,16 @@ class EarlyAnswers(EndToEndTest):
                 self.assertEqual(collect(visitor)[0], b"-ERR full\r\n")
 
     def check_upload(self, tunnel, size, start):
-        """A visitor that sends until it is cut, and then reads.
+        """Checks the answer to a visitor that sends until the connection is cut, and then reads.
 
-        Not curl: a reset between its look for an answer and its next write costs it the answer, without
-        a tunnel as well.
+        Not curl: it loses the answer if the reset arrives between its check for an answer and its next write, even
+        without a tunnel.
         """
         head = f"POST / HTTP/1.1\r\nHost: upload\r\nContent-Length: {size}\r\n\r\n".encode()
         answers = []
         for _ in range(TIMES):
             with tunnel.connect() as visitor:
-                # The reset may be reported by this call instead of the last one.
+                # This call may report the reset instead of the last one.
                 with contextlib.suppress(ConnectionResetError, BrokenPipeError):
                     visitor.sendall(head + bytes(size))
                 answers.append(collect(visitor)[0])
@@ -113,14 +113,14 @@ class EarlyAnswers(EndToEndTest):
         self.check_upload(self.expose(answer_rudely, batch=0.03), 20_000_000, ANSWER)
 
     def test_python_http_server(self):
-        """It answers a POST with 501 and does not read the body."""
+        """http.server answers a POST with 501 and does not read the body."""
         port = free_port()
         python_http_server(self.stage, port, self.stage.new_directory("files"), bind="127.0.0.1")
         self.check_upload(self.stage.expose(port), 100_000, b"HTTP/1.0 501 ")
 
 
 class TruncatedAnswers(EndToEndTest):
-    """A part must never look like the whole."""
+    """A truncated answer must never look complete."""
 
     PART = os.urandom(300_000)
 
@@ -152,7 +152,7 @@ class TruncatedAnswers(EndToEndTest):
                 self.assertEqual(collect(visitor), (b"", RESET))
 
     def test_slow_visitor_gets_the_part_and_the_reset(self):
-        """The reset is there long before the visitor has read what precedes it."""
+        """The reset arrives long before the visitor has read the bytes before it."""
         part = os.urandom(MIB)
         is_over = threading.Event()
 
@@ -174,7 +174,7 @@ class TruncatedAnswers(EndToEndTest):
             self.assertEqual(sha256(data), sha256(part))
 
     def test_backend_ends_its_answer_and_resets_the_upload(self):
-        """Its FIN, then its reset: the answer is whole, the upload is cut."""
+        """The backend sends FIN, then a reset: the answer is complete, the upload is cut."""
         def serve(connection):
             connection.sendall(ANSWER)
             connection.shutdown(socket.SHUT_WR)
@@ -192,7 +192,7 @@ class TruncatedAnswers(EndToEndTest):
 
 
 class Visitors(EndToEndTest):
-    """The same from the visitor's side: uploads."""
+    """Resets by the visitor: uploads."""
 
     UPLOAD = os.urandom(100_000)
 
@@ -232,7 +232,7 @@ class Visitors(EndToEndTest):
         self.check_reset_upload(is_read_late=True)
 
     def test_end_of_the_upload_then_reset(self):
-        """The backend has the whole request, and learns that its answer is of no use."""
+        """The backend receives the complete request, and then notices that the visitor is gone."""
         def serve(connection):
             request = collect(connection)
             try:
@@ -253,10 +253,10 @@ class Visitors(EndToEndTest):
             self.assertEqual((sha256(data), end), (sha256(self.UPLOAD), END))
 
     def test_end_of_the_upload_then_reset_before_the_answer(self):
-        """Nothing is read or written any more, and the backend learns of it all the same."""
+        """The backend receives the reset even though neither side reads or writes any more."""
         def serve(connection):
             request = collect(connection)
-            # The end of the upload has come; what follows it is an error.
+            # After the end of the upload only an error can follow.
             wait_until(lambda: is_reset(connection), "the reset")
             self.outcomes.append(request)
             self.changed.set()
@@ -273,7 +273,7 @@ class Visitors(EndToEndTest):
 
 
 class Operator(EndToEndTest):
-    """Kick and ban do not wait for a visitor who does not read."""
+    """Kick and ban do not wait for a visitor that does not read."""
 
     AT_ONCE_SECONDS = 2.0
 
@@ -284,7 +284,7 @@ class Operator(EndToEndTest):
             visitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
             visitor.bind(("127.0.0.9", 0))
             visitor.connect(("127.0.0.1", tunnel.port))
-            # The queue behind it is full when nothing moves; a byte of it is enough here.
+            # The queue before this buffer need not be full: one queued byte is enough for this test.
             wait_until(lambda: pending_bytes(visitor) > 4_096, "the download to fill the visitor's buffer")
             if when_lost:
                 tunnel.agent.kill()
@@ -313,7 +313,7 @@ class Operator(EndToEndTest):
 
 
 class UrgentData(EndToEndTest):
-    """A byte that was sent as urgent (tcp(7), MSG_OOB) arrives in its place."""
+    """A byte that was sent as urgent data (tcp(7), MSG_OOB) arrives in order."""
 
     def test_from_the_visitor(self):
         received = []
@@ -326,7 +326,7 @@ class UrgentData(EndToEndTest):
 
         tunnel = self.stage.expose(self.stage.use(Listener(serve)).address)
         with tunnel.connect() as visitor:
-            # FTP's abort: the mark of telnet is urgent.
+            # FTP's abort: telnet's data mark is urgent.
             visitor.sendall(b"\xff\xf4")
             visitor.send(b"\xff\xf2", socket.MSG_OOB)
             visitor.sendall(b"ABOR\r\n")
@@ -371,7 +371,7 @@ class Pauses(EndToEndTest):
             sender = threading.Thread(
                 target=lambda: (upload.sendall(b"p" + data), upload.shutdown(socket.SHUT_WR)), daemon=True)
             sender.start()
-            # The pause is what is tested.
+            # The pause is the object of the test.
             time.sleep(self.PAUSE_SECONDS)
             resume.set()
             self.assertEqual(sha256(backends.read_all(download)), sha256(data))

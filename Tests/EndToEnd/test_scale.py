@@ -1,4 +1,4 @@
-"""Many names, many visitors, and many that come and go."""
+"""Many names, many simultaneous visitors, and many short connections."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ import soak
 from backends import TaggingEcho
 from harness import EndToEndTest, Failure, allow_descriptors, fast
 
-# It measures: no other module runs at the same time (integration-test -j).
+# This module measures, so no other module runs at the same time (integration-test -j).
 ALONE = True
 
 # This process holds both ends of every connection; the programs need half of that.
@@ -20,11 +20,11 @@ def setUpModule():
 
 
 class Crowd(EndToEndTest):
-    """Two agents, four names, a thousand visitors who are all there at one time."""
+    """Two agents, four names, a thousand simultaneous visitors."""
 
     VISITORS = 1000
     PATIENCE_SECONDS = 60
-    # The addresses that the visitors come from: a crowd is not one person.
+    # Number of source addresses, because the gateway limits the visitors of a source.
     SOURCES = 20
 
     def test_everyone_at_once(self):
@@ -43,7 +43,7 @@ class Crowd(EndToEndTest):
         self.assertEqual([echo.peak for echo in echoes.values()], [self.VISITORS // 4] * 4)
 
     async def crowd(self, ports):
-        """All connect and are answered before the first one leaves."""
+        """All visitors connect and receive an answer before the first one disconnects."""
         names = list(ports)
         everyone_is_here = asyncio.Event()
         arrived = 0

@@ -1,4 +1,4 @@
-"""What scripts/lib.sh does for the other scripts: installing packages, and building."""
+"""The functions of scripts/lib.sh: installing packages, and building."""
 
 import os
 import subprocess
@@ -9,13 +9,13 @@ from realservers import require
 
 LIBRARY = REPOSITORY / "scripts" / "lib.sh"
 
-# As the linker writes it, here for two libraries.
+# The linker's warning, with a placeholder for the library.
 WARNING = ("/opt/swift/usr/lib/swift_static/linux/{}(Data+Writing.swift.o):_ThreadLocal.swift.o:function $s2: "
            "warning: the use of `mktemp' is dangerous, better use `mkstemp' or `mkdtemp'")
 
 
 class Build(EndToEndTest):
-    """scripts/quickstart with a compiler of the test's own."""
+    """scripts/quickstart with a fake compiler."""
 
     def quickstart(self, code):
         directory = self.stage.new_directory("bin")
@@ -68,7 +68,7 @@ printf 'APT::Sandbox::User "root";\n' >/etc/apt/apt.conf.d/99probe
 
 
 class Need(EndToEndTest):
-    """`need` with the real apt-get, on a copy of this machine's files. Its lists are missing at first."""
+    """`need` with the real apt-get, on a copy of this machine's files. At first it has no package lists."""
 
     def setUp(self):
         super().setUp()
@@ -83,7 +83,7 @@ class Need(EndToEndTest):
                              "bash", *packages, check=False)
 
     def version(self, package):
-        """The installed version; "" for none."""
+        """The installed version; "" if the package is not installed."""
         return self.copy.run("dpkg-query", "-W", "-f", "${Version}", package, check=False).stdout
 
     def test_new_packages_are_installed(self):
@@ -110,13 +110,13 @@ class Need(EndToEndTest):
         self.assertEqual(self.version("probe-base"), "1")
 
     def test_the_version_beside_what_is_installed(self):
-        """The newest one would need an upgrade, the one of the installed version does not."""
+        """The newest version would need an upgrade; the one that matches the installed package does not."""
         result = self.need("probe-twin")
         self.assertEqual((result.returncode, self.version("probe-twin")), (0, "1"), result.stdout + result.stderr)
         self.assertEqual(self.version("probe-base"), "1")
 
     def test_what_is_of_the_same_source_has_the_same_version(self):
-        """The archive has no longer the version that is installed."""
+        """The archive no longer has the installed version."""
         self.copy.run("sh", "-c", "cd /srv/packages && rm probe-twin_1_all.deb probe-twin-1 -r "
                       "&& dpkg-scanpackages --multiversion . >Packages 2>/dev/null")
         result = self.need("probe-twin")

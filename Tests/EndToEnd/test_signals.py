@@ -1,4 +1,4 @@
-"""SIGHUP, closed terminals, and life as process 1."""
+"""SIGHUP, closed terminals, and programs as process 1."""
 
 import os
 import shutil
@@ -62,7 +62,7 @@ class Names(ReloadTest):
             port = self.agent.wait_registered("comes")
             self.gateway.wait_log("unregister domain 'goes'")
             self.assertTrue(self.says(port, b"hello"))
-            # Visitors that were there notice nothing, neither those of a name that is gone.
+            # Streams of existing visitors continue, even those of a removed name.
             for connection in (visitor, leaving):
                 connection.sendall(b"after")
                 self.assertEqual(read_exactly(connection, 5), b"after")
@@ -70,7 +70,7 @@ class Names(ReloadTest):
         self.assertEqual(len([event for event in self.agent.events("registered") if event["name"] == "stays"]), 1)
 
     def test_many_names_come(self):
-        """There is an event for each, though the agent began with one."""
+        """The agent prints an event for each name, although it started with one."""
         self.start(example=self.echo.address)
         self.reload(**{f"n{number}": self.echo.address for number in range(99)})
         wait_until(lambda: len(self.agent.events("registered")) == 100, "an event for each name")
@@ -94,7 +94,7 @@ class Names(ReloadTest):
         wait_until(lambda: self.agent.events("registered")[-1]["port"] == wanted, "the other port")
 
     def test_mistake(self):
-        """Nothing changes, and the log names the place."""
+        """After an invalid change the agent continues unchanged, and the log has the file and line."""
         ports = self.start(example=self.echo.address)
         self.file.write_text("gateway = 7\n")
         self.agent.send_signal(signal.SIGHUP)
@@ -142,7 +142,7 @@ class Terminals(ReloadTest):
                 self.stage.new_directory("state"), "--url-file", self.addresses, "-n", "example", self.echo.address]
 
     def test_closed_terminal(self):
-        """Ends it as SIGTERM does: in order, and with nothing left behind."""
+        """A closed terminal stops the agent like SIGTERM: gracefully, and without leftover files."""
         with Terminal(self.arguments(), self.stage) as terminal:
             terminal.await_text("is reachable at")
             wait_until(self.addresses.exists, "the file of addresses")
@@ -163,7 +163,7 @@ class Terminals(ReloadTest):
             terminal.await_text("the names are the same as before")
 
     def test_ignored_from_the_start(self):
-        """As nohup(1) does."""
+        """SIGHUP stays ignored if it was at the start, as with nohup(1)."""
         self.write(example=self.echo.address)
         self.agent = self.stage.agent(
             self.gateway, "-c", self.file, prefix=["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh"])
@@ -175,9 +175,9 @@ class Terminals(ReloadTest):
 
 
 class ProcessOne(ReloadTest):
-    """In a container a program is process 1, and inherits what others leave."""
+    """In a container a program is process 1, and must reap orphans of other processes."""
 
-    # Eight processes whose parents are gone at once.
+    # Eight processes whose parents exit at once.
     LEAVES = "for i in 1 2 3 4 5 6 7 8; do (sh -c 'sleep 0.1 & exec true' &); done"
 
     def setUp(self):

@@ -1,4 +1,4 @@
-"""What sites do beyond pages, through proxies that are configured word for word as the documents say."""
+"""Features of real sites, through proxies with the documents' configuration, verbatim."""
 
 import hashlib
 import os
@@ -17,10 +17,10 @@ from sites import GUIDE, DocumentedCaddy, DocumentedHaproxy, DocumentedNginx, Gu
 from test_proxies import check_schema
 from visitors import read_exactly
 
-# More than each proxy's default limits and buffers take.
+# More than each proxy's default limits and buffers.
 UPLOAD = 5_000_000
 EVENTS = 5
-# A WebSocket may be idle for ten minutes, an answer may take five.
+# Minimum of timeouts: a WebSocket may be idle for ten minutes, an answer may take five.
 LEAST_SECONDS = 3_600
 
 
@@ -39,7 +39,7 @@ class SiteTests:
         self.wait_status(self.host, b"200")
 
     def wait_status(self, host, wanted):
-        """Until the proxy, which was told of a change, has made it."""
+        """Waits until the proxy has applied a change."""
         def status():
             with self.visitor() as visitor:
                 visitor.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
@@ -58,14 +58,14 @@ class SiteTests:
         return read_all(visitor)
 
     def test_upload(self):
-        """It arrives whole, and as it is sent: nothing waits for the rest of it."""
+        """An upload arrives complete, and without buffering: its start does not wait for the rest."""
         content = os.urandom(UPLOAD)
         half = UPLOAD // 2
         visitor = self.visitor()
         visitor.sendall(f"POST /upload HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n"
                         f"Content-Length: {UPLOAD}\r\n\r\n".encode())
         visitor.sendall(content[:half])
-        # What TLS and the proxy read at a time may be on its way.
+        # TLS and the proxy may hold as much as they read at a time.
         wait_until(lambda: self.site.received > half - 256 * 1024, "the first half to reach the backend")
         visitor.sendall(content[half:])
         answer = read_all(visitor)
@@ -78,7 +78,7 @@ class SiteTests:
         return visitor
 
     def check_event(self, visitor, number):
-        """The next event comes through before there is another one."""
+        """Checks that an event arrives before the next one is sent."""
         self.site.send_event()
         wanted, seen = b"data: event %d\n\n" % number, b""
         while wanted not in seen:
@@ -103,7 +103,7 @@ class SiteTests:
             self.check_echo(peer)
 
     def change_names(self):
-        """Another name comes, which makes the proxy take over another configuration."""
+        """Registers another name, which changes the proxy's configuration."""
         agent = self.stage.agent(self.gateway, "-n", "other", self.backend)
         agent.wait_registered("other")
         self.wait_status(f"other.{self.proxy.domain}", b"200")
@@ -122,7 +122,7 @@ class SiteTests:
         self.check_echo(peer)
 
     def test_forwarded_headers(self):
-        """The backend learns the visitor's address, not what the visitor says it is."""
+        """The backend receives the visitor's real address, not one forged by the visitor."""
         seen = self.page("/", "X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: http", "X-Forwarded-Host: x.example")
         for header, value in (("For", "127.0.0.1"), ("Proto", "https"), ("Host", self.host)):
             found = re.findall(rf"(?im)^x-forwarded-{header}: *(.*?)\r", seen.decode())
@@ -133,7 +133,7 @@ class SiteTests:
             visitor.sendall(f"GET /a/b?c=d HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n\r\n".encode())
             answer = read_all(visitor).decode()
         self.assertRegex(answer, r"^HTTP/1.1 30[18] ")
-        # A port other than 443 is one of the test's own.
+        # The port is not 443 in the tests.
         self.assertRegex(answer, rf"(?im)^location: https://{re.escape(self.host)}(:\d+)?/a/b\?c=d\r")
 
     def test_unknown_name(self):
@@ -156,7 +156,7 @@ class Caddy(SiteTests, EndToEndTest):
     proxy_class = DocumentedCaddy
 
     def test_websocket_while_names_change(self):
-        """The document says that Caddy closes it; some versions may not."""
+        """According to the document, Caddy closes the WebSocket; some versions may not."""
         peer = self.open_websocket()
         self.check_echo(peer)
         self.change_names()
@@ -168,7 +168,7 @@ class Caddy(SiteTests, EndToEndTest):
 
 
 class Texts(EndToEndTest):
-    """Pauses that are too long for a test are in the texts."""
+    """Checks timeouts that are too long for a test in the documents' texts."""
 
     def check_timeouts(self, text, *names):
         for name in names:
@@ -200,7 +200,7 @@ class Texts(EndToEndTest):
         self.assertNotIn("timeout server", redirect)
 
     def test_guide_opens_all_ports(self):
-        """The firewall lines have the ports of nginx and the gateway, and nftables takes its line."""
+        """The firewall lines have the ports of nginx and the gateway, and nftables accepts its line."""
         text = section("operations.md", GUIDE)
         wanted = {int(port) for port in re.findall(r"listen (\d+)", GuideNginx.text())}
         wanted |= {int(port) for port in re.findall(r"gateway\.com:(\d+)", text)}
@@ -217,11 +217,11 @@ class Texts(EndToEndTest):
         self.assertEqual((checked.returncode, checked.stderr), (0, ""))
 
     def test_caddy(self):
-        """It has none unless they are set."""
+        """Caddy has no timeouts by default."""
         self.assertNotIn("timeout", DocumentedCaddy.text())
 
     def test_traefik(self):
-        """No package of Debian has it; its configuration is checked against what its documents name."""
+        """Debian has no package of Traefik, so its configuration is checked against Traefik's documentation."""
         static, certificate, registrar = map(tomllib.loads, blocks(section("modules.md", "### Traefik"), "toml"))
         points, (own,) = static["entryPoints"], registrar["registrar"]
         self.assertEqual(set(static), {"entryPoints", "providers"})

@@ -1,4 +1,4 @@
-"""State directories: who may write to them, disks that are full, files that are damaged."""
+"""State directories: permissions, full disks, damaged files."""
 
 import concurrent.futures
 import json
@@ -14,7 +14,7 @@ from namespaces import TwoHosts
 
 WRONG_PIN = "sha256/" + "A" * 43 + "="
 
-# A write fails as on a full disk, with another errno; sockets and pipes are not concerned (setrlimit(2)).
+# Makes writes fail as on a full disk, with another errno; sockets and pipes are not affected (setrlimit(2)).
 FULL_DISK = ("sh", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "sh")
 
 
@@ -31,7 +31,7 @@ class Directories(EndToEndTest):
                 check = run(self.stage, "diglett-server", "check", "--state-dir", state)
                 self.assertEqual(check.returncode, 64, check)
                 self.assertIn(f"run chmod go-w {state}", check.stdout + check.stderr)
-        # What the message says helps.
+        # The command in the message fixes it.
         state.chmod(state.stat().st_mode & ~0o022)
         self.stage.gateway(state=state)
 
@@ -45,7 +45,7 @@ class Directories(EndToEndTest):
         self.assertEqual(list(state.iterdir()), [])
 
     def test_sticky_bit_and_parents(self):
-        """As in /tmp, and as a container's volume may be."""
+        """Directories with the sticky bit, like /tmp, and writable parents, like those of a container's volume."""
         state = self.stage.new_directory("shared")
         state.chmod(0o1777)
         self.stage.gateway(state=state)
@@ -64,7 +64,7 @@ class Directories(EndToEndTest):
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_root_administers_the_directory_of_a_service(self):
-        """Every command of the documents that root runs while a service's user owns the directory (DynamicUser)."""
+        """Root can run every documented command while a service's user owns the directory (DynamicUser)."""
         state = self.stage.new_directory("service")
         os.chown(state, 65534, 65534)
         for code, *command in (
@@ -76,7 +76,7 @@ class Directories(EndToEndTest):
             with self.subTest(command):
                 result = run(self.stage, *command, "--state-dir", state)
                 self.assertEqual(result.returncode, code, result)
-                # Advice that would take the directory from the service.
+                # Such advice would take the directory away from the service.
                 self.assertNotIn("chown", result.stdout + result.stderr)
                 # The service must be able to use what root has written.
                 self.assertEqual({path.stat().st_uid for path in state.iterdir()} - {65534}, set())
@@ -85,7 +85,7 @@ class Directories(EndToEndTest):
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_planted_agents_file(self):
-        """The sticky bit does not keep another user from being the first to write a file."""
+        """The sticky bit does not prevent another user from creating a file first."""
         state = self.stage.new_directory("shared")
         state.chmod(0o1777)
         for name, code in (("agents.toml", 78), ("identity.pem", 78)):
@@ -115,14 +115,14 @@ class FullDisk(EndToEndTest):
         self.assertEqual(list(state.iterdir()), [])
 
     def test_later_start(self):
-        """A gateway that has its key needs no room."""
+        """A gateway that has its key starts on a full disk."""
         first = self.stage.gateway()
         first.stop()
         second = self.stage.gateway(state=first.state, prefix=FULL_DISK)
         self.assertEqual(second.pin, first.pin)
 
     def test_ports_are_saved_later(self):
-        """Without a further name; the log has the failure once, and that it is over."""
+        """Ports are saved later without another registration; the log has the failure once, and its end."""
         backend = self.stage.use(Listener(backends.answering(b"here"))).address
         gateway = self.stage.gateway()
         obstacle = gateway.state / "ports.json.new"
@@ -161,7 +161,7 @@ class KnownGateways(EndToEndTest):
                 self.assertEqual(self.file.read_bytes(), content.encode())
 
     def test_another_key_in_such_a_file(self):
-        """It is still a changed key."""
+        """The key counts as changed."""
         self.file.write_bytes(f"\ufeff{self.gateway.address} {WRONG_PIN}\r\n".encode())
         self.assertEqual(self.agent().wait_exit(), 10)
 
@@ -174,7 +174,7 @@ class KnownGateways(EndToEndTest):
                 agent.wait_log(rf"WARN .*{self.file}:1: the line is damaged and says nothing about a key: delete it")
                 self.assertIn(self.line, self.file.read_text().splitlines())
                 agent.stop()
-        # One of the same gateway is replaced.
+        # A damaged line of the same gateway is replaced.
         self.assertEqual(len(self.file.read_text().splitlines()), 2)
 
     def test_damaged_line_of_a_gateway_elsewhere(self):
@@ -188,14 +188,14 @@ class KnownGateways(EndToEndTest):
         self.assertNotIn("changed", event["message"])
 
     def test_file_that_cannot_be_read(self):
-        """That is not the gateway's fault."""
+        """The agent reports its configuration, not the gateway's key."""
         self.file.mkdir()
         status, event = self.agent().refusal()
         self.assertEqual((status, event["code"]), (78, "configuration"))
         self.assertIn(f"{self.file}: cannot be read: it is a directory", event["message"])
 
     def test_agents_that_start_at_once(self):
-        """They share a directory, as the programs of one user do."""
+        """Agents share a state directory, like programs of one user."""
         gateways = [self.gateway, *(self.stage.gateway() for _ in range(3))]
         with concurrent.futures.ThreadPoolExecutor() as pool:
             agents = list(pool.map(

@@ -1,4 +1,4 @@
-"""What a running agent tells: diglett status."""
+"""The state of running agents: diglett status."""
 
 import json
 import re
@@ -59,7 +59,7 @@ class Status(EndToEndTest):
         self.assertEqual({report["process"] for report in self.reports()}, {first.pid, second.pid})
         first.kill()
         self.assertEqual([report["process"] for report in self.reports()], [second.pid])
-        # The next agent cleans up.
+        # The next agent removes the socket of the killed one.
         third = self.stage.agent(self.gateway, "-n", "three", self.backend, state=self.state)
         third.wait_registered("three")
         self.assertEqual(sorted(path.name for path in self.state.glob("*.sock")),
@@ -72,11 +72,11 @@ class Status(EndToEndTest):
         self.assertRegex(self.status(), "old +see the gateway's log")
 
     def test_agent_that_hangs(self):
-        """It is no agent that is gone."""
+        """An agent that hangs is not reported as gone."""
         agents = [self.stage.agent(self.gateway, "-n", name, self.backend, state=self.state) for name in ("a", "b")]
         for agent, name in zip(agents, "ab"):
             agent.wait_registered(name)
-        # More than wait for their turn, whoever they are: connect(2) itself would wait.
+        # Fill the listener's backlog, so that connect(2) itself would block.
         with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
             busy.bind(str(self.state / "agent-1.sock"))
             busy.listen(0)
@@ -87,7 +87,7 @@ class Status(EndToEndTest):
             self.assertIn("connected to gateway", result.stdout)
 
     def test_instances_of_a_service(self):
-        """Each has a directory below that of all."""
+        """Each instance has a directory below the common one."""
         for name in ("a", "b"):
             state = self.state / name
             state.mkdir(parents=True)
@@ -102,7 +102,7 @@ class Status(EndToEndTest):
         self.assertIn(f"cannot read the state directory: {path}: not a directory", result.stderr)
 
     def test_long_state_directory(self):
-        """Without room for the socket's path there is no status, and all else works."""
+        """If the socket's path is too long, the agent has no status, but works otherwise."""
         self.state = self.stage.directory / ("x" * 100)
         agent = self.stage.agent(self.gateway, "-d", "-n", "example", self.backend, state=self.state)
         agent.wait_registered()

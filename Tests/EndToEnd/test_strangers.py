@@ -1,4 +1,4 @@
-"""Agents that share an address with misbehaving peers, agents behind proxies, and the answers to refused connections."""
+"""Agents that share an address with misbehaving peers, agents behind proxies, and answers to refused connections."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ def hello():
 
 
 class SharedAddress(EndToEndTest):
-    """Good agents behind the address of others (an office, a balancer that hides addresses) always find room."""
+    """Honest agents can always connect from an address that they share (an office, a balancer that hides addresses)."""
 
     def setUp(self):
         super().setUp()
@@ -56,7 +56,7 @@ class SharedAddress(EndToEndTest):
             self.gateway, "--pin", self.gateway.pin, "-t", token, "-n", name, BACKEND, prefix=self.hosts.far)
 
     def refuse_logins(self, count):
-        """Logins with different wrong tokens."""
+        """Causes `count` refused logins with different wrong tokens."""
         agents = [self.agent(f"dgl_b{number}_{'x' * 43}") for number in range(count)]
         for agent in agents:
             self.assertEqual(agent.wait_exit(), 11)
@@ -77,14 +77,14 @@ class SharedAddress(EndToEndTest):
         good.wait_registered("good")
         good.wait_log("has taken the connection and not answered yet; waiting")
         self.gateway.wait_log("the handshake of .* waits for 3 s")
-        # The others are still slowed down: what was earned is not forgotten for a login that is right.
+        # Handshakes are still delayed: a successful login does not clear the penalty.
         before = len(self.gateway.stderr)
         again = self.agent(self.token)
         again.wait_registered("good")
         self.gateway.wait_log("the handshake of .* waits for 3 s", since=before)
 
     def test_probes(self):
-        """A monitor and a balancer look at the port again and again."""
+        """A monitor and a load balancer probe the port repeatedly."""
         self.run_far("""
             for number in range(40):
                 with socket.create_connection(gateway, 10) as probe:
@@ -100,7 +100,7 @@ class SharedAddress(EndToEndTest):
         good.wait_log("not answered yet; waiting")
 
     def test_room_for_newcomers(self):
-        """Silent connections make room; those that wait for the penalty do not, and one more is told so."""
+        """Silent connections make room for others. Those delayed by a penalty do not, and one more gets an alert."""
         self.refuse_logins(4)
         lines = self.run_far("""
             hello = bytes.fromhex(sys.argv[3])
@@ -128,10 +128,10 @@ class SharedAddress(EndToEndTest):
 
 
 class Waits(EndToEndTest):
-    """Handshakes that wait, of a source that a trusted proxy names."""
+    """Handshakes that wait because of a penalty, of a source in a trusted proxy's headers."""
 
     def gateway(self, options=""):
-        """A gateway at which 192.0.2.9 has a penalty."""
+        """Starts a gateway at which 192.0.2.9 has a penalty."""
         socket_path = self.stage.directory / "metrics.sock"
         gateway = self.stage.gateway("-c", configure(
             self.stage, f'accept-proxy-protocol = "127.0.0.1"\nmetrics = "unix:{socket_path}"\n{options}'))
@@ -144,7 +144,7 @@ class Waits(EndToEndTest):
         return gateway
 
     def wait(self, gateway, count):
-        """Connections whose handshakes wait."""
+        """Opens `count` connections, and waits until their handshakes wait."""
         before, ends = self.waits(), []
         for _ in range(count):
             end = self.stage.use(socket.create_connection((gateway.host, gateway.port), 15))
@@ -166,7 +166,7 @@ class Waits(EndToEndTest):
             self.assertEqual(end.recv(1), b"\x16")
 
     def test_peers_that_leave(self):
-        """They do not keep their places for the rest of the wait."""
+        """Connections that close free their places before the end of the wait."""
         gateway = self.gateway()
         for _ in range(3):
             ends = self.wait(gateway, 8)
@@ -174,7 +174,7 @@ class Waits(EndToEndTest):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             for end in ends:
                 end.close()
-            # The wait takes 3 s. A machine that is too busy to tell gets another chance.
+            # The wait takes 3 s. Retry, because a busy machine may notice too late.
             with contextlib.suppress(Failure):
                 return wait_until(lambda: self.strangers() == 0, "free places", timeout=2)
             wait_until(lambda: self.strangers() == 0, "the end of the waits")
@@ -202,14 +202,14 @@ class Waits(EndToEndTest):
                 self.assertEqual(end.recv(1), b"")
 
     def test_a_short_handshake_timeout(self):
-        """The wait is no reason to be too late."""
+        """The wait does not count towards the handshake timeout."""
         gateway = self.gateway("[limits]\nhandshake-timeout = \"1s\"\n")
         for end in self.wait(gateway, 4):
             self.assertEqual(end.recv(1), b"\x16")
 
 
 class Refused(EndToEndTest):
-    """What a refused connection learns, and what the agent makes of it."""
+    """The answers to refused connections, and how agents report them."""
 
     def setUp(self):
         super().setUp()
@@ -233,7 +233,7 @@ class Refused(EndToEndTest):
         self.assertIn("it answers 'access denied'", agent.output)
 
     def test_the_alert(self):
-        """Whatever the client has sent, it can read the alert; those that do not read it are not waited for."""
+        """A client can read the alert, whatever it has sent; the gateway does not wait for clients that do not read."""
         quiet = self.gateway.descriptors()
         self.ctl("ban", "127.0.0.1")
         host, _, port = self.gateway.address.rpartition(":")
@@ -250,7 +250,7 @@ class Refused(EndToEndTest):
             # The alert is access_denied (RFC 8446, 6.2). Further connections are reset.
             self.assertEqual(set(answers), {bytes.fromhex("15030300020231")})
             self.assertGreaterEqual(len(answers), 64)
-            # They are still open at this end.
+            # The connections are still open at this end.
             wait_until(lambda: self.gateway.descriptors() <= quiet, "the gateway to close them")
             with self.assertRaises(v2peer.Closed):
                 v2peer.connect((host, int(port)))
@@ -279,7 +279,7 @@ class ThroughProxies(EndToEndTest):
         return [agent["peer"] for agent in json.loads(report)]
 
     def test_haproxy(self):
-        """Also without a setting, when headers change nothing; health checks are no news."""
+        """Agents connect through haproxy; without the setting headers have no effect. Health checks are not logged."""
         for options, named in ((), "127.0.0.8"), (("--accept-proxy-protocol", "127.0.0.8"), "127.0.0.1"):
             gateway = self.stage.gateway(*options)
             for option, peer in (("", "127.0.0.8"), ("send-proxy", named), ("send-proxy-v2 check-send-proxy", named)):
@@ -295,7 +295,7 @@ class ThroughProxies(EndToEndTest):
             self.assertNotIn("no login from", gateway.output)
 
     def test_trusted(self):
-        """Its word is what the log, bans and limits go by."""
+        """The log, bans and limits use the address in a trusted proxy's header."""
         gateway = self.stage.gateway("--accept-proxy-protocol", "127.0.0.8", "--auth", "open")
         proxy = header_proxy.start(self.stage, gateway, line("192.0.2.9"), "127.0.0.8")
         agent = self.stage.agent(proxy, "-n", "example", BACKEND)
@@ -305,7 +305,7 @@ class ThroughProxies(EndToEndTest):
         before = len(agent.stderr)
         self.assertEqual(ctl(self.stage, gateway, "ban", "192.0.2.9").returncode, 0)
         agent.wait_log("it answers 'access denied'", since=before)
-        # Others come through the same proxy, until it is banned itself.
+        # Other sources can use the same proxy until the proxy itself is banned.
         proxy = header_proxy.start(self.stage, gateway, line("192.0.2.10"), "127.0.0.8")
         other = self.stage.agent(proxy, "-n", "other", BACKEND)
         other.wait_registered("other")
@@ -314,7 +314,7 @@ class ThroughProxies(EndToEndTest):
         self.assertEqual(self.agents(gateway), [])
 
     def test_penalties_by_header(self):
-        """They go to the address in the header, not to the proxy."""
+        """Penalties apply to the address in the header, not to the proxy."""
         state = self.stage.new_directory("gateway-state")
         token = AgentsFile(self.stage, state=state).add("good", "--names", "example").token
         gateway = self.stage.gateway("--accept-proxy-protocol", "127.0.0.8", state=state)
@@ -329,7 +329,7 @@ class ThroughProxies(EndToEndTest):
         self.assertNotIn("the handshake of 192.0.2.10", gateway.output)
 
     def test_untrusted_of_this_machine(self):
-        """It may only take rights: this gateway takes agents of its own machine alone."""
+        """An untrusted header can only remove rights: this gateway accepts only agents on its own machine."""
         gateway = self.stage.gateway()
         for header, exit_code in ((line("192.0.2.9"), 12), (line("127.0.0.5"), None), ("PROXY UNKNOWN\r\n", None)):
             with self.subTest(header):
@@ -340,11 +340,11 @@ class ThroughProxies(EndToEndTest):
                 else:
                     agent.wait_registered()
                     agent.stop()
-        # Nobody may say who somebody else is.
+        # An untrusted header must not put another source's address in the log.
         self.assertNotIn("192.0.2.9", gateway.output)
 
     def test_trusted_networks_on_this_machine(self):
-        """They have no limits of one source; headers from there are believed no more than others of this machine."""
+        """Trusted networks have no limits per source, but their headers are as untrusted as others of this machine."""
         gateway = self.stage.gateway("-c", configure(self.stage, 'trusted-networks = "127.0.0.0/8"\n'))
         proxy = header_proxy.start(self.stage, gateway, line("127.0.0.5"))
         self.stage.agent(proxy, "-n", "example", BACKEND).wait_registered()
@@ -367,7 +367,7 @@ class ThroughProxies(EndToEndTest):
         agent.wait_log("no link to the gateway")
 
     def test_version1(self):
-        """The header stands before any handshake."""
+        """The header precedes the handshake."""
         gateway = own_gateway(self.stage, "--accept-proxy-protocol", "127.0.0.8")
         proxy = header_proxy.start(self.stage, gateway.address_v1, line("192.0.2.9"), "127.0.0.8")
         peer_agent(self.stage, proxy, BACKEND, ready=False)

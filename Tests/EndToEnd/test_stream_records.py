@@ -1,4 +1,4 @@
-"""A line of the log for each stream that is over, --log-streams."""
+"""A log line for each ended stream, --log-streams."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class Streams(LogTest):
             backend, *agent, gateway=self.stage.gateway(*gateway, *options))
 
     def wait_record(self, program, **wanted):
-        """The record of the one stream; it has all that a record always has."""
+        """Waits for the record of the stream, and checks the fields that all records have."""
         record = self.wait_entry(program, event="stream", **wanted)
         self.assertEqual(record["level"], "info")
         self.assertEqual(record["name"], "example")
@@ -59,7 +59,7 @@ class Streams(LogTest):
             self.check_end(record, "finished", "backend")
             self.assertEqual(record["visitor"], source)
             self.assertGreater(record["first-byte-ms"], 0)
-            # The connection was there a moment before the clock was read.
+            # The connection existed a moment before `began`.
             self.assertLess(record["duration-ms"], took + 1000)
         self.assertRegex(at_gateway["agent"], "^instance-")
         self.assertRegex(at_gateway["peer"], ADDRESS)
@@ -67,7 +67,7 @@ class Streams(LogTest):
         self.assertNotIn("proxy", at_gateway)
 
     def test_upload_and_the_time_of_the_first_byte(self):
-        """The answer begins 200 ms after the last byte of the request."""
+        """The answer starts 200 ms after the last byte of the request."""
         def serve(connection):
             read_exactly(connection, 3 * MIB)
             time.sleep(0.2)
@@ -83,7 +83,7 @@ class Streams(LogTest):
             self.assertGreaterEqual(record["first-byte-ms"], 200)
 
     def test_half_close(self):
-        """The visitor has ended when the answer begins, so it is the visitor who began the end."""
+        """The visitor ends its direction before the answer starts, so the stream counts as ended by the visitor."""
         tunnel = self.start(self.stage.use(Listener(backends.answering_after_end(b"late"))).address)
         with tunnel.connect() as visitor:
             visitor.sendall(REQUEST)
@@ -120,7 +120,7 @@ class Streams(LogTest):
         def serve(connection):
             backends.read_head(connection)
             connection.sendall(b"y" * 10)
-            # What was said is on its way before the reset.
+            # Reset only after the visitor has received the bytes.
             connection.recv(1)
             backends.reset_on_close(connection)
 
@@ -168,7 +168,7 @@ class Streams(LogTest):
         self.check_end(self.wait_record(tunnel.agent), "dead", "gateway")
 
     def test_gateway_cuts(self):
-        """A second signal does not wait for the streams."""
+        """On a second signal the gateway does not wait for the streams."""
         tunnel, _ = self.endless_download()
         tunnel.gateway.send_signal(signal.SIGTERM)
         self.wait_entry(tunnel.gateway, message=re.compile("^stopping when 1 stream is"))
@@ -189,7 +189,7 @@ class Streams(LogTest):
         self.assertEqual(self.wait_record(tunnel.agent)["visitor"], "203.0.113.7:4711")
 
     def test_through_a_unix_socket(self):
-        """Nobody knows who comes there."""
+        """Visitors at a unix socket have no address."""
         sockets = self.stage.directory / "names"
         backend = self.stage.use(Listener(backends.answering(b"here"))).address
         tunnel = self.start(backend, "--expose-sockets", sockets, "--expose-ports", "none")
@@ -240,11 +240,11 @@ class Streams(LogTest):
         self.assertNotIn("visitor", record, "version 1 does not tell it")
 
     def test_are_all_there_however_many_there_are(self):
-        """Where other lines about visitors are left out when there are too many."""
+        """All records are logged, while other lines about visitors are rate-limited."""
         count = 60
         tunnel = self.start(f"127.0.0.1:{free_port()}")
         for _ in range(count):
-            # The reset may come before the connection is looked at.
+            # The reset may arrive before the visitor reads.
             with self.assertRaises(ConnectionResetError), tunnel.connect() as visitor:
                 visitor.recv(1)
         for program in (tunnel.gateway, tunnel.agent):

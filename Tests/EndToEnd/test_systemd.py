@@ -1,4 +1,4 @@
-"""What the programs and their service manager tell each other, and what outlives a restart."""
+"""Messages between the programs and their service manager, and listeners that outlive a restart."""
 
 import contextlib
 import os
@@ -18,13 +18,13 @@ from supervisor import Supervisor, listening
 from visitors import get, read_exactly
 
 PAGE = b"the page of this test"
-# What the daemon may take from its start until it says READY.
+# Maximum time from the daemon's start to its READY.
 MOST_START_SECONDS = 0.05
 TIME = r"^\d{4}-\d\d-\d\dT"
 
 
 def fetch(address, timeout=30):
-    """One page by one connection; whatever goes wrong is an error."""
+    """Fetches a page over a new connection; raises OSError or Failure if anything goes wrong."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family) as visitor:
         visitor.settimeout(timeout)
@@ -50,7 +50,7 @@ class SupervisedTest(EndToEndTest):
         return self.stage.use(contextlib.closing(listening(*arguments)))
 
     def expose(self, gateway, name="example", **more):
-        """An agent and the public port of its name."""
+        """Starts an agent; returns it and the public port of its name."""
         agent = self.stage.agent(gateway, "-n", name, self.backend, **more)
         return agent, agent.wait_registered(name)
 
@@ -146,7 +146,7 @@ class Life(SupervisedTest):
             read_exactly(visitor, 1)
             gateway.send_signal(signal.SIGTERM)
             stopping = supervisor.wait(STOPPING="1", STATUS="draining: 1 stream left")
-            # Without another message the manager would lose patience after 15 s.
+            # Without another message the manager would time out after 15 s.
             since = supervisor.messages.index(stopping) + 1
             extended = supervisor.wait(since, EXTEND_TIMEOUT_USEC="15000000")
             self.assertTrue(4 < extended.time - stopping.time < 10, extended.time - stopping.time)
@@ -164,7 +164,7 @@ class Life(SupervisedTest):
         gateway.send_signal(signal.SIGSTOP)
         wait_until(lambda: re.search(r"^State:\s+T", (open(f"/proc/{gateway.pid}/status").read()), re.MULTILINE),
                    "the gateway to stand still")
-        # What was sent before is read now, as the receiver does nothing else.
+        # The receiver has read all earlier messages by now, because it does nothing else.
         since = supervisor.count
         with self.assertRaises(Failure):
             supervisor.wait(since + 1, WATCHDOG="1", timeout=1)
@@ -173,7 +173,7 @@ class Life(SupervisedTest):
         self.assertEqual(gateway.stop(), 0)
 
     def test_end_by_the_watchdog(self):
-        """systemd ends by SIGABRT what gives no sign of life; no handler of a runtime may save it."""
+        """systemd sends SIGABRT when the watchdog expires; a handler of the runtime must not prevent the end."""
         supervisor = self.supervisor(WATCHDOG_USEC="30000000")
         gateway = supervisor.gateway("-l", "127.0.0.1:0", state=self.state)
         self.assertEqual(gateway.stop(signal.SIGABRT, timeout=5), -signal.SIGABRT)
@@ -210,10 +210,10 @@ class Life(SupervisedTest):
 
     @unittest.skipIf(fast(), "judges the programs as they are shipped")
     def test_time_to_ready(self):
-        """A start costs nothing that a boot would notice."""
+        """A start is too short to delay a boot noticeably."""
         times = []
         supervisor = self.supervisor()
-        # The first start makes the key.
+        # The first start creates the key.
         supervisor.gateway("-l", "127.0.0.1:0", state=self.state).stop()
         env = dict(self.stage.environment(), NOTIFY_SOCKET=supervisor.address)
         for _ in range(20):
@@ -225,15 +225,15 @@ class Life(SupervisedTest):
             gateway.stop()
         self.note(f"start to READY: {statistics.median(times) * 1000:.0f} ms, "
                   f"{min(times) * 1000:.0f} to {max(times) * 1000:.0f}")
-        # The fastest, as this test may also be kept waiting on a busy machine.
+        # Use the fastest: on a busy machine this test may have to wait too.
         self.assertLessEqual(min(times), MOST_START_SECONDS)
 
 
 class Activation(SupervisedTest):
-    """Sockets for agents that the service manager has opened."""
+    """Listeners for agents that the service manager has opened."""
 
     def listening(self, gateway):
-        """Where it listens for agents, as it says."""
+        """The addresses for agents in the gateway's log."""
         gateway.wait_log(r"pin sha256")
         return [line.split(" on ", 1)[1] for line in gateway.stderr if "listening for agents" in line]
 
@@ -241,7 +241,7 @@ class Activation(SupervisedTest):
         opened = self.socket()
         address = "127.0.0.1:%d" % opened.getsockname()[1]
         supervisor = self.supervisor(("agents", opened))
-        # An agent that comes before the gateway waits, and is not refused.
+        # An agent that connects before the gateway starts waits, and is not refused.
         agent = self.stage.agent(address, "-n", "example", self.backend)
         gateway = supervisor.gateway(state=self.state)
         self.assertEqual(self.listening(gateway), [f"{address} (inherited)"])
@@ -256,7 +256,7 @@ class Activation(SupervisedTest):
         gateway = supervisor.gateway("-l", inherited, "-l", other, state=self.state)
         self.assertEqual(self.listening(gateway), [f"{inherited} (inherited)", other])
         gateway.stop()
-        # One that is not among them is used all the same: its backlog would hold agents for ever.
+        # An inherited listener is used even if its address is not given: agents in its backlog would wait forever.
         gateway = supervisor.gateway("-l", other, state=self.state)
         self.assertEqual(self.listening(gateway), [f"{inherited} (inherited)", other])
 
@@ -293,7 +293,7 @@ class Activation(SupervisedTest):
         self.assertEqual(gateway.stop(), 0)
 
     def test_what_is_none(self):
-        """Sockets of other kinds and names are closed with a word, and do not keep the gateway from its work."""
+        """Sockets of other kinds and names are closed with a warning, and do not prevent the start."""
         datagrams = self.stage.use(contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
         unbound = self.stage.use(contextlib.closing(socket.socket()))
         null = self.stage.use(open("/dev/null", "rb"))
@@ -309,7 +309,7 @@ class Activation(SupervisedTest):
         fetch(("127.0.0.1", port))
 
     def test_children_know_nothing_of_it(self):
-        """The variables are for one process; what it starts must not take them for its own."""
+        """The variables and sockets are for one process; its children must not inherit them."""
         hook = self.stage.directory / "hook"
         seen = self.stage.directory / "seen"
         hook.write_text(f"#!/bin/sh\nenv > {seen}.new; ls -l /proc/self/fd >> {seen}.new; mv {seen}.new {seen}\n"
@@ -331,7 +331,7 @@ class Restart(SupervisedTest):
 
     def setUp(self):
         super().setUp()
-        # The store is the manager's; agents find the next gateway where the former was.
+        # The next gateway gets the same address, so that agents find it, and the manager's store.
         self.options = ["-l", f"127.0.0.1:{free_port()}"]
         self.manager = self.supervisor()
 
@@ -339,11 +339,11 @@ class Restart(SupervisedTest):
         return self.manager.gateway(*self.options, *more, state=self.state, **options)
 
     def names(self):
-        """What is stored, without the hashes of the owners."""
+        """The names in the store, without the owners' hashes."""
         return sorted(name.rsplit("-", 1)[0] for name in self.manager.store)
 
     def visit(self, address):
-        """A visitor in a thread of its own; returns a function that waits for its page."""
+        """Starts a visitor in its own thread; returns a function that waits for its page."""
         outcome = []
 
         def run():
@@ -367,7 +367,7 @@ class Restart(SupervisedTest):
         _, port = self.expose(gateway)
         wait_until(lambda: self.names() == ["expose-tcp-example"], "the listener to be stored")
         end(gateway)
-        # While no gateway runs, and before its agent is back.
+        # Visitors connect while no gateway runs, and before the agent is back.
         visitors = [self.visit(("127.0.0.1", port)) for _ in range(3)]
         gateway = self.start()
         visitors.append(self.visit(("127.0.0.1", port)))
@@ -384,7 +384,7 @@ class Restart(SupervisedTest):
         self.check_outlives(lambda gateway: gateway.kill())
 
     def test_no_visitor_is_refused(self):
-        """Visitors who come all the time, through three restarts of both kinds."""
+        """Visitors connect continuously during three restarts of both kinds."""
         gateway = self.start()
         _, port = self.expose(gateway)
         wait_until(self.names, "the listener to be stored")
@@ -392,8 +392,8 @@ class Restart(SupervisedTest):
 
         def come():
             while not over.is_set():
-                # A connection that a killed gateway had accepted already is lost, as any is that runs; one that it
-                # had not is none of these.
+                # A killed gateway loses the connections that it has accepted, but not those in the backlog, which must
+                # not be refused.
                 try:
                     fetch(("127.0.0.1", port))
                     pages[0] += 1
@@ -407,7 +407,7 @@ class Restart(SupervisedTest):
             for end in (Gateway.stop, Gateway.stop, Gateway.kill):
                 before = pages[0]
                 wait_until(lambda: pages[0] > before + 20, "visitors to be served")
-                # Only an orderly stop lets those finish who are being served.
+                # Only a graceful stop lets running streams finish.
                 count = len(problems)
                 end(gateway)
                 gateway = self.start()
@@ -479,7 +479,7 @@ class Restart(SupervisedTest):
                 fetch((host, port))
 
     def test_unix_socket_without_its_file(self):
-        """The directory of a service may be gone with its service (RuntimeDirectory=)."""
+        """The directory of a service may be removed when the service ends (RuntimeDirectory=)."""
         directory = self.stage.directory / "names"
         self.options += ["--expose-sockets", str(directory)]
         gateway = self.start()
@@ -497,7 +497,7 @@ class Restart(SupervisedTest):
         gateway = self.start()
         agent, port = self.expose(gateway)
         wait_until(self.names, "the listener to be stored")
-        # Also while the manager is busy and has the socket open still.
+        # Even while the manager is busy and still has the socket open.
         self.manager.pause()
         self.assertEqual(agent.stop(), 0)
         gateway.wait_unregistered("example")
@@ -525,7 +525,7 @@ class Restart(SupervisedTest):
         self.assertEqual(visitor(0.1), "waits")
         _, other = self.expose(gateway)
         self.assertNotEqual(other, port)
-        # Nobody will ever serve who waits there.
+        # Waiting visitors are reset, because no agent will serve them.
         self.assertIn("ConnectionResetError", visitor())
         wait_until(lambda: self.names() == ["expose-tcp-example"] and former not in self.manager.store,
                    "only the new holder's listener to be stored")
@@ -542,7 +542,7 @@ class Restart(SupervisedTest):
         agent = self.stage.agent(gateway, *arguments, state=agent.state)
         self.assertEqual(agent.wait_registered(), wanted)
         wait_until(self.names, "the listener to be stored")
-        # The same agent is back with other wishes: one name for another port, another name for this port.
+        # The same agent returns with other requests: the name with another port, another name with this port.
         for name, public in (("example", free_port()), ("second", None)):
             agent.send_signal(signal.SIGSTOP)
             gateway.kill()
@@ -583,7 +583,7 @@ class Restart(SupervisedTest):
         wait_until(lambda: self.names() == ["expose-tcp-one"], "one listener to be stored")
         gateway.stop()
         self.assertEqual(self.names(), ["expose-tcp-one"])
-        # What nobody keeps leaves nothing behind.
+        # Sockets that are not stored leave no files.
         self.assertEqual([path.name for path in directory.glob("*.sock")], [])
         gateway = self.start()
         for name in ("one", "two"):
@@ -601,7 +601,7 @@ class Restart(SupervisedTest):
 
 
 class AgentLife(SupervisedTest):
-    """The agent is ready at once, as a boot must not wait for a gateway that is away."""
+    """The agent is ready at once, because a boot must not wait for a gateway that is down."""
 
     def test_life(self):
         port = free_port()
@@ -635,7 +635,7 @@ class AgentLife(SupervisedTest):
         self.assertEqual(agent.wait_exit(), 0)
 
     def test_refused(self):
-        """Why it ended is its last status."""
+        """The agent's last status is the reason for its end."""
         gateway = self.stage.gateway()
         self.expose(gateway)
         supervisor = self.supervisor()
@@ -646,7 +646,7 @@ class AgentLife(SupervisedTest):
 
 
 class Credentials(SupervisedTest):
-    """What the service manager hands over in a directory."""
+    """Files that the service manager passes in a directory."""
 
     def setUp(self):
         super().setUp()
@@ -714,7 +714,7 @@ class Credentials(SupervisedTest):
         token = file.add("web", "--names", "app-*").token
         gateway.wait_log(r"read 1 agent")
         self.put("token", f"{token}\n".encode())
-        # It goes before the environment, and behind what is written out.
+        # The credential overrides the environment, and options override the credential.
         env = dict(self.environment(), DIGLETT_TOKEN="wrong")
         agent = self.stage.agent(gateway, "-n", "app-1", self.backend, env=env)
         fetch(("127.0.0.1", agent.wait_registered("app-1")))
@@ -726,7 +726,7 @@ class Credentials(SupervisedTest):
 
 
 class Journal(SupervisedTest):
-    """systemd's journal notes the time itself and wants the priority."""
+    """systemd's journal records the time itself, and needs priorities."""
 
     def test_priorities(self):
         supervisor = self.supervisor(JOURNAL_STREAM="stderr")
@@ -746,7 +746,7 @@ class Journal(SupervisedTest):
         self.assertTrue(agent.stderr[-1].startswith("<3>ERROR "), agent.stderr)
 
     def test_another_stream(self):
-        """The variable is inherited by programs that write elsewhere."""
+        """Programs that write elsewhere may inherit the variable."""
         for text in ("1:2", "", "nonsense", "0:0:0"):
             with self.subTest(text):
                 with Supervisor(self.stage, JOURNAL_STREAM=text) as supervisor:

@@ -1,4 +1,4 @@
-"""Tokens over their life: as they are written, replaced while agents run, and known to the gateway at once."""
+"""The life of tokens: their formats, replacement while agents run, and immediate effect at the gateway."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from backends import Listener
 from harness import program_path, wait_until
 from realservers import require
 
-# How long an agent looks for another token in its file.
+# How long an agent waits for another token in its file.
 PATIENCE_SECONDS = 10
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -33,7 +33,7 @@ class TokenTest(AgentsTest):
 
 
 class Forms(TokenTest):
-    """What editors, shells and secret stores put around a token is no part of it."""
+    """Characters that editors, shells and secret stores add around a token are ignored."""
 
     FORMS = {"LF": ("", "\n"), "CRLF": ("", "\r\n"), "blanks": (" \t", " \n\n"), "mark": ("\ufeff", "\r\n")}
 
@@ -84,7 +84,7 @@ class Forms(TokenTest):
 
 
 class AtOnce(TokenTest):
-    """A command that changes agents ends when a running gateway knows it."""
+    """A command that changes agents returns when a running gateway has applied the change."""
 
     def test_printed_line(self):
         self.start()
@@ -121,7 +121,7 @@ class AtOnce(TokenTest):
         self.connect(token, "--once", "-n", "app-1", self.backend).wait_registered("app-1")
 
     def check_warning(self, *words, prefix=(), within=10.0):
-        """The change is made, and a warning says that the gateway may not know."""
+        """Checks that the command makes the change, and warns that the gateway may not have read it."""
         agents = AgentsFile(self.stage, state=self.gateway.state if hasattr(self, "gateway") else self.state)
         began = time.monotonic()
         result = subprocess.run(
@@ -144,7 +144,7 @@ class AtOnce(TokenTest):
         self.check_warning("permission denied", "within a second", prefix=prefix)
 
     def answering(self, answer):
-        """A control socket of a program that answers so, or not at all."""
+        """Opens a control socket that sends `answer`, or nothing."""
         self.state = self.stage.new_directory("state")
         listener = self.stage.use(socket.socket(socket.AF_UNIX))
         listener.bind(str(self.state / "control.sock"))
@@ -173,7 +173,7 @@ class AtOnce(TokenTest):
         self.check_warning("has not read the change: agents.toml:3: is wrong")
 
     def test_no_gateway(self):
-        """Never started, stopped, killed, or without a socket."""
+        """The gateway was never started, was killed or stopped, or has no control socket."""
         agents = AgentsFile(self.stage, state=self.stage.new_directory("state"))
 
         def check(number, *options):
@@ -296,7 +296,7 @@ class Files(TokenTest):
         run(self.stage, "diglett-server", "ctl", "kick", "web", "--state-dir", self.gateway.state)
         self.check_back(agent)
         lost = len(agent.events("lost"))
-        # The login was with the new one: the former one can go.
+        # The agent has logged in with the new token, so the former one can be removed.
         text = self.agents.text()
         self.agents.write(re.sub(r"(?m)^former.*\n", "", text))
         self.agents.read_now()
@@ -312,7 +312,7 @@ class Files(TokenTest):
         self.check_back(agent)
 
     def test_link_that_leads_elsewhere(self):
-        """As Kubernetes mounts secrets."""
+        """The file is behind a symbolic link, as in secrets mounted by Kubernetes."""
         real = self.stage.new_directory("secret")
         for version in "ab":
             (real / version).mkdir()
@@ -328,7 +328,7 @@ class Files(TokenTest):
         self.check_back(agent)
 
     def test_refused_token_ends_the_agent_later(self):
-        """A file may still be written; the variable and -t cannot change."""
+        """A token file may still change, so the agent waits for it; the variable and -t cannot change."""
         self.agents.rotate("web")
         began = time.monotonic()
         agents = [
@@ -345,7 +345,7 @@ class Files(TokenTest):
         self.check_refused(agent, "login-refused", 11)
         self.assertGreater(time.monotonic() - began, PATIENCE_SECONDS - 1)
         self.assertLess(time.monotonic() - began, PATIENCE_SECONDS + 3)
-        # It was tried once.
+        # The agent tried the token only once.
         self.assertEqual(len(agent.events("connected")), 1)
 
     def test_two_wrong_tokens(self):
@@ -368,7 +368,7 @@ class Files(TokenTest):
 
 
 class Output(TokenTest):
-    """`--output json`: one object on one line."""
+    """`--output json` prints one object on one line."""
 
     def command(self, *arguments):
         output = self.agents.command(*arguments, "--output", "json")

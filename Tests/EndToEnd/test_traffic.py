@@ -1,4 +1,4 @@
-"""What must come through a tunnel unharmed: real servers and real protocols."""
+"""Real servers and real protocols through a tunnel."""
 
 import os
 import re
@@ -14,14 +14,14 @@ from realservers import Nginx, Sshd, python_http_server, require
 from visitors import (
     FILE_SECONDS, at_once, curl, file_sha256, get, read_exactly, sha256, sha256_of)
 
-# It measures: no other module runs at the same time (integration-test -j).
+# This module measures, so no other module runs at the same time (integration-test -j).
 ALONE = True
 
 MIB = 1 << 20
 
 
 class BulkTransfers(EndToEndTest):
-    """Large bodies in both directions, judged by their SHA-256."""
+    """Large bodies in both directions, verified by SHA-256."""
 
     def test_twenty_downloads_at_once(self):
         nginx = Nginx(self.stage)
@@ -45,7 +45,7 @@ class BulkTransfers(EndToEndTest):
         self.assertEqual(answer.decode(), expected)
 
     def test_both_directions_of_one_connection(self):
-        """An echo that is written to and read from at the same time."""
+        """The visitor writes to an echo and reads from it at the same time."""
         tunnel = self.stage.expose(self.stage.use(Listener(backends.serve_echo)).address)
         data = os.urandom(32 * MIB)
         with tunnel.connect() as visitor:
@@ -75,7 +75,7 @@ class NginxUnderLoad(EndToEndTest):
         self.assertNotIn("Non-2xx", result.stdout, result.stdout)
         requests = int(re.search(r"(\d+) requests in", result.stdout).group(1))
         self.note(f"{requests // seconds} requests/s")
-        # Far below any working tunnel: it only shows that requests were made.
+        # Far below any working tunnel: the check only shows that wrk sent requests.
         self.assertGreater(requests, 200 * seconds)
 
 
@@ -116,7 +116,7 @@ class HalfClose(EndToEndTest):
     REQUEST = b"GET /large HTTP/1.1\r\nHost: half\r\nConnection: close\r\n\r\n"
 
     def ask(self, tunnel, request):
-        """Sends, ends the sending direction, and reads the whole answer."""
+        """Sends a request, ends the sending direction, and reads the whole answer; returns (head, body)."""
         with tunnel.connect() as visitor:
             visitor.sendall(request)
             visitor.shutdown(socket.SHUT_WR)
@@ -132,7 +132,7 @@ class HalfClose(EndToEndTest):
         self.assertEqual(sha256(answer), sha256(body))
 
     def test_http_server(self):
-        """A real server; not nginx, which takes such a client for gone."""
+        """A real server; not nginx, which considers such a client gone."""
         files = self.stage.new_directory("files")
         expected = write_random_file(files / "large", 8 * MIB)
         port = free_port()
@@ -142,14 +142,14 @@ class HalfClose(EndToEndTest):
         self.assertEqual(sha256(answer), expected)
 
     def test_backend_ends_first(self):
-        """The other way round: the visitor may go on sending."""
+        """The other way round: the visitor may continue to send."""
         received = []
 
         def serve(connection):
             connection.sendall(b"go on")
             connection.shutdown(socket.SHUT_WR)
             received.append(sha256(backends.read_all(connection)))
-            # Without this the test could look before the list is filled.
+            # Without this event the test could check before the list is filled.
             done.set()
 
         done = threading.Event()
@@ -163,7 +163,7 @@ class HalfClose(EndToEndTest):
 
 
 class ServerSentEvents(EndToEndTest):
-    """Nobody on the way may wait for more bytes before passing on a few."""
+    """The tunnel must not hold back a few bytes to wait for more."""
 
     COUNT = 51
     INTERVAL_SECONDS = 0.04
@@ -177,7 +177,7 @@ class ServerSentEvents(EndToEndTest):
             visitor.sendall(b"GET /events HTTP/1.1\r\nHost: events\r\n\r\n")
             for line in lines:
                 if line.startswith(b"data: "):
-                    # Same machine, same clock.
+                    # Backend and visitor use the same machine's clock.
                     delays.append(time.monotonic() - float(line[6:]))
         self.assertEqual(len(delays), self.COUNT)
         # The first event also pays for connecting to the backend.
@@ -187,7 +187,7 @@ class ServerSentEvents(EndToEndTest):
 
 
 class BackendAddresses(EndToEndTest):
-    """Every way to say where the backend is."""
+    """All forms of a backend's address."""
 
     def check(self, backend, spelled=None):
         body = os.urandom(100_000)
@@ -206,7 +206,7 @@ class BackendAddresses(EndToEndTest):
         self.check({"host": "127.0.0.1"}, "localhost:{0.port}")
 
     def test_localhost_on_ipv6_only(self):
-        """A name with several addresses: each is tried."""
+        """If a host name has several addresses, the agent tries each."""
         addresses = {info[4][0] for info in socket.getaddrinfo("localhost", 0)}
         if "::1" not in addresses:
             self.skipTest("localhost has no IPv6 address on this machine")

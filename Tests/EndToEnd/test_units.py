@@ -1,4 +1,4 @@
-"""The units of systemd: that it understands them, how much they take away, and that they fit the programs."""
+"""The systemd units: their syntax, their sandbox, and that they match the programs."""
 
 import configparser
 import re
@@ -10,13 +10,12 @@ from realservers import require
 UNITS = REPOSITORY / "scripts" / "systemd"
 PROGRAMS = {"diglett-server.service": "diglett-server", "diglett@.service": "diglett"}
 
-# 0 is the best, 10 the worst. What is left: sockets of the network and of this machine, no private network or root
-# directory.
+# 0 is the best, 10 the worst. Remaining exposure: network and unix sockets, and no private network or root directory.
 MOST_EXPOSURE = 1.6
 
 
 class UnitFile(configparser.RawConfigParser):
-    """A unit's settings. Of one that is given more than once only the last stays."""
+    """A unit's settings. Of a setting with several values it has only the last one."""
 
     def __init__(self, name):
         super().__init__(strict=False, delimiters=("=",))
@@ -26,7 +25,7 @@ class UnitFile(configparser.RawConfigParser):
 
 
 def exit_codes(program):
-    """The codes that docs/errors.md tells of a program."""
+    """The exit codes of a program in docs/errors.md."""
     text = (REPOSITORY / "docs" / "errors.md").read_text()
     section = re.search(rf"^## {program}\n(.*?)(?:^## |\Z)", text, re.MULTILINE | re.DOTALL).group(1)
     return {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)}
@@ -38,7 +37,7 @@ class Units(EndToEndTest):
                               env={**self.stage.environment(), "XDG_RUNTIME_DIR": str(self.stage.directory)})
 
     def place(self, units):
-        """Copies of units that start the programs where they stand now, instead of where they are installed later."""
+        """Copies units, with the paths of the programs under test instead of the installed ones; returns the copies."""
         directory = self.stage.new_directory("units")
         for unit in units:
             text = re.sub(r"^(ExecStart=)/usr/bin/(\S+)", lambda found: found[1] + program_path(found[2]),
@@ -51,7 +50,7 @@ class Units(EndToEndTest):
         self.assertEqual([path.name for path in paths],
                          ["diglett-server.service", "diglett-server.socket", "diglett@.service"])
         result = self.analyze("verify", "--man=no", *paths)
-        # Complaints about units of the machine are none of ours, and do not fail it.
+        # Ignore warnings about the machine's own units.
         ours = [line for line in result.stderr.splitlines() if "diglett" in line]
         self.assertEqual((result.returncode, ours), (0, []), result.stderr)
 
@@ -78,7 +77,7 @@ class Units(EndToEndTest):
 
     def test_codes_that_waiting_does_not_mend(self):
         agent = UnitFile("diglett@.service")["Service"]["RestartPreventExitStatus"]
-        # 69 is that of --once, whose user wants to begin anew each time; 74 is of commands only.
+        # 69 is for --once, with which the service starts the agent again each time; 74 is only for commands.
         self.assertEqual({int(code) for code in agent.split()}, exit_codes("diglett") - {0, 1, 69, 74})
         gateway = UnitFile("diglett-server.service")["Service"]["RestartPreventExitStatus"]
         self.assertEqual({int(code) for code in gateway.split()}, exit_codes("diglett-server") - {0, 1, 69, 71, 73, 74})

@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 
 def serve_lines(connection):
-    """Answers each line; one that begins with "last" is the last one."""
+    """Answers each line, and closes after a line that begins with "last"."""
     with connection.makefile("rb") as lines:
         for line in lines:
             connection.sendall(b"answer to " + line)
@@ -31,7 +31,7 @@ def serve_lines(connection):
 
 
 class Traffic:
-    """What must come through, whoever is at the two ends of the link."""
+    """Tests of traffic for each combination of peers at the ends of the link."""
 
     DOWNLOAD = (8 if fast() else 32) * MIB
     SHORT_CONNECTIONS = 300 if fast() else 2000
@@ -108,7 +108,7 @@ class Traffic:
             self.fail(f"descriptors: {before} before, {descriptors()} after")
 
     def source(self, number):
-        """Where a visitor comes from."""
+        """A visitor's source address."""
         return soak.source_address(number), 0
 
     def visit(self, tunnel, word, number):
@@ -130,11 +130,11 @@ class PeerAgentAtOurGateway(Traffic, EndToEndTest):
 class OurAgentAtPeerServer(Traffic, EndToEndTest):
     def setUp(self):
         super().setUp()
-        # Another for each test: the kernel keeps ports for a while after the end.
+        # Each test uses another address: the kernel keeps ports for a while after a connection ends.
         self.address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.1"
 
     def source(self, number):
-        """A port for each, since it is the stream's id at an original gateway."""
+        """A unique port for each visitor: an original gateway uses it as the stream's id."""
         return self.address, 10_000 + number
 
     def expose(self, backend):
@@ -191,7 +191,7 @@ class Restarts(EndToEndTest):
             tunnel, lambda: peer_server(self.stage, listen=tunnel.gateway.address))
 
     def check_sigterm(self, expose):
-        """What runs may finish; who comes then is not let in."""
+        """Checks that on SIGTERM running streams finish, and new visitors are refused."""
         halves = os.urandom(MIB), os.urandom(MIB)
         go_on = threading.Event()
 
@@ -222,7 +222,7 @@ class Restarts(EndToEndTest):
 
 
 class HalfClose(EndToEndTest):
-    """A visitor may end its direction after the request and still gets its whole answer from an agent of version 1."""
+    """A visitor that ends its direction after the request still receives the whole answer from a version 1 agent."""
 
     WAIT_SECONDS = 1.5 if fast() else 3.0
     CLOSED_SECONDS = 5
@@ -234,7 +234,7 @@ class HalfClose(EndToEndTest):
         def serve(connection):
             path = backends.read_head(connection).split()[1].decode()
             if path == "/late":
-                # The backend takes its time, and nothing tells that it does.
+                # The backend is slow, which the tunnel cannot know.
                 time.sleep(self.WAIT_SECONDS)
             body = bodies[path]
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
@@ -257,7 +257,7 @@ class HalfClose(EndToEndTest):
 
 
 class SlowVisitor(EndToEndTest):
-    """One visitor takes nothing of an endless answer: it is cut, and the others hardly notice."""
+    """A visitor that does not read an endless answer is cut, and hardly affects the others."""
 
     PAGE_SECONDS = 3.0
     GROWTH_KIB = 8 * 1024
@@ -275,7 +275,7 @@ class SlowVisitor(EndToEndTest):
         before = peak = tunnel.gateway.resident_kib()
         slowest = 0.0
         with tunnel.connect() as slow:
-            # An empty mask: only the reset ends the wait.
+            # With an empty mask, poll reports only the reset.
             poller = select.poll()
             poller.register(slow, 0)
             slow.sendall(b"GET /endless HTTP/1.0\r\n\r\n")
@@ -298,7 +298,7 @@ class SlowVisitor(EndToEndTest):
         self.check(version1.our_agent_at_our_gateway)
 
     def test_steady_reader(self):
-        """Slow is not stopped: the kernel takes bytes of such a visitor in large pieces only."""
+        """A slow reader is not cut, although the kernel accepts bytes for such a visitor only in large pieces."""
         def serve(connection):
             backends.read_head(connection)
             while True:
@@ -311,14 +311,14 @@ class SlowVisitor(EndToEndTest):
             began, count = time.monotonic(), 0
             while time.monotonic() - began < 4:
                 count += len(visitor.recv(16_384))
-                # The visitor's own pace, not a wait for an event.
+                # This sets the visitor's pace; it does not wait for an event.
                 time.sleep(max(0, count / rate - (time.monotonic() - began)))
             self.assertGreater(count, 3 * rate)
 
 
 class Visitors(EndToEndTest):
     def test_silent_visitor_does_not_reach_the_backend(self):
-        """There is no frame for it; the next visitor's bytes show that nothing is on its way."""
+        """Version 1 has no frame to open a stream; the next visitor's bytes show that nothing was sent."""
         connections = []
 
         def serve(connection):
@@ -332,7 +332,7 @@ class Visitors(EndToEndTest):
         self.assertEqual(connections, [b"second"])
 
     def check_one_source_port(self, expose):
-        """Two visitors whom the original takes for one."""
+        """Checks two visitors that the original implementation confuses."""
         tunnel = expose(self.stage, self.stage.use(Listener(serve_lines)).address)
         address = ("127.0.0.1", tunnel.port)
         with socket.create_connection(address, 15, source_address=("127.0.0.2", 0)) as first, \

@@ -1,4 +1,4 @@
-"""Version 1 of the protocol: strangers, broken frames, refusals and the command line."""
+"""Version 1 of the protocol: unauthenticated connections, broken frames, refusals and the command line."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from visitors import get, read_exactly, sha256
 PROMPT_SECONDS = 2.0
 LARGEST_PAYLOAD = 65_535
 LARGEST_LOGIN = 4096
-# Streams that a link has at most.
+# Maximum streams of a link.
 MOST_STREAMS = 1024
 UNEXPECTED = b"received unexpected message"
 ONE_NAME = b"only one name registration is allowed"
@@ -44,13 +44,13 @@ def is_on_curve(key):
 
 
 def key_off_the_curve():
-    """A well-formed key whose x has no y."""
+    """A well-formed key with an x for which the curve has no y."""
     keys = (b"\x02" + x.to_bytes(32, "big") for x in range(1, 100))
     return next(key for key in keys if not is_on_curve(key))
 
 
 def client_hello():
-    """What a TLS client says first."""
+    """A TLS ClientHello."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(incoming, outgoing, server_hostname="gateway")
     with contextlib.suppress(ssl.SSLWantReadError):
@@ -59,13 +59,13 @@ def client_hello():
 
 
 def serve_without_end(connection):
-    """An echo that keeps its connection when the other end has finished."""
+    """An echo that keeps its connection open after the other end has finished."""
     backends.serve_echo(connection)
     backends.serve_never_reads(connection)
 
 
 class GatewayTest(EndToEndTest):
-    """A gateway that has a well-behaved agent too, and must keep it."""
+    """A gateway that must keep serving a well-behaved agent."""
 
     def setUp(self):
         super().setUp()
@@ -90,7 +90,7 @@ class GatewayTest(EndToEndTest):
             self.gateway.wait_registered("newcomer")
 
     def check_ends(self, link, *words):
-        """The gateway ends the link at once, with an Error in the original's words."""
+        """Checks that the gateway ends the link at once, with an Error with the original's text."""
         began = time.monotonic()
         self.assertEqual(link.last_words(), [(ERROR, 0, text) for text in words])
         self.assertLess(time.monotonic() - began, PROMPT_SECONDS)
@@ -134,7 +134,7 @@ class Handshakes(GatewayTest):
         self.check_unharmed()
 
     def test_garbage_after_the_handshake(self):
-        """Encrypted nonsense: a frame of a kind that there is not, most probably."""
+        """Encrypted garbage, which is most probably a frame of an unknown kind."""
         for size in (7, 100, 10_000):
             with self.subTest(size=size), self.dial() as link:
                 link.sock.sendall(link.seal.update(b"\xaa" * size))
@@ -157,7 +157,7 @@ class Handshakes(GatewayTest):
 
 
 class Sequence(GatewayTest):
-    """Frames that an agent may not send, or not then."""
+    """Frames that an agent must not send, or not in this state."""
 
     ILLEGAL = (OK, ERROR, TERMINATE, *range(8, 256))
 
@@ -170,7 +170,7 @@ class Sequence(GatewayTest):
 
     def test_illegal_kinds_after_registration(self):
         for index, kind in enumerate(self.ILLEGAL):
-            # Another one now and then: more lines than that of one agent are left out of its log.
+            # Start another gateway now and then: a gateway omits log lines about one agent above a limit.
             if index % 40 == 39:
                 self.start_gateway()
             with self.subTest(kind=kind), self.dial() as link:
@@ -212,7 +212,7 @@ class Sequence(GatewayTest):
                 link.log_in(b"t" * size)
         for size in (LARGEST_LOGIN + 1, LARGEST_PAYLOAD):
             with self.subTest(size=size), self.dial() as link:
-                # The head alone: what is refused is not waited for.
+                # Only the header: the gateway does not wait for a payload that it refuses.
                 link.sock.sendall(link.seal.update(FRAME.pack(LOGIN, 0, size)))
                 self.check_ends(link, UNEXPECTED)
         self.check_unharmed()
@@ -280,7 +280,7 @@ class FramesAtOurGateway(GatewayTest):
                 self.assertEqual(backends.read_all(visitor), b"answer")
 
     def session(self, name, is_cut):
-        """A whole session from the handshake to Close; returns how many bytes it took."""
+        """Runs a session from the handshake to Close; returns the number of bytes that the agent sent."""
         with self.dial(wrap=lambda connection: CutSocket(connection, is_cut)) as link:
             link.register(name)
             with self.visit(name) as visitor:
@@ -295,7 +295,7 @@ class FramesAtOurGateway(GatewayTest):
     def test_cut_anywhere(self):
         size = self.session("cut-000", lambda offset: True)
         for cut in range(1, size):
-            # Another one now and then: more lines than that of one agent are left out of its log.
+            # Start another gateway now and then: a gateway omits log lines about one agent above a limit.
             if cut % 40 == 0:
                 self.start_gateway()
             with self.subTest(cut=cut):
@@ -303,7 +303,7 @@ class FramesAtOurGateway(GatewayTest):
 
 
 class FramesAtOurAgent(EndToEndTest):
-    """The same from the other side: a gateway that is made by hand."""
+    """The other side: our agent at a hand-written gateway."""
 
     def setUp(self):
         super().setUp()
@@ -315,7 +315,7 @@ class FramesAtOurAgent(EndToEndTest):
         return self.server.accept_agent(wrap)
 
     def check_echo(self, link, ident, data, rest=0):
-        """Sends `data` as one frame; the echo comes back after `rest` earlier bytes."""
+        """Sends `data` as one frame, and checks its echo, which follows `rest` earlier bytes."""
         link.send(PAYLOAD, ident, data)
         stream, echo = link.collect(len(data) + rest)
         self.assertEqual((stream, sha256(echo[rest:])), (ident, sha256(data)))
@@ -326,7 +326,7 @@ class FramesAtOurAgent(EndToEndTest):
             for size in (1, LARGEST_PAYLOAD, 1):
                 self.check_echo(link, 1, os.urandom(size))
                 link.send(PAYLOAD, 1, b"")
-            # Whatever an id looks like, it is an id.
+            # Any number is a valid id.
             for ident in (0, 65_535, 1 << 16, 0xFFFFFFFF):
                 self.check_echo(link, ident, b"hello")
 
@@ -337,9 +337,9 @@ class FramesAtOurAgent(EndToEndTest):
             self.check_echo(link, 79, b"hello")
 
     def test_id_used_again(self):
-        """In the original an id is a visitor's port: another visitor has it soon.
+        """In the original an id is a visitor's port, which another visitor may soon use.
 
-        Only until there was a tenth of a second of silence is it taken for a straggler.
+        Frames with a closed id count as stragglers until the id was silent for a tenth of a second.
         """
         self.backend = self.stage.use(Listener(backends.answering(b"page")))
         with self.start() as link:
@@ -348,11 +348,11 @@ class FramesAtOurAgent(EndToEndTest):
                 _, answer = link.collect(1)
                 self.assertTrue(answer.endswith(b"page"), answer)
                 link.expect(CLOSE, 7)
-                # Silence is what tells a new stream from a straggler, and cannot be awaited otherwise.
+                # Only silence distinguishes a new stream from a straggler, so the test has to sleep.
                 time.sleep(0.15)
 
     def test_closed_streams_take_no_room(self):
-        """A gateway that is full itself closes a stream to open the next."""
+        """A full gateway closes a stream to open the next one."""
         self.backend = self.stage.use(Listener(serve_without_end))
         with self.start() as link:
             for ident in range(MOST_STREAMS):
@@ -398,7 +398,7 @@ class FramesAtOurAgent(EndToEndTest):
         self.check_comes_back(TERMINATE)
 
     def test_broken_greetings(self):
-        """No login is sent to what does not speak version 1."""
+        """The agent sends no login to a peer that does not speak version 1."""
         greetings = (greeting(magic=MAGIC + 1), greeting(version=2),
                      greeting(key=key_off_the_curve()), client_hello())
         for data in greetings:
@@ -433,7 +433,7 @@ class Refusals(EndToEndTest):
         own_agent(self.stage, server.address, "9").wait_event("registered")
 
     def test_name_is_taken(self):
-        """By an agent of version 2; its visitors notice nothing."""
+        """An agent of version 2 holds the name; its visitors are not affected."""
         gateway = own_gateway(self.stage)
         backend = self.stage.use(Listener(backends.answering(b"the first")))
         tunnel = self.stage.expose(backend.address, gateway=gateway)

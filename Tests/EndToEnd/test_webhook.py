@@ -1,4 +1,4 @@
-"""A web service that judges agents and hears of names (auth = "webhook", kind = "webhook")."""
+"""A web service as authenticator and registrar (auth = "webhook", kind = "webhook")."""
 
 import contextlib
 import http.server
@@ -16,9 +16,9 @@ from realservers import require
 
 
 class Hook(contextlib.AbstractContextManager):
-    """A web service on 127.0.0.1 whose `answer(request)` gives (status, body bytes) or a dict for 200.
+    """A web service on 127.0.0.1. `answer(request)` returns (status, body bytes), or a dict for status 200.
 
-    With `tls` it wants the certificates of that ssl.SSLContext.
+    `tls` is an ssl.SSLContext for HTTPS, which also defines the required client certificates.
     """
 
     def __init__(self, answer, tls=None):
@@ -72,7 +72,7 @@ class Hook(contextlib.AbstractContextManager):
 
 
 def judge(request):
-    """Lets Alice in, to names that begin with 'a'."""
+    """Accepts Alice, for names that begin with 'a'."""
     if request["action"] == "authenticate":
         return {"ok": request.get("token") == "alice", "identity": "alice", "reason": "nobody"}
     if request["action"] == "authorize":
@@ -99,7 +99,7 @@ class Webhooks(EndToEndTest):
         return self.stage.agent(gateway, "-n", name, "-t", token, *options, self.backend.address)
 
     def check_not_judged(self, gateway):
-        """Nobody has said no: without --once the agent would come back."""
+        """Checks that a login was neither accepted nor refused: without --once the agent would retry."""
         code, event = self.agent(gateway, "--once").refusal()
         self.assertEqual((code, event["code"]), (69, "unavailable"))
         self.assertIn("the gateway cannot authenticate agents now", event["message"])
@@ -191,7 +191,7 @@ class Webhooks(EndToEndTest):
         hook = self.hook(tls=context)
         gateway = self.gateway(hook, f'ca = "{server[0]}"', f'cert = "{client[0]}"', f'key = "{client[1]}"')
         self.agent(gateway).wait_registered("app")
-        # Without our certificate, and with another authority.
+        # Without the client's certificate, and with another authority.
         for lines in [[f'ca = "{server[0]}"'], [f'ca = "{client[0]}"', f'cert = "{client[0]}"', f'key = "{client[1]}"']]:
             gateway = self.gateway(hook, *lines, "retries = 0")
             self.check_not_judged(gateway)

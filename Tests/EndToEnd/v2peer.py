@@ -1,8 +1,7 @@
-"""A peer for the link protocol, version 2, in both roles, written from docs/protocol.md alone.
+"""An independent implementation of both roles of the link protocol, version 2, written from docs/protocol.md alone.
 
-It shares no code with the programs under test, so an error in one of them shows. A
-`Peer` is one link. It sends whatever it is told to, legal or not, and reads frames one
-by one; it keeps no rules of its own, except that it answers PINGs while it reads.
+It shares no code with the programs under test, so it reveals their errors. A `Peer` is one link. It sends any frames,
+legal or not, and reads frames one by one. It enforces no rules, but answers PINGs while it reads.
 
     with connect(("127.0.0.1", port)) as agent:         # as an agent
         agent.log_in()                                  # HELLO, LOGIN .. WELCOME
@@ -32,7 +31,7 @@ import harness
 (HELLO, LOGIN, WELCOME, REGISTER, REGISTERED, UNREGISTER, OPEN,
  ACCEPT, DATA, WINDOW, RESET, PING, PONG, GOAWAY) = range(1, 15)
 
-# Flags: the first on DATA, the second on types that the receiver may not know.
+# Flags: FIN on DATA, SKIPPABLE on types that the receiver may not know.
 FIN = 0x01
 SKIPPABLE = 0x80
 
@@ -45,7 +44,7 @@ SOFTWARE, KINDS = 1, 3
 
 INSTANCE, TOKEN, CERTIFICATE = range(3)
 
-# Codes that tests look for.
+# Codes that tests use.
 REFUSED, OVERLOADED, ABORTED, WITHDRAWN = 1, 4, 6, 10
 PROTOCOL_VIOLATION, VERSION, FLOW_CONTROL, GLITCHES, OWED = 32, 33, 34, 35, 36
 DRAIN, REPLACED = 40, 41
@@ -60,7 +59,7 @@ GoAway = collections.namedtuple("GoAway", "code retry_after last_stream text")
 
 
 class Closed(Exception):
-    """The connection is over; `goaway` is the GOAWAY that came before, or None."""
+    """The connection has ended; `goaway` is the GOAWAY received before, or None."""
 
     def __init__(self, goaway, reason):
         super().__init__(f"{reason}, {goaway}")
@@ -78,7 +77,7 @@ def u64(number):
 
 
 def encode(frame_type, payload=b"", stream=0, flags=0):
-    """A whole frame."""
+    """Encodes a frame."""
     return struct.pack(">IBBH", stream, frame_type, flags, len(payload)) + payload
 
 
@@ -109,7 +108,7 @@ def registered_payload(exposure, code=0, port=0, text=""):
 
 
 def address(host=None, port=0):
-    """The 19 bytes of an address; none without a host."""
+    """The 19 bytes of an address; zeros without a host."""
     if host is None:
         return bytes(19)
     if ":" in host:
@@ -160,9 +159,9 @@ class Peer:
 
     def __init__(self, tls):
         self.tls = tls
-        # Whether PINGs that are read are answered, and not given to the caller.
+        # Whether received PINGs are answered instead of returned to the caller.
         self.answers_pings = True
-        # The other side's HELLO, and as the gateway its LOGIN.
+        # The other side's HELLO and, in the gateway's role, its LOGIN.
         self.hello = None
         self.login = None
         self.goaway = None
@@ -175,14 +174,14 @@ class Peer:
         self.tls.close()
 
     def cut(self):
-        """Ends the connection by a TCP reset."""
+        """Ends the connection with a TCP reset."""
         self.tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.tls.close()
 
     # Raw frames.
 
     def send_raw(self, data):
-        """Any bytes; up to 16,384 of them become one TLS record."""
+        """Sends any bytes; up to 16,384 bytes become one TLS record. Raises Closed."""
         try:
             self.tls.sendall(data)
         except (ConnectionError, ssl.SSLError) as error:
@@ -192,9 +191,9 @@ class Peer:
         self.send_raw(encode(frame_type, payload, stream, flags))
 
     def recv_frame(self, timeout=harness.PATIENCE):
-        """The next Frame.
+        """Waits for the next Frame.
 
-        Raises TimeoutError when none has come, and Closed when the connection is over.
+        Raises TimeoutError if none arrives in time, and Closed if the connection has ended.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -238,7 +237,7 @@ class Peer:
         self._buffer += data
 
     def expect(self, frame_type, stream=None, timeout=harness.PATIENCE):
-        """The next frame of this type, of this stream if one is given; drops those before it."""
+        """Waits for the next frame of this type and, if given, this stream; drops the frames before it."""
         deadline = time.monotonic() + timeout
         while True:
             frame = self.recv_frame(deadline - time.monotonic())
@@ -246,7 +245,7 @@ class Peer:
                 return frame
 
     def read_stream(self, stream, timeout=harness.PATIENCE):
-        """What the other side sends on a stream up to its FIN; grants it no more bytes."""
+        """Reads the bytes of a stream up to its FIN; does not grant credit."""
         received = b""
         deadline = time.monotonic() + timeout
         while True:
@@ -256,7 +255,7 @@ class Peer:
                 return received
 
     def wait_end(self, timeout=harness.PATIENCE):
-        """Reads until the connection is over; the GoAway that ended it, or None."""
+        """Reads until the connection has ended; returns the GoAway that ended it, or None."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -265,7 +264,7 @@ class Peer:
                 return end.goaway
 
     def is_alive(self, timeout=harness.PATIENCE):
-        """Whether the other side answers a PING. It has read all that was sent before it then."""
+        """Whether the other side answers a PING. If so, it has read all bytes sent before it."""
         opaque = secrets.token_bytes(8)
         self.send_frame(PING, opaque)
         try:
@@ -278,7 +277,7 @@ class Peer:
     # As an agent.
 
     def send_login(self, method=None, token=b"", key=None, run=None, hello=None):
-        """HELLO and LOGIN."""
+        """Sends HELLO and LOGIN."""
         method = (TOKEN if token else INSTANCE) if method is None else method
         run = secrets.randbits(64) if run is None else run
         key = key or secrets.token_bytes(32)
@@ -286,7 +285,7 @@ class Peer:
                       + encode(LOGIN, login_payload(method, key, run, token)))
 
     def log_in(self, **login):
-        """HELLO and LOGIN; (link id, names) of WELCOME. Raises Closed with the GOAWAY."""
+        """Sends HELLO and LOGIN; returns (link id, names) of WELCOME. Raises Closed with the GOAWAY."""
         self.send_login(**login)
         self.hello = read_hello(self._expect_before_welcome(HELLO).payload)
         return struct.unpack(">QH", self._expect_before_welcome(WELCOME).payload[:10])
@@ -300,7 +299,7 @@ class Peer:
         return frame
 
     def register(self, name, exposure=0, kind=TCP, port=0):
-        """Registers a name; the answer, whatever its code."""
+        """Registers a name; returns the answer, whatever its code."""
         self.send_frame(REGISTER, register_payload(exposure, name, kind, port))
         return self.answer_for(exposure)
 
@@ -320,7 +319,7 @@ class Peer:
         self.send_frame(WELCOME, welcome_payload(names=names))
 
     def take_register(self, code=0, port=1, text="127.0.0.1:1"):
-        """Reads a REGISTER and answers it; (exposure, name)."""
+        """Reads a REGISTER and answers it; returns (exposure, name)."""
         payload = self.expect(REGISTER).payload
         exposure, _, size, _ = struct.unpack(">HBBH", payload[:6])
         self.send_frame(REGISTERED, registered_payload(exposure, code, port, text))
@@ -328,9 +327,12 @@ class Peer:
 
 
 def connect(gateway, certificate=None, protocol=ALPN, timeout=harness.PATIENCE, source=None):
-    """Dials a gateway, (HOST, PORT), as an agent; `certificate` is a PEM file with its key, `source` an own address."""
+    """Connects to a gateway, (HOST, PORT), as an agent.
+
+    `certificate` is a PEM file with a certificate and its key, `source` the local address to connect from.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # The tests dial a gateway that they have started: its key is not in question.
+    # The tests have started the gateway, so they need not verify its key.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -340,7 +342,7 @@ def connect(gateway, certificate=None, protocol=ALPN, timeout=harness.PATIENCE, 
         context.load_cert_chain(certificate)
     plain = socket.create_connection(gateway, timeout, source and (source, 0))
     try:
-        # A lost handshake is a Closed as well.
+        # A failed handshake also raises Closed.
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Peer(context.wrap_socket(plain))
     except (ConnectionError, ssl.SSLError) as error:
@@ -349,7 +351,7 @@ def connect(gateway, certificate=None, protocol=ALPN, timeout=harness.PATIENCE, 
 
 
 class Listener:
-    """Accepts agents as a gateway on loopback, where they take a new key without a question."""
+    """Accepts agents as a gateway on loopback, where agents accept a new key without a prompt."""
 
     def __init__(self, directory):
         pem = directory / "v2peer.pem"
@@ -378,7 +380,7 @@ class Listener:
         return harness.address_text(host, port)
 
     def accept(self, timeout=harness.PATIENCE):
-        """The next agent, before any frame."""
+        """Accepts the next agent; returns its link, before any frame."""
         self._socket.settimeout(timeout)
         plain, _ = self._socket.accept()
         plain.settimeout(timeout)

@@ -1,4 +1,4 @@
-"""Version 1 of the protocol: its independent peer as a program, and links made by hand."""
+"""Version 1 of the protocol: the independent peer as a program, and hand-written links."""
 
 import contextlib
 import re
@@ -15,7 +15,7 @@ except ImportError as error:
     raise unittest.SkipTest(f"v1peer.py needs python3-cryptography: {error}") from None
 
 HERE = "127.0.0.1"
-# Any number does; this one spares the peer's slow arithmetic.
+# Any number works; this one avoids the peer's slow arithmetic.
 SECRET = 1
 
 
@@ -44,7 +44,7 @@ def start_peer(stage, role, *arguments, kind):
 
 
 def peer_agent(stage, gateway, backend, name="example", ready=True):
-    """The peer as an agent; `gateway` is a HOST:PORT."""
+    """Starts the peer as an agent; `gateway` is a HOST:PORT."""
     agent = start_peer(stage, "agent", "--gateway", gateway, "--name", name, backend, kind=PeerAgent)
     if ready:
         agent.wait_registered()
@@ -56,14 +56,14 @@ def peer_server(stage, *options, listen=f"{HERE}:0"):
 
 
 def own_gateway(stage, *options, listen_v1=f"{HERE}:0", **more):
-    """Our gateway; `address_v1` is where it takes agents of version 1."""
+    """Starts our gateway; its `address_v1` is the address for agents of version 1."""
     gateway = stage.gateway("--listen-v1", listen_v1, *options, **more)
     gateway.address_v1 = gateway.wait_listening_v1()
     return gateway
 
 
 def own_agent(stage, gateway, backend, *options, name="example", **more):
-    """Our agent; `gateway` is a HOST:PORT."""
+    """Starts our agent; `gateway` is a HOST:PORT."""
     return stage.agent(gateway, "--v1", "-n", name, *options, backend, **more)
 
 
@@ -88,7 +88,7 @@ def our_agent_at_our_gateway(stage, backend):
 
 
 class Link(v1peer.Wire):
-    """A link made by hand, at either end."""
+    """One end of a hand-written link, in either role."""
 
     @classmethod
     def dial(cls, address, wrap=lambda connection: connection):
@@ -112,14 +112,14 @@ class Link(v1peer.Wire):
         self.expect(v1peer.OK)
 
     def register(self, name, registration=0):
-        """Login and everything that follows, until streams may flow."""
+        """Logs in and registers a name; then streams may start."""
         self.log_in()
         self.send(v1peer.REGISTER, registration, name.encode())
         self.expect(v1peer.OK)
         self.send(v1peer.FINISH_REGISTER)
 
     def collect(self, size):
-        """The bytes of the one stream that speaks, at least `size` of them: (id, bytes)."""
+        """Reads at least `size` bytes, all from one stream; returns (stream id, bytes)."""
         data, streams = b"", set()
         while len(data) < size:
             kind, ident, payload = self.receive()
@@ -132,7 +132,7 @@ class Link(v1peer.Wire):
         return streams.pop(), data
 
     def last_words(self):
-        """Everything that still comes until the peer ends the link."""
+        """Reads until the peer ends the link; returns the frames."""
         frames = []
         try:
             while True:
@@ -144,7 +144,7 @@ class Link(v1peer.Wire):
 
 
 class HandServer:
-    """A gateway made by hand: listens, and takes one link after the other."""
+    """A hand-written gateway: it listens, and accepts one link after the other."""
 
     def __init__(self):
         self._listener = socket.create_server((HERE, 0))
@@ -158,14 +158,14 @@ class HandServer:
         self._listener.close()
 
     def accept_connection(self):
-        """An agent's connection, before any byte of it was read."""
+        """Accepts an agent's connection, before reading any byte."""
         connection, _ = self._listener.accept()
         connection.settimeout(PATIENCE)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
     def accept_agent(self, wrap=lambda connection: connection):
-        """An agent that has logged in and has its name."""
+        """Accepts an agent, its login and its name; returns the link."""
         link = Link(wrap(self.accept_connection()), client=False, secret=SECRET)
         link.expect(v1peer.LOGIN)
         link.send(v1peer.OK)
@@ -176,10 +176,9 @@ class HandServer:
 
 
 class CutSocket:
-    """A socket whose outgoing bytes are cut where `is_cut(offset)` says so.
+    """A socket that splits outgoing bytes at the offsets for which `is_cut(offset)` is true.
 
-    The peer has read all before a cut when the rest is sent: the kernel would put
-    the parts together otherwise.
+    It sends the bytes after a split only when the peer has read those before: otherwise the kernel would merge them.
     """
 
     def __init__(self, connection, is_cut):
@@ -212,7 +211,7 @@ class CutSocket:
 
 
 def refuses(port):
-    """Whether nobody listens on a port any more."""
+    """Whether a port has no listener any more."""
     with contextlib.suppress(ConnectionRefusedError):
         socket.create_connection((HERE, port), 5).close()
         return False

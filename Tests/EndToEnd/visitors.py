@@ -14,19 +14,19 @@ import time
 from harness import Failure, wait_until
 from realservers import require
 
-# For a page, and for a large file on a machine that is busy with other things.
+# Timeouts for a page, and for a large file on a busy machine.
 PAGE_SECONDS = 15
 FILE_SECONDS = 90
 
 
 def curl(*arguments, timeout=PAGE_SECONDS):
-    """Runs curl to its end; returns the CompletedProcess with bytes in stdout."""
+    """Runs curl; returns the CompletedProcess, with output as bytes."""
     command = [require("curl"), "-sS", "--max-time", str(timeout), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, timeout=timeout + 10, check=False)
 
 
 def get(url, *arguments, timeout=PAGE_SECONDS):
-    """The body at `url`; anything but success is a failure."""
+    """The body at `url`; raises Failure if curl fails."""
     result = curl("--fail", *arguments, url, timeout=timeout)
     if result.returncode != 0:
         raise Failure(f"curl {url}: exit {result.returncode}: {result.stderr.decode().strip()}")
@@ -34,7 +34,7 @@ def get(url, *arguments, timeout=PAGE_SECONDS):
 
 
 def sha256_of(url):
-    """Downloads `url` with curl; returns the SHA-256 without keeping the bytes."""
+    """Downloads `url` with curl without keeping the bytes; returns their SHA-256."""
     command = [require("curl"), "-sS", "--fail", "--max-time", str(FILE_SECONDS), url]
     digest = hashlib.sha256()
     # stderr goes to a file: a second pipe would need a second reader.
@@ -57,8 +57,8 @@ def at_once(count, action):
 def aggregate_speed(url, size, count):
     """Bytes per second of `count` simultaneous downloads of `size` bytes each.
 
-    One curl for all of them, so that the visitors take little of the machine that
-    the two programs under test share with them.
+    A single curl makes all downloads, because the visitors share the machine with the programs under test and must not
+    use much CPU time.
     """
     command = [require("curl"), "-sS", "--fail", "--parallel", "--parallel-immediate",
                "--parallel-max", str(count), "--max-time", str(FILE_SECONDS),
@@ -75,16 +75,15 @@ def aggregate_speed(url, size, count):
 
 
 def pending_bytes(connection):
-    """How much has arrived at a socket and waits to be read (FIONREAD)."""
+    """The number of unread bytes in a socket's receive buffer (FIONREAD)."""
     return struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, b"\0" * 4))[0]
 
 
 @contextlib.contextmanager
 def stalled_download(tunnel, path):
-    """A visitor that asks for `path` and then never reads.
+    """A visitor that requests `path` and then never reads.
 
-    Yields once no more arrives, that is, when its receive buffer and everything on
-    the way to it is full.
+    Yields when no more bytes arrive, because its receive buffer and all buffers before it are full.
     """
     with tunnel.connect() as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: stalled\r\n\r\n".encode())
@@ -101,7 +100,7 @@ def stalled_download(tunnel, path):
 
 
 def read_exactly(connection, size):
-    """Reads `size` bytes; an earlier end is a failure."""
+    """Reads `size` bytes; raises Failure if the connection ends earlier."""
     parts = []
     while size > 0:
         part = connection.recv(min(size, 1 << 18))

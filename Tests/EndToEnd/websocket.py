@@ -1,6 +1,6 @@
-"""Just enough of RFC 6455 for an echo: both ends, over a blocking socket.
+"""Both ends of a WebSocket echo over a blocking socket, with a minimal subset of RFC 6455.
 
-Text, binary, ping, pong and close; no fragments and no extensions.
+It supports text, binary, ping, pong and close, but no fragments and no extensions.
 """
 
 import base64
@@ -17,19 +17,19 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
 def accept_key(key):
-    """What the server must answer to the client's Sec-WebSocket-Key."""
+    """The server's Sec-WebSocket-Accept for the client's Sec-WebSocket-Key."""
     return base64.b64encode(hashlib.sha1(key + GUID).digest())
 
 
 def xor(data, mask):
-    """Applies a 4-byte mask; as one big number, since a loop over bytes is slow."""
+    """Applies a 4-byte mask, in one big number, because a loop over bytes is slow."""
     repeated = (mask * (len(data) // 4 + 1))[:len(data)]
     number = int.from_bytes(data, "big") ^ int.from_bytes(repeated, "big")
     return number.to_bytes(len(data), "big")
 
 
 class WebSocket:
-    """One end of an established connection; the client's end masks what it sends."""
+    """One end of an established connection; the client masks its frames."""
 
     def __init__(self, connection, masks):
         self._connection = connection
@@ -50,7 +50,7 @@ class WebSocket:
         self._connection.sendall(head + payload)
 
     def receive(self):
-        """The next frame as (opcode, payload)."""
+        """Waits for the next frame; returns (opcode, payload)."""
         first, second = read_exactly(self._connection, 2)
         if first & 0xF0 != 0x80:
             raise Failure(f"unexpected first byte of a WebSocket frame: {first:#x}")
@@ -67,7 +67,7 @@ class WebSocket:
 
 
 def connect(connection, host):
-    """The client's handshake."""
+    """Performs the client's handshake; returns the WebSocket."""
     key = base64.b64encode(os.urandom(16))
     connection.sendall(
         b"GET /echo HTTP/1.1\r\nHost: " + host.encode() + b"\r\nUpgrade: websocket\r\n"
@@ -80,7 +80,7 @@ def connect(connection, host):
 
 
 def serve_echo(connection):
-    """The server: echoes messages, answers pings, and returns the close frame."""
+    """Runs the server: echoes messages, answers pings, and returns the close frame."""
     head = read_head(connection)
     key = next(line.split(b":", 1)[1].strip() for line in head.split(b"\r\n")
                if line.lower().startswith(b"sec-websocket-key:"))

@@ -1,15 +1,15 @@
-"""The tunnels that are compared.
+"""The compared tunnels.
 
 To add one, derive from Candidate and put the class in CANDIDATES:
 
     key, title        short name for --only, heading in the table
     missing()         why it cannot run here, or None
-    start(backends)   {name: backend port} -> {name: public port}; all names on one link
-                      where the tunnel can do that
+    start(backends)   {name: backend port} -> {name: public port}; all names share one link
+                      if the tunnel supports that
     pids()            processes of the tunnel, for CPU time and memory (both ends)
-    stop()            ends everything that start() began; called even after a failed start
+    stop()            stops all processes of start(); called even if start() failed
 
-`self.pool.start(...)` runs a process whose output lands in files of `self.dir`, a fresh temporary
+`self.pool.start(...)` runs a process and writes its output to files in `self.dir`, a new temporary
 directory for each instance.
 """
 
@@ -30,7 +30,7 @@ START_SECONDS = 20
 class Candidate:
     key = title = ""
     tunnels = True
-    # Whether it is compared without being asked for with --only.
+    # Whether it runs by default; otherwise --only must list it.
     usual = True
 
     def __init__(self, directory, options):
@@ -63,7 +63,7 @@ class Candidate:
 
 
 class Direct(Candidate):
-    """No tunnel: what backend, load generator and kernel can do by themselves."""
+    """No tunnel: the upper bound that backend, load generator and kernel set."""
 
     key = "direct"
     title = "no tunnel"
@@ -74,15 +74,15 @@ class Direct(Candidate):
 
 
 class SshRemote(Candidate):
-    """`ssh -R` between an sshd of our own and the ssh client, with a session that idles.
+    """`ssh -R` between our own sshd and the ssh client, with an idle session.
 
-    The session matters: sshd sets TCP_NODELAY on its connection only when a session is run. Without
-    one (`ssh -N -R`, below) it waits for delayed acknowledgements, and small requests crawl.
+    The session matters: sshd sets TCP_NODELAY on its connection only when it runs a session. Without
+    one (`ssh -N -R`, below) it waits for delayed acknowledgements, and small requests are slow.
     """
 
     key = "ssh"
     title = "ssh -R"
-    SESSION = ["cat"]  # ends when the client's input or the connection is closed
+    SESSION = ["cat"]  # exits when the client's input or the connection is closed
     CIPHER = "aes128-gcm@openssh.com"
     PRIVSEP_DIR = "/run/sshd"
 
@@ -106,7 +106,7 @@ class SshRemote(Candidate):
         for key in (host_key, user_key):
             if not os.path.exists(key):
                 procs.run_text(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
-        if os.geteuid() == 0:  # sshd run by root insists on it; it stays, others may use it
+        if os.geteuid() == 0:  # sshd as root requires it; not removed later, another sshd may use it
             os.makedirs(self.PRIVSEP_DIR, mode=0o755, exist_ok=True)
         port = procs.free_port()
         config = self.write("sshd_config", f"""
@@ -161,9 +161,9 @@ class SshRemote(Candidate):
     def pids(self):
         """The client and the connection's sshd processes.
 
-        The listening sshd carries no traffic, and the session's command is only ours.
+        The listening sshd carries no traffic, and only the benchmark needs the session's command.
         """
-        super().pids()  # both are alive
+        super().pids()  # raises if one of them has ended
         return [self.client.pid] + [pid for pid in procs.descendants(self.sshd.pid)
                                     if procs.command_name(pid).startswith("sshd")]
 
@@ -172,7 +172,7 @@ class SshRemote(Candidate):
         if self.sshd and self.sshd.running():
             sessions = [(pid, procs.start_time(pid)) for pid in procs.descendants(self.sshd.pid)]
         super().stop()
-        # The sessions end with their client; one that hangs is ended by its pid.
+        # Sessions end with their client; kill those that hang.
         deadline = time.monotonic() + 5
         for pid, began in sessions:
             while began is not None and procs.start_time(pid) == began:
@@ -183,7 +183,7 @@ class SshRemote(Candidate):
 
 
 class SshNoSession(SshRemote):
-    """The same without a session, as it is mostly run."""
+    """`ssh -N -R`, the most common form: no session."""
 
     key = "ssh-n"
     title = "ssh -N -R"
@@ -204,7 +204,7 @@ class Diglett(Candidate):
     def missing(cls, options):
         for name in ("diglett-server", "diglett"):
             if not os.access(cls.binary(options, name), os.X_OK):
-                return f"there is no {cls.binary(options, name)} (swift build -c release)"
+                return f"{cls.binary(options, name)} not found; run: swift build -c release"
         return None
 
     @classmethod
@@ -241,7 +241,7 @@ class Diglett(Candidate):
 
 
 class DiglettFormer(Diglett):
-    """The programs of another build, of the commit before for instance."""
+    """The programs of another build, for instance of the previous commit."""
 
     key = "former"
     title = "diglett, former"
@@ -254,12 +254,12 @@ class DiglettFormer(Diglett):
     @classmethod
     def missing(cls, options):
         if not options.former:
-            return "--former does not say where it is"
+            return "--former is not set"
         return super().missing(options)
 
 
 class DiglettVersion1(Diglett):
-    """The same programs with protocol version 1: a link for each name."""
+    """The same programs with protocol version 1, which needs one link per name."""
 
     key = "diglett-v1"
     title = "diglett --v1"
@@ -275,7 +275,7 @@ class DiglettVersion1(Diglett):
             self.pool.start("diglett", [
                 self.binary(self.options, "diglett"), "--v1", "-g", f"127.0.0.1:{port}", "-n", name,
                 "--state-dir", self.state_dir(f"agent-{name}"), f"127.0.0.1:{backend}"])
-            # The agent does not learn the port.
+            # In version 1 the agent does not learn the public port.
             public[name] = int(server.wait_for(
                 rf"register domain '{name}' -> '(\d+)'", START_SECONDS).group(1))
         return public
@@ -288,7 +288,7 @@ def registered(agent, backends):
         try:
             event = json.loads(line)
         except ValueError:
-            continue  # the last line may be half written
+            continue  # the last line may be incomplete
         if isinstance(event, dict) and event.get("event") == "registered":
             name = event.get("name")
             if name is None and len(backends) == 1:

@@ -13,7 +13,7 @@ from .candidates import find_tool
 from .procs import BenchError
 
 BODY_BYTES = 1024
-ERROR_SHARE = 0.001  # of wrk's requests; more and the run does not count
+ERROR_SHARE = 0.001  # of wrk's requests; with more errors the run fails
 HOLD_BYTE = b"+"
 
 
@@ -80,7 +80,7 @@ class IperfServer:
 
 
 def start_iperf(pool, port, seconds, down, streams=1):
-    """Starts a visitor: up is visitor -> backend (iperf3's way), down is -R."""
+    """Starts a visitor: up is visitor -> backend (iperf3's default), down is -R."""
     argv = ["iperf3", "-J", "-c", "127.0.0.1", "-p", str(port), "-t", str(seconds),
             "-P", str(streams), "--connect-timeout", "5000"]
     return pool.start("iperf3", argv + (["-R"] if down else []))
@@ -100,17 +100,17 @@ def finish_iperf(child, timeout):
         received = result["end"]["sum_received"]
         amount, rate = received["bytes"], received["bits_per_second"]
     except (ValueError, KeyError) as error:
-        raise BenchError(f"iperf3 gives no result: {error!r} {text[-200:]}") from error
+        raise BenchError(f"iperf3 reported no result: {error!r} {text[-200:]}") from error
     if amount <= 0:
-        raise BenchError("iperf3: no byte came through")
+        raise BenchError("iperf3: no bytes were received")
     return amount, rate
 
 
 def bulk(pool, server, port, seconds, down, pids):
-    """One stream in one direction; with the CPU time that the tunnel's processes used."""
+    """One stream in one direction, with the CPU seconds of the tunnel's processes."""
     before = procs.cpu_seconds(pids())
     amount, rate = finish_iperf(start_iperf(pool, port, seconds, down), seconds + 20)
-    time.sleep(0.1)  # what is still under way belongs to the run
+    time.sleep(0.1)  # bytes still in flight count towards this run
     used = procs.cpu_seconds(pids()) - before
     if not server.child.running():
         server.restart()
@@ -118,7 +118,7 @@ def bulk(pool, server, port, seconds, down, pids):
 
 
 def wrk(pool, port, seconds, close, pids):
-    """50 connections; `close` makes a new connection for every request."""
+    """HTTP requests on 50 connections; `close` opens a new connection for each request."""
     before = procs.cpu_seconds(pids())
     argv = ["wrk", "-t1", "-c50", f"-d{seconds}s", "--timeout", "10s"]
     if close:
@@ -129,7 +129,7 @@ def wrk(pool, port, seconds, close, pids):
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     total = re.search(r"(\d+) requests in", text)
     if not rate or not total or int(total.group(1)) == 0:
-        raise BenchError(f"wrk gives no result: {text[-300:]}")
+        raise BenchError(f"wrk reported no result: {text[-300:]}")
     errors = 0
     sockets = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)",
                         text)
@@ -158,7 +158,7 @@ def read_response(connection):
     head, _, body = data.partition(b"\r\n\r\n")
     length = re.search(rb"\r\nContent-Length: (\d+)", head, re.I)
     if not head.startswith(b"HTTP/1.1 200 ") or not length:
-        raise BenchError(f"unexpected answer: {head[:100]!r}")
+        raise BenchError(f"unexpected response: {head[:100]!r}")
     missing = int(length.group(1)) - len(body)
     while missing > 0:
         missing -= len(receive(connection))
@@ -170,12 +170,12 @@ def receive(connection):
     except OSError as error:
         raise BenchError(f"a small request failed: {error}") from error
     if not data:
-        raise BenchError("the connection of the small requests was closed")
+        raise BenchError("the connection for small requests was closed")
     return data
 
 
 def probe_latency(port, seconds):
-    """Sequential small requests on one keep-alive connection; seconds each took, sorted."""
+    """Sends small requests one after the other on one connection; returns their durations in seconds, sorted."""
     request = b"GET /small.txt HTTP/1.1\r\nHost: bench\r\n\r\n"
     took = []
     try:
@@ -222,10 +222,10 @@ def latency_beside_bulk(pool, server, http_port, bulk_port, seconds):
 
 
 class IdleConnections:
-    """Visitors that do nothing, and the backend that accepts and holds them.
+    """Idle visitors, and the backend that accepts and holds their connections.
 
-    The backend greets each connection with one byte; only when the visitor has read it does the
-    connection count as open, so every counted one goes all the way through.
+    The backend greets each connection with one byte. A connection counts as open when the visitor
+    has read this byte, which proves that it reaches the backend.
     """
 
     BATCH = 50
@@ -298,7 +298,7 @@ class IdleConnections:
 
 
 def memory(candidate, count, settle):
-    """Memory of the tunnel's processes at rest, and what each idle connection adds."""
+    """Memory of the tunnel's processes at rest, and its growth per idle connection, in KiB."""
     idle = IdleConnections()
     try:
         public = candidate.start({"bench": idle.port})["bench"]

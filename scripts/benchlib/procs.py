@@ -1,8 +1,8 @@
-"""Child processes and what /proc says about them.
+"""Child processes, and what /proc reports about them.
 
-Every child writes to files in the run's temporary directory (no pipes that could fill up, no
-reader threads) and is ended by its own pid. A child also gets the parent-death signal, so that a
-killed bench leaves nothing behind.
+Every child writes to files in the run's temporary directory: pipes could fill up, and would need
+reader threads. A child is stopped by its pid. It also receives SIGTERM when the bench dies, so a
+killed bench leaves no processes behind.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class BenchError(Exception):
-    """A measurement or a candidate failed; the run goes on without it."""
+    """A measurement or a candidate failed; the run continues without it."""
 
 
 def say(text):
@@ -43,9 +43,9 @@ def _die_with_parent():
 
 
 class Child:
-    """One process we started; its output is in `out` and `err`.
+    """A child process; the files `out` and `err` receive its output.
 
-    With `hold_stdin` its input stays open, and empty, until it is stopped.
+    With `hold_stdin` its input stays open and empty until `stop`.
     """
 
     def __init__(self, name, argv, tmp, hold_stdin=False):
@@ -60,7 +60,7 @@ class Child:
                     argv, stdin=subprocess.PIPE if hold_stdin else subprocess.DEVNULL,
                     stdout=out, stderr=err, cwd=tmp, preexec_fn=_die_with_parent)
             except OSError as error:
-                raise BenchError(f"{name} does not start: {error}") from error
+                raise BenchError(f"cannot start {name}: {error}") from error
         self.pid = self.popen.pid
 
     def running(self):
@@ -97,7 +97,7 @@ class Child:
         self.wait_until(lambda: is_listening(port), timeout, f"listener on port {port}")
 
     def finish(self, timeout):
-        """Waits for a process that ends by itself; returns its standard output."""
+        """Waits until the process exits with 0, and returns its standard output."""
         try:
             code = self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -111,7 +111,7 @@ class Child:
         if self.popen.stdin and not self.popen.stdin.closed:
             self.popen.stdin.close()
             try:
-                self.popen.wait(1)  # the end of its input may be all it takes
+                self.popen.wait(1)  # end of input may be enough
             except subprocess.TimeoutExpired:
                 pass
         if not self.running():
@@ -129,7 +129,7 @@ class Child:
 
 
 class Pool:
-    """All children of the run; `stop_all` ends what is left, the newest first."""
+    """All children of the run; `stop_all` stops them, newest first."""
 
     def __init__(self, tmp):
         self.tmp = tmp
@@ -171,7 +171,7 @@ def free_port():
 
 
 def is_listening(port):
-    """Whether someone listens on the port, told without connecting to it."""
+    """Whether the port has a listener, found without connecting to it."""
     wanted = f":{port:04X}"
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in read_text(table).splitlines()[1:]:
@@ -189,7 +189,7 @@ def _stat(pid):
 
 
 def start_time(pid):
-    """Tells a process from a later one with the same pid; None once it has ended."""
+    """Start time in clock ticks, which distinguishes processes with the same pid; None if ended."""
     fields = _stat(pid)
     return int(fields[19]) if fields and fields[0] != "Z" else None
 
@@ -199,7 +199,7 @@ def command_name(pid):
 
 
 def descendants(root):
-    """Pids of all processes below `root`, without it."""
+    """Pids of all descendants of `root`."""
     parents = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -215,18 +215,18 @@ def descendants(root):
 
 
 def cpu_seconds(pids):
-    """User and system time that the processes have used so far."""
+    """User and system time of the processes so far."""
     total = 0
     for pid in pids:
         fields = _stat(pid)
         if fields is None:
-            raise BenchError(f"process {pid} of the tunnel is gone")
+            raise BenchError(f"tunnel process {pid} has ended")
         total += int(fields[11]) + int(fields[12])
     return total / CLOCK_TICKS
 
 
 def own_cpu_seconds():
-    """CPU time of the bench and of everything it started, ended or not."""
+    """CPU time of the bench and of all its children, including those that have ended."""
     total = 0
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
@@ -239,14 +239,14 @@ def own_cpu_seconds():
 
 
 def machine_cpu_seconds():
-    """CPU time that the machine has used, with what its host took away."""
+    """CPU time used on this machine, including steal time."""
     fields = [int(field) for field in read_text("/proc/stat").split("\n")[0].split()[1:9]]
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields
     return (user + nice + system + irq + softirq + steal) / CLOCK_TICKS
 
 
 class Others:
-    """How much of the machine's CPU time others used; more than a little spoils a number."""
+    """Measures other processes' share of the CPU time; a high share distorts a measurement."""
 
     def __init__(self):
         self.began = time.monotonic()
@@ -260,7 +260,7 @@ class Others:
 
 
 def memory_kib(pids):
-    """(Pss, Rss) of the processes together; Pss is None where the kernel does not tell."""
+    """(Pss, Rss) of all processes in KiB; Pss is None if the kernel does not report it."""
     pss, rss = 0, 0
     for pid in pids:
         rollup = read_text(f"/proc/{pid}/smaps_rollup")
@@ -268,7 +268,7 @@ def memory_kib(pids):
         found_rss = (re.search(r"^Rss:\s+(\d+) kB", rollup, re.M)
                      or re.search(r"^VmRSS:\s+(\d+) kB", read_text(f"/proc/{pid}/status"), re.M))
         if not found_rss:
-            raise BenchError(f"process {pid} of the tunnel is gone")
+            raise BenchError(f"tunnel process {pid} has ended")
         rss += int(found_rss.group(1))
         pss = None if pss is None or not found_pss else pss + int(found_pss.group(1))
     return pss, rss

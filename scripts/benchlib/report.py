@@ -1,4 +1,4 @@
-"""Medians, ratios, the Markdown table and the pass marks of --check."""
+"""Medians, ratios, the Markdown table and the thresholds of --check."""
 
 import os
 import re
@@ -22,7 +22,7 @@ METRICS = [
     Metric("idle_kib", "memory per idle connection", "KiB", 1),
 ]
 
-# metric, "at least" or "at most", ratio against the baseline
+# metric, "at least" or "at most", ratio to the baseline
 CHECKS = [
     ("bulk_down", "at least", 0.9),
     ("bulk_up", "at least", 0.9),
@@ -56,7 +56,7 @@ def spread(numbers, digits, suffix=""):
 
 
 def table(rounds, candidates, baseline):
-    """Absolute numbers of every candidate, then ratios of the tunnels against the baseline."""
+    """Absolute numbers of each candidate, then each tunnel's ratios to the baseline."""
     compared = [one for one in candidates if one.tunnels and one.key != baseline.key]
     if baseline not in candidates:
         compared = []
@@ -93,7 +93,7 @@ def summary(rounds, candidates, baseline):
 
 
 def check(rounds, candidate, baseline, failures):
-    """(passed, lines): the pass marks, and that nothing failed on the way."""
+    """(passed, lines) of --check: it requires all thresholds, and no failed measurement of the candidate."""
     titles = {metric.key: metric.title for metric in METRICS}
     passed, lines = True, []
     for metric, way, limit in CHECKS:
@@ -106,7 +106,7 @@ def check(rounds, candidate, baseline, failures):
             shown = f"{ratio:.3f}× {baseline.title}"
         passed = passed and good
         lines.append(f"- {'ok' if good else 'FAIL'}: {titles[metric]}: {shown},"
-                     f" wanted {way} {limit:g}×")
+                     f" required {way} {limit:g}×")
     ours = [failure for failure in failures if failure["candidate"] == candidate]
     if ours:
         passed = False
@@ -143,7 +143,7 @@ def machine_lines(found):
 
 def others_line(shares, disturbed):
     if not shares:
-        return "- Nothing was measured"
+        return "- No measurements"
     count = sum(share > disturbed for share in shares)
     text = f"- Other processes used {statistics.mean(shares):.1%} of the CPU on average"
     return text + (f", more than {disturbed:.0%} in {count} of {len(shares)} measurements"
