@@ -37,8 +37,11 @@ extension AgentProgram: AgentLinksOwner {
 
     func goAway(_ goAway: GoAway) {
         var goAway = goAway
+        if goAway.code == .loginRefused, self.login.last.method == .token, !self.login.looksLikeToken {
+            goAway.text += ": the token does not look like one of diglett (dgl_NAME_...), check that it is complete"
+        }
         if goAway.code == .loginRefused, self.login.last.method == .instance {
-            goAway.text += ", no token was given: pass --token-file FILE, -t TOKEN or DIGLETT_TOKEN"
+            goAway.text += ": no token was given: pass --token-file FILE, -t TOKEN or DIGLETT_TOKEN"
         }
         if self.awaitsToken(after: goAway) { return }
         let action = self.machine.goAway(goAway, now: self.loop.now)
@@ -68,7 +71,8 @@ extension AgentProgram: AgentLinksOwner {
         let text: String
         switch failure {
         case .ended(let end):
-            return self.lost(end.description, line: "no link to the gateway \(gateway): \(DialAdvice.text(end))")
+            return self.lost(
+                end.description, line: "no link to the gateway \(gateway): \(DialAdvice.text(end, gateway))")
         case .unreachable(let error): text = "cannot reach the gateway \(gateway): \(DialAdvice.text(error))"
         case .unusable(let error): text = "\(error)"
         }

@@ -58,10 +58,12 @@ package final class AgentProgram: HousekeptProgram {
     ///   - ask: asks about an unknown key; nil without a terminal.
     ///   - manager: nil without a service manager.
     ///   - events: the output for events.
+    ///   - isWatched: whether a person at a terminal reads the events, in colour.
     ///   - reread: reads the settings again, for SIGHUP.
     package init(
         loop: EventLoop, settings: AgentSettings, logger: Logger, ask: Question?, manager: ServiceManager? = nil,
-        events: PatientWriter = .standardOutput, reread: (() throws(SettingsErrors) -> AgentSettings)? = nil
+        events: PatientWriter = .standardOutput, isWatched: Bool = false,
+        reread: (() throws(SettingsErrors) -> AgentSettings)? = nil
     ) throws(SettingsError) {
         self.reread = reread
         self.loop = loop
@@ -73,7 +75,8 @@ package final class AgentProgram: HousekeptProgram {
         self.manager = manager
         self.housekeeping = Housekeeping(loop: loop, manager: manager, logger: logger)
         self.printer = EventPrinter(
-            format: settings.output, names: settings.exposes.count, now: loop.now, writer: events)
+            form: Self.form(settings, isWatched: isWatched), names: settings.exposes.count, now: loop.now,
+            writer: events)
         let state = try StateDirectory(path: settings.stateDirectory)
         self.keys = KeyCheck(settings: settings, state: state, logger: logger, ask: ask)
         let credentials = try AgentCredentials(settings: settings, state: state)
@@ -91,6 +94,12 @@ package final class AgentProgram: HousekeptProgram {
             loop: loop, settings: settings, version: credentials.version, limits: limits,
             budget: ByteBudget(limit: Self.memory), log: self.log, streams: self.streams)
         self.names = NameReports(loop: loop, settings: settings, log: self.log, printer: self.printer)
+    }
+
+    private static func form(_ settings: AgentSettings, isWatched: Bool) -> EventPrinter.Form {
+        if settings.output == .json { return .json }
+        guard isWatched else { return .lines }
+        return .view(TerminalView(names: settings.exposes.map { ($0.name.text, $0.backend.description) }))
     }
 
     /// Starts dialling. Run the loop afterwards.
@@ -145,7 +154,8 @@ package final class AgentProgram: HousekeptProgram {
         case .unregister(let exposures): self.links.unregister(exposures)
         case .announce(let wanted, let port, let address, let note):
             self.names.registered(
-                wanted, port, address, note, self.streams.backend(of: wanted.name), isGatewayLocal: self.links.isGatewayLocal)
+                wanted, port, address, note, self.streams.backend(of: wanted.name),
+                isGatewayLocal: self.links.isGatewayLocal)
         case .missing(let wanted, let code, let text): self.names.missing(wanted, code, text)
         case .stop(let reason, let text): self.stop(reason, text)
         }
@@ -210,8 +220,8 @@ package final class AgentProgram: HousekeptProgram {
     private func drain() {
         let streams = self.streamCount
         guard streams > 0 else { return self.perform(self.machine.stopRequested()) }
-        let (done, them) = streams == 1 ? ("is done", "it") : ("are done", "them")
-        self.logger.info("stopping when \(counted(streams, "stream")) \(done); a second signal cuts \(them)")
+        self.logger.notice(
+            "stopping: \(Draining.text(streams: streams, atMostSeconds: Self.drainMilliseconds / 1_000))")
         self.ending = .draining(until: self.loop.now + Self.drainMilliseconds)
         self.manager.stopping(status: self.status)
         // Dial no more: only the streams of existing links are left.

@@ -6,6 +6,8 @@ internal import Reactor
 package enum ControlError: Error, Equatable, CustomStringConvertible {
     /// The program at the path does not answer.
     case unreachable(path: String, reason: String)
+    /// The user may not use the socket at the path.
+    case denied(path: String)
     /// Nothing listens at the path: no socket, or that of a program that was killed.
     case dead(path: String)
     /// The answer is not valid for this program.
@@ -16,6 +18,7 @@ package enum ControlError: Error, Equatable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .unreachable(let path, let reason): "\(path): \(reason)"
+        case .denied(let path): "\(path): permission denied"
         case .dead(let path): "\(path): no program listens on this socket"
         case .garbled: "cannot parse the answer: check that both programs have the same version"
         case .refused(let reason): reason
@@ -64,6 +67,7 @@ package struct ControlClient {
         guard descriptor >= 0 else {
             switch errno {
             case ECONNREFUSED, ENOENT: throw .dead(path: self.path)
+            case EACCES, EPERM: throw .denied(path: self.path)
             case EAGAIN: throw .unreachable(path: self.path, reason: "the program is too busy to answer")
             default: throw .unreachable(path: self.path, reason: String(cString: strerror(errno)).lowercased())
             }

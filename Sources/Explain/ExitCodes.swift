@@ -16,154 +16,139 @@ extension Explanations {
 
     private static func text(of reason: ExitReason) -> (meaning: String, place: String, advice: String) {
         switch reason {
-        case .stopped:
-            (
-                "it was asked to stop, by SIGINT or SIGTERM", "at the end",
-                "Nothing. If nobody meant to stop it, look for what sends the signal: a service manager, or a machine "
-                    + "that shuts down."
-            )
+        case .stopped: Self.stopped
         case .unreachable:
             (
-                "not all names of the running agents are reachable", "of 'status' only",
-                "What 'status' prints tells which and why; the agents' logs have the rest."
+                "not all names of the running agents are reachable", "'status' only",
+                "The output of 'status' shows which names and why; the agents' logs have more."
             )
         case .wrongGatewayKey:
             (
-                "the gateway's key is not the pinned or the known one, or it is new and nobody could be asked",
-                "before the login: the token was not sent",
-                "Compare the pins in the message with the one that the gateway prints at its start. If the key that "
-                    + "was shown is the gateway's, pass it with --pin, or delete the line of known_gateways that the "
-                    + "message names. If it is not, somebody is in between or the address leads elsewhere: go no "
-                    + "further."
+                "the gateway's key is not the expected one, or it is new and there is no terminal to confirm it",
+                "before the login; the token was not sent",
+                "Compare the pins in the message with the one that the gateway prints when it starts. If they match, pass "
+                    + "--pin, or delete the line of known_gateways that the message names. If they do not, stop: the "
+                    + "address is wrong, or someone is intercepting the connection."
             )
         case .loginRefused:
             (
-                "the gateway does not know the agent, or no longer",
-                "at the login, and later when the right is withdrawn; with a token file 10 s later, unless another token is "
-                    + "in it by then",
-                "Check the token; the first of these counts: -t, --token-file, the configuration file, the line of "
-                    + "-g, the credential 'token', DIGLETT_TOKEN. Only the gateway's log has the reason: 'login from ADDRESS refused: REASON'. "
-                    + "There, 'diglett-server agent list' shows who is expired or disabled, and 'agent rotate NAME' "
-                    + "makes a new token. A service diglett@NAME uses the token that its source had at its start: put "
-                    + "the new one there, then run 'systemctl restart diglett@NAME'."
+                "the gateway does not accept the agent's credentials",
+                "at the login, and later if access is revoked; with a token file, after 10 s without a new token in it",
+                "Check the token. The first of these applies: -t, --token-file, the configuration file, the address in "
+                    + "-g, the credential 'token', DIGLETT_TOKEN. The gateway's log has the reason: 'login from ADDRESS "
+                    + "refused: REASON'. On the gateway, 'diglett-server agent list' shows expired and disabled agents, "
+                    + "and 'agent rotate NAME' creates a new token. A service diglett@NAME reads its token only when it "
+                    + "starts: replace the token, then run 'systemctl restart diglett@NAME'."
             )
         case .notLoopback:
             (
-                "the gateway is open and takes agents of its own machine only", "at the login",
-                "Its operator can add the agent ('diglett-server agent add NAME --names PATTERN') and hand over the "
-                    + "token, or take everybody with --auth open."
+                "the gateway accepts only agents on its own machine", "at the login",
+                "Ask its operator to add the agent with 'diglett-server agent add NAME --names PATTERN' and to send you "
+                    + "the token; or to accept every agent with --auth open."
             )
         case .nameRefused:
             (
-                "the name is not valid, not allowed, or one too many",
-                "when all names are permanently refused; with --once, when one is",
-                "The message says which. Valid: \(Name.rule). Which names the agent may use, "
-                    + "'diglett-server agent list' shows at the gateway. For more names than a link may have, start "
-                    + "another agent."
+                "the name is not valid or not allowed, or the agent has too many names", Self.permanent,
+                "The message has the reason. A valid name: \(Name.rule). On the gateway, 'diglett-server agent list' "
+                    + "shows the names of each agent. For more names than a link may have, start another agent."
             )
         case .nameTaken:
             (
-                "another agent holds the name", "when all names are permanently refused; with --once, when one is",
-                "Stop the other agent or choose another name. At an open gateway an agent is known by its state "
-                    + "directory: one that was moved needs its old instance.key. A holder that vanished without a word "
-                    + "keeps the name for up to 45 s."
+                "another agent holds the name", Self.permanent,
+                "Stop the other agent or choose another name. A gateway without an agents file identifies an agent by its "
+                    + "state directory: an agent that was moved needs its old instance.key. An agent that lost its "
+                    + "network keeps its names for up to 45 s."
             )
         case .replaced:
             (
-                "a newer program with the same identity took over", "while it ran",
-                "Two programs use one token, key or state directory, and the newer has the name. Find the other one (a "
-                    + "second service, a forgotten terminal, a copied directory) and stop one of the two. Do not let a "
-                    + "service manager start this one again after 15 or 16."
+                "a newer program with the same identity took over", "while running",
+                "Two programs use the same token, key or state directory, and the newer one has the name. Find the other "
+                    + "one (a second service, a forgotten terminal, a copied directory) and stop one of them. A service "
+                    + "manager must not restart an agent after 15 or 16."
             )
         case .conflict:
             (
-                "two programs with one identity keep taking the name from each other", "while it ran",
-                "Stop one of the two, or give each a token and a name of its own; at an open gateway, a --state-dir "
-                    + "and a name of its own."
+                "two programs with the same identity keep taking the name from each other", "while running",
+                "Stop one of them, or give each its own token and names; on a gateway without an agents file, its own "
+                    + "--state-dir and names."
             )
         case .version:
             (
-                "gateway and agent have no protocol version in common, or the gateway lacks a feature that the agent needs",
-                "at the login, or when a name is registered first",
-                "Bring both to the same release: 'diglett --version' and 'diglett-server --version' tell which they are."
+                "gateway and agent have no common protocol version, or the gateway lacks a feature that the agent needs",
+                "at the login, or at the first registration of a name",
+                "Install the same release on both sides; 'diglett --version' and 'diglett-server --version' show it."
             )
         case .portRefused:
             (
-                "the wanted public port is not allowed; with --once also: it is in use",
-                "when all names are permanently refused; with --once, when one is",
-                "Leave --public-port (or public-port in the file) out, and the gateway chooses. Else ask for one that "
-                    + "is in the gateway's --expose-ports and among the agent's own ports, is not below 1024 unless "
-                    + "--expose-ports names it, and is no other agent's. Who uses it on the gateway's machine, "
-                    + "'ss -ltnp' shows."
+                "the requested public port is not allowed; with --once also: it is in use", Self.permanent,
+                "Leave out --public-port (in a file: public-port), and the gateway chooses a port. Otherwise request one "
+                    + "that is in the gateway's --expose-ports and in the agent's own ports and that no other agent has; "
+                    + "ports below 1024 must be in --expose-ports. On the gateway, 'ss -ltnp' shows which program uses "
+                    + "a port."
             )
-        case .usage:
-            (
-                "a bad argument", "at the start, also of 'key', 'status' and 'explain'",
-                "The message names the argument; --help lists them all."
-            )
+        case .usage: ("bad argument", "at the start; also 'key', 'status' and 'explain'", Self.usageAdvice)
         case .unavailable:
             (
-                "the gateway cannot be reached or the link was lost, with --once; of 'status': no agent runs",
+                "with --once: the gateway is unreachable or the link was lost; 'status': no agent runs",
                 "at the start or later",
-                "The message has the reason. Look whether the gateway runs, the address and port of -g are right, and "
-                    + "no firewall is in the way. Without --once the agent would try again by itself."
+                "The message has the reason. Check that the gateway runs, that the address in -g is right, and that no "
+                    + "firewall blocks it. Without --once the agent retries."
             )
         case .output:
-            (
-                Self.output.meaning, "of 'key', 'status' and 'explain', of --help and --version", Self.output.advice
-            )
+            (Self.output.meaning, "'key', 'status' and 'explain'; --help and --version", Self.output.advice)
         case .configuration:
             (
-                "a file or directory cannot be used", "at the start, also of 'key' and 'status'",
-                "The message names file, line and reason. Secrets must be readable by their owner only: chmod 600. "
-                    + "Only its owner may write to the state directory: chmod go-w."
+                "a file or directory is unusable", "at the start; also 'key' and 'status'",
+                "The message has the file, line and reason. Files with secrets must be readable only by their owner: "
+                    + "chmod 600. Only the owner may write to the state directory: chmod go-w."
             )
         }
     }
 
+    private static let permanent = "when all names are permanently refused; with --once, when one is"
+
+    private static let stopped = (
+        meaning: "stopped by SIGINT or SIGTERM", place: "at the end",
+        advice: "Nothing. If it was not you: a service manager or a shutdown sends these signals."
+    )
+
+    private static let usageAdvice = "The message names the argument; --help lists all of them."
+
     private static let output = (
-        meaning: "what was asked for cannot be written to standard output",
-        advice: "The message has the system's reason: look whether the disk is full, or what closed the output."
+        meaning: "cannot write to standard output",
+        advice: "The message has the system's reason: check for a full disk or a closed pipe."
     )
 
     /// Must equal the numbers of `GatewayError.Kind`; a test compares them.
     static let gatewayExits = [
+        Self.gateway(0, "stopped", Self.stopped.meaning, "at the end; 'check': no errors", Self.stopped.advice),
         Self.gateway(
-            0, "stopped", "it was asked to stop, by SIGINT or SIGTERM", "at the end; 'check': no errors",
-            "Nothing. If nobody meant to stop it, look for what sends the signal: a service manager, or a machine that "
-                + "shuts down."),
+            1, "refused", "the running gateway refused the request", "'ctl' only", "The message has the reason."),
         Self.gateway(
-            1, "refused", "the running gateway says no", "of 'ctl' only",
-            "The message says why."),
+            64, "usage", "bad argument", "at the start; also 'agent', 'check', 'ctl' and 'explain'", Self.usageAdvice),
         Self.gateway(
-            64, "usage", "a bad argument", "at the start, also of 'agent', 'check', 'ctl' and 'explain'",
-            "The message names the argument; --help lists them all."),
+            69, "unavailable", "no gateway answers at the control socket", "'ctl' only",
+            "Check that the gateway runs ('systemctl status diglett-server'). The message names the socket: pass the "
+                + "gateway's own --state-dir, --config or --control, and run the command as a user who may use it."),
         Self.gateway(
-            69, "unavailable", "no gateway answers at the control socket", "of 'ctl' only",
-            "Is the gateway running ('systemctl status diglett-server')? The message tells where it was looked for: give "
-                + "the gateway's own --state-dir, --config or --control, and be a user who may use the socket."),
-        Self.gateway(
-            71, "listen", "an address cannot be listened on", "at the start",
-            "Another program has the port ('ss -ltnp' shows which), the address is none of this machine's, or the port "
-                + "is below 1024 and the program lacks CAP_NET_BIND_SERVICE. -l HOST:PORT chooses another for agents, "
-                + "--metrics and 'listen' of a registrar those for themselves."),
+            71, "listen", "an address is unavailable", "at the start",
+            "Another program uses the port ('ss -ltnp' shows which), the machine does not have the address, or the port "
+                + "is below 1024 and the program lacks CAP_NET_BIND_SERVICE. Choose another address with -l HOST:PORT, "
+                + "--metrics, or 'listen' of a registrar."),
         Self.gateway(
             73, "state",
-            "the directory of state, that of the names' sockets or the control socket cannot be used, or another gateway "
-                + "uses it",
+            "the state directory, the directory of sockets or the control socket is unusable or used by another gateway",
             "at the start",
             "The message names it. Stop the other gateway, or give this one its own (--state-dir, --expose-sockets, "
-                + "--control); else look at the directory's owner and rights (chmod go-w), and whether the disk is full."
-        ),
+                + "--control). Otherwise check the directory's owner and permissions (chmod go-w) and free disk space."),
         Self.gateway(
             74, "output", Self.output.meaning,
-            "of 'agent', 'check', 'ctl' and 'explain', of --help and --version; 'agent': the change was made",
-            Self.output.advice + " After 'agent add' and 'agent rotate', 'agent rotate NAME' makes a token that can be "
-                + "shown."),
+            "'agent' (the change was made), 'check', 'ctl' and 'explain'; --help and --version",
+            Self.output.advice + " If a new token was not shown, 'agent rotate NAME' creates another one."),
         Self.gateway(
             78, "configuration", "bad configuration file, agents file, key or certificate",
-            "at the start; 'check': something is wrong; 'agent': nothing was changed",
-            "The message names file, line and reason. 'diglett-server check FILE' finds everything at once."),
+            "at the start; 'check': there are errors; 'agent': nothing was changed",
+            "The message has the file, line and reason. 'diglett-server check FILE' reports all errors."),
     ]
 
     private static func gateway(

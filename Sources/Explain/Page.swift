@@ -7,7 +7,7 @@ package enum Page {
         switch kind {
         case .agentExit: ("exit code of diglett", "Exit codes of diglett")
         case .gatewayExit: ("exit code of diglett-server", "Exit codes of diglett-server")
-        case .link: ("code of the link, in logs and events", "Codes of the link, in logs and events")
+        case .link: ("link code, in logs and events", "Link codes, in logs and events")
         }
     }
 
@@ -59,10 +59,10 @@ package enum Page {
         }.joined(separator: "\n")
             + """
 
-            Exit code 1: the system lacks something to start with, file descriptors for instance; the message says what.
-            Exit codes above 128 are a shell's for a program that a signal ended: 137 is SIGKILL (9), as when memory runs out.
+            Exit code 1: the program could not start because the system lacks a resource, for example file descriptors.
+            Exit codes above 128 come from the shell: a signal ended the program. 137 is SIGKILL (9), for example when memory ran out.
 
-            'explain CODE', a number or a name, says what to do.
+            'explain CODE' (a number or a name) says what to do.
 
             """
 
@@ -71,27 +71,33 @@ package enum Page {
         """
         # Codes
 
-        <!-- Made of Sources/Explain by 'diglett-server explain --markdown', and held to it by a test. -->
+        <!-- Written by 'diglett-server explain --markdown' from Sources/Explain; a test compares them. -->
 
-        `diglett explain CODE` and `diglett-server explain CODE` print what stands here, by number or name; without CODE they list all codes.
+        `diglett explain CODE` and `diglett-server explain CODE` print these entries, by number or name.
+        Without CODE they list all codes.
 
         ## diglett
 
-        Exit codes. With `--output json` the last event, `refused`, has number and name.
+        Exit codes. With `--output json`, the last event (`refused`) has the number and the name.
 
         \(Self.table(.agentExit))
-        A name that was registered before and is refused later, after a reconnect, does not end the agent: it asks again every 30 s.
+        A name that was registered before and is refused after a reconnect does not end the agent. The agent
+        requests it again every 30 s.
 
         ## diglett-server
 
-        Exit codes, of the gateway and of its commands.
+        Exit codes of the gateway and its commands.
 
         \(Self.table(.gatewayExit))
-        Both programs end with 1 when the system lacks something to start with, file descriptors for instance; the message says what. Codes above 128 are a shell's for a program that a signal ended: 137 is SIGKILL (9), as when memory runs out.
+        Both programs exit with 1 if they cannot start because the system lacks a resource, for example
+        file descriptors. Codes above 128 come from the shell: a signal ended the program. 137 is SIGKILL
+        (9), for example when memory ran out.
 
         ## The link
 
-        Codes that travel between the two programs and stand in their logs and events; [protocol.md](protocol.md#codes) is normative. A code that a program does not know is shown as `code-N`.
+        Codes that the two programs send each other and show in logs and events;
+        [protocol.md](protocol.md#codes) is normative. A program shows a code that it does not know as
+        `code-N`.
 
         \(Self.table(.link))
         """

@@ -18,7 +18,11 @@ import Synchronization
 ///
 /// JSON lines also have the metadata (``JSONLine``), which the text form omits.
 package struct Journal: LogHandler {
-    private enum Form { case plain, coloured, journal }
+    private enum Form {
+        case plain, coloured, journal
+        /// Without the time, in colour, for a person who sees a view of the program as well.
+        case brief
+    }
 
     /// Shared by all loggers, because an operator can change it while the program runs.
     package var logLevel: Logger.Level {
@@ -33,17 +37,21 @@ package struct Journal: LogHandler {
     /// Lines that were lost because standard error was not read. The next line that is written reports them.
     private static let dropped = Atomic<Int>(0)
 
-    private init(level: Logger.Level, format: LogFormat) {
+    private init(level: Logger.Level, format: LogFormat, isBrief: Bool) {
         self.format = format
         if Self.isJournal(STDERR_FILENO) {
             self.form = .journal
         } else {
-            // NO_COLOR with any value disables colours (no-color.org). A terminal of type `dumb` has no colours
-            // (terminfo(5)).
-            let isDumb = getenv("TERM").map { String(cString: $0) } == "dumb"
-            self.form = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil && !isDumb ? .coloured : .plain
+            self.form = isBrief ? .brief : Self.hasColours(STDERR_FILENO) ? .coloured : .plain
         }
         self.logLevel = level
+    }
+
+    /// Whether a descriptor is a terminal that shows colours. NO_COLOR with any value disables them (no-color.org), and
+    /// a terminal of type `dumb` has none (terminfo(5)).
+    package static func hasColours(_ descriptor: CInt) -> Bool {
+        let isDumb = getenv("TERM").map { String(cString: $0) } == "dumb"
+        return isatty(descriptor) == 1 && getenv("NO_COLOR") == nil && !isDumb
     }
 
     /// Whether a descriptor leads to the journal: JOURNAL_STREAM has the journal's device and inode (systemd.exec(5)).
@@ -56,10 +64,13 @@ package struct Journal: LogHandler {
 
     /// The program's logger.
     ///
-    /// - Parameter debug: how often `-d` was given: 0 for info, 1 for debug, more for trace.
-    package static func logger(debug: Int, format: LogFormat) -> Logger {
-        let level: Logger.Level = debug == 0 ? .info : debug == 1 ? .debug : .trace
-        return Logger(label: "diglett", factory: { _ in Journal(level: level, format: format) })
+    /// - Parameters:
+    ///   - debug: how often `-d` was given: 0 for info, 1 for debug, more for trace.
+    ///   - isBrief: log only what a person must know who sees a view of the program as well: notices and worse, without
+    ///     the time.
+    package static func logger(debug: Int, format: LogFormat, isBrief: Bool = false) -> Logger {
+        let level: Logger.Level = isBrief ? .notice : debug == 0 ? .info : debug == 1 ? .debug : .trace
+        return Logger(label: "diglett", factory: { _ in Journal(level: level, format: format, isBrief: isBrief) })
     }
 
     /// Whether a person reads the lines: they are text, and do not go to systemd's journal.
@@ -85,6 +96,7 @@ package struct Journal: LogHandler {
         switch self.form {
         case .plain: line = "\(Self.timestamp()) \(Self.label(event.level)) \(event.message)"
         case .coloured: line = "\u{1B}[2m\(Self.timestamp())\u{1B}[0m \(Self.colour(event.level)) \(event.message)"
+        case .brief: line = Self.brief(event)
         case .journal: line = "\(Self.priority(event.level))\(Self.label(event.level)) \(event.message)"
         }
         if lost > 0 { line += " (\(lost) earlier lines were lost because they were not read)" }
@@ -104,6 +116,14 @@ package struct Journal: LogHandler {
             + JSONLine.text(
                 time: Self.timestamp(), level: event.level, message: "\(event.message)", metadata: metadata, lost: lost,
                 atMost: PatientWriter.maxBytes - 1 - priority.utf8.count)
+    }
+
+    private static func brief(_ event: LogEvent) -> String {
+        switch event.level {
+        case .trace, .debug, .info, .notice: "\(event.message)"
+        case .warning: "\u{1B}[33mwarning:\u{1B}[0m \(event.message)"
+        case .error, .critical: "\u{1B}[31merror:\u{1B}[0m \(event.message)"
+        }
     }
 
     private static func label(_ level: Logger.Level) -> String {

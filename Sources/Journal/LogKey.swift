@@ -1,7 +1,7 @@
 internal import Logging
 
 /// What a log line is about, by the field names of `--log-format json`. They are part of the interface and are
-/// described in docs/operations.md.
+/// described in docs/monitoring.md.
 package enum LogKey: String, CaseIterable {
     /// The kind of line, for programs that filter lines: `stream`.
     case event

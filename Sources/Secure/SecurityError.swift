@@ -15,9 +15,12 @@ package struct SecurityError: Error, Equatable, Sendable, CustomStringConvertibl
     package let limit: Limit?
     /// The alert that the peer sent, if it is one of ``TLSAlert``.
     package let alert: TLSAlert?
+    /// Whether the peer's first bytes are not TLS.
+    package let isNotTLS: Bool
 
-    package init(_ description: String, limit: Limit? = nil, alert: TLSAlert? = nil) {
+    package init(_ description: String, limit: Limit? = nil, alert: TLSAlert? = nil, isNotTLS: Bool = false) {
         self.description = description
+        self.isNotTLS = isNotTLS
         self.limit = limit
         self.alert = alert
     }
@@ -35,7 +38,7 @@ package struct SecurityError: Error, Equatable, Sendable, CustomStringConvertibl
         let alert = UInt8(exactly: reason - SSL_AD_REASON_OFFSET).flatMap(TLSAlert.init(rawValue:))
         // OpenSSL's text, 'wrong version number', sounds like a mismatch of diglett releases.
         if reason == SSL_R_WRONG_VERSION_NUMBER {
-            return SecurityError("\(what): the peer does not speak TLS")
+            return SecurityError("\(what): the peer does not speak TLS", isNotTLS: true)
         }
         if let reason = ERR_reason_error_string(code) {
             return SecurityError("\(what): \(String(cString: reason))", limit: limit, alert: alert)

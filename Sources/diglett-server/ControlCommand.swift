@@ -44,6 +44,10 @@ struct ControlCommand: ParsableCommand {
                 case .refused(let reason):
                     Complaint.write(reason)
                     throw ExitCode(GatewayError.Kind.refused.rawValue)
+                case .denied(let path):
+                    Complaint.write(
+                        "permission denied for \(path): run this as root or as the gateway's user; 'control-group' in the "
+                            + "gateway's configuration allows a group")
                 case .garbled: Complaint.write("\(error)")
                 case .dead where places.count > 1:
                     Complaint.write(

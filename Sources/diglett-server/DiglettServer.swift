@@ -19,6 +19,9 @@ struct DiglettServer: ParsableCommand, Daemon {
             Agents (the program 'diglett') connect to this gateway and register names; for each name the gateway \
             opens a public port and forwards every connection through the agent to its service.
 
+            Example: diglett-server -d
+            Add an agent: diglett-server agent add laptop --names example --host gateway.example.com
+
             Until you add an agent with 'diglett-server agent add', the gateway accepts only agents on its own machine.
 
             Exit codes: 0 stopped, 64 bad argument, 71 an address is unavailable, 73 the state directory \
@@ -81,6 +84,7 @@ struct DiglettServer: ParsableCommand, Daemon {
             defer { manager.close() }
             let gateway = try GatewayServer(loop: loop, settings: settings, logger: logger, manager: manager)
             try gateway.start()
+            if case .byDefault(let path) = settings.authentication { FirstSteps.show(agentsFile: path, logger) }
             // Keep the gateway until the loop ends: when the last listener is closed, withdrawals may still be running.
             withExtendedLifetime(gateway) { loop.run() }
         } catch let errors as SettingsErrors {

@@ -32,7 +32,7 @@ struct GatewayReload {
                     return .failed(
                         "the running gateway did not apply the change: \(reason); fix that, then run "
                             + "'diglett-server ctl reload'")
-                case .unreachable, .garbled:
+                case .unreachable, .denied, .garbled:
                     return .failed(
                         "cannot notify the running gateway (\(error)); it reads the file "
                             + "within a second; check with 'diglett-server ctl reload' as its user")

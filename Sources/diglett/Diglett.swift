@@ -94,7 +94,8 @@ struct Diglett: ParsableCommand, Daemon {
         let exit: ExitReason
         do {
             let settings = try Self.settings(options)
-            let logger = Journal.logger(debug: settings.debug, format: settings.logFormat)
+            let isWatched = Self.isWatched(settings)
+            let logger = Journal.logger(debug: settings.debug, format: settings.logFormat, isBrief: isWatched)
             known = logger
             NameCache.reserveThreads(names: settings.hostNames.count)
             let loop = try EventLoop()
@@ -107,6 +108,7 @@ struct Diglett: ParsableCommand, Daemon {
                 if settings.token.isReadOnce { again[Self.keys.token] = [settings.token.text] }
                 agent = try AgentProgram(
                     loop: loop, settings: settings, logger: logger, ask: question, manager: manager,
+                    isWatched: isWatched,
                     reread: { [again] () throws(SettingsErrors) in
                         do throws(SettingsErrors) { return try AgentSettings(again, for: .reload) } catch {
                             // This goes to the log, and the user may have put a token in the wrong place.
@@ -148,6 +150,12 @@ struct Diglett: ParsableCommand, Daemon {
         // The end of the line was not echoed either.
         if tokenFile == "-" { Terminal.show("\n") }
         return try result.get()
+    }
+
+    /// Whether a person at a terminal sees a view instead of the log. With `-d` they want the log.
+    private static func isWatched(_ settings: AgentSettings) -> Bool {
+        settings.output == .text && settings.logFormat == .text && settings.debug == 0
+            && Journal.hasColours(STDOUT_FILENO) && Journal.hasColours(STDERR_FILENO)
     }
 
     private func hideSecrets() {

@@ -1,6 +1,7 @@
 internal import Reactor
 internal import Relay
 internal import Secure
+internal import Settings
 
 /// Error texts for failed connections to the gateway, with advice on what to check.
 enum DialAdvice {
@@ -15,27 +16,28 @@ enum DialAdvice {
     }
 
     /// A connection ended before the gateway presented its key.
-    static func text(_ end: LinkEnd) -> String {
+    static func text(_ end: LinkEnd, _ gateway: HostPort) -> String {
         switch end {
         case .security(let error):
+            if error.isNotTLS {
+                return "\(gateway) does not speak TLS: check that it is the port for agents, 20000 by default"
+            }
             switch error.alert {
             case .accessDenied:
-                """
-                it answered 'access denied': if it is a diglett gateway, it has banned this address, and \
-                'diglett-server ctl unban' there lifts the ban
-                """
+                return """
+                    it answered 'access denied': if it is a diglett gateway, it has banned this address, and \
+                    'diglett-server ctl unban' there lifts the ban
+                    """
             case .internalError:
-                """
-                it answered 'internal error': if it is a diglett gateway, it has too many connections
-                """
-            case nil: end.description
+                return "it answered 'internal error': if it is a diglett gateway, it has too many connections"
+            case nil: return end.description
             }
         case .closedByPeer, .failed(.connectionReset):
-            """
-            \(end) before the TLS handshake: check that a diglett gateway listens on that port; a ban, a connection \
-            limit or a firewall can also be the cause
-            """
-        default: end.description
+            return """
+                \(end) before the TLS handshake: check that a diglett gateway listens on that port; a ban, a connection \
+                limit or a firewall can also be the cause
+                """
+        default: return end.description
         }
     }
 }

@@ -45,6 +45,9 @@ final class AgentLogin {
         return self.last
     }
 
+    /// Whether the last token has the form that `agent add` prints. A hook may accept other tokens.
+    var looksLikeToken: Bool { AgentToken.parse(self.last.token) != nil }
+
     /// Waits until the file has a token other than that of the last login.
     ///
     /// - Parameter completion: called once; with false if the time is over.

@@ -49,9 +49,10 @@ extension AgentStreams: GatewayStreams {
     private func text(of exposure: UInt16) -> String { self.owner?.name(of: exposure)?.text ?? "?" }
 
     func opened(_ open: Open) {
-        guard self.tellsOpened else { return }
+        guard self.tellsOpened || self.printer.isView else { return }
         let name = self.text(of: open.exposure)
-        self.log.opened(name, open.visitor)
+        if self.tellsOpened { self.log.opened(name, open.visitor) }
+        guard self.tellsOpened || self.printer.awaitsVisitor(of: name) else { return }
         self.printer.print(.stream(name: name, visitor: open.visitor.description), now: self.loop.now)
     }
 

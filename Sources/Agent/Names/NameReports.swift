@@ -117,7 +117,7 @@ final class NameReports {
     func changed(to exposes: [AgentSettings.Expose]) {
         self.exposes = exposes
         self.log.log.change(milestones: PeerLog.answers(names: exposes.count))
-        self.printer.change(names: exposes.count, now: self.loop.now)
+        self.printer.change(to: exposes, now: self.loop.now)
         self.ready.changed(to: exposes.map(\.name))
         self.control.changed(to: exposes)
     }

@@ -3,6 +3,7 @@ internal import Journal
 internal import Reactor
 internal import Settings
 internal import Timing
+internal import Wire
 
 /// An event on standard output, for a user or a program.
 enum AgentEvent {
@@ -36,17 +37,23 @@ enum AgentEvent {
     }
 }
 
-/// Prints events: sentences for people, or one JSON object per line for programs.
+/// Prints events: a line for each registered name, a view for people, or one JSON object per line for programs.
 ///
 /// A slow reader does not hold up traffic, because lines are queued here. The gateway and visitors can cause any number
 /// of events, so both kinds have a rate limit. `omitted` reports how many events are missing.
 final class EventPrinter {
+    enum Form {
+        case lines
+        case view(TerminalView)
+        case json
+    }
+
     /// Most lines that are queued for the reader. Further lines are dropped.
     private var maxWaiting: Int { 1_000 + 4 * self.names }
     /// How many names the agent wants.
     private var names: Int
 
-    private let format: AgentSettings.Output
+    private var form: Form
     private let writer: PatientWriter
     private var waiting: [String] = []
     private var answers: LineLimit
@@ -56,8 +63,8 @@ final class EventPrinter {
     private var dropped = 0
 
     /// - Parameter names: how many names the agent wants. The first answer about each is never left out.
-    init(format: AgentSettings.Output, names: Int, now: Milliseconds, writer: PatientWriter) {
-        self.format = format
+    init(form: Form, names: Int, now: Milliseconds, writer: PatientWriter) {
+        self.form = form
         self.writer = writer
         self.names = names
         // The same rates as for the log lines about these events.
@@ -68,10 +75,14 @@ final class EventPrinter {
         self.streams = LineLimit(source: rate, total: rate, now: now)
     }
 
-    /// Changes how many names the agent wants.
-    func change(names: Int, now: Milliseconds) {
-        self.names = names
-        let rates = PeerLog.answers(names: names)
+    /// Changes the names that the agent wants.
+    func change(to exposes: [AgentSettings.Expose], now: Milliseconds) {
+        self.names = exposes.count
+        if case .view(var view) = self.form {
+            view.change(to: exposes.map { ($0.name.text, $0.backend.description) })
+            self.form = .view(view)
+        }
+        let rates = PeerLog.answers(names: self.names)
         self.answers.change(source: rates.source, total: rates.total, now: now)
     }
 
@@ -91,14 +102,34 @@ final class EventPrinter {
         self.append(.omitted(count: count))
     }
 
+    /// Whether people want to know of a visitor: it is the first of its name.
+    func awaitsVisitor(of name: String) -> Bool {
+        if case .view(let view) = self.form { view.awaitsVisitor(of: name) } else { false }
+    }
+
+    /// Whether people look at a view.
+    var isView: Bool { if case .view = self.form { true } else { false } }
+
     private func append(_ event: AgentEvent) {
-        guard let line = self.format == .json ? Self.json(event) : Self.text(event) else { return }
+        let lines = self.lines(for: event)
+        guard !lines.isEmpty else { return }
         guard self.waiting.count < self.maxWaiting else {
             self.dropped += 1
             return
         }
-        self.waiting.append(line)
+        self.waiting += lines
         self.flush()
+    }
+
+    private func lines(for event: AgentEvent) -> [String] {
+        switch self.form {
+        case .lines: return Self.line(event).map { [$0] } ?? []
+        case .json: return Self.json(event).map { [$0] } ?? []
+        case .view(var view):
+            let lines = view.lines(for: event)
+            self.form = .view(view)
+            return lines
+        }
     }
 
     /// Writes as many lines as the reader takes.
@@ -112,7 +143,7 @@ final class EventPrinter {
     }
 
     /// Only registered names are printed. People read the rest in the log.
-    private static func text(_ event: AgentEvent) -> String? {
+    private static func line(_ event: AgentEvent) -> String? {
         guard case .registered(let name, let address, _, let backend, _) = event else { return nil }
         return "\(name): \(address ?? "registered") -> \(backend)"
     }

@@ -240,9 +240,8 @@ package final class GatewayServer: HousekeptProgram {
         }
     }
 
-    /// - Parameter count: open streams.
-    static func whenStreamsAreDone(_ count: Int) -> String {
-        "when \(counted(count, "stream")) \(count == 1 ? "is" : "are") done"
+    static func waiting(streams: Int) -> String {
+        Draining.text(streams: streams, atMostSeconds: Self.drainMilliseconds / 1_000)
     }
 
     /// Stops gracefully: refuses new agents and visitors, and waits for open streams. A second call cuts them.
@@ -269,8 +268,7 @@ package final class GatewayServer: HousekeptProgram {
         self.streamCount = streams
         self.manager.stopping(status: self.status)
         guard streams > 0 else { return }
-        let them = streams == 1 ? "it" : "them"
-        self.logger.info("stopping \(Self.whenStreamsAreDone(streams)); a second signal cuts \(them)")
+        self.logger.info("stopping: \(Self.waiting(streams: streams))")
     }
 
     /// Tears down when draining and no session is left.

@@ -263,7 +263,8 @@ final class GatewayNames {
     private func grant(_ id: ExposureID, _ link: LinkID, _ number: UInt16) {
         guard let name = self.names[id] else { return }
         let rival = self.takeovers.removeValue(forKey: id)
-        let note = self.sessions?[link]?.takesNotes == true ? rival.map { "taken over from another program at \($0)" } : nil
+        let note =
+            self.sessions?[link]?.takesNotes == true ? rival.map { "taken over from another program at \($0)" } : nil
         self.answer(
             link, number, .none, port: name.address?.port ?? 0,
             text: Registered.text(address: self.shown(name), note: note))

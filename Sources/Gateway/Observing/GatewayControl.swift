@@ -192,7 +192,8 @@ extension GatewayControl: ControlHandler {
         let text = self.gateway.isDraining ? "the gateway is stopping already" : "the gateway is stopping"
         self.gateway.worker.census { census in
             let count = census.streamCount
-            completion(.success([text + (count > 0 ? ", \(GatewayServer.whenStreamsAreDone(count))" : "")]))
+            let waiting = GatewayServer.waiting(streams: count)
+            completion(.success([text + (count > 0 ? ": \(waiting)" : "")]))
         }
     }
 

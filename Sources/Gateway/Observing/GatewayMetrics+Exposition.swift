@@ -6,7 +6,7 @@ internal import Wire
 extension GatewayMetrics {
     static let contentType = Exposition.contentType
 
-    /// All metrics in Prometheus' text format. `docs/operations.md` lists them.
+    /// All metrics in Prometheus' text format. `docs/monitoring.md` lists them.
     func exposition(_ figures: GatewayFigures, _ process: ProcessFigures, isPerName: Bool) -> [UInt8] {
         var text = Exposition()
         text.begin("diglett_build_info", .gauge, "The program that runs; the value is always 1.")

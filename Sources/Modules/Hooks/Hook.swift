@@ -2,7 +2,7 @@ import FoundationEssentials
 internal import Reactor
 internal import Wire
 
-/// A request to a hook, version 1 of the schema (`docs/modules.md`): one JSON object, on one line.
+/// A request to a hook, version 1 of the schema (`docs/hooks.md`): one JSON object, on one line.
 package struct HookRequest: Encodable, Equatable {
     package enum Action: String, Encodable {
         case authenticate, authorize, publish, withdraw, reset

@@ -17,41 +17,43 @@ package final class AgentKeys: KeyTable {
     package let token = Key(
         "token", .text,
         option: CommandOption(
-            short: "t", value: "token", help: "the token. For a moment others can see it in the list of processes"),
-        "the token; a file with this key must be readable by its owner only")
+            short: "t", value: "token",
+            help: "the token. Other users may see it in the process list for a moment; prefer --token-file"),
+        "the token; a file with this key must be readable only by its owner")
     package let tokenFile = Key(
         "token-file", .path,
         option: CommandOption(
             value: "file", completion: .file,
-            help: "a file with the token, read again at each login, or `-` for standard input; the last resort is the "
-                + "environment's `DIGLETT_TOKEN`"),
-        "a file with the token, readable by its owner only; `-` is standard input, read to its end; a terminal does not "
-            + "show what is typed")
+            help: "a file with the token, read at each login, or `-` for standard input. Without a token, "
+                + "`DIGLETT_TOKEN` in the environment is used"),
+        "a file with the token, readable only by its owner; `-` is standard input, read to its end, without echo "
+            + "on a terminal")
     package let pin = Key(
         "pin",
         Form<[String]>.list { pin, place throws(SettingsError) in
             if let fault = PinText.fault(of: pin) { throw SettingsError(place, fault) }
             return pin
-        }, default: [], shown: "[see there](protocol.md#transport)",
+        }, default: [], shown: "[none](protocol.md#transport)",
         option: CommandOption(
             value: "sha256/...",
-            help: "the gateway's key, as it prints it; by default a certificate of a public authority, or the key that "
-                + "was accepted before", repeats: true),
-        "the gateway's key; two while the key changes",
+            help:
+                "the expected key of the gateway, as it prints it. By default the agent trusts a certificate of a public "
+                + "authority, or the key that you accepted before", repeats: true),
+        "the expected keys of the gateway; two while its key changes",
         more: ". `--pin` replaces the pins of the file and of the line in `gateway`")
     package let output = Key(
         "output", Form<AgentSettings.Output>.choice, default: .text,
-        option: CommandOption(help: "what to print: text, or `json` for one event a line"),
-        "`json`: one event a line on standard output")
+        option: CommandOption(help: "output format: text, or `json` for one event per line"),
+        "`json`: one event per line on standard output")
     package let once = Key(
         "once", .onOff, default: false,
-        option: CommandOption(help: "end when the link cannot be made or is lost, instead of reconnecting"),
+        option: CommandOption(help: "exit instead of reconnecting"),
         "exit instead of reconnecting")
     package let v1 = Key(
         "v1", .onOff, default: false,
         option: CommandOption(
-            help: "speak protocol version 1, to a gateway of the original diglett. Nothing in it is authenticated"),
-        "speak [version 1](version-1.md), to a gateway of the original diglett")
+            help: "use protocol version 1, for a gateway of the original diglett. It is not authenticated"),
+        "use [version 1](version-1.md), for a gateway of the original diglett")
     package let debug = CommonKeys.debug
     package let logFormat = CommonKeys.logFormat
     package let logStreams = CommonKeys.logStreams
@@ -59,46 +61,47 @@ package final class AgentKeys: KeyTable {
         "state-dir", .path, shown: "see [the environment](#the-environment)",
         option: CommandOption(
             value: "dir", completion: .directory,
-            help: "the directory with keys and known gateways; by default below `~/.local/state`, for root below "
+            help: "the directory for keys and known gateways. The default is in `~/.local/state`, for root in "
                 + "`/var/lib`"),
-        "the directory with [keys and known gateways](operations.md#state)")
+        "the directory for [keys and known gateways](maintenance.md#state)")
     package let urlFile = Key(
         "url-file",
         .path,
         option: CommandOption(
             value: "file", completion: .file,
-            help: "write the names' addresses to a file, a line for each, once all are reachable; it is removed at the "
+            help:
+                "write the public addresses to a file, one per line, when all names are reachable. It is removed at the "
                 + "end"),
-        "[a file with the names' addresses](operations.md#scripts), a line for each, once all are reachable")
+        "[a file for the public addresses](scripting.md), one per line, written when all names are reachable")
     package let execOnReady = Key(
         "exec-on-ready", .commandLine, default: [],
         option: CommandOption(
             value: "command",
             help:
-                "have the shell run a command once all names are reachable, with DIGLETT_URL in its environment; it is "
-                + "ended with the agent"),
-        "[a command to run then](operations.md#scripts): a text, or a list of one text, is for the shell; a longer list "
+                "run a shell command when all names are reachable, with DIGLETT_URL in its environment. It is stopped "
+                + "with the agent"),
+        "[a command to run then](scripting.md): text, or a list with one text, is run by the shell; a longer list "
             + "is a program with its arguments")
     package let linkMSS = Key(
-        "link-mss", .count(AgentSettings.segmentRange), shown: "what the path allows",
+        "link-mss", .count(AgentSettings.segmentRange), shown: "what the network path allows",
         option: CommandOption(
             value: "bytes",
-            help: "bytes of the largest TCP segment of a link, 536 to 8960; by default what the path allows"),
-        "bytes of the largest TCP segment of a link, 536 to 8,960",
-        more: "; [after a link on which large packets were lost](operations.md#large-packets-are-lost) the agent uses "
+            help: "the largest TCP segment of a link in bytes, 536 to 8960. By default the network path decides"),
+        "the largest TCP segment of a link in bytes, 536 to 8,960",
+        more: "; [after large packets were lost](troubleshooting.md#large-packets-are-lost) the agent uses "
             + "1,200")
     let streamsPerLink = LimitKeys.streamsPerLink(
-        "visitors at once, 1 to 65,535; the gateway [has the same key](#limits), and the lower value applies")
+        "open streams per link, 1 to 65,535; the gateway [has the same key](#limits), and the lower value applies")
     let stallTimeout = LimitKeys.stallTimeout(
-        "end a stream whose backend takes nothing for that long, `1s` to `7d`, such as `5m`; `0`: never")
+        "reset a stream whose backend accepts no bytes for this long, `1s` to `7d`; `\"0\"`: never")
     let halfCloseTimeout = LimitKeys.halfCloseTimeout()
     /// On the command line, a text is `NAME` or `NAME=BACKEND`.
     package let expose = Key(
         "expose", .tables, default: [],
         option: CommandOption(
-            short: "n", long: "name", value: "name", help: "the name to expose BACKEND under, or NAME=BACKEND",
+            short: "n", long: "name", value: "name", help: "the name under which BACKEND is exposed, or NAME=BACKEND",
             repeats: true),
-        "the names; those of the command line replace all names of the file")
+        "the names; names on the command line replace those of the file")
 }
 
 /// The keys of a table `[[expose]]`. Their options apply to the names on the command line.
@@ -112,25 +115,25 @@ package final class ExposeKeys: KeyTable {
         Form<String>.text.map { text, place, _ throws(SettingsError) in
             try AgentSettings.Expose.name(text, place: place)
         }, missing: "a table [[expose]] needs a name", option: CommandOption(short: "n", long: "name"),
-        "the name to register: letters a-z, digits and inner hyphens, 63 at most")
+        "the name to register: letters a-z, digits and hyphens, 63 at most")
     package let backend = Key(
         "backend", .backend, shown: "required", option: .argument("BACKEND"),
         "the service: `HOST:PORT`, `PORT` (on localhost) or `unix:PATH`")
     package let publicPort = Key(
         "public-port", .publicPort, shown: "the gateway chooses", option: CommandOption(value: "port"),
-        "the requested public port", more: "; as an option only with a single name")
+        "the public port to request", more: "; as an option only with a single name")
     package let proxyProtocol = Key(
         "proxy-protocol", Form<ProxyVersion>.choice,
         option: CommandOption(
-            help: "send the visitors' addresses to the services by a PROXY header, which they must expect"),
-        "`v1` or `v2`: [send the visitors' addresses to the backend](operations.md#client-addresses)")
+            help: "send the visitors' addresses to the backends in a PROXY header, which they must support"),
+        "`v1` or `v2`: [send the visitors' addresses to the backend](proxies.md#client-addresses)")
 }
 
 extension Form where Value == [String] {
     /// A shell command line, or a program and its arguments.
     fileprivate static let commandLine: Self = Self.texts.map { words, place, _ throws(SettingsError) in
         guard words.first != "" else {
-            throw SettingsError(place, "'' is not a command: write what the shell is to run")
+            throw SettingsError(place, "is empty: write a shell command")
         }
         return words
     }

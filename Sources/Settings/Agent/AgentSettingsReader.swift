@@ -70,7 +70,7 @@ struct AgentSettingsReader {
             // With other errors the agent does not start: do not prompt for a token or consume a pipe.
             if isOnce, self.occasion == .check || !self.problems.found.isEmpty { return .none }
             switch self.occasion {
-            case .start, .check: return try LoginToken(path: file, isVersion1: isVersion1)
+            case .start, .check: return try self.tokenFile(file, isVersion1: isVersion1)
             case .reload where file == "-":
                 throw SettingsError(
                     self.reader.place(of: self.keys.tokenFile), "standard input cannot be read again")
@@ -88,10 +88,17 @@ struct AgentSettingsReader {
         if let path = ServiceCredentials.path(of: "token") {
             return try LoginToken(path: path, isVersion1: isVersion1)
         }
-        if let given = getenv("DIGLETT_TOKEN") {
+        if let given = getenv("DIGLETT_TOKEN"), given[0] != 0 {
             return try LoginToken(String(cString: given), place: "DIGLETT_TOKEN", isVersion1: isVersion1)
         }
         return .none
+    }
+
+    /// Reads a token, and names the key in errors.
+    private func tokenFile(_ path: String, isVersion1: Bool) throws(SettingsError) -> LoginToken {
+        do throws(SettingsError) { return try LoginToken(path: path, isVersion1: isVersion1) } catch {
+            throw SettingsError(self.reader.place(of: self.keys.tokenFile), "'\(error.place)' \(error.reason)")
+        }
     }
 
     func urlFile() -> String? {

@@ -17,6 +17,7 @@ package struct LoginToken: Equatable, Sendable {
     /// - Parameter place: where the token was found, for errors. Errors never repeat the token.
     init(_ given: String, file: String? = nil, place: String, isVersion1: Bool) throws(SettingsError) {
         let text = Self.cleaned(given)
+        guard !text.isEmpty else { throw SettingsError(place, "is empty: it must hold the token") }
         if isVersion1 {
             // Version 1 accepts any text.
             guard text.utf8.count <= Self.maxBytes else {
@@ -63,7 +64,6 @@ package struct LoginToken: Equatable, Sendable {
 
     private init(_ bytes: [UInt8], file: String?, place: String, isVersion1: Bool) throws(SettingsError) {
         try self.init(String(decoding: bytes, as: UTF8.self), file: file, place: place, isVersion1: isVersion1)
-        guard !self.text.isEmpty else { throw SettingsError(place, "is empty: it must hold the token") }
     }
 
     /// Removes what editors, shells and secret stores add around a token: white space, line ends, a byte order mark.

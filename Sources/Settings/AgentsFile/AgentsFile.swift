@@ -1,6 +1,6 @@
 internal import Wire
 
-/// The agents of a gateway, `agents.toml`: a table `[[agent]]` for each (`docs/modules.md`).
+/// The agents of a gateway, `agents.toml`: a table `[[agent]]` for each (`docs/agents.md`).
 package struct AgentsFile {
     /// Maximum size in bytes. Larger files are neither read nor written.
     package static let maxBytes = 4 << 20

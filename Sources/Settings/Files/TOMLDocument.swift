@@ -45,9 +45,21 @@ struct TOMLDocument {
         }
         guard isDocument else {
             let reason = withUnsafeBytes(of: error.text) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-            throw ParseError(line: Int(error.line), reason: reason)
+            throw ParseError(line: Int(error.line), reason: Self.plain(reason))
         }
         self.root = builder.root
+    }
+
+    /// The reason without the parser's own terms. A number is not quoted, because it may be a token without quotes.
+    private static func plain(_ reason: String) -> String {
+        let prefix = "Error while parsing "
+        guard reason.hasPrefix(prefix) else { return reason }
+        let rest = reason.dropFirst(prefix.count)
+        let kind = rest.prefix { $0 != ":" }
+        if kind.hasSuffix("integer") || kind.contains("float") || kind.contains("date") || kind.contains("time") {
+            return "the value is not valid: write text in quotes"
+        }
+        return "in this \(rest)"
     }
 
     /// Builds the document from the parser's callbacks.

@@ -44,7 +44,9 @@ package struct TOMLFile {
 
         package func string(_ key: String) throws(SettingsError) -> String? {
             guard let value = self.value(key) else { return nil }
-            guard case .string(let string) = value else { throw self.wrongType(key, "text in quotes") }
+            guard case .string(let string) = value else {
+                throw self.wrongType(key, "text in quotes, \(key) = \"...\"")
+            }
             return try self.whole(string, key)
         }
 

@@ -15,8 +15,8 @@ package struct GatewaySettings: Sendable {
         /// The text in the status.
         package var description: String {
             switch self {
-            case .byDefault(let path): FileAccess.exists(path) ? "file \(path)" : "agents of this machine"
-            case .open: "open to everybody"
+            case .byDefault(let path): FileAccess.exists(path) ? "file \(path)" : "local agents only"
+            case .open: "every agent"
             case .file(let path): "file \(path)"
             case .hook(.exec(let exec)): "exec \(exec.command[0])"
             case .hook(.webhook(let webhook)): "webhook \(webhook.shownURL)"

@@ -5,8 +5,8 @@ package final class ExecKeys: KeyTable {
 
     let command = Key(
         "command", .command, missing: "'command' is missing: a list of the program's path and its arguments",
-        "the absolute path of the program and its arguments; without a shell")
-    let timeout = ExecKeys.timeout("seconds, 0.1 to 9; then the program and its process group are killed")
+        "the absolute path of the program and its arguments; no shell is used")
+    let timeout = ExecKeys.timeout("seconds, 0.1 to 9, after which the program and its process group are killed")
 
     /// At most 9 seconds, so the gateway's own deadline of 10 seconds never passes first.
     static func timeout(_ meaning: String) -> Key<UInt64> {
@@ -25,7 +25,7 @@ package final class WebhookKeys: KeyTable {
             try WebhookSettings.check(url: text, place: place)
             return text
         }, missing: "'url' is missing: the address of the web service",
-        "`https://...`; `http://` only for an address of this machine (`localhost`, `127.0.0.0/8`, `[::1]`); without user "
+        "`https://...`; `http://` only for an address of this machine (`localhost`, `127.0.0.0/8`, `[::1]`); no user "
             + "and password")
     let secretFile = Key(
         "secret-file",
@@ -34,15 +34,16 @@ package final class WebhookKeys: KeyTable {
                 throw SettingsError(place, error.description)
             }
         },
-        "a file whose content is sent as `Authorization: Bearer`, without the blanks and line ends around it; readable by "
-            + "its owner only")
+        "a file whose content is sent as `Authorization: Bearer`, without surrounding white space; readable only by "
+            + "its owner")
     let ca = Key(
         "ca", .readableFile(isSecret: false), shown: "the system's",
-        "the certificate authorities that the service's certificate may chain to, PEM")
+        "trusted certificate authorities for the service's certificate, PEM")
     let cert = Key("cert", .readableFile(isSecret: false), "a client certificate, PEM; needs `key`")
-    let key = Key("key", .readableFile(isSecret: true), "its key, PEM, readable by its owner only")
-    let timeout = ExecKeys.timeout("seconds for all attempts together, 0.1 to 9")
-    let retries = Key("retries", .count(0...10), default: 2, "further attempts after no answer or 5xx, 0 to 10")
+    let key = Key("key", .readableFile(isSecret: true), "its key, PEM, readable only by its owner")
+    let timeout = ExecKeys.timeout("seconds for all attempts, 0.1 to 9")
+    let retries = Key(
+        "retries", .count(0...10), default: 2, "retries after a timeout, a lost connection or 5xx, 0 to 10")
 }
 
 extension Form where Value == String {

@@ -1,4 +1,4 @@
-/// A hook: a program or web service of the operator that acts as authenticator or registrar (`docs/modules.md`).
+/// A hook: a program or web service of the operator that acts as authenticator or registrar (`docs/hooks.md`).
 package enum HookSettings: Equatable, Sendable {
     case exec(ExecSettings)
     case webhook(WebhookSettings)

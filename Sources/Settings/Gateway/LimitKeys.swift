@@ -7,39 +7,40 @@ package final class LimitKeys: KeyTable {
 
     let visitors = Key(
         "visitors", .count(LimitSettings.visitorRange), shown: "8,192 at most",
-        "visitors at once, 1 to 1,048,576; by default as many as file descriptors and memory allow, up to 8,192")
+        "open visitors' connections, 1 to 1,048,576; by default as many as file descriptors and memory allow, up to 8,192"
+    )
     let visitorsPerSource = Key(
         "visitors-per-source", .count(LimitSettings.visitorRange), default: standard.visitorsPerSource,
-        "visitors from one source at once, 1 to 1,048,576. A source is an IPv4 address or an IPv6 /64; not for loopback "
+        "open visitors' connections per source, 1 to 1,048,576. A source is an IPv4 address or an IPv6 /64; not for loopback "
             + "addresses")
     let visitorsPerSecond = Key(
         "visitors-per-second", .count(LimitSettings.rateRange), default: standard.visitorsPerSecond,
-        "new visitors from one source in a second, 1 to 1,000,000; twice as many may come at once. Not for loopback "
+        "new visitors' connections per source and second, 1 to 1,000,000, with bursts of twice as many. Not for loopback "
             + "addresses")
     let agents = Key(
         "agents", .count(LimitSettings.agentRange), shown: "1,024 at most",
-        "links of agents at once, 1 to 65,535; by default as many as file descriptors allow, up to 1,024")
+        "links of all agents, 1 to 65,535; by default as many as file descriptors allow, up to 1,024")
     let linksPerAgent = Key(
         "links-per-agent", .count(LimitSettings.agentRange), default: standard.linksPerAgent,
-        "links of one agent at once, 1 to 65,535; with `auth = \"open\"` the programs of one machine are one agent")
+        "links per agent, 1 to 65,535; with `auth = \"open\"` the programs of one machine are one agent")
     let namesPerLink = Key(
         "names-per-link", .count(LimitSettings.nameRange), default: standard.namesPerLink,
-        "names of one link, 1 to 4,096")
+        "names per link, 1 to 4,096")
     let streamsPerLink = LimitKeys.streamsPerLink(
-        "visitors of one link at once, 1 to 65,535; an agent [has the same key](#diglett), and the lower value applies")
+        "open streams per link, 1 to 65,535; an agent [has the same key](#diglett), and the lower value applies")
     let memory = Key(
         "memory", .size(LimitSettings.memoryRange), shown: "60 % of the memory",
-        "bytes that may wait in the gateway, `16M` to `64T`; with K, M, G or T for powers of 1,024. The memory is the "
-            + "least of the machine's, RLIMIT_AS and the cgroup's limit; more than 90 % of it is not used. `visitors` "
+        "bytes that may be queued in the gateway, `16M` to `64T`, with K, M, G or T for powers of 1,024. The memory is "
+            + "the smallest of the machine's, RLIMIT_AS and the cgroup's limit; at most 90 % of it is used. `visitors` "
             + "also depends on this value: 88 KiB each, of five quarters of it")
     let handshakeTimeout = Key(
         "handshake-timeout", .duration(LimitSettings.loginRange), default: standard.handshakeTimeout,
-        "from an agent's connection to the end of its TLS handshake, `1s` to `5m`")
+        "time from an agent's connection to the end of its TLS handshake, `1s` to `5m`")
     let loginTimeout = Key(
         "login-timeout", .duration(LimitSettings.loginRange), default: standard.loginTimeout,
-        "from an agent's connection to its login, `1s` to `5m`; not shorter than `handshake-timeout`")
+        "time from an agent's connection to its login, `1s` to `5m`; at least `handshake-timeout`")
     let stallTimeout = LimitKeys.stallTimeout(
-        "end a stream whose receiver takes nothing for that long, `1s` to `7d`; `0`: never")
+        "reset a stream whose receiver accepts no bytes for this long, `1s` to `7d`; `\"0\"`: never")
     let halfCloseTimeout = LimitKeys.halfCloseTimeout()
 
     /// These three keys exist for agents too.
@@ -57,7 +58,7 @@ package final class LimitKeys: KeyTable {
         Key(
             "half-close-timeout", .duration(LimitSettings.idleRange, canBeNever: true),
             default: self.standard.halfCloseTimeout,
-            "end a stream of which one direction has ended and the other is silent for that long, `1s` to `7d`; `0`: "
+            "reset a stream that is closed in one direction and idle in the other for this long, `1s` to `7d`; `\"0\"`: "
                 + "never. Not with version 1")
     }
 }

@@ -5,7 +5,7 @@ package final class RegistrarKeys: KeyTable {
 
     let kind = Key(
         "kind", .text, missing: "'kind' is missing: \(RegistrarSettings.kinds)",
-        "`print` (always there, without keys), `traefik`, `caddy`, `nginx`, `haproxy`, `exec` or `webhook`")
+        "`print` (always active, without keys), `traefik`, `caddy`, `nginx`, `haproxy`, `exec` or `webhook`")
 }
 
 /// The keys of the registrars for proxies.
@@ -20,7 +20,7 @@ package final class ProxyKeys: KeyTable {
         Form<String>.text.map { domain, place, _ throws(SettingsError) in
             let labels = domain.split(separator: ".", omittingEmptySubsequences: false)
             guard domain.utf8.count <= 189, labels.allSatisfy({ AgentEntry.isValid(name: String($0)) }) else {
-                throw SettingsError(place, "'\(domain)' is not a domain in lower case")
+                throw SettingsError(place, "'\(domain)' is not a domain (lower case)")
             }
             return domain
         }, missing: "'domain' is missing: names are served as NAME.DOMAIN", "a name is served as `NAME.DOMAIN`")
@@ -32,10 +32,10 @@ package final class ProxyKeys: KeyTable {
                 throw SettingsError(place, "'\(host)' is not a host name or an address")
             }
             return host
-        }, shown: "this machine", "the host at which the proxy reaches the gateway")
+        }, shown: "this machine", "the host under which the proxy reaches the gateway")
     let via = Key(
         "via", Form<Way>.choice, shown: "`unix` if possible, else `tcp`",
-        "how the proxy reaches names: `tcp`, or `unix` through `expose-sockets` (Caddy and nginx on this machine)")
+        "how the proxy connects to names: `tcp`, or `unix` with `expose-sockets` (Caddy and nginx on this machine)")
 }
 
 /// The keys of `kind = "traefik"`.
@@ -45,7 +45,7 @@ package final class TraefikKeys: KeyTable {
 
     let directory = Key(
         "directory", .path,
-        "the directory of Traefik's file provider; a file `diglett-NAME.yml` for each name")
+        "the directory of Traefik's file provider, for one file `diglett-NAME.yml` per name")
     let listen = Key(
         "listen",
         Form<String>.text.map { text, place, _ throws(SettingsError) in
@@ -53,18 +53,18 @@ package final class TraefikKeys: KeyTable {
                 throw SettingsError(place, "'\(text)' is not a loopback address with a port")
             }
             return address
-        }, "a loopback address, `HOST:PORT`, at which Traefik's HTTP provider finds all names")
+        }, "a loopback address, `HOST:PORT`, to serve all names to Traefik's HTTP provider on")
     let scheme = Key(
         "scheme", Form<TraefikSettings.Scheme>.choice, default: .http,
         "Traefik's protocol to the backend: `http`, `h2c` or `tcp`")
     let entryPoints = Key(
         "entry-points", .texts, default: [], shown: "Traefik's default",
-        "the entry points of Traefik at which names are served")
-    let middlewares = Key("middlewares", .texts, default: [], "Traefik's middlewares for them")
+        "Traefik's entry points for the names")
+    let middlewares = Key("middlewares", .texts, default: [], "Traefik's middlewares for the names")
     let tls = Key(
         "tls", .onOff, shown: "`true` with `cert-resolver` or `tcp`",
         "whether Traefik terminates TLS; must be `true` with `tcp`")
-    let certResolver = Key("cert-resolver", .text, "the certificate resolver of Traefik to use")
+    let certResolver = Key("cert-resolver", .text, "Traefik's certificate resolver")
 }
 
 /// The keys of `kind = "caddy"`.
@@ -99,13 +99,13 @@ package final class MapKeys: KeyTable {
         "file",
         Form<String>.text.map { file, place, _ throws(SettingsError) in
             guard file.hasPrefix("/") else {
-                throw SettingsError(place, "'\(file)' is not an absolute path: write it from /")
+                throw SettingsError(place, "'\(file)' is not an absolute path")
             }
             return file
         }, missing: "'file' is missing: the absolute path of the file to write",
         "the absolute path of the map file to write")
     let reload = Key(
         "reload", .command, missing: "'reload' is missing: a list of the program's path and its arguments",
-        "the absolute path of the program that makes the proxy read the file, and its arguments; without a shell")
-    let timeout = ExecKeys.timeout("seconds for that program, 0.1 to 9")
+        "the absolute path and arguments of the program that makes the proxy reload the file; no shell is used")
+    let timeout = ExecKeys.timeout("timeout of that program in seconds, 0.1 to 9")
 }

@@ -1,4 +1,4 @@
-/// A registrar of a gateway's configuration, a table `[[registrar]]` (`docs/modules.md`).
+/// A registrar of a gateway's configuration, a table `[[registrar]]` (`docs/proxies.md`).
 package enum RegistrarSettings: Equatable, Sendable {
     case traefik(TraefikSettings)
     case caddy(CaddySettings)
