@@ -75,7 +75,10 @@ package struct AgentAdministration {
     /// - Returns: nil for an agent with pins, which needs no token.
     package func add(_ name: String, _ request: Request, host: String) throws(SettingsErrors) -> Invitation? {
         guard AgentEntry.isValid(name: name) else {
-            throw SettingsErrors([SettingsError("argument NAME", "'\(PeerText.escaped(name))': \(AgentEntry.nameRule)")]
+            throw SettingsErrors([
+                SettingsError(
+                    "argument NAME", "'\(PeerText.escaped(name))' is not an agent's name: \(AgentEntry.nameRule)")
+            ]
             )
         }
         var agent = AgentEntry(name: name)
@@ -143,7 +146,8 @@ package struct AgentAdministration {
         do throws(SettingsError) {
             for text in request.names {
                 guard let pattern = NamePattern(text) else {
-                    throw SettingsError("option --names", "'\(PeerText.escaped(text))': \(NamePattern.rule)")
+                    throw SettingsError(
+                        "option --names", "'\(PeerText.escaped(text))' is not a pattern: \(NamePattern.rule)")
                 }
                 agent.names.append(pattern)
             }

@@ -11,6 +11,12 @@ package struct Typos {
     ///
     /// - Parameter message: the error, then lines about usage.
     func improved(_ message: String) -> String {
+        let text = self.explained(message)
+        // The parser writes sentences.
+        return text.prefix(1).lowercased() + text.dropFirst()
+    }
+
+    private func explained(_ message: String) -> String {
         let lines = message.split(separator: "\n", omittingEmptySubsequences: false)
         guard let first = lines.first.map(String.init) else { return message }
         let rest = lines.dropFirst().map { "\n\($0)" }.joined()

@@ -53,7 +53,10 @@ struct ControlCommand: ParsableCommand {
                     Complaint.write(
                         "no gateway answers at \(places.joined(separator: " or ")): check that it runs and that you may use its "
                             + "socket (\(error))")
-                case .unreachable, .dead: Complaint.write("no gateway answers at \(error)")
+                case .unreachable, .dead:
+                    Complaint.write(
+                        "no gateway answers at \(error); check that diglett-server runs, and select it with --state-dir or "
+                            + "--config")
                 }
                 throw ExitCode(GatewayError.Kind.unavailable.rawValue)
             }

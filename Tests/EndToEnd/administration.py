@@ -37,9 +37,9 @@ class Invitation:
 
     def __init__(self, output):
         self.output = output
-        token = re.search(r"^token (shown only once): (\S+)$", output, re.MULTILINE)
+        token = re.search(r"^token \(shown only once\): (\S+)$", output, re.MULTILINE)
         self.token = token and token.group(1)
-        version1 = re.search(r"^token for version 1 (shown only once): (\S+)$", output, re.MULTILINE)
+        version1 = re.search(r"^token for version 1 \(shown only once\): (\S+)$", output, re.MULTILINE)
         self.version1_token = version1 and version1.group(1)
         line = re.search(r"^ *diglett (-g .+)$", output, re.MULTILINE)
         # Split as a shell does.

@@ -14,7 +14,7 @@ package enum PinText {
         let hash = text.dropFirst(self.prefix.count)
         if hash.utf8.count == 43, !hash.hasSuffix("=") { return "\(shown): the last character '=' is missing" }
         guard hash.utf8.count == 44 else {
-            return "\(shown): it has \(hash.utf8.count) characters after 'sha256/' instead of 44, copy all of it"
+            return "\(shown): the part after 'sha256/' has 44 characters, not \(hash.utf8.count); copy all of it"
         }
         guard let bytes = Data(base64Encoded: String(hash)), bytes.count == 32, bytes.base64EncodedString() == hash
         else { return "\(shown): the part after 'sha256/' is not Base64 of 32 bytes, copy it again" }

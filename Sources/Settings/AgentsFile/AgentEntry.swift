@@ -75,7 +75,7 @@ package struct AgentEntry: Equatable, Sendable {
             } && !name.hasPrefix("-") && !name.hasSuffix("-")
     }
 
-    package static let nameRule = "an agent's name has 1 to 63 letters a-z, digits and inner hyphens"
+    package static let nameRule = "use 1 to 63 letters a-z, digits and inner hyphens"
 }
 
 /// The token of an agent, `dgl_NAME_SECRET`; the secret is 256 random bits in base64url (RFC 4648, 5).

@@ -18,7 +18,7 @@ package final class AgentEntryKeys: KeyTable {
         "name",
         Form<String>.text.map { name, place, _ throws(SettingsError) in
             guard AgentEntry.isValid(name: name) else {
-                throw SettingsError(place, "'\(name)': \(AgentEntry.nameRule)")
+                throw SettingsError(place, "'\(name)' is not an agent's name: \(AgentEntry.nameRule)")
             }
             return name
         }, missing: "a table [[agent]] needs a name", option: .argument("NAME"),
@@ -52,7 +52,9 @@ package final class AgentEntryKeys: KeyTable {
     package let names = Key(
         "names",
         Form<[NamePattern]>.list { text, place throws(SettingsError) in
-            guard let pattern = NamePattern(text) else { throw SettingsError(place, "'\(text)': \(NamePattern.rule)") }
+            guard let pattern = NamePattern(text) else {
+                throw SettingsError(place, "'\(text)' is not a pattern: \(NamePattern.rule)")
+            }
             return pattern
         }, default: [], shown: "none",
         option: CommandOption(

@@ -11,7 +11,7 @@ package struct NamePattern: Hashable, Sendable, CustomStringConvertible {
     private static let star = UInt8(ascii: "*")
 
     /// The rule, for error texts.
-    package static let rule = "a pattern is a name in which up to four '*' match any characters"
+    package static let rule = "use a name in which up to four '*' match any characters"
 
     /// Nil if no name can match, or if the text has a character that is neither `*` nor allowed in names.
     package init?(_ text: String) {

@@ -55,8 +55,12 @@ struct TOMLDocument {
         let prefix = "Error while parsing "
         guard reason.hasPrefix(prefix) else { return reason }
         let rest = reason.dropFirst(prefix.count)
+        if rest.contains("cannot redefine existing"), let key = rest.split(separator: "'").last {
+            return "'\(key)' was given twice"
+        }
         let kind = rest.prefix { $0 != ":" }
-        if kind.hasSuffix("integer") || kind.contains("float") || kind.contains("date") || kind.contains("time") {
+        let isWrongValue = ["integer", "float", "date", "time", "boolean"].contains { kind.contains($0) }
+        if isWrongValue || rest.hasSuffix("could not determine value type") {
             return "the value is not valid: write text in quotes"
         }
         return "in this \(rest)"
