@@ -160,9 +160,9 @@ let package = Package(
         tests(
             "ProgramTests",
             [
-                "Agent", "AgentCore", "Explain", "Gateway", "GatewayCore", "Journal", "Metrics", "Modules",
+                "Agent", "AgentCore", "Console", "Explain", "Gateway", "GatewayCore", "Journal", "Metrics", "Modules",
                 "ProxyProtocol", "Reactor", "Relay", "Secure", "Settings", "Supervision", "TestSupport", "Tunnel",
-                "Version1", "Web", "Wire", logging,
+                "Version1", "Web", "Wire", arguments, logging,
             ]),
     ] + fuzzing,
     swiftLanguageModes: [.v6],

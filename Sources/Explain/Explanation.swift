@@ -66,5 +66,5 @@ package enum Explanations {
         return "unknown code '\(shown)'; did you mean '\(first)'?"
     }
 
-    private static let listing = ": run 'explain' without a code for the list"
+    private static let listing = ": 'diglett explain' and 'diglett-server explain' list all codes"
 }

@@ -129,27 +129,21 @@ extension GatewayMachine {
         guard let login = self.links[id]?.login else { return nil }
         let name = question.name
         let holder = Registry.Holder(identity: login.identity, link: id, run: login.run, exposure: number)
-        /// The link of another program that had the name with another port.
-        var rival: LinkID?
         switch self.registry.register(name, holder, atMost: login.maxNames, now: now) {
         case .refused(let code, let text): return Refusal(code: code, text: text)
         case .takenOver(let former, let code):
             guard let exposure = self.links[former.link]?.exposures.removeValue(forKey: former.exposure) else { break }
             let port = self.exposures[exposure]?.port ?? 0
             let fits = question.port == 0 || question.port == port
-            if fits {
-                if former.run != login.run { self.emit(.takenOver(exposure, from: former.link)) }
-                self.move(exposure, to: id, number)
-            }
+            if former.run != login.run { self.emit(.takenOver(id, number: number, from: former.link)) }
+            if fits { self.move(exposure, to: id, number) }
             self.tellLoser(former, name, code)
             if fits { return nil }
             self.withdraw(exposure)
-            if former.run != login.run { rival = former.link }
         case .granted: break
         }
         self.lastExposure += 1
         let exposure = ExposureID(number: self.lastExposure)
-        if let rival { self.emit(.takenOver(exposure, from: rival)) }
         self.links[id]?.exposures[number] = exposure
         self.exposures[exposure] = Exposure(name: name, identity: login.identity, link: id, number: number)
         self.emit(

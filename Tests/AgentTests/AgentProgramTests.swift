@@ -139,7 +139,7 @@ struct AgentProgramTests {
         #expect(stand.wait { stand.urls != nil })
         #expect(stand.gateway.names(of: 0) == ["one", "two"])
         #expect(stand.urls == "gw.test:4000\ngw.test:4000\n")
-        #expect(stand.hasLine("'two' is reachable at gw.test:4000 and leads to localhost:"))
+        #expect(stand.hasLine("'two' is reachable at gw.test:4000 and forwards to localhost:"))
         let visitor = try stand.gateway.visit("two", at: 0)
         self.send([1, 2, 3], by: visitor)
         #expect(stand.wait { visitor.received == [1, 2, 3] })
@@ -227,7 +227,7 @@ struct AgentProgramTests {
         stand.gateway.links[0].link.close(.failed(.connectionReset))
         #expect(stand.wait { stand.gateway.names(of: 1) == ["one"] && stand.connections(0)[0].error != nil })
         #expect(stand.connections(0)[0].error == .connectionReset && !stand.connections(0)[0].hasEnded)
-        #expect(stand.hasLine("is lost"))
+        #expect(stand.hasLine("lost the link to"))
         stand.finish(visitor)
     }
 

@@ -10,7 +10,7 @@ struct ControlRequestTests {
             ("{}", "the request is not valid JSON of this protocol"),
             (#"{"version":1}"#, "the request is not valid JSON of this protocol"),
             (#"{"version":1,"command":"fly"}"#, "the request is not valid JSON of this protocol"),
-            (#"{"version":2,"command":"status"}"#, "version 2 of the control protocol is not known here"),
+            (#"{"version":2,"command":"status"}"#, "unknown version 2 of the control protocol"),
             (#"{"version":1,"command":"status","dryrun":true}"#, "unknown field in the request: 'dryrun'"),
             (#"{"version":1,"command":"status","a\nb":1}"#, #"unknown field in the request: 'a\u{A}b'"#),
             (#"{"version":1,"command":"status"} x"#, "the request is not valid JSON of this protocol"),

@@ -150,11 +150,12 @@ struct ControlTests {
     @Test(
         "refuses anything that is not a valid request",
         arguments: [
-            ("hello\n", "cannot be understood"), ("{}\n", "cannot be understood"), ("\n", "cannot be understood"),
-            ("{\"version\":1,\"command\":\"dance\"}\n", "cannot be understood"),
-            ("{\"version\":2,\"command\":\"status\"}\n", "version 2"),
-            ("{\"version\":1,\"command\":\"reload\",\"dryrun\":true}\n", "no field 'dryrun'"),
-            (String(repeating: "x", count: 20_000), "too long"), ("\u{0}\u{1}\n", "cannot be understood"),
+            ("hello\n", "not valid JSON of this protocol"), ("{}\n", "not valid JSON of this protocol"),
+            ("\n", "not valid JSON of this protocol"),
+            ("{\"version\":1,\"command\":\"dance\"}\n", "not valid JSON of this protocol"),
+            ("{\"version\":2,\"command\":\"status\"}\n", "unknown version 2"),
+            ("{\"version\":1,\"command\":\"reload\",\"dryrun\":true}\n", "unknown field in the request: 'dryrun'"),
+            (String(repeating: "x", count: 20_000), "too long"), ("\u{0}\u{1}\n", "not valid JSON of this protocol"),
         ])
     func garbage(_ text: String, _ words: String) throws {
         let bench = try Bench()

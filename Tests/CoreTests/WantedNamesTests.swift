@@ -85,7 +85,7 @@ struct WantedNamesTests {
         #expect(names([stand.answer(2, .nameTaken)]) == ["?c name-taken"])
         #expect(
             stand.answer(1, .nameInvalid, "no")
-                == .stop(.nameRefused, "the gateway refused all 3 names, 'b' the last: no"))
+                == .stop(.nameRefused, "the gateway refused all 3 names, most recently 'b': no"))
     }
 
     @Test("continues while one of the names may become available")

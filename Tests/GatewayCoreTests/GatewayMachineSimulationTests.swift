@@ -243,6 +243,9 @@ private struct Simulation {
                 #expect(self.loser != link || !self.draining.contains(link), "seed \(self.seed): streams are cut")
                 self.ending.insert(link)
             case .close(let link): self.ending.insert(link)
+            case .takenOver(let link, _, let former):
+                #expect(link != former, "seed \(self.seed): \(link) takes over from itself")
+                #expect(self.links[link] == self.links[former], "seed \(self.seed): from another agent")
             case .lost, .warn, .cutStreams, .hit, .savePorts: break
             }
         }

@@ -213,6 +213,23 @@ struct GatewayMachineTests {
 
     // MARK: - Takeovers
 
+    @Test(
+        "a name taken over from another program reports where that is, with the same or another port",
+        arguments: [0, 30_009])
+    func takeoverByAnotherProgram(port: UInt16) throws {
+        let stand = Stand()
+        stand.login(1, alice, run: 1)
+        _ = try #require(stand.have(1, 3, "example"))
+        stand.login(2, alice, run: 2)
+        stand.register(2, 5, "example", port: port)
+        stand.authorize(2, 5)
+        let effects = stand.acts()
+        let note = effects.firstIndex(of: .takenOver(2, number: 5, from: 1))
+        let loss = effects.firstIndex(of: .lost(1, self.example, .replaced))
+        // The former link must still be known.
+        #expect(try #require(note) < #require(loss))
+    }
+
     @Test("a newer link of the same agent takes a published name over unchanged, and the older link ends")
     func takeover() throws {
         let stand = Stand()

@@ -78,8 +78,8 @@ struct PeerLogTests {
         }
         #expect(
             lines.suffix(2) == [
-                "8 further messages about agent 'a' were left out",
-                "1 further message about visitors of 'web' was left out",
+                "8 further messages about agent 'a' were suppressed",
+                "1 further message about visitors of 'web' was suppressed",
             ])
     }
 }

@@ -142,7 +142,7 @@ struct FileAuthenticatorTests {
         #expect(desk.authenticator.revocation(of: before) == reason)
         #expect(desk.authenticator.revocation(of: version1) == reason)
         #expect(desk.authenticator.revocation(of: after) == nil)
-        let refusal = LoginVerdict.refused(.loginRefused, reason: "the former token of 'web', which has expired")
+        let refusal = LoginVerdict.refused(.loginRefused, reason: "an expired former token of 'web'")
         #expect(try desk.login(token: made.token) == refusal)
         #expect(try desk.login(version1: "old") == refusal)
         // The next rotation removes the former token.
@@ -171,9 +171,11 @@ struct FileAuthenticatorTests {
         defer { desk.close() }
         #expect(try desk.name("app-1") == .granted(ports: [4000...4010]))
         #expect(try desk.name("app-1", port: 4010) == .granted(ports: [4000...4010]))
-        guard case .refused(.portNotAllowed, _) = try desk.name("app-1", port: 4011),
-            case .refused(.nameNotAllowed, _) = try desk.name("api"),
-            case .refused(.nameNotAllowed, _) = try desk.name("app-1", of: "nobody")
+        guard
+            case .refused(.portNotAllowed, _, "port 4011 is not among your ports (4000-4010)") = try desk.name(
+                "app-1", port: 4011),
+            case .refused(.nameNotAllowed, _, "'api' is not among your names (app-*)") = try desk.name("api"),
+            case .refused(.nameNotAllowed, _, nil) = try desk.name("app-1", of: "nobody")
         else { return _ = Issue.record("too much was granted") }
     }
 
@@ -239,7 +241,7 @@ struct FileAuthenticatorTests {
         #expect(try desk.authenticator.pendingChanges()?.first?.contains("enabled") == true)
         try FileAccess.replace(desk.path, with: Array("# nobody\n".utf8), durable: false)
         desk.authenticator.reload()
-        #expect(desk.authenticator.revocation(of: grant)?.hasPrefix("is not in") == true)
+        #expect(desk.authenticator.revocation(of: grant)?.hasPrefix("is no longer in") == true)
     }
 
     @Test("an emptied or partly written file changes nothing until it is complete")

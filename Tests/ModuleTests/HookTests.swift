@@ -34,9 +34,10 @@ struct HookTests {
         #expect(try good.first?.get().ok == true && good.first?.get().identity == "x")
         for (script, words) in [
             ("echo yes", "sent an answer that is not valid JSON: 'yes"), ("true", "sent an empty answer"),
-            ("echo '{\"ok\":true,\"version\":2,\"more\":1}'", "in version 2"), ("echo '{\"ok\":true}{}'", "JSON"),
-            ("echo sorry >&2; exit 4", "ended with code 4: sorry"), ("kill -9 $$", "was ended by signal 9"),
-            ("head -c 100000 /dev/zero", "wrote more than it may"),
+            ("echo '{\"ok\":true,\"version\":2,\"more\":1}'", "schema version 2 instead of 1"),
+            ("echo '{\"ok\":true}{}'", "JSON"),
+            ("echo sorry >&2; exit 4", "exited with code 4: sorry"), ("kill -9 $$", "was killed by signal 9"),
+            ("head -c 100000 /dev/zero", "wrote too much output and was killed"),
         ] {
             #expect(throws: (HookFailure).self) { try ask(script).first?.get() }
             let failure = try ask(script).first
@@ -46,7 +47,7 @@ struct HookTests {
         guard case .failure(let late) = try ask("sleep 60 & sleep 60", timeout: "0.2").first else {
             return _ = Issue.record("no timeout")
         }
-        #expect(late.description.contains("in time"))
+        #expect(late.description.contains("timed out and was killed"))
     }
 
     @Test(
@@ -60,7 +61,7 @@ struct HookTests {
                 "[]",
             ],
             [
-                "a field that it does not have: 'limit'", "'limits.name'", #"'a\u{1B}'"#, "'limits.names'",
+                "an unknown field: 'limit'", "'limits.name'", #"'a\u{1B}'"#, "'limits.names'",
                 "'limits.links'",
                 "'abc' in 'ports'", "'2-1' in 'ports'", "'limits.streams'", "JSON", "JSON", "JSON", "JSON",
             ]))

@@ -65,7 +65,7 @@ struct RegistrarDriverTests {
         #expect(stand.loop.run { told == [nil] })
         #expect(!stand.driver.isFailing && stand.driver.figures.failures.value == 2)
         #expect(stand.log.lines(at: .error).count { $0.contains("cannot publish 'one': is broken") } == 1)
-        #expect(stand.log.lines(at: .notice) == ["the registrar fake works again"])
+        #expect(stand.log.lines(at: .notice) == ["registrar fake works again"])
     }
 
     @Test("on close, a hanging publication is cancelled, and its name is withdrawn")

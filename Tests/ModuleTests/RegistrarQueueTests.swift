@@ -151,7 +151,7 @@ struct RegistrarQueueTests {
         registrar.failing = ["reset"]
         #expect(stand.run { stand.failure == nil })
         #expect(registrar.calls == ["reset", "publish one", "reset one"])
-        #expect(stand.lines.contains("the registrar fake works again"))
+        #expect(stand.lines.contains("registrar fake works again"))
     }
 
     @Test("a name that a reset reports missing is published again until that succeeds")

@@ -71,7 +71,7 @@ struct RegistrarTests {
         defer { registrar.close() }
         let one = try exposure("one", port: 4711)
         let result = try bench.wait { registrar.publish(one, completion: $0) }
-        #expect(throws: RegistrarError(reason: "\(program) ended with code 3: the map is bad")) { try result.get() }
+        #expect(throws: RegistrarError(reason: "\(program) exited with code 3: the map is bad")) { try result.get() }
         #expect(bench.text("map") == "one.gw.test 4711\n")
         try FileManager.default.createDirectory(atPath: "\(bench.directory)/map.new", withIntermediateDirectories: true)
         let again = try bench.wait { registrar.publish(one, completion: $0) }
@@ -204,8 +204,9 @@ struct RegistrarTests {
         #expect(error("kind = \"caddy\"\ndomain = \"Bad.Test\"").hasPrefix("server.toml:3: 'Bad.Test'"))
         #expect(error("kind = \"caddy\"\ndomain = \"a.test\"\ncolour = 1").hasPrefix("server.toml:4: unknown key"))
         #expect(
-            error("kind = \"nginx\"\ndomain = \"a.test\"\nfile = \"/x\"\nreload = [\"nginx\"]").contains("whole path"))
-        #expect(error("kind = \"exec\"\ncommand = [\"/nonexistent\"]").contains("not a program that can be started"))
+            error("kind = \"nginx\"\ndomain = \"a.test\"\nfile = \"/x\"\nreload = [\"nginx\"]").contains(
+                "write the program's absolute path"))
+        #expect(error("kind = \"exec\"\ncommand = [\"/nonexistent\"]").contains("not an executable file"))
         #expect(error("kind = \"exec\"\ncommand = [\"/bin/true\"]\ntimeout = 60").contains("from 0.1 to 9"))
         #expect(error("kind = \"traefik\"\ndomain = \"a.test\"").contains("needs a 'directory'"))
         #expect(error("kind = \"webhook\"\nurl = \"http://example.com/\"").contains("write https://"))

@@ -33,7 +33,7 @@ struct CertificateDatesTests {
         #expect(text(days: 90)?.hasPrefix("the certificate x expired on 1970-04-01T00:00:00Z: renew it") == true)
         #expect(
             self.dates.warning("the certificate x", at: -1)
-                == "the certificate x is not valid before 1970-01-01T00:00:00Z: check the clock of this machine")
+                == "the certificate x is not valid before 1970-01-01T00:00:00Z: check this machine's clock")
     }
 
     @Test("a short-lived certificate causes no warning while it is fresh")
@@ -89,8 +89,8 @@ struct CertificateWatchTests {
         }
     }
 
-    private static let isUsed = "is new, and used for new connections, valid until"
-    private static let isKept = "; the gateway keeps the certificate that it has, valid until"
+    private static let isUsed = "was renewed and is used for new connections, valid until"
+    private static let isKept = "; the gateway keeps its current certificate, valid until"
 
     @Test("uses it for new connections, and keeps its links")
     func renewal() throws {
@@ -101,12 +101,12 @@ struct CertificateWatchTests {
         try stand.write(certificate: second)
         try stand.write(key: second)
         stand.wait(Self.isUsed)
-        stand.wait("pin \(second.pin), a new key: agents that were given the pin \(first.pin) refuse it")
+        stand.wait("pin \(second.pin), a new key: agents with the pin \(first.pin) refuse it")
         _ = try stand.world.startAgent(["two=127.0.0.1:9"], state: "two")
         _ = try stand.world.port(of: "two")
         #expect(try stand.pin(knownTo: "one") == first.pin.description)
         #expect(try stand.pin(knownTo: "two") == second.pin.description)
-        #expect(stand.count("is lost") == 0)
+        #expect(stand.count("lost the link") == 0)
         stand.finish()
     }
 
@@ -130,7 +130,7 @@ struct CertificateWatchTests {
         stand.world.gateway.reload()
         #expect(stand.count(Self.isKept) == 2)
         try stand.write(certificate: first)
-        stand.wait("is as it was and can be used again")
+        stand.wait("is unchanged and usable again")
         #expect(stand.count(Self.isUsed) == 0)
         stand.finish()
     }

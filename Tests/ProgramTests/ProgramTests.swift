@@ -79,7 +79,8 @@ struct ProgramTests {
         let visitor = try world.visit(try world.port(of: "example"))
         #expect(world.loop.run { visitor.error != nil || visitor.hasEnded })
         #expect(visitor.error == .connectionReset)
-        #expect(world.log.lines.contains { $0.contains("cannot be reached: connection refused") })
+        #expect(
+            world.log.lines.contains { $0.contains("cannot reach the backend") && $0.contains(": connection refused") })
         #expect(world.loop.run { world.log.lines.contains { $0.contains("reset: refused") } })
         world.finish()
     }

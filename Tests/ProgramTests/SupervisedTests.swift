@@ -88,7 +88,7 @@ struct SupervisedTests {
         "the agent's status is one readable line",
         arguments: [
             (.connecting, nil, "connecting to gateway g.example:20000"),
-            (.waiting, nil, "no link to gateway g.example:20000, trying again soon"),
+            (.waiting, nil, "no link to gateway g.example:20000, retrying"),
             (.connected(names: 1), nil, "connected to gateway g.example:20000, 1 name exposed"),
             (.connected(names: 2), nil, "connected to gateway g.example:20000, 2 names exposed"),
             (.connected(names: 2), 1, "draining: 1 stream left"),

@@ -173,7 +173,7 @@ struct KeyTests {
                 return ""
             } catch { return "\(error)" }
         }
-        #expect(error(one.keyPEM, two.certificatePEM).contains("not the certificate's"))
+        #expect(error(one.keyPEM, two.certificatePEM).contains("the key does not belong to the certificate"))
         #expect(error([1, 2], two.certificatePEM).contains("no private key"))
         #expect(error(one.keyPEM, []).contains("no certificate"))
     }

@@ -74,9 +74,9 @@ struct AgentsFileTests {
             "f:4: unknown key 'colour'", "f:8: '2027-02-31' is not a date",
             "f:9: 'max-links' must be from 1 to 65535, not 0",
             "f:10: is not the hash of a token", "f:7: 'app-1' of 'two' overlaps with 'app-*' of 'one' (f:3)",
-            "f:12: 'No Name'", "f:13: 'disabled' must be true or false", "f:16: '9-1' is not a range",
+            "f:12: 'No Name'", "f:13: 'disabled' must be true or false", "f:16: '9-1' is not a port range",
             "f:17: 'x' is not a pin",
-            "f:15: the agent 'one' stands at f:2 already",
+            "f:15: the agent 'one' is already defined at f:2",
         ] { #expect(found.contains { $0.hasPrefix(expected) }, "\(expected)") }
         #expect(found.count == 10)
         #expect(!found.contains { $0.contains("secret") }, "a token is never shown")
@@ -170,8 +170,8 @@ struct AgentsFileTests {
                     == "# ours\n\n# the other one\n[[agent]]\nname = \"two\"\nnames = [\"web\"]\n")
             #expect(
                 message { try editor.remove("one") }
-                    == "argument NAME: there is no agent 'one' in \(path); there are two")
-            #expect(message { try editor.add(AgentEntry(name: "two")) }.contains("exists"))
+                    == "argument NAME: no agent 'one' in \(path); known agents are two")
+            #expect(message { try editor.add(AgentEntry(name: "two")) }.contains("already exists"))
             var third = AgentEntry(name: "three")
             third.names = [try #require(NamePattern("w*"))]
             #expect(message { try editor.add(third) }.contains("overlaps"))
@@ -325,7 +325,9 @@ struct AgentsFileTests {
             let text = "agent = [{ name = \"one\", names = [\"a\"] }]\n"
             try write(text, path)
             var editor = try AgentsFileEditor(path: path)
-            #expect(message { try editor.remove("one") }.contains("edit it by hand"))
+            #expect(
+                message { try editor.remove("one") }.contains(
+                    "has a form that this command cannot edit: edit the file by hand"))
             #expect(try String(contentsOfFile: path, encoding: .utf8) == text)
         }
     }
@@ -350,9 +352,9 @@ struct AgentsFileTests {
             bytes += Array("ller\n# \u{FC}\n".utf8)
             try Data(bytes).write(to: URL(fileURLWithPath: path))
             for text in [message { try AgentsFile(path: path) }, message { _ = try AgentsFileEditor(path: path) }] {
-                #expect(text.hasPrefix("\(path):3: is not a text in UTF-8"), "\(text)")
+                #expect(text.hasPrefix("\(path):3: is not UTF-8 text"), "\(text)")
             }
-            #expect(message { try TOMLFile(path: path) }.hasPrefix("\(path):3: is not a text in UTF-8"))
+            #expect(message { try TOMLFile(path: path) }.hasPrefix("\(path):3: is not UTF-8 text"))
             #expect(try Array(Data(contentsOf: URL(fileURLWithPath: path))) == bytes)
         }
     }
@@ -398,7 +400,10 @@ struct AgentsFileTests {
             // The first time, the target does not exist.
             for _ in 0..<2 {
                 let text = message { _ = try AgentsFileEditor(path: path) }
-                #expect(text.hasPrefix("\(path): is a link to \(directory)/real.toml, "), "\(text)")
+                #expect(
+                    text.hasPrefix(
+                        "\(path): is a symbolic link to \(directory)/real.toml and would be replaced by a file: "),
+                    "\(text)")
                 #expect(text.hasSuffix("--agents-file \(directory)/real.toml"))
                 #expect(try FileManager.default.destinationOfSymbolicLink(atPath: path) == "real.toml")
                 try write("[[agent]]\nname = \"one\"\n", "\(directory)/real.toml")
@@ -419,7 +424,7 @@ struct AgentsFileTests {
             let text = head + String(repeating: "x", count: AgentsFile.maxBytes - head.utf8.count - 10) + "\n"
             try write(text, path)
             var editor = try AgentsFileEditor(path: path)
-            #expect(message { try editor.add(AgentEntry(name: "two")) }.contains("larger than 4194304 bytes"))
+            #expect(message { try editor.add(AgentEntry(name: "two")) }.contains("would exceed 4194304 bytes"))
             #expect(try String(contentsOfFile: path, encoding: .utf8) == text)
             #expect(
                 try FileManager.default.contentsOfDirectory(atPath: directory).sorted() == [

@@ -232,12 +232,12 @@ struct AgentFindingsTests {
                 $0.replacing("\(path):", with: "")
             }
             for start in [
-                "1: no gateway address", "2: a token has at most", "3: 'sha256/x' is not a pin",
+                "1: 'g:x' is not a gateway address", "2: a token has at most", "3: 'sha256/x' is not a pin",
                 "3: 'sha256/y' is not a pin",
                 "4: 'xml' is neither", "5: 'link-mss' must be", "6: 'stall-timeout' must be", "7: unknown key 'colour'",
-                "8: '' is not a command", "10: the name 'a_b' is not valid", "11: 'nowhere' is not a backend",
+                "8: '' is not a command", "10: 'a_b' is not a valid name", "11: 'nowhere' is not a backend",
                 "12: 'v3' is neither", "13: unknown key 'port'", "14: a table [[expose]] needs a name",
-                "16: 'public-port' must be", "21: the name 'ok' is given twice",
+                "16: 'public-port' must be", "21: the name 'ok' was given twice",
             ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
             #expect(found.count == 16, "\(found)")
         }
@@ -252,8 +252,9 @@ struct AgentFindingsTests {
         options["state-dir"] = ["/x"]
         let found = message { try AgentSettings(options) }.split(separator: "\n")
         for start in [
-            "option --gateway: missing", "option --name: the name 'a_b'", "option --name: 'nowhere' is not a backend",
-            "argument BACKEND: missing: say what 'd'", "option --pin: 'x' is not a pin",
+            "option --gateway: missing", "option --name: 'a_b' is not a valid name",
+            "option --name: 'nowhere' is not a backend",
+            "argument BACKEND: missing: the service that 'd' forwards to", "option --pin: 'x' is not a pin",
             "option --public-port: 'x' is not a port",
         ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
         #expect(found.count == 6, "\(found)")
@@ -306,7 +307,7 @@ struct AgentFindingsTests {
             (options["gateway"], options["expose"], options["state-dir"]) = (["g"], ["a_b=1"], [directory])
             options["token-file"] = ["\(directory)/pipe"]
             // Reading the pipe would wait for a writer.
-            #expect(message { try AgentSettings(options) }.hasPrefix("option --name: the name 'a_b' is not valid"))
+            #expect(message { try AgentSettings(options) }.hasPrefix("option --name: 'a_b' is not a valid name"))
             options["expose"] = ["ab=1"]
             #expect(AgentSettings.examine(options).problems.isEmpty)
         }

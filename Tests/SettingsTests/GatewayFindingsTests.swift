@@ -48,12 +48,12 @@ struct GatewayFindingsTests {
         ).found
         for start in [
             "f:1: unknown key 'foo'", "f:2: unknown key 'bar'", "f:3: 'nonsense:x' is not an address",
-            "f:6: 'Bad.Test' is not a domain", "f:7: '1.2.3.4; } evil \\u{A} x' is neither",
+            "f:6: 'Bad.Test' is not a domain", "f:7: '1.2.3.4; } evil \\u{A} x' is not a host name or an address",
             "f:8: 'map' is not an absolute path",
             "f:9: 'true': write", "f:10: 'timeout' is", "f:11: unknown key 'one'", "f:12: unknown key 'two'",
-            "f:16: 'http://localhost:2019' is not an admin address, no user or password",
+            "f:16: 'http://localhost:2019' is not an admin address: a user or password before the host",
             "f:17: 'srv0?x' is not a server name",
-            "f:18: has no meaning",
+            "f:18: has no effect",
         ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
         #expect(found.count == 13, "\(found)")
     }
@@ -127,17 +127,25 @@ struct GatewayFindingsTests {
         "a refused URL is printed without parts that may be secret",
         arguments: [
             ("ftp://u:S3CRET@host/x?t=S3CRET", "'ftp://host/x': it must begin with https:// or http://: write"),
-            ("https://user:S3CRET@host:1/x?token=S3CRET#F", "'https://host:1/x': no user or password"),
-            ("https://S3CRET@b:c@host?x", "'https://host': no user or password"),
-            ("http://localhost:x@127.0.0.2:1/", "'http://127.0.0.2:1/': no user or password"),
-            ("http://127.0.0.1:80@evil/", "'http://evil/': no user or password"),
-            ("https:/S3CRET:S3CRET@host", "'host': it begins with neither"),
-            ("S3CRET:S3CRET@host/x", "'host': it begins with neither"),
+            (
+                "https://user:S3CRET@host:1/x?token=S3CRET#F",
+                "'https://host:1/x': a user or password before the host is not allowed"
+            ),
+            ("https://S3CRET@b:c@host?x", "'https://host': a user or password before the host is not allowed"),
+            (
+                "http://localhost:x@127.0.0.2:1/",
+                "'http://127.0.0.2:1/': a user or password before the host is not allowed"
+            ),
+            ("http://127.0.0.1:80@evil/", "'http://evil/': a user or password before the host is not allowed"),
+            ("https:/S3CRET:S3CRET@host", "'host': it must begin with https:// or http://"),
+            ("S3CRET:S3CRET@host/x", "'host': it must begin with https:// or http://"),
             ("http://evil/", "'http://evil/': write https://..., or http:// for an address of this machine"),
             ("http://127.0.0.1.evil/", "'http://127.0.0.1.evil/': write https://"),
-            ("https://", "'https://': the host is missing"), ("https://a b/", "'https://a b/': blanks"),
-            ("https://x:99999/", "'https://x:99999/': behind the host stands no port"),
-            ("https://[::1", "'https://[::1': the bracket"), ("https://x/\\n", "'https://x/\\u{A}': blanks"),
+            ("https://", "'https://': the host is missing"),
+            ("https://a b/", "'https://a b/': spaces, control characters"),
+            ("https://x:99999/", "'https://x:99999/': after the host, only ':' and a port"),
+            ("https://[::1", "'https://[::1': the bracket"),
+            ("https://x/\\n", "'https://x/\\u{A}': spaces, control characters"),
         ])
     func refusedURL(_ url: String, _ reason: String) throws {
         let found = try examine("auth = \"webhook\"\n[auth-webhook]\nurl = \"\(url)\"\n").found
@@ -148,11 +156,15 @@ struct GatewayFindingsTests {
     @Test(
         "a webhook's secret is the content of its file without surrounding whitespace",
         arguments: [
-            ("  hush\r\n\n", "hush", ""), ("\u{A0}h\u{FC}sh!\t", "h\u{FC}sh!", ""), ("hu sh", "", "inside of it"),
-            ("hu\nsh", "", "inside of it"), ("hu\u{2028}sh", "", "inside of it"), ("hush\u{0}", "", "inside of it"),
-            ("hu\u{1B}sh", "", "inside of it"), ("\u{FEFF}hush", "", "inside of it"),
+            ("  hush\r\n\n", "hush", ""), ("\u{A0}h\u{FC}sh!\t", "h\u{FC}sh!", ""),
+            ("hu sh", "", "line breaks or control characters are not allowed"),
+            ("hu\nsh", "", "line breaks or control characters are not allowed"),
+            ("hu\u{2028}sh", "", "line breaks or control characters are not allowed"),
+            ("hush\u{0}", "", "line breaks or control characters are not allowed"),
+            ("hu\u{1B}sh", "", "line breaks or control characters are not allowed"),
+            ("\u{FEFF}hush", "", "line breaks or control characters are not allowed"),
             (" \r\n", "", "is empty: it must contain the secret"),
-            ("\u{7F}", "", "inside of it"),
+            ("\u{7F}", "", "line breaks or control characters are not allowed"),
         ])
     func secret(_ text: String, _ secret: String, _ error: String) throws {
         try withDirectory { directory in
@@ -169,9 +181,10 @@ struct GatewayFindingsTests {
                     ? found.isEmpty
                     : found.count == 1 && found[0].hasPrefix("f:4: \(path): ") && found[0].contains(error), "\(found)")
             try Data([0x68, 0xFC, 0x68]).write(to: URL(fileURLWithPath: path))
-            #expect(try examine(file).found.first?.contains("not a text in UTF-8") == true)
+            #expect(try examine(file).found.first?.contains("not UTF-8 text") == true)
             try write("hush", path, mode: 0o644)
-            #expect(try examine(file).found.first?.hasPrefix("f:4: \(path): holds a secret and others can") == true)
+            #expect(
+                try examine(file).found.first?.hasPrefix("f:4: \(path): contains a secret and other users can") == true)
         }
     }
 
@@ -183,8 +196,11 @@ struct GatewayFindingsTests {
             ("https://a.test/?n={name}", "f:1: 'https://a.test/' is not HOST:PORT or an http"),
             ("https://a.test/$({name})", "f:1: 'https://a.test/$({name})' is not HOST:PORT or an http"),
             ("{name}.a.test", "f:1: '{name}.a.test' is not HOST:PORT or an http"),
-            ("https://u:p@{name}.a.test", "f:1: 'https://{name}.a.test': no user"),
-            ("https://{name}.a.test:99999", "f:1: 'https://{name}.a.test:99999': behind"),
+            (
+                "https://u:p@{name}.a.test",
+                "f:1: 'https://{name}.a.test': a user or password before the host is not allowed"
+            ),
+            ("https://{name}.a.test:99999", "f:1: 'https://{name}.a.test:99999': after the host, only ':' and a port"),
             ("https:///{name}", "f:1: 'https:///{name}': the host is missing"),
         ])
     func publicURL(_ url: String, _ error: String) throws {
@@ -206,9 +222,9 @@ struct GatewayFindingsTests {
             """
         ).found
         for start in [
-            "f:1: 'debug' must be from 0 to 9, not -1", "f:2: 'state-dir' has a zero character",
-            "f:3: 'listen' has a zero character",
-            "f:6: 'command' has a zero character",
+            "f:1: 'debug' must be from 0 to 9, not -1", "f:2: 'state-dir' contains a zero character",
+            "f:3: 'listen' contains a zero character",
+            "f:6: 'command' contains a zero character",
         ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }
         #expect(found.count == 4, "\(found)")
     }

@@ -92,7 +92,7 @@ struct LimitSettingsTests {
         #expect(try self.gateway("handshake-timeout = \"15s\"").found.isEmpty)
         #expect(
             try self.gateway("handshake-timeout = \"16s\"").found == [
-                "f:3: 'login-timeout' (15s) must not be shorter than 'handshake-timeout' (16s): both begin with the TCP "
+                "f:3: 'login-timeout' (15s) must not be shorter than 'handshake-timeout' (16s): both start with the TCP "
                     + "connection"
             ])
         #expect(try self.gateway("handshake-timeout = \"2m\"\nlogin-timeout = \"1m\"").found[0].hasPrefix("f:4: "))

@@ -72,8 +72,8 @@ struct NetworkTests {
     func hostBits() {
         #expect(
             error("10.1.2.3/8")
-                == "x: '10.1.2.3/8' has bits behind the first 8: write 10.0.0.0/8 for the network, "
-                + "or 10.1.2.3 for the one address")
+                == "x: '10.1.2.3/8' has bits after the first 8: write 10.0.0.0/8 for the network, "
+                + "or 10.1.2.3 for the single address")
         #expect(error("2001:db8::1/32").contains("write 2001:db8::/32 for the network, or 2001:db8::1 for"))
         #expect(error("1.0.0.0/0").contains("write 0.0.0.0/0"))
         #expect(error("::1/127").contains("write ::/127"))

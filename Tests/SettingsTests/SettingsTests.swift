@@ -180,18 +180,19 @@ struct ConfigurationTests {
             let none = "expose-ports = \"none\"\n"
             let long = "expose-sockets = \"/\(String(repeating: "x", count: 50))\""
             for (text, line, words) in [
-                (none, 1, "names need unix sockets"), ("expose-sockets-group = \"root\"", 1, "no meaning without"),
-                ("expose-sockets = \"run\"", 1, "the whole path"),
-                ("expose-sockets = \"/run/x/\"", 1, "cannot be used"),
-                ("expose-sockets = \"/run/x y\"", 1, "cannot be used"), (long, 1, "too long"),
-                (sockets + "expose-sockets-group = \"nobody-of-that-name\"", 2, "no group"),
+                (none, 1, "names need unix sockets"),
+                ("expose-sockets-group = \"root\"", 1, "no effect without expose-sockets"),
+                ("expose-sockets = \"run\"", 1, "write an absolute path"),
+                ("expose-sockets = \"/run/x/\"", 1, "is not usable"),
+                ("expose-sockets = \"/run/x y\"", 1, "is not usable"), (long, 1, "too long"),
+                (sockets + "expose-sockets-group = \"nobody-of-that-name\"", 2, "unknown group"),
                 ("accept-proxy-protocol = \"unix\"", 1, "without expose-sockets"),
-                (sockets + traefik + "via = \"unix\"", 6, "cannot find unix sockets"),
+                (sockets + traefik + "via = \"unix\"", 6, "cannot use unix sockets"),
                 (sockets + nginx + "via = \"unix\"\ngateway-host = \"gw\"", 7, "another host"),
                 (nginx + "via = \"unix\"", 6, "only with expose-sockets"),
                 (sockets + nginx + "via = \"udp\"", 7, "neither tcp nor unix"),
-                (none + sockets + haproxy, 4, "there are no ports"),
-                (none + sockets + nginx + "via = \"tcp\"", 8, "there are no ports"),
+                (none + sockets + haproxy, 4, "names have no ports"),
+                (none + sockets + nginx + "via = \"tcp\"", 8, "names have no ports"),
                 (caddy + "scheme = \"tcp\"", 4, "neither http nor h2c"),
                 ("public-url = \"https://example.com\"", 1, "{name}"),
             ] {
@@ -227,7 +228,7 @@ struct ConfigurationTests {
             #expect(settings.exposes.map(\.port) == [0, 31_000])
             #expect(settings.exposes.map(\.proxyProtocol) == [nil, .v2])
             options["proxy-protocol"] = ["v1"]
-            #expect(message { try AgentSettings(options) }.hasPrefix("option --proxy-protocol: belongs to names"))
+            #expect(message { try AgentSettings(options) }.hasPrefix("option --proxy-protocol: applies to names"))
         }
     }
 
@@ -243,8 +244,8 @@ struct ConfigurationTests {
                 "gateway = \"g\"\nv1 = true\n[[expose]]\nname = \"a\"\nbackend = \"1\"\nproxy-protocol = \"v1\"",
             ],
             [
-                ":3: unknown key 'bogus'", ":1: 'gateway' must be a text", ":2: ", ":7: unknown key 'port'",
-                ":3: the name 'a_b' is not valid", ":2: unknown key 'other'", ":3: 'a' needs a backend",
+                ":3: unknown key 'bogus'", ":1: 'gateway' must be text in quotes", ":2: ", ":7: unknown key 'port'",
+                ":3: 'a_b' is not a valid name", ":2: unknown key 'other'", ":3: 'a' has no backend",
                 ":5: 'v3' is neither v1 nor v2",
                 ":2: version 1 does not transmit visitors' addresses: leave out proxy-protocol",
             ]))
@@ -345,25 +346,26 @@ struct ConfigurationTests {
         #expect(error { _ in } == "")
         #expect(error { $0["gateway"] = [] }.contains("-g"))
         #expect(error { $0["expose"] = [] }.contains("-n"))
-        #expect(error { $0["backend"] = [] }.contains("leads to"))
+        #expect(error { $0["backend"] = [] }.contains("the service that 'a' forwards to"))
         #expect(error { $0["expose"] = ["a", "a"] }.contains("twice"))
-        #expect(error { $0["expose"] = ["a=1"] }.contains("belongs to no name"))
-        #expect(error { $0["expose"] = ["-x"] }.contains("'-x' is not valid"))
+        #expect(error { $0["expose"] = ["a=1"] }.contains("'9000' is not used: every -n has its own backend"))
+        #expect(error { $0["expose"] = ["-x"] }.contains("'-x' is not a valid name"))
         #expect(error { $0["public-port"] = ["0"] }.contains("not a port"))
         #expect(error { $0["output"] = ["xml"] }.contains("neither text nor json"))
         #expect(error { $0["pin"] = ["sha256/short"] }.contains("not a pin"))
         // The last character has unused bits that are set.
         #expect(error { $0["pin"] = ["sha256/" + String(repeating: "A", count: 42) + "B="] }.contains("not a pin"))
         #expect(error { $0["v1"] = [""] } == "")
-        #expect(error { ($0["v1"], $0["public-port"]) = ([""], ["4000"]) }.contains("cannot ask for a public port"))
+        #expect(error { ($0["v1"], $0["public-port"]) = ([""], ["4000"]) }.contains("cannot request a public port"))
         #expect(error { ($0["v1"], $0["expose"]) = ([""], ["a", "b"]) }.contains("one name"))
         #expect(error { $0["proxy-protocol"] = ["v1"] } == "")
         #expect(error { $0["proxy-protocol"] = ["2"] }.contains("neither v1 nor v2"))
         #expect(
-            error { ($0["v1"], $0["proxy-protocol"]) = ([""], ["v1"]) }.contains("does not tell visitors' addresses"))
+            error { ($0["v1"], $0["proxy-protocol"]) = ([""], ["v1"]) }.contains(
+                "does not transmit visitors' addresses"))
         #expect(
             error { ($0["v1"], $0["pin"]) = ([""], ["sha256/" + String(repeating: "A", count: 43) + "="]) }
-                .contains("could be pinned"))
+                .contains("version 1 has no gateway key"))
     }
 }
 
@@ -400,7 +402,7 @@ struct StateTests {
             try file.save(entries)
             #expect(try file.load() == entries)
             try write("{ not json", file.path)
-            #expect(message { try file.load() }.contains("put aside"))
+            #expect(message { try file.load() }.contains("is damaged; it was moved to"))
             #expect(try String(contentsOfFile: "\(file.path).unreadable", encoding: .utf8) == "{ not json")
             #expect(try file.load() == [])
         }

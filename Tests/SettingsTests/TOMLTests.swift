@@ -64,6 +64,18 @@ struct TOMLTests {
         #expect(message { _ = try root(text) }.hasPrefix("\(place): "), "\(message { _ = try root(text) })")
     }
 
+    @Test(
+        "is refused with the line in which an unclosed string begins",
+        arguments: [
+            ("a = \"x", 1), ("a = 'x", 1), ("a = 1\nb = \"x\nc = \"y\"\n", 2), ("a = 1\nb = 'x\nc = 'y'\n", 2),
+            ("a = 1\nb = \"\"\"x\ny\nz\n", 2), ("a = \"\"\"x\"\"\"\nb = \'\'\'x\ny\'\'\n", 2), ("a = \"\\\"\n", 1),
+            ("a = [\n  \"x\",\n  \"y,\n]\n", 3), ("a = \"x\r\nb = 1\r\n", 1),
+        ])
+    func unclosed(_ text: String, _ line: Int) {
+        #expect(
+            message { _ = try root(text) } == "f:\(line): the string that begins in line \(line) is not closed")
+    }
+
     @Test("is refused if a value has the wrong type, including dates")
     func types() throws {
         let root = try root("a = 2026-11-23\nb = [1]\nc = 1\n[[d]]\n")
@@ -107,7 +119,9 @@ struct TOMLTests {
         #expect(root.place(of: "a") == "f:1" && root.place(of: "b") == "f:2")
         #expect(root.unknownKeys(beside: ["a", "b"]).isEmpty)
         #expect(message { _ = try self.root("\u{FEFF}a = 1\nb = \n") }.hasPrefix("f:2: "))
-        #expect(message { _ = try self.root("a = 1\n\u{FEFF}b = 1\n") }.hasPrefix("f:2: a letter"))
+        #expect(
+            message { _ = try self.root("a = 1\n\u{FEFF}b = 1\n") }.hasPrefix(
+                "f:2: non-ASCII letters must be in quotes"))
         #expect(try self.root("\u{FEFF}").string("a") == nil)
     }
 

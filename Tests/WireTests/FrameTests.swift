@@ -29,6 +29,7 @@ private struct Sample: Sendable, CustomStringConvertible {
 private let samples: [Sample] = {
     let hello = Hello(streamWindow: 65_536, maximumStreams: 1_024, software: "test/1")
     let login = Login(method: .token, instanceKey: key, run: 42, token: "dgl_a_b")
+    let notes = Login(method: .token, instanceKey: key, run: 42, token: "dgl_a_b", takesNotes: true)
     let welcome = Welcome(linkID: 9, maximumNames: 16)
     let register = Register(exposure: 3, port: 30_001, name: "example")
     let registered = Registered(exposure: 3, code: .none, port: 30_001, text: "127.0.0.1:30001")
@@ -39,6 +40,7 @@ private let samples: [Sample] = {
     return [
         Sample(description: "HELLO", frame: .hello(hello)) { hello.encode(into: &$0) },
         Sample(description: "LOGIN", frame: .login(login)) { login.encode(into: &$0) },
+        Sample(description: "LOGIN with notes", frame: .login(notes)) { notes.encode(into: &$0) },
         Sample(description: "WELCOME", frame: .welcome(welcome)) { welcome.encode(into: &$0) },
         Sample(description: "REGISTER", frame: .register(register)) { register.encode(into: &$0) },
         Sample(description: "REGISTERED", frame: .registered(registered)) { registered.encode(into: &$0) },
@@ -172,5 +174,26 @@ struct FrameTests {
             ]))
     func addresses(_ address: WireAddress, _ text: String) {
         #expect(address.description == text)
+    }
+}
+
+@Suite("The text of REGISTERED")
+struct RegisteredTextTests {
+    @Test("is an address, and after a line feed a note")
+    func note() {
+        let text = Registered.text(address: "h:1", note: "taken over")
+        let answer = Registered(exposure: 0, code: .none, port: 1, text: text)
+        #expect(answer.place.address == "h:1")
+        #expect(answer.place.note == "taken over")
+        let plain = Registered(exposure: 0, code: .none, port: 1, text: Registered.text(address: "h:1", note: nil))
+        #expect(plain.text == "h:1")
+        #expect(plain.place.note == nil)
+    }
+
+    @Test("leaves out a note that has no room")
+    func longAddress() {
+        let address = String(repeating: "a", count: Registered.maximumText - 2)
+        #expect(Registered.text(address: address, note: "n") == address + "\nn")
+        #expect(Registered.text(address: address + "a", note: "n") == address + "a")
     }
 }

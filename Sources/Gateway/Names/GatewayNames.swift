@@ -29,8 +29,6 @@ final class GatewayNames {
     private var machine: GatewayMachine
     private var names: [ExposureID: HeldName] = [:]
     /// Pending requests to the authenticator.
-    /// Where the former program of a taken-over name is, until its new holder receives the grant.
-    private var takeovers: [ExposureID: String] = [:]
     private var questions: [Question: any Cancellable] = [:]
     private var isActing = false
     /// The sessions of agents; set right after init.
@@ -162,8 +160,8 @@ final class GatewayNames {
             self.answer(link, number, refusal.code, text: refusal.text)
         case .takeBack(let link, let number, let refusal):
             self.answer(link, number, refusal.code, text: refusal.text)
-        case .takenOver(let id, let link):
-            self.takeovers[id] = self.sessions?[link].map { "\($0.label.peer)" }
+        case .takenOver(let link, let number, let former):
+            self.sessions?[link]?.takeovers[number] = self.sessions?[former]?.label.peer
         case .lost(let link, let name, let code):
             self.write(
                 link, .info, .milestone, "'\(name)' was taken over by a newer link of the same agent",
@@ -262,9 +260,9 @@ final class GatewayNames {
 
     private func grant(_ id: ExposureID, _ link: LinkID, _ number: UInt16) {
         guard let name = self.names[id] else { return }
-        let rival = self.takeovers.removeValue(forKey: id)
-        let note =
-            self.sessions?[link]?.takesNotes == true ? rival.map { "taken over from another program at \($0)" } : nil
+        let session = self.sessions?[link]
+        let former = session?.takeovers.removeValue(forKey: number)
+        let note = session?.takesNotes == true ? former.map { "taken over from another program at \($0)" } : nil
         self.answer(
             link, number, .none, port: name.address?.port ?? 0,
             text: Registered.text(address: self.shown(name), note: note))
@@ -280,7 +278,6 @@ final class GatewayNames {
     }
 
     private func withdraw(_ id: ExposureID) {
-        self.takeovers[id] = nil
         guard let name = self.names.removeValue(forKey: id) else { return }
         // First: when the registrars log that the name is gone, its listeners must be closed.
         self.listeners.end(name.listeners, of: name.name, name.identity, leavesThem: self.machine.isDraining)

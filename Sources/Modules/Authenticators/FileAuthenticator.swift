@@ -113,12 +113,12 @@ package final class FileAuthenticator: Authenticator {
         if stamp != nil { self.foreseen = (file, stamp) }
         let agents = file.agents
         let names = Set(agents.map(\.name))
-        let gone = self.agents.keys.filter { !names.contains($0) }.sorted().map { "removed agent '\($0)'" }
+        let gone = self.agents.keys.filter { !names.contains($0) }.sorted().map { "agent '\($0)': removed" }
         return gone
             + agents.compactMap { agent in
-                guard let former = self.agents[agent.name] else { return "added agent '\(agent.name)'" }
+                guard let former = self.agents[agent.name] else { return "agent '\(agent.name)': added" }
                 let what = agent.differences(from: former)
-                return what.isEmpty ? nil : "changed agent '\(agent.name)': \(what.joined(separator: ", "))"
+                return what.isEmpty ? nil : "agent '\(agent.name)': \(what.joined(separator: ", "))"
             }
     }
 

@@ -13,11 +13,14 @@ enum AddressFault {
     static func reason(_ text: String, isPortNeeded: Bool, lowestPort: UInt16 = 1, form: String) -> String {
         if let scheme = text.firstRange(of: "://") {
             let rest = text[scheme.upperBound...].prefix { $0 != "/" && $0 != "?" && $0 != "#" }
-            let advice = rest.isEmpty ? form : "'\(PeerText.escaped(String(rest)))'"
+            var advice = "'\(PeerText.escaped(String(rest)))'"
+            if HostPort(String(rest), defaultPort: isPortNeeded ? nil : 1) == nil { advice = form }
             return "leave out '\(PeerText.escaped(String(text[..<scheme.upperBound])))', write \(advice)"
         }
         guard text.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F }), !text.isEmpty else { return "write \(form)" }
-        if text.hasPrefix("[") { return self.bracketReason(text, isPortNeeded: isPortNeeded, form: form) }
+        if text.hasPrefix("[") {
+            return self.bracketReason(text, isPortNeeded: isPortNeeded, lowestPort: lowestPort, form: form)
+        }
         let colons = text.utf8.count { $0 == UInt8(ascii: ":") }
         guard let colon = text.lastIndex(of: ":") else {
             if text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) {
@@ -42,13 +45,15 @@ enum AddressFault {
             : "'\(PeerText.escaped(port))' is not a port, use \(lowest) to 65535"
     }
 
-    private static func bracketReason(_ text: String, isPortNeeded: Bool, form: String) -> String {
+    private static func bracketReason(
+        _ text: String, isPortNeeded: Bool, lowestPort: UInt16, form: String
+    ) -> String {
         guard let end = text.lastIndex(of: "]") else { return "the bracket '[' is not closed" }
         let rest = text[text.index(after: end)...]
         if rest.isEmpty { return isPortNeeded ? "the port is missing, write '\(text):PORT'" : "write \(form)" }
         guard rest.hasPrefix(":") else { return "write \(form)" }
-        return HostPort.port(rest.dropFirst()).map { $0 == 0 } ?? true
-            ? self.portReason(String(rest.dropFirst()), 1) : "write \(form)"
+        return HostPort.port(rest.dropFirst()).map { $0 < lowestPort } ?? true
+            ? self.portReason(String(rest.dropFirst()), lowestPort) : "write \(form)"
     }
 
     /// An IPv6 address needs brackets, because its last group could be a port.

@@ -149,7 +149,10 @@ package struct GatewayAddress: Equatable, Sendable {
                 place, "an address with a token begins with diglett://, write diglett://TOKEN@HOST:PORT")
         }
         guard let hostPort = HostPort(String(rest), defaultPort: defaultPort), hostPort.port > 0 else {
-            // Without the token, which is before the host.
+            // Without the token, which is before the host. Without an '@', it may be anywhere.
+            if text.hasPrefix(scheme), token == nil {
+                throw SettingsError(place, "not a gateway address: write diglett://TOKEN@HOST:PORT#sha256/PIN")
+            }
             let reason = AddressFault.reason(
                 String(rest), isPortNeeded: false, form: "HOST, HOST:PORT or diglett://TOKEN@HOST:PORT#sha256/PIN")
             throw SettingsError(place, "'\(rest)' is not a gateway address: \(reason)")

@@ -78,7 +78,7 @@ package struct WebhookSettings: Equatable, Sendable {
         do throws(WebURL.Mistake) { known = try WebURL(url) } catch WebURL.userInfo {
             throw refusal("\(WebURL.userInfo.reason): put the secret into a file and set 'secret-file'")
         } catch {
-            throw refusal("\(error.reason): write https://..., or http:// for an address of this machine")
+            throw refusal("\(error.reason); write https://..., or http:// for an address of this machine")
         }
         guard known.scheme == .https || known.isLoopback else {
             throw refusal("write https://..., or http:// for an address of this machine")
