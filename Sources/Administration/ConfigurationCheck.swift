@@ -104,7 +104,7 @@ package enum ConfigurationCheck {
         return result
     }
 
-    /// - Returns: a directory whose permissions could not be checked; nil if there is none.
+    /// - Returns: a directory whose permissions could not be checked; nil without one.
     private static func check(_ need: StartNeed) throws(SettingsError) -> String? {
         switch need.kind {
         case .address(let host):

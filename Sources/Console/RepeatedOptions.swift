@@ -42,7 +42,7 @@ package enum RepeatedOptions {
 }
 
 extension CommandOption {
-    /// Whether it is no switch.
+    /// Whether the option has a value; a switch has none.
     fileprivate func hasValue(_ description: KeyDescription) -> Bool {
         self.value != nil || description.choices != nil
     }

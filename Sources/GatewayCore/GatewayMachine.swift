@@ -189,7 +189,7 @@ package struct GatewayMachine: Sendable {
 
     // MARK: - Effects
 
-    /// The next effect to perform; nil if there is none until the next event. After each event, call this until it
+    /// The next effect to perform; nil if there are no more until the next event. After each event, call this until it
     /// returns nil.
     package mutating func popEffect() -> Effect? {
         guard self.firstEffect < self.effects.count else {

@@ -24,7 +24,7 @@ package struct Exposition {
     ///
     /// - Precondition: the name is valid in the format and was not used before.
     package mutating func begin(_ family: String, _ kind: Kind, _ help: String) {
-        precondition(Self.isName(family, mayHaveColons: true), "'\(family)' is no name of a metric")
+        precondition(Self.isName(family, mayHaveColons: true), "'\(family)' is not a metric name")
         precondition(self.families.insert(family).inserted, "the family '\(family)' comes twice")
         self.family = family
         self.kind = kind
@@ -70,7 +70,7 @@ package struct Exposition {
     }
 
     package mutating func sample(_ histogram: Histogram, _ labels: Labels = [:]) {
-        precondition(self.kind == .histogram, "'\(self.family)' is no histogram")
+        precondition(self.kind == .histogram, "'\(self.family)' is not a histogram")
         guard let labels = self.unique(labels) else { return }
         let prefix = labels.isEmpty ? "" : labels + ","
         var cumulative: UInt64 = 0
@@ -89,7 +89,7 @@ package struct Exposition {
         let text = labels.map { name, value in
             precondition(
                 Self.isName(name, mayHaveColons: false) && !name.hasPrefix("__") && name != "le",
-                "'\(name)' is no name of a label")
+                "'\(name)' is not a label name")
             return "\(name)=\"\(Self.escaped(value, quotes: true))\""
         }.joined(separator: ",")
         return self.series.insert(text).inserted ? text : nil

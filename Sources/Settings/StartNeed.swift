@@ -25,7 +25,7 @@ package struct StartNeed: Equatable, Sendable {
 
     /// Checks directories and files. The programs check the other kinds.
     ///
-    /// - Returns: a directory whose permissions could not be checked; nil if there is none.
+    /// - Returns: a directory whose permissions could not be checked; nil without one.
     package func checkFiles() throws(SettingsError) -> String? {
         switch self.kind {
         case .directory(let path): return try self.unseen(FileAccess.writability(path), path)

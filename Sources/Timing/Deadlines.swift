@@ -28,7 +28,7 @@ package struct Deadlines<Key: Hashable & Sendable>: Sendable {
 
     package mutating func removeAll() { self = Deadlines() }
 
-    /// The earliest deadline; nil if there are none.
+    /// The earliest deadline; nil without one.
     package var next: Milliseconds? { self.heap.first?.time }
 
     /// Removes and returns the key with the earliest deadline, if that has been reached. Call it until it returns nil.

@@ -155,7 +155,7 @@ extension Version1Link {
 
     private func text(_ payload: RawSpan) throws(PeerViolation) -> String {
         let bytes = payload.withUnsafeBytes { Array($0) }
-        guard let text = String(validating: bytes, as: UTF8.self) else { throw .protocol("a text that is no UTF-8") }
+        guard let text = String(validating: bytes, as: UTF8.self) else { throw .protocol("a text that is not UTF-8") }
         return text
     }
 

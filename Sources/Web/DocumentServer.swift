@@ -18,7 +18,7 @@ package struct Document: Equatable, Sendable {
 /// The number of connections is limited, and each has a few seconds for everything. When the limit is reached, the
 /// oldest connection is closed, so clients that hang cannot keep others out.
 package final class DocumentServer {
-    /// Calls `completion` once, immediately or later, with the document at a path, or nil if there is none. The path
+    /// Calls `completion` once, immediately or later, with the document at a path, or nil without one. The path
     /// has no query and is untrusted input.
     package typealias Source = (_ path: String, _ completion: @escaping (Document?) -> Void) -> Void
 

@@ -65,7 +65,7 @@ package struct HTTPRequest: Sendable {
         // RFC 3986, 2: neither control characters nor blanks. A zero byte would truncate the C string.
         guard self.url.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F }) else { return "the URL has a control or a blank" }
         for field in self.fields {
-            guard field.isToken else { return "a header field's name is none" }
+            guard field.isToken else { return "the name of a header field is not valid" }
             // A line break would start another field: the value may come from an agent.
             guard field.isText else { return "the header field \(field.name) has a control in its value" }
             guard !field.isFraming else { return "the header field \(field.name) is not the caller's to set" }

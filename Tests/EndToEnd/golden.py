@@ -1,6 +1,6 @@
 """Golden files: texts that users see, so that a change of a word is a visible change of a file.
 
-`DIGLETT_GOLDEN=write` writes them anew; read the difference before you commit it."""
+`DIGLETT_GOLDEN=write` writes them again; read the difference before you commit it."""
 
 import difflib
 import os

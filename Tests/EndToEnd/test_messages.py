@@ -298,7 +298,7 @@ class Running(EndToEndTest):
         self.assertIn("access revoked: the agent was removed, disabled or has expired", agent.output)
 
     def test_takeover(self):
-        """The newer program learns from whom it took the name, the older one that it lost it."""
+        """The newer program learns which program had the name; the older one learns that it lost it."""
         gateway = self.stage.gateway()
         first = self.stage.agent(gateway, "-n", "web", "9")
         first.wait_registered("web")

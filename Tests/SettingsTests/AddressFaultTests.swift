@@ -103,12 +103,12 @@ struct PinTextTests {
             ("sha1/\(Self.hash)=", "it begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"),
             ("SHA256/\(Self.hash)=", "it begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"),
             ("sha256/\(Self.hash)", "the last character '=' is missing"),
-            ("sha256/", "it has 0 characters after 'sha256/' instead of 44, copy all of it"),
-            ("sha256/short", "it has 5 characters after 'sha256/' instead of 44, copy all of it"),
-            ("sha256/\(Self.hash)==", "it has 45 characters after 'sha256/' instead of 44, copy all of it"),
+            ("sha256/", "the part after 'sha256/' has 44 characters, not 0; copy all of it"),
+            ("sha256/short", "the part after 'sha256/' has 44 characters, not 5; copy all of it"),
+            ("sha256/\(Self.hash)==", "the part after 'sha256/' has 44 characters, not 45; copy all of it"),
             (
                 "sha256/\(Self.hash.dropLast())=",
-                "it has 43 characters after 'sha256/' instead of 44, copy all of it"
+                "the part after 'sha256/' has 44 characters, not 43; copy all of it"
             ),
             // Unused bits that are set, another alphabet, and 33 bytes.
             (

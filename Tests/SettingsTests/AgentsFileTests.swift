@@ -73,7 +73,7 @@ struct AgentsFileTests {
         for expected in [
             "f:4: unknown key 'colour'", "f:8: '2027-02-31' is not a date",
             "f:9: 'max-links' must be from 1 to 65535, not 0",
-            "f:10: is not the hash of a token", "f:7: 'app-1' of 'two' overlaps with 'app-*' of 'one' (f:3)",
+            "f:10: is not a token hash", "f:7: 'app-1' of 'two' overlaps with 'app-*' of 'one' (f:3)",
             "f:12: 'No Name'", "f:13: 'disabled' must be true or false", "f:16: '9-1' is not a port range",
             "f:17: 'x' is not a pin",
             "f:15: the agent 'one' is already defined at f:2",
@@ -188,7 +188,7 @@ struct AgentsFileTests {
         #expect(message { try read(head + until) }.hasPrefix("f:3: needs 'former-token'"))
         let mistakes = message { try read("\(head)former-token = \"x\"\nformer-token-until = \"soon\"\n") }
         #expect(mistakes.split(separator: "\n").count == 2, "\(mistakes)")
-        #expect(mistakes.contains("f:3: is not the hash of a token"))
+        #expect(mistakes.contains("f:3: is not a token hash"))
         #expect(mistakes.contains("f:4: 'soon' is not a date"))
         let both = "[[agent]]\nname = \"two\"\ntoken = \"\(hash)\"\n"
         #expect(message { try read(head + token + until + both) }.contains("the token belongs to 'one' already"))

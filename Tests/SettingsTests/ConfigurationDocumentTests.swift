@@ -148,11 +148,11 @@ struct KeyTests {
     @Test(
         "have help texts with their default",
         arguments: [
-            ("listen", "Addresses for agents, HOST:PORT; may be repeated. (default: 0.0.0.0:20000 and [::]:20000)"),
-            ("listen-v1", "Addresses for agents of the original diglett (version 1); may be repeated. (default: none)"),
-            ("debug", "Log more: once for debug messages, twice for trace messages."),
-            ("log-format", "How lines of the log are written; json for one object a line. (default: text)"),
-            ("metrics-per-name", "Metrics of each name as well; needs metrics."),
+            ("listen", "Addresses to accept agents on, HOST:PORT; may be repeated. (default: 0.0.0.0:20000 and [::]:20000)"),
+            ("listen-v1", "Addresses to accept agents of the original diglett on (version 1); may be repeated. (default: none)"),
+            ("debug", "Log debug messages; twice: also trace messages."),
+            ("log-format", "Log format: text, or json for one object per line. (default: text)"),
+            ("metrics-per-name", "Also serve metrics of each name; needs metrics."),
         ])
     func help(_ key: String, _ help: String) throws {
         #expect(try #require(GatewayKeys.descriptions.first { $0.name == key }).help == help)
@@ -235,7 +235,7 @@ struct AgentFindingsTests {
                 "1: 'g:x' is not a gateway address", "2: a token has at most", "3: 'sha256/x' is not a pin",
                 "3: 'sha256/y' is not a pin",
                 "4: 'xml' is neither", "5: 'link-mss' must be", "6: 'stall-timeout' must be", "7: unknown key 'colour'",
-                "8: '' is not a command", "10: 'a_b' is not a valid name", "11: 'nowhere' is not a backend",
+                "8: is empty: write a shell command", "10: 'a_b' is not a valid name", "11: 'nowhere' is not a backend",
                 "12: 'v3' is neither", "13: unknown key 'port'", "14: a table [[expose]] needs a name",
                 "16: 'public-port' must be", "21: the name 'ok' was given twice",
             ] { #expect(found.contains { $0.hasPrefix(start) }, "\(start) in \(found)") }

@@ -126,7 +126,7 @@ struct GatewayFindingsTests {
     @Test(
         "a refused URL is printed without parts that may be secret",
         arguments: [
-            ("ftp://u:S3CRET@host/x?t=S3CRET", "'ftp://host/x': it must begin with https:// or http://: write"),
+            ("ftp://u:S3CRET@host/x?t=S3CRET", "'ftp://host/x': it must begin with https:// or http://; write"),
             (
                 "https://user:S3CRET@host:1/x?token=S3CRET#F",
                 "'https://host:1/x': a user or password before the host is not allowed"

@@ -79,7 +79,7 @@ struct TOMLTests {
     @Test("is refused if a value has the wrong type, including dates")
     func types() throws {
         let root = try root("a = 2026-11-23\nb = [1]\nc = 1\n[[d]]\n")
-        #expect(message { _ = try root.string("a") } == "f:1: 'a' must be text in quotes")
+        #expect(message { _ = try root.string("a") } == "f:1: 'a' must be text in quotes, a = \"...\"")
         #expect(message { _ = try root.strings("b") } == "f:2: 'b' must be text or a list of texts")
         #expect(message { _ = try root.section("c") } == "f:3: 'c' must be a table, [c]")
         #expect(message { _ = try root.sections("c") } == "f:3: 'c' must be a list of tables, [[c]]")

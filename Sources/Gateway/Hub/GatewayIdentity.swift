@@ -30,7 +30,7 @@ package enum GatewayIdentity {
         } catch { throw GatewayError(.state, error.description) }
     }
 
-    /// Loads an existing key; nil if there is none. Never creates one.
+    /// Loads an existing key; nil without one. Never creates one.
     package static func find(in stateDirectory: String) throws(GatewayError) -> Identity? {
         let path = ServiceCredentials.path(of: self.file) ?? "\(stateDirectory)/\(self.file)"
         return FileAccess.exists(path) ? try self.load((path, path)) : nil

@@ -101,6 +101,6 @@ extension GatewayServer {
         }
     }
 
-    /// Drops the penalties of a network's sources; returns false if there are none.
+    /// Drops the penalties of a network's sources; returns false without one.
     func forgive(_ network: Network) -> Bool { self.agents.admission.forgive { $0.isReached(by: network) } }
 }

@@ -119,7 +119,7 @@ package final class ListenerStore {
             """)
     }
 
-    /// The held listeners of an agent's name; empty if there are none. Those whose port does not fit are shut down.
+    /// The held listeners of an agent's name; empty without one. Those whose port does not fit are shut down.
     func take(
         _ kind: StoredName.Kind, _ name: Name, _ identity: AgentIdentity, where fits: (UInt16) -> Bool = { _ in true }
     ) -> [ListenerSocket] {

@@ -3,7 +3,7 @@ internal import Settings
 
 /// The addresses of public listeners. Each name listens on all of them, on the same port.
 struct PublicHosts {
-    /// Without ports, in the configured order. Agents and proxies are told the first one.
+    /// Without ports, in the configured order. Agents and proxies receive the first one.
     let addresses: [SocketAddress]
     /// Whether `::` also accepts IPv4 (RFC 3493, section 3.7): only if no IPv4 address is configured.
     private let takesBothFamilies: Bool

@@ -56,7 +56,7 @@ extension GatewayMetrics {
         text.sample(figures.names.published, ["state": "public"])
         text.sample(figures.names.waiting, ["state": "waiting"])
         text.counter("diglett_names_registered_total", "Names that were given to agents.", self.namesRegistered.value)
-        text.begin("diglett_names_refused_total", .counter, "Names that agents asked for in vain, by reason.")
+        text.begin("diglett_names_refused_total", .counter, "Requests for names that were refused, by reason.")
         for (code, count) in self.namesRefused.all { text.sample(count.value, ["code": code]) }
         text.begin("diglett_registrar_failing", .gauge, "Whether the last action of the registrar failed.")
         for one in figures.registrars { text.sample(one.isFailing ? 1 : 0, ["registrar": one.name]) }

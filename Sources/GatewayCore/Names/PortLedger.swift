@@ -48,7 +48,7 @@ package struct PortLedger: Equatable, Sendable {
     /// Least recently used first.
     package var entries: [Entry] { self.order.elements.compactMap { self.byPort[$0] } }
 
-    /// The remembered port of an agent's name; nil if there is none.
+    /// The remembered port of an agent's name; nil without one.
     package func port(of name: Name, for identity: AgentIdentity) -> UInt16? {
         self.ports[Owner(name: name.text, identity: identity.id)]
     }

@@ -35,7 +35,7 @@ package struct Registry: Sendable {
     /// The result of `register`.
     package enum Outcome: Equatable, Sendable {
         case granted
-        /// Granted, and the previous holder must be told with this code that its exposure is gone.
+        /// Granted, and the previous holder must receive this code: its exposure is gone.
         case takenOver(from: Holder, ErrorCode)
         case refused(ErrorCode, String)
     }

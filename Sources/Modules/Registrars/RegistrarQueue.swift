@@ -122,7 +122,7 @@ package final class RegistrarQueue {
 
     // MARK: - Output
 
-    /// Returns the next action, or nil when there is none. After each event, call this until it returns nil.
+    /// Returns the next action, or nil if there are no more. After each event, call this until it returns nil.
     package func popAction() -> Action? {
         guard self.firstAction < self.actions.count else {
             self.actions.removeAll(keepingCapacity: true)
@@ -138,7 +138,7 @@ package final class RegistrarQueue {
 
     package var isFailing: Bool { !self.failures.isEmpty }
 
-    /// The latest failure of an action that has not succeeded since, for the status; nil if there is none.
+    /// The latest failure of an action that has not succeeded since, for the status; nil without one.
     package var failure: String? { self.failures.latest }
 
     /// The number of pending requests.

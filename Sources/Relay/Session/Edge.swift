@@ -27,7 +27,7 @@ package final class Edge {
 
     /// How long a reset waits while the bytes before it make no progress.
     static let resetPatience: Milliseconds = 10_000
-    /// A peer that has acknowledged nothing for this long has vanished. TCP_USER_TIMEOUT is no substitute: it also runs
+    /// A peer that has acknowledged nothing for this long has vanished. TCP_USER_TIMEOUT does not replace it: it also runs
     /// while a slow reader keeps its window closed (tcp(7)).
     static let vanishedMilliseconds: UInt32 = 300_000
     /// Interval between two checks for a vanished peer.

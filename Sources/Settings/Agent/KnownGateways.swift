@@ -50,7 +50,7 @@ package struct KnownGateways {
         return .entry(gateway: words[0], pin: words[1])
     }
 
-    /// The entry of `gateway`, the first if there are several; nil if there is none.
+    /// The entry of `gateway`, the first if there are several; nil without one.
     package func entry(of gateway: String) -> Entry? {
         for (index, line) in self.lines.enumerated() {
             if case .entry(gateway, let pin) = Self.content(of: line) {
@@ -60,7 +60,7 @@ package struct KnownGateways {
         return nil
     }
 
-    /// The place of a damaged line, `FILE:LINE`, preferably of one that begins with `gateway`; nil if there is none.
+    /// The place of a damaged line, `FILE:LINE`, preferably of one that begins with `gateway`; nil without one.
     package func damage(near gateway: String) -> String? {
         var first: Int?
         for (index, line) in self.lines.enumerated() {

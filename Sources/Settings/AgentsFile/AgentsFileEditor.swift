@@ -10,7 +10,7 @@ package struct AgentsFileEditor {
     private var lines: [Line]
     /// The line ending of new lines: that of the file's first line.
     private let lineEnd: String
-    /// The byte order mark that some editors put at the beginning; empty if there is none.
+    /// The byte order mark that some editors put at the beginning; empty without one.
     private let mark: String
     /// Held until the editor is released, so concurrent changes are not lost.
     private let lock: FileLock

@@ -18,7 +18,7 @@ package enum ServiceCredentials {
 
     /// Whether a credential has the permissions that the service manager sets: read-only, no access for others, on a
     /// mount that only the service's user can enter. If access is by an access list for that user, the mode shows the
-    /// group as a reader too (acl(5), the mask). The owner is root, or nobody if the service has its own user namespace
+    /// group as a reader too (acl(5), the mask). The owner is root, or the user 'nobody' if the service has its own user namespace
     /// (PrivateUsers=).
     static func isPrivate(_ path: String, mode: mode_t) -> Bool { self.contains(path) && mode & 0o337 == 0 }
 
