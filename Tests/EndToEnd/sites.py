@@ -70,14 +70,14 @@ NGINX_FRAME = NGINX_HEAD + """\
 
 
 class DocumentedNginx(NginxProxy):
-    """nginx with the configuration in docs/modules.md."""
+    """nginx with the configuration in docs/proxies.md."""
 
     domain = "gateway.example.com"
     map_path = "/var/lib/diglett-server/nginx.map"
 
     @classmethod
     def text(cls):
-        return "\n".join(blocks(section("modules.md", "### nginx"), "nginx"))
+        return "\n".join(blocks(section("proxies.md", "## nginx"), "nginx"))
 
     def start(self):
         program = require("nginx")
@@ -128,7 +128,7 @@ class DocumentedHaproxy(HaproxyProxy):
 
     @classmethod
     def text(cls):
-        return "\n".join(blocks(section("modules.md", "### HAProxy"), ""))
+        return "\n".join(blocks(section("proxies.md", "## HAProxy"), ""))
 
     def start(self):
         program = require("haproxy")
@@ -141,7 +141,7 @@ class DocumentedHaproxy(HaproxyProxy):
             (":443,:::443", f"127.0.0.1:{self.https_port},::1:{self.https_port}"),
             (":80,:::80", f"127.0.0.1:{self.http_port},::1:{self.http_port}"))))
         script = self.directory / "reload-map"
-        text, = blocks(section("modules.md", "### HAProxy"), "sh")
+        text, = blocks(section("proxies.md", "## HAProxy"), "sh")
         script.write_text(substitute(text, own, ("/run/haproxy/admin.sock", self.directory / "admin")))
         script.chmod(0o700)
         self.reload = [script]
@@ -164,7 +164,7 @@ class DocumentedCaddy(CaddyProxy):
 
     @classmethod
     def text(cls):
-        text, = blocks(section("modules.md", "### Caddy"), "caddy")
+        text, = blocks(section("proxies.md", "## Caddy"), "caddy")
         return text
 
     def start(self):

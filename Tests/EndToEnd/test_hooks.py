@@ -48,7 +48,7 @@ class Schema(unittest.TestCase):
     def test_its_examples_and_those_of_the_documentation(self):
         examples = [example for definition in schema().schema["$defs"].values()
                     for example in definition.get("examples", [])]
-        page = (REPOSITORY / "docs/modules.md").read_text()
+        page = (REPOSITORY / "docs/hooks.md").read_text()
         shown = [json.loads(line) for line in re.findall(r"^    [→←] (\{.*\})$", page, re.MULTILINE)]
         self.assertGreaterEqual(len(shown), 4)
         for example in examples + shown:
@@ -59,13 +59,13 @@ class Schema(unittest.TestCase):
 
 
 class Examples(HookTest):
-    """The programs in docs/modules.md, verbatim."""
+    """The programs in docs/hooks.md, verbatim."""
 
     TOKEN = "s3cret-of-alice"
 
     @staticmethod
     def example(form):
-        page = (REPOSITORY / "docs/modules.md").read_text()
+        page = (REPOSITORY / "docs/hooks.md").read_text()
         return re.search(rf"<!-- example: {form} -->\n```python\n(.*?)```", page, re.DOTALL)[1]
 
     def write(self, text):

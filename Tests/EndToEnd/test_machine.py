@@ -335,9 +335,9 @@ class Guide(EndToEndTest):
         self.shell("systemd-run --unit=by-hand diglett -g localhost -n example localhost:9000")
 
     def test_haproxy(self):
-        """The configuration in docs/modules.md, with the service of the packages."""
+        """The configuration in docs/proxies.md, with the service of the packages."""
         machine = self.machine
-        text = section("modules.md", "### HAProxy").replace("gateway.example.com", "gateway.com")
+        text = section("proxies.md", "## HAProxy").replace("gateway.example.com", "gateway.com")
         self.shell(CERTIFICATE)
         self.shell("apt install ./diglett-server_*.deb ./diglett_*.deb; "
                    "cat /etc/letsencrypt/live/gateway.com/fullchain.pem /etc/letsencrypt/live/gateway.com/privkey.pem "
@@ -360,9 +360,9 @@ class Guide(EndToEndTest):
                    self.shell("diglett-server ctl status"), "the registrar to work", interval=0.2)
 
     def test_traefik_directory(self):
-        """The drop-in in docs/modules.md lets the service write to Traefik's directory."""
+        """The drop-in in docs/proxies.md lets the service write to Traefik's directory."""
         machine = self.machine
-        text = section("modules.md", "### Traefik")
+        text = section("proxies.md", "## Traefik")
         self.shell("apt install ./diglett-server_*.deb ./diglett_*.deb; groupadd traefik")
         self.shell(re.search(r"`(install -d [^`]+)`", text)[1])
         settings = re.findall(r"`((?:ReadWritePaths|SupplementaryGroups)=[^`]+)`", text)

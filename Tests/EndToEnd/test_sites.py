@@ -140,7 +140,7 @@ class SiteTests:
         self.wait_status(f"nobody.{self.proxy.domain}", b"404")
 
 
-class NginxOfModules(SiteTests, EndToEndTest):
+class NginxOfProxies(SiteTests, EndToEndTest):
     proxy_class = DocumentedNginx
 
 
@@ -163,7 +163,7 @@ class Caddy(SiteTests, EndToEndTest):
         try:
             self.check_echo(peer)
         except (AssertionError, OSError):
-            self.assertIn("closes all WebSockets", section("modules.md", "### Caddy"))
+            self.assertIn("closes all WebSockets", section("proxies.md", "## Caddy"))
         self.check_echo(self.open_websocket())
 
 
@@ -190,12 +190,12 @@ class Texts(EndToEndTest):
 
     def test_both_documents_have_the_same_caddy(self):
         for language in ("caddy", "sh"):
-            same, = blocks(section("modules.md", "### Caddy"), language)
+            same, = blocks(section("proxies.md", "## Caddy"), language)
             self.assertEqual(blocks(section("operations.md", "### With Caddy instead of nginx"), language),
                              [same.replace(DocumentedCaddy.domain, GuideNginx.domain)])
 
     def test_haproxy(self):
-        backend, redirect = blocks(section("modules.md", "### HAProxy"), "")
+        backend, redirect = blocks(section("proxies.md", "## HAProxy"), "")
         self.check_timeouts(backend, "timeout client", "timeout server", "timeout tunnel")
         self.assertNotIn("timeout server", redirect)
 
@@ -222,7 +222,7 @@ class Texts(EndToEndTest):
 
     def test_traefik(self):
         """Debian has no package of Traefik, so its configuration is checked against Traefik's documentation."""
-        static, certificate, registrar = map(tomllib.loads, blocks(section("modules.md", "### Traefik"), "toml"))
+        static, certificate, registrar = map(tomllib.loads, blocks(section("proxies.md", "## Traefik"), "toml"))
         points, (own,) = static["entryPoints"], registrar["registrar"]
         self.assertEqual(set(static), {"entryPoints", "providers"})
         secure, = own["entry-points"]

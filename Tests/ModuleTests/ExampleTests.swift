@@ -4,14 +4,14 @@ import Reactor
 import Testing
 import Wire
 
-@Suite("The example module in docs/modules.md")
+@Suite("The example module in docs/hooks.md")
 struct ExampleTests {
     /// The page shows ListRegistrar.swift, except for the line that imports Modules.
     @Test("matches ListRegistrar.swift")
     func page() throws {
         let here = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         let page = here.deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent(
-            "docs/modules.md")
+            "docs/hooks.md")
         let file = try String(contentsOf: here.appendingPathComponent("ListRegistrar.swift"), encoding: .utf8)
         let shown = file.replacingOccurrences(of: "package import Modules\n", with: "")
         #expect(try String(contentsOf: page, encoding: .utf8).contains("```swift\n\(shown)```"))
