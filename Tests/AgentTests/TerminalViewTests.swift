@@ -1,0 +1,84 @@
+import Testing
+
+@testable import Agent
+
+@Suite("What a terminal shows")
+struct TerminalViewTests {
+    /// Without colours.
+    private func plain(_ lines: [String]) -> [String] {
+        lines.map { line in
+            var line = line
+            while let start = line.firstRange(of: "\u{1B}[") {
+                let end = line[start.upperBound...].firstIndex(of: "m") ?? line.endIndex
+                line.removeSubrange(start.lowerBound...end)
+            }
+            return line
+        }
+    }
+
+    private func registered(_ name: String, _ address: String?, problem: String? = nil) -> AgentEvent {
+        .registered(name: name, address: address, port: 1, backend: "localhost:9", problem: problem)
+    }
+
+    private let connected = AgentEvent.connected(gateway: "gw:20000", pin: nil)
+
+    @Test("is one block once every name has its answer")
+    func block() {
+        var view = TerminalView(names: [("web", "localhost:9"), ("database", "unix:/run/db")])
+        #expect(view.lines(for: self.connected) == [])
+        #expect(view.lines(for: self.registered("web", "gw:1")) == [])
+        let lines = view.lines(for: .missing(name: "database", code: "name-taken", message: "it is taken"))
+        #expect(
+            self.plain(lines) == [
+                "● connected to gw:20000", "", "  web       gw:1  →  localhost:9  online",
+                "  database  not reachable: it is taken", "", "Press Ctrl-C to stop; use -d to log every visitor.",
+            ])
+        #expect(lines[0].hasPrefix("\u{1B}[32m"), "a connection is green")
+    }
+
+    @Test("says in the block why a name has no address")
+    func problem() {
+        var view = TerminalView(names: [("web", "localhost:9")])
+        _ = view.lines(for: self.connected)
+        let lines = view.lines(for: self.registered("web", nil, problem: "reachable there only"))
+        #expect(self.plain(lines)[2] == "  web  reachable there only  →  localhost:9  online")
+    }
+
+    @Test("after the block, only changes and the first visitor of each name get a line")
+    func changes() {
+        var view = TerminalView(names: [("web", "localhost:9")])
+        _ = view.lines(for: self.connected)
+        _ = view.lines(for: self.registered("web", "gw:1"))
+        #expect(view.awaitsVisitor(of: "web"))
+        #expect(!view.awaitsVisitor(of: "other"))
+        #expect(
+            self.plain(view.lines(for: .stream(name: "web", visitor: "192.0.2.1:5"))) == [
+                "first visitor of web: 192.0.2.1:5"
+            ])
+        #expect(!view.awaitsVisitor(of: "web"))
+        #expect(view.lines(for: .stream(name: "web", visitor: "192.0.2.2:5")) == [])
+        // The log warns about the rest.
+        for event in [AgentEvent.lost(reason: "x"), .retrying(seconds: 1), .omitted(count: 3)] {
+            #expect(view.lines(for: event) == [])
+        }
+        #expect(self.plain(view.lines(for: self.connected)) == ["● connected to gw:20000 again"])
+        #expect(view.lines(for: self.registered("web", "gw:1")) == [], "nothing has changed")
+        #expect(
+            self.plain(view.lines(for: self.registered("web", "gw:2"))) == ["  web  gw:2  →  localhost:9  online"])
+        #expect(view.lines(for: .missing(name: "web", code: "revoked", message: "m")) == [])
+        #expect(
+            self.plain(view.lines(for: self.registered("web", "gw:2"))) == ["  web  gw:2  →  localhost:9  online"])
+    }
+
+    @Test("a reload adds and removes names, and keeps the others as they are")
+    func reload() {
+        var view = TerminalView(names: [("web", "localhost:9")])
+        _ = view.lines(for: self.connected)
+        _ = view.lines(for: self.registered("web", "gw:1"))
+        view.change(to: [("web", "localhost:9"), ("new", "localhost:8")])
+        #expect(view.lines(for: self.registered("web", "gw:1")) == [])
+        #expect(self.plain(view.lines(for: self.registered("new", "gw:3"))) == ["  new  gw:3  →  localhost:8  online"])
+        view.change(to: [("new", "localhost:8")])
+        #expect(view.lines(for: self.registered("web", "gw:4")) == [])
+    }
+}
