@@ -13,8 +13,8 @@ REQUEST = b"GET / HTTP/1.0\r\nHost: example\r\n\r\n"
 
 
 def documented_fields():
-    """The log fields in docs/operations.md, with the types of their values."""
-    text = (REPOSITORY / "docs" / "operations.md").read_text()
+    """The log fields in docs/monitoring.md, with the types of their values."""
+    text = (REPOSITORY / "docs" / "monitoring.md").read_text()
     rows = re.search(r"<!-- fields -->\n((?:\|.*\n)+)", text).group(1)
     found = re.findall(r"(?m)^\| (`.*?`) \| (text|number) \|", rows)
     return {name: {"text": str, "number": (int, float)}[kind]

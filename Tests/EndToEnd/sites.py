@@ -101,13 +101,13 @@ class DocumentedNginx(NginxProxy):
 
 
 class GuideNginx(DocumentedNginx):
-    """nginx with the configuration of the guide in docs/operations.md."""
+    """nginx with the configuration of the guide in docs/https.md."""
 
     domain = "gateway.com"
 
     @classmethod
     def text(cls):
-        return "\n".join(blocks(section("operations.md", GUIDE), "nginx"))
+        return "\n".join(blocks(section("https.md", GUIDE), "nginx"))
 
 
 # In addition to the document's sections: a global section, and the timeouts of Debian's default file.

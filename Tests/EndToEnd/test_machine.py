@@ -142,9 +142,9 @@ class Step(NamedTuple):
     text: str
 
 
-def guide(title=GUIDE):
-    """The steps of a section of docs/operations.md, for example `From an empty server`, in order."""
-    text = section("operations.md", title)
+def guide(title=GUIDE, page="https.md"):
+    """The steps of a section of a page, for example `From an empty server`, in order."""
+    text = section(page, title)
     steps, end = [], 0
     for block in re.finditer(r"<!-- guide: (\w+) -->\n```(\w+)\n(.*?)```", text, re.DOTALL):
         paths = re.findall(r"`(/[^`]+)`", text[end:block.start()])
@@ -297,7 +297,7 @@ class Guide(EndToEndTest):
         self.shell(CERTIFICATE)
         self.shell("systemd-run --unit=home python3 -m http.server --directory /srv --bind 127.0.0.1 9000")
         drop_in = re.search(r"makes sockets for a group[^|]*\| (.*?) \|", (
-            REPOSITORY / "docs" / "operations.md").read_text())[1]
+            REPOSITORY / "docs" / "service.md").read_text())[1]
         settings = re.findall(r"`([^`]+)`", drop_in)
         machine.put("/etc/systemd/system/diglett-server.service.d/sockets.conf", "[Service]\n" + "\n".join(settings))
         self.shell("apt install ./diglett-server_*.deb ./diglett_*.deb")
@@ -390,7 +390,7 @@ class Guide(EndToEndTest):
         pin = re.search(PIN, said).group(0)
         self.shell("mkdir -p backup/etc backup/state; cp /etc/diglett-server/* backup/etc; cd /var/lib/diglett-server; "
                    "cp identity.pem agents.toml /root/backup/state; apt purge diglett-server")
-        (step,) = guide("## Backup, and another server")
+        (step,) = guide("## Back up, and move to another server", "maintenance.md")
         self.shell(step.text)
         self.assertEqual(machine.active(GATEWAY), "active")
         self.assertIn(pin, self.shell("diglett-server ctl status"))
@@ -398,7 +398,7 @@ class Guide(EndToEndTest):
 
 
 class UserUnit(EndToEndTest):
-    """An agent of a user without root, as in docs/operations.md."""
+    """An agent of a user without root, as in docs/service.md."""
 
     def setUp(self):
         super().setUp()
@@ -421,7 +421,7 @@ class UserUnit(EndToEndTest):
         said = machine.output("diglett-server", "agent", "add", "alice", "--names", "web", "--host", "localhost")
         token = re.search(r"shown this once: (\S+)", said).group(1)
 
-        text, = blocks(section("operations.md", "### Agents without root"), "toml")
+        text, = blocks(section("service.md", "## Agents without root"), "toml")
         text = substitute(text, ("gateway.example.com", "localhost"), ("sha256/PIN", pin), ("NAME", "web"))
         machine.output("useradd", "--create-home", "alice")
         self.uid = machine.output("id", "--user", "alice")

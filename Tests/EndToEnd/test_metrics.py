@@ -20,7 +20,7 @@ from visitors import read_exactly
 DASHBOARD = REPOSITORY / "scripts" / "grafana" / "diglett.json"
 RULES = REPOSITORY / "scripts" / "prometheus" / "diglett.rules.yml"
 RULES_TEST = REPOSITORY / "Tests" / "EndToEnd" / "diglett.rules.test.yml"
-MANUAL = REPOSITORY / "docs" / "operations.md"
+MANUAL = REPOSITORY / "docs" / "monitoring.md"
 
 
 def answering_questions(size):
@@ -542,7 +542,7 @@ class Shipped(MetricsTest):
             self.assertLessEqual(self.metrics_in(expression), known | {"up"}, expression)
 
     def test_manual(self):
-        """The table in docs/operations.md has each metric with its type and labels."""
+        """The table in docs/monitoring.md has each metric with its type and labels."""
         scrape = self.full_scrape()
         labels = {}
         for name, have in scrape.samples:

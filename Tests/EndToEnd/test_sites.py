@@ -191,7 +191,7 @@ class Texts(EndToEndTest):
     def test_both_documents_have_the_same_caddy(self):
         for language in ("caddy", "sh"):
             same, = blocks(section("proxies.md", "## Caddy"), language)
-            self.assertEqual(blocks(section("operations.md", "### With Caddy instead of nginx"), language),
+            self.assertEqual(blocks(section("https.md", "### With Caddy instead of nginx"), language),
                              [same.replace(DocumentedCaddy.domain, GuideNginx.domain)])
 
     def test_haproxy(self):
@@ -201,7 +201,7 @@ class Texts(EndToEndTest):
 
     def test_guide_opens_all_ports(self):
         """The firewall lines have the ports of nginx and the gateway, and nftables accepts its line."""
-        text = section("operations.md", GUIDE)
+        text = section("https.md", GUIDE)
         wanted = {int(port) for port in re.findall(r"listen (\d+)", GuideNginx.text())}
         wanted |= {int(port) for port in re.findall(r"gateway\.com:(\d+)", text)}
         ufw = re.search(r"ufw allow proto tcp to any port ([\d,]+)$", text, re.MULTILINE)[1].split(",")

@@ -136,10 +136,10 @@ struct JSONLineTests {
         }
     }
 
-    @Test("has exactly the fields that docs/operations.md describes")
+    @Test("has exactly the fields that docs/monitoring.md describes")
     func documented() throws {
         let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appendingPathComponent("docs/operations.md")
+            .deletingLastPathComponent().appendingPathComponent("docs/monitoring.md")
         let parts = try String(contentsOf: file, encoding: .utf8).components(separatedBy: "<!-- fields -->\n")
         let rows = try #require(parts.last).split(separator: "\n").prefix { $0.hasPrefix("|") }.dropFirst(2)
         let names = rows.flatMap { row in

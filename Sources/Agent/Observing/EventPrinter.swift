@@ -148,7 +148,7 @@ final class EventPrinter {
         return "\(name): \(address ?? "registered") -> \(backend)"
     }
 
-    /// The keys are part of the interface and are described in the README.
+    /// The keys are part of the interface and are described in docs/scripting.md.
     private struct Line: Encodable {
         var event: String
         var gateway: String?
