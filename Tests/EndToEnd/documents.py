@@ -25,6 +25,19 @@ def blocks(text, language):
     return [content for known, content in found if known == language]
 
 
+STEP = re.compile(r"^<!-- (run|fails|start|file|prints): (\S+) -->\n```[a-z]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def steps(text):
+    """The blocks to execute, in their order, as (kind, subject, content).
+
+    Each follows a comment: `run: MACHINE` commands that end, `fails: MACHINE` commands that fail, `start: MACHINE` a
+    program that goes on, `prints: MACHINE` what the commands before it show, with ... for any characters, and
+    `file: PATH` a file.
+    """
+    return STEP.findall(text)
+
+
 def substitute(text, *pairs):
     """Replaces addresses and paths of the document by those of the test. Each of them must occur."""
     for old, new in pairs:

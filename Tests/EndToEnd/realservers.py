@@ -1,18 +1,20 @@
-"""Real servers as backends: nginx, OpenSSH and Python's own http.server.
+"""Real servers as backends: nginx, OpenSSH, PostgreSQL and Python's own http.server.
 
 Each runs in the foreground, with all its files in a directory of the test. The stage stops it by process id.
 """
 
 import getpass
 import os
+import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
-from harness import free_port, wait_until
+from harness import Program, free_port, wait_until
 
 
 def require(*programs):
@@ -117,7 +119,7 @@ class Sshd:
 
     def __init__(self, stage):
         sshd, keygen = require("sshd", "ssh-keygen")
-        self._directory = directory = stage.new_directory("sshd")
+        self.directory = directory = stage.new_directory("sshd")
         self.user = getpass.getuser()
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
@@ -136,14 +138,67 @@ class Sshd:
     def client(self, program, port):
         options = {
             "Port": port, "User": self.user, "HostKeyAlias": "gateway", "BatchMode": "yes",
-            "UserKnownHostsFile": self._directory / "known_hosts", "GlobalKnownHostsFile": "/dev/null",
-            "StrictHostKeyChecking": "yes", "IdentityFile": self._directory / "user_key",
+            "UserKnownHostsFile": self.directory / "known_hosts", "GlobalKnownHostsFile": "/dev/null",
+            "StrictHostKeyChecking": "yes", "IdentityFile": self.directory / "user_key",
             "IdentitiesOnly": "yes", "IdentityAgent": "none", "ConnectTimeout": 10,
         }
         words = [require(program), "-F", "none", "-q"]
         for name, value in options.items():
             words += ["-o", f"{name}={value}"]
         return words
+
+
+class Postmaster(Program):
+    """PostgreSQL's first process: it ends its children and removes their shared memory, if it is not killed itself."""
+
+    def kill(self):
+        if self.running:
+            self.send_signal(signal.SIGQUIT)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.send_signal(signal.SIGKILL)
+        return self.wait_exit()
+
+
+class Postgres:
+    """PostgreSQL with a cluster of its own, which its superuser `postgres` enters without a password."""
+
+    def __init__(self, stage):
+        initdb, postgres = self._find("initdb"), self._find("postgres")
+        self.directory = stage.new_directory("postgres")
+        self.port = free_port()
+        # It refuses to run as root.
+        prefix = ()
+        if os.geteuid() == 0:
+            try:
+                owner = pwd.getpwnam("postgres")
+            except KeyError:
+                raise unittest.SkipTest("there is no user postgres") from None
+            os.chown(self.directory, owner.pw_uid, owner.pw_gid)
+            stage.directory.chmod(0o711)
+            identity = (f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups")
+            prefix = (require("setpriv"), *identity)
+        data = self.directory / "data"
+        subprocess.run([*prefix, initdb, "--no-sync", "--auth=trust", "--username=postgres", "-D", data],
+                       cwd=self.directory, stdout=subprocess.DEVNULL, check=True, timeout=60)
+        self.program = stage.start("postgres", [
+            *prefix, postgres, "-D", data, "-p", self.port, "-c", "listen_addresses=127.0.0.1",
+            "-c", f"unix_socket_directories={self.directory}", "-F"], Postmaster, cwd=self.directory)
+        wait_accepting(self.program, self.port)
+
+    @staticmethod
+    def _find(name):
+        """A program of the server; Debian has them outside the path, by version."""
+        found = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
+        if not found:
+            raise unittest.SkipTest(f"{name} of PostgreSQL is not installed")
+        return found
+
+    @property
+    def superuser(self):
+        """The environment in which psql and similar programs connect as the superuser."""
+        return {"PGHOST": str(self.directory), "PGPORT": str(self.port), "PGUSER": "postgres"}
 
 
 def python_http_server(stage, port, directory, bind):

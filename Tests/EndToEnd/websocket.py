@@ -66,11 +66,11 @@ class WebSocket:
         return first & 0x0F, xor(payload, mask) if mask else payload
 
 
-def connect(connection, host):
+def connect(connection, host, path="/echo"):
     """Performs the client's handshake; returns the WebSocket."""
     key = base64.b64encode(os.urandom(16))
     connection.sendall(
-        b"GET /echo HTTP/1.1\r\nHost: " + host.encode() + b"\r\nUpgrade: websocket\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {host}".encode() + b"\r\nUpgrade: websocket\r\n"
         b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n")
     head = read_head(connection)
     wanted = b"sec-websocket-accept: " + accept_key(key).lower()
