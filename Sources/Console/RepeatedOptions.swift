@@ -27,7 +27,7 @@ package enum RepeatedOptions {
                 // The value is the next argument, whatever it looks like.
                 if parts.count == 1 || !argument.hasPrefix("--") { rest = rest.dropFirst() }
                 if !option.repeats, !seen.insert(description.longOption).inserted {
-                    return "option --\(description.longOption) may be given once"
+                    return "option --\(description.longOption): may be given only once"
                 }
             }
         }

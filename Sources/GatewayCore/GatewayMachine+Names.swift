@@ -26,7 +26,7 @@ extension GatewayMachine {
         }
         guard let name = Name(register.name) else {
             let text = PeerText.escaped(register.name, atMost: 64)
-            return self.refuse(id, number, nil, .nameInvalid, Name.fault(of: text), log: "bad name '\(text)'")
+            return self.refuse(id, number, nil, .nameInvalid, Name.fault(of: register.name), log: "bad name '\(text)'")
         }
         self.links[id]?.questions[number] = Question(name: name, port: register.port)
         self.emit(.ask(id, number: number, name, port: register.port))

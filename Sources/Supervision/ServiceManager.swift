@@ -158,7 +158,7 @@ package final class ServiceManager {
             if !self.storeIsFull {
                 self.logger.warning(
                     """
-                    the service manager keeps at most \(count) sockets: visitors of further names \
+                    the service manager keeps \(count) of the sockets: visitors of further names \
                     are refused during a restart; raise FileDescriptorStoreMax
                     """)
             }

@@ -16,7 +16,7 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
 
     /// The reason why a text is not a name, and a name that is close to it.
     package static func fault(of text: String) -> String {
-        let shown = PeerText.escaped(text, atMost: 100)
+        let shown = PeerText.escaped(text, atMost: 64)
         let length = text.unicodeScalars.count
         if text.isEmpty { return "the name is empty" }
         if self.reserved.contains(text.lowercased()) { return "the name '\(shown)' is reserved, choose another" }
@@ -27,7 +27,7 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
             let advice = Name(label) == nil ? "" : ", try '\(label)'"
             return "'\(shown)' is not a valid name: dots are not allowed\(advice)"
         } else if let other = text.unicodeScalars.first(where: { !self.isAllowed($0) }) {
-            fault = "'\(PeerText.escaped(String(other)))' is not allowed"
+            fault = "'\(PeerText.escaped(String(other)))' is not allowed, only a-z, 0-9 and hyphens"
         } else if length > 63 {
             fault = "it has \(length) characters, 63 at most are allowed"
         } else if text.hasPrefix("-") || text.hasSuffix("-") {

@@ -11,7 +11,7 @@ from harness import REPOSITORY, Failure, wait_until
 
 SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\"n])*)"(?:,|$)')
-SHOWN = r"metrics are shown on (\S+)$"
+SHOWN = r"serving metrics on (\S+)$"
 
 
 def promtool(*arguments, text=None):

@@ -192,7 +192,7 @@ class Tokens(AgentsTest):
         text = agents.text()
         agents.write(text.replace("max-names = 4", "max-names = 1"))
         self.assertEqual(second.wait_event("missing", name="app-2")["code"], "too-many-names")
-        self.gateway.wait_log("the right to 'app-2' is gone: its agent may have at most 1 names now")
+        self.gateway.wait_log("'app-2' was withdrawn: its agent may now have at most 1 names")
         agents.write(text.replace("max-links = 2", "max-links = 1").replace("max-streams = 3", "max-streams = 1"))
         self.assertIn("too-many-links", second.wait_event("lost")["reason"])
         check_visitors()
@@ -270,9 +270,9 @@ class Tokens(AgentsTest):
         self.assertIn("from now on the gateway accepts only agents in this file, also from this machine", result.stdout)
         self.assertIn("@gateway.test:20123#", result.stdout)
         self.check_refused(local, "login-refused", 11)
-        self.gateway.wait_log("is an agent of this machine without a login, and now .*agents.toml says who may come")
+        self.gateway.wait_log("is a local agent without a login, and .*agents.toml exists now")
         again = self.stage.agent(self.gateway, "-n", "app", self.backend)
-        self.check_refused(again, "login-refused", 11, "no token was given: use -t, --token-file or DIGLETT_TOKEN")
+        self.check_refused(again, "login-refused", 11, "no token was given: pass --token-file FILE, -t TOKEN or DIGLETT_TOKEN")
         result = run(self.stage, "diglett-server", "agent", "add", "two", "--names", "two", "--state-dir",
                      self.gateway.state)
         self.assertNotIn("from now on", result.stdout)
@@ -288,16 +288,16 @@ class Tokens(AgentsTest):
             (64, ("add", "new", "--names", "x", "--ports", "9-1"), "9-1"),
             (64, ("add", "new", "--names", "x", "--expires", "2020-01-01"), "'2020-01-01' is in the past"),
             (64, ("add", "new", "--names", "x", "--pin", "sha256/short"), "sha256/short"),
-            (64, ("add", "new", "--names", "x", "--pin", PIN_OF_ZEROS, "--v1"), "leave out --v1, or --pin"),
+            (64, ("add", "new", "--names", "x", "--pin", PIN_OF_ZEROS, "--v1"), "leave out --v1 or --pin"),
             (78, ("add", "web", "--names", "x"), "rotate"),
             (78, ("add", "new", "--names", "*-1"), "app-*"),
-            *((64, command, "there is no agent 'nobody' in ") for command in (
+            *((64, command, "no agent 'nobody' in ") for command in (
                 ("remove", "nobody"), ("rotate", "nobody"), ("pin", "nobody", PIN_OF_ZEROS))),
-            (64, ("pin", "web", "sha256/short"), "diglett key"),
-            *((64, ("add", "new", "--names", "x", f"--host={host}"), "'" + host + "' is not an address of a gateway")
+            (64, ("pin", "web", "sha256/short"), "argument PIN: 'sha256/short' is not a pin: it has 5 characters after 'sha256/'"),
+            *((64, ("add", "new", "--names", "x", f"--host={host}"), "'" + host + "' is not a gateway address")
               for host in ("h:0", "x@evil#y", "a'b", "a/b", "-h", "[::1", "::1")),
             (64, ("rotate", "web", "--host", "h:0"), "'h:0'"),
-            *((64, ("rotate", "web", f"--grace={span}"), f"option --grace: '{span}' is not a span of time")
+            *((64, ("rotate", "web", f"--grace={span}"), f"option --grace: '{span}' is not a duration")
               for span in ("0s", "-1h", "24", "2099-01-01", "99999999d")),
         ]
         for code, arguments, word in cases:
@@ -550,12 +550,12 @@ class Withdrawal(AgentsTest):
         self.check_cut(visitor, since)
         wait_until(lambda: is_closed(port), "the name to be gone")
         self.measure(since)
-        self.gateway.wait_log(rf"agent {name} at \S+: the login is withdrawn: .*{words}")
+        self.gateway.wait_log(rf"agent {name} at \S+: access revoked: .*{words}")
         self.gateway.wait_unregistered(f"{name}-1")
 
     def test_remove_rotate_disable_and_expire(self):
-        self.check_revoked("gone", lambda name: self.agents.command("remove", name), words="not in")
-        self.check_revoked("rotated", lambda name: self.agents.rotate(name), words="gone")
+        self.check_revoked("gone", lambda name: self.agents.command("remove", name), words="no longer in")
+        self.check_revoked("rotated", lambda name: self.agents.rotate(name), words="used a token or key that was removed")
         self.check_revoked("off", lambda name: self.agents.set(name, "disabled = true"), words="disabled")
         self.check_revoked("past", lambda name: self.agents.set(name, 'expires = "2020-01-01"'), words="expired")
         self.check_others_are_unharmed()
@@ -660,7 +660,7 @@ class BrokenFile(AgentsTest):
             "unknown key": (good + 'colour = "red"\n', "unknown key 'colour'"),
             "overlap": (good + '\n[[agent]]\nname = "second"\nnames = ["app-2*"]\n', r"'app-2\*' of 'second' overlaps"),
             "bad pattern": (good.replace('"app-*"', '"app_*"'), "'app_\\*'"),
-            "two with one name": (good + '\n[[agent]]\nname = "web"\n', "'web' stands at"),
+            "two with one name": (good + '\n[[agent]]\nname = "web"\n', "'web' is already defined at"),
             "token instead of its hash": (re.sub('"sha256:.*"', '"dgl_web_secret"', good), "hash of a token"),
             "bad pin": (good + 'pins = ["sha256/x"]\n', "not a pin"),
             "bad date": (good + 'expires = "2027-02-31"\n', "not a date"),
@@ -685,7 +685,7 @@ class BrokenFile(AgentsTest):
                     # The gateway must notice the other two cases by polling.
                     self.gateway.send_signal(signal.SIGHUP)
                 self.gateway.wait_log(rf"ERROR.*{place}:\d+: .*{words}", since=mark, timeout=3)
-                self.gateway.wait_log("the agents stay as they were", since=mark)
+                self.gateway.wait_log("the agents remain unchanged until this is fixed", since=mark)
                 self.assertNotIn("dgl_web_secret", self.gateway.output)
         # All rights are unchanged.
         self.check_reachable(agent, "app-1")
@@ -742,7 +742,7 @@ class BrokenFile(AgentsTest):
         mark = len(self.gateway.stderr)
         agents.write("[[agent]\n")
         self.gateway.send_signal(signal.SIGHUP)
-        self.gateway.wait_log("the agents stay as they were", since=mark)
+        self.gateway.wait_log("the agents remain unchanged until this is fixed", since=mark)
         self.assertTrue(self.gateway.running)
 
     def test_sighup_at_an_open_gateway(self):

@@ -23,7 +23,7 @@ class BackendCheckTest(EndToEndTest):
     def test_missing_socket(self):
         path = self.stage.directory / "missing.sock"
         tunnel = self.stage.expose(f"unix:{path}")
-        tunnel.agent.wait_log(rf"WARN  unix:{path} is not there{LATER}")
+        tunnel.agent.wait_log(rf"WARN  unix:{path} does not exist{LATER}")
 
     def test_up(self):
         """The check takes no connection of the backend: the first one is the visitor's."""

@@ -14,8 +14,8 @@ from namespaces import TwoHosts
 from prometheus import Metrics
 from visitors import read_exactly
 
-USED = r"is new, and used for new connections, valid until (\S+)$"
-KEPT = "the gateway keeps the certificate that it has, valid until "
+USED = r"was renewed and is used for new connections, valid until (\S+)$"
+KEPT = "the gateway keeps its current certificate, valid until "
 RETRYING = r"; retrying in (\d+\.\d|\d+) s$"
 
 
@@ -100,11 +100,11 @@ class Renewal(CertificateTest):
         self.assertEqual(self.ctl("reload"), "no changes\n")
         second = self.authority.issue()
         second.write(self.files)
-        said = f"the certificate {self.certificate} is new, valid until {second.expires}, with a new key: sha256/"
+        said = f"the certificate {self.certificate} was renewed, valid until {second.expires}, with a new key: sha256/"
         # The gateway may use the new certificate already.
         self.assertTrue(self.ctl("reload").startswith((said, "no changes")))
         self.assertEqual(shown_serial(self.gateway), second.serial)
-        self.assertEqual(len(self.lines("is new, and used")), 1)
+        self.assertEqual(len(self.lines("was renewed and is used")), 1)
         self.assertEqual(self.status()["pin"], self.lines("a new key")[0].split("pin ")[1].split(",")[0])
 
     def test_files_that_cannot_be_used(self):
@@ -113,7 +113,7 @@ class Renewal(CertificateTest):
         mistakes = {
             "the key does not belong to the certificate": lambda: replace(self.key, second.key, 0o600),
             "no private key": lambda: replace(self.key, b"", 0o600),
-            "others can read it": lambda: replace(self.key, first.key, 0o644),
+            "other users can read it": lambda: replace(self.key, first.key, 0o644),
             "no certificate in PEM format": lambda: (
                 replace(self.certificate, b"x"), replace(self.key, first.key, 0o600)),
             "No such file": lambda: self.certificate.unlink(),
@@ -230,7 +230,7 @@ class Agents(CertificateTest):
         early = self.issue(1, 90)
         self.start(early)
         agent = self.agent()
-        agent.wait_log(rf"WARN.* is not valid before 20\S+: check the clock of this machine, .*{RETRYING}")
+        agent.wait_log(rf"WARN.* is not valid before 20\S+: check this machine's clock, .*{RETRYING}")
         self.assertTrue(agent.running)
 
     def test_once(self):
@@ -260,7 +260,7 @@ class Agents(CertificateTest):
         CertificateTest.start(self, certificate)
         agent = self.stage.agent(f"localhost:{self.gateway.port}", "-n", "example", "9", env=self.trusting())
         agent.wait_registered("example")
-        agent.wait_log(r"WARN.* expired on 20.*; the key sha256/\S+ is accepted, because the gateway is on this")
+        agent.wait_log(r"WARN.* expired on 20.*; the key sha256/\S+ is accepted because the gateway is on this machine")
         self.assertFalse((agent.state / "known_gateways").exists())
 
 
@@ -277,7 +277,7 @@ class Invitations(CertificateTest):
         """With a pin, agents would stop when the certificate is renewed with another key."""
         made = self.add(self.authority.issue("gw.test"), "web", "gw.test:20000")
         self.assertEqual(made.arguments[1], f"diglett://{made.token}@gw.test:20000")
-        self.assertRegex(made.output, r"by the certificate authorities of its system; .* add --pin sha256/\S+\n$")
+        self.assertRegex(made.output, r"with the certificate authorities of its system; .* add --pin sha256/\S+\n$")
         made = self.add(self.authority.issue("gw.test"), "other", "elsewhere.test")
         self.assertNotIn("#", made.arguments[1])
         self.assertRegex(made.output, r"tls.pem is not a certificate for elsewhere.test: pass --host .* --pin sha256/")

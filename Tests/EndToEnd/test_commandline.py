@@ -75,7 +75,7 @@ class Output(EndToEndTest):
 
     def test_full_or_closed(self):
         for command in self.commands():
-            for redirection, reason in ((">/dev/full", "no space left on device"), (">&-", "it is closed")):
+            for redirection, reason in ((">/dev/full", "no space left on device"), (">&-", "closed")):
                 with self.subTest(command=command, redirection=redirection):
                     if "remove" in command and redirection == ">&-":
                         # The first command has removed the agent.
@@ -110,7 +110,7 @@ class Output(EndToEndTest):
 
     def test_token_that_was_not_shown(self):
         agents = AgentsFile(self.stage, state=self.stage.new_directory("state"))
-        for number, (redirection, reason) in enumerate(((">/dev/full", "no space left on device"), (">&-", "it is closed"),
+        for number, (redirection, reason) in enumerate(((">/dev/full", "no space left on device"), (">&-", "closed"),
                                                         (None, "broken pipe"))):
             name = f"web-{number}"
             for command in (("add", name, "--names", name), ("rotate", name)):
@@ -119,7 +119,7 @@ class Output(EndToEndTest):
                     self.assertEqual(
                         self.shell(redirection, *arguments) if redirection else self.without_reader(*arguments),
                         (74, f"error: standard output: {reason}: the token was not shown; 'diglett-server agent rotate "
-                         f"{name}' makes another\n"))
+                         f"{name}' creates another\n"))
             self.assertTrue(agents.rotate(name).token)
 
 
@@ -204,7 +204,7 @@ class AtATerminal(EndToEndTest):
     def test_token_is_not_shown(self):
         gateway = self.stage.gateway("--auth", "open")
         terminal = self.start(gateway.address, "--token-file", "-", "--pin", gateway.pin)
-        terminal.await_text("The token, which is not shown; ")
+        terminal.await_text(r"Token \(not shown; end it with Enter and Ctrl-D\): ")
         wait_until(lambda: not self.echoes(terminal), "silence")
         # Ctrl-Z must not stop the agent, or the shell would have a terminal without echo.
         os.write(terminal.descriptor, b"\x1adgl_web_SECRET\n\x04")
@@ -226,7 +226,7 @@ class AtATerminal(EndToEndTest):
         for key, number in ((b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT), (None, signal.SIGTERM)):
             with self.subTest(number):
                 terminal = self.start("127.0.0.1:9", "--token-file", "-")
-                terminal.await_text("The token")
+                terminal.await_text(r"Token \(not shown; ")
                 wait_until(lambda: not self.echoes(terminal), "silence")
                 if key:
                     os.write(terminal.descriptor, key)
@@ -265,7 +265,7 @@ class HelpAndVersion(CommandLineTest):
             code, program = self.run_program("diglett-server", "agent", *command, "--help", kind=Program)
             self.assertEqual(code, 0)
             text = " ".join("\n".join(program.stdout).split())
-            self.assertIn("--agents-file, --state-dir and --config say which gateway's agents are meant", text)
+            self.assertIn("--agents-file, --state-dir and --config select the gateway.", text)
 
     def test_version(self):
         for name in ("diglett", "diglett-server"):
@@ -308,7 +308,9 @@ class Explain(CommandLineTest):
 
     def test_unknown(self):
         for program in ("diglett", "diglett-server"):
-            for query, answer in (("nmae-taken", "name-taken"), ("19", "18, 32"), ("frobnicate", "handshake-timeout")):
+            listing = ": run 'explain' without a code for the list"
+            for query, answer in (("nmae-taken", "unknown code 'nmae-taken'; did you mean 'name-taken'?"),
+                                  ("19", "unknown code 19" + listing), ("frobnicate", "unknown code 'frobnicate'" + listing)):
                 with self.subTest(program=program, query=query):
                     code, text, errors = self.explain(program, query)
                     self.assertEqual((code, text), (64, ""))
@@ -381,7 +383,7 @@ class BadArguments(CommandLineTest):
         self.assertIn("Usage: diglett-server ctl ban ", ended.output)
 
     def test_control_that_is_no_path(self):
-        for text, advice in (("none", "has no socket"), ("run/control.sock", "begins with '/'")):
+        for text, advice in (("none", "has no control socket"), ("run/control.sock", "is not an absolute path")):
             code, ended = self.run_program("diglett-server", "ctl", "status", "--control", text)
             self.assertEqual(code, 64)
             self.assertIn(advice, ended.output)
@@ -526,7 +528,7 @@ class Tokens(CommandLineTest):
         # The harness starts programs with /dev/null as standard input.
         agent = self.stage.agent("127.0.0.1", "--token-file", "-", "-n", "example", "9")
         self.assertEqual(agent.wait_exit(), 78)
-        self.assertIn("standard input: holds no token", agent.output)
+        self.assertIn("standard input: is empty: it must hold the token", agent.output)
 
     def test_list_of_processes(self):
         """`ps` shows the running agent's arguments with the token masked, and everything else unchanged."""

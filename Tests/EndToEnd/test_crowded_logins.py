@@ -43,7 +43,7 @@ answer(**({"identity": token} if token else {}))
         links = [self.log_in(address, number) for number in range(self.MOST + 6)]
         for link in links[self.MOST:]:
             self.assertEqual(link.receive()[0], v1peer.ERROR)
-        refusals = re.compile(r"login from 127.0.0.2:\d+ cannot be judged: too many logins")
+        refusals = re.compile(r"cannot authenticate the login from 127.0.0.2:\d+: too many logins are waiting")
         wait_until(lambda: len(refusals.findall(gateway.output)) >= 6, "a line for each refusal")
         self.assertEqual(len(refusals.findall(gateway.output)), 6)
         hook.wait_requests(self.RUNNING, "authenticate")

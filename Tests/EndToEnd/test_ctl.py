@@ -179,18 +179,18 @@ class Seeing(CtlTest):
 class Steering(CtlTest):
     def test_kick(self):
         self.start()
-        self.assertIn("no connected agent or link is called 'nobody'", self.ctl("kick", "nobody", code=1))
-        self.gateway.wait_log(rf"kick 'nobody' by process \d+ of user {os.getuid()} failed: no connected agent or link is called")
+        self.assertIn("no connected agent or link 'nobody'", self.ctl("kick", "nobody", code=1))
+        self.gateway.wait_log(rf"kick 'nobody' by process \d+ of user {os.getuid()} failed: no connected agent or link 'nobody'")
         agent = self.report("agents")[0]["agent"]
         for target in (agent, "2"):
             seen = len(self.gateway.stderr)
-            self.assertIn("ended link", self.ctl("kick", target))
+            self.assertIn("closed link", self.ctl("kick", target))
             self.gateway.wait_unregistered("example", since=seen)
             # The agent reconnects.
             self.gateway.wait_registered("example", since=seen)
         self.assertEqual(get(self.tunnel.url), b"behind the agent")
         self.assertTrue(self.tunnel.agent.running)
-        self.gateway.wait_log(rf"process \d+ of user {os.getuid()} asked for kick '{agent}'")
+        self.gateway.wait_log(rf"process \d+ of user {os.getuid()} requested kick '{agent}'")
 
     def test_ban_of_visitors(self):
         self.start()
@@ -207,7 +207,7 @@ class Steering(CtlTest):
         self.assertEqual(self.report("bans"), [{"network": "127.0.0.9/32"}])
         self.ctl("unban", "127.0.0.9")
         self.assertEqual(get(self.tunnel.url, "--interface", "127.0.0.9"), b"behind the agent")
-        self.assertIn("neither banned", self.ctl("unban", "127.0.0.9", code=1))
+        self.assertIn("127.0.0.9/32 is not banned and has no penalty", self.ctl("unban", "127.0.0.9", code=1))
         self.assertEqual([stream["visitor"].split(":")[0] for stream in self.report("streams")], ["127.0.0.10"])
         visitor.close()
         other.close()
@@ -235,7 +235,7 @@ class Steering(CtlTest):
 
     def test_bad_networks(self):
         self.start()
-        for text, words in (("x", "not a network"), ("10.1.2.3/8", "has bits behind"), ("", "not a network")):
+        for text, words in (("x", "not a network"), ("10.1.2.3/8", "has bits after"), ("", "not a network")):
             self.assertIn(words, self.ctl("ban", text, code=1))
 
     def test_penalties(self):
@@ -267,10 +267,10 @@ class Steering(CtlTest):
         self.start()
         with self.tunnel.connect():
             wait_until(lambda: self.report("streams"), "the stream")
-            self.assertEqual(self.ctl("drain"), "the gateway stops, when 1 stream is done\n")
+            self.assertEqual(self.ctl("drain"), "the gateway is stopping, when 1 stream is done\n")
             self.assertEqual(self.report("status")["state"], "draining")
             # A second drain does not cut streams.
-            self.assertEqual(self.ctl("drain"), "the gateway stops already, when 1 stream is done\n")
+            self.assertEqual(self.ctl("drain"), "the gateway is stopping already, when 1 stream is done\n")
             self.assertEqual(self.report("status")["streams"], 1)
             wait_until(lambda: is_closed(self.tunnel.port), "no new visitors")
         self.assertEqual(self.gateway.wait_exit(), 0)
@@ -279,7 +279,7 @@ class Steering(CtlTest):
     def test_drain_of_an_idle_gateway(self):
         """The answer arrives before the gateway exits."""
         self.gateway = self.stage.gateway()
-        self.assertEqual(self.ctl("drain"), "the gateway stops\n")
+        self.assertEqual(self.ctl("drain"), "the gateway is stopping\n")
         self.assertEqual(self.gateway.wait_exit(), 0)
 
     def test_agent_that_is_called_like_a_link(self):
@@ -289,7 +289,7 @@ class Steering(CtlTest):
         self.gateway.wait_log("read 2 agents")
         for name, token in tokens.items():
             self.stage.agent(self.gateway, "-t", token, "-n", f"n{name}", self.backend).wait_registered(f"n{name}")
-        self.assertRegex(self.ctl("kick", "1"), r"^ended link \d+ of agent 1 at [^\n]*\n$")
+        self.assertRegex(self.ctl("kick", "1"), r"^closed link \d+ of agent 1 at [^\n]*\n$")
 
     def test_log_level(self):
         self.start()
@@ -320,7 +320,7 @@ class Steering(CtlTest):
         bad.write_text(changed + '[[agent]]\nname = "two"\n')
         said = self.ctl("reload")
         self.assertIn(said, ("no changes\n",
-                             "agent 'one': names other, disabled, max-links 3\nagent 'two' is added\n"))
+                             "changed agent 'one': names other, disabled, max-links 3\nadded agent 'two'\n"))
         self.assertEqual(agent.wait_exit(), 11)
 
 
@@ -345,7 +345,7 @@ class TheSocket(CtlTest):
         # Two gateways cannot share a control socket.
         second = self.stage.gateway("-c", file, ready=False)
         self.assertEqual(second.wait_exit(), 73)
-        self.assertIn(f"{path} cannot be had: address already in use", second.output)
+        self.assertIn(f"cannot open the control socket {path}: address already in use", second.output)
 
     def test_none(self):
         self.gateway = self.stage.gateway("--control", "none")
@@ -356,7 +356,7 @@ class TheSocket(CtlTest):
         """The gateway starts even if the default control socket is unavailable."""
         state = self.stage.directory / ("x" * 100)
         self.gateway = self.stage.gateway(state=state)
-        self.gateway.wait_log("WARN .*control.sock cannot be had: name too long; name another place by --control PATH")
+        self.gateway.wait_log("WARN .*cannot open the control socket .*control.sock: name too long; choose another path with --control PATH")
 
     def test_after_a_kill(self):
         self.start()

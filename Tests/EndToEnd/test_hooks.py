@@ -261,7 +261,7 @@ class Misbehaviour(HookTest):
         self.check_refused(agent, "unavailable", 69)
         self.assertLess(time.monotonic() - began, most)
         self.gateway.wait_log(
-            rf"login from 127\.0\.0\.1:\d+ cannot be judged: exec {re.escape(str(hook.path))} {words}")
+            rf"cannot authenticate the login from 127\.0\.0\.1:\d+: exec {re.escape(str(hook.path))} {words}")
         self.assertTrue(self.gateway.running)
         self.assertNotIn("exec", agent.output)
         return agent
@@ -298,11 +298,11 @@ answer(identity="alice")
         cases = {
             'print("certainly")': "sent an answer that is not valid JSON: 'certainly",
             'pass': "sent an empty answer",
-            'print("[]")': "did not answer in its JSON",
-            'print(\'{"ok": "yes"}\')': "did not answer in its JSON",
-            'print(\'{"ok": true, "version": 2, "identity": "x"}\')': "answered in version 2",
-            'os.write(1, bytes(range(128, 256)))': "did not answer in its JSON",
-            'print(\'{"ok": true, "identity": "a"}\' * 2)': "did not answer in its JSON",
+            'print("[]")': "sent an answer that is not valid JSON",
+            'print(\'{"ok": "yes"}\')': "sent an answer that is not valid JSON",
+            'print(\'{"ok": true, "version": 2, "identity": "x"}\')': "answered with schema version 2 instead of 1",
+            'os.write(1, bytes(range(128, 256)))': "sent an answer that is not valid JSON",
+            'print(\'{"ok": true, "identity": "a"}\' * 2)': "sent an answer that is not valid JSON",
         }
         for body, words in cases.items():
             with self.subTest(body=body):
@@ -326,12 +326,12 @@ answer(identity="alice")
 
     def test_fails_with_words(self):
         hook = Hook(self.stage, 'sys.stderr.write("the directory\\nis down\\x1b[31m\\n"); sys.exit(1)')
-        self.check_login_fails(hook, "ended with code 1: is down")
+        self.check_login_fails(hook, "exited with code 1: is down")
         self.assertNotIn("\x1b", self.gateway.output)
 
     def test_killed_by_a_signal(self):
         hook = Hook(self.stage, f"os.kill(os.getpid(), {signal.SIGSEGV.value})")
-        self.check_login_fails(hook, "was ended by signal 11")
+        self.check_login_fails(hook, "was killed by signal 11")
 
     def test_does_not_read(self):
         """A hook need not read its request."""
@@ -349,7 +349,7 @@ answer(identity="alice")
         hidden = hook.path.with_name("hidden")
         hook.path.rename(hidden)
         late = self.connect("any", "-n", "other", self.backend)
-        self.gateway.wait_log("login from .* cannot be judged: .*cannot be started: .*no such file")
+        self.gateway.wait_log("cannot authenticate the login from .*: .*cannot be started: .*no such file")
         self.assertEqual(get(f"http://127.0.0.1:{port}/"), b"judged")
         hidden.rename(hook.path)
         self.check_reachable(late, "other")
@@ -445,7 +445,7 @@ answer(identity="alice")
         files["one"].write_text(str(free_port()))
         self.gateway.send_signal(signal.SIGHUP)
         self.assertEqual(agent.wait_event("missing", name="one")["code"], "port-not-allowed")
-        self.gateway.wait_log(f"the right to 'one' is gone: it may not have the port {ports['one']} any more")
+        self.gateway.wait_log(f"'one' was withdrawn: its agent may no longer use the port {ports['one']}")
         self.assertTrue(is_closed(ports["one"]))
         self.assertEqual(get(f"http://127.0.0.1:{ports['two']}/"), b"judged")
         self.assertEqual(agent.events("lost"), [])
@@ -478,7 +478,7 @@ answer(identity="alice")
         self.note(f"{time.monotonic() - since:.2f} s")
         self.assertEqual(event["code"], "revoked")
         self.assertNotIn("not any more", self.agent.output)
-        self.gateway.wait_log("the right to 'one' is gone: .*not any more")
+        self.gateway.wait_log("'one' was withdrawn: .*not any more")
         self.assertTrue(is_closed(self.one))
         self.assertEqual(get(f"http://127.0.0.1:{self.two}/"), b"judged")
         asked = self.hook.wait_requests(4, "authorize")[2:]
@@ -533,13 +533,13 @@ answer(not is_on("closed"), reason="closed")
         self.hook.switch("closed")
         self.gateway.send_signal(signal.SIGHUP)
         self.check_missing(agents, 4 if fast() else 16)
-        self.assertNotIn("stays until it is judged", self.gateway.output)
+        self.assertNotIn("stays until the authenticator answers", self.gateway.output)
 
     def test_no_answer_is_asked_for_again(self):
         agent, = self.expose(1, 2)
         self.hook.switch("broken")
         self.gateway.send_signal(signal.SIGHUP)
-        self.gateway.wait_log("'n0-1' stays until the authenticator answers: exec .* ended with code 1")
+        self.gateway.wait_log("'n0-1' stays until the authenticator answers: exec .* exited with code 1")
         self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered('n0-0')}/"), b"judged")
         self.hook.switch("closed")
         self.hook.switch("broken", on=False)
@@ -662,7 +662,7 @@ answer()
         self.assertNotIn("proxy is away", agent.output)
         self.assertEqual(len(self.hook.requests("publish")), 4)
         self.gateway.wait_log(
-            rf"ERROR the registrar exec {self.hook.path} cannot publish 'example': .*code 1: the proxy is away")
+            rf"ERROR registrar exec {self.hook.path}: cannot publish 'example': .*code 1: the proxy is away")
         self.assertTrue(agent.running and self.gateway.running)
         # The failed publication may have had an effect, so the gateway withdraws it.
         self.hook.wait_requests(1, "withdraw")
@@ -676,7 +676,7 @@ answer()
             agent = self.stage.agent(self.gateway, "-n", "example", self.backend, state=agent.state)
         self.assertTrue(agent.wait_registered(timeout=40))
         self.check_reachable(agent)
-        self.gateway.wait_log("the registrar .* works again")
+        self.gateway.wait_log("registrar exec .* works again")
 
     def test_publication_that_fails_once(self):
         """The agent does not notice the failure."""
@@ -711,7 +711,7 @@ answer()
         self.assertTrue(is_closed(port), "visitors are not let in, whatever the registrar says")
         self.gateway.wait_log("cannot withdraw 'example': .*the proxy is away")
         self.hook.switch("broken-withdraw", False)
-        self.gateway.wait_log("the registrar .* works again")
+        self.gateway.wait_log("registrar exec .* works again")
         self.assertEqual(len(self.hook.answers("withdraw")), 1)
 
     def test_name_that_returns_while_its_withdrawal_fails(self):
@@ -799,7 +799,7 @@ answer()
         began = time.monotonic()
         self.assertEqual(self.gateway.stop(timeout=10), 0)
         self.note(f"{time.monotonic() - began:.1f} s")
-        self.gateway.wait_log("left with names that are gone")
+        self.gateway.wait_log("registrar exec .*: stale names could not be removed")
 
     def test_two_registrars(self):
         """If one registrar fails, the name is not published, and the other registrar withdraws it."""

@@ -276,7 +276,7 @@ class Agents(LimitsTest):
         for _ in range(6):
             agent = self.stage.agent(gateway, "--pin", gateway.pin, "-n", "example", "9", prefix=hosts.far)
             self.assertEqual(agent.wait_exit(), 12)
-        self.assertNotIn("waits for", gateway.output)
+        self.assertNotIn("is delayed by", gateway.output)
 
     def test_visitors_of_a_trusted_network(self):
         hosts, gateway = self.strict_gateway(f'trusted-networks = "{TwoHosts.FAR_ADDRESS}"')
@@ -552,7 +552,7 @@ class Counters(LimitsTest):
 
             wait_until(is_congested, "the link to take nothing more")
             # 48 KB of answers, 121 bytes each. From 32 KiB on the link opens no streams, at 64 KiB it would end.
-            answers = 400
+            answers = 850
             for number in range(1, answers + 1):
                 peer.send_frame(v2peer.REGISTER, v2peer.register_payload(number, b"!"))
             before = self.metrics.wait(
@@ -627,7 +627,7 @@ class Check(LimitsTest):
                 ('memory = "1M"', "'memory' must be a size from 16M to 64T"),
                 ('login-timeout = "1s"', "must not be shorter than 'handshake-timeout'"),
                 ('stall-timeout = "1"', "'stall-timeout' must be"),
-                ("visitor = 1", "unknown key 'visitor'")):
+                ("visitor = 1", "unknown key 'visitor'; did you mean 'visitors'")):
             result = self.check_file(line)
             self.assertEqual(result.returncode, 78, line)
             self.assertRegex(result.stderr, rf"gateway\.toml:2: .*{reason}")

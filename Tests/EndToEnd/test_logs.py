@@ -91,7 +91,7 @@ class Lines(LogTest):
         with socket.create_server(("127.0.0.1", port)):
             gateway = self.stage.gateway(*JSON, state=state)
             self.stage.agent(gateway, "-n", "example", "9", state=agent.state).wait_registered()
-        entry = self.wait_entry(gateway, message=re.compile("cannot have its port"))
+        entry = self.wait_entry(gateway, message=re.compile("cannot get its previous port"))
         self.assertEqual((entry["name"], entry["port"]), ("example", port))
         self.assertIn(f"at {entry['peer']}: 'example'", entry["message"])
 
@@ -140,22 +140,29 @@ class Lines(LogTest):
         gateway.wait_log(r"^\S+Z INFO  pin sha256/\S+=$")
 
     def test_colours_are_for_text_on_terminals(self):
+        """They mark the level in a log; errors of the command line are no log."""
         environment = self.stage.environment()
         environment.pop("NO_COLOR", None)
-        for form, has_colour in (("text", True), ("json", False)):
+        path = self.stage.directory / "diglett-server.toml"
+        path.write_text('expose-ports = "many"\n')
+        for form, arguments, exit_code, has_colour in (
+                ("text", ("-c", path), 78, True), ("json", ("-c", path), 78, False),
+                ("text", ("--expose-ports", "many"), 64, False), ("json", ("--expose-ports", "many"), 64, False)):
             ours, theirs = pty.openpty()
             try:
                 code = subprocess.run(
-                    [program_path("diglett-server"), "--log-format", form, "--expose-ports", "many"], stderr=theirs,
+                    [program_path("diglett-server"), "--log-format", form, *arguments], stderr=theirs,
                     stdin=subprocess.DEVNULL, env=environment, timeout=30, check=False).returncode
                 output = os.read(ours, 65_536).decode()
             finally:
                 os.close(ours)
                 os.close(theirs)
-            self.assertEqual(code, 64)
+            self.assertEqual(code, exit_code)
             self.assertEqual("\x1b" in output, has_colour, output)
-            if not has_colour:
+            if form == "json":
                 self.parse(output.strip())
+            elif exit_code == 64:
+                self.assertTrue(output.startswith("error: option --expose-ports: "), output)
 
     def test_a_terminal_that_nobody_reads(self):
         """A stalled terminal does not stop a gateway that logs to it, and the gateway reports lost lines afterwards."""

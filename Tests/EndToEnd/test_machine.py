@@ -86,7 +86,7 @@ class UnderSystemd(EndToEndTest):
         pin = re.search(PIN, machine.log(GATEWAY)).group(0)
 
         said = machine.output("diglett-server", "agent", "add", "web", "--names", "web", "--host", "localhost")
-        token = re.search(r"shown this once: (\S+)", said).group(1)
+        token = re.search(r"shown only once\): (\S+)", said).group(1)
         machine.output("mkdir", "-p", "-m", "700", "/etc/credstore")
         machine.put("/etc/credstore/diglett.web.token", token)
         (machine.root / "etc/credstore/diglett.web.token").chmod(0o600)
@@ -99,7 +99,7 @@ class UnderSystemd(EndToEndTest):
 
         # systemd copies a credential when the service starts.
         said = machine.output("diglett-server", "agent", "rotate", "web", "--grace", "1h", "--host", "localhost")
-        machine.put("/etc/credstore/diglett.web.token", re.search(r"shown this once: (\S+)", said).group(1))
+        machine.put("/etc/credstore/diglett.web.token", re.search(r"shown only once\): (\S+)", said).group(1))
         machine.output("systemctl", "restart", AGENT)
         machine.output("diglett-server", "agent", "rotate", "web", "--grace", "1h", "--host", "localhost")
         self.check_reachable()
@@ -224,7 +224,7 @@ class Guide(EndToEndTest):
             else:
                 said.append(self.shell(step.text))
         self.assertIn("registrar nginx (/var/lib/diglett-server/nginx.map): works", said[-1])
-        invitation = next(text for text in said if "shown this once" in text)
+        invitation = next(text for text in said if "shown only once" in text)
         line = re.search(r"^ *(diglett -g '(diglett://(\S+)@gateway.com:20000#(sha256/\S+))') -n", invitation, re.MULTILINE)
         self.assertEqual(self.status("example.gateway.com")[0], 404, "nobody is there yet")
 
@@ -419,7 +419,7 @@ class UserUnit(EndToEndTest):
                        "systemd-run --unit=home python3 -m http.server --directory /srv/page --bind 127.0.0.1 9000")
         pin = re.search(PIN, machine.log(GATEWAY)).group(0)
         said = machine.output("diglett-server", "agent", "add", "alice", "--names", "web", "--host", "localhost")
-        token = re.search(r"shown this once: (\S+)", said).group(1)
+        token = re.search(r"shown only once\): (\S+)", said).group(1)
 
         text, = blocks(section("service.md", "## Agents without root"), "toml")
         text = substitute(text, ("gateway.example.com", "localhost"), ("sha256/PIN", pin), ("NAME", "web"))

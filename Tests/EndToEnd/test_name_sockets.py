@@ -122,7 +122,7 @@ class Sockets(EndToEndTest):
         self.stage.gateway(*self.options)
         second = self.stage.gateway(*self.options, ready=False)
         self.assertEqual(second.wait_exit(), 73)
-        self.assertIn(f"{self.directory}: another gateway has its sockets here", second.output)
+        self.assertIn(f"{self.directory}: another gateway uses this directory", second.output)
 
     def test_sockets_of_others_stay(self):
         """The gateway does not remove a socket with a live listener, whatever its name."""
@@ -132,7 +132,7 @@ class Sockets(EndToEndTest):
             other.listen()
             gateway = self.stage.gateway(*self.options, ready=False)
             self.assertEqual(gateway.wait_exit(), 73)
-            self.assertIn(f"{self.path}: is in the way", gateway.output)
+            self.assertIn(f"{self.path}: already exists and is not a socket of this gateway", gateway.output)
             self.assertTrue(self.path.exists())
         # Now the socket has no listener.
         self.stage.expose(self.backend, gateway=self.stage.gateway(*self.options))
@@ -143,7 +143,7 @@ class Sockets(EndToEndTest):
         self.directory.chmod(0o770)
         gateway = self.stage.gateway(*self.options, ready=False)
         self.assertEqual(gateway.wait_exit(), 73)
-        self.assertIn(f"{self.directory}: others can put files into it", gateway.output)
+        self.assertIn(f"{self.directory}: other users can write to it", gateway.output)
 
     def test_missing_parents(self):
         """Directories above the sockets are accessible to all users that may use the sockets."""
@@ -159,7 +159,7 @@ class Sockets(EndToEndTest):
         self.path.write_text("mine")
         gateway = self.stage.gateway(*self.options, ready=False)
         self.assertEqual(gateway.wait_exit(), 73)
-        self.assertIn(f"{self.path}: is in the way", gateway.output)
+        self.assertIn(f"{self.path}: already exists and is not a socket of this gateway", gateway.output)
         self.assertEqual(self.path.read_text(), "mine")
 
     def test_directory_is_removed(self):
@@ -168,7 +168,7 @@ class Sockets(EndToEndTest):
         (self.directory / ".lock").unlink()
         self.directory.rmdir()
         agent = self.stage.agent(gateway, "-n", "example", self.backend)
-        gateway.wait_log("'example' cannot have its socket .*no such file")
+        gateway.wait_log("cannot create the socket .* of 'example': .*no such file")
         self.assertTrue(agent.running)
         self.assertTrue(gateway.running)
 

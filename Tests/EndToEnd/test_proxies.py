@@ -210,12 +210,12 @@ class Caddy(ProxyTests, EndToEndTest):
         self.proxy.program.stop()
         agent = self.stage.agent(self.gateway, "-n", "example", self.backend, state=self.state)
         self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
-        self.gateway.wait_log(rf"the registrar caddy .*cannot publish 'example': .*{self.proxy.admin_port}")
+        self.gateway.wait_log(rf"registrar caddy .*: cannot publish 'example': .*{self.proxy.admin_port}")
         agent.stop()
         self.proxy.start()
         self.start_agent()
         self.wait_served()
-        self.gateway.wait_log("the registrar caddy .* works again")
+        self.gateway.wait_log("registrar caddy .* works again")
 
 
     def test_reset_is_tried_again(self):
@@ -225,10 +225,10 @@ class Caddy(ProxyTests, EndToEndTest):
         self.gateway.kill()
         self.proxy.program.stop()
         gateway = self.start_gateway(listen=self.gateway.address, state=self.gateway.state)
-        gateway.wait_log("the registrar caddy .*cannot clean up after the previous run")
+        gateway.wait_log("registrar caddy .*: cannot clean up after the previous run")
         self.proxy.start(old)
         wait_until(lambda: not self.proxy.leftovers(), "the former run's route to be taken back", 40)
-        gateway.wait_log("the registrar caddy .* works again")
+        gateway.wait_log("registrar caddy .* works again")
         self.start_agent(gateway)
         self.wait_served()
 
@@ -281,7 +281,7 @@ class BrokenProxy(EndToEndTest):
     def test_reload_fails(self):
         agent = self.start("echo 'bind() failed' >&2; exit 1")
         self.assertEqual(agent.wait_event("missing")["code"], "registrar-failed")
-        self.gateway.wait_log(r"cannot publish 'example': .*reload ended with code 1: bind\(\) failed")
+        self.gateway.wait_log(r"cannot publish 'example': .*reload exited with code 1: bind\(\) failed")
         self.assertEqual(wait_until(lambda: self.map_file.exists() and not self.map_file.read_text(), "the file"), True)
 
     def test_reload_hangs(self):
@@ -449,7 +449,7 @@ class Traefik(TraefikTest):
         other.wait_log(rf"{self.directory}: is used by another gateway")
         self.assertEqual(self.files(), ["diglett-example.yml"])
         self.gateway.stop()
-        other.wait_log("the registrar traefik .* works again")
+        other.wait_log("registrar traefik .* works again")
 
     def test_http_provider(self):
         port = free_port()
@@ -507,7 +507,7 @@ class UnwritableDirectory(TraefikTest):
         self.assertEqual(event["code"], "registrar-failed")
         self.assertNotIn(str(self.directory), agent.output, "a path of the gateway's machine")
         self.gateway.wait_log(
-            rf"ERROR the registrar traefik .*cannot publish 'example': {re.escape(str(self.directory))}\S*: .*{words}")
+            rf"ERROR registrar traefik .*: cannot publish 'example': {re.escape(str(self.directory))}\S*: .*{words}")
         self.assertTrue(agent.running and self.gateway.running)
         mend()
         if not waits:
@@ -515,7 +515,7 @@ class UnwritableDirectory(TraefikTest):
             agent = self.stage.agent(self.gateway, "-n", "example", "9", state=agent.state)
         agent.wait_registered(timeout=40)
         self.assertIn("http", self.document())
-        self.gateway.wait_log("the registrar traefik .* works again")
+        self.gateway.wait_log("registrar traefik .* works again")
 
     def test_path_that_is_a_file(self):
         path = self.stage.directory / "dynamic"

@@ -119,7 +119,7 @@ class FromProxies(EndToEndTest):
         gateway_file = self.stage.directory / "server.toml"
         gateway_file.write_text('accept-proxy-protocol = ["127.0.0.1", "10.0.0.0/8", "::1"]\n')
         gateway = self.stage.gateway("-c", gateway_file)
-        gateway.wait_log(r"127\.0\.0\.1/32, 10\.0\.0\.0/8, ::1/128 must begin with a PROXY header")
+        gateway.wait_log(r"trusted proxies: 127\.0\.0\.1/32, 10\.0\.0\.0/8, ::1/128; a PROXY header is required from visitors there")
         backend = nginx_behind_proxy(self.stage)
         agent_file = self.stage.directory / "agent.toml"
         agent_file.write_text(
@@ -139,4 +139,4 @@ class FromProxies(EndToEndTest):
         self.assertIn("'localhost' is not a network", gateway.output)
         agent = self.stage.agent("127.0.0.1:9", "--v1", "--proxy-protocol", "v1", "-n", "example", "9")
         self.assertEqual(agent.wait_exit(), 64)
-        self.assertIn("version 1 does not tell visitors' addresses", agent.output)
+        self.assertIn("version 1 does not transmit visitors' addresses", agent.output)

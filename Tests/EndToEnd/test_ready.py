@@ -82,7 +82,7 @@ class Ready(EndToEndTest):
         agent.wait_event("retrying")
         directory.rmdir()
         self.stage.gateway(listen=address)
-        agent.wait_log("ERROR .*the file of addresses was not written")
+        agent.wait_log("ERROR .*cannot write the URL file")
         directory.mkdir()
         self.assertEqual(wait_file(directory / "urls"), f"127.0.0.1:{agent.wait_registered()}\n")
 
@@ -108,7 +108,7 @@ class Ready(EndToEndTest):
                 event = agent.wait_event("registered")
                 self.assertNotIn("address", event)
                 self.assertIn("the gateway sent", event["message"])
-                agent.wait_log("WARN .*'example' is registered .* but the gateway sent .* set public-url")
+                agent.wait_log("WARN .*'example' is registered .* but the gateway sent .* set 'public-url'")
                 wait_until(out.exists, "the command")
                 self.assertEqual((out.read_text(), self.file.read_text()), ("<>", "\n"))
                 status = run(self.stage, "diglett", "status", "--state-dir", agent.state, "--output", "json")
@@ -153,11 +153,11 @@ class Ready(EndToEndTest):
 
     def test_exec_fails(self):
         agent = self.agent("--exec-on-ready", "exit 3", "-n", "example", self.backend)
-        agent.wait_log("WARN .*exec-on-ready ended with code 3")
+        agent.wait_log("WARN .*exec-on-ready command exited with code 3")
         self.assertEqual(get(f"http://127.0.0.1:{agent.wait_registered()}/"), b"here")
         file = configure(self.stage, 'exec-on-ready = ["/nonexistent/x", "y"]\n')
         agent = self.agent("-c", file, "-n", "other", self.backend)
-        agent.wait_log("ERROR .*exec-on-ready cannot be started: no such file")
+        agent.wait_log("ERROR .*exec-on-ready command cannot be started: no such file")
 
     def test_exec_ends_with_the_agent_and_runs_once(self):
         pid_file = self.stage.directory / "pid"
@@ -183,4 +183,4 @@ class Ready(EndToEndTest):
         self.assertTrue(agent.running)
         agent = self.agent("--v1", "--url-file", out, "-n", "old", self.backend, gateway="127.0.0.1:9")
         self.assertEqual(agent.wait_exit(), 64)
-        self.assertIn("does not tell where a name is", agent.output)
+        self.assertIn("version 1 does not transmit the public address", agent.output)

@@ -81,7 +81,7 @@ class Names(ReloadTest):
         ports = self.start(example=self.echo.address)
         self.assertTrue(self.says(ports["example"], b"hello"))
         self.reload(example=other.address)
-        self.agent.wait_log("SIGHUP: 'example' now leads to")
+        self.agent.wait_log("SIGHUP: changed 'example', which now forwards to")
         with self.visitor(ports["example"]) as visitor:
             visitor.sendall(b"hello\n")
             self.assertEqual(read_exactly(visitor, 12), b"other hello\n")
@@ -107,15 +107,15 @@ class Names(ReloadTest):
         self.start(example=self.echo.address)
         self.file.write_text('once = true\n' + self.file.read_text())
         self.agent.send_signal(signal.SIGHUP)
-        self.agent.wait_log("what else has changed needs a new start: once$")
-        self.agent.wait_log("the names are the same as before")
+        self.agent.wait_log("only names are reloaded; restart the agent to apply once$")
+        self.agent.wait_log("the names have not changed")
 
     def test_while_there_is_no_gateway(self):
         self.start(example=self.echo.address)
         self.gateway.kill()
         self.agent.wait_event("retrying")
         self.reload(another=self.echo.address)
-        self.agent.wait_log("'another' is added")
+        self.agent.wait_log("SIGHUP: added 'another'")
         self.gateway = self.stage.gateway(state=self.gateway.state, listen=f"127.0.0.1:{self.gateway.port}")
         self.agent.wait_registered("another", timeout=60)
         self.assertEqual(len([event for event in self.agent.events("registered") if event["name"] == "example"]), 1)
@@ -160,7 +160,7 @@ class Terminals(ReloadTest):
         with Terminal(self.arguments(), self.stage) as terminal:
             terminal.await_text("is reachable at")
             os.kill(terminal.pid, signal.SIGHUP)
-            terminal.await_text("the names are the same as before")
+            terminal.await_text("the names have not changed")
 
     def test_ignored_from_the_start(self):
         """SIGHUP stays ignored if it was at the start, as with nohup(1)."""

@@ -131,12 +131,12 @@ class FullDisk(EndToEndTest):
         for name in ("one", "two"):
             agent = self.stage.agent(gateway, "-n", name, backend)
             ports[name] = agent.wait_registered(name)
-        gateway.wait_log("ERROR .*the public ports of names cannot be saved")
+        gateway.wait_log("ERROR .*cannot save the public ports of names")
         obstacle.rmdir()
         gateway.wait_log("saving public ports works again")
         saved = json.loads((gateway.state / "ports.json").read_text())["ports"]
         self.assertEqual({entry["name"]: entry["port"] for entry in saved}, ports)
-        self.assertEqual(len(re.findall("ERROR .*cannot be saved", gateway.output)), 1)
+        self.assertEqual(len(re.findall("ERROR .*cannot save the public ports", gateway.output)), 1)
 
 
 class KnownGateways(EndToEndTest):
@@ -171,7 +171,7 @@ class KnownGateways(EndToEndTest):
                 self.file.write_text(content)
                 agent = self.agent()
                 agent.wait_registered()
-                agent.wait_log(rf"WARN .*{self.file}:1: the line is damaged and says nothing about a key: delete it")
+                agent.wait_log(rf"WARN .*{self.file}:1: the line is damaged: delete it")
                 self.assertIn(self.line, self.file.read_text().splitlines())
                 agent.stop()
         # A damaged line of the same gateway is replaced.

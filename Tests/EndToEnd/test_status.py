@@ -83,7 +83,7 @@ class Status(EndToEndTest):
             waiting.connect(str(self.state / "agent-1.sock"))
             result = run(self.stage, "diglett", "status", "--state-dir", self.state)
             self.assertEqual(result.returncode, 1)
-            self.assertIn("does not answer", result.stderr)
+            self.assertIn("does not respond", result.stderr)
             self.assertIn("connected to gateway", result.stdout)
 
     def test_instances_of_a_service(self):

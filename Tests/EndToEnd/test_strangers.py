@@ -75,13 +75,13 @@ class SharedAddress(EndToEndTest):
         self.refuse_logins(12)
         good = self.agent(self.token)
         good.wait_registered("good")
-        good.wait_log("has taken the connection and not answered yet; waiting")
-        self.gateway.wait_log("the handshake of .* waits for 3 s")
+        good.wait_log("accepted the connection but has not answered yet; still waiting")
+        self.gateway.wait_log("the handshake of .* is delayed by 3 s")
         # Handshakes are still delayed: a successful login does not clear the penalty.
         before = len(self.gateway.stderr)
         again = self.agent(self.token)
         again.wait_registered("good")
-        self.gateway.wait_log("the handshake of .* waits for 3 s", since=before)
+        self.gateway.wait_log("the handshake of .* is delayed by 3 s", since=before)
 
     def test_probes(self):
         """A monitor and a load balancer probe the port repeatedly."""
@@ -97,7 +97,7 @@ class SharedAddress(EndToEndTest):
             """)
         good = self.agent(self.token)
         good.wait_registered("good")
-        good.wait_log("not answered yet; waiting")
+        good.wait_log("has not answered yet; still waiting")
 
     def test_room_for_newcomers(self):
         """Silent connections make room for others. Those delayed by a penalty do not, and one more gets an alert."""
@@ -222,7 +222,7 @@ class Refused(EndToEndTest):
     def test_banned(self):
         self.ctl("ban", "127.0.0.1")
         agent = self.stage.agent(self.gateway, "-n", "example", BACKEND)
-        agent.wait_log("no link to the gateway .*: it answers 'access denied': .*ctl unban.*; retrying in")
+        agent.wait_log("no link to the gateway .*: it answered 'access denied': .*ctl unban.*; retrying in")
         self.ctl("unban", "127.0.0.1")
         agent.wait_registered()
 
@@ -230,7 +230,7 @@ class Refused(EndToEndTest):
         self.ctl("ban", "127.0.0.1")
         agent = self.stage.agent(self.gateway, "--once", "-n", "example", BACKEND)
         self.assertEqual(agent.wait_exit(), 69)
-        self.assertIn("it answers 'access denied'", agent.output)
+        self.assertIn("it answered 'access denied'", agent.output)
 
     def test_the_alert(self):
         """A client can read the alert, whatever it has sent; the gateway does not wait for clients that do not read."""
@@ -267,7 +267,7 @@ class Refused(EndToEndTest):
 
             threading.Thread(target=close_at_once, daemon=True).start()
             agent = self.stage.agent(f"127.0.0.1:{server.getsockname()[1]}", "-n", "example", BACKEND)
-            agent.wait_log("before the handshake: is a diglett gateway behind that port")
+            agent.wait_log("before the TLS handshake: check that a diglett gateway listens on that port")
             server.shutdown(socket.SHUT_RDWR)
 
 
@@ -304,7 +304,7 @@ class ThroughProxies(EndToEndTest):
         gateway.wait_log(r"agent .* at 192\.0\.2\.9:4711 logged in")
         before = len(agent.stderr)
         self.assertEqual(ctl(self.stage, gateway, "ban", "192.0.2.9").returncode, 0)
-        agent.wait_log("it answers 'access denied'", since=before)
+        agent.wait_log("it answered 'access denied'", since=before)
         # Other sources can use the same proxy until the proxy itself is banned.
         proxy = header_proxy.start(self.stage, gateway, line("192.0.2.10"), "127.0.0.8")
         other = self.stage.agent(proxy, "-n", "other", BACKEND)
@@ -376,7 +376,7 @@ class ThroughProxies(EndToEndTest):
     def test_broken_headers(self):
         gateway = self.stage.gateway("--accept-proxy-protocol", "127.0.0.1")
         for text, words in (
-                (b"PROXY TCP4 x\r\n", "the PROXY line has not two addresses"), (b"POST / HTTP/1.1\r\n", "first byte is 0x50"),
+                (b"PROXY TCP4 x\r\n", "the PROXY line does not have two addresses"), (b"POST / HTTP/1.1\r\n", "first byte is 0x50"),
                 (b"PROXY " + b"x" * 200, "longer than 107 bytes"),
                 ((line("192.0.2.9") * 2).encode(), "first byte is 0x50")):
             with self.subTest(text), socket.create_connection((gateway.host, gateway.port), 15) as end:

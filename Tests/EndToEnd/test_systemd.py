@@ -280,7 +280,7 @@ class Activation(SupervisedTest):
         supervisor = self.supervisor(("agents-v1", old), ("agents", new))
         gateway = supervisor.gateway(state=self.state)
         gateway.wait_log(rf"agents of version 1 on 127.0.0.1:{old.getsockname()[1]} \(inherited\)")
-        gateway.wait_log(r"WARN  version 1 is on")
+        gateway.wait_log(r"WARN  version 1 is enabled and not safe")
         self.stage.agent("127.0.0.1:%d" % old.getsockname()[1], "--v1", "-n", "example", self.backend)
         fetch(("127.0.0.1", gateway.wait_registered("example")))
 
@@ -302,9 +302,9 @@ class Activation(SupervisedTest):
             ("expose-tcp-example-0", self.socket()))
         gateway = supervisor.gateway("-l", "127.0.0.1:0", state=self.state)
         for descriptor in (3, 4, 5):
-            gateway.wait_log(rf"WARN .*descriptor {descriptor} \('agents'\) is no listening stream socket")
-        gateway.wait_log(r"WARN .*inherited socket 'web' is of no use")
-        gateway.wait_log(r"WARN .*'expose-tcp-example-0' is of no use")
+            gateway.wait_log(rf"WARN .*descriptor {descriptor} \('agents'\) is not a listening stream socket")
+        gateway.wait_log(r"WARN .*closed the inherited socket 'web', which is not used")
+        gateway.wait_log(r"WARN .*closed the (inherited socket|kept listener) 'expose-tcp-example-0', which is ")
         _, port = self.expose(gateway)
         fetch(("127.0.0.1", port))
 
@@ -371,7 +371,7 @@ class Restart(SupervisedTest):
         visitors = [self.visit(("127.0.0.1", port)) for _ in range(3)]
         gateway = self.start()
         visitors.append(self.visit(("127.0.0.1", port)))
-        gateway.wait_log(r"1 listeners of the former run wait")
+        gateway.wait_log(r"1 listeners of the previous run wait")
         self.assertEqual(gateway.wait_registered("example"), port)
         self.assertEqual([visitor() for visitor in visitors], ["page"] * 4)
         fetch(("127.0.0.1", port))
@@ -488,7 +488,7 @@ class Restart(SupervisedTest):
         gateway.kill()
         (directory / "example.sock").unlink()
         gateway = self.start()
-        gateway.wait_log(r"example.sock, does not fit")
+        gateway.wait_log(r"example.sock, no longer matches the settings")
         self.assertEqual(gateway.wait_registered("example"), port)
         wait_until(lambda: len(self.names()) == 2, "both to be stored")
         fetch(str(directory / "example.sock"))
@@ -547,7 +547,7 @@ class Restart(SupervisedTest):
             agent.send_signal(signal.SIGSTOP)
             gateway.kill()
             gateway = self.start()
-            gateway.wait_log(r"1 listeners of the former run wait")
+            gateway.wait_log(r"1 listeners of the previous run wait")
             agent.kill()
             public = public or wanted
             agent = self.stage.agent(
@@ -579,7 +579,7 @@ class Restart(SupervisedTest):
         agent = self.stage.agent(gateway, "-n", f"one={self.backend}", "-n", f"two={self.backend}")
         for name in ("one", "two"):
             agent.wait_registered(name)
-        gateway.wait_log(r"WARN .*keeps 1 sockets and no more")
+        gateway.wait_log(r"WARN .*keeps at most 1 sockets")
         wait_until(lambda: self.names() == ["expose-tcp-one"], "one listener to be stored")
         gateway.stop()
         self.assertEqual(self.names(), ["expose-tcp-one"])
@@ -609,13 +609,13 @@ class AgentLife(SupervisedTest):
         supervisor = self.supervisor(WATCHDOG_USEC="300000")
         agent = supervisor.agent(address, "-n", "example", self.backend, state=self.stage.new_directory("agent"))
         supervisor.wait(READY="1", STATUS=f"connecting to gateway {address}")
-        supervisor.wait(STATUS=f"no link to gateway {address}, trying again soon")
+        supervisor.wait(STATUS=f"no link to gateway {address}, retrying")
         gateway = self.stage.gateway(listen=address)
         supervisor.wait(STATUS=f"connected to gateway {address}, 1 name exposed")
         supervisor.wait(supervisor.count, WATCHDOG="1", timeout=2)
         since = supervisor.count
         gateway.stop()
-        supervisor.wait(since, STATUS=f"no link to gateway {address}, trying again soon")
+        supervisor.wait(since, STATUS=f"no link to gateway {address}, retrying")
         agent.send_signal(signal.SIGTERM)
         supervisor.wait(since, STOPPING="1", STATUS="stopping")
         self.assertEqual(agent.wait_exit(), 0)
@@ -684,7 +684,7 @@ class Credentials(SupervisedTest):
                 self.put("identity.pem", (other / "identity.pem").read_bytes(), mode)
                 gateway = self.gateway(ready=False)
                 self.assertEqual(gateway.wait_exit(), 78)
-                self.assertIn("others can read it", gateway.output)
+                self.assertIn("other users can read it", gateway.output)
 
     def test_agents(self):
         first = self.stage.gateway(state=self.stage.new_directory("other"))
@@ -692,7 +692,7 @@ class Credentials(SupervisedTest):
         content = (first.state / "agents.toml").read_bytes()
         path = self.put("agents.toml", content, 0o440)
         gateway = self.gateway()
-        gateway.wait_log(rf"agents are those of {path}")
+        gateway.wait_log(rf"agents are listed in {path}")
         agent = self.stage.agent(gateway, "-t", invitation.token, "-n", "app-1", self.backend)
         fetch(("127.0.0.1", agent.wait_registered("app-1")))
         for change in (["add", "more", "--names", "x"], ["remove", "web"], ["rotate", "web"]):

@@ -170,7 +170,7 @@ class AtOnce(TokenTest):
 
     def test_gateway_that_refuses(self):
         self.answering(b'{"ok":false,"error":"agents.toml:3: is wrong"}\n')
-        self.check_warning("has not read the change: agents.toml:3: is wrong")
+        self.check_warning("did not apply the change: agents.toml:3: is wrong")
 
     def test_no_gateway(self):
         """The gateway was never started, was killed or stopped, or has no control socket."""
@@ -223,9 +223,9 @@ class Grace(TokenTest):
         self.assertGreater(time.time(), until - 0.1)
         self.assertLess(time.time(), until + 1 + WITHDRAWN_SECONDS)
         self.gateway.wait_log("the former token of 'web' has expired")
-        self.gateway.wait_log("the login is withdrawn: it used a former token, which has expired")
+        self.gateway.wait_log("access revoked: it used a former token, which has expired")
         self.check_refused(self.connect(first.token, "-n", "app-5", self.backend), "login-refused", 11)
-        self.gateway.wait_log(r"login from \S+ refused: the former token of 'web', which has expired")
+        self.gateway.wait_log(r"login from \S+ refused: an expired former token of 'web'")
         self.assertEqual(new.events("lost"), [])
         self.assertNotIn("former-token-until", self.listed())
         self.assertNotIn("former", self.agents.command("list"))
@@ -308,7 +308,7 @@ class Files(TokenTest):
         agent.wait_registered("app-1")
         self.file.unlink()
         run(self.stage, "diglett-server", "ctl", "kick", "web", "--state-dir", self.gateway.state)
-        agent.wait_log(rf"WARN .*the last one is used: {re.escape(str(self.file))}: cannot be read")
+        agent.wait_log(rf"WARN .*cannot read the token again, using the last one: {re.escape(str(self.file))}: cannot be read")
         self.check_back(agent)
 
     def test_link_that_leads_elsewhere(self):
@@ -361,7 +361,7 @@ class Files(TokenTest):
         agent = self.connect_file(self.file)
         agent.wait_registered("app-1")
         self.agents.rotate("web")
-        agent.wait_log("waiting for another token")
+        agent.wait_log("waiting for a new token")
         began = time.monotonic()
         self.assertEqual(agent.stop(), 0)
         self.assertLess(time.monotonic() - began, 3)
@@ -383,7 +383,7 @@ class Output(TokenTest):
         common = {"name": "web", "agents-file": path, "reloaded": True}
         result = self.agents.try_command("add", "web", "--names", "app-*", "--v1", "--host", "gateway.test:1",
                                          "--output", "json")
-        self.assertIn("from now on only agents in this file are let in", result.stderr)
+        self.assertIn("from now on the gateway accepts only agents in this file", result.stderr)
         made = json.loads(result.stdout)
         self.assertEqual(made, {**common, "token": made["token"], "v1-token": made["v1-token"],
                                 "gateway": f"diglett://{made['token']}@gateway.test:1#{self.gateway.pin}"})

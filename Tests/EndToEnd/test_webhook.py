@@ -142,7 +142,7 @@ class Webhooks(EndToEndTest):
             with self.subTest(words=words):
                 gateway = self.gateway(self.hook(lambda _, given=given: given), "retries = 0")
                 self.check_not_judged(gateway)
-                gateway.wait_log(rf"login from .* cannot be judged: webhook .*{words}")
+                gateway.wait_log(rf"cannot authenticate the login from .*: webhook .*{words}")
 
     def test_a_service_that_hangs(self):
         release = threading.Event()
@@ -152,7 +152,7 @@ class Webhooks(EndToEndTest):
         began = time.monotonic()
         self.check_not_judged(gateway)
         self.assertLess(time.monotonic() - began, 5)
-        gateway.wait_log("cannot be judged: webhook .*in time")
+        gateway.wait_log("cannot authenticate the login from .*: webhook .*timed out")
 
     def test_the_same_question_is_asked_once(self):
         release = threading.Event()

@@ -114,8 +114,8 @@ package final class ListenerStore {
         guard !self.held.isEmpty else { return }
         self.logger.info(
             """
-            \(self.held.values.joined().count) listeners of the previous run wait \(self.holdMilliseconds / 1_000) s for their agents, \
-            and visitors with them
+            holding \(counted(self.held.values.joined().count, "listener")) of the previous run for \(self.holdMilliseconds / 1_000) s: \
+            visitors wait until their agents return
             """)
     }
 

@@ -11,8 +11,11 @@ enum AddressFault {
     ///   - lowestPort: 0 if the system may choose.
     ///   - form: what is allowed, for texts that resemble nothing.
     static func reason(_ text: String, isPortNeeded: Bool, lowestPort: UInt16 = 1, form: String) -> String {
+        if text.hasPrefix("diglett://") { return "the address of a gateway is for -g; write \(form)" }
         if let scheme = text.firstRange(of: "://") {
-            let rest = text[scheme.upperBound...].prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+            let authority = text[scheme.upperBound...].prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+            // Without a user and a password.
+            let rest = authority.split(separator: "@").last ?? authority
             var advice = "'\(PeerText.escaped(String(rest)))'"
             if HostPort(String(rest), defaultPort: isPortNeeded ? nil : 1) == nil { advice = form }
             return "leave out '\(PeerText.escaped(String(text[..<scheme.upperBound])))', write \(advice)"
