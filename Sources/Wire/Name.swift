@@ -24,7 +24,7 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
         let fault: String
         if text.contains(".") {
             let label = text.split(separator: ".").first.map(String.init) ?? ""
-            let advice = Name(label) == nil ? "" : ", try '\(label)'"
+            let advice = Name(label) == nil ? "" : "; try '\(label)'"
             return "'\(shown)' is not a valid name: dots are not allowed\(advice)"
         } else if let other = text.unicodeScalars.first(where: { !self.isAllowed($0) }) {
             fault = "'\(PeerText.escaped(String(other)))' is not allowed, only a-z, 0-9 and hyphens"
@@ -36,7 +36,7 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
             fault = "two hyphens at positions 3 and 4 are reserved by DNS"
         }
         let near = self.near(text)
-        return "'\(shown)' is not a valid name: \(fault)" + (near.map { ", try '\($0)'" } ?? "")
+        return "'\(shown)' is not a valid name: \(fault)" + (near.map { "; try '\($0)'" } ?? "")
     }
 
     private static func isAllowed(_ scalar: Unicode.Scalar) -> Bool {

@@ -144,11 +144,11 @@ class Names(RefusalTest):
     def test_badly_formed(self):
         """The agent checks names itself, without a gateway."""
         bad = {
-            "Bad_Name!": "'_' is not allowed, only a-z, 0-9 and hyphens, try 'bad-name'", "a..b": "dots are not allowed",
-            "-x": "it must not begin or end with a hyphen, try 'x'", "x-": "it must not begin or end with a hyphen, try 'x'",
+            "Bad_Name!": "'_' is not allowed, only a-z, 0-9 and hyphens; try 'bad-name'", "a..b": "dots are not allowed",
+            "-x": "it must not begin or end with a hyphen; try 'x'", "x-": "it must not begin or end with a hyphen; try 'x'",
             "ab--cd": "two hyphens at positions 3 and 4 are reserved", "": "the name is empty",
-            "a" * 64: "it has 64 characters, 63 at most are allowed", "a b": "' ' is not allowed, only a-z, 0-9 and hyphens, try 'a-b'",
-            "ä": "'ä' is not allowed", "a/b": "'/' is not allowed, only a-z, 0-9 and hyphens, try 'a-b'", "a\nb": r"'\u{A}' is not allowed, only a-z, 0-9 and hyphens, try 'a-b'",
+            "a" * 64: "it has 64 characters, 63 at most are allowed", "a b": "' ' is not allowed, only a-z, 0-9 and hyphens; try 'a-b'",
+            "ä": "'ä' is not allowed", "a/b": "'/' is not allowed, only a-z, 0-9 and hyphens; try 'a-b'", "a\nb": r"'\u{A}' is not allowed, only a-z, 0-9 and hyphens; try 'a-b'",
         }
         for name, fault in bad.items():
             with self.subTest(name=name):

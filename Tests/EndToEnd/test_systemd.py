@@ -371,7 +371,7 @@ class Restart(SupervisedTest):
         visitors = [self.visit(("127.0.0.1", port)) for _ in range(3)]
         gateway = self.start()
         visitors.append(self.visit(("127.0.0.1", port)))
-        gateway.wait_log(r"1 listeners of the previous run wait")
+        gateway.wait_log(r"holding 1 listener of the previous run for")
         self.assertEqual(gateway.wait_registered("example"), port)
         self.assertEqual([visitor() for visitor in visitors], ["page"] * 4)
         fetch(("127.0.0.1", port))
@@ -547,7 +547,7 @@ class Restart(SupervisedTest):
             agent.send_signal(signal.SIGSTOP)
             gateway.kill()
             gateway = self.start()
-            gateway.wait_log(r"1 listeners of the previous run wait")
+            gateway.wait_log(r"holding 1 listener of the previous run for")
             agent.kill()
             public = public or wanted
             agent = self.stage.agent(
@@ -579,7 +579,7 @@ class Restart(SupervisedTest):
         agent = self.stage.agent(gateway, "-n", f"one={self.backend}", "-n", f"two={self.backend}")
         for name in ("one", "two"):
             agent.wait_registered(name)
-        gateway.wait_log(r"WARN .*keeps at most 1 sockets")
+        gateway.wait_log(r"WARN .*keeps 1 of the sockets")
         wait_until(lambda: self.names() == ["expose-tcp-one"], "one listener to be stored")
         gateway.stop()
         self.assertEqual(self.names(), ["expose-tcp-one"])

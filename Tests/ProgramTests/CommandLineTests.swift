@@ -39,7 +39,10 @@ struct CommandLineTests {
             (["-g", "a", "--gateway", "b"], "option --gateway: may be given only once"),
             (["--gateway=a", "--gateway=b"], "option --gateway: may be given only once"),
             (["-dg", "a", "-dg", "b"], "option --gateway: may be given only once"),
-            (["--state-dir", "a", "--state-dir=b", "-g", "a", "-g", "b"], "option --state-dir: may be given only once"),
+            (
+                ["--state-dir", "a", "--state-dir=b", "-g", "a", "-g", "b"],
+                "option --state-dir: may be given only once"
+            ),
             (["-c", "a", "--config", "b"], "option --config: may be given only once"),
             (["--output", "json", "--output", "text"], "option --output: may be given only once"),
             // Options that may be repeated, switches, values that resemble options, and arguments after `--`.
@@ -90,7 +93,8 @@ struct CommandLineTests {
     @Test("only begins with a small letter if no word is unknown")
     func others() {
         let message = "missing value for '--output <output>'\nUsage: tool check\n"
-        #expect(Typos(root: Tool.self, arguments: ["check", "--output"]).improved("M\(message.dropFirst())") == message)
+        #expect(
+            Typos(root: Tool.self, arguments: ["check", "--output"]).improved("M\(message.dropFirst())") == message)
         #expect(Typos(root: Tool.self, arguments: []).improved("").isEmpty)
     }
 

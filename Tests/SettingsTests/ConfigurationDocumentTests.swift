@@ -148,8 +148,14 @@ struct KeyTests {
     @Test(
         "have help texts with their default",
         arguments: [
-            ("listen", "Addresses to accept agents on, HOST:PORT; may be repeated. (default: 0.0.0.0:20000 and [::]:20000)"),
-            ("listen-v1", "Addresses to accept agents of the original diglett on (version 1); may be repeated. (default: none)"),
+            (
+                "listen",
+                "Addresses to accept agents on, HOST:PORT; may be repeated. (default: 0.0.0.0:20000 and [::]:20000)"
+            ),
+            (
+                "listen-v1",
+                "Addresses to accept agents of the original diglett on (version 1); may be repeated. (default: none)"
+            ),
             ("debug", "Log debug messages; twice: also trace messages."),
             ("log-format", "Log format: text, or json for one object per line. (default: text)"),
             ("metrics-per-name", "Also serve metrics of each name; needs metrics."),

@@ -32,35 +32,35 @@ struct NameTests {
         arguments: [
             ("", "the name is empty"), ("localhost", "the name 'localhost' is reserved, choose another"),
             ("Admin", "the name 'Admin' is reserved, choose another"),
-            ("app.example.com", "'app.example.com' is not a valid name: dots are not allowed, try 'app'"),
-            ("a..b", "'a..b' is not a valid name: dots are not allowed, try 'a'"),
+            ("app.example.com", "'app.example.com' is not a valid name: dots are not allowed; try 'app'"),
+            ("a..b", "'a..b' is not a valid name: dots are not allowed; try 'a'"),
             (".", "'.' is not a valid name: dots are not allowed"),
             ("admin.b", "'admin.b' is not a valid name: dots are not allowed"),
-            ("my_app", "'my_app' is not a valid name: '_' is not allowed, only a-z, 0-9 and hyphens, try 'my-app'"),
-            ("My App!", "'My App!' is not a valid name: ' ' is not allowed, only a-z, 0-9 and hyphens, try 'my-app'"),
-            ("a\nb", "'a\\u{A}b' is not a valid name: '\\u{A}' is not allowed, only a-z, 0-9 and hyphens, try 'a-b'"),
+            ("my_app", "'my_app' is not a valid name: '_' is not allowed, only a-z, 0-9 and hyphens; try 'my-app'"),
+            ("My App!", "'My App!' is not a valid name: ' ' is not allowed, only a-z, 0-9 and hyphens; try 'my-app'"),
+            ("a\nb", "'a\\u{A}b' is not a valid name: '\\u{A}' is not allowed, only a-z, 0-9 and hyphens; try 'a-b'"),
             ("_", "'_' is not a valid name: '_' is not allowed, only a-z, 0-9 and hyphens"),
             ("admin_", "'admin_' is not a valid name: '_' is not allowed, only a-z, 0-9 and hyphens"),
             ("ä", "'ä' is not a valid name: 'ä' is not allowed, only a-z, 0-9 and hyphens"),
-            ("-a", "'-a' is not a valid name: it must not begin or end with a hyphen, try 'a'"),
-            ("a-", "'a-' is not a valid name: it must not begin or end with a hyphen, try 'a'"),
+            ("-a", "'-a' is not a valid name: it must not begin or end with a hyphen; try 'a'"),
+            ("a-", "'a-' is not a valid name: it must not begin or end with a hyphen; try 'a'"),
             ("-", "'-' is not a valid name: it must not begin or end with a hyphen"),
             (
                 "ab--cd",
-                "'ab--cd' is not a valid name: two hyphens at positions 3 and 4 are reserved by DNS, try 'ab-cd'"
+                "'ab--cd' is not a valid name: two hyphens at positions 3 and 4 are reserved by DNS; try 'ab-cd'"
             ),
-            ("xn--a", "'xn--a' is not a valid name: two hyphens at positions 3 and 4 are reserved by DNS, try 'xn-a'"),
+            ("xn--a", "'xn--a' is not a valid name: two hyphens at positions 3 and 4 are reserved by DNS; try 'xn-a'"),
         ])
     func fault(_ text: String, _ expected: String) {
         #expect(Name(text) == nil)
         #expect(Name.fault(of: text) == expected)
     }
 
-    @Test("an error about a long name contains its length, and at most 100 of its characters")
+    @Test("an error about a long name contains its length, and at most 64 of its characters")
     func longFault() {
         let text = String(repeating: "a", count: 64)
         #expect(Name.fault(of: text) == "'\(text)' is not a valid name: it has 64 characters, 63 at most are allowed")
-        let shown = PeerText.escaped(String(repeating: "a", count: 65_536), atMost: 100)
+        let shown = PeerText.escaped(String(repeating: "a", count: 65_536), atMost: 64)
         #expect(
             Name.fault(of: String(repeating: "a", count: 65_536))
                 == "'\(shown)' is not a valid name: it has 65536 characters, 63 at most are allowed")
