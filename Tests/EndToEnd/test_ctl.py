@@ -267,10 +267,10 @@ class Steering(CtlTest):
         self.start()
         with self.tunnel.connect():
             wait_until(lambda: self.report("streams"), "the stream")
-            self.assertEqual(self.ctl("drain"), "the gateway is stopping, when 1 stream is done\n")
+            self.assertEqual(self.ctl("drain"), "the gateway is stopping: waiting up to 30 s for 1 stream; a second signal (Ctrl-C) cuts it\n")
             self.assertEqual(self.report("status")["state"], "draining")
             # A second drain does not cut streams.
-            self.assertEqual(self.ctl("drain"), "the gateway is stopping already, when 1 stream is done\n")
+            self.assertEqual(self.ctl("drain"), "the gateway is stopping already: waiting up to 30 s for 1 stream; a second signal (Ctrl-C) cuts it\n")
             self.assertEqual(self.report("status")["streams"], 1)
             wait_until(lambda: is_closed(self.tunnel.port), "no new visitors")
         self.assertEqual(self.gateway.wait_exit(), 0)
@@ -320,7 +320,7 @@ class Steering(CtlTest):
         bad.write_text(changed + '[[agent]]\nname = "two"\n')
         said = self.ctl("reload")
         self.assertIn(said, ("no changes\n",
-                             "changed agent 'one': names other, disabled, max-links 3\nadded agent 'two'\n"))
+                             "agent 'one': names other, disabled, max-links 3\nagent 'two': added\n"))
         self.assertEqual(agent.wait_exit(), 11)
 
 

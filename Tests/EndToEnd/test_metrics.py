@@ -467,7 +467,7 @@ class Listening(MetricsTest):
             visitor.sendall(b"x")
             read_exactly(visitor, 1)
             self.server.send_signal(signal.SIGTERM)
-            self.server.wait_log("stopping when 1 stream is")
+            self.server.wait_log("stopping: waiting up to 30 s for 1 stream")
             during = self.metrics.scrape()
             self.check(during)
             self.assertEqual(during.value("diglett_streams"), 1)

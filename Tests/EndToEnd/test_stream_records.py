@@ -171,7 +171,7 @@ class Streams(LogTest):
         """On a second signal the gateway does not wait for the streams."""
         tunnel, _ = self.endless_download()
         tunnel.gateway.send_signal(signal.SIGTERM)
-        self.wait_entry(tunnel.gateway, message=re.compile("^stopping when 1 stream is"))
+        self.wait_entry(tunnel.gateway, message=re.compile("^stopping: waiting up to 30 s for 1 stream"))
         self.assertEqual(tunnel.gateway.stop(), 0)
         self.check_end(self.wait_record(tunnel.gateway), "drain", "gateway")
         self.check_end(self.wait_record(tunnel.agent), "dead", "gateway")

@@ -206,7 +206,7 @@ class Restarts(EndToEndTest):
             visitor.sendall(b"GET / HTTP/1.0\r\n\r\n")
             answer = read_exactly(visitor, MIB)
             tunnel.gateway.send_signal(15)
-            tunnel.gateway.wait_log(r"stopping when 1 stream is")
+            tunnel.gateway.wait_log(r"stopping: waiting up to 30 s for 1 stream")
             wait_until(lambda: version1.refuses(tunnel.port), "the public port to be closed")
             self.assertTrue(tunnel.gateway.running)
             go_on.set()

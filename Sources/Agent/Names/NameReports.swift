@@ -77,7 +77,7 @@ final class NameReports {
             self.log.say(.warning, .milestone, line, fields)
         }
         if let note {
-            self.log.say(.info, .milestone, "'\(wanted.name)': \(note)", self.log.about([.name: wanted.name]))
+            self.log.say(.notice, .milestone, "'\(wanted.name)': \(note)", self.log.about([.name: wanted.name]))
         }
         if let backend { self.backendCheck.registered(wanted.name, backend) }
         self.print(
