@@ -34,10 +34,12 @@ extension GatewayMachine {
     }
 
     /// The agent's access was revoked: drops the names of this link and ends it.
-    package mutating func revoked(_ id: LinkID) {
+    ///
+    /// - Parameter reason: for the agent.
+    package mutating func revoked(_ id: LinkID, _ reason: String) {
         // Drop the names first: the agent may never read the GOAWAY.
         self.dropNames(of: id)
-        self.end(id, Refusal(code: .revoked, text: "access revoked: the agent was removed, disabled or has expired"))
+        self.end(id, Refusal(code: .revoked, text: "access revoked: \(reason)"))
     }
 
     /// The authenticator confirmed a name after a change of rights. Revokes the name if its port is no longer allowed.

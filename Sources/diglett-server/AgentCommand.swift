@@ -32,14 +32,23 @@ struct AgentCommand: ParsableCommand {
         try AgentAdministration(settings: try GatewaySettings(self.server.options.withServiceConfiguration))
     }
 
+    private func running(_ administration: AgentAdministration) -> RunningGateway? {
+        (try? administration.controlPlaces(self.server.options.withServiceConfiguration)).map {
+            RunningGateway(places: $0)
+        }
+    }
+
+    /// The port of the command that starts an agent: that of the running gateway, else of its settings.
+    fileprivate func port(_ administration: AgentAdministration) -> UInt16 {
+        self.running(administration)?.port ?? administration.port
+    }
+
     /// Makes a running gateway read the change. A failure is only a warning, because the change itself was made.
     ///
     /// - Returns: whether a gateway has read the change.
     fileprivate func reload(_ administration: AgentAdministration) -> Bool {
-        guard let places = try? administration.controlPlaces(self.server.options.withServiceConfiguration) else {
-            return false
-        }
-        switch GatewayReload(places: places).perform() {
+        guard let gateway = self.running(administration) else { return false }
+        switch gateway.reload() {
         case .done: return true
         case .absent: return false
         case .failed(let text):
@@ -119,7 +128,7 @@ struct AgentCommand: ParsableCommand {
         @Option(
             name: .customLong("host"),
             help: ArgumentHelp(
-                "The gateway's public address, for the command to copy. (default: this machine's name and the port of the first --listen)",
+                "The gateway's public address, for the command to copy. (default: this machine's name and the gateway's port)",
                 valueName: "host[:port]"))
         var text: String?
 
@@ -129,6 +138,12 @@ struct AgentCommand: ParsableCommand {
             var name = [CChar](repeating: 0, count: 65)
             gethostname(&name, name.count - 1)
             return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        }
+
+        /// A line about a host that is only guessed.
+        var note: String {
+            guard self.text == nil else { return "" }
+            return "'\(Self.machine)' is the name of this machine: pass --host if agents reach it by another one\n"
         }
 
         /// - Parameter port: used if the text has none.
@@ -175,7 +190,7 @@ struct AgentCommand: ParsableCommand {
                 let administration = try self.parent.administration()
                 let wasOpen = administration.isOpenToMachine
                 let made = try administration.add(
-                    self.name, request, host: try self.address.hostPort(port: administration.port))
+                    self.name, request, host: try self.address.hostPort(port: self.parent.port(administration)))
                 var change = Change(self.name, administration, reloaded: self.parent.reload(administration))
                 if let made { change.add(made) }
                 let closes = "from now on the gateway accepts only agents in this file, also from this machine"
@@ -183,7 +198,7 @@ struct AgentCommand: ParsableCommand {
                 try AgentCommand.write(
                     change, self.output,
                     text: "added agent '\(self.name)' to \(administration.path)\n" + (wasOpen ? "\(closes)\n" : "")
-                        + (made.map { AgentCommand.text($0) } ?? ""))
+                        + (made.map { AgentCommand.text($0) + self.address.note } ?? ""))
             }
         }
     }
@@ -242,10 +257,10 @@ struct AgentCommand: ParsableCommand {
                 let administration = try self.parent.administration()
                 let made = try administration.rotate(
                     self.name, hasVersion1: self.version1, grace: self.grace,
-                    host: try self.address.hostPort(port: administration.port))
+                    host: try self.address.hostPort(port: self.parent.port(administration)))
                 var change = Change(self.name, administration, reloaded: self.parent.reload(administration))
                 change.add(made)
-                try AgentCommand.write(change, self.output, text: AgentCommand.text(made))
+                try AgentCommand.write(change, self.output, text: AgentCommand.text(made) + self.address.note)
             }
         }
     }

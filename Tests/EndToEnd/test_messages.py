@@ -4,12 +4,13 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import unittest
 
 import backends
 import golden
-from administration import AgentsFile, ctl
+from administration import AgentsFile, ctl, run
 from backends import Listener
 from harness import EndToEndTest, free_port, program_path, wait_until
 from terminals import Terminal
@@ -295,7 +296,29 @@ class Running(EndToEndTest):
         agent.wait_registered("web")
         agents.set("web", 'expires = "2020-01-01"')
         self.assertEqual(agent.wait_exit(), 11)
-        self.assertIn("access revoked: the agent was removed, disabled or has expired", agent.output)
+        self.assertIn("access revoked: the agent has expired", agent.output)
+
+    def test_the_first_agent_in_the_file_ends_those_without_a_login(self):
+        gateway, agents = self.agents()
+        agent = self.stage.agent(gateway, "-n", "web", "9")
+        agent.wait_registered("web")
+        agents.add("other", "--names", "other")
+        self.assertEqual(agent.wait_exit(), 11)
+        self.assertIn("access revoked: the gateway now has an agents file and accepts only agents with a token or key",
+                      agent.output)
+
+    def test_the_host_of_agent_add_is_a_guess(self):
+        """Without --host the command has the machine's name, with the port of the gateway that runs."""
+        gateway = self.stage.gateway()
+        result = run(self.stage, "diglett-server", "agent", "add", "web", "--names", "web", "--state-dir", gateway.state)
+        port = gateway.address.rpartition(":")[2]
+        self.assertRegex(result.stdout, rf"diglett -g 'diglett://\S+@{socket.gethostname()}:{port}#sha256/")
+        self.assertIn(f"'{socket.gethostname()}' is the name of this machine: pass --host if agents reach it by another one\n",
+                      result.stdout)
+        result = run(self.stage, "diglett-server", "agent", "rotate", "web", "--host", "gateway.com", "--state-dir",
+                     gateway.state)
+        self.assertIn(f"@gateway.com:{port}#sha256/", result.stdout)
+        self.assertNotIn("is the name of this machine", result.stdout)
 
     def test_takeover(self):
         """The newer program learns which program had the name; the older one learns that it lost it."""

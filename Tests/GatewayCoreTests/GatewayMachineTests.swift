@@ -413,13 +413,13 @@ struct GatewayMachineTests {
         #expect(stand.effects() == [])
         stand.machine.confirmed(first, ports: [32_000...32_000])
         #expect(stand.acts().suffix(2) == [.withdraw(first), .cutStreams(1, number: 1)])
-        stand.machine.revoked(1)
+        stand.machine.revoked(1, "the agent has expired")
         let effects = stand.acts()
         #expect(effects.first == .withdraw(second))
         #expect(
             effects.last
                 == .end(
-                    1, Refusal(code: .revoked, text: "access revoked: the agent was removed, disabled or has expired"),
+                    1, Refusal(code: .revoked, text: "access revoked: the agent has expired"),
                     retryAfterSeconds: 0))
     }
 }

@@ -32,7 +32,7 @@ final class ScriptedAuthenticator: Authenticator {
     }
 
     func onChange(_ rightsChanged: @escaping () -> Void) {}
-    func revocation(of grant: LoginGrant) -> String? { nil }
+    func revocation(of grant: LoginGrant) -> Revocation? { nil }
     func reload() {}
     func close() {}
 }

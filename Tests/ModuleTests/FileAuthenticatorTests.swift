@@ -139,15 +139,15 @@ struct FileAuthenticatorTests {
         let changes = desk.changes
         #expect(desk.loop.run { desk.changes > changes })
         let reason = "used a former token, which has expired"
-        #expect(desk.authenticator.revocation(of: before) == reason)
-        #expect(desk.authenticator.revocation(of: version1) == reason)
+        #expect(desk.authenticator.revocation(of: before) == Revocation(reason))
+        #expect(desk.authenticator.revocation(of: version1) == Revocation(reason))
         #expect(desk.authenticator.revocation(of: after) == nil)
         let refusal = LoginVerdict.refused(.loginRefused, reason: "an expired former token of 'web'")
         #expect(try desk.login(token: made.token) == refusal)
         #expect(try desk.login(version1: "old") == refusal)
         // The next rotation removes the former token.
         try desk.change(entry(hash: otherHash))
-        #expect(desk.authenticator.revocation(of: before) == "used a token or key that was removed")
+        #expect(desk.authenticator.revocation(of: before) == Revocation("used a token or key that was removed"))
         #expect(try desk.login(token: made.token) == .refused(.loginRefused, reason: "a wrong token for 'web'"))
     }
 
@@ -191,7 +191,7 @@ struct FileAuthenticatorTests {
         #expect(desk.authenticator.revocation(of: byToken) != nil)
         #expect(desk.authenticator.revocation(of: byPin) == nil)
         try desk.change(entry("disabled = true\npins = \"\(pin)\""))
-        #expect(desk.authenticator.revocation(of: byPin) == "is disabled")
+        #expect(desk.authenticator.revocation(of: byPin) == Revocation("is disabled"))
         try desk.change("# nobody\n")
         #expect(desk.authenticator.revocation(of: byPin) != nil)
         #expect(desk.changes == 3)
@@ -219,7 +219,7 @@ struct FileAuthenticatorTests {
         defer { desk.close() }
         let grant = try desk.grant(token: made.token)
         #expect(desk.loop.run { desk.changes == 1 })
-        #expect(desk.authenticator.revocation(of: grant) == "has expired")
+        #expect(desk.authenticator.revocation(of: grant) == Revocation("has expired"))
         guard case .refused = try desk.login(token: made.token) else { return _ = Issue.record("expired but let in") }
         try FileAccess.replace(desk.path, with: Array(entry().utf8), durable: false)
         // The changed file is read, and the agent is no longer expired.
@@ -236,12 +236,12 @@ struct FileAuthenticatorTests {
         #expect(try desk.authenticator.pendingChanges() == ["agent 'web': disabled"])
         #expect(desk.authenticator.revocation(of: grant) == nil)
         desk.authenticator.reload()
-        #expect(desk.authenticator.revocation(of: grant) == "is disabled")
+        #expect(desk.authenticator.revocation(of: grant) == Revocation("is disabled"))
         try FileAccess.replace(desk.path, with: Array(entry("max-links = 1").utf8), durable: false)
         #expect(try desk.authenticator.pendingChanges()?.first?.contains("enabled") == true)
         try FileAccess.replace(desk.path, with: Array("# nobody\n".utf8), durable: false)
         desk.authenticator.reload()
-        #expect(desk.authenticator.revocation(of: grant)?.hasPrefix("is no longer in") == true)
+        #expect(desk.authenticator.revocation(of: grant)?.reason.hasPrefix("is no longer in") == true)
     }
 
     @Test("an emptied or partly written file changes nothing until it is complete")
@@ -268,7 +268,7 @@ struct FileAuthenticatorTests {
         #expect(desk.changes == 0)
         #expect(desk.authenticator.revocation(of: grant) == nil)
         #expect(desk.loop.run { desk.changes > 0 })
-        #expect(desk.authenticator.revocation(of: grant) == "is disabled")
+        #expect(desk.authenticator.revocation(of: grant) == Revocation("is disabled"))
     }
 
     @Test("until the file exists, local agents are accepted")

@@ -28,11 +28,11 @@ extension AgentSessions {
     /// Ends the link if its login is no longer valid; otherwise applies the agent's current limits.
     private func recheckLogin(_ session: AgentSession) {
         guard let grant = session.grant else { return }
-        if let reason = self.parts.authenticator.revocation(of: grant) {
+        if let revocation = self.parts.authenticator.revocation(of: grant) {
             self.parts.log.write(
-                .warning, .complete, by: session.label, "\(session.label): access revoked: it \(reason)",
+                .warning, .complete, by: session.label, "\(session.label): access revoked: it \(revocation.reason)",
                 session.label.about([.code: ErrorCode.revoked]))
-            return self.parts.names.revoked(session.id)
+            return self.parts.names.revoked(session.id, revocation.told)
         }
         guard let limits = self.parts.authenticator.limits(of: grant) else { return }
         session.state = .up(grant.with(limits))

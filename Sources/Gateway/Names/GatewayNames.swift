@@ -112,7 +112,8 @@ final class GatewayNames {
         self.act { $0.changed(identity, maxLinks: limits.links, maxNames: limits.names) }
     }
 
-    func revoked(_ link: LinkID) { self.act { $0.revoked(link) } }
+    /// - Parameter reason: for the agent.
+    func revoked(_ link: LinkID, _ reason: String) { self.act { $0.revoked(link, reason) } }
 
     func confirmed(_ id: ExposureID, ports: [ClosedRange<UInt16>]) { self.act { $0.confirmed(id, ports: ports) } }
 

@@ -88,6 +88,22 @@ package struct NameRequest {
     }
 }
 
+/// Why a login is no longer valid.
+package struct Revocation: Equatable {
+    /// For the log, about the agent: `has expired`.
+    package let reason: String
+    /// For the agent, without paths of the gateway.
+    package let told: String
+
+    package init(reason: String, told: String) {
+        self.reason = reason
+        self.told = told
+    }
+
+    /// With the same words for both.
+    package init(_ reason: String) { self.init(reason: reason, told: "the agent \(reason)") }
+}
+
 package enum NameVerdict: Equatable {
     /// - Parameter ports: the public ports that the name may use; empty for all of the gateway's.
     case granted(ports: [ClosedRange<UInt16>])
@@ -115,9 +131,8 @@ package protocol Authenticator: AnyObject {
     /// the gateway calls `revocation` and `limits` for every link, and `authorize` again for every held name.
     func onChange(_ rightsChanged: @escaping () -> Void)
 
-    /// Why a login is no longer valid, for the log; nil if it is valid, as far as the authenticator knows without
-    /// calling a hook.
-    func revocation(of grant: LoginGrant) -> String?
+    /// Why a login is no longer valid; nil if it is valid, as far as the authenticator knows without calling a hook.
+    func revocation(of grant: LoginGrant) -> Revocation?
 
     /// The current limits for this login; nil to keep those granted at the login.
     func limits(of grant: LoginGrant) -> AgentLimits?

@@ -216,23 +216,26 @@ package final class FileAuthenticator: Authenticator {
         return agent.isExpired(at: Timestamp.now) ? "has expired" : nil
     }
 
-    package func revocation(of grant: LoginGrant) -> String? {
+    package func revocation(of grant: LoginGrant) -> Revocation? {
         guard self.hasLoaded else { return nil }
         guard let agent = self.agents[grant.identity] else {
             return grant.credential.isEmpty
-                ? "is a local agent without a login, and \(self.path) exists now"
-                : "is no longer in \(self.path)"
+                ? Revocation(
+                    reason: "is a local agent without a login, and \(self.path) exists now",
+                    told: "the gateway now has an agents file and accepts only agents with a token or key")
+                : Revocation(reason: "is no longer in \(self.path)", told: "the agent was removed")
         }
-        if let reason = self.refusal(agent) { return reason }
+        if let reason = self.refusal(agent) { return Revocation(reason) }
         func credentials(_ token: [UInt8]?, _ version1: [UInt8]?) -> [String] {
             [token.map { "token:\(Self.short($0))" }, version1.map { "v1-token:\(Self.short($0))" }].compactMap(\.self)
         }
         let present = agent.pins.map { "pin:\($0)" } + credentials(agent.tokenHash, agent.version1TokenHash)
         if present.contains(grant.credential) { return nil }
         guard credentials(agent.formerTokenHash, agent.formerVersion1TokenHash).contains(grant.credential) else {
-            return "used a token or key that was removed"
+            return Revocation("used a token or key that was removed")
         }
-        return agent.takesFormerTokens(at: Timestamp.now) ? nil : "used a former token, which has expired"
+        guard !agent.takesFormerTokens(at: Timestamp.now) else { return nil }
+        return Revocation("used a former token, which has expired")
     }
 
     private static func limits(_ agent: AgentEntry) -> AgentLimits {

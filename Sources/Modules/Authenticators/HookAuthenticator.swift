@@ -165,7 +165,7 @@ package final class HookAuthenticator: Authenticator {
 
     package func onChange(_ rightsChanged: @escaping () -> Void) { self.rightsChanged = rightsChanged }
 
-    package func revocation(of grant: LoginGrant) -> String? { nil }
+    package func revocation(of grant: LoginGrant) -> Revocation? { nil }
 
     /// Forgets remembered refusals, and has every held name authorized again.
     package func reload() {

@@ -45,7 +45,7 @@ package final class OpenAuthenticator: Authenticator {
 
     package func onChange(_ rightsChanged: @escaping () -> Void) {}
 
-    package func revocation(of grant: LoginGrant) -> String? { nil }
+    package func revocation(of grant: LoginGrant) -> Revocation? { nil }
 
     package func reload() {}
 

@@ -94,9 +94,10 @@ struct AgentSettingsReader {
         return .none
     }
 
-    /// Reads a token, and names the key in errors.
+    /// Reads a token, and names the key of the configuration file in errors.
     private func tokenFile(_ path: String, isVersion1: Bool) throws(SettingsError) -> LoginToken {
         do throws(SettingsError) { return try LoginToken(path: path, isVersion1: isVersion1) } catch {
+            guard !self.reader.isOption(self.keys.tokenFile) else { throw error }
             throw SettingsError(self.reader.place(of: self.keys.tokenFile), "'\(error.place)' \(error.reason)")
         }
     }

@@ -2,8 +2,8 @@ import Console
 import Control
 import Settings
 
-/// Makes a running gateway read its agents file, and waits until it has. Printed changes are then in effect.
-struct GatewayReload {
+/// The gateway whose agents file a command changes, if it is running.
+struct RunningGateway {
     /// A gateway that takes longer detects the change without a request.
     private static let timeoutSeconds = 3
 
@@ -17,10 +17,25 @@ struct GatewayReload {
 
     let places: ControlSettings.Places
 
-    func perform() -> Outcome {
-        // A value that does not begin with '/' is `none`: the gateway has no socket.
-        if let given = self.places.given, !given.hasPrefix("/") { return .absent }
-        for path in self.places.paths where FileAccess.exists(path) {
+    /// The port on which it accepts agents; nil if no gateway answers.
+    var port: UInt16? {
+        for path in self.clientPaths {
+            let client = ControlClient(path: path, timeoutSeconds: Self.timeoutSeconds)
+            guard let report = try? client.ask(ControlRequest(.status), GatewayReport.self) else { continue }
+            return report.listening.lazy.compactMap { HostPort($0)?.port }.first
+        }
+        return nil
+    }
+
+    /// None if the gateway's configuration has no socket: a value that does not begin with '/' is `none`.
+    private var clientPaths: [String] {
+        if let given = self.places.given, !given.hasPrefix("/") { return [] }
+        return self.places.paths.filter { FileAccess.exists($0) }
+    }
+
+    /// Makes it read its agents file, and waits until it has. Printed changes are then in effect.
+    func reload() -> Outcome {
+        for path in self.clientPaths {
             let client = ControlClient(path: path, timeoutSeconds: Self.timeoutSeconds)
             do {
                 _ = try client.ask(ControlRequest(.reload), ControlNotes.self)
