@@ -239,9 +239,9 @@ class OfAnAgent(CheckTest):
             "[[expose]]", 'name = "example"', 'backend = "nowhere"')
         self.assertEqual(code, 78, output)
         self.assertNotIn("SECRET", output)
-        self.assertIn(f"error: {token}: contains a secret and other users can read it", output)
+        self.assertIn(f"'{token}' contains a secret and other users can read it", output)
         lines = [int(line.split()[2][:-1]) for line in output.splitlines() if line.startswith("error: line ")]
-        self.assertEqual(lines, [1, 3, 4, 5, 6, 7, 11, 14], output)
+        self.assertEqual(lines, [1, 2, 3, 4, 5, 6, 7, 11, 14], output)
 
     def test_standard_input_is_left_alone(self):
         self.file.write_text('\n'.join(['gateway = "x"', 'token-file = "-"', *self.EXPOSE]))

@@ -308,7 +308,7 @@ class Explain(CommandLineTest):
 
     def test_unknown(self):
         for program in ("diglett", "diglett-server"):
-            listing = ": run 'explain' without a code for the list"
+            listing = ": 'diglett explain' and 'diglett-server explain' list all codes"
             for query, answer in (("nmae-taken", "unknown code 'nmae-taken'; did you mean 'name-taken'?"),
                                   ("19", "unknown code 19" + listing), ("frobnicate", "unknown code 'frobnicate'" + listing)):
                 with self.subTest(program=program, query=query):

@@ -99,7 +99,7 @@ class Ready(EndToEndTest):
     def test_gateway_that_sends_no_address(self):
         """Scripts receive an empty string; the log and the event have the reason."""
         for text in ("-oProxyCommand=x:22", "$(id):80", "https://a.test/$(id)", "@/etc/example", "", "a b:80",
-                     "behind the gateway's proxy", "a:80\nb:80", "127.1:80", "\x1b[2J:80"):
+                     "behind the gateway's proxy", "\na:80", "127.1:80", "\x1b[2J:80"):
             with self.subTest(text):
                 out = self.stage.new_directory("out") / "out"
                 command = f'printf "<%s>" "$DIGLETT_URL" >{out}.new; mv {out}.new {out}'

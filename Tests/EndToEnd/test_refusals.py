@@ -38,7 +38,7 @@ class GatewayIdentity(RefusalTest):
         agent = self.stage.agent(backend.address, "--once", "-n", "example", "9")
         status, event = agent.refusal()
         self.assertEqual((status, event["code"]), (69, "unavailable"))
-        self.assertIn("the peer does not speak TLS", event["message"])
+        self.assertIn(f"{backend.address} does not speak TLS", event["message"])
 
     def test_right_pin(self):
         gateway = self.stage.gateway()

@@ -169,7 +169,7 @@ final class CertificateWatch {
         let dates = CertificateDates(identity, isNamed: true)
         let until = dates.map { ", valid until \(Timestamp.text($0.expires))" } ?? ""
         return [
-            "\(self.name): a renewed certificate\(until)"
+            "\(self.name) was renewed\(until)"
                 + (identity.pin == self.identity.pin ? "" : ", with a new key: \(identity.pin)")
         ]
     }
