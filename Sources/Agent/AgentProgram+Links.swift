@@ -38,7 +38,7 @@ extension AgentProgram: AgentLinksOwner {
     func goAway(_ goAway: GoAway) {
         var goAway = goAway
         if goAway.code == .loginRefused, self.login.last.method == .token, !self.login.looksLikeToken {
-            goAway.text += ": the token does not look like one of diglett (dgl_NAME_...), check that it is complete"
+            goAway.text += ": the token is not a complete token of 'agent add' (dgl_NAME_...)"
         }
         if goAway.code == .loginRefused, self.login.last.method == .instance {
             goAway.text += ": no token was given: pass --token-file FILE, -t TOKEN or DIGLETT_TOKEN"

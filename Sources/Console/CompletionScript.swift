@@ -26,7 +26,7 @@ struct CompletionScript {
         self.isInherited = isInherited
     }
 
-    func mended(_ script: String) -> String {
+    func improved(_ script: String) -> String {
         if script.hasPrefix("#!/bin/bash") { return self.bash(script) }
         if script.hasPrefix("#compdef") { return self.zsh(script) }
         return self.fish(script)
@@ -91,7 +91,7 @@ struct CompletionScript {
         let known = "            \"_\(self.program)_${words[1]}\" && ret=0\n            ;;\n"
         let other = """
                     *)
-                        # Behind the program's argument, which is no subcommand.
+                        # Behind the program's argument, which is not a subcommand.
                         _arguments -w -s -S : "${(@)arg_specs[1,-3]}" && ret=0
                         ;;
 

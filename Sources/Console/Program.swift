@@ -6,9 +6,14 @@ package enum Program {
     /// EX_IOERR: writing to standard output failed.
     private static let outputCode = ExitCode(74)
 
+    /// The arguments of a program, with `--version` for the word `version`.
+    package static var arguments: [String] {
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        return arguments == ["version"] ? ["--version"] : arguments
+    }
+
     /// Runs a command or a subcommand. Ends the process if the command fails or only prints something, such as help.
     package static func run<Command: ParsableCommand>(_ command: Command.Type, _ arguments: [String]) {
-        let arguments = arguments == ["version"] ? ["--version"] : arguments
         do {
             var parsed = try Command.parseAsRoot(arguments)
             if let daemon = command as? any Daemon.Type,
@@ -47,7 +52,7 @@ package enum Program {
         StandardDescriptors.ensureOpen(isOutputNeeded: true)
         var text = text
         if let option = arguments.first, option.hasPrefix("--generate-completion-script") {
-            text = CompletionScript(of: command.configuration).mended(text)
+            text = CompletionScript(of: command.configuration).improved(text)
         }
         do throws(OutputError) {
             try StandardOutput.write(line: text)

@@ -26,7 +26,7 @@ package struct Typos {
         guard let word = self.quoted(in: first, after: "Unexpected argument ") ?? self.firstOfSeveral(first) else {
             return message
         }
-        let commands = self.commands(before: word)
+        let commands = self.commands(insteadOf: word)
         // Subcommands that are parsed alone are never after other words.
         guard commands.values.contains(where: { $0.configuration._superCommandName == nil }) else { return message }
         return Self.unknown(word, among: commands) + rest
@@ -50,12 +50,16 @@ package struct Typos {
         return text.isEmpty ? nil : String(text)
     }
 
-    /// The commands that could have been typed where `word` was.
-    private func commands(before word: String) -> [String: any ParsableCommand.Type] {
+    /// The commands that could have been typed instead of `word`: those of the last command before it.
+    private func commands(insteadOf word: String) -> [String: any ParsableCommand.Type] {
         var command = self.root
-        for argument in self.arguments {
-            if argument == word { break }
-            if let next = command.subcommands[argument] { command = next }
+        let tables = (self.root as? any Daemon.Type)?.keyTables ?? []
+        for text in ArgumentScanner(self.arguments, tables).words {
+            guard let next = command.subcommands[text] else {
+                if text == word { break }
+                continue
+            }
+            command = next
         }
         return command.subcommands
     }

@@ -122,8 +122,10 @@ extension Explanations {
                 + "file descriptors ('limited by N file descriptors' in its log). Stop agents that are not needed, or "
                 + "raise the limit. The agent retries."),
         Self.link(
-            .revoked, "access revoked: the agent was removed, disabled or has expired", Place.agent,
-            "The gateway's log has the reason. If only one name was withdrawn, the agent requests it again every 30 s."),
+            .revoked, "access revoked: the agent was removed or disabled, has expired, or its token was replaced",
+            Place.agent,
+            "The message and the gateway's log have the reason. If only one name was withdrawn, the agent requests it again every 30 s."
+        ),
     ]
 
     private static let refusals = [

@@ -129,14 +129,19 @@ extension GatewayMachine {
         guard let login = self.links[id]?.login else { return nil }
         let name = question.name
         let holder = Registry.Holder(identity: login.identity, link: id, run: login.run, exposure: number)
+        /// Another program of the agent that had the name.
+        var rival: LinkID?
         switch self.registry.register(name, holder, atMost: login.maxNames, now: now) {
         case .refused(let code, let text): return Refusal(code: code, text: text)
         case .takenOver(let former, let code):
             guard let exposure = self.links[former.link]?.exposures.removeValue(forKey: former.exposure) else { break }
             let port = self.exposures[exposure]?.port ?? 0
             let fits = question.port == 0 || question.port == port
-            if former.run != login.run { self.emit(.takenOver(id, number: number, from: former.link)) }
-            if fits { self.move(exposure, to: id, number) }
+            if former.run != login.run { rival = former.link }
+            if fits {
+                if let rival { self.emit(.takenOver(exposure, from: rival)) }
+                self.move(exposure, to: id, number)
+            }
             self.tellLoser(former, name, code)
             if fits { return nil }
             self.withdraw(exposure)
@@ -146,6 +151,7 @@ extension GatewayMachine {
         let exposure = ExposureID(number: self.lastExposure)
         self.links[id]?.exposures[number] = exposure
         self.exposures[exposure] = Exposure(name: name, identity: login.identity, link: id, number: number)
+        if let rival { self.emit(.takenOver(exposure, from: rival)) }
         self.emit(
             .open(
                 exposure,

@@ -115,8 +115,8 @@ package struct GatewayMachine: Sendable {
         case refuse(LinkID, number: UInt16, Refusal)
         /// Tell the agent that it has lost a name.
         case takeBack(LinkID, number: UInt16, Refusal)
-        /// The link takes over a name from another program of its agent, as exposure `number`. The grant reports it.
-        case takenOver(LinkID, number: UInt16, from: LinkID)
+        /// The exposure has a name that another program of the agent had. The grant reports it.
+        case takenOver(ExposureID, from: LinkID)
         /// Log that another link of the agent took over the name.
         case lost(LinkID, Name, ErrorCode)
         case warn(LinkID, Warning)

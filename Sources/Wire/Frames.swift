@@ -175,8 +175,10 @@ package struct Registered: Equatable, Sendable {
     /// What `text` says about a granted name: the address or URL, and after a line feed a note for the log. Only agents
     /// whose LOGIN accepts notes get one.
     package var place: (address: String, note: String?) {
-        guard let end = self.text.firstIndex(of: "\n") else { return (self.text, nil) }
-        return (String(self.text[..<end]), String(self.text[self.text.index(after: end)...]))
+        // By scalars: CR LF is one Character.
+        let scalars = self.text.unicodeScalars
+        guard let end = scalars.firstIndex(of: "\n") else { return (self.text, nil) }
+        return (String(scalars[..<end]), String(scalars[scalars.index(after: end)...]))
     }
 
     /// The text of a granted name; a note that would make it too long is left out.

@@ -19,8 +19,8 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
         let shown = PeerText.escaped(text, atMost: 64)
         let length = text.unicodeScalars.count
         if text.isEmpty { return "the name is empty" }
-        if self.reserved.contains(text.lowercased()) { return "the name '\(shown)' is reserved, choose another" }
-        let text = text.lowercased()
+        if self.reserved.contains(self.lowercased(text)) { return "the name '\(shown)' is reserved, choose another" }
+        let text = self.lowercased(text)
         let fault: String
         if text.contains(".") {
             let label = text.split(separator: ".").first.map(String.init) ?? ""
@@ -37,6 +37,11 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
         }
         let near = self.near(text)
         return "'\(shown)' is not a valid name: \(fault)" + (near.map { "; try '\($0)'" } ?? "")
+    }
+
+    /// Only ASCII letters: others must not become allowed ones.
+    private static func lowercased(_ text: String) -> String {
+        String(decoding: text.utf8.map { (0x41...0x5A).contains($0) ? $0 + 0x20 : $0 }, as: UTF8.self)
     }
 
     private static func isAllowed(_ scalar: Unicode.Scalar) -> Bool {
@@ -58,7 +63,7 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
     package var description: String { self.text }
 
     private static func canonical(_ text: String) -> String? {
-        let bytes = text.utf8.map { (0x41...0x5A).contains($0) ? $0 + 0x20 : $0 }
+        let bytes = Array(self.lowercased(text).utf8)
         guard (1...63).contains(bytes.count) else { return nil }
         let hyphen: UInt8 = 0x2D
         let allowed = bytes.allSatisfy {

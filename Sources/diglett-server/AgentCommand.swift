@@ -150,7 +150,8 @@ struct AgentCommand: ParsableCommand {
         func hostPort(port: UInt16) throws -> String {
             let text = self.text ?? Self.machine
             // It becomes part of a line that a shell parses, and then the agent.
-            guard let hostPort = HostPort(text, defaultPort: port), hostPort.port > 0, HostPort.isHost(hostPort.host)
+            guard let hostPort = HostPort(text, defaultPort: port), hostPort.port > 0, HostPort.isHost(hostPort.host),
+                !AgentToken.looksLikeOne(hostPort.host)
             else {
                 let whose = self.text == nil ? ", the name of this machine," : ""
                 throw SettingsError(
@@ -216,7 +217,7 @@ struct AgentCommand: ParsableCommand {
 
         func validate() throws {
             guard ["text", "json"].contains(self.output) else {
-                throw ValidationError("--output is text or json, not '\(self.output)'")
+                throw ValidationError("option --output: '\(self.output)' is neither text nor json")
             }
         }
 

@@ -53,7 +53,8 @@ struct ControlCommand: ParsableCommand {
                     Complaint.write(
                         "no gateway answers at \(places.joined(separator: " or ")): check that it runs and that you may use its "
                             + "socket (\(error))")
-                case .unreachable, .dead:
+                case .unreachable: Complaint.write("no answer from the gateway at \(error)")
+                case .dead:
                     Complaint.write(
                         "no gateway answers at \(error); check that diglett-server runs, and select it with --state-dir or "
                             + "--config")
@@ -218,7 +219,7 @@ struct ControlCommand: ParsableCommand {
         // Errors thrown here are shown with this command's usage, not the program's.
         func validate() throws {
             guard let span = self.span, Timestamp.span(span) == nil else { return }
-            throw ValidationError("--for: '\(span)' is not a duration: write 90d, 12h, 30m or 45s")
+            throw ValidationError("option --for: '\(span)' is not a duration: write 90d, 12h, 30m or 45s")
         }
 
         func run() throws {

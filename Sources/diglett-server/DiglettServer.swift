@@ -60,7 +60,7 @@ struct DiglettServer: ParsableCommand, Daemon {
     /// The options on the command line, for the gateway and for its subcommands.
     var options: CommandOptions { CommandOptions(of: self, Self.keyTables) }
 
-    static func main() { Program.run(Self.self, Array(CommandLine.arguments.dropFirst())) }
+    static func main() { Program.run(Self.self, Program.arguments) }
 
     mutating func run() throws {
         // Must come first, before anything starts that could inherit these.

@@ -32,6 +32,6 @@ enum CommandWord {
 
     /// Whether a text can be a command and not a backend, which has a port or a path.
     private static func isWord(_ text: String) -> Bool {
-        text.utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == UInt8(ascii: "-") }
+        !text.isEmpty && text.utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == UInt8(ascii: "-") }
     }
 }

@@ -63,7 +63,7 @@ struct Diglett: ParsableCommand, Daemon {
 
     /// Selects subcommands here: the parser would take such a word for a backend, and none of them is a valid backend.
     static func main() {
-        var arguments = Array(CommandLine.arguments.dropFirst())
+        var arguments = Program.arguments
         if arguments.isEmpty { FirstSteps.show() }
         if let error = CommandWord.error(in: arguments) { FirstSteps.fail(error) }
         let asksForHelp = arguments.first == "help"
@@ -159,8 +159,12 @@ struct Diglett: ParsableCommand, Daemon {
     }
 
     private func hideSecrets() {
-        for token in SecretArguments.values(of: "-t", "--token") { SecretArguments.hide(token) }
-        for text in SecretArguments.values(of: "-g", "--gateway") {
+        let given = ArgumentScanner(Array(CommandLine.arguments.dropFirst()), Self.keyTables).values
+        func values(of key: some DescribedKey) -> [String] {
+            given.filter { $0.option.name == key.description.name }.map(\.value)
+        }
+        for token in values(of: Self.keys.token) { SecretArguments.hide(token) }
+        for text in values(of: Self.keys.gateway) {
             // An invalid address ends the program, so it is ignored here.
             let address = try? GatewayAddress(text, defaultPort: 1, place: "option -g")
             if let token = address?.token { SecretArguments.hide(token) }

@@ -2,16 +2,6 @@ import Glibc
 
 /// Hides secrets on the command line from the list of processes.
 enum SecretArguments {
-    /// All values of an option. The parser keeps only the last.
-    static func values(of short: String, _ long: String) -> [String] {
-        let arguments = CommandLine.arguments
-        return arguments.indices.compactMap { index in
-            if arguments[index].hasPrefix("\(long)=") { return String(arguments[index].dropFirst(long.count + 1)) }
-            guard arguments[index] == short || arguments[index] == long else { return nil }
-            return arguments.dropFirst(index + 1).first
-        }
-    }
-
     /// Overwrites a secret everywhere in the arguments, however the option was written.
     ///
     /// A program may change the strings of `argv` (C17, 5.1.2.2.1), and `ps` shows their current content (proc(5),

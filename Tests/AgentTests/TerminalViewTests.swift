@@ -22,31 +22,33 @@ struct TerminalViewTests {
 
     private let connected = AgentEvent.connected(gateway: "gw:20000", pin: nil)
 
-    @Test("is one block once every name has its answer")
+    @Test("is the gateway, then each name as its answer comes, then how to stop")
     func block() {
-        var view = TerminalView(names: [("web", "localhost:9"), ("database", "unix:/run/db")])
-        #expect(view.lines(for: self.connected) == [])
-        #expect(view.lines(for: self.registered("web", "gw:1")) == [])
-        let lines = view.lines(for: .missing(name: "database", code: "name-taken", message: "it is taken"))
+        let view = TerminalView(names: [("web", "localhost:9"), ("database", "unix:/run/db")])
+        let first = view.lines(for: self.connected)
+        #expect(self.plain(first) == ["● connected to gw:20000", ""])
+        #expect(first[0].hasPrefix("\u{1B}[32m"), "a connection is green")
         #expect(
-            self.plain(lines) == [
-                "● connected to gw:20000", "", "  web       gw:1  →  localhost:9  online",
-                "  database  not reachable: it is taken", "", "Press Ctrl-C to stop; use -d to log every visitor.",
+            self.plain(view.lines(for: self.registered("web", "gw:1"))) == ["  web       gw:1  →  localhost:9  online"])
+        #expect(
+            self.plain(view.lines(for: .missing(name: "database", code: "name-taken", message: "it is taken"))) == [
+                "  database  →  unix:/run/db  not reachable, see the warning", "",
+                "Press Ctrl-C to stop; use -d to log every visitor.",
             ])
-        #expect(lines[0].hasPrefix("\u{1B}[32m"), "a connection is green")
     }
 
-    @Test("says in the block why a name has no address")
+    @Test("has a caution for a name without a public address")
     func problem() {
-        var view = TerminalView(names: [("web", "localhost:9")])
+        let view = TerminalView(names: [("web", "localhost:9")])
         _ = view.lines(for: self.connected)
         let lines = view.lines(for: self.registered("web", nil, problem: "reachable there only"))
-        #expect(self.plain(lines)[2] == "  web  reachable there only  →  localhost:9  online")
+        #expect(self.plain(lines)[0] == "  web  →  localhost:9  not public, see the warning")
+        #expect(lines[0].contains("\u{1B}[33m"))
     }
 
     @Test("after the block, only changes and the first visitor of each name get a line")
     func changes() {
-        var view = TerminalView(names: [("web", "localhost:9")])
+        let view = TerminalView(names: [("web", "localhost:9")])
         _ = view.lines(for: self.connected)
         _ = view.lines(for: self.registered("web", "gw:1"))
         #expect(view.awaitsVisitor(of: "web"))
@@ -70,15 +72,30 @@ struct TerminalViewTests {
             self.plain(view.lines(for: self.registered("web", "gw:2"))) == ["  web  gw:2  →  localhost:9  online"])
     }
 
-    @Test("a reload adds and removes names, and keeps the others as they are")
+    @Test("a reload shows what was added, changed and removed")
     func reload() {
-        var view = TerminalView(names: [("web", "localhost:9")])
+        let view = TerminalView(names: [("web", "localhost:9")])
         _ = view.lines(for: self.connected)
         _ = view.lines(for: self.registered("web", "gw:1"))
-        view.change(to: [("web", "localhost:9"), ("new", "localhost:8")])
+        #expect(view.change(to: [("web", "localhost:9"), ("new", "localhost:8")]) == [])
         #expect(view.lines(for: self.registered("web", "gw:1")) == [])
         #expect(self.plain(view.lines(for: self.registered("new", "gw:3"))) == ["  new  gw:3  →  localhost:8  online"])
-        view.change(to: [("new", "localhost:8")])
+        #expect(
+            self.plain(view.change(to: [("web", "localhost:7"), ("new", "localhost:8")])) == [
+                "  web  gw:1  →  localhost:7  online"
+            ])
+        #expect(self.plain(view.change(to: [("new", "localhost:8")])) == ["  web  removed"])
         #expect(view.lines(for: self.registered("web", "gw:4")) == [])
+    }
+
+    @Test("the last name without an answer may be removed")
+    func removedWhilePending() {
+        let view = TerminalView(names: [("web", "localhost:9"), ("down", "localhost:1")])
+        _ = view.lines(for: self.connected)
+        _ = view.lines(for: self.registered("web", "gw:1"))
+        #expect(
+            self.plain(view.change(to: [("web", "localhost:9")])) == [
+                "  down  removed", "", "Press Ctrl-C to stop; use -d to log every visitor.",
+            ])
     }
 }

@@ -80,7 +80,7 @@ class Tokens(AgentsTest):
                 event = self.check_refused(agent, "login-refused", 11)
                 times[case].append(time.monotonic() - began)
                 # The agent itself adds that a text is not a token of diglett.
-                messages.add(event["message"].partition(": the token does not look like")[0])
+                messages.add(event["message"].partition(": the token is not a complete token")[0])
                 self.assertNotIn(secret, self.gateway.output)
         self.assertEqual(len(messages), 1, messages)
         medians = [statistics.median(each) for each in times.values()]
@@ -294,7 +294,7 @@ class Tokens(AgentsTest):
             (78, ("add", "new", "--names", "*-1"), "app-*"),
             *((64, command, "no agent 'nobody' in ") for command in (
                 ("remove", "nobody"), ("rotate", "nobody"), ("pin", "nobody", PIN_OF_ZEROS))),
-            (64, ("pin", "web", "sha256/short"), "argument PIN: 'sha256/short' is not a pin: the part after 'sha256/' has 44 characters, not 5; copy all of it"),
+            (64, ("pin", "web", "sha256/short"), "argument PIN: 'sha256/short' is not a pin: the part after 'sha256/' must have 44 characters, it has 5; copy all of it"),
             *((64, ("add", "new", "--names", "x", f"--host={host}"), "'" + host + "' is not a gateway address")
               for host in ("h:0", "x@evil#y", "a'b", "a/b", "-h", "[::1", "::1")),
             (64, ("rotate", "web", "--host", "h:0"), "'h:0'"),

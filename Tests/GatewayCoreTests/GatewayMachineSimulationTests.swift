@@ -243,9 +243,9 @@ private struct Simulation {
                 #expect(self.loser != link || !self.draining.contains(link), "seed \(self.seed): streams are cut")
                 self.ending.insert(link)
             case .close(let link): self.ending.insert(link)
-            case .takenOver(let link, _, let former):
-                #expect(link != former, "seed \(self.seed): \(link) takes over from itself")
-                #expect(self.links[link] == self.links[former], "seed \(self.seed): from another agent")
+            case .takenOver(let id, let former):
+                #expect(self.links[former] != nil, "seed \(self.seed): \(id) was taken over from a link that is gone")
+                #expect(self.open[id]?.holder?.link != former || self.open[id] != nil, "seed \(self.seed)")
             case .lost, .warn, .cutStreams, .hit, .savePorts: break
             }
         }

@@ -99,16 +99,16 @@ struct PinTextTests {
     @Test(
         "names the faulty part",
         arguments: [
-            ("", "it begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"),
-            ("sha1/\(Self.hash)=", "it begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"),
-            ("SHA256/\(Self.hash)=", "it begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"),
+            ("", "a pin begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"),
+            ("sha1/\(Self.hash)=", "a pin begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"),
+            ("SHA256/\(Self.hash)=", "a pin begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"),
             ("sha256/\(Self.hash)", "the last character '=' is missing"),
-            ("sha256/", "the part after 'sha256/' has 44 characters, not 0; copy all of it"),
-            ("sha256/short", "the part after 'sha256/' has 44 characters, not 5; copy all of it"),
-            ("sha256/\(Self.hash)==", "the part after 'sha256/' has 44 characters, not 45; copy all of it"),
+            ("sha256/", "the part after 'sha256/' must have 44 characters, it has 0; copy all of it"),
+            ("sha256/short", "the part after 'sha256/' must have 44 characters, it has 5; copy all of it"),
+            ("sha256/\(Self.hash)==", "the part after 'sha256/' must have 44 characters, it has 45; copy all of it"),
             (
                 "sha256/\(Self.hash.dropLast())=",
-                "the part after 'sha256/' has 44 characters, not 43; copy all of it"
+                "the part after 'sha256/' must have 44 characters, it has 43; copy all of it"
             ),
             // Unused bits that are set, another alphabet, and 33 bytes.
             (

@@ -73,7 +73,7 @@ struct TOMLTests {
         ])
     func unclosed(_ text: String, _ line: Int) {
         #expect(
-            message { _ = try root(text) } == "f:\(line): the string that begins in line \(line) is not closed")
+            message { _ = try root(text) } == "f:\(line): the string that begins on line \(line) is not closed")
     }
 
     @Test("is refused if a value has the wrong type, including dates")

@@ -195,7 +195,7 @@ final class AgentLinks {
     private func reportSilence(of address: SocketAddress) {
         guard !self.hasReportedSilence else { return }
         self.hasReportedSilence = true
-        self.log.logger.info(
+        self.log.logger.notice(
             """
             \(address) accepted the connection but has not answered yet; still waiting: it may be slow, or it may \
             throttle this address after failed logins

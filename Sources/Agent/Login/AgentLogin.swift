@@ -46,7 +46,7 @@ final class AgentLogin {
     }
 
     /// Whether the last token has the form that `agent add` prints. A hook may accept other tokens.
-    var looksLikeToken: Bool { AgentToken.parse(self.last.token) != nil }
+    var looksLikeToken: Bool { AgentToken.parse(self.last.token)?.secret.utf8.count == AgentToken.secretLength }
 
     /// Waits until the file has a token other than that of the last login.
     ///

@@ -52,7 +52,8 @@ extension AgentStreams: GatewayStreams {
         guard self.tellsOpened || self.printer.isView else { return }
         let name = self.text(of: open.exposure)
         if self.tellsOpened { self.log.opened(name, open.visitor) }
-        guard self.tellsOpened || self.printer.awaitsVisitor(of: name) else { return }
+        // The gateway's probes have no visitor.
+        guard self.tellsOpened || open.visitor != .none && self.printer.awaitsVisitor(of: name) else { return }
         self.printer.print(.stream(name: name, visitor: open.visitor.description), now: self.loop.now)
     }
 

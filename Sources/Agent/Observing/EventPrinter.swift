@@ -53,7 +53,7 @@ final class EventPrinter {
     /// How many names the agent wants.
     private var names: Int
 
-    private var form: Form
+    private let form: Form
     private let writer: PatientWriter
     private var waiting: [String] = []
     private var answers: LineLimit
@@ -78,9 +78,8 @@ final class EventPrinter {
     /// Changes the names that the agent wants.
     func change(to exposes: [AgentSettings.Expose], now: Milliseconds) {
         self.names = exposes.count
-        if case .view(var view) = self.form {
-            view.change(to: exposes.map { ($0.name.text, $0.backend.description) })
-            self.form = .view(view)
+        if case .view(let view) = self.form {
+            self.append(view.change(to: exposes.map { ($0.name.text, $0.backend.description) }))
         }
         let rates = PeerLog.answers(names: self.names)
         self.answers.change(source: rates.source, total: rates.total, now: now)
@@ -110,8 +109,9 @@ final class EventPrinter {
     /// Whether people look at a view.
     var isView: Bool { if case .view = self.form { true } else { false } }
 
-    private func append(_ event: AgentEvent) {
-        let lines = self.lines(for: event)
+    private func append(_ event: AgentEvent) { self.append(self.lines(for: event)) }
+
+    private func append(_ lines: [String]) {
         guard !lines.isEmpty else { return }
         guard self.waiting.count < self.maxWaiting else {
             self.dropped += 1
@@ -125,10 +125,7 @@ final class EventPrinter {
         switch self.form {
         case .lines: return Self.line(event).map { [$0] } ?? []
         case .json: return Self.json(event).map { [$0] } ?? []
-        case .view(var view):
-            let lines = view.lines(for: event)
-            self.form = .view(view)
-            return lines
+        case .view(let view): return view.lines(for: event)
         }
     }
 

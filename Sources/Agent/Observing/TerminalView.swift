@@ -1,78 +1,99 @@
-/// What a person at a terminal sees of the agent: a block with the addresses, then changes and the first visitor of each
-/// name. Warnings come from the log, which has no other lines then.
-struct TerminalView {
+/// What a person at a terminal sees of the agent: the addresses, then changes and the first visitor of each name.
+/// Warnings come from the log, which has no other lines then.
+final class TerminalView {
     private enum Row: Equatable {
         case pending
         case online(address: String)
-        case offline(reason: String)
-    }
-
-    private enum Link {
-        case connecting
-        /// - Parameter isNew: whether the block is still to come.
-        case up(gateway: String, isNew: Bool)
-        case lost
+        /// Registered, but without an address for visitors. The log has a warning with the reason.
+        case limited
+        /// Refused or lost. The log has a warning with the reason.
+        case offline
     }
 
     private struct Name {
         let name: String
-        let backend: String
+        var backend: String
         var row = Row.pending
         var hasVisitor = false
     }
 
+    /// What is still missing of the first block.
+    private enum Block {
+        case heading
+        case rows
+        case nothing
+    }
+
     private var names: [Name]
-    private var link = Link.connecting
-    private var hasShownBlock = false
+    private var missing = Block.heading
 
     /// - Parameter names: the names and their backends, in the order of the block.
     init(names: [(name: String, backend: String)]) {
         self.names = names.map { Name(name: $0.name, backend: $0.backend) }
     }
 
-    /// Replaces the names. Unchanged names keep their state.
-    mutating func change(to names: [(name: String, backend: String)]) {
+    /// Replaces the names, and returns the lines about changes. Names keep their state.
+    func change(to names: [(name: String, backend: String)]) -> [String] {
+        var lines: [String] = []
+        let former = self.names
         self.names = names.map { name, backend in
-            self.names.first { $0.name == name && $0.backend == backend } ?? Name(name: name, backend: backend)
+            guard var known = former.first(where: { $0.name == name }) else {
+                return Name(name: name, backend: backend)
+            }
+            guard known.backend != backend else { return known }
+            known.backend = backend
+            if known.row != .pending { lines.append(self.line(known, width: name.count)) }
+            return known
         }
+        for gone in former where !self.names.contains(where: { $0.name == gone.name }) {
+            lines.append("  \(gone.name)  \(Paint.faint("removed"))")
+        }
+        return lines + self.end()
     }
 
     /// Whether the next visitor of a name is its first.
     func awaitsVisitor(of name: String) -> Bool { self.names.contains { $0.name == name && !$0.hasVisitor } }
 
     /// The lines to print for an event.
-    mutating func lines(for event: AgentEvent) -> [String] {
+    func lines(for event: AgentEvent) -> [String] {
         switch event {
         case .connected(let gateway, _):
-            self.link = .up(gateway: gateway, isNew: !self.hasShownBlock)
-            return self.hasShownBlock ? ["\(Paint.good("●")) connected to \(gateway) again"] : []
-        case .registered(let name, let address, _, _, let problem):
-            return self.answered(name, .online(address: address ?? problem ?? "see the gateway's log for the port"))
-        case .missing(let name, _, let message): return self.answered(name, .offline(reason: message))
+            guard case .heading = self.missing else { return ["\(Paint.good("●")) connected to \(gateway) again"] }
+            self.missing = .rows
+            return ["\(Paint.good("●")) connected to \(gateway)", ""]
+        case .registered(let name, _, _, _, .some): return self.answered(name, .limited)
+        case .registered(let name, let address, _, _, nil):
+            return self.answered(name, .online(address: address ?? "see the gateway's log for the port"))
+        case .missing(let name, _, _): return self.answered(name, .offline)
         case .stream(let name, let visitor): return self.visited(name, visitor)
-        case .lost:
-            self.link = .lost
+        case .lost, .retrying, .refused, .omitted: return []
+        }
+    }
+
+    private func answered(_ name: String, _ row: Row) -> [String] {
+        guard let index = self.names.firstIndex(where: { $0.name == name }), self.names[index].row != row else {
             return []
-        case .retrying, .refused, .omitted: return []
         }
-    }
-
-    private mutating func answered(_ name: String, _ row: Row) -> [String] {
-        guard let index = self.names.firstIndex(where: { $0.name == name }) else { return [] }
-        let isChange = self.names[index].row != row
         self.names[index].row = row
-        if case .up(let gateway, isNew: true) = self.link {
-            guard self.names.allSatisfy({ $0.row != .pending }) else { return [] }
-            self.link = .up(gateway: gateway, isNew: false)
-            self.hasShownBlock = true
-            return self.block(gateway)
+        let width: Int
+        switch self.missing {
+        case .heading, .rows: width = self.names.map(\.name.count).max() ?? 0
+        case .nothing:
+            // The log warns about the rest.
+            guard case .online = row else { return [] }
+            width = name.count
         }
-        // The log warns about a name that is not reachable.
-        guard isChange, case .online = row else { return [] }
-        return [self.line(self.names[index], width: name.count)]
+        return [self.line(self.names[index], width: width)] + self.end()
     }
 
-    private mutating func visited(_ name: String, _ visitor: String) -> [String] {
+    /// The end of the block, when every name has its first answer.
+    private func end() -> [String] {
+        guard case .rows = self.missing, self.names.allSatisfy({ $0.row != .pending }) else { return [] }
+        self.missing = .nothing
+        return ["", Paint.faint("Press Ctrl-C to stop; use -d to log every visitor.")]
+    }
+
+    private func visited(_ name: String, _ visitor: String) -> [String] {
         guard let index = self.names.firstIndex(where: { $0.name == name }), !self.names[index].hasVisitor else {
             return []
         }
@@ -80,20 +101,14 @@ struct TerminalView {
         return ["\(Paint.faint("first visitor of")) \(name)\(Paint.faint(":")) \(visitor)"]
     }
 
-    private func block(_ gateway: String) -> [String] {
-        let width = self.names.map(\.name.count).max() ?? 0
-        return ["\(Paint.good("●")) connected to \(gateway)", ""]
-            + self.names.map { self.line($0, width: width) }
-            + ["", Paint.faint("Press Ctrl-C to stop; use -d to log every visitor.")]
-    }
-
     private func line(_ name: Name, width: Int) -> String {
         let label = name.name + String(repeating: " ", count: max(0, width - name.name.count))
+        let target = "\(Paint.faint("→"))  \(name.backend)"
         switch name.row {
-        case .pending: return "  \(label)"
-        case .online(let address):
-            return "  \(label)  \(Paint.strong(address))  \(Paint.faint("→"))  \(name.backend)  \(Paint.good("online"))"
-        case .offline(let reason): return "  \(label)  \(Paint.bad("not reachable:")) \(reason)"
+        case .pending: return "  \(label)  \(target)"
+        case .online(let address): return "  \(label)  \(Paint.strong(address))  \(target)  \(Paint.good("online"))"
+        case .limited: return "  \(label)  \(target)  \(Paint.caution("not public, see the warning"))"
+        case .offline: return "  \(label)  \(target)  \(Paint.bad("not reachable, see the warning"))"
         }
     }
 }
@@ -101,6 +116,8 @@ struct TerminalView {
 /// Colours and weights of a terminal (ECMA-48, 8.3.117).
 private enum Paint {
     static func good(_ text: String) -> String { self.painted(text, "32") }
+
+    static func caution(_ text: String) -> String { self.painted(text, "33") }
 
     static func bad(_ text: String) -> String { self.painted(text, "31") }
 

@@ -42,8 +42,6 @@ final class AgentSession {
     var certificatePin: String?
     /// Whether the agent accepts notes in REGISTERED.
     var takesNotes = false
-    /// Where the programs are from which this one is taking over names, by exposure number.
-    var takeovers: [UInt16: SocketAddress] = [:]
     var loginArrivedAt: Milliseconds = 0
     var refusalTimer: LoopTimer?
     var state = State.stranger {

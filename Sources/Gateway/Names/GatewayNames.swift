@@ -29,6 +29,8 @@ final class GatewayNames {
     private var machine: GatewayMachine
     private var names: [ExposureID: HeldName] = [:]
     /// Pending requests to the authenticator.
+    /// Where the former programs of taken-over names are, until the grant, the withdrawal or the refusal.
+    private var takeovers: [ExposureID: SocketAddress] = [:]
     private var questions: [Question: any Cancellable] = [:]
     private var isActing = false
     /// The sessions of agents; set right after init.
@@ -161,8 +163,7 @@ final class GatewayNames {
             self.answer(link, number, refusal.code, text: refusal.text)
         case .takeBack(let link, let number, let refusal):
             self.answer(link, number, refusal.code, text: refusal.text)
-        case .takenOver(let link, let number, let former):
-            self.sessions?[link]?.takeovers[number] = self.sessions?[former]?.label.peer
+        case .takenOver(let id, let former): self.takeovers[id] = self.sessions?[former]?.label.peer
         case .lost(let link, let name, let code):
             self.write(
                 link, .info, .milestone, "'\(name)' was taken over by a newer link of the same agent",
@@ -235,7 +236,9 @@ final class GatewayNames {
             if let link { self.write(link, level, .detail, text, fields) }
         }
         switch result {
-        case .failure(let refusal): self.machine.notOpened(id, refusal)
+        case .failure(let refusal):
+            self.takeovers[id] = nil
+            self.machine.notOpened(id, refusal)
         case .success(let listeners):
             self.names[id] = HeldName(
                 id: id, name: request.name, identity: request.identity, payer: request.payer, listeners: listeners,
@@ -261,9 +264,9 @@ final class GatewayNames {
 
     private func grant(_ id: ExposureID, _ link: LinkID, _ number: UInt16) {
         guard let name = self.names[id] else { return }
-        let session = self.sessions?[link]
-        let former = session?.takeovers.removeValue(forKey: number)
-        let note = session?.takesNotes == true ? former.map { "taken over from another program at \($0)" } : nil
+        let former = self.takeovers.removeValue(forKey: id)
+        let note =
+            self.sessions?[link]?.takesNotes == true ? former.map { "taken over from another program at \($0)" } : nil
         self.answer(
             link, number, .none, port: name.address?.port ?? 0,
             text: Registered.text(address: self.shown(name), note: note))
@@ -279,6 +282,7 @@ final class GatewayNames {
     }
 
     private func withdraw(_ id: ExposureID) {
+        self.takeovers[id] = nil
         guard let name = self.names.removeValue(forKey: id) else { return }
         // First: when the registrars log that the name is gone, its listeners must be closed.
         self.listeners.end(name.listeners, of: name.name, name.identity, leavesThem: self.machine.isDraining)

@@ -211,7 +211,7 @@ extension WorkerLink: LinkSessionDelegate {
         case .silent(let exposure):
             self.worker.log.write(
                 .info, .detail, by: self.label,
-                "\(self.label): '\(exposure.name)' waits for its backend, which does not respond",
+                "\(self.label): '\(exposure.name)' waits for its backend, which accepts no connections",
                 self.label.about([.name: exposure.name]))
         }
     }

@@ -72,11 +72,15 @@ enum AddressFault {
     /// The reason why `text` is not a backend.
     static func backendReason(_ text: String) -> String {
         let shown = PeerText.escaped(text)
-        if !text.contains("://"), text.contains("/") || text.hasSuffix(".sock") {
-            if FileAccess.isDirectory(text) { return self.folderReason }
+        if FileAccess.isDirectory(text) || text == "~" { return self.folderReason }
+        if text.hasSuffix("/"), HostPort(String(text.dropLast())) != nil {
+            return "leave out the '/' at the end, write '\(PeerText.escaped(String(text.dropLast())))'"
+        }
+        if ["/", "./", "../"].contains(where: { text.hasPrefix($0) }) || text.hasSuffix(".sock"), !text.contains("://")
+        {
             return "for a unix socket write 'unix:\(shown)'"
         }
-        if text == "." || text == ".." || text == "~" { return self.folderReason }
+        if text.contains("/"), !text.contains("://") { return "write HOST:PORT, PORT or unix:PATH" }
         return self.reason(text, isPortNeeded: true, form: "HOST:PORT, PORT or unix:PATH")
     }
 

@@ -157,6 +157,9 @@ package struct GatewayAddress: Equatable, Sendable {
                 String(rest), isPortNeeded: false, form: "HOST, HOST:PORT or diglett://TOKEN@HOST:PORT#sha256/PIN")
             throw SettingsError(place, "'\(rest)' is not a gateway address: \(reason)")
         }
+        guard !AgentToken.looksLikeOne(hostPort.host) else {
+            throw SettingsError(place, "the token is where the host should be, write diglett://TOKEN@HOST:PORT")
+        }
         self.hostPort = hostPort
         self.token = token
         self.pins = pins

@@ -9,12 +9,13 @@ package enum PinText {
     package static func fault(of text: String) -> String? {
         let shown = "'\(PeerText.escaped(text, atMost: 100))' is not a pin"
         guard text.hasPrefix(self.prefix) else {
-            return "\(shown): it begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"
+            return "\(shown): a pin begins with 'sha256/', as 'diglett-server' and 'diglett key' print it"
         }
         let hash = text.dropFirst(self.prefix.count)
         if hash.utf8.count == 43, !hash.hasSuffix("=") { return "\(shown): the last character '=' is missing" }
         guard hash.utf8.count == 44 else {
-            return "\(shown): the part after 'sha256/' has 44 characters, not \(hash.utf8.count); copy all of it"
+            return
+                "\(shown): the part after 'sha256/' must have 44 characters, it has \(hash.utf8.count); copy all of it"
         }
         guard let bytes = Data(base64Encoded: String(hash)), bytes.count == 32, bytes.base64EncodedString() == hash
         else { return "\(shown): the part after 'sha256/' is not Base64 of 32 bytes, copy it again" }

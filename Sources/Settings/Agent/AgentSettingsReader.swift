@@ -249,6 +249,10 @@ private struct ExposeList {
 
 extension AgentSettings.Expose {
     static func name(_ text: String, place: String) throws(SettingsError) -> Name {
+        // A suggestion would repeat the token in another form.
+        guard !AgentToken.looksLikeOne(text) else {
+            throw SettingsError(place, "this is a token, not a name: pass it with --token-file or -t")
+        }
         guard let name = Name(text) else {
             throw SettingsError(place, Name.fault(of: text))
         }

@@ -84,7 +84,7 @@ package enum AgentToken {
     private static let version1Prefix = "dgl1_"
 
     /// Whether a text begins like a token, of version 1 or 2. Used for texts that should not contain one.
-    static func looksLikeOne(_ text: String) -> Bool {
+    package static func looksLikeOne(_ text: String) -> Bool {
         [self.prefix, self.version1Prefix].contains { text.hasPrefix($0) }
     }
 
@@ -95,6 +95,9 @@ package enum AgentToken {
         guard let end = rest.firstIndex(of: "_") else { return nil }
         return (String(rest[..<end]), String(rest[rest.index(after: end)...]))
     }
+
+    /// Characters of a secret: 32 bytes in Base64 without padding (RFC 4648, section 5).
+    package static let secretLength = 43
 
     /// - Parameter secret: 32 random bytes.
     package static func make(name: String, secret: [UInt8]) -> (token: String, secret: String) {

@@ -11,10 +11,10 @@ package final class StateDirectory {
     package init(path: String, forOther: Bool = false) throws(SettingsError) {
         self.path = path
         do throws(SettingsError) { try FileAccess.makeDirectory(path) } catch {
-            throw SettingsError(error.place, "cannot create the state directory: \(error.reason); pass --state-dir DIR")
+            throw SettingsError(error.place, "the state directory \(error.reason); pass --state-dir DIR")
         }
         guard access(path, W_OK | X_OK) == 0 else {
-            throw FileAccess.error(path, "cannot use the state directory, pass another with --state-dir DIR")
+            throw FileAccess.error(path, "cannot use the state directory (pass another with --state-dir DIR)")
         }
         try Self.check(path, forOther: forOther)
     }

@@ -55,13 +55,28 @@ struct TOMLDocument {
         let prefix = "Error while parsing "
         guard reason.hasPrefix(prefix) else { return reason }
         let rest = reason.dropFirst(prefix.count)
-        if rest.contains("cannot redefine existing"), let key = rest.split(separator: "'").last {
-            return "'\(key)' was given twice"
+        // cannot redefine existing KIND 'KEY' as KIND
+        if let redefined = rest.firstRange(of: "cannot redefine existing ") {
+            let words = rest[redefined.upperBound...]
+            let former = words.prefix { $0 != "'" }
+            let key = words.dropFirst(former.count + 1)
+            guard let end = key.ranges(of: "' as ").last else {
+                return "'\(key.hasSuffix("'") ? key.dropLast() : key)' was given twice"
+            }
+            let kinds = "as \(former)and as \(key[end.upperBound...])".replacing(
+                "array-of-tables", with: "list of tables")
+            return "'\(key[..<end.lowerBound])' was given twice, \(kinds)"
         }
         let kind = rest.prefix { $0 != ":" }
-        let isWrongValue = ["integer", "float", "date", "time", "boolean"].contains { kind.contains($0) }
-        if isWrongValue || rest.hasSuffix("could not determine value type") {
+        if kind.contains("boolean") { return "the value is not valid: write true or false, or text in quotes" }
+        if ["integer", "float"].contains(where: { kind.contains($0) }) {
+            return "the value is not a valid number; write text in quotes"
+        }
+        if ["date", "time"].contains(where: { kind.contains($0) }) {
             return "the value is not valid: write text in quotes"
+        }
+        if rest.hasSuffix("could not determine value type") {
+            return "the value is not valid: write true, false or a number, or text in quotes"
         }
         return "in this \(rest)"
     }

@@ -1,6 +1,7 @@
-/// Checks a text before toml++ (3.3.0) parses it, for input that crashes toml++: keys with so many parts that the stack
-/// overflows, and non-ASCII characters outside of strings. TOML does not allow the latter (toml.io, 1.0, Keys), and
-/// they lead toml++ into code that it declares unreachable.
+/// Checks a text before toml++ (3.3.0) parses it. It finds input that crashes toml++: keys with so many parts that the
+/// stack overflows, and non-ASCII characters outside of strings. TOML does not allow the latter (toml.io, 1.0, Keys), and
+/// they lead toml++ into code that it declares unreachable. It also finds strings that are not closed, and where they
+/// begin; toml++ reports only where they end.
 struct TOMLScanner {
     /// Parts of one key, `a.b.c`. Each part nests one more table.
     static let maxParts = 64
@@ -41,7 +42,7 @@ struct TOMLScanner {
     }
 
     private static func unclosed(_ line: Int) -> TOMLDocument.ParseError {
-        TOMLDocument.ParseError(line: line, reason: "the string that begins in line \(line) is not closed")
+        TOMLDocument.ParseError(line: line, reason: "the string that begins on line \(line) is not closed")
     }
 
     private mutating func plain(_ byte: UInt8) throws(TOMLDocument.ParseError) {
@@ -87,7 +88,6 @@ struct TOMLScanner {
             }
             self.state = .plain
         } else if byte == UInt8(ascii: "\n"), !isLong {
-            // The closing quote is missing: toml++ reports that, and parses nothing after it.
             throw Self.unclosed(line)
         }
     }
