@@ -54,6 +54,9 @@ package struct AgentAdministration {
     /// The port of the gateway's first `listen` address, used when `--host` names no port.
     package var port: UInt16 { self.settings.listen.first { $0.port != 0 }?.port ?? 20_000 }
 
+    /// Whether the settings give no `listen` address.
+    package var listensByDefault: Bool { self.settings.listensByDefault }
+
     /// Whether agents on the gateway's own machine need no login, because there is no agents file yet.
     package var isOpenToMachine: Bool {
         if case .byDefault(let path) = self.settings.authentication { !FileAccess.exists(path) } else { false }

@@ -38,9 +38,10 @@ struct AgentCommand: ParsableCommand {
         }
     }
 
-    /// The port of the command that starts an agent: that of the running gateway, else of its settings.
+    /// The port of the command that starts an agent: as set, else that of the running gateway, else the default.
     fileprivate func port(_ administration: AgentAdministration) -> UInt16 {
-        self.running(administration)?.port ?? administration.port
+        guard administration.listensByDefault else { return administration.port }
+        return self.running(administration)?.port ?? administration.port
     }
 
     /// Makes a running gateway read the change. A failure is only a warning, because the change itself was made.
@@ -199,7 +200,9 @@ struct AgentCommand: ParsableCommand {
                 try AgentCommand.write(
                     change, self.output,
                     text: "added agent '\(self.name)' to \(administration.path)\n" + (wasOpen ? "\(closes)\n" : "")
-                        + (made.map { AgentCommand.text($0) + self.address.note } ?? ""))
+                        + (made.map { AgentCommand.text($0) + self.address.note } ?? "")
+                        + (change.reloaded
+                            ? "" : "no running gateway uses this file: start it as this user, or pass --state-dir\n"))
             }
         }
     }

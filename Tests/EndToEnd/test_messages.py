@@ -65,6 +65,7 @@ diglett -g localhost -n web
 diglett -g localhost -g other -n web 9000
 diglett -c good.toml -c good.toml
 diglett -g localhost -n web http://localhost:9000
+diglett -g localhost -n web https://localhost:9443
 diglett -g localhost -n web 0
 diglett -g localhost -n web 70000
 diglett -g localhost -n web localhost:70000
@@ -444,7 +445,7 @@ class AtATerminal(EndToEndTest):
             self.assertIn("● connected to GATEWAY\n\n"
                           "  web    127.0.0.1:PORT  →  localhost:BACKEND  online\n"
                           "  other  127.0.0.1:PORT2  →  localhost:9  online\n\n"
-                          "Press Ctrl-C to stop; use -d to log every visitor.\n", shown)
+                          "Press Ctrl-C to stop; use -d to log every visitor.", shown)
             self.assertIn("\x1b[32m●\x1b[0m", terminal.shown)
             self.assertNotRegex(shown, "INFO|TIME")
             for _ in range(2):

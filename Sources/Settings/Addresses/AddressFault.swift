@@ -81,7 +81,8 @@ enum AddressFault {
             return "for a unix socket write 'unix:\(shown)'"
         }
         if text.contains("/"), !text.contains("://") { return "write HOST:PORT, PORT or unix:PATH" }
-        return self.reason(text, isPortNeeded: true, form: "HOST:PORT, PORT or unix:PATH")
+        let reason = self.reason(text, isPortNeeded: true, form: "HOST:PORT, PORT or unix:PATH")
+        return text.hasPrefix("https://") ? "\(reason); visitors must speak TLS to it" : reason
     }
 
     private static let folderReason =
