@@ -1,4 +1,4 @@
-"""The pages of docs/tutorials and docs/migrating.md, whose blocks are executed in their order, as a reader would.
+"""The pages of docs/tutorials, docs/getting-started.md and docs/migrating.md, whose blocks are executed in their order, as a reader would.
 
 What the pages spread over several machines happens on this one. Host names and fixed ports are replaced by the test's
 own. Programs that would use the reader's home, or a port or certificate of the real world, have wrappers.
@@ -19,7 +19,7 @@ import websocket
 from administration import Invitation
 from backends import Listener, read_head
 from documents import blocks, section, steps, substitute
-from harness import PATIENCE, REPOSITORY, EndToEndTest, Gateway, free_port, program_path
+from harness import PATIENCE, REPOSITORY, EndToEndTest, Gateway, free_port, listens, program_path, wait_until
 from realservers import Postgres, Sshd, require
 from sites import GuideNginx
 from terminals import Terminal
@@ -306,6 +306,46 @@ class HomeAssistant:
         connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                            b"Sec-WebSocket-Accept: " + websocket.accept_key(key) + b"\r\n\r\n")
         websocket.WebSocket(connection, masks=False).send(websocket.TEXT, b'{"type": "auth_required"}')
+
+
+class GettingStarted(Reader):
+    def setUp(self):
+        super().setUp()
+        self.address = f"127.0.0.1:{free_port()}"
+        self.service, self.public = free_port(), free_port()
+        self.tool("diglett-server", program_path("diglett-server"), "--state-dir", self.state, "-l", self.address)
+        self.ports = []
+        self.pairs = {
+            "-g localhost": f"-g {self.address}", "connected to localhost:20000": f"connected to {self.address}",
+            "0.0.0.0:20000": self.address, "--bind :: 9000": f"--bind 127.0.0.1 {self.service}",
+            "localhost:9000": f"localhost:{self.service}", "localhost:33605": "127.0.0.1:...",
+            "--host gateway.com": f"--host {self.address}", "gateway.com:20000": self.address,
+            "--expose-bind 0.0.0.0": "--expose-bind 127.0.0.1", "30000-30100": f"{self.public}-{self.public}",
+            "gateway.com:30000": f"127.0.0.1:{self.public}"}
+
+    def do_start(self, machine, text):
+        if machine == "service":
+            self.stage.start(machine, ["bash", "-euc", f"exec {text}"], env=self.environment, cwd=self.work)
+            wait_until(lambda: listens(self.service), "the web server")
+            return
+        if machine == "gateway" and self.gateway:
+            # The second is on another machine.
+            self.assertEqual(self.gateway.stop(), 0)
+        super().do_start(machine, text)
+        if machine == "agent":
+            self.ports.append(self.gateway.wait_registered("example"))
+
+    def do_run(self, machine, text):
+        # The first agent has no token, and would be refused now.
+        self.stop_agent()
+        self.agent = None
+        super().do_run(machine, text)
+
+    def test_as_written(self):
+        (self.work / "index.html").write_text("as written")
+        self.follow(page("getting-started.md"))
+        self.assertEqual(get(f"http://127.0.0.1:{self.ports[-1]}/"), b"as written")
+        self.assertEqual(self.ports[-1], self.public)
 
 
 class WebApp(Reader):
