@@ -21,7 +21,10 @@ struct AddressFaultTests {
             ("65536", "'65536' is not a port, use 1 to 65535"),
             (":9000", "the host is missing, write HOST:9000, 9000 or unix:PATH"),
             ("http://localhost:9000", "leave out 'http://', write 'localhost:9000'"),
-            ("https://localhost:9000/x?y#z", "leave out 'https://', write 'localhost:9000'"),
+            (
+                "https://localhost:9000/x?y#z",
+                "leave out 'https://', write 'localhost:9000'; visitors must speak TLS to it"
+            ),
             ("http://", "leave out 'http://', write \(Self.backendForm)"),
             ("::1", "write an IPv6 address in brackets, '[::1]:PORT'"),
             ("::1:80", "write an IPv6 address in brackets, '[::1]:80'"),
