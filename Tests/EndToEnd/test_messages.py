@@ -262,6 +262,14 @@ class Mistakes(EndToEndTest):
         self.assertEqual(json_line.returncode, 64)
         self.assertEqual(json.loads(json_line.stderr)["message"], "option --name: missing, for example -n example")
 
+    def test_the_version_as_a_word(self):
+        for program in ("diglett", "diglett-server"):
+            word, option = (subprocess.run(
+                [program_path(program), argument], env=self.stage.environment(), capture_output=True, text=True,
+                timeout=30, check=True).stdout for argument in ("version", "--version"))
+            self.assertEqual(word, option)
+            self.assertRegex(word, rf"^{program} \d+\.\d+")
+
     def test_a_state_directory_that_cannot_be_created(self):
         """A service user often has a home that does not exist."""
         if os.geteuid() != 0:
