@@ -14,6 +14,7 @@ import golden
 from administration import AgentsFile, ctl, run
 from backends import Listener
 from harness import EndToEndTest, free_port, hold_port, program_path, wait_until
+from namespaces import TwoHosts
 from terminals import Terminal
 from visitors import get
 
@@ -404,6 +405,14 @@ class Running(EndToEndTest):
             [program_path("diglett-server"), "check", "--expose-bind", "203.0.113.5", "--state-dir", gateway.state],
             env=self.stage.environment(), capture_output=True, text=True, timeout=30, check=False)
         self.assertIn("this machine does not have the address 203.0.113.5", check.stdout + check.stderr)
+
+    def test_an_address_that_only_the_gateways_machine_reaches(self):
+        hosts = self.stage.use(TwoHosts())
+        gateway = self.stage.gateway("--auth", "open", listen=f"{hosts.NEAR_ADDRESS}:0", prefix=hosts.near)
+        agent = self.stage.agent(gateway, "--pin", gateway.pin, "-n", "web", "9", prefix=hosts.far)
+        agent.wait_log(
+            r"WARN  'web' is reachable at 127\.0\.0\.1:\d+ on the gateway's machine only and forwards to localhost:9; "
+            r"set 'expose-bind' there to make it public, or 'public-url' if a proxy serves it$")
 
     def test_reachable_is_said_once_with_the_scheme(self):
         gateway = self.stage.gateway("-c", self.configuration('public-url = "https://{name}.gateway.com"\n'))
