@@ -277,7 +277,7 @@ class Invitations(CertificateTest):
         """With a pin, agents would stop when the certificate is renewed with another key."""
         made = self.add(self.authority.issue("gw.test"), "web", "gw.test:20000")
         self.assertEqual(made.arguments[1], f"diglett://{made.token}@gw.test:20000")
-        self.assertRegex(made.output, r"with the certificate authorities of its system; .* add --pin sha256/\S+\n$")
+        self.assertRegex(made.output, r"with the certificate authorities of its system; .* add --pin sha256/\S+\n")
         made = self.add(self.authority.issue("gw.test"), "other", "elsewhere.test")
         self.assertNotIn("#", made.arguments[1])
         self.assertRegex(made.output, r"tls.pem is not a certificate for elsewhere.test: pass --host .* --pin sha256/")
