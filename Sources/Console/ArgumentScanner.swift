@@ -1,7 +1,7 @@
 package import Settings
 
-/// Finds options and words in a command line without the parser, which does not tell how often an option was given, and
-/// which value a secret has.
+/// Finds options and words in a command line without the parser. The parser does not report how often an option was
+/// given, and a failed parse has no values.
 package struct ArgumentScanner {
     package struct Found {
         package let option: KeyDescription

@@ -1,6 +1,6 @@
 package import Settings
 
-/// Options that were given twice although they have one value. The parser keeps the last without a word.
+/// Options that were given twice although they have one value. The parser silently keeps the last.
 package enum RepeatedOptions {
     /// The error about the first such option, or nil.
     package static func error(in arguments: [String], _ tables: [any KeyTable.Type]) -> String? {
