@@ -59,7 +59,7 @@ package enum GatewayTrust {
                     + "the pin that the gateway prints when it starts, pass --pin \(shown)")
         }
         return .refuse(
-            "the key of \(gateway) is unknown and there is no terminal to confirm it: it is \(shown); "
+            "the key of \(gateway) is new and cannot be confirmed without a terminal: it is \(shown); "
                 + "if that is the pin that the gateway prints when it starts, pass --pin \(shown)")
     }
 }

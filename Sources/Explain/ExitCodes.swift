@@ -24,7 +24,7 @@ extension Explanations {
             )
         case .wrongGatewayKey:
             (
-                "the gateway's key is not the expected one, or it is new and there is no terminal to confirm it",
+                "the gateway's key is not the expected one, or it is new and cannot be confirmed without a terminal",
                 "before the login; the token was not sent",
                 "Compare the pins in the message with the one that the gateway prints when it starts. If they match, pass "
                     + "--pin, or delete the line of known_gateways that the message names. If they do not, stop: the "

@@ -31,7 +31,7 @@ final class ReadyActions {
         self.command = settings.execOnReady
     }
 
-    /// Removes the file of a killed agent, whose addresses are no longer valid.
+    /// Removes the stale file of an agent that was killed.
     func begin() { self.removeFile() }
 
     private func removeFile() {
@@ -106,7 +106,7 @@ final class ReadyActions {
         }
     }
 
-    /// The agent exits: ends the program and removes the file, whose addresses are no longer valid.
+    /// Stops the command and removes the file, because the agent exits.
     func close() {
         self.process?.cancel()
         self.process = nil

@@ -25,7 +25,7 @@ extension AgentSessions {
         }
     }
 
-    /// Ends the link if its login is no longer valid; otherwise applies the agent's current limits.
+    /// Ends the link if its login was revoked; otherwise applies the agent's current limits.
     private func recheckLogin(_ session: AgentSession) {
         guard let grant = session.grant else { return }
         if let revocation = self.parts.authenticator.revocation(of: grant) {
@@ -43,7 +43,7 @@ extension AgentSessions {
     ///
     /// - Parameters:
     ///   - isFirst: whether a missing answer is logged.
-    ///   - completion: called once; false if there was no answer. The agent then keeps the name, which is checked again
+    ///   - completion: called once; false without an answer. The agent then keeps the name, which is checked again
     ///     later.
     /// - Returns: nil if the name or its link is gone.
     private func recheck(

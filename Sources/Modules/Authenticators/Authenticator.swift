@@ -88,7 +88,7 @@ package struct NameRequest {
     }
 }
 
-/// Why a login is no longer valid.
+/// Why a login was revoked.
 package struct Revocation: Equatable {
     /// For the log, about the agent: `has expired`.
     package let reason: String
@@ -131,7 +131,7 @@ package protocol Authenticator: AnyObject {
     /// the gateway calls `revocation` and `limits` for every link, and `authorize` again for every held name.
     func onChange(_ rightsChanged: @escaping () -> Void)
 
-    /// Why a login is no longer valid; nil if it is valid, as far as the authenticator knows without calling a hook.
+    /// Why a login was revoked; nil if it is valid, as far as the authenticator knows without calling a hook.
     func revocation(of grant: LoginGrant) -> Revocation?
 
     /// The current limits for this login; nil to keep those granted at the login.
