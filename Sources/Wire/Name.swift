@@ -17,10 +17,10 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
     /// The reason why a text is not a name, and a name that is close to it.
     package static func fault(of text: String) -> String {
         let shown = PeerText.escaped(text, atMost: 64)
+        let text = self.lowercased(text)
         let length = text.unicodeScalars.count
         if text.isEmpty { return "the name is empty" }
-        if self.reserved.contains(self.lowercased(text)) { return "the name '\(shown)' is reserved, choose another" }
-        let text = self.lowercased(text)
+        if self.reserved.contains(text) { return "the name '\(shown)' is reserved, choose another" }
         let fault: String
         if text.contains(".") {
             let label = text.split(separator: ".").first.map(String.init) ?? ""
@@ -63,14 +63,11 @@ package struct Name: Hashable, Sendable, CustomStringConvertible {
     package var description: String { self.text }
 
     private static func canonical(_ text: String) -> String? {
-        let bytes = Array(self.lowercased(text).utf8)
-        guard (1...63).contains(bytes.count) else { return nil }
-        let hyphen: UInt8 = 0x2D
-        let allowed = bytes.allSatisfy {
-            (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == hyphen
-        }
-        guard allowed, bytes.first != hyphen, bytes.last != hyphen else { return nil }
-        if bytes.count >= 4, bytes[2] == hyphen, bytes[3] == hyphen { return nil }
-        return String(decoding: bytes, as: UTF8.self)
+        let text = self.lowercased(text)
+        let scalars = text.unicodeScalars
+        guard (1...63).contains(scalars.count), scalars.allSatisfy(self.isAllowed), !text.hasPrefix("-"),
+            !text.hasSuffix("-"), !scalars.dropFirst(2).starts(with: "--".unicodeScalars)
+        else { return nil }
+        return text
     }
 }
