@@ -126,6 +126,10 @@ extension Explanations {
             Place.agent,
             "The message and the gateway's log have the reason. If only one name was withdrawn, the agent requests it again every 30 s."
         ),
+        Self.link(
+            .sessionGone, "the gateway does not have the session any more", "agent's debug log",
+            "Nothing: the connection was lost for longer than resume-window, or the gateway was restarted. The streams "
+                + "were reset, and the agent has logged in again."),
     ]
 
     private static let refusals = [

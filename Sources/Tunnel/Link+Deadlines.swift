@@ -7,8 +7,12 @@ internal import Wire
 extension Link {
     package mutating func tick(now: Milliseconds, expired: inout [(StreamKey, StreamExpiry)]) -> LinkTick {
         guard self.phase != .closed else { return .none }
-        if self.isCongested, now - self.lastOutputProgress >= self.limits.outputStalled {
-            return self.end(.stalled, "the peer accepts no bytes")
+        if let detached = self.session?.detachedAt {
+            // The deadlines of streams wait for the next carrier.
+            return now - detached >= self.resumeWindow ? .expired : .none
+        }
+        if self.isCongested || self.keepRoom == 0, now - self.lastOutputProgress >= self.limits.outputStalled {
+            return self.endCarrier(.stalled, "the peer accepts no bytes")
         }
         guard self.phase.isPastLogin else {
             let deadline: Milliseconds
@@ -22,10 +26,10 @@ extension Link {
             return self.end(.handshakeTimeout, "the login took too long")
         }
         if let deadline = self.deadline, now >= deadline {
-            return self.end(.dead, "no answer after the machine slept")
+            return self.endCarrier(.dead, "no answer after the machine slept")
         }
         let silence = now - self.lastReceived
-        if silence >= self.limits.deadAfter { return self.end(.dead, "no data for \(silence / 1_000) s") }
+        if silence >= self.limits.deadAfter { return self.endCarrier(.dead, "no data for \(silence / 1_000) s") }
         if silence >= self.limits.pingAfter, self.ping == nil { self.sendPing(now: now) }
         for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) {
             let key = StreamKey(slot: slot, id: self.streams[slot].id)
@@ -69,7 +73,7 @@ extension Link {
     }
 
     package mutating func clockJumped(now: Milliseconds) {
-        guard self.phase.isPastLogin else { return }
+        guard self.phase.isPastLogin, !self.isDetached else { return }
         self.sendPing(now: now)
         self.lastReceived = now
         self.deadline = now + self.limits.deadAfterJump
@@ -78,6 +82,11 @@ extension Link {
     package mutating func heard(now: Milliseconds) {
         self.lastReceived = now
         self.deadline = nil
+    }
+
+    /// The carrier fails. In a session this is not the end.
+    private mutating func endCarrier(_ code: ErrorCode, _ text: String) -> LinkTick {
+        self.canResume ? .lost(code) : self.end(code, text)
     }
 
     private mutating func end(_ code: ErrorCode, _ text: String) -> LinkTick {
@@ -115,5 +124,6 @@ extension Link {
     private mutating func releaseIdleStorage() {
         self.outbox.releaseStorageIfEmpty()
         self.control.releaseStorageIfEmpty()
+        self.urgent.releaseStorageIfEmpty()
     }
 }

@@ -20,6 +20,9 @@ extension Link {
                 offset = end
                 self.lastReceived = now
                 self.statistics.framesReceived += 1
+                if type?.isCounted ?? true {
+                    self.acknowledgements.handled &+= UInt64(WireConstant.headerSize + header.length)
+                }
                 guard let type else {
                     self.statistics.unknownFrames += 1
                     try self.glitch(now: now)
@@ -119,8 +122,19 @@ extension Link {
             return .login(.version2(login))
         case .welcome(let welcome):
             self.phase = .up
+            _ = self.begin(welcome.session)
             self.sendPing(now: now)
             return .welcomed(welcome)
+        case .resume(let resume):
+            guard !self.hasTriedToResume else { throw .protocol("a second RESUME") }
+            self.hasTriedToResume = true
+            return .resume(resume)
+        case .resumed(let resumed):
+            self.phase = .awaitingWelcome
+            return .resumed(resumed)
+        case .ack(let handled):
+            try self.receivedAck(handled, now: now)
+            return nil
         case .register(let register): return try self.receivedRegister(register, now: now)
         case .registered(let answer):
             if self.answersAwaited > 0 { self.answersAwaited -= 1 } else { try self.glitch(now: now) }
@@ -171,7 +185,7 @@ extension Link {
         }
         self.peer = hello
         self.phase = self.role == .gateway ? .awaitingLogin : .awaitingWelcome
-        return nil
+        return self.role == .agent ? .greeted(hello) : nil
     }
 
     private mutating func receivedRegister(_ register: Register, now: Milliseconds) throws(PeerViolation) -> LinkEvent?
@@ -280,10 +294,12 @@ extension Link {
     private mutating func receivedPing(_ opaque: UInt64, now: Milliseconds) throws(PeerViolation) {
         self.statistics.pingsReceived += 1
         // The first PINGs measure the round trip: each is sent as soon as the PONG of the last one arrives.
-        let isMeasuring = self.statistics.pingsReceived <= self.limits.roundTripSamples
+        self.carrierPings.received += 1
+        let isMeasuring = self.carrierPings.received <= self.limits.roundTripSamples
         if !isMeasuring, let last = self.lastPingReceived, now - last < 1_000 { try self.glitch(now: now) }
         self.lastPingReceived = now
-        NumberFrame.encode(.pong, opaque, into: &self.control)
+        NumberFrame.encode(.pong, opaque, into: &self.urgent)
+        self.acknowledgements.request()
         try self.checkOwed()
     }
 
@@ -297,17 +313,17 @@ extension Link {
         let sample = now - ping.sentAt
         self.roundTrip = self.hasMeasured ? min(self.roundTrip, sample) : sample
         self.hasMeasured = true
-        if self.pingCount < self.limits.roundTripSamples { self.sendPing(now: now) }
+        if self.carrierPings.sent < self.limits.roundTripSamples { self.sendPing(now: now) }
     }
 
     /// Disconnects a peer that does not read the control frames we owe it.
     private func checkOwed() throws(PeerViolation) {
-        guard self.control.count <= self.limits.owedControl else {
+        guard self.control.count + self.urgent.count <= self.limits.owedControl + self.exemptControl else {
             throw PeerViolation(code: .owed, detail: "reads its answers too slowly")
         }
     }
 
-    private mutating func glitch(now: Milliseconds) throws(PeerViolation) {
+    mutating func glitch(now: Milliseconds) throws(PeerViolation) {
         self.statistics.glitches += 1
         self.hits.glitches += 1
         guard self.glitchBucket.take(now: now) else {

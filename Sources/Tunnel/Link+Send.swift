@@ -13,7 +13,9 @@ extension Link {
         }
         let queued = self.streams[key.slot].queue.count
         let credit = self.streams[key.slot].sendCredit.available - queued
-        let allowance = self.isDirect(key.slot) ? credit : min(credit, self.queueRoom - queued)
+        let allowance =
+            self.isDirect(key.slot)
+            ? min(credit, self.keepRoom + self.queueRoom) : min(credit, self.queueRoom - queued)
         if allowance <= 0 { self.streams[key.slot].isStarved = true }
         return max(0, allowance)
     }
@@ -29,14 +31,15 @@ extension Link {
 
     /// Whether a stream's bytes may bypass the queues: the link is not congested and no stream is waiting.
     private func isDirect(_ slot: Int) -> Bool {
-        !self.isCongested && self.fresh.isEmpty && self.active.isEmpty && self.streams[slot].queue.isEmpty
+        !self.isCongested && self.keepRoom > 0 && self.fresh.isEmpty && self.active.isEmpty
+            && self.streams[slot].queue.isEmpty
     }
 
     package mutating func send(_ key: StreamKey, _ bytes: RawSpan, now: Milliseconds) {
         guard self.phase.isPastLogin, self.streams.contains(key), case .open = self.streams[key.slot].send else {
             return
         }
-        self.streams[key.slot].lastActivity = now
+        self.streams[key.slot].lastActivity = self.streamTime(now)
         var offset = 0
         if self.isDirect(key.slot) {
             self.moveControl()
@@ -44,9 +47,9 @@ extension Link {
                 let size = min(
                     bytes.byteCount - offset, WireConstant.maximumPayload,
                     self.streams[key.slot].sendCredit.available)
-                guard size > 0 else { break }
-                self.outbox.append(FrameHeader(id: key.id, type: .data, length: size).word)
-                self.outbox.append(bytes.extracting(offset..<(offset + size)))
+                guard size > 0, self.keepRoom > 0 else { break }
+                self.outbox.append(
+                    FrameHeader(id: key.id, type: .data, length: size), bytes.extracting(offset..<(offset + size)))
                 self.sent(key.slot, size)
                 offset += size
             }
@@ -61,7 +64,7 @@ extension Link {
     @discardableResult
     package mutating func finish(_ key: StreamKey, now: Milliseconds) -> Bool {
         guard self.streams.contains(key), case .open = self.streams[key.slot].send else { return false }
-        self.streams[key.slot].lastActivity = now
+        self.streams[key.slot].lastActivity = self.streamTime(now)
         self.streams[key.slot].send = .finishing
         if self.isDirect(key.slot) {
             self.moveControl()
@@ -74,6 +77,7 @@ extension Link {
 
     package mutating func consumed(_ key: StreamKey, _ count: Int, now: Milliseconds) {
         guard count > 0, self.streams.contains(key) else { return }
+        let now = self.streamTime(now)
         self.streams[key.slot].receiveCredit.consume(
             count, budget: self.budget, roundTrip: self.roundTrip, now: now)
         self.streams[key.slot].lastProgress = now
@@ -92,7 +96,7 @@ extension Link {
 
     package mutating func progressed(_ key: StreamKey, now: Milliseconds) {
         guard self.streams.contains(key) else { return }
-        self.streams[key.slot].lastProgress = now
+        self.streams[key.slot].lastProgress = self.streamTime(now)
     }
 
     package mutating func congestion(_ isCongested: Bool, now: Milliseconds) {
@@ -106,9 +110,12 @@ extension Link {
 
     /// Control frames go first, then data in deficit round robin: one full frame per stream and round.
     package mutating func fill(_ atMost: Int, now: Milliseconds) {
+        self.queueAcknowledgement()
         self.moveControl()
         guard self.phase != .closed else { return }
-        while self.outbox.count < atMost, let key = self.fresh.popFirst() {
+        defer { self.chargeKept() }
+        if self.keepRoom == 0, !self.fresh.isEmpty || !self.active.isEmpty { self.keepBound.limited() }
+        while self.outbox.unsent < atMost, self.keepRoom > 0, let key = self.fresh.popFirst() {
             guard self.streams.contains(key), self.streams[key.slot].isScheduled else { continue }
             self.serve(key.slot)
             if self.buryOrphan(key.slot) { continue }
@@ -116,7 +123,7 @@ extension Link {
             // first.
             self.active.append(key)
         }
-        while self.outbox.count < atMost, let key = self.active.popFirst() {
+        while self.outbox.unsent < atMost, self.keepRoom > 0, let key = self.active.popFirst() {
             guard self.streams.contains(key), self.streams[key.slot].isScheduled else { continue }
             if self.serve(key.slot) {
                 self.active.append(key)
@@ -127,10 +134,29 @@ extension Link {
         }
     }
 
-    package mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int) {
-        let taken = self.outbox.withReadable(body)
-        self.outbox.consume(taken)
+    package mutating func drainOutbox(atMost: Int, _ body: (UnsafeRawBufferPointer) -> Void) {
+        if !self.urgent.isEmpty {
+            // A few bytes more share the record.
+            if self.outbox.unsent <= Self.sharedRecord {
+                var queue = ByteQueue()
+                swap(&queue, &self.urgent)
+                self.outbox.send(atMost: .max) { queue.append($0) }
+                queue.withReadable(body)
+                queue.removeAll()
+                swap(&queue, &self.urgent)
+            } else {
+                self.urgent.withReadable(body)
+                self.urgent.removeAll()
+            }
+        }
+        self.outbox.send(atMost: atMost, body)
+        guard self.outbox.unsent == 0, !self.farewell.isEmpty else { return }
+        self.farewell.withReadable(body)
+        self.farewell.removeAll()
     }
+
+    /// In bytes.
+    private static let sharedRecord = 2_048
 
     package mutating func nextResumable() -> StreamKey? {
         while let key = self.resumable.popFirst() {
@@ -151,8 +177,8 @@ extension Link {
                 self.streams[slot].queue.count, WireConstant.maximumPayload,
                 self.streams[slot].sendCredit.available)
             guard size > 0, size <= self.streams[slot].deficit else { break }
-            self.outbox.append(FrameHeader(id: id, type: .data, length: size).word)
-            self.outbox.take(size, from: &self.streams[slot].queue)
+            self.outbox.append(
+                FrameHeader(id: id, type: .data, length: size), from: &self.streams[slot].queue)
             self.streams[slot].deficit -= size
             self.sent(slot, size)
         }
@@ -187,7 +213,7 @@ extension Link {
         case .finishing: self.appendFin(slot)
         case .resetting(let code, let finFirst):
             if finFirst { self.appendFin(slot) }
-            NumberFrame.encode(.reset, id: self.streams[slot].id, code.rawValue, into: &self.outbox)
+            self.outbox.append(.reset, id: self.streams[slot].id, code.rawValue)
             self.statistics.resetsSent += 1
             self.endSending(slot)
         case .open, .finished, .reset: break
@@ -196,7 +222,7 @@ extension Link {
 
     private mutating func appendFin(_ slot: Int) {
         let header = FrameHeader(id: self.streams[slot].id, type: .data, flags: FrameFlag.fin, length: 0)
-        self.outbox.append(header.word)
+        self.outbox.append(header, RawSpan())
         self.streams[slot].send = .finished
         self.releaseQueue(slot)
         self.statistics.dataFramesSent += 1
@@ -226,14 +252,17 @@ extension Link {
 
     /// Moves control frames into the outbox, then one WINDOW for each stream that owes one.
     private mutating func moveControl() {
-        if !self.control.isEmpty { self.outbox.take(self.control.count, from: &self.control) }
-        while let key = self.windows.popFirst() {
+        if !self.control.isEmpty {
+            let before = self.control.count
+            self.outbox.append(framesOf: &self.control, atMost: self.controlRoom)
+            self.exemptControl = max(0, self.exemptControl - (before - self.control.count))
+        }
+        while self.controlRoom > WireConstant.headerSize, let key = self.windows.popFirst() {
             guard self.streams.contains(key) else { continue }
             self.streams[key.slot].owesWindow = false
             guard case .open = self.streams[key.slot].receive, self.phase != .closed else { continue }
             self.streams[key.slot].receiveCredit.topUp(budget: self.budget)
-            NumberFrame.encode(
-                .window, id: key.id, self.streams[key.slot].receiveCredit.announce(), into: &self.outbox)
+            self.outbox.append(.window, id: key.id, self.streams[key.slot].receiveCredit.announce())
         }
     }
 }

@@ -1,4 +1,4 @@
-internal import Bytes
+package import Bytes
 package import Timing
 package import Wire
 
@@ -14,6 +14,7 @@ package import Wire
 ///   `owedControl`, streams by `maximumStreams`.
 /// - A slot stays taken until the driver releases it, so an edge never receives another stream's bytes.
 /// - A closed link sends nothing but a last GOAWAY, and accepts nothing.
+/// - What the peer of a session has not acknowledged is kept, up to `keepBound` bytes and the control frames.
 package struct Link: ~Copyable, LinkMachine {
     package let role: Role
     package private(set) var limits: LinkLimits
@@ -46,12 +47,20 @@ package struct Link: ~Copyable, LinkMachine {
     /// At the agent: OPENs that the gateway resets before they are accepted.
     var withdrawnOpens: TokenBucket
 
-    /// Frames ready to be sent, in order.
-    var outbox = ByteQueue()
-    /// Control frames. They go before all data.
+    /// Counted frames ready to be sent, in order, and in a session those that are kept.
+    var outbox: SentFrames
+    /// Frames that are not counted. They go first, and end with their carrier.
+    var urgent = ByteQueue()
+    /// Counted control frames. They go before all data.
     var control = ByteQueue()
-    /// True while the driver reports that the socket takes no more bytes.
+    /// The GOAWAY that ends the link, after all other frames.
+    var farewell = ByteQueue()
+    /// True while the driver reports that the socket takes no more bytes, and without a carrier.
     var isCongested = false
+    var session: Session?
+    var acknowledgements: Acknowledgements
+    var keepBound: KeepBound
+    var keptShare: BudgetShare
     /// Streams that became active. Each goes first once, then joins `active`.
     var fresh = Ring<StreamKey>()
     var active = Ring<StreamKey>()
@@ -67,16 +76,30 @@ package struct Link: ~Copyable, LinkMachine {
     var ping: (sentAt: Milliseconds, opaque: UInt64)?
     var pingCount: UInt64 = 0
     var hasMeasured = false
+    /// PINGs of the present carrier.
+    var carrierPings: (sent: UInt64, received: UInt64) = (0, 0)
     var lastPingReceived: Milliseconds?
+    /// Bytes of `control` that were requested on former carriers.
+    var exemptControl = 0
+    /// The connection had its one RESUME.
+    var hasTriedToResume = false
     var deadline: Milliseconds?
 
     /// - Parameters:
     ///   - budget: the process's budget, the parent of the link's own.
+    ///   - blocks: memory for frames, shared by all links of a loop.
     ///   - now: the time of the TCP connection, when the login's deadline starts.
-    package init(role: Role, limits: LinkLimits, budget: ByteBudget?, now: Milliseconds) {
+    package init(
+        role: Role, limits: LinkLimits, budget: ByteBudget?, blocks: BlockPool = BlockPool(), now: Milliseconds
+    ) {
         self.role = role
         self.limits = limits
-        self.budget = ByteBudget(limit: limits.linkBudget, parent: budget)
+        let own = ByteBudget(limit: limits.linkBudget, parent: budget)
+        self.budget = own
+        self.outbox = SentFrames(pool: blocks)
+        self.acknowledgements = Acknowledgements(interval: limits.acknowledgedBytes)
+        self.keepBound = KeepBound(first: limits.firstKept, max: limits.maxKept)
+        self.keptShare = BudgetShare(own)
         self.registerBucket = TokenBucket(burst: limits.registerBurst, perSecond: limits.registersPerSecond, now: now)
         self.glitchBucket = TokenBucket(burst: limits.glitchBurst, perSecond: limits.glitchesPerSecond, now: now)
         self.withdrawnOpens = TokenBucket(
@@ -94,12 +117,12 @@ package struct Link: ~Copyable, LinkMachine {
     /// Bytes charged to the link's budget: those that peers may still make us hold, and those we hold.
     package var grantedBytes: Int { self.budget.used }
 
-    package var outboxCount: Int { self.outbox.count }
+    package var outboxCount: Int { self.urgent.count + self.outbox.unsent + self.farewell.count }
     package var framesReceived: UInt64 { self.statistics.framesReceived }
 
     package var needsFlush: Bool {
-        !self.outbox.isEmpty || !self.control.isEmpty || !self.windows.isEmpty || !self.fresh.isEmpty
-            || !self.active.isEmpty || !self.resumable.isEmpty
+        self.outboxCount > 0 || !self.control.isEmpty || !self.windows.isEmpty || !self.fresh.isEmpty
+            || !self.active.isEmpty || !self.resumable.isEmpty || self.isAcknowledgementDue
     }
 
     // MARK: - Commands of both roles
@@ -107,18 +130,29 @@ package struct Link: ~Copyable, LinkMachine {
     package mutating func start(software: String) {
         Hello(
             streamWindow: UInt32(self.limits.helloWindow), maximumStreams: UInt32(self.limits.maximumStreams),
-            software: software, listedKinds: self.role == .gateway ? Register.Kind.known : nil
-        ).encode(into: &self.control)
+            software: software, listedKinds: self.role == .gateway ? Register.Kind.known : nil,
+            keeps: self.limits.resumeWindow > 0 ? UInt32(self.limits.firstKept) : nil,
+            resumeWindow: self.limits.resumeWindow > 0 ? UInt32(self.limits.resumeWindow / 1_000) : nil
+        ).encode(into: &self.urgent)
     }
 
     package mutating func goAway(_ code: ErrorCode, retryAfterSeconds: UInt16, text: String) {
         guard self.phase != .closed else { return }
-        GoAway(code: code, retryAfterSeconds: retryAfterSeconds, text: text).encode(into: &self.control)
-        self.phase = code == .drain && self.phase.isPastLogin ? .leaving : .closed
+        let frame = GoAway(code: code, retryAfterSeconds: retryAfterSeconds, text: text)
+        if code == .drain, self.phase.isPastLogin {
+            frame.encode(into: &self.control)
+            self.phase = .leaving
+        } else {
+            frame.encode(into: &self.farewell)
+            self.phase = .closed
+            // In the middle of sending again what a former carrier lost, the streams are cut anyway.
+            if self.outbox.unsent > self.limits.keptForControl { self.outbox.dropUnsent() }
+        }
     }
 
     package mutating func shut() {
         self.phase = .closed
+        self.dropKept()
         // The FIN or RESET for which orphans keep their slots will not be sent.
         for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) && self.streams[slot].isOrphan {
             self.remove(slot)
@@ -185,7 +219,9 @@ package struct Link: ~Copyable, LinkMachine {
 
     package mutating func acceptLogin(_ welcome: Welcome, now: Milliseconds) {
         guard self.phase == .authenticating else { return }
-        welcome.encode(into: &self.control)
+        var welcome = welcome
+        welcome.session = self.begin(welcome.session)
+        welcome.encode(into: &self.urgent)
         self.phase = .up
         self.deadline = nil
         self.sendPing(now: now)
@@ -227,6 +263,7 @@ package struct Link: ~Copyable, LinkMachine {
         else {
             return nil
         }
+        let now = self.streamTime(now)
         self.lastOpened += 1
         let window = self.startWindow()
         let stream = Stream(
@@ -246,7 +283,7 @@ package struct Link: ~Copyable, LinkMachine {
     // MARK: - Commands of the agent
 
     package mutating func login(_ login: Login) {
-        login.encode(into: &self.control)
+        login.encode(into: &self.urgent)
     }
 
     package mutating func register(_ register: Register) {
@@ -335,8 +372,9 @@ package struct Link: ~Copyable, LinkMachine {
 
     mutating func sendPing(now: Milliseconds) {
         self.pingCount += 1
+        self.carrierPings.sent += 1
         self.ping = (now, self.pingCount)
-        NumberFrame.encode(.ping, self.pingCount, into: &self.control)
+        NumberFrame.encode(.ping, self.pingCount, into: &self.urgent)
     }
 }
 

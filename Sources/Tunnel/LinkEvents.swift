@@ -4,6 +4,12 @@ package import Wire
 package enum LinkEvent: Equatable {
     /// The batch has no more complete frames. Keep it from the offset on.
     case needMore
+    /// Agent: the gateway's HELLO arrived. Send RESUME or LOGIN, unless LOGIN was sent already.
+    case greeted(Hello)
+    /// Gateway: the agent continues a session. Hand the connection to its link, or call `refuseResume`.
+    case resume(Resume)
+    /// Agent: the answer to RESUME. Hand the connection to the session's link, or log in on it.
+    case resumed(Resumed)
     /// Gateway: authenticate the agent, then call `acceptLogin` or `goAway`.
     case login(Credentials)
     /// Agent: the login was accepted; register the names.
@@ -32,7 +38,7 @@ package enum LinkEvent: Equatable {
 }
 
 /// How a peer broke the protocol.
-package struct PeerViolation: Error, Equatable {
+package struct PeerViolation: Error, Equatable, Sendable {
     package let code: ErrorCode
     /// For the log. It contains only our own words and numbers, no text from the peer.
     package let detail: String
@@ -52,6 +58,20 @@ package enum LinkTick: Equatable {
     case none
     /// The link is over: flush the GOAWAY in the outbox if possible, then close.
     case close(ErrorCode)
+    /// The carrier is of no more use, the session continues: close the connection and call `detach`.
+    case lost(ErrorCode)
+    /// No carrier came within the resume window: end the session.
+    case expired
+}
+
+/// The decision of a session's link about RESUME.
+package enum ResumeVerdict: Equatable, Sendable {
+    /// The link has queued RESUMED for the new connection and continues there. Close the former one at once.
+    case resumed
+    /// Answer GOAWAY(replaced): a later attempt was accepted before.
+    case replaced
+    /// End the session and the new connection.
+    case violation(PeerViolation)
 }
 
 /// How the driver ends a stream that a deadline has ended.

@@ -94,6 +94,20 @@ package struct LinkLimits: Sendable {
     /// WINDOW frames: at most this many per DATA frame sent, plus `windowFrameAllowance`.
     package var windowFramesPerData: UInt64 = 10
     package var windowFrameAllowance: UInt64 = 100
+    /// How long a session waits for its next carrier; 0: a link ends with its connection.
+    package var resumeWindow: Milliseconds = 60_000
+    /// Bytes of frames that are kept until the peer acknowledges them: at first, and at most. Enough for 40 Mbit/s and
+    /// 1.3 Gbit/s at 100 ms.
+    package var firstKept = 512 * 1024
+    package var maxKept = 16 * 1024 * 1024
+    /// The same once the budget is used up.
+    package var pressureKept = 64 * 1024
+    /// Counted control frames may exceed the bound by this much, because the peer needs them to make progress.
+    package var keptForControl = 64 * 1024
+    /// Handled bytes after which an ACK is due at once.
+    package var acknowledgedBytes = 128 * 1024
+    /// How long handled bytes may wait for an ACK. The driver has the timer.
+    package static let acknowledgementDelay: Milliseconds = 50
     /// REGISTER and UNREGISTER frames: two for each name of a link, but at least this many, refilled at one a second.
     package var registerBurst = 32
     package var registersPerSecond = 1

@@ -66,8 +66,9 @@ package protocol Multiplexer: ~Copyable {
     mutating func outputProgressed(now: Milliseconds)
     /// Moves frames into the outbox until it holds `atMost` bytes or no frames are left.
     mutating func fill(_ atMost: Int, now: Milliseconds)
-    /// Calls `body` with the bytes to be sent. `body` returns how many it took.
-    mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int)
+    /// Calls `body` with bytes to be sent, piece by piece, until at least `atMost` bytes are sent or none are left. Each
+    /// piece ends with a whole frame.
+    mutating func drainOutbox(atMost: Int, _ body: (UnsafeRawBufferPointer) -> Void)
     /// Takes the next frame of `batch` at `offset` and moves `offset` past it.
     ///
     /// Call it until it returns ``LinkEvent/needMore``. Then keep `batch` from `offset` on, less than one frame, and
@@ -143,5 +144,58 @@ extension InputBrake where Self: ~Copyable {
     ) {}
 }
 
+/// Lets a link outlive its connection: its *session* continues on another *carrier* (`docs/protocol.md`, Sessions).
+/// Version 1 cannot do this.
+package protocol Resumption: ~Copyable {
+    /// Whether the link can continue on another connection. Then call `detach` when its connection is gone, not `shut`.
+    var canResume: Bool { get }
+    /// Nil if the link cannot be resumed.
+    var sessionKey: SessionKey? { get }
+    /// How long the session waits for a carrier.
+    var resumeWindow: Milliseconds { get }
+    /// Whether a counted frame was handled that no ACK reports. Call `acknowledge` after
+    /// ``LinkLimits/acknowledgementDelay``.
+    var owesAcknowledgement: Bool { get }
+    mutating func acknowledge()
+    /// Call it when the connection is gone. The streams stay, and what they send is queued.
+    mutating func detach(now: Milliseconds)
+    /// The session ends with its connection from now on.
+    mutating func forbidResuming()
+
+    // MARK: The agent's link
+
+    /// The next RESUME of this session, without its proof. Call it when the former connection is closed.
+    mutating func nextResume() -> Resume
+    /// Continues on the connection on which RESUMED arrived.
+    mutating func resume(_ resumed: Resumed, now: Milliseconds) throws(PeerViolation)
+
+    // MARK: The gateway's link
+
+    /// Judges a RESUME whose proof is valid.
+    mutating func judge(_ resume: Resume, now: Milliseconds) -> ResumeVerdict
+
+    // MARK: The link of a new connection
+
+    /// Agent: sends RESUME instead of LOGIN.
+    mutating func request(_ resume: Resume)
+    /// Gateway: answers RESUME with session-gone. LOGIN may follow.
+    mutating func refuseResume(_ resume: Resume)
+}
+
+extension Resumption where Self: ~Copyable {
+    package var canResume: Bool { false }
+    package var sessionKey: SessionKey? { nil }
+    package var resumeWindow: Milliseconds { 0 }
+    package var owesAcknowledgement: Bool { false }
+    package mutating func acknowledge() {}
+    package mutating func detach(now: Milliseconds) { preconditionFailure("this version cannot resume") }
+    package mutating func forbidResuming() {}
+    package mutating func nextResume() -> Resume { preconditionFailure("this version cannot resume") }
+    package mutating func resume(_ resumed: Resumed, now: Milliseconds) throws(PeerViolation) {}
+    package mutating func judge(_ resume: Resume, now: Milliseconds) -> ResumeVerdict { .replaced }
+    package mutating func request(_ resume: Resume) {}
+    package mutating func refuseResume(_ resume: Resume) {}
+}
+
 /// One end of a link as its driver sees it. Version 2 has flow control per stream and needs no brake.
-package protocol LinkMachine: Multiplexer, GatewayRole, AgentRole, InputBrake, ~Copyable {}
+package protocol LinkMachine: Multiplexer, GatewayRole, AgentRole, InputBrake, Resumption, ~Copyable {}

@@ -99,6 +99,16 @@ struct Stream: ~Copyable {
         self.chargedForQueue = capacity
     }
 
+    /// Moves the deadlines, because the link had no carrier for a while.
+    mutating func postpone(by away: Milliseconds) {
+        if case .awaitingAccept(let deadline) = self.opening {
+            self.opening = .awaitingAccept(deadline: deadline + away)
+        }
+        self.lastActivity += away
+        self.lastProgress += away
+        if let since = self.resetStalledSince { self.resetStalledSince = since + away }
+    }
+
     /// Since when bytes in either direction have waited without progress; nil if none wait.
     var stalledSince: Milliseconds? {
         guard self.receiveCredit.pending > 0 || !self.queue.isEmpty || self.isStarved else { return nil }

@@ -118,9 +118,10 @@ extension Version1Link {
     /// Does nothing: all frames are already in the outbox.
     package mutating func fill(_ atMost: Int, now: Milliseconds) {}
 
-    package mutating func drainOutbox(_ body: (UnsafeRawBufferPointer) -> Int) {
-        let taken = self.outbox.withReadable(body)
-        self.outbox.consume(taken)
+    package mutating func drainOutbox(atMost: Int, _ body: (UnsafeRawBufferPointer) -> Void) {
+        guard !self.outbox.isEmpty else { return }
+        self.outbox.withReadable(body)
+        self.outbox.removeAll()
     }
 
     // MARK: Slow edges

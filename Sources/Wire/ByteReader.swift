@@ -16,6 +16,7 @@ package enum WireError: Error, Equatable, Sendable {
 package enum StaticField: String, Sendable {
     case magic, versions, window, streams, method, instanceKey, run, token, linkID, names, exposure, kind, port, name
     case code, text, limit, address, opaque, retryAfter, reserved, extensionField
+    case sessionID, epoch, handled, proof
 }
 
 /// Reads big-endian fields in order, never past the end.

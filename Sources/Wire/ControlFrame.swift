@@ -13,6 +13,9 @@ package enum ControlFrame: Equatable, Sendable {
     case ping(opaque: UInt64)
     case pong(opaque: UInt64)
     case goAway(GoAway)
+    case resume(Resume)
+    case resumed(Resumed)
+    case ack(handled: UInt64)
 
     /// Decodes exactly one payload.
     ///
@@ -32,6 +35,9 @@ package enum ControlFrame: Equatable, Sendable {
         case .ping: self = .ping(opaque: try NumberFrame.read(payload, .opaque))
         case .pong: self = .pong(opaque: try NumberFrame.read(payload, .opaque))
         case .goAway: self = .goAway(try GoAway(payload: payload))
+        case .resume: self = .resume(try Resume(payload: payload))
+        case .resumed: self = .resumed(try Resumed(payload: payload))
+        case .ack: self = .ack(handled: try NumberFrame.read(payload, .handled))
         case .data: preconditionFailure("a data frame is not a control frame")
         }
     }

@@ -59,6 +59,8 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
     package static let tooManyLinks = ErrorCode(43)
     /// The right to be connected was withdrawn.
     package static let revoked = ErrorCode(44)
+    /// In RESUMED: the gateway does not have the session, so the agent must log in.
+    package static let sessionGone = ErrorCode(45)
 
     // MARK: Login (64–79) and registration (80–95)
 
@@ -85,7 +87,8 @@ package struct ErrorCode: RawRepresentable, Hashable, Sendable {
         (.protocolViolation, "protocol-violation"), (.version, "version"), (.flowControl, "flow-control"),
         (.glitches, "glitches"), (.owed, "owed"), (.dead, "dead"), (.handshakeTimeout, "handshake-timeout"),
         (.drain, "drain"), (.replaced, "replaced"), (.conflict, "conflict"), (.tooManyLinks, "too-many-links"),
-        (.revoked, "revoked"), (.loginRefused, "login-refused"), (.notLoopback, "not-loopback"),
+        (.revoked, "revoked"), (.sessionGone, "session-gone"), (.loginRefused, "login-refused"),
+        (.notLoopback, "not-loopback"),
         (.methodNotSupported, "method-not-supported"), (.nameInvalid, "name-invalid"),
         (.nameNotAllowed, "name-not-allowed"), (.nameTaken, "name-taken"),
         (.portNotAllowed, "port-not-allowed"), (.portTaken, "port-taken"), (.tooManyNames, "too-many-names"),

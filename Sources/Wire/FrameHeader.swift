@@ -32,6 +32,9 @@ package enum FrameType: UInt8, CaseIterable, Sendable {
     case ping = 12
     case pong = 13
     case goAway = 14
+    case resume = 15
+    case resumed = 16
+    case ack = 17
 
     /// The flags that are defined for this type.
     package var knownFlags: UInt8 { self == .data ? FrameFlag.fin : 0 }
@@ -39,7 +42,9 @@ package enum FrameType: UInt8, CaseIterable, Sendable {
     /// Whether the frame belongs to the link itself (id 0) rather than to a stream.
     package var isLinkFrame: Bool {
         switch self {
-        case .hello, .login, .welcome, .register, .registered, .unregister, .ping, .pong, .goAway: true
+        case .hello, .login, .welcome, .register, .registered, .unregister, .ping, .pong, .goAway, .resume, .resumed,
+            .ack:
+            true
         case .open, .accept, .data, .window, .reset: false
         }
     }
@@ -49,8 +54,19 @@ package enum FrameType: UInt8, CaseIterable, Sendable {
         switch self {
         case .unregister, .reset: 2
         case .open: Open.size
-        case .accept, .window, .ping, .pong: 8
-        case .hello, .login, .welcome, .register, .registered, .data, .goAway: nil
+        case .accept, .window, .ping, .pong, .ack: 8
+        case .hello, .login, .welcome, .register, .registered, .data, .goAway, .resume, .resumed: nil
+        }
+    }
+
+    /// Whether the frame belongs to the session: it counts in ACK, and is sent again on the next carrier if the peer
+    /// has not handled it. Frames of unknown types count too.
+    package var isCounted: Bool {
+        switch self {
+        case .register, .registered, .unregister, .open, .accept, .data, .window, .reset: true
+        // Only GOAWAY(drain) counts. Any other one ends the session, and with it the count.
+        case .goAway: true
+        case .hello, .login, .welcome, .ping, .pong, .resume, .resumed, .ack: false
         }
     }
 }

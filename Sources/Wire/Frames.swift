@@ -82,10 +82,13 @@ package struct Welcome: Equatable, Sendable {
     package var linkID: UInt64
     /// How many names this link may have at once.
     package var maximumNames: UInt16
+    /// The session that this login begins; nil if it cannot be resumed.
+    package var session: SessionKey?
 
-    package init(linkID: UInt64, maximumNames: UInt16) {
+    package init(linkID: UInt64, maximumNames: UInt16, session: SessionKey? = nil) {
         self.linkID = linkID
         self.maximumNames = maximumNames
+        self.session = session
     }
 
     package init(payload: RawSpan) throws(WireError) {
@@ -93,7 +96,12 @@ package struct Welcome: Equatable, Sendable {
         self.linkID = try reader.integer(.linkID)
         self.maximumNames = try reader.integer(.names)
         let _: UInt16 = try reader.integer(.names)
-        try reader.extensions { (_, _) throws(WireError) in }
+        var session: SessionKey?
+        try reader.extensions { (type, value) throws(WireError) in
+            guard type == ExtensionType.session else { return }
+            session = try SessionKey(value)
+        }
+        self.session = session
     }
 
     package func encode(into out: inout ByteQueue) {
@@ -101,6 +109,11 @@ package struct Welcome: Equatable, Sendable {
             out.append(self.linkID)
             out.append(self.maximumNames)
             out.append(UInt16(0))
+            guard let session = self.session else { return }
+            out.append(ExtensionType.session)
+            out.append(UInt16(SessionKey.size))
+            out.append(session.id)
+            out.append(session.secret)
         }
     }
 }

@@ -131,13 +131,10 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
 
     // MARK: - To the wire, and the clock
 
-    func output(atMost: Int, taking share: Int, now: UInt64) -> [UInt8] {
+    func output(atMost: Int, now: UInt64) -> [UInt8] {
         self.machine.fill(atMost, now: now)
         var result: [UInt8] = []
-        self.machine.drainOutbox { bytes in
-            result = Array(bytes.prefix(share))
-            return result.count
-        }
+        self.machine.drainOutbox(atMost: atMost) { result += $0 }
         while self.machine.nextResumable() != nil {}
         return result
     }

@@ -161,13 +161,13 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
         case driverChoices + 1, driverChoices + 2: model.feed(peerFrame(&choices, role), now: now)
         case driverChoices + 3, driverChoices + 4:
             let atMost = Int(choices.byte()) * 64
-            watch.wrote(model.output(atMost: atMost, taking: atMost + 1, now: now))
+            watch.wrote(model.output(atMost: atMost, now: now))
         default: drive(model, choice, &choices, now: &now)
         }
         check(
             model.machine.grantedBytes <= maxGranted(limits), "\(model.machine.grantedBytes) bytes are granted")
     }
-    watch.wrote(model.output(atMost: 1 << 20, taking: 1 << 20, now: now))
+    watch.wrote(model.output(atMost: 1 << 20, now: now))
     model.end()
     check(model.machine.grantedBytes == 0, "\(model.machine.grantedBytes) bytes are still granted")
     check(parent.used == 0, "\(parent.used) bytes are still granted in the process")
@@ -189,10 +189,10 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     agent.onTaken = { watches.agent.taken($0) }
     /// Moves up to `atMost` bytes in each direction.
     func carry(_ atMost: Int) {
-        let right = agent.output(atMost: atMost, taking: atMost, now: now)
+        let right = agent.output(atMost: atMost, now: now)
         watches.agent.wrote(right)
         gateway.feed(right, now: now)
-        let left = gateway.output(atMost: atMost, taking: atMost, now: now)
+        let left = gateway.output(atMost: atMost, now: now)
         watches.gateway.wrote(left)
         agent.feed(left, now: now)
     }

@@ -50,7 +50,7 @@ private func frame(_ kind: UInt8, id: UInt32, _ payload: [UInt8]) -> [UInt8] {
             let size = Int(choices.byte()) * (kind == 4 ? 16 : 1)
             model.feed(frame(kind > 7 ? 4 : kind, id: id, [UInt8](repeating: 0x61, count: size)), now: now)
         case driverChoices + 3, driverChoices + 4:
-            sent += model.output(atMost: Int(choices.byte()) * 64, taking: Int(choices.byte()) * 64, now: now).count
+            sent += model.output(atMost: Int(choices.byte()) * 64, now: now).count
         default: drive(model, choice, &choices, now: &now)
         }
         check(model.machine.waitingBytes >= 0, "\(model.machine.waitingBytes) bytes wait")

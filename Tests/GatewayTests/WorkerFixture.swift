@@ -171,7 +171,9 @@ final class FakeAgent: LinkSessionDelegate {
                 }
             }
             self.connectors.append(connector)
-        case .needMore, .login, .register, .unregister, .ready, .accepted, .data, .reset, .goAway, .violation: break
+        case .greeted, .resume, .resumed, .needMore, .login, .register, .unregister, .ready, .accepted, .data, .reset,
+            .goAway, .violation:
+            break
         }
     }
 

@@ -63,7 +63,7 @@ struct DeadlineTests {
     @Test("a pause is not a fault: without a configured limit no quiet stream ends")
     func pauses() throws {
         let (pair, here, there) = try withStream()
-        pair.agent.link.send(there, [SimulatedEnd.pattern(here.id, .agent, 0)].span.bytes, now: 0)
+        pair.agent.link.send(there, Array(SimulatedEnd.pattern(here.id, .agent, 0, count: 1)).span.bytes, now: 0)
         pair.exchange()
         pair.gateway.link.finish(here, now: 0)
         pair.exchange()
@@ -83,7 +83,7 @@ struct DeadlineTests {
         pair.exchange()
         pair.agent.accept(try #require(pair.agent.awaitingAccept.last), now: 0)
         pair.exchange()
-        pair.agent.link.send(there, [SimulatedEnd.pattern(here.id, .agent, 0)].span.bytes, now: 0)
+        pair.agent.link.send(there, Array(SimulatedEnd.pattern(here.id, .agent, 0, count: 1)).span.bytes, now: 0)
         pair.exchange()
         pair.gateway.link.heard(now: 59_000)
         #expect(tick(pair.gateway, 59_999).1.isEmpty)

@@ -18,12 +18,13 @@ enum Document {
         }
     }
 
-    /// The lines of the trace: the sender and the bytes.
-    static func trace() throws -> [(sender: String, bytes: [UInt8])] {
+    /// The lines of the first trace after a heading: the sender and the bytes.
+    static func trace(_ heading: String) throws -> [(sender: String, bytes: [UInt8])] {
         let text = try self.text()
-        guard let start = text.range(of: "```trace\n"), let end = text[start.upperBound...].range(of: "```") else {
-            return []
-        }
+        guard let section = text.range(of: "\n## \(heading)\n"),
+            let start = text[section.upperBound...].range(of: "```trace\n"),
+            let end = text[start.upperBound...].range(of: "```")
+        else { return [] }
         return text[start.upperBound..<end.lowerBound].split(separator: "\n").compactMap { line in
             let words = line.split(separator: " ")
             guard let sender = words.first, sender == "agent" || sender == "gateway" else { return nil }

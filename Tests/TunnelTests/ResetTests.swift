@@ -107,7 +107,7 @@ struct ResetTests {
     @Test("bytes received before RESET can still be consumed, and count until then")
     func deliveredAfterwards() throws {
         let (pair, here, there) = try withStream()
-        let data = (0..<100).map { SimulatedEnd.pattern(here.id, .gateway, $0) }
+        let data = Array(SimulatedEnd.pattern(here.id, .gateway, 0, count: 100))
         pair.gateway.link.send(here, data.span.bytes, now: 0)
         pair.gateway.link.reset(here, .aborted)
         pair.gateway.link.release(here)

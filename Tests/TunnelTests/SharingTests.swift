@@ -92,7 +92,7 @@ struct SharingTests {
             pair.agent.awaitingAccept = []
             pair.agent.accept(there, now: 0)
             pair.exchange()
-            pair.agent.link.send(there, [SimulatedEnd.pattern(key.id, .agent, 0)].span.bytes, now: 0)
+            pair.agent.link.send(there, Array(SimulatedEnd.pattern(key.id, .agent, 0, count: 1)).span.bytes, now: 0)
             pair.exchange()
         }
         #expect(pair.gateway.grantedBytes > 1 << 20)
@@ -116,7 +116,7 @@ struct SharingTests {
         let (pair, here, there) = try withStream()
         let chunk = 48 * 1_024
         for part in 0..<3 {
-            let bytes = (0..<chunk).map { SimulatedEnd.pattern(here.id, .agent, part * chunk + $0) }
+            let bytes = Array(SimulatedEnd.pattern(here.id, .agent, part * chunk, count: chunk))
             pair.agent.link.send(there, bytes.span.bytes, now: 0)
             pair.exchange()
         }
@@ -142,7 +142,7 @@ struct SharingTests {
         let (pair, here, there) = try withStream()
         #expect(pair.gateway.stalled(before: 1_000_000).isEmpty)
         pair.now = 5_000
-        pair.agent.link.send(there, [SimulatedEnd.pattern(here.id, .agent, 0)].span.bytes, now: pair.now)
+        pair.agent.link.send(there, Array(SimulatedEnd.pattern(here.id, .agent, 0, count: 1)).span.bytes, now: pair.now)
         pair.exchange()
         #expect(pair.gateway.stalled(before: 4_999).isEmpty)
         #expect(pair.gateway.stalled(before: 5_000) == [here])

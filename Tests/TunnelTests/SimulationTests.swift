@@ -1,4 +1,3 @@
-import Foundation
 import TestSupport
 import Testing
 import Tunnel
@@ -166,25 +165,12 @@ private struct Simulation {
     }
 }
 
-/// The seeds in `DIGLETT_SEEDS`, as `FIRST-LAST` or as one number; a few if it is not set.
-private func chosenSeeds() -> ClosedRange<UInt64> {
-    guard let text = ProcessInfo.processInfo.environment["DIGLETT_SEEDS"] else { return 1...150 }
-    let numbers = text.split(separator: "-", maxSplits: 1).map { UInt64($0) }
-    guard let first = numbers.first ?? nil, let last = numbers.last ?? nil, first <= last else {
-        fatalError("DIGLETT_SEEDS is '\(text)': it must be a number, or FIRST-LAST")
-    }
-    return first...last
-}
-
 @Suite("Simulation")
 struct SimulationTests {
-    /// The number of parts into which the seeds are divided. The parts run in parallel.
-    private static let parts = ProcessInfo.processInfo.activeProcessorCount
-
     /// `scripts/soak --simulation` tries many more seeds.
-    @Test("delivers every byte and leaves nothing behind, whatever the link does", arguments: 0..<parts)
+    @Test("delivers every byte and leaves nothing behind, whatever the link does", arguments: 0..<simulationParts)
     func randomTraffic(part: Int) {
-        for seed in chosenSeeds() where seed % UInt64(Self.parts) == UInt64(part) {
+        for seed in chosenSeeds(default: 1...150) where seed % UInt64(simulationParts) == UInt64(part) {
             var simulation = Simulation(seed: seed)
             let failures = simulation.run()
             if !failures.isEmpty {

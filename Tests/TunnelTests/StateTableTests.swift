@@ -26,7 +26,7 @@ struct StateTableTests {
         let phases: [(LinkPhase, Role)] = [
             (.awaitingHello, .gateway), (.awaitingLogin, .gateway), (.authenticating, .gateway), (.up, .gateway),
             (.leaving, .gateway), (.draining, .gateway), (.awaitingHello, .agent), (.awaitingWelcome, .agent),
-            (.up, .agent), (.leaving, .agent), (.draining, .agent),
+            (.awaitingResumed, .agent), (.up, .agent), (.leaving, .agent), (.draining, .agent),
         ]
         #expect(rows.count == FrameType.allCases.count)
         for (type, row) in zip(FrameType.allCases, rows) {

@@ -1,4 +1,5 @@
 import Bytes
+import Foundation
 import TestSupport
 import Tunnel
 import Wire
@@ -55,6 +56,12 @@ final class SimulatedEnd {
     var awaitingAccept: [StreamKey] = []
     /// At the gateway: whether a login is accepted at once. Otherwise it stays unanswered.
     var admits = true
+    private(set) var resumes: [Resume] = []
+    private(set) var resumedFrames: [Resumed] = []
+    /// What followed RESUMED.
+    private(set) var rest: [UInt8] = []
+    /// At the gateway: announced in WELCOME.
+    var sessionKey: SessionKey?
     private var partial: [UInt8] = []
     let bytesToSend: (UInt32, Role) -> Int
 
@@ -64,9 +71,20 @@ final class SimulatedEnd {
         self.bytesToSend = bytesToSend
     }
 
-    /// The byte at an offset of one direction of a stream. Both ends compute the same byte.
-    static func pattern(_ id: UInt32, _ sender: Role, _ offset: Int) -> UInt8 {
-        UInt8(truncatingIfNeeded: Int(id) &* 31 &+ offset &* 7 &+ (offset >> 8) &+ (sender == .agent ? 101 : 3))
+    /// Random bytes, repeated. The period is a prime number.
+    private static let table: [UInt8] = {
+        var generator = SeededGenerator(seed: 1)
+        let random = (0..<period).map { _ in UInt8.random(in: 0...255, using: &generator) }
+        return Array((0...(largestPiece / period + 1)).map { _ in random }.joined())
+    }()
+    private static let period = 65_521
+    private static let largestPiece = 1 << 20
+
+    /// The bytes at an offset of one direction of a stream. Both ends compute the same bytes.
+    static func pattern(_ id: UInt32, _ sender: Role, _ offset: Int, count: Int) -> ArraySlice<UInt8> {
+        precondition(count <= Self.largestPiece, "too many bytes at once")
+        let start = (Int(id) * 7_919 + (sender == .agent ? 30_011 : 0) + offset) % Self.period
+        return Self.table[start..<(start + count)]
     }
 
     func add(_ key: StreamKey) {
@@ -84,9 +102,16 @@ final class SimulatedEnd {
             let event = self.link.nextEvent(batch.span.bytes, at: &offset, now: now)
             switch event {
             case .needMore: break loop
+            case .greeted: break
+            case .resume(let resume): self.resumes.append(resume)
+            case .resumed(let resumed):
+                self.resumedFrames.append(resumed)
+                self.rest = Array(batch[offset...])
+                return
             case .login:
                 guard self.admits else { continue }
-                self.link.acceptLogin(Welcome(linkID: 1, maximumNames: 4), now: now)
+                self.link.acceptLogin(
+                    Welcome(linkID: 1, maximumNames: 4, session: self.sessionKey), now: now)
             case .welcomed(let welcome): self.welcomed = welcome
             case .register(let register):
                 self.link.answerRegister(
@@ -107,6 +132,9 @@ final class SimulatedEnd {
         }
         self.partial = Array(batch[offset...])
     }
+
+    /// The session continues on another connection, which begins with a whole frame.
+    func newCarrier() { self.partial = [] }
 
     /// Processes bytes from the wire and consumes data at once, without checking it.
     func receiveUnchecked(_ bytes: [UInt8], now: UInt64) {
@@ -140,13 +168,17 @@ final class SimulatedEnd {
         guard let edge = self.edges[key] else { return self.failures.append("data for no edge, \(key)") }
         if edge.wasReset { self.failures.append("stream \(key.id): data after RESET") }
         let sender: Role = self.role == .gateway ? .agent : .gateway
-        for byte in bytes {
-            if byte != Self.pattern(key.id, sender, edge.received) {
-                self.failures.append("stream \(key.id): wrong byte at \(edge.received)")
-                return
+        let expected = Self.pattern(key.id, sender, edge.received, count: bytes.count)
+        let isRight = expected.withUnsafeBytes { left in
+            bytes.withUnsafeBytes { right in
+                guard let left = left.baseAddress, let right = right.baseAddress else { return true }
+                return memcmp(left, right, bytes.count) == 0
             }
-            edge.received += 1
         }
+        guard isRight else {
+            return self.failures.append("stream \(key.id): wrong bytes from \(edge.received) on")
+        }
+        edge.received += bytes.count
         edge.pending += bytes.count
         self.receivedInAll[key.id, default: 0] += bytes.count
         if fin { edge.sawEnd = true }
@@ -162,7 +194,7 @@ final class SimulatedEnd {
         }
         let count = min(allowance, atMost, edge.toSend - edge.sent)
         if count > 0 {
-            let bytes = (edge.sent..<(edge.sent + count)).map { Self.pattern(edge.key.id, self.role, $0) }
+            let bytes = Array(Self.pattern(edge.key.id, self.role, edge.sent, count: count))
             self.link.send(edge.key, bytes.span.bytes, now: now)
             edge.sent += count
         }
@@ -210,14 +242,11 @@ final class SimulatedEnd {
         }
     }
 
-    /// Takes up to `atMost` bytes out of the outbox.
+    /// Takes about `atMost` bytes out of the outbox, in whole frames.
     func output(atMost: Int, now: UInt64) -> [UInt8] {
         self.link.fill(atMost, now: now)
         var result: [UInt8] = []
-        self.link.drainOutbox { bytes in
-            result = Array(bytes.prefix(atMost))
-            return result.count
-        }
+        self.link.drainOutbox(atMost: atMost) { result += $0 }
         while let key = self.link.nextResumable() { self.edges[key]?.isPaused = false }
         return result
     }

@@ -41,10 +41,7 @@ final class End {
     /// Everything in the machine's outbox.
     func output() -> [UInt8] {
         var bytes: [UInt8] = []
-        self.link.drainOutbox {
-            bytes = Array($0)
-            return $0.count
-        }
+        self.link.drainOutbox(atMost: .max) { bytes += $0 }
         return bytes
     }
 

@@ -91,7 +91,9 @@ extension GatewaySession: LinkSessionDelegate {
         case .registered(let answer): self.owner.session(self, registered: answer)
         case .opened(let key, let open): self.opened(key, open)
         case .goAway(let goAway): self.owner.session(self, goAway: goAway)
-        case .needMore, .login, .register, .unregister, .ready, .accepted, .data, .reset, .violation: break
+        case .needMore, .greeted, .resume, .resumed, .login, .register, .unregister, .ready, .accepted, .data, .reset,
+            .violation:
+            break
         }
     }
 

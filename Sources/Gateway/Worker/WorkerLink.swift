@@ -190,7 +190,7 @@ extension WorkerLink: LinkSessionDelegate {
         case .ready: self.roomAppeared()
         case .accepted(let key): if !self.probes.wasAccepted(key) { self.roomAppeared() }
         case .goAway(let goAway): self.worker.tell(.saidGoodbye(self.id, goAway.code))
-        case .needMore, .welcomed, .registered, .opened, .data, .reset, .violation: break
+        case .needMore, .greeted, .resume, .resumed, .welcomed, .registered, .opened, .data, .reset, .violation: break
         }
     }
 

@@ -33,7 +33,7 @@ extension LinkSession {
             case .accepted(let key):
                 self.meter?.accepted(key)
                 self.delegate?.link(self, did: event)
-            case .login, .welcomed, .register, .registered, .unregister, .ready, .goAway:
+            case .login, .greeted, .resume, .resumed, .welcomed, .register, .registered, .unregister, .ready, .goAway:
                 self.delegate?.link(self, did: event)
             }
             guard self.isOpen else { break frames }

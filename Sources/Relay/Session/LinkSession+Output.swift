@@ -31,9 +31,9 @@ extension LinkSession {
     /// Encrypts the outbox. Returns false if that failed and the transport was closed.
     func encryptOutbox() -> Bool {
         var failure: SecurityError?
-        self.machine.drainOutbox { bytes in
+        self.machine.drainOutbox(atMost: Self.flushBytes) { bytes in
+            guard failure == nil else { return }
             do throws(SecurityError) { try self.transport.encrypt(bytes) } catch { failure = error }
-            return bytes.count
         }
         guard let failure else { return true }
         self.transport.encryptionFailed(failure)

@@ -162,9 +162,13 @@ package final class LinkSession {
         self.countExpired()
         self.endExpired()
         self.takeHits()
-        if case .close(let code) = verdict {
+        switch verdict {
+        case .close(let code):
             if code == .handshakeTimeout { self.hit(.loginTimeout) }
             return self.linger(.ended(code, ""))
+        case .lost(let code): return self.transport.close(.ended(code, ""))
+        case .expired: return
+        case .none: break
         }
         if self.machine.needsFlush { self.setNeedsFlush() }
     }
