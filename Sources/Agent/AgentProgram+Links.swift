@@ -54,16 +54,57 @@ extension AgentProgram: AgentLinksOwner {
         self.lost(goAway.text.isEmpty ? "\(goAway.code)" : PeerText.escaped(goAway.text))
     }
 
+    func detached(_ end: LinkEnd, window: UInt64) {
+        guard !self.hasStopped, !self.isDraining else { return }
+        let streams = self.streamCount
+        self.print(.interrupted(reason: end.description))
+        self.retry(
+            self.machine.linkDetached(window: window, now: self.loop.now, random: SecureRandom.integer()),
+            after: "the connection to \(self.settings.gateway) broke: \(end)"
+                + (streams > 0 ? "; \(counted(streams, "stream")) waiting" : ""))
+    }
+
+    func resumed(after away: UInt64) {
+        let streams = self.streamCount
+        self.log.say(
+            .info, .milestone,
+            "connected to \(self.settings.gateway) again after \(Self.seconds(away))"
+                + (streams > 0 ? "; \(counted(streams, "stream")) continue" : ""))
+        self.print(.resumed(seconds: Double(away) / 1_000))
+        self.perform(self.machine.resumed(now: self.loop.now))
+    }
+
+    func forgotten(_ end: LinkEnd) {
+        guard !self.hasStopped, !self.isDraining else { return }
+        self.machine.linkForgotten()
+        let text = "the link to \(self.settings.gateway) is lost: \(end)"
+        self.log.say(.warning, .milestone, text)
+        self.print(.lost(reason: end.description))
+    }
+
     func lost(_ end: LinkEnd) {
-        if let refusal = self.keyRefusal {
-            guard let reason = refusal.reason else { return self.lost(refusal.text, line: refusal.text) }
-            return self.perform(self.machine.keyRefused(refusal.text, reason: reason))
+        if self.stopsAgent(end) { return }
+        self.lost(self.keyRefusal?.text ?? end.description, line: self.keyRefusal?.text)
+    }
+
+    func successorFailed(_ end: LinkEnd) {
+        guard !self.hasStopped, !self.isDraining, !self.stopsAgent(end) else { return }
+        let text = self.keyRefusal?.text ?? "cannot connect to \(self.settings.gateway) again: \(end)"
+        self.retry(self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer()), after: text)
+    }
+
+    /// Stops the agent if retrying cannot help.
+    private func stopsAgent(_ end: LinkEnd) -> Bool {
+        if let refusal = self.keyRefusal, let reason = refusal.reason {
+            self.perform(self.machine.keyRefused(refusal.text, reason: reason))
+            return true
         }
         if case .violation(let violation) = end, violation.code == .version {
             let goodbye = GoAway(code: .version, text: violation.detail)
             self.perform(self.machine.goAway(goodbye, now: self.loop.now))
+            return true
         }
-        self.lost(end.description)
+        return false
     }
 
     func dialFailed(_ failure: LinkRace.Failure) {

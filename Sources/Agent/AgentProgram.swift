@@ -88,7 +88,9 @@ package final class AgentProgram: HousekeptProgram {
         let descriptors = DescriptorLimit.raise() - Self.ownDescriptors
         let limits = LinkLimits(
             streams: max(min(settings.limits.streamsPerLink, descriptors), 1), stalled: settings.limits.stallTimeout,
-            halfClosedIdle: settings.limits.halfCloseTimeout)
+            halfClosedIdle: settings.limits.halfCloseTimeout,
+            // An agent that exits when it loses the gateway resumes nothing.
+            resumeWindow: settings.once ? 0 : settings.limits.resumeWindow, maxKept: settings.limits.resumeMemory)
         self.streams = AgentStreams(loop: loop, settings: settings, log: self.log, printer: self.printer)
         self.links = AgentLinks(
             loop: loop, settings: settings, version: credentials.version, limits: limits,
@@ -181,7 +183,7 @@ package final class AgentProgram: HousekeptProgram {
     }
 
     /// In tenths below ten seconds. Rounded up, so no wait is shown as 0.
-    private static func seconds(_ milliseconds: UInt64) -> String {
+    static func seconds(_ milliseconds: UInt64) -> String {
         let tenths = (milliseconds + 99) / 100
         return tenths < 100 ? "\(tenths / 10).\(tenths % 10) s" : "\((milliseconds + 999) / 1_000) s"
     }

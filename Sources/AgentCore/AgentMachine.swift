@@ -10,6 +10,7 @@ package import Wire
 ///      deadlineReached   │ ▼                   ▼                    ▼
 ///                       waiting ◄─────────────────────────────────
 ///   linked, up ── tokenRefused ──► awaitingToken ── tokenChanged ──► dialling
+///   up ── linkDetached ──► waiting ── ... ──► linked ── resumed ──► up, or welcomed if the gateway has forgotten the link
 ///   any ── a permanent refusal, stopRequested ──► stopped
 /// ```
 ///
@@ -69,6 +70,9 @@ package struct AgentMachine: Sendable {
     /// within 3 s after its gateway. Most restarts take less than five minutes.
     private static let maxHurriedWait: Milliseconds = 2_000
     private static let hurry: Milliseconds = 300_000
+    /// The longest wait before the first attempt to resume a link. Random, because a thousand agents may have lost the
+    /// same gateway.
+    private static let maxFirstResume: Milliseconds = 500
     /// The agent tries again after this time even if the gateway requests a longer wait.
     private static let maxRetryAfterSeconds: UInt16 = 300
 
@@ -79,6 +83,8 @@ package struct AgentMachine: Sendable {
     private var failures = 0
     /// Until when waits are short.
     private var hurriesUntil: Milliseconds = 0
+    /// When the link came up that waits for its next connection; nil if none waits. Its names stay registered.
+    private var detachedLink: Milliseconds?
     /// The wait that the gateway requested, in seconds.
     private var retryAfterSeconds: UInt16 = 0
 
@@ -146,6 +152,7 @@ package struct AgentMachine: Sendable {
 
     package mutating func welcomed(_ welcome: Welcome, now: Milliseconds) -> [Action] {
         if case .stopped = self.state { return [] }
+        self.linkForgotten()
         self.state = .up(since: now)
         let beyond = self.names.linkBegan(atMost: Int(welcome.maximumNames), now: now)
         if let ending = self.ending(beyond.first?.wanted, .tooManyNames, beyond.first?.text) { return [ending] }
@@ -206,6 +213,7 @@ package struct AgentMachine: Sendable {
         if case .stopped = self.state { return }
         self.forgetFailures(now: now)
         self.state = .awaitingToken
+        self.linkForgotten()
         self.names.linkEnded()
         self.failures += 1
         self.retryAfterSeconds = 0
@@ -215,6 +223,36 @@ package struct AgentMachine: Sendable {
         guard case .awaitingToken = self.state else { return .none }
         self.state = .dialling
         return .dial
+    }
+
+    /// The connection of the link is gone, and the link waits for the next one. Its names stay registered.
+    ///
+    /// - Parameter window: how long the link waits, in milliseconds.
+    package mutating func linkDetached(window: Milliseconds, now: Milliseconds, random: UInt64) -> Action {
+        guard case .up(let since) = self.state else { return .none }
+        self.detachedLink = since
+        self.failures = 0
+        self.retryAfterSeconds = 0
+        self.hurriesUntil = max(self.hurriesUntil, now + window)
+        let wait = random % (Self.maxFirstResume + 1)
+        self.state = .waiting(until: now + wait)
+        return .wait(wait)
+    }
+
+    /// The link continues on the present connection.
+    package mutating func resumed(now: Milliseconds) -> [Action] {
+        guard case .linked = self.state, let since = self.detachedLink else { return [] }
+        self.detachedLink = nil
+        self.failures = 0
+        self.state = .up(since: since)
+        return self.deadlineReached(now: now)
+    }
+
+    /// The link that waited for a connection is over. The attempts to connect go on.
+    package mutating func linkForgotten() {
+        guard self.detachedLink != nil else { return }
+        self.detachedLink = nil
+        self.names.linkEnded()
     }
 
     /// The link has ended, for whatever reason.
@@ -238,7 +276,7 @@ package struct AgentMachine: Sendable {
     private mutating func retry(_ text: String, now: Milliseconds, random: UInt64) -> Action {
         if case .stopped = self.state { return .none }
         if self.once { return self.stop(.unavailable, text) }
-        self.names.linkEnded()
+        if self.detachedLink == nil { self.names.linkEnded() }
         self.failures += 1
         let wait = random % (self.longestWait(now) + 1) + Milliseconds(self.retryAfterSeconds) * 1_000
         self.state = .waiting(until: now + wait)

@@ -131,13 +131,15 @@ extension GatewayMachine {
         let holder = Registry.Holder(identity: login.identity, link: id, run: login.run, exposure: number)
         /// Another program of the agent that had the name.
         var rival: LinkID?
-        switch self.registry.register(name, holder, atMost: login.maxNames, now: now) {
+        // A program whose connection is gone has probably crashed and was started again.
+        let isGone = self.registry.holder(of: name).map { self.links[$0.link]?.detachedSince != nil } ?? false
+        switch self.registry.register(name, holder, atMost: login.maxNames, holderIsGone: isGone, now: now) {
         case .refused(let code, let text): return Refusal(code: code, text: text)
         case .takenOver(let former, let code):
             guard let exposure = self.links[former.link]?.exposures.removeValue(forKey: former.exposure) else { break }
             let port = self.exposures[exposure]?.port ?? 0
             let fits = question.port == 0 || question.port == port
-            if former.run != login.run { rival = former.link }
+            if former.run != login.run, !isGone { rival = former.link }
             if fits {
                 if let rival { self.emit(.takenOver(exposure, from: rival)) }
                 self.move(exposure, to: id, number)

@@ -126,6 +126,9 @@ package struct GatewayMachine: Sendable {
         case end(LinkID, Refusal, retryAfterSeconds: UInt16)
         /// Close the link without GOAWAY: its program has a newer one.
         case close(LinkID)
+        /// The link has no connection, and its program has logged in again: reset its streams, and close it when its
+        /// names have moved.
+        case retire(LinkID)
         case hit(Hit)
         /// Save the port ledger.
         case savePorts
@@ -146,6 +149,8 @@ package struct GatewayMachine: Sendable {
     struct Link: Sendable {
         var login: Login
         var state = LinkState.open
+        /// Since when it waits for its next connection.
+        var detachedSince: Milliseconds?
         var questions: [UInt16: Question] = [:]
         var exposures: [UInt16: ExposureID] = [:]
 
@@ -218,7 +223,9 @@ package struct GatewayMachine: Sendable {
 
     // MARK: - Links
 
-    /// The authenticator accepted a login. Closes the oldest links of the same run above `maxLinksPerRun`.
+    /// The authenticator accepted a login. Closes the oldest links of the same run above `maxLinksPerRun`. A link of
+    /// the same run that waits for a connection is not resumed any more. At a limit, the agent's link that has waited
+    /// longest ends.
     ///
     /// - Parameter maxLinks: the most links that the agent may have. Those of the same run do not count.
     /// - Returns: why the link is refused; nil if it was added.
@@ -226,16 +233,29 @@ package struct GatewayMachine: Sendable {
         guard !self.isDraining else { return Refusal(code: .drain, text: "the gateway is stopping") }
         let present = self.linksByAgent[login.identity, default: []].filter { self.links[$0]?.isPresent ?? false }
         let own = present.filter { self.links[$0]?.login.run == login.run }.sorted()
-        let former = own.dropLast(Self.maxLinksPerRun - 1)
-        guard present.count - own.count < maxLinks else {
+        let retired = own.filter { self.links[$0]?.detachedSince != nil }
+        let former = own.filter { !retired.contains($0) }.dropLast(Self.maxLinksPerRun - 1)
+        let others = present.filter { !own.contains($0) }
+        var waiting = others.filter { self.links[$0]?.detachedSince != nil }.sorted {
+            (self.links[$0]?.detachedSince ?? 0, $0) < (self.links[$1]?.detachedSince ?? 0, $1)
+        }
+        let excess = max(
+            others.count - maxLinks + 1,
+            self.links.values.count(where: \.isPresent) - former.count - retired.count - self.limits.agents + 1)
+        guard others.count - waiting.count < maxLinks else {
             return Refusal(code: .tooManyLinks, text: "the agent has \(present.count) links already")
         }
-        guard self.links.values.count(where: \.isPresent) - former.count < self.limits.agents else {
+        guard excess <= waiting.count else {
             return Refusal(code: .tooManyLinks, text: "the gateway has reached its limit of agents")
         }
-        for older in former {
+        waiting = Array(waiting.prefix(max(0, excess)))
+        for older in former + waiting {
             self.links[older]?.state = .ending
             self.emit(.close(older))
+        }
+        for older in retired {
+            self.links[older]?.state = .ending
+            self.emit(.retire(older))
         }
         self.links[id] = Link(login: login)
         self.linksByAgent[login.identity, default: []].insert(id)
@@ -248,6 +268,12 @@ package struct GatewayMachine: Sendable {
         if self.links[id]?.state == .open { self.links[id]?.state = .draining }
         self.cancelQuestions(of: id)
     }
+
+    /// The link's connection is gone, and it waits for the next one.
+    package mutating func linkDetached(_ id: LinkID, now: Milliseconds) { self.links[id]?.detachedSince = now }
+
+    /// The link has a connection again.
+    package mutating func linkResumed(_ id: LinkID) { self.links[id]?.detachedSince = nil }
 
     /// The link is about to close. It keeps its names until `linkEnded`, so that a newer link can take them over.
     package mutating func linkIsEnding(_ id: LinkID) { self.links[id]?.state = .ending }

@@ -15,6 +15,9 @@ package final class RelayBuffers {
     package var isCrowded = false
     /// Encrypted bytes between OpenSSL and the socket.
     var cipher = ByteQueue()
+    /// Memory for frames on their way out.
+    let blocks = BlockPool()
+    let acknowledger = Acknowledger()
 
     package init() {
         self.plain = .allocate(byteCount: EventLoop.readBufferSize + 4 * 16 * 1024, alignment: 64)

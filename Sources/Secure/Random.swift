@@ -23,6 +23,15 @@ package enum SHA256 {
         return digest
     }
 
+    /// HMAC-SHA256 (RFC 2104).
+    package static func authenticate(_ bytes: [UInt8], key: [UInt8]) -> [UInt8] {
+        var digest = [UInt8](repeating: 0, count: 32)
+        var count: UInt32 = 0
+        let result = HMAC(EVP_sha256(), key, CInt(key.count), bytes, bytes.count, &digest, &count)
+        precondition(result != nil && count == 32, "OpenSSL has no HMAC-SHA256")
+        return digest
+    }
+
     /// Compares in constant time, so that timing does not reveal where the values differ.
     package static func isEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
         left.count == right.count && CRYPTO_memcmp(left, right, left.count) == 0

@@ -48,6 +48,11 @@ package protocol SecureChannel: AnyObject {
     func encrypt(_ plain: UnsafeRawBufferPointer, output: inout ByteQueue) throws(SecurityError)
     /// Announces that no more data will be sent, if the protocol can do that.
     func close(output: inout ByteQueue)
+    /// Bytes that only the two ends of this connection can know (RFC 8446, 7.5, without a context); nil if the protocol
+    /// has none.
+    ///
+    /// - Precondition: the handshake is complete.
+    func exportKey(label: String, count: Int) -> [UInt8]?
 }
 
 extension SecureChannel {

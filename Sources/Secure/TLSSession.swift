@@ -126,6 +126,14 @@ package final class TLSSession: SecureChannel {
         }
     }
 
+    package func exportKey(label: String, count: Int) -> [UInt8]? {
+        guard self.isEstablished else { return nil }
+        var bytes = [UInt8](repeating: 0, count: count)
+        let code = SSL_export_keying_material(self.raw, &bytes, count, label, label.utf8.count, nil, 0, 0)
+        ERR_clear_error()
+        return code == 1 ? bytes : nil
+    }
+
     private func shakeHands() throws(SecurityError) {
         ERR_clear_error()
         let code = SSL_do_handshake(self.raw)

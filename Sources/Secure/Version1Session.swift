@@ -99,5 +99,7 @@ package final class Version1Session: SecureChannel {
         if let failure { throw failure }
     }
 
+    package func exportKey(label: String, count: Int) -> [UInt8]? { nil }
+
     package func close(output: inout ByteQueue) {}
 }

@@ -46,7 +46,12 @@ struct KeepBound {
     }
 
     /// Sending stops here although the socket would take more.
-    mutating func limited() { self.hasLimited = true }
+    ///
+    /// - Returns: whether this is news, and the bound cannot grow.
+    mutating func limited() -> Bool {
+        defer { self.hasLimited = true }
+        return !self.hasLimited && self.bytes == self.max
+    }
 
     /// - Parameters:
     ///   - available: bytes that the budgets still allow.

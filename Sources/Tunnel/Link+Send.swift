@@ -114,7 +114,9 @@ extension Link {
         self.moveControl()
         guard self.phase != .closed else { return }
         defer { self.chargeKept() }
-        if self.keepRoom == 0, !self.fresh.isEmpty || !self.active.isEmpty { self.keepBound.limited() }
+        if self.keepRoom == 0, !self.fresh.isEmpty || !self.active.isEmpty {
+            if self.keepBound.limited() { self.hits.keptInFull += 1 }
+        }
         while self.outbox.unsent < atMost, self.keepRoom > 0, let key = self.fresh.popFirst() {
             guard self.streams.contains(key), self.streams[key.slot].isScheduled else { continue }
             self.serve(key.slot)

@@ -96,6 +96,7 @@ extension Link {
         guard handled >= self.outbox.acknowledged, handled <= self.outbox.highest else {
             throw .protocol("a session resumed at \(handled), sent up to \(self.outbox.highest)")
         }
+        self.hits.resentBytes += Int(self.outbox.highest - handled)
         self.outbox.rewind(to: handled)
         self.chargeKept()
         self.keepBound.begin(handled, now: now)

@@ -9,6 +9,10 @@ package struct LinkHits: Equatable, Sendable {
     /// Streams that got less than the start window or, in version 1, held up the link earlier, because memory was
     /// short.
     package var reducedWindows = 0
+    /// How often sending stopped because as many bytes were kept as the link may keep at most.
+    package var keptInFull = 0
+    /// Bytes that were sent again on another carrier.
+    package var resentBytes = 0
 
     package init() {}
 }

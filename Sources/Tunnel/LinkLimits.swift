@@ -121,7 +121,15 @@ package struct LinkLimits: Sendable {
     ///   - names: names that the gateway allows on the link. Each may be registered twice at once.
     ///   - stalled: milliseconds; 0 for no limit.
     ///   - halfClosedIdle: milliseconds; 0 for no limit.
-    package init(streams: Int, names: Int = 16, stalled: Milliseconds, halfClosedIdle: Milliseconds) {
+    ///   - resumeWindow: milliseconds; 0: a link ends with its connection.
+    ///   - maxKept: bytes, at least 64 KiB.
+    package init(
+        streams: Int, names: Int = 16, stalled: Milliseconds, halfClosedIdle: Milliseconds,
+        resumeWindow: Milliseconds = 60_000, maxKept: Int = 16 * 1024 * 1024
+    ) {
+        self.resumeWindow = resumeWindow
+        self.maxKept = maxKept
+        self.firstKept = min(self.firstKept, maxKept)
         if streams > Self.maxFullPromises { self.helloWindow = self.floorWindow }
         self.allow(streams: streams, names: names)
         self.stalled = stalled

@@ -234,13 +234,14 @@ class Relay:
             back.join()
 
     def _pump(self, source, sink):
+        silent = self._silent
         try:
             while True:
                 select.select([source], [], [])
                 if self._batch:
                     time.sleep(self._batch)
                 data = source.recv(1 << 20)
-                if self._silent.is_set():
+                if silent.is_set():
                     continue
                 if not data:
                     break
@@ -255,8 +256,31 @@ class Relay:
                 disconnect(sink)
 
     def silence(self):
-        """Drops all bytes from now on, like a broken network path."""
+        """Drops all bytes from now on, like a broken network path. `heal` ends it for new connections."""
         self._silent.set()
+
+    def heal(self):
+        """New connections are relayed again. Those made before stay silent."""
+        with self._lock:
+            self._silent, self._pairs = threading.Event(), []
+
+    @contextlib.contextmanager
+    def cutting(self, interval):
+        """Resets the connections every `interval` seconds while the context lasts; yields a list with a time for each."""
+        times, done = [], threading.Event()
+
+        def work():
+            while not done.wait(interval):
+                self.cut()
+                times.append(time.monotonic())
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield times
+        finally:
+            done.set()
+            thread.join()
 
     def cut(self, orderly=False):
         """Ends all current connections by a reset, or by an orderly shutdown. New ones are relayed again."""

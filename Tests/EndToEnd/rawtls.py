@@ -39,6 +39,8 @@ def _load():
             (library, "SSL_write", _I, [_P, ctypes.c_char_p, _I]), (library, "SSL_read", _I, [_P, _P, _I]),
             (library, "SSL_get_error", _I, [_P, _I]), (library, "SSL_pending", _I, [_P]),
             (library, "SSL_key_update", _I, [_P, _I]),
+            (library, "SSL_export_keying_material", _I,
+             [_P, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, _P, ctypes.c_size_t, _I]),
             (crypto, "ERR_clear_error", None, []),
             (crypto, "X509_get0_pubkey_bitstr", _P, [_P]), (crypto, "X509_getm_notBefore", _P, [_P]),
             (crypto, "X509_getm_notAfter", _P, [_P]), (crypto, "X509_gmtime_adj", _P, [_P, ctypes.c_long]),
@@ -146,6 +148,12 @@ class Connection:
     def update_key(self, requests_answer=False):
         _ssl.SSL_key_update(self._raw, 1 if requests_answer else 0)
         self._check(_ssl.SSL_do_handshake(self._raw))
+
+    def export(self, label, size):
+        """Bytes of the TLS exporter (RFC 8446, 7.5), without a context."""
+        buffer = ctypes.create_string_buffer(size)
+        self._check(_ssl.SSL_export_keying_material(self._raw, buffer, size, label, len(label), None, 0, 0))
+        return buffer.raw
 
     def close(self):
         if self._raw:

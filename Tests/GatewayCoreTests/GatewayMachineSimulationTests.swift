@@ -242,7 +242,7 @@ private struct Simulation {
             case .end(let link, _, _):
                 #expect(self.loser != link || !self.draining.contains(link), "seed \(self.seed): streams are cut")
                 self.ending.insert(link)
-            case .close(let link): self.ending.insert(link)
+            case .close(let link), .retire(let link): self.ending.insert(link)
             case .takenOver(let id, let former):
                 #expect(self.links[former] != nil, "seed \(self.seed): \(id) was taken over from a link that is gone")
                 #expect(self.open[id]?.holder?.link != former || self.open[id] != nil, "seed \(self.seed)")

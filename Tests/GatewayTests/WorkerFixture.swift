@@ -178,6 +178,7 @@ final class FakeAgent: LinkSessionDelegate {
     }
 
     func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) {}
+    func linkDidDetach(_ link: LinkSession, _ end: LinkEnd) {}
     func linkIsEnding(_ link: LinkSession) {}
     func linkDidEnd(_ link: LinkSession, _ end: LinkEnd) { self.end = end }
     func linkDidEmpty(_ link: LinkSession) {}

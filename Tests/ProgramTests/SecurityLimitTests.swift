@@ -131,6 +131,7 @@ struct SecurityLimitTests {
                 seconds(UInt64(LinkProtocol.userTimeout(ofVersion1: false))),
             "silence before PING · before the link is ended · after a sleep of the machine":
                 [link.pingAfter, link.deadAfter, link.deadAfterJump].map { seconds($0) }.joined(separator: " · "),
+            "broken connection, until its link ends": seconds(settings.resumeWindow),
             "reading one link": "about \(Double(ReadBudget.turnCost) / 1e6) ms a turn of the loop",
         ])
     }
@@ -178,6 +179,8 @@ struct SecurityLimitTests {
         #expect(StalledStreams.highWater == (9, of: 10))
         try self.check([
             "bytes granted on a link": kib(link.linkBudget),
+            "bytes kept of a link until they are acknowledged: first · most · least":
+                [link.firstKept, link.maxKept, link.pressureKept].map { kib($0) }.joined(separator: " · "),
             "receive window: first · most · on a round trip below 1 ms · under pressure · least":
                 [link.startWindow, link.maxWindow, link.nearWindow, link.pressureWindow, link.floorWindow]
                 .map { kib($0) }.joined(separator: " · "),

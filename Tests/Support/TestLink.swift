@@ -21,6 +21,10 @@ package final class TestLink: LinkSessionDelegate {
     /// Also called for each stream that has ended.
     package var streamEnded: ((Edge) -> Void)?
 
+    /// How often the connection was lost, and what to do then.
+    package private(set) var detachCount = 0
+    package var detached: ((LinkEnd) -> Void)?
+
     package var isEmpty: Bool { self.reports.contains(.emptied) }
 
     /// - Parameter react: called for every event except `.needMore`, `.data` and `.reset`.
@@ -50,6 +54,10 @@ package final class TestLink: LinkSessionDelegate {
     package func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd) {
         self.ends.append(end)
         self.streamEnded?(edge)
+    }
+    package func linkDidDetach(_ link: LinkSession, _ end: LinkEnd) {
+        self.detachCount += 1
+        self.detached?(end)
     }
     package func linkIsEnding(_ link: LinkSession) { self.reports.append(.ending) }
     package func linkDidEnd(_ link: LinkSession, _ end: LinkEnd) {

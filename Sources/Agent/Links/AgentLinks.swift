@@ -18,6 +18,18 @@ protocol AgentLinksOwner: AnyObject {
     func welcomed(_ welcome: Welcome)
     func registered(_ answer: Registered)
     func goAway(_ goAway: GoAway)
+    /// The connection of the current link is gone. Call ``AgentLinks/dial(_:)`` for the next one.
+    ///
+    /// - Parameter window: how long the link waits for it, in milliseconds.
+    func detached(_ end: LinkEnd, window: UInt64)
+    /// The current link continues on a new connection.
+    ///
+    /// - Parameter away: how long it had none, in milliseconds.
+    func resumed(after away: UInt64)
+    /// The connection on which the current link might have continued has ended.
+    func successorFailed(_ end: LinkEnd)
+    /// The current link is over; it had no connection.
+    func forgotten(_ end: LinkEnd)
     /// The current link has ended.
     func lost(_ end: LinkEnd)
     /// The attempt to make a link failed.
@@ -27,6 +39,9 @@ protocol AgentLinksOwner: AnyObject {
 }
 
 /// The links of an agent: candidates of a race, the current link, and links that are ending.
+///
+/// A connection that is made while the current link waits for one is its *successor*: the link continues there, or the
+/// agent logs in there and the current link ends.
 final class AgentLinks {
     private let loop: EventLoop
     private let gateway: HostPort
@@ -41,6 +56,11 @@ final class AgentLinks {
     private var race: LinkRace?
     /// The current link.
     private var session: GatewaySession?
+    /// The connection on which the current link may continue, and the login for the case that it cannot.
+    /// Without one the gateway's key was refused.
+    private var successor: (session: GatewaySession, login: Login?)?
+    /// When the current link has lost its connection; nil while it has one.
+    private var detachedAt: UInt64?
     /// Links that take no new streams and finish the open ones.
     private var leaving: [GatewaySession] = []
     /// Closed links whose backends still receive buffered bytes.
@@ -111,8 +131,10 @@ final class AgentLinks {
     /// Lets the current link finish its streams. Call ``dial(_:)`` for the next one.
     func leave() {
         guard let session = self.session else { return }
-        self.leaving.append(session)
         self.session = nil
+        self.leaving.append(session)
+        // Only the current link is resumed.
+        session.link.forbidResuming()
     }
 
     /// Ends the current link. Call ``dial(_:)`` for the next one.
@@ -127,6 +149,7 @@ final class AgentLinks {
         self.cancelRace(text)
         if let session = self.session, !session.link.phase.isPastLogin { session.link.end(.none, text: text) }
         self.session?.link.drain(text: text)
+        self.session?.link.forbidResuming()
     }
 
     /// Ends all links with a GOAWAY.
@@ -150,7 +173,8 @@ final class AgentLinks {
 
     /// Ends the race and its candidates.
     private func cancelRace(_ text: String) {
-        self.abandon(self.race?.sessions ?? [], text)
+        self.abandon((self.race?.sessions ?? []) + (self.successor.map { [$0.session] } ?? []), text)
+        self.successor = nil
         self.race?.cancel()
         self.race = nil
     }
@@ -173,12 +197,13 @@ final class AgentLinks {
 
     /// All links that are not closed.
     private var open: [GatewaySession] {
-        self.leaving + (self.session.map { [$0] } ?? []) + (self.race?.sessions ?? [])
+        self.leaving + (self.session.map { [$0] } ?? []) + (self.successor.map { [$0.session] } ?? [])
+            + (self.race?.sessions ?? [])
     }
 
     var streamCount: Int { (self.open + self.delivering).reduce(0) { $0 + $1.link.streamCount } }
 
-    var isUp: Bool { self.session?.link.phase == .up }
+    var isUp: Bool { self.session.map { $0.link.phase == .up && $0.link.detachedSince == nil } ?? false }
 
     /// Whether the gateway drains the current link.
     var isDraining: Bool { self.session?.link.phase == .draining }
@@ -216,12 +241,74 @@ extension AgentLinks: GatewaySessionOwner {
         if let race = self.race {
             self.race = nil
             let others = race.won(session)
-            self.session = session
             self.silentAddresses = Set(others.compactMap(\.address))
             self.abandon(others, "another address of the gateway answered first")
         }
-        let isLoopback = session.link.transport.peerAddress?.isLoopback ?? false
-        return self.owner?.judge(peer, isLoopback: isLoopback) ?? .refuse(SecurityError("the agent is stopping"))
+        let verdict =
+            self.owner?.judge(peer, isLoopback: session.address?.isLoopback ?? false)
+            ?? .refuse(SecurityError("the agent is stopping"))
+        guard let current = self.session else {
+            self.session = session
+            return verdict
+        }
+        guard case .proceed(let login) = verdict else {
+            self.successor = (session, nil)
+            return verdict
+        }
+        // The secret of the current link is for the gateway that gave it.
+        guard current.link.canResume, current.pin == peer.pin else {
+            self.replace(current, by: session, "the gateway has another key")
+            return verdict
+        }
+        self.successor = (session, login)
+        return .proceed(nil)
+    }
+
+    /// The connection of `session` becomes the current link, and the former one ends.
+    private func replace(_ former: GatewaySession, by session: GatewaySession, _ text: String) {
+        self.successor = nil
+        self.session = session
+        self.leaving.append(former)
+        self.detachedAt = nil
+        former.link.close(.ended(.dead, text))
+        self.owner?.forgotten(.ended(.dead, text))
+    }
+
+    func session(_ session: GatewaySession, greeted hello: Hello) {
+        guard session === self.successor?.session, let current = self.session else { return }
+        guard current.link.canResume, hello.keeps != nil, current.link.askToResume(on: session.link) else {
+            return self.logIn("the gateway cannot resume links")
+        }
+    }
+
+    func session(_ session: GatewaySession, resumed: Resumed) {
+        guard session === self.successor?.session, let current = self.session else { return }
+        guard resumed.code == .none else { return self.logIn("the gateway does not have the link any more") }
+        let since = self.detachedAt ?? self.loop.now
+        current.link.resumed(resumed, on: session.link)
+        // After an invalid answer both links end.
+        guard current === self.session, current.link.detachedSince == nil else { return }
+        self.successor = nil
+        self.detachedAt = nil
+        self.hasReportedSilence = false
+        if let bytes = self.segment.linkBegan() { self.reportSmallSegments(bytes) }
+        self.owner?.resumed(after: self.loop.now - since)
+    }
+
+    /// Logs in on the successor's connection, because the current link cannot be resumed.
+    private func logIn(_ text: String) {
+        guard let (session, login) = self.successor, let login, let current = self.session else { return }
+        self.replace(current, by: session, text)
+        session.link.login(login)
+    }
+
+    func sessionDetached(_ session: GatewaySession, _ end: LinkEnd) {
+        guard session === self.session else { return }
+        self.detachedAt = self.loop.now
+        // Its connection was given up for the successor's.
+        guard self.successor == nil else { return }
+        self.segment.linkEnded(session.link.transport.advisedSegment)
+        self.owner?.detached(end, window: session.link.resumeWindow)
     }
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {
@@ -246,9 +333,17 @@ extension AgentLinks: GatewaySessionOwner {
         if !session.isSecured, let address = session.address { self.silentAddresses.insert(address) }
         if let race = self.race, race.sessions.contains(where: { $0 === session }) {
             race.ended(session, end)
+        } else if session === self.successor?.session {
+            self.successor = nil
+            self.owner?.successorFailed(end)
         } else if session === self.session {
-            self.segment.linkEnded(session.link.transport.advisedSegment)
             self.session = nil
+            guard self.detachedAt == nil else {
+                self.detachedAt = nil
+                self.owner?.forgotten(end)
+                return
+            }
+            self.segment.linkEnded(session.link.transport.advisedSegment)
             self.owner?.lost(end)
         } else {
             self.leaving.removeAll { $0 === session }

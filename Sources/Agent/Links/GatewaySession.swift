@@ -7,9 +7,15 @@ internal import Wire
 /// Receives the link events of a session.
 protocol GatewaySessionOwner: AnyObject {
     func session(_ session: GatewaySession, judge peer: ChannelPeer) -> PeerVerdict
+    /// The gateway's HELLO has arrived.
+    func session(_ session: GatewaySession, greeted hello: Hello)
+    /// The answer to RESUME.
+    func session(_ session: GatewaySession, resumed: Resumed)
     func session(_ session: GatewaySession, welcomed welcome: Welcome)
     func session(_ session: GatewaySession, registered answer: Registered)
     func session(_ session: GatewaySession, goAway: GoAway)
+    /// The connection is gone, and the link waits for the next one.
+    func sessionDetached(_ session: GatewaySession, _ end: LinkEnd)
     /// The link has ended. Backends may still receive bytes that arrived before.
     func sessionEnded(_ session: GatewaySession, _ end: LinkEnd)
     /// Called after `sessionEnded`, when all backend connections are closed too.
@@ -31,7 +37,9 @@ protocol GatewayStreams: AnyObject {
 final class GatewaySession {
     let link: LinkSession
     /// The gateway's address for this link.
-    let address: SocketAddress?
+    var address: SocketAddress? { self.link.transport.peerAddress }
+    /// The key that the gateway has shown on this link's first connection; nil before the handshake, and in version 1.
+    private(set) var pin: Pin?
     /// Whether the peer has presented a key, so it is probably a gateway.
     private(set) var isSecured = false
     private let owner: any GatewaySessionOwner
@@ -41,7 +49,6 @@ final class GatewaySession {
 
     init(link: LinkSession, owner: any GatewaySessionOwner, streams: any GatewayStreams) {
         self.link = link
-        self.address = link.transport.peerAddress
         self.owner = owner
         self.streams = streams
         link.delegate = self
@@ -82,16 +89,19 @@ final class GatewaySession {
 extension GatewaySession: LinkSessionDelegate {
     func link(_ link: LinkSession, didSecure peer: ChannelPeer) -> PeerVerdict {
         self.isSecured = true
+        self.pin = peer.pin
         return self.owner.session(self, judge: peer)
     }
 
     func link(_ link: LinkSession, did event: LinkEvent) {
         switch event {
+        case .greeted(let hello): self.owner.session(self, greeted: hello)
+        case .resumed(let resumed): self.owner.session(self, resumed: resumed)
         case .welcomed(let welcome): self.owner.session(self, welcomed: welcome)
         case .registered(let answer): self.owner.session(self, registered: answer)
         case .opened(let key, let open): self.opened(key, open)
         case .goAway(let goAway): self.owner.session(self, goAway: goAway)
-        case .needMore, .greeted, .resume, .resumed, .login, .register, .unregister, .ready, .accepted, .data, .reset,
+        case .needMore, .resume, .login, .register, .unregister, .ready, .accepted, .data, .reset,
             .violation:
             break
         }
@@ -101,6 +111,8 @@ extension GatewaySession: LinkSessionDelegate {
         self.connectors.removeValue(forKey: edge.key)?.cancel()
         self.streams.ended(edge, end, link: link.ending)
     }
+
+    func linkDidDetach(_ link: LinkSession, _ end: LinkEnd) { self.owner.sessionDetached(self, end) }
 
     func linkIsEnding(_ link: LinkSession) {}
 

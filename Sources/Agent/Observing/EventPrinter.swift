@@ -16,6 +16,11 @@ enum AgentEvent {
     case registered(name: String, address: String?, port: UInt16?, backend: String, problem: String?)
     case stream(name: String, visitor: String)
     case missing(name: String, code: String, message: String)
+    /// The connection is gone; names and streams wait for the next one.
+    case interrupted(reason: String)
+    /// The names are reachable again, and the streams continue.
+    case resumed(seconds: Double)
+    /// The link is over: its names and streams are gone.
     case lost(reason: String)
     case retrying(seconds: Double)
     case refused(code: String, message: String, exit: Int32)
@@ -31,7 +36,7 @@ enum AgentEvent {
     /// rate limit, because programs follow the state of the link by them.
     fileprivate var isPaced: Bool {
         switch self {
-        case .connected, .lost, .retrying, .refused: true
+        case .connected, .interrupted, .resumed, .lost, .retrying, .refused: true
         case .registered, .stream, .missing, .omitted: false
         }
     }
@@ -173,6 +178,8 @@ final class EventPrinter {
             case .stream(let name, let visitor): Line(event: "stream", name: name, visitor: visitor)
             case .missing(let name, let code, let message):
                 Line(event: "missing", name: name, code: code, message: message)
+            case .interrupted(let reason): Line(event: "interrupted", reason: reason)
+            case .resumed(let seconds): Line(event: "resumed", seconds: seconds)
             case .lost(let reason): Line(event: "lost", reason: reason)
             case .retrying(let seconds): Line(event: "retrying", seconds: seconds)
             case .refused(let code, let message, let exit):

@@ -66,7 +66,7 @@ final class TerminalView {
             return self.answered(name, .online(address: address ?? "see the gateway's log for the port"))
         case .missing(let name, _, _): return self.answered(name, .offline)
         case .stream(let name, let visitor): return self.visited(name, visitor)
-        case .lost, .retrying, .refused, .omitted: return []
+        case .interrupted, .resumed, .lost, .retrying, .refused, .omitted: return []
         }
     }
 

@@ -133,9 +133,14 @@ extension AgentSessions {
         session.state = .up(grant)
         session.label.identity = identity
         let names = grant.limits.names ?? self.parts.limits.namesPerLink
-        let welcome = Welcome(linkID: session.id, maximumNames: UInt16(clamping: names))
+        let welcome = Welcome(linkID: session.id, maximumNames: UInt16(clamping: names), session: Self.newKey())
         self.parts.send(.welcome(session.id, identity, self.allowance(grant.limits), welcome))
         self.parts.log.write(.info, .milestone, by: session.label, "\(session.label) logged in")
+    }
+
+    private static func newKey() -> SessionKey {
+        SessionKey(
+            id: SecureRandom.bytes(SessionKey.idSize), secret: SecureRandom.bytes(SessionKey.secretSize))
     }
 
     /// Adds the penalty for a refused login to its source.

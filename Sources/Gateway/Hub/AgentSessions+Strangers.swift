@@ -100,7 +100,7 @@ extension AgentSessions {
         switch end {
         case .ended(.loginRefused, _), .ended(.notLoopback, _), .ended(.methodNotSupported, _),
             .ended(.tooManyLinks, _), .ended(.denied, _), .ended(.drain, _), .ended(.overloaded, _),
-            .ended(.internalError, _):
+            .ended(.internalError, _), .ended(.replaced, _):
             return
         case .ended(.handshakeTimeout, _): self.penalize(session, .tooSlow)
         case .closedByPeer, .failed, .goAway: self.penalize(session, .noLogin)

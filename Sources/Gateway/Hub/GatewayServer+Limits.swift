@@ -10,7 +10,8 @@ extension LinkLimits {
     init(_ settings: LimitSettings) {
         self.init(
             streams: settings.streamsPerLink, names: settings.namesPerLink, stalled: settings.stallTimeout,
-            halfClosedIdle: settings.halfCloseTimeout)
+            halfClosedIdle: settings.halfCloseTimeout, resumeWindow: settings.resumeWindow,
+            maxKept: settings.resumeMemory)
         self.handshakeDeadline = settings.handshakeTimeout
         self.loginDeadline = settings.loginTimeout
     }

@@ -160,6 +160,12 @@ package final class GatewayServer: HousekeptProgram {
         case .greeted(let id): self.with(id) { self.agents.greeted($0) }
         case .secured(let id, let pin): self.with(id) { self.agents.secured($0, pin: pin) }
         case .login(let id, let credentials): self.with(id) { self.agents.loginArrived($0, credentials) }
+        case .detached(let id, let end): self.with(id) { self.agents.detached($0, end) }
+        case .resumed(let id, let greeter):
+            if let session = self.agents[id], let greeter = self.agents[greeter] {
+                self.agents.resumed(session, on: greeter)
+            }
+        case .notProven(let id): self.with(id) { self.agents.notProven($0) }
         case .register(let id, let register): self.names.register(id, register)
         case .unregister(let id, let number): self.names.unregister(id, number: number)
         case .notOpened(let name):

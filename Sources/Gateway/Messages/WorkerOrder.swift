@@ -52,6 +52,9 @@ enum WorkerOrder: Sendable {
     case end(LinkID, Refusal, retryAfterSeconds: UInt16)
     /// Close the link at once.
     case close(LinkID, LinkEnd)
+    /// The agent has logged in again instead of resuming this link: reset its streams, and close it when its names have
+    /// moved.
+    case retire(LinkID)
     /// Reset the streams of a name.
     case cutStreams(LinkID, number: UInt16)
     /// Reset the streams of an ended link that still deliver buffered bytes to visitors.
@@ -80,7 +83,7 @@ enum WorkerOrder: Sendable {
     ///
     /// - Parameter slept: whether the machine was suspended since the last one, so that connections may be dead.
     case tick(slept: Bool)
-    /// Accept nothing new, and end each link once its streams have finished.
+    /// Accept nothing new, and end each link once its streams have finished. Links are not resumed any more.
     case drain
     /// Close all links and streams at once.
     case cutAll

@@ -21,6 +21,12 @@ enum WorkerReport: Sendable {
 
     // MARK: Links
 
+    /// The link has lost its connection and waits for the next one.
+    case detached(LinkID, LinkEnd)
+    /// The link continues on another connection, which had an id of its own.
+    case resumed(LinkID, on: LinkID)
+    /// A connection tried to resume a link without knowing its secret. It may log in.
+    case notProven(LinkID)
     case register(LinkID, Register)
     case unregister(LinkID, number: UInt16)
     /// A listener of a name failed to open.

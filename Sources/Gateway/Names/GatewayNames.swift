@@ -96,6 +96,10 @@ final class GatewayNames {
 
     func linkIsDraining(_ link: LinkID) { self.act { $0.linkIsDraining(link) } }
 
+    func linkDetached(_ link: LinkID) { self.machine.linkDetached(link, now: self.loop.now) }
+
+    func linkResumed(_ link: LinkID) { self.machine.linkResumed(link) }
+
     func linkIsEnding(_ link: LinkID) { self.machine.linkIsEnding(link) }
 
     func linkEnded(_ link: LinkID) { self.act { $0.linkEnded(link) } }
@@ -180,6 +184,9 @@ final class GatewayNames {
             self.sessions?[link]?.link = .cut
             // No GOAWAY: the program knows about its newer link, and lingering would only delay the close.
             self.send(.close(link, .ended(.replaced, "the agent has a newer link")))
+        case .retire(let link):
+            self.sessions?[link]?.link = .ending
+            self.send(.retire(link))
         case .hit(.registrations): self.metrics.hit(.registrations)
         case .hit(.registrationTable(let count)): self.metrics.hit(.registrationTable, count)
         case .hit(.withdrawals): self.metrics.hit(.withdrawals)

@@ -16,6 +16,8 @@ struct GatewayFigures {
 
     /// Logged in, by protocol version.
     var links = (version1: 0, version2: 0)
+    /// Links that wait for a connection.
+    var detachedLinks = 0
     /// Identities with at least one link.
     var agents = 0
     var strangers = 0
@@ -36,6 +38,7 @@ extension GatewayServer {
         figures.agents = Set(sessions.compactMap(\.label.identity)).count
         figures.links.version1 = sessions.count(where: \.isVersion1)
         figures.links.version2 = sessions.count - figures.links.version1
+        figures.detachedLinks = sessions.count { $0.detachedSince != nil }
         figures.names.published = self.names.held.count(where: \.isPublished)
         figures.names.waiting = self.names.held.count - figures.names.published
         figures.strangers = self.agents.admission.strangerCount

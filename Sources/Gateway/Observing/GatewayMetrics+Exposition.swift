@@ -29,6 +29,7 @@ extension GatewayMetrics {
         text.begin("diglett_links", .gauge, "Links of agents that are logged in, by version of the protocol.")
         text.sample(figures.links.version1, ["protocol": "1"])
         text.sample(figures.links.version2, ["protocol": "2"])
+        text.gauge("diglett_links_detached", "Links that wait for their agents to connect again.", figures.detachedLinks)
         text.gauge("diglett_agents", "Agents that have a link, by their identities.", figures.agents)
         text.gauge("diglett_strangers", "Connections to the agent port that have not logged in.", figures.strangers)
         text.gauge(
@@ -42,6 +43,16 @@ extension GatewayMetrics {
         text.begin(
             "diglett_links_closed_total", .counter, "Links that were logged in and ended, by who ended them and why.")
         for (ending, count) in self.linksClosed.all { text.sample(count.value, Self.labels(ending)) }
+        text.begin(
+            "diglett_links_detached_total", .counter,
+            "Connections that links lost and that agents may replace, by who ended them and why.")
+        for (ending, count) in self.linksDetached.all { text.sample(count.value, Self.labels(ending)) }
+        text.counter(
+            "diglett_links_resumed_total", "Links that their agents continued on another connection.",
+            self.linksResumed.value)
+        text.counter(
+            "diglett_link_resent_bytes_total", "Bytes sent again to agents that continued a link.",
+            figures.worker.relay.resent.value)
         text.begin(
             "diglett_strangers_closed_total", .counter,
             "Connections that ended before a login, by who ended them and why.")
@@ -88,6 +99,9 @@ extension GatewayMetrics {
         text.histogram(
             "diglett_link_queue_delay_seconds", "How long bytes waited as the link's socket took no more.",
             figures.worker.relay.queueDelay)
+        text.histogram(
+            "diglett_link_pause_seconds", "How long links were without a connection until they continued.",
+            figures.worker.relay.pause)
         text.histogram("diglett_loop_lag_seconds", "How late the timer of each second fired.", self.loopLag)
         text.begin("diglett_authenticator_duration_seconds", .histogram, "What authenticators took to answer.")
         for question in Question.allCases {

@@ -39,6 +39,9 @@ final class GatewayMetrics {
                 \.description)
             + ["abandoned", GatewayMetrics.other])
     private(set) var linksClosed = CounterTable(Ending.ofLinks)
+    /// Links that lost their connection and can be resumed, and those that were.
+    private(set) var linksDetached = CounterTable(Ending.ofLinks)
+    private(set) var linksResumed = Counter()
     private(set) var strangersClosed = CounterTable(Ending.ofLinks)
     /// Limits reached in the hub; those of workers are in their figures.
     private(set) var limitHits = CounterTable<LimitHit>()
@@ -75,6 +78,13 @@ final class GatewayMetrics {
             self.strangersClosed.add(ending, or: ending.other)
         }
     }
+
+    func linkDetached(_ end: LinkEnd) {
+        let ending = Ending(end)
+        self.linksDetached.add(ending, or: ending.other)
+    }
+
+    func linkResumed() { self.linksResumed.add() }
 
     func nameRegistered() { self.namesRegistered.add() }
 

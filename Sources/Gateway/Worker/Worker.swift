@@ -45,6 +45,8 @@ final class Worker {
     private var links: [LinkID: WorkerLink] = [:]
     /// Links that have ended but still deliver buffered bytes to visitors.
     private var delivering: [LinkID: WorkerLink] = [:]
+    /// Links that can be resumed, by the ids of their sessions.
+    private var resumable: [[UInt8]: WorkerLink] = [:]
     private var exposures: [ExposureID: Exposure] = [:]
     /// The number of names that each agent has on this worker.
     private var namesByAgent: [AgentIdentity: Int] = [:]
@@ -78,12 +80,13 @@ final class Worker {
         case .turnAway(let id, let end, let alert): self.links[id]?.link.transport.turnAway(end, alert)
         case .shakeHands(let id, let wait): self.links[id]?.link.transport.shakeHands(after: wait)
         case .welcome(let id, let identity, let allowance, let welcome):
-            self.links[id]?.welcome(identity, allowance, welcome)
+            self.welcome(id, identity, allowance, welcome)
         case .allow(let id, let allowance): self.links[id]?.allow(allowance)
         case .answer(let id, let answer): self.links[id]?.answer(answer)
         case .end(let id, let refusal, let seconds):
             self.links[id]?.link.end(refusal.code, retryAfterSeconds: seconds, text: refusal.text)
         case .close(let id, let end): self.links[id]?.link.close(end)
+        case .retire(let id): self.links[id]?.retire()
         case .cutStreams(let id, let number): self.links[id]?.link.abortStreams(of: number, .revoked)
         case .cutDeliveries(let id): self.delivering[id]?.link.cutDeliveries()
         case .open(let name): self.open(name)
@@ -99,7 +102,10 @@ final class Worker {
         case .tick(let slept): self.tick(slept: slept)
         case .drain:
             self.isDraining = true
-            for link in self.links.values { link.drain() }
+            for link in self.links.values {
+                link.link.forbidResuming()
+                link.drain()
+            }
         case .cutAll:
             for link in self.links.values { link.link.close(.ended(.drain, "the gateway is stopping")) }
             for link in self.delivering.values { link.link.cutDeliveries() }
@@ -110,6 +116,15 @@ final class Worker {
             self.send(.answer(number, .cut(links: links, streams: streams)))
         case .shutDown: self.refused.close()
         }
+    }
+
+    private func welcome(
+        _ id: LinkID, _ identity: AgentIdentity, _ allowance: LinkAllowance, _ welcome: Welcome
+    ) {
+        guard let link = self.links[id] else { return }
+        link.welcome(identity, allowance, welcome)
+        if self.isDraining { link.link.forbidResuming() }
+        if let key = link.link.sessionKey { self.resumable[key.id] = link }
     }
 
     private func identify(_ pem: IdentityPEM) {
@@ -251,7 +266,28 @@ final class Worker {
         self.refused.refuse(socket, alert, isVersion1: isVersion1)
     }
 
+    /// The agent at `greeter` wants to continue a link on this connection.
+    func resume(_ resume: Resume, on greeter: WorkerLink) {
+        guard let former = self.resumable[resume.sessionID], former.link.canResume else {
+            return greeter.link.refuse(resume)
+        }
+        guard former.link.isProven(resume, on: greeter.link) else {
+            self.send(.notProven(greeter.id))
+            return greeter.link.refuse(resume)
+        }
+        guard former.link.resume(resume, on: greeter.link) == .resumed else { return }
+        self.links[greeter.id] = nil
+        self.send(.resumed(former.id, on: greeter.id))
+        former.resumed(at: greeter.label)
+    }
+
+    /// The link is not resumed any more.
+    func forget(_ link: WorkerLink) {
+        if let key = link.link.sessionKey { self.resumable[key.id] = nil }
+    }
+
     func ended(_ link: WorkerLink, _ end: LinkEnd) {
+        self.forget(link)
         self.links[link.id] = nil
         self.delivering[link.id] = link
         self.send(.ended(link.id, end))

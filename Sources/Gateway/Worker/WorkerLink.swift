@@ -29,6 +29,8 @@ final class WorkerLink {
     private var allowance: LinkAllowance?
     /// When the agent was asked to make another link because the stream ids of this one are used up.
     private var wornOutAt: Milliseconds?
+    /// When the agent logged in again instead of resuming this link.
+    private var retiredAt: Milliseconds?
 
     init(_ new: NewLink, _ link: LinkSession, worker: Worker) {
         self.id = new.id
@@ -80,6 +82,20 @@ final class WorkerLink {
             return self.link.end(.drain, retryAfterSeconds: 1, text: "the gateway is stopping")
         }
         self.link.drain(retryAfterSeconds: 1, text: "the gateway stops when its streams have finished")
+    }
+
+    /// The agent has logged in again instead of resuming this link. Its names wait until they are registered anew.
+    func retire() {
+        self.worker.forget(self)
+        self.retiredAt = self.link.loop.now
+        self.link.abortStreams(.dead) { _ in true }
+        for exposure in self.exposures { exposure.pause() }
+    }
+
+    /// The link continues on a connection of its agent at another address.
+    func resumed(at label: AgentLabel) {
+        (self.label.peer, self.label.proxy) = (label.peer, label.proxy)
+        self.roomAppeared()
     }
 
     // MARK: - Visitors
@@ -134,6 +150,12 @@ final class WorkerLink {
         self.link.tick()
         self.probes.tick()
         for exposure in self.exposures { exposure.tick() }
+        if let since = self.retiredAt {
+            if self.exposures.isEmpty || self.link.loop.now - since >= Self.moveMilliseconds {
+                self.link.close(.ended(.replaced, "the agent has logged in again"))
+            }
+            return
+        }
         if isDraining, self.link.streamCount == 0 { self.drain() }
         if self.link.isOpen, self.link.phase == .up, self.link.isWornOut {
             // The agent makes another link, which takes over the names.
@@ -185,12 +207,13 @@ extension WorkerLink: LinkSessionDelegate {
     func link(_ link: LinkSession, did event: LinkEvent) {
         switch event {
         case .login(let credentials): self.worker.tell(.login(self.id, credentials))
+        case .resume(let resume): self.worker.resume(resume, on: self)
         case .register(let register): self.worker.tell(.register(self.id, register))
         case .unregister(let number): self.worker.tell(.unregister(self.id, number: number))
         case .ready: self.roomAppeared()
         case .accepted(let key): if !self.probes.wasAccepted(key) { self.roomAppeared() }
         case .goAway(let goAway): self.worker.tell(.saidGoodbye(self.id, goAway.code))
-        case .needMore, .greeted, .resume, .resumed, .welcomed, .registered, .opened, .data, .reset, .violation: break
+        case .needMore, .greeted, .resumed, .welcomed, .registered, .opened, .data, .reset, .violation: break
         }
     }
 
@@ -215,6 +238,8 @@ extension WorkerLink: LinkSessionDelegate {
                 self.label.about([.name: exposure.name]))
         }
     }
+
+    func linkDidDetach(_ link: LinkSession, _ end: LinkEnd) { self.worker.tell(.detached(self.id, end)) }
 
     func linkIsEnding(_ link: LinkSession) { self.worker.tell(.ending(self.id)) }
 

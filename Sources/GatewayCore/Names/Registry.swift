@@ -70,8 +70,12 @@ package struct Registry: Sendable {
 
     /// Registers a name for an agent that is already authorized for it.
     ///
-    /// - Parameter atMost: the most names on the agent's link; nil for the gateway's `maximumNamesPerLink`.
-    package mutating func register(_ name: Name, _ newcomer: Holder, atMost: Int? = nil, now: Milliseconds) -> Outcome {
+    /// - Parameters:
+    ///   - atMost: the most names on the agent's link; nil for the gateway's `maximumNamesPerLink`.
+    ///   - holderIsGone: whether the present holder's link has no connection. Taking its names is not a conflict.
+    package mutating func register(
+        _ name: Name, _ newcomer: Holder, atMost: Int? = nil, holderIsGone: Bool = false, now: Milliseconds
+    ) -> Outcome {
         let atMost = atMost ?? self.maximumNamesPerLink
         if self.namesByLink[newcomer.link]?[newcomer.exposure] != nil {
             return .refused(.nameInvalid, "the exposure number \(newcomer.exposure) is in use on this link")
@@ -90,7 +94,7 @@ package struct Registry: Sendable {
         }
         guard count < atMost else { return .refused(.tooManyNames, "a link has at most \(atMost) names") }
         self.set(newcomer, of: name)
-        guard holder.run != newcomer.run else { return .takenOver(from: holder, .replaced) }
+        guard holder.run != newcomer.run, !holderIsGone else { return .takenOver(from: holder, .replaced) }
         return .takenOver(from: holder, self.noteTakeover(name, now: now) ? .conflict : .replaced)
     }
 

@@ -55,6 +55,10 @@ package enum LimitHit: String, CaseIterable, Sendable {
     /// Streams that were ended by the operator's timeouts.
     case stallTimeout = "stall-timeout"
     case halfCloseTimeout = "half-close-timeout"
+    /// Links that were not resumed within the window, and how often the largest amount of bytes that a link keeps stopped
+    /// its sending.
+    case resumeWindow = "resume-window"
+    case resumeMemory = "resume-memory"
     /// Visitors and links that stopped answering and timed out.
     case keepAlive = "keep-alive"
     case linkKeepAlive = "link-keep-alive"
@@ -87,6 +91,8 @@ extension LinkSession {
         self.hit(.lateFrames, hits.lateFrames)
         self.hit(.resetWait, hits.resetsGivenUp)
         self.hit(.reducedWindow, hits.reducedWindows)
+        self.hit(.resumeMemory, hits.keptInFull)
+        self.meter?.resent(hits.resentBytes)
     }
 
     /// Counts the streams that a deadline has ended.

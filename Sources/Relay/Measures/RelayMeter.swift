@@ -33,6 +33,11 @@ package struct RelayFigures: Sendable {
     /// Time from a visitor's arrival to the first byte sent to it.
     package fileprivate(set) var firstByte = Histogram(
         bounds: [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60])
+    /// Time that links were without a connection before they were resumed.
+    package fileprivate(set) var pause = Histogram(
+        bounds: [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300])
+    /// Bytes that were sent again to agents whose links were resumed.
+    package fileprivate(set) var resent = Counter()
     /// How often each limit was hit.
     package fileprivate(set) var limitHits = CounterTable<LimitHit>()
 
@@ -96,6 +101,11 @@ struct LinkMeter {
     }
 
     func hit(_ limit: LimitHit, _ count: Int) { self.total.hit(limit, count) }
+
+    /// - Parameter milliseconds: how long the link had no connection.
+    func resumed(after milliseconds: UInt64) { self.total.figures.pause.observe(nanoseconds: milliseconds * 1_000_000) }
+
+    func resent(_ bytes: Int) { self.total.figures.resent.add(bytes) }
 
     mutating func closed(_ key: StreamKey) {
         guard key.slot < self.slots.count, let name = self.slots[key.slot].name else { return }

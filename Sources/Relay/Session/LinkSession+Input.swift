@@ -39,6 +39,7 @@ extension LinkSession {
             guard self.isOpen else { break frames }
         }
         let edges = self.deliver()
+        self.acknowledgeLater()
         // The machine may have answered frames that produced no event.
         if self.isOpen, self.machine.needsFlush { self.setNeedsFlush() }
         return HandledBatch(used: offset, frames: self.frames(since: framesBefore), edges: edges)

@@ -14,7 +14,7 @@ extension LinkSession {
     }
 
     func flush() {
-        guard self.isOpen, self.transport.isEstablished else { return }
+        guard self.isCarried, self.transport.isEstablished else { return }
         while true {
             guard self.transport.canSend else {
                 self.machine.congestion(true, now: self.loop.now)
@@ -22,22 +22,44 @@ extension LinkSession {
             }
             self.machine.fill(Self.flushBytes, now: self.loop.now)
             guard self.machine.outboxCount > 0 else { break }
-            guard self.encryptOutbox() else { return }
+            guard self.encryptOutbox(atMost: Self.flushBytes) else { return }
             self.transport.writeEncrypted()
         }
         while let key = self.machine.nextResumable() { self.edge(key)?.resume() }
     }
 
-    /// Encrypts the outbox. Returns false if that failed and the transport was closed.
-    func encryptOutbox() -> Bool {
+    /// Encrypts about `atMost` bytes of the outbox. Returns false if that failed and the transport was closed.
+    func encryptOutbox(atMost: Int) -> Bool {
         var failure: SecurityError?
-        self.machine.drainOutbox(atMost: Self.flushBytes) { bytes in
+        self.machine.drainOutbox(atMost: atMost) { bytes in
             guard failure == nil else { return }
             do throws(SecurityError) { try self.transport.encrypt(bytes) } catch { failure = error }
         }
         guard let failure else { return true }
         self.transport.encryptionFailed(failure)
         return false
+    }
+
+    // MARK: - Acknowledgements
+
+    /// The machine may have handled frames that no acknowledgement reports.
+    func acknowledgeLater() {
+        guard !self.awaitsAcknowledgement, self.machine.owesAcknowledgement else { return }
+        self.awaitsAcknowledgement = true
+        self.transport.buffers.acknowledger.add(self)
+    }
+
+    /// Called by the ``Acknowledger``.
+    func acknowledge() {
+        self.awaitsAcknowledgement = false
+        self.machine.acknowledge()
+        self.setNeedsFlush()
+    }
+
+    func stopAcknowledging() {
+        guard self.awaitsAcknowledgement else { return }
+        self.awaitsAcknowledgement = false
+        self.transport.buffers.acknowledger.remove(self)
     }
 
     // MARK: - For the edges

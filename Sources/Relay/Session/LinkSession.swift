@@ -5,6 +5,13 @@ package import Tunnel
 package import Wire
 
 /// One link: the multiplexer and the edges of its streams. A ``LinkTransport`` carries its bytes.
+///
+/// ```
+///   carried ── the connection breaks ──► detached ── resumed ──► carried
+///      │                                     │
+///      └── the link ends ──► emptying ◄──────┘ ended, or not resumed in time
+///                               └── all edges are closed ──► empty
+/// ```
 package final class LinkSession {
     /// How many bytes are encrypted and passed to the kernel at once.
     static let flushBytes = 64 * 1024
@@ -12,13 +19,16 @@ package final class LinkSession {
     private enum State {
         /// The transport exists, but may be ending.
         case carried
-        /// The transport is closed, but edges are still open.
-        case emptying
+        /// The transport has broken, and the next one may come.
+        case detached(since: Milliseconds)
+        /// The transport is closed, but edges are still open. The end of a link that was detached is stored.
+        case emptying(LinkEnd?)
         case empty
     }
 
     package let loop: EventLoop
-    package let transport: LinkTransport
+    /// The present transport, or the last one.
+    package internal(set) var transport: LinkTransport
     /// Strong reference, released before `linkDidEmpty`.
     package var delegate: (any LinkSessionDelegate)?
     let software: String
@@ -37,6 +47,8 @@ package final class LinkSession {
     var expired: [(StreamKey, StreamExpiry)] = []
     /// Created the first time a stream is too slow.
     var inputHold: InputHold?
+    /// Whether it is in the list of the ``Acknowledger``.
+    var awaitsAcknowledgement = false
 
     /// - Parameter software: how this program identifies itself in HELLO.
     package init(
@@ -47,7 +59,8 @@ package final class LinkSession {
         self.software = software
         self.meter = meter.map { LinkMeter($0) }
         self.machine = transport.version.machine(
-            role: transport.role, limits: limits, budget: budget, now: transport.loop.now)
+            role: transport.role, limits: limits, budget: budget, blocks: transport.buffers.blocks,
+            now: transport.loop.now)
         transport.delegate = self
     }
 
@@ -55,11 +68,27 @@ package final class LinkSession {
 
     // MARK: - What it is like
 
-    package var isOpen: Bool { self.transport.isOpen }
+    /// Whether the link is neither ending nor ended. It may be without a connection.
+    package var isOpen: Bool {
+        switch self.state {
+        case .carried: self.transport.isOpen
+        case .detached: true
+        case .emptying, .empty: false
+        }
+    }
+
+    /// Since when the link waits for its next connection; nil if it does not.
+    package var detachedSince: Milliseconds? {
+        if case .detached(let since) = self.state { since } else { nil }
+    }
 
     /// Why the link is ending or has ended; nil while it is open, and after all edges have closed.
     package var ending: LinkEnd? {
-        if case .empty = self.state { nil } else { self.transport.ending }
+        switch self.state {
+        case .carried: self.transport.ending
+        case .detached, .empty: nil
+        case .emptying(let end): end ?? self.transport.ending
+        }
     }
 
     /// The phase of the multiplexer.
@@ -143,14 +172,16 @@ package final class LinkSession {
 
     /// The computer was suspended: check at once whether the peer is still there.
     package func clockJumped() {
-        guard self.isOpen else { return }
+        guard self.isCarried else { return }
         self.machine.clockJumped(now: self.loop.now)
         self.setNeedsFlush()
     }
 
     /// Checks the deadlines. Call it about once a second.
     package func tick() {
-        let isMoving = self.transport.tick(isPastLogin: self.phase.isPastLogin, hasStreams: self.hasEdges)
+        let isMoving =
+            self.detachedSince == nil
+            && self.transport.tick(isPastLogin: self.phase.isPastLogin, hasStreams: self.hasEdges)
         guard self.isOpen else { return }
         let now = self.loop.now
         if isMoving { self.machine.outputProgressed(now: now) }
@@ -167,7 +198,9 @@ package final class LinkSession {
             if code == .handshakeTimeout { self.hit(.loginTimeout) }
             return self.linger(.ended(code, ""))
         case .lost(let code): return self.transport.close(.ended(code, ""))
-        case .expired: return
+        case .expired:
+            self.hit(.resumeWindow)
+            return self.close(.ended(.dead, "not resumed within \(self.machine.resumeWindow / 1_000) s"))
         case .none: break
         }
         if self.machine.needsFlush { self.setNeedsFlush() }
@@ -188,8 +221,8 @@ package final class LinkSession {
     /// Ends the link, and sends the peer a GOAWAY with the reason if the handshake is complete.
     package func end(_ code: ErrorCode, retryAfterSeconds: UInt16 = 0, text: String = "") {
         guard self.isOpen else { return }
-        // Before the handshake is complete, no GOAWAY can be sent.
-        guard self.transport.isEstablished else { return self.close(.ended(code, text)) }
+        // Before the handshake is complete, no GOAWAY can be sent. Nor can it without a connection.
+        guard self.isCarried, self.transport.isEstablished else { return self.close(.ended(code, text)) }
         self.machine.goAway(code, retryAfterSeconds: retryAfterSeconds, text: text)
         let isMere = code == .none || code == .drain
         self.linger(
@@ -203,24 +236,29 @@ package final class LinkSession {
     }
 
     /// Closes at once.
-    package func close(_ end: LinkEnd) { self.transport.close(end) }
+    package func close(_ end: LinkEnd) {
+        self.machine.forbidResuming()
+        if case .detached = self.state { self.endDetached(end) } else { self.transport.close(end) }
+    }
 
     /// Sends the remaining control frames (such as GOAWAY), and closes when the peer has read them or `milliseconds`
     /// have passed.
     func linger(_ end: LinkEnd, for milliseconds: Milliseconds = LinkTransport.lingerMilliseconds) {
         guard self.isOpen else { return }
+        self.machine.forbidResuming()
+        guard self.isCarried else { return self.endDetached(end) }
         if self.inputHold?.end() ?? false { self.transport.resumeReading() }
         if self.transport.isEstablished {
             // Even if the link is congested: these are few frames, and without them the peer would take the end for a
             // failure and reconnect.
             self.machine.fill(0, now: self.loop.now)
-            guard self.encryptOutbox() else { return }
+            guard self.encryptOutbox(atMost: .max) else { return }
         }
         self.transport.linger(end, for: milliseconds)
     }
 
     /// Ends all edges. Bytes already received over the link are still delivered, unless the kind of end forbids it.
-    private func endEdges(_ end: LinkEnd) {
+    func endEdges(_ end: LinkEnd) {
         for case let edge? in self.edges {
             if end.cutsStreams {
                 edge.abort(.abandoned(end.streamCode))
@@ -236,6 +274,69 @@ package final class LinkSession {
         let delegate = self.delegate
         self.delegate = nil
         delegate?.linkDidEmpty(self)
+    }
+
+    // MARK: - Between two connections
+
+    /// Whether a connection carries the link and is not ending.
+    var isCarried: Bool {
+        if case .carried = self.state { self.transport.isOpen } else { false }
+    }
+
+    /// Whether the link outlives the end of its connection.
+    private func survives(_ end: LinkEnd) -> Bool {
+        guard self.machine.canResume else { return false }
+        switch end {
+        case .closedByPeer, .failed, .security, .ended(.dead, _), .ended(.stalled, _): return true
+        case .otherProtocol, .violation, .ended, .goAway: return false
+        }
+    }
+
+    private func detach(_ end: LinkEnd) {
+        self.state = .detached(since: self.loop.now)
+        self.machine.detach(now: self.loop.now)
+        self.stopAcknowledging()
+        self.takeHits()
+        self.delegate?.linkDidDetach(self, end)
+    }
+
+    /// Ends a link that has no connection.
+    private func endDetached(_ end: LinkEnd) {
+        guard case .detached = self.state else { return }
+        self.state = .emptying(end)
+        self.delegate?.linkIsEnding(self)
+        self.machine.shut()
+        self.endEdges(end)
+        self.takeHits()
+        self.delegate?.linkDidEnd(self, end)
+        self.finishIfEmpty()
+    }
+
+    /// Gives the connection away. This link is over and reports nothing more.
+    func release() -> LinkTransport {
+        self.flush()
+        self.state = .empty
+        self.delegate = nil
+        self.transport.delegate = nil
+        self.machine.shut()
+        return self.transport
+    }
+
+    /// Continues on the connection of `greeter`, whose machine has agreed.
+    func carry(on greeter: LinkSession) {
+        switch self.state {
+        case .carried:
+            // Nothing more is read from the former connection.
+            self.transport.delegate = nil
+            self.transport.close(.ended(.replaced, ""))
+            self.meter?.resumed(after: 0)
+        case .detached(let since): self.meter?.resumed(after: self.loop.now - since)
+        case .emptying, .empty: preconditionFailure("a link was resumed after its end")
+        }
+        self.transport = greeter.release()
+        self.transport.delegate = self
+        self.state = .carried
+        self.setNeedsFlush()
     }
 }
 
@@ -269,9 +370,14 @@ extension LinkSession: LinkTransportDelegate {
         self.machine.congestion(true, now: self.loop.now)
     }
 
-    func transportIsEnding(_ transport: LinkTransport) { self.delegate?.linkIsEnding(self) }
+    func transportIsEnding(_ transport: LinkTransport) {
+        guard let end = transport.ending, !self.survives(end) else { return }
+        self.delegate?.linkIsEnding(self)
+    }
 
     func transport(_ transport: LinkTransport, stops end: LinkEnd) {
+        if self.survives(end) { return self.detach(end) }
+        self.stopAcknowledging()
         if !transport.isLingering {
             self.machine.shut()
             self.inputHold?.close()
@@ -281,7 +387,8 @@ extension LinkSession: LinkTransportDelegate {
     }
 
     func transportDidClose(_ transport: LinkTransport, _ end: LinkEnd) {
-        self.state = .emptying
+        guard case .carried = self.state else { return }
+        self.state = .emptying(nil)
         self.takeHits()
         self.delegate?.linkDidEnd(self, end)
         self.finishIfEmpty()

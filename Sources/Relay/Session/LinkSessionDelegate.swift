@@ -18,6 +18,9 @@ package protocol LinkSessionDelegate: AnyObject {
     func link(_ link: LinkSession, did event: LinkEvent)
     /// A stream has ended and its slot is free.
     func link(_ link: LinkSession, streamEnded edge: Edge, _ end: StreamEnd)
+    /// The connection is gone, and the link waits for the next one. Its streams stay. Unless it is resumed or ended
+    /// before, it ends by itself after the resume window.
+    func linkDidDetach(_ link: LinkSession, _ end: LinkEnd)
     /// The link is ending and accepts nothing new. `linkDidEnd` follows. Not called for a connection that is refused
     /// before its handshake.
     func linkIsEnding(_ link: LinkSession)

@@ -1,3 +1,4 @@
+internal import Bytes
 internal import Reactor
 package import Secure
 internal import Timing
@@ -47,10 +48,10 @@ package enum LinkProtocol {
     ///
     /// - Parameter limits: the limits of version 2. Version 1 uses the subset that applies to it.
     func machine(
-        role: Role, limits: LinkLimits, budget: ByteBudget?, now: Milliseconds
+        role: Role, limits: LinkLimits, budget: ByteBudget?, blocks: BlockPool, now: Milliseconds
     ) -> any LinkMachine & ~Copyable {
         switch self {
-        case .version2: Link(role: role, limits: limits, budget: budget, now: now)
+        case .version2: Link(role: role, limits: limits, budget: budget, blocks: blocks, now: now)
         case .version1:
             Version1Link(
                 role: role, limits: Version1Limits(readSize: EventLoop.readBufferSize, limits), budget: budget,

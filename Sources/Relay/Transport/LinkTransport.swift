@@ -151,18 +151,37 @@ package final class LinkTransport {
             return self.close(.security(error))
         }
         self.writeEncrypted()
-        guard let delegate = self.delegate else { return self.close(.ended(.internalError, "the link has no session")) }
-        if !wasEstablished, let peer = channel.peer, let end = delegate.transport(self, didSecure: peer) {
+        if !wasEstablished, let peer = channel.peer, let end = self.delegate?.transport(self, didSecure: peer) {
             return self.close(end)
         }
-        let batch = UnsafeRawBufferPointer(rebasing: plain[0..<(carried + count)])
-        let handled = delegate.transport(self, didReceive: batch, new: count)
-        if self.isOpen { self.partial.append(UnsafeRawBufferPointer(rebasing: batch[handled.used...])) }
+        let handled = self.deliver(UnsafeRawBufferPointer(rebasing: plain[0..<(carried + count)]), new: count)
         self.readBudget.spent(
             bytes: bytes.count, records: channel.recordsReceived - recordsBefore, frames: handled.frames,
             edges: handled.edges, now: self.loop.now)
         if channel.isClosedByPeer { self.close(.closedByPeer) }
     }
+
+    /// Passes decrypted bytes to the session, and keeps the beginning of the next frame. A session that hands this
+    /// transport to another one leaves the rest of the bytes to it.
+    private func deliver(_ batch: UnsafeRawBufferPointer, new: Int) -> HandledBatch {
+        var total = HandledBatch(used: 0, frames: 0, edges: 0)
+        while let delegate = self.delegate {
+            let rest = UnsafeRawBufferPointer(rebasing: batch[total.used...])
+            let handled = delegate.transport(self, didReceive: rest, new: min(new, rest.count))
+            total.used += handled.used
+            total.frames += handled.frames
+            total.edges += handled.edges
+            guard self.isOpen else { return total }
+            guard self.delegate === delegate else { continue }
+            self.partial.append(UnsafeRawBufferPointer(rebasing: batch[total.used...]))
+            return total
+        }
+        self.close(.ended(.internalError, "the link has no session"))
+        return total
+    }
+
+    /// Bytes that only the two ends of this connection can know; nil in version 1.
+    func exportKey(label: String, count: Int) -> [UInt8]? { self.channel?.exportKey(label: label, count: count) }
 
     /// Pauses reading until received bytes have been handled.
     func pauseReading() { self.socket.stopReading() }

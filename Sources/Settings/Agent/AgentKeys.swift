@@ -95,6 +95,10 @@ package final class AgentKeys: KeyTable {
     let stallTimeout = LimitKeys.stallTimeout(
         "reset a stream whose backend accepts no bytes for this long, `1s` to `7d`; `\"0\"`: never")
     let halfCloseTimeout = LimitKeys.halfCloseTimeout()
+    let resumeWindow = LimitKeys.resumeWindow(
+        "how long names and streams wait for the next connection when this one breaks, `1s` to `1h`; `\"0\"`: not at "
+            + "all. The gateway [has the same key](#limits), and the lower value applies. Not with `once`")
+    let resumeMemory = LimitKeys.resumeMemory()
     /// On the command line, a text is `NAME` or `NAME=BACKEND`.
     package let expose = Key(
         "expose", .tables, default: [],

@@ -27,6 +27,8 @@ extension AgentSettings {
             ("streams-per-link", self.limits.streamsPerLink == former.limits.streamsPerLink),
             ("stall-timeout", self.limits.stallTimeout == former.limits.stallTimeout),
             ("half-close-timeout", self.limits.halfCloseTimeout == former.limits.halfCloseTimeout),
+            ("resume-window", self.limits.resumeWindow == former.limits.resumeWindow),
+            ("resume-memory", self.limits.resumeMemory == former.limits.resumeMemory),
             ("link-mss", self.linkMSS == former.linkMSS),
         ]
         .filter { !$0.1 }.map(\.0)

@@ -42,8 +42,12 @@ package final class LimitKeys: KeyTable {
     let stallTimeout = LimitKeys.stallTimeout(
         "reset a stream whose receiver accepts no bytes for this long, `1s` to `7d`; `\"0\"`: never")
     let halfCloseTimeout = LimitKeys.halfCloseTimeout()
+    let resumeWindow = LimitKeys.resumeWindow(
+        "how long the names and streams of a broken link [wait for the agent](maintenance.md#what-visitors-notice), `1s` "
+            + "to `1h`; `\"0\"`: not at all. An agent [has the same key](#diglett), and the lower value applies")
+    let resumeMemory = LimitKeys.resumeMemory()
 
-    /// These three keys exist for agents too.
+    /// These five keys exist for agents too.
     static func streamsPerLink(_ meaning: String) -> Key<Int> {
         Key("streams-per-link", .count(LimitSettings.streamRange), default: self.standard.streamsPerLink, meaning)
     }
@@ -52,6 +56,19 @@ package final class LimitKeys: KeyTable {
         Key(
             "stall-timeout", .duration(LimitSettings.idleRange, canBeNever: true), default: self.standard.stallTimeout,
             meaning)
+    }
+
+    static func resumeWindow(_ meaning: String) -> Key<UInt64> {
+        Key(
+            "resume-window", .duration(LimitSettings.resumeRange, canBeNever: true), default: self.standard.resumeWindow,
+            meaning)
+    }
+
+    static func resumeMemory() -> Key<Int> {
+        Key(
+            "resume-memory", .size(LimitSettings.resumeMemoryRange), default: self.standard.resumeMemory,
+            "bytes that a link keeps at most for the case that its connection breaks, `64K` to `1G`. A link over a long "
+                + "distance needs its speed times the round trip")
     }
 
     static func halfCloseTimeout() -> Key<UInt64> {

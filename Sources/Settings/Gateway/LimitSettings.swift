@@ -28,6 +28,10 @@ package struct LimitSettings: Equatable, Sendable {
     package var stallTimeout: UInt64 = 0
     /// How long a stream with one ended direction may be idle; 0 for no limit.
     package var halfCloseTimeout: UInt64 = 0
+    /// How long names and streams of a broken link wait for the agent; 0: not at all.
+    package var resumeWindow: UInt64 = 60_000
+    /// Bytes that a link keeps for the case that its connection breaks, at most.
+    package var resumeMemory = 16 << 20
 
     /// Version 1 links of one identity; each has one name.
     package var version1LinksPerAgent: Int { self.namesPerAgent }
@@ -57,6 +61,11 @@ package struct LimitSettings: Equatable, Sendable {
     /// At most a week. For connections with longer pauses, turn the timeout off.
     static let idleRange: ClosedRange<UInt64> = 1_000...604_800_000
 
+    /// Deadlines are checked once a second. A visitor rarely waits for an hour.
+    static let resumeRange: ClosedRange<UInt64> = 1_000...3_600_000
+    /// From what the protocol requires to a gibibyte, which lasts for 80 Gbit/s at 100 ms.
+    static let resumeMemoryRange = (64 << 10)...(1 << 30)
+
     package init() {}
 
     /// - Parameter reader: reads the table `[limits]`.
@@ -75,6 +84,8 @@ package struct LimitSettings: Equatable, Sendable {
         self.loginTimeout = reader.value(keys.loginTimeout)
         self.stallTimeout = reader.value(keys.stallTimeout)
         self.halfCloseTimeout = reader.value(keys.halfCloseTimeout)
+        self.resumeWindow = reader.value(keys.resumeWindow)
+        self.resumeMemory = reader.value(keys.resumeMemory)
         if self.loginTimeout < self.handshakeTimeout, reader.problems.found.count == known {
             reader.add(
                 reader.isGiven(keys.loginTimeout) ? keys.loginTimeout : keys.handshakeTimeout,
@@ -90,5 +101,7 @@ package struct LimitSettings: Equatable, Sendable {
         self.streamsPerLink = reader.value(keys.streamsPerLink)
         self.stallTimeout = reader.value(keys.stallTimeout)
         self.halfCloseTimeout = reader.value(keys.halfCloseTimeout)
+        self.resumeWindow = reader.value(keys.resumeWindow)
+        self.resumeMemory = reader.value(keys.resumeMemory)
     }
 }

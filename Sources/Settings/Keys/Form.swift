@@ -147,7 +147,9 @@ extension Form where Value == Int {
 
     /// Bytes: `256M`.
     static func size(_ range: ClosedRange<Int>) -> Self {
-        Self(.text, file: { section, key, _ throws(SettingsError) in try section.byteCount(key, in: range) })
+        Self(
+            .text, file: { section, key, _ throws(SettingsError) in try section.byteCount(key, in: range) },
+            shown: { "`\($0 >> 20)M`" })
     }
 }
 
