@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -36,6 +38,20 @@ static inline const struct sockaddr *cuv_sockaddr(const struct sockaddr_storage 
 static inline struct sockaddr *cuv_sockaddr_mutable(struct sockaddr_storage *s) { return (struct sockaddr *)s; }
 static inline struct sockaddr_in *cuv_in4(struct sockaddr_storage *s) { return (struct sockaddr_in *)s; }
 static inline struct sockaddr_in6 *cuv_in6(struct sockaddr_storage *s) { return (struct sockaddr_in6 *)s; }
+
+/* Opens a socket that receives a message for each change of this machine's addresses and routes (rtnetlink(7)). Returns
+   the descriptor, or a negative error code of libuv. */
+static inline int cuv_watch_network(void) {
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK,
+                                  .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
+                                               RTMGRP_IPV6_ROUTE};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (fd < 0) return -errno;
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) == 0) return fd;
+    int error = -errno;
+    close(fd);
+    return error;
+}
 
 /* Opens a non-blocking unix stream socket and fills in the address of `path`. Returns the descriptor, which the caller
    closes, or a libuv error code. */

@@ -64,12 +64,31 @@ extension AgentProgram: AgentLinksOwner {
                 + (streams > 0 ? "; \(counted(streams, "stream")) waiting" : ""))
     }
 
+    func stuck(window: UInt64) {
+        guard !self.hasStopped, !self.isDraining else { return }
+        self.log.say(
+            .notice, .milestone, "\(self.settings.gateway) does not answer; trying another connection")
+        self.perform(self.machine.linkStuck(window: window, now: self.loop.now))
+    }
+
+    func moves() {
+        self.log.say(.info, .milestone, "\(self.settings.gateway) answers again")
+        self.perform(self.machine.linkMoves(now: self.loop.now))
+    }
+
+    /// This machine's addresses or routes have changed, or it was suspended.
+    func networkChanged() {
+        guard !self.hasStopped, !self.isDraining else { return }
+        self.links.networkChanged()
+        self.perform(self.machine.networkChanged())
+    }
+
     func resumed(after away: UInt64) {
         let streams = self.streamCount
         self.log.say(
             .info, .milestone,
             "connected to \(self.settings.gateway) again after \(Self.seconds(away))"
-                + (streams > 0 ? "; \(counted(streams, "stream")) continue" : ""))
+                + (streams > 0 ? "; \(counted(streams, "stream")) kept" : ""))
         self.print(.resumed(seconds: Double(away) / 1_000))
         self.perform(self.machine.resumed(now: self.loop.now))
     }

@@ -40,6 +40,8 @@ package final class AgentProgram: HousekeptProgram {
     let keys: KeyCheck
     let login: AgentLogin
     var machine: AgentMachine
+    /// Nil if the system does not allow it.
+    private var networkWatch: NetworkWatch?
     /// Fires at the machine's next deadline.
     var timer: LoopTimer?
     /// The timer must be set at the end of the turn.
@@ -118,6 +120,11 @@ package final class AgentProgram: HousekeptProgram {
                 version 1 is neither authenticated nor safe from eavesdropping: anyone on the network path can read and \
                 change everything, the token included; use it through another tunnel, or move the gateway to version 2
                 """)
+        }
+        do throws(UVError) {
+            self.networkWatch = try NetworkWatch(loop: self.loop) { [unowned self] in self.networkChanged() }
+        } catch {
+            self.logger.debug("changes of the network are not watched: \(error)")
         }
         self.perform(self.machine.started())
         // Report readiness without a gateway: units that start after this one must not wait for it.
@@ -203,6 +210,7 @@ package final class AgentProgram: HousekeptProgram {
 
     package func tick(slept: Bool) {
         self.links.tick(slept: slept)
+        if slept { self.networkChanged() }
         self.printer.tick(now: self.loop.now)
         self.log.log.tick()
         self.names.tick()
@@ -252,6 +260,8 @@ package final class AgentProgram: HousekeptProgram {
         self.exit = reason
         self.names.close()
         self.login.close()
+        self.networkWatch?.close()
+        self.networkWatch = nil
         if reason != .stopped {
             self.logger.error(
                 "\(text) (diglett explain \(reason.rawValue))",

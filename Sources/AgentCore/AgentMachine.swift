@@ -85,6 +85,8 @@ package struct AgentMachine: Sendable {
     private var hurriesUntil: Milliseconds = 0
     /// When the link came up that waits for its next connection; nil if none waits. Its names stay registered.
     private var detachedLink: Milliseconds?
+    /// Whether the present wait is at the gateway's request.
+    private var waitsForGateway = false
     /// The wait that the gateway requested, in seconds.
     private var retryAfterSeconds: UInt16 = 0
 
@@ -229,14 +231,46 @@ package struct AgentMachine: Sendable {
     ///
     /// - Parameter window: how long the link waits, in milliseconds.
     package mutating func linkDetached(window: Milliseconds, now: Milliseconds, random: UInt64) -> Action {
+        // Without `up` an attempt to replace the connection is under way already.
         guard case .up(let since) = self.state else { return .none }
         self.detachedLink = since
         self.failures = 0
         self.retryAfterSeconds = 0
         self.hurriesUntil = max(self.hurriesUntil, now + window)
+        self.waitsForGateway = false
         let wait = random % (Self.maxFirstResume + 1)
         self.state = .waiting(until: now + wait)
         return .wait(wait)
+    }
+
+    /// The connection of the link answers nothing: makes another one beside it.
+    package mutating func linkStuck(window: Milliseconds, now: Milliseconds) -> Action {
+        guard case .up(let since) = self.state else { return .none }
+        self.detachedLink = since
+        self.failures = 0
+        self.hurriesUntil = max(self.hurriesUntil, now + window)
+        self.state = .dialling
+        return .dial
+    }
+
+    /// The connection that seemed to be stuck moves again.
+    package mutating func linkMoves(now: Milliseconds) -> [Action] {
+        switch self.state {
+        case .dialling, .linked, .waiting: break
+        case .idle, .up, .awaitingToken, .stopped: return []
+        }
+        guard let since = self.detachedLink else { return [] }
+        self.detachedLink = nil
+        self.state = .up(since: since)
+        return self.deadlineReached(now: now)
+    }
+
+    /// This machine's addresses or routes have changed, or it woke up: tries again without waiting, unless the gateway
+    /// requested the wait.
+    package mutating func networkChanged() -> Action {
+        guard case .waiting = self.state, !self.waitsForGateway else { return .none }
+        self.state = .dialling
+        return .dial
     }
 
     /// The link continues on the present connection.
@@ -279,6 +313,7 @@ package struct AgentMachine: Sendable {
         if self.detachedLink == nil { self.names.linkEnded() }
         self.failures += 1
         let wait = random % (self.longestWait(now) + 1) + Milliseconds(self.retryAfterSeconds) * 1_000
+        self.waitsForGateway = self.retryAfterSeconds > 0
         self.state = .waiting(until: now + wait)
         self.retryAfterSeconds = 0
         return .wait(wait)

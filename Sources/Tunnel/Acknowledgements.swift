@@ -15,8 +15,8 @@ struct Acknowledgements {
 
     var isDue: Bool { self.isOwed && (self.isRequested || self.handled - self.reported >= self.interval) }
 
-    /// The next ACK does not wait for more bytes.
-    mutating func request() { self.isRequested = true }
+    /// An ACK of what is handled does not wait for more bytes.
+    mutating func request() { self.isRequested = self.isOwed }
 
     /// The handled bytes are reported now.
     mutating func report() -> UInt64 {

@@ -30,7 +30,7 @@ extension Link {
         }
         let silence = now - self.lastReceived
         if silence >= self.limits.deadAfter { return self.endCarrier(.dead, "no data for \(silence / 1_000) s") }
-        if silence >= self.limits.pingAfter, self.ping == nil { self.sendPing(now: now) }
+        if self.ping == nil, self.isPingDue(after: silence, now: now) { self.sendPing(now: now) }
         for slot in 0..<self.streams.slotLimit where self.streams.isLive(slot) {
             let key = StreamKey(slot: slot, id: self.streams[slot].id)
             if case .resetting(let code, _) = self.streams[slot].send {
@@ -89,6 +89,14 @@ extension Link {
         self.canResume ? .lost(code) : self.end(code, text)
     }
 
+    private func isPingDue(after silence: Milliseconds, now: Milliseconds) -> Bool {
+        guard self.role == .agent, self.session != nil else { return silence >= self.limits.pingAfter }
+        if silence >= self.limits.agentPingAfter { return true }
+        // Once after each burst of traffic.
+        return self.streams.count > 0 && self.lastCounted > self.lastPingSent
+            && silence >= self.limits.pingAfterTraffic
+    }
+
     private mutating func end(_ code: ErrorCode, _ text: String) -> LinkTick {
         self.goAway(code, retryAfterSeconds: 0, text: text)
         self.phase = .closed
@@ -123,6 +131,7 @@ extension Link {
 
     private mutating func releaseIdleStorage() {
         self.outbox.releaseStorageIfEmpty()
+        self.chargeKept()
         self.control.releaseStorageIfEmpty()
         self.urgent.releaseStorageIfEmpty()
     }

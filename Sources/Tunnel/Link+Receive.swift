@@ -21,6 +21,7 @@ extension Link {
                 self.lastReceived = now
                 self.statistics.framesReceived += 1
                 if type?.isCounted ?? true {
+                    self.lastCounted = now
                     self.acknowledgements.handled &+= UInt64(WireConstant.headerSize + header.length)
                 }
                 guard let type else {

@@ -110,6 +110,7 @@ extension Link {
 
     /// Control frames go first, then data in deficit round robin: one full frame per stream and round.
     package mutating func fill(_ atMost: Int, now: Milliseconds) {
+        if self.outbox.inFlight == 0 { self.unacknowledgedSince = now }
         self.queueAcknowledgement()
         self.moveControl()
         guard self.phase != .closed else { return }

@@ -107,9 +107,30 @@ extension Link {
         self.lastReceived = now
         self.lastOutputProgress = now
         self.lastPingReceived = nil
+        self.unacknowledgedSince = now
         self.carrierPings = (0, 0)
         self.hasMeasured = false
         self.exemptControl = self.control.count
+    }
+
+    /// When the present carrier counts as stuck; nil if the peer owes nothing on it. A link that is slow but moves is
+    /// never stuck.
+    package var stuckAt: Milliseconds? {
+        guard self.session != nil, !self.isDetached, self.phase.isPastLogin else { return nil }
+        let patience = max(4 * self.roundTrip, self.limits.stuckAfter)
+        let byBytes = self.outbox.inFlight > 0 ? self.unacknowledgedSince + patience : nil
+        let byPing = self.ping.map { ping in
+            max(ping.sentAt + max(4 * self.roundTrip, self.limits.stuckAfterPing), self.lastReceived + patience)
+        }
+        guard let byBytes, let byPing else { return byBytes ?? byPing }
+        return min(byBytes, byPing)
+    }
+
+    package mutating func probe(now: Milliseconds) {
+        guard self.session != nil, !self.isDetached, self.phase.isPastLogin, self.ping == nil,
+            now - self.lastPingSent >= self.limits.pingAfterTraffic
+        else { return }
+        self.sendPing(now: now)
     }
 
     // MARK: - Acknowledgements
@@ -134,6 +155,7 @@ extension Link {
         self.outbox.acknowledge(handled)
         self.chargeKept()
         self.lastOutputProgress = now
+        self.unacknowledgedSince = now
         self.keepBound.acknowledged(
             handled, roundTrip: self.roundTrip, available: self.budget.available, now: now)
     }
@@ -141,16 +163,12 @@ extension Link {
     // MARK: - Kept bytes
 
     /// Bytes that may be added to the outbox. At 0 the link counts as congested.
-    var keepRoom: Int { self.outbox.keeps ? max(0, self.maxKept - self.outbox.kept) : .max / 2 }
-
-    private var maxKept: Int {
-        self.budget.pressure == .full ? min(self.keepBound.bytes, self.limits.pressureKept) : self.keepBound.bytes
-    }
+    var keepRoom: Int { self.outbox.keeps ? max(0, self.keepBound.bytes - self.outbox.kept) : .max / 2 }
 
     /// The same for control frames. The last ones of a link always fit.
     var controlRoom: Int {
         guard self.outbox.keeps, self.phase != .closed else { return .max / 2 }
-        return max(0, self.maxKept + self.limits.keptForControl - self.outbox.kept)
+        return max(0, self.keepBound.bytes + self.limits.keptForControl - self.outbox.kept)
     }
 
     /// Charges the budgets for what is kept.

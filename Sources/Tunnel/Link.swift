@@ -79,6 +79,11 @@ package struct Link: ~Copyable, LinkMachine {
     /// PINGs of the present carrier.
     var carrierPings: (sent: UInt64, received: UInt64) = (0, 0)
     var lastPingReceived: Milliseconds?
+    /// When the last counted frame arrived.
+    var lastCounted: Milliseconds = 0
+    /// Since when the peer has acknowledged nothing of what was sent. Not valid while everything is acknowledged.
+    var unacknowledgedSince: Milliseconds = 0
+    var lastPingSent: Milliseconds = 0
     /// Bytes of `control` that were requested on former carriers.
     var exemptControl = 0
     /// The connection had its one RESUME.
@@ -128,10 +133,15 @@ package struct Link: ~Copyable, LinkMachine {
     // MARK: - Commands of both roles
 
     package mutating func start(software: String) {
+        // The peer acknowledges as often as the promise requires. It holds also when memory becomes short later.
+        if self.budget.pressure != .none {
+            let kept = min(self.limits.firstKept, self.limits.pressureKept)
+            self.keepBound = KeepBound(first: kept, max: self.limits.maxKept)
+        }
         Hello(
             streamWindow: UInt32(self.limits.helloWindow), maximumStreams: UInt32(self.limits.maximumStreams),
             software: software, listedKinds: self.role == .gateway ? Register.Kind.known : nil,
-            keeps: self.limits.resumeWindow > 0 ? UInt32(self.limits.firstKept) : nil,
+            keeps: self.limits.resumeWindow > 0 ? UInt32(self.keepBound.bytes) : nil,
             resumeWindow: self.limits.resumeWindow > 0 ? UInt32(self.limits.resumeWindow / 1_000) : nil
         ).encode(into: &self.urgent)
     }
@@ -374,6 +384,7 @@ package struct Link: ~Copyable, LinkMachine {
         self.pingCount += 1
         self.carrierPings.sent += 1
         self.ping = (now, self.pingCount)
+        self.lastPingSent = now
         NumberFrame.encode(.ping, self.pingCount, into: &self.urgent)
     }
 }

@@ -54,6 +54,15 @@ package struct LinkLimits: Sendable {
     package var roundTripSamples: UInt64 = 4
     /// Silence before a PING.
     package var pingAfter: Milliseconds = 15_000
+    /// The same at the agent of a session, which replaces a carrier that answers nothing.
+    package var agentPingAfter: Milliseconds = 10_000
+    /// Silence before a PING when bytes have just arrived and streams are open: what is lost now may be in the middle of
+    /// a transfer.
+    package var pingAfterTraffic: Milliseconds = 1_000
+    /// A carrier counts as stuck when it has acknowledged nothing for this long, or for four round trips if that is
+    /// more; and after a PING without an answer for `stuckAfterPing` and silence for `stuckAfter`.
+    package var stuckAfter: Milliseconds = 5_000
+    package var stuckAfterPing: Milliseconds = 3_000
     /// Silence after which the peer counts as dead.
     package var deadAfter: Milliseconds = 45_000
     /// The same after a jump of the clock (a laptop that slept): the peer has this long to answer a PING.
@@ -100,7 +109,7 @@ package struct LinkLimits: Sendable {
     /// 1.3 Gbit/s at 100 ms.
     package var firstKept = 512 * 1024
     package var maxKept = 16 * 1024 * 1024
-    /// The same once the budget is used up.
+    /// What a link promises to keep at least if it is made when memory is short already: the least that is allowed.
     package var pressureKept = 64 * 1024
     /// Counted control frames may exceed the bound by this much, because the peer needs them to make progress.
     package var keptForControl = 64 * 1024

@@ -164,6 +164,10 @@ package protocol Resumption: ~Copyable {
 
     // MARK: The agent's link
 
+    /// When the connection counts as stuck: the agent then makes another one beside it. Nil if the peer owes nothing.
+    var stuckAt: Milliseconds? { get }
+    /// Sends a PING unless one is under way or was sent a moment ago. Call it when the network has changed.
+    mutating func probe(now: Milliseconds)
     /// The next RESUME of this session, without its proof. Call it when the former connection is closed.
     mutating func nextResume() -> Resume
     /// Continues on the connection on which RESUMED arrived.
@@ -187,6 +191,8 @@ extension Resumption where Self: ~Copyable {
     package var sessionKey: SessionKey? { nil }
     package var resumeWindow: Milliseconds { 0 }
     package var owesAcknowledgement: Bool { false }
+    package var stuckAt: Milliseconds? { nil }
+    package mutating func probe(now: Milliseconds) {}
     package mutating func acknowledge() {}
     package mutating func detach(now: Milliseconds) { preconditionFailure("this version cannot resume") }
     package mutating func forbidResuming() {}

@@ -41,6 +41,8 @@ struct SentFrames: ~Copyable {
 
     /// Bytes to send now.
     var unsent: Int { Int(self.end - self.position) }
+    /// Bytes that were sent on the present carrier, or handled before it, and are not acknowledged.
+    var inFlight: Int { Int(self.position - self.acknowledged) }
     /// Bytes that are stored until the peer acknowledges them.
     var kept: Int { Int(self.end - self.acknowledged) }
     /// Memory of the blocks, in bytes.

@@ -138,7 +138,7 @@ class Tokens(AgentsTest):
         self.assertIn("2", too_many.wait_event("missing", name="app-2", code="too-many-names")["message"])
         for name in ("app-0", "app-1"):
             too_many.wait_registered(name)
-        too_many.kill()
+        too_many.stop()
         for name in ("app-0", "app-1"):
             self.gateway.wait_unregistered(name)
         echo = self.stage.use(Listener(backends.serve_echo))

@@ -437,10 +437,10 @@ class JsonEvents(CommandLineTest):
         self.assertEqual((stream["name"], stream["visitor"]), ("example", source))
 
         gateway.kill()
-        self.assertTrue(agent.wait_event("lost")["reason"])
+        self.assertTrue(agent.wait_event("interrupted")["reason"])
         self.assertGreaterEqual(agent.wait_event("retrying")["seconds"], 0)
         kinds = [event["event"] for event in agent.events()]
-        self.assertEqual(kinds[:5], ["connected", "registered", "stream", "lost", "retrying"])
+        self.assertEqual(kinds[:5], ["connected", "registered", "stream", "interrupted", "retrying"])
 
     def test_no_stream_events_without_debug(self):
         backend = self.stage.use(Listener(backends.answering(b"quiet")))

@@ -86,7 +86,10 @@ class KilledDuringDownload(EndToEndTest):
         script = Path(__file__).with_name("endless_download.py")
         backend = self.stage.start("backend", [sys.executable, script, mode])
         port = backend.wait_line(backend.stdout, str.strip, "its port")
-        tunnel = self.stage.expose(f"127.0.0.1:{port}")
+        # A stream may continue only for this long.
+        settings = self.stage.new_directory("settings") / "diglett-server.toml"
+        settings.write_text('[limits]\nresume-window = "1s"\n')
+        tunnel = self.stage.expose(f"127.0.0.1:{port}", gateway=self.stage.gateway("-c", settings))
         target = self.stage.directory / "download"
         # Slow: many bytes are in flight at the kill, but few are on the disk.
         visitor = self.stage.start("curl", [
@@ -169,7 +172,7 @@ class GatewayRestart(EndToEndTest):
         self.assertEqual(get(tunnel.url), b"back again")
 
         tunnel.gateway.kill()
-        tunnel.agent.wait_event("lost")
+        tunnel.agent.wait_event("interrupted")
         tunnel.agent.wait_event("retrying")
         seen = len(tunnel.agent.stdout)
         gateway = self.stage.gateway(listen=tunnel.gateway.address, state=tunnel.gateway.state)

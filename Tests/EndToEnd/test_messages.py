@@ -469,7 +469,7 @@ class AtATerminal(EndToEndTest):
                 get(f"http://127.0.0.1:{ports[0]}/")
             terminal.await_text("first visitor of.*127.0.0.1")
             gateway.kill()
-            terminal.await_text("warning:.*lost the link.*retrying in")
+            terminal.await_text("warning:.*connection to .* broke.*retrying in")
             state = gateway.state
             self.stage.gateway(listen=f"127.0.0.1:{port}", state=state).wait_registered("web")
             terminal.await_text("connected to .* again")

@@ -183,19 +183,25 @@ class Ends(MetricsTest):
 
     def test_killed_agent(self):
         backend = self.stage.use(Listener(serve_echo)).address
-        tunnel = self.stage.expose(backend, gateway=self.gateway())
+        settings = configure(self.stage, '[limits]\nresume-window = "1s"\n')
+        tunnel = self.stage.expose(backend, gateway=self.gateway("-c", settings))
         with tunnel.connect() as first, tunnel.connect() as second:
             for visitor in (first, second):
                 visitor.sendall(b"x")
                 read_exactly(visitor, 1)
             tunnel.agent.kill()
+            waiting = self.metrics.wait(lambda scrape: scrape.value("diglett_links_detached") == 1, "the link to wait")
+            self.assertEqual(waiting.value("diglett_streams"), 2)
             after = self.metrics.wait(lambda scrape: scrape.value("diglett_streams") == 0, "the streams to end")
         self.assertEqual(after.counted("diglett_streams_closed_total", "side", "reason"), {("gateway", "dead"): 2})
         self.assertEqual(sum(after.all("diglett_links").values()), 0)
         self.assertEqual(after.value("diglett_agents"), 0)
-        closed = after.counted("diglett_links_closed_total", "side", "reason")
+        lost = after.counted("diglett_links_detached_total", "side", "reason")
         # The agent's kernel closes the connection gracefully or with a reset.
-        self.assertIn(closed, ({("agent", "closed"): 1}, {("network", "socket-error"): 1}))
+        self.assertIn(lost, ({("agent", "closed"): 1}, {("network", "socket-error"): 1}))
+        self.assertEqual(after.counted("diglett_links_closed_total", "side", "reason"), {("gateway", "dead"): 1})
+        self.assertEqual(after.value("diglett_limit_hits_total", limit="resume-window"), 1)
+        self.assertEqual(after.value("diglett_links_detached"), 0)
         self.assertEqual(after.counted("diglett_strangers_closed_total", "side", "reason"), {})
 
     def test_backend_that_refuses(self):

@@ -110,10 +110,10 @@ class ProxyTests:
                 peer.send(websocket.CLOSE, b"\x03\xe8")
                 self.assertEqual(peer.receive(), (websocket.CLOSE, b"\x03\xe8"))
 
-    def test_agent_is_killed_and_returns(self):
+    def test_agent_leaves_and_returns(self):
         agent = self.start_agent()
         self.wait_served()
-        agent.kill()
+        agent.stop()
         self.note(f"gone after {self.wait_status(*GONE):.2f} s")
         self.wait_status(404)
         self.assertEqual(self.proxy.leftovers(), "")
@@ -123,7 +123,7 @@ class ProxyTests:
     def test_gateway_is_killed_and_restarted(self):
         agent = self.start_agent()
         self.wait_served()
-        agent.kill()
+        agent.stop()
         self.wait_status(404)
         agent = self.start_agent()
         self.wait_served()
@@ -142,7 +142,7 @@ class ProxyTests:
         agent = self.start_agent()
         self.wait_served()
         self.gateway.kill()
-        agent.wait_event("lost")
+        agent.wait_event("interrupted")
         since = len(agent.stdout)
         self.start_gateway(listen=self.gateway.address, state=self.gateway.state)
         agent.wait_registered(since=since)
@@ -164,7 +164,7 @@ class ProxyTests:
         for number in range(count):
             host = f"app-{number}.{DOMAIN}"
             wait_until(lambda: self.proxy.status(host) == (200, b"behind " + host.encode()), host, 5)
-        agent.kill()
+        agent.stop()
         wait_until(lambda: not self.proxy.leftovers(), "the proxy's configuration to be empty", 5)
 
 
@@ -198,7 +198,7 @@ class Caddy(ProxyTests, EndToEndTest):
         agent = self.start_agent()
         self.wait_served()
         self.assertEqual(self.proxy.status(f"mine.{DOMAIN}"), (200, b"mine"))
-        agent.kill()
+        agent.stop()
         wait_until(lambda: len(self.proxy.routes()) == 2, "the route to be taken back", 2)
         self.assertEqual(self.proxy.routes(), [own, self.proxy.MISSING])
         self.gateway.kill()
@@ -401,7 +401,7 @@ class Traefik(TraefikTest):
         (directory / "diglett-cut.yml.new").write_text('{\n  "http" : {\n    "rou')
         self.publish()
         file = self.directory / "diglett-example.yml"
-        self.agent.kill()
+        self.agent.stop()
         wait_until(lambda: not file.exists(), "the file to be removed", WITHDRAWN_SECONDS)
         state = self.agent.state
         agent = self.stage.agent(self.gateway, "-n", "example", "9", state=state)
@@ -466,7 +466,7 @@ class Traefik(TraefikTest):
             self.assertEqual(document["http"]["services"][f"diglett-{name}"]["loadBalancer"]["servers"],
                              [{"url": f"http://127.0.0.1:{public}"}])
         self.check_provider_manners(port)
-        agent.kill()
+        agent.stop()
         wait_until(lambda: json.loads(get(url)) == {}, "the names to be gone", WITHDRAWN_SECONDS)
         check_schema(self, document)
 

@@ -80,7 +80,7 @@ class GatewayIdentity(RefusalTest):
         agent = self.stage.agent(first, "-n", "example", "9")
         agent.wait_registered()
         first.kill()
-        agent.wait_event("lost")
+        agent.wait_event("interrupted")
         second = self.stage.gateway(listen=first.address)
         self.assertNotEqual(second.pin, first.pin)
         self.check_refused(agent, "wrong-gateway-key", 10, first.pin, second.pin)

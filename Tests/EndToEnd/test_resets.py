@@ -13,6 +13,7 @@ from backends import Listener
 from harness import EndToEndTest, Tunnel, free_port, long_run, wait_until
 from hostile import (
     END, RESET, Relay, collect, is_reset, reset, reset_when_acknowledged, unacknowledged)
+from hooks import configure
 from realservers import python_http_server
 from visitors import pending_bytes, read_exactly, sha256
 
@@ -277,9 +278,12 @@ class Operator(EndToEndTest):
 
     AT_ONCE_SECONDS = 2.0
 
-    def check_cut(self, *command, when_lost=False):
+    def check_cut(self, *command, when_lost=None):
         pouring = self.stage.use(Listener(lambda connection: connection.sendall(bytes(64 * MIB))))
-        tunnel = self.stage.expose(pouring.address)
+        # Without a window the link ends with its connection.
+        settings = configure(self.stage, '[limits]\nresume-window = "0"\n')
+        options = ("-c", settings) if when_lost == "ended" else ()
+        tunnel = self.stage.expose(pouring.address, gateway=self.stage.gateway(*options))
         with socket.socket() as visitor:
             visitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
             visitor.bind(("127.0.0.9", 0))
@@ -288,7 +292,7 @@ class Operator(EndToEndTest):
             wait_until(lambda: pending_bytes(visitor) > 4_096, "the download to fill the visitor's buffer")
             if when_lost:
                 tunnel.agent.kill()
-                tunnel.gateway.wait_log("link of agent .* ended")
+                tunnel.gateway.wait_log("link of agent .* ended" if when_lost == "ended" else "is not connected")
             streams = run(self.stage, "diglett-server", "ctl", "streams", "--state-dir", tunnel.gateway.state).stdout
             self.assertIn("127.0.0.9", streams)
             began = time.monotonic()
@@ -306,10 +310,14 @@ class Operator(EndToEndTest):
         self.check_cut("ban", "127.0.0.9")
 
     def test_kick_after_the_link_is_lost(self):
-        self.check_cut("kick", "1", when_lost=True)
+        for how in ("ended", "detached"):
+            with self.subTest(how):
+                self.check_cut("kick", "1", when_lost=how)
 
     def test_ban_after_the_link_is_lost(self):
-        self.check_cut("ban", "127.0.0.9", when_lost=True)
+        for how in ("ended", "detached"):
+            with self.subTest(how):
+                self.check_cut("ban", "127.0.0.9", when_lost=how)
 
 
 class UrgentData(EndToEndTest):

@@ -42,9 +42,10 @@ class SessionTest(EndToEndTest):
         return [event["seconds"] for event in self.agent.events("resumed")]
 
     def check_resumed(self, cuts, least=2):
-        """Links were resumed after the cuts, and no link ended."""
+        """The link was resumed after the cuts, and did not end. A cut may also meet an attempt to connect."""
         self.assertGreaterEqual(len(cuts), least)
-        wait_until(lambda: len(self.pauses()) >= len(cuts) - 1, "the link to be resumed")
+        wait_until(lambda: len(self.pauses()) == len(self.agent.events("interrupted")) >= least,
+                   "the link to be resumed")
         self.assertEqual(self.agent.events("lost"), [])
         self.note(f"{len(cuts)} cuts, pauses {min(self.pauses()):.2f} to {max(self.pauses()):.2f} s")
 
@@ -260,6 +261,107 @@ class Pauses(SessionTest):
             self.gateway.wait_log("is not connected")
             self.assertEqual(self.gateway.stop(timeout=10), 0)
             self.assertEqual(collect(visitor), (b"", RESET))
+
+
+class Detection(SessionTest):
+    """The network swallows everything without a word."""
+
+    # With traffic, and while idle; the time of a new connection, and of a busy machine.
+    TRAFFIC, IDLE, MARGIN = 6.0, 16.0, 1.0
+
+    def swallow(self):
+        """The present connection goes silent, and new ones work. Returns the seconds until the link is resumed."""
+        began = time.monotonic()
+        self.relay.silence()
+        self.relay.heal()
+        self.agent.wait_event("resumed", timeout=30)
+        seconds = time.monotonic() - began
+        self.assertEqual(self.agent.events("lost"), [])
+        self.note(f"{seconds:.1f} s")
+        return seconds
+
+    def sending(self, connection):
+        """Sends each position as eight bytes, until the connection ends."""
+        with connection:
+            number = 0
+            while True:
+                connection.sendall(b"".join(struct.pack(">Q", n) for n in range(number, number + 1_000)))
+                number += 1_000
+
+    def read_on(self, visitor, seconds):
+        """Reads positions for a while; returns how many were right."""
+        deadline, before = time.monotonic() + seconds, self.position
+        while time.monotonic() < deadline:
+            self.rest += visitor.recv(1 << 16)
+            whole = len(self.rest) // 8 * 8
+            for (number,) in struct.iter_unpack(">Q", self.rest[:whole]):
+                self.assertEqual(number, self.position)
+                self.position += 1
+            self.rest = self.rest[whole:]
+        return self.position - before
+
+    def test_during_a_download(self):
+        self.start(self.stage.use(Listener(self.sending)).address, batch=0.01)
+        self.position, self.rest = 0, b""
+        with self.connect() as visitor:
+            self.read_on(visitor, 0.5)
+            reader = threading.Thread(target=self.read_on, args=(visitor, 9), daemon=True)
+            reader.start()
+            self.assertLess(self.swallow(), self.TRAFFIC + self.MARGIN)
+            reader.join(20)
+            self.assertGreater(self.read_on(visitor, 0.5), 0)
+
+    def test_during_an_upload(self):
+        received = threading.Event()
+        after = threading.Event()
+
+        def receive(connection):
+            position = 0
+            rest = b""
+            while data := connection.recv(1 << 16):
+                rest += data
+                whole = len(rest) // 8 * 8
+                for (number,) in struct.iter_unpack(">Q", rest[:whole]):
+                    if number != position:
+                        return
+                    position += 1
+                rest = rest[whole:]
+                received.set()
+                if self.agent.events("resumed"):
+                    after.set()
+
+        self.start(self.stage.use(Listener(receive)).address, batch=0.01)
+        visitor = self.connect()
+        threading.Thread(target=self.send_until_reset, args=(visitor,), daemon=True).start()
+        self.assertTrue(received.wait(15))
+        self.assertLess(self.swallow(), self.TRAFFIC + self.MARGIN)
+        self.assertTrue(after.wait(15), "the upload does not continue")
+        visitor.close()
+
+    def send_until_reset(self, visitor):
+        try:
+            self.sending(visitor)
+        except OSError:
+            pass
+
+    def test_while_idle(self):
+        self.start(self.stage.use(Listener(serve_echo)).address)
+        with self.connect() as visitor:
+            visitor.sendall(b"hello")
+            read_exactly(visitor, 5)
+            # The PING after this exchange has been answered.
+            time.sleep(3)
+            self.assertLess(self.swallow(), self.IDLE + self.MARGIN)
+            visitor.sendall(b"again")
+            self.assertEqual(read_exactly(visitor, 5), b"again")
+
+    def test_a_slow_link_that_moves_is_left_alone(self):
+        self.start(self.stage.use(Listener(self.sending)).address, batch=0.3)
+        self.position, self.rest = 0, b""
+        with self.connect() as visitor:
+            self.assertGreater(self.read_on(visitor, 8), 0)
+        self.assertEqual(self.agent.events("interrupted"), [])
+        self.assertEqual(self.agent.events("resumed"), [])
 
 
 class HostileResumption(EndToEndTest):

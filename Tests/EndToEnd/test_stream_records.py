@@ -15,6 +15,7 @@ import version1
 from administration import run
 from backends import Listener
 from harness import free_port, wait_until
+from hooks import configure
 from logs import ADDRESS, JSON, REQUEST, LogTest, address_of
 from visitors import read_exactly
 
@@ -146,9 +147,12 @@ class Streams(LogTest):
             self.check_end(record, "refused", "backend")
 
     def endless_download(self):
+        # A stream may continue only for this long.
+        settings = configure(self.stage, '[limits]\nresume-window = "1s"\n')
         script = Path(__file__).with_name("endless_download.py")
         backend = self.stage.start("backend", [sys.executable, script, "close"])
-        tunnel = self.start(f"127.0.0.1:{backend.wait_line(backend.stdout, str.strip, 'its port')}")
+        tunnel = self.start(
+            f"127.0.0.1:{backend.wait_line(backend.stdout, str.strip, 'its port')}", "-c", settings)
         visitor = self.stage.use(tunnel.connect())
         visitor.sendall(REQUEST)
         read_exactly(visitor, MIB)

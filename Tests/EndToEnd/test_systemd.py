@@ -535,7 +535,7 @@ class Restart(SupervisedTest):
         gateway = self.start()
         agent, port = self.expose(gateway)
         wait_until(self.names, "the listener to be stored")
-        agent.kill()
+        agent.stop()
         wait_until(lambda: not self.names(), "the listener to leave the store")
         wanted = free_port()
         arguments = ("-n", "example", "--public-port", wanted, self.backend)

@@ -22,6 +22,12 @@ protocol AgentLinksOwner: AnyObject {
     ///
     /// - Parameter window: how long the link waits for it, in milliseconds.
     func detached(_ end: LinkEnd, window: UInt64)
+    /// The connection of the current link answers nothing. Call ``AgentLinks/dial(_:)`` for another one beside it.
+    ///
+    /// - Parameter window: how long the link waits if its connection breaks, in milliseconds.
+    func stuck(window: UInt64)
+    /// The connection of the current link answers again, and the attempt to make another one was given up.
+    func moves()
     /// The current link continues on a new connection.
     ///
     /// - Parameter away: how long it had none, in milliseconds.
@@ -56,11 +62,7 @@ final class AgentLinks {
     private var race: LinkRace?
     /// The current link.
     private var session: GatewaySession?
-    /// The connection on which the current link may continue, and the login for the case that it cannot.
-    /// Without one the gateway's key was refused.
-    private var successor: (session: GatewaySession, login: Login?)?
-    /// When the current link has lost its connection; nil while it has one.
-    private var detachedAt: UInt64?
+    private var replacement = Replacement()
     /// Links that take no new streams and finish the open ones.
     private var leaving: [GatewaySession] = []
     /// Closed links whose backends still receive buffered bytes.
@@ -93,12 +95,17 @@ final class AgentLinks {
     /// - Parameter owner: receives the events; held weakly.
     func dial(_ owner: any AgentLinksOwner) {
         self.owner = owner
+        // A resumed link must not wait for an attempt that a broken network swallowed.
+        let patience = self.session == nil ? .max : self.replacement.nextPatience()
         var plan = Connector.Plan()
         plan.avoided = self.silentAddresses
         plan.largestSegment = self.segment.largest
-        self.race = LinkRace(loop: self.loop, to: .host(self.gateway.host, port: self.gateway.port), plan: plan) {
+        self.race = LinkRace(
+            loop: self.loop, to: .host(self.gateway.host, port: self.gateway.port), plan: plan,
+            atMost: min(LinkRace.milliseconds, patience)
+        ) {
             [unowned self] (socket) throws(SecurityError) in
-            try self.begin(socket)
+            try self.begin(socket, handshakeDeadline: min(self.limits.handshakeDeadline, patience))
         } silent: { [unowned self] address in
             self.reportSilence(of: address)
         } failed: { [unowned self] failure in
@@ -112,10 +119,12 @@ final class AgentLinks {
         }
     }
 
-    private func begin(_ socket: SocketStream) throws(SecurityError) -> GatewaySession {
+    private func begin(
+        _ socket: SocketStream, handshakeDeadline: UInt64
+    ) throws(SecurityError) -> GatewaySession {
         self.owner?.connected()
         let transport = try LinkTransport(
-            socket: socket, version: self.version, role: .agent, handshakeDeadline: self.limits.handshakeDeadline,
+            socket: socket, version: self.version, role: .agent, handshakeDeadline: handshakeDeadline,
             budget: self.budget, buffers: self.buffers)
         let link = LinkSession(
             transport: transport, limits: self.limits, budget: self.budget, software: AgentProgram.software)
@@ -156,6 +165,7 @@ final class AgentLinks {
     ///
     /// - Parameter cutsDeliveries: whether bytes buffered for backends are dropped.
     func end(_ text: String, cutsDeliveries: Bool) {
+        self.stopWatching()
         self.cancelRace(text)
         for session in self.open { session.link.end(.none, text: text) }
         if cutsDeliveries { self.cutDeliveries() }
@@ -163,6 +173,7 @@ final class AgentLinks {
 
     /// Closes all links at once.
     func close(_ text: String) {
+        self.stopWatching()
         for session in self.open { session.link.close(.ended(.none, text)) }
         self.cutDeliveries()
     }
@@ -173,8 +184,8 @@ final class AgentLinks {
 
     /// Ends the race and its candidates.
     private func cancelRace(_ text: String) {
-        self.abandon((self.race?.sessions ?? []) + (self.successor.map { [$0.session] } ?? []), text)
-        self.successor = nil
+        self.abandon((self.race?.sessions ?? []) + (self.replacement.successor.map { [$0.session] } ?? []), text)
+        self.replacement.successor = nil
         self.race?.cancel()
         self.race = nil
     }
@@ -191,13 +202,48 @@ final class AgentLinks {
             session.link.tick()
         }
         for session in self.leaving where session.link.streamCount == 0 { session.link.end(.none, text: "done") }
+        self.watchConnection()
+    }
+
+    /// The addresses or routes of this machine have changed.
+    func networkChanged() { self.session?.link.networkChanged() }
+
+    /// Looks whether the connection of the current link is stuck, or moves again while another one is made.
+    private func watchConnection() {
+        guard let link = self.session?.link, link.detachedSince == nil, link.canResume else { return }
+        let now = self.loop.now
+        guard let stuckAt = link.stuckAt else { return self.stopReplacing() }
+        guard now >= stuckAt else {
+            self.stopReplacing()
+            let timer =
+                self.replacement.stuckTimer ?? LoopTimer(loop: self.loop) { [unowned self] in self.watchConnection() }
+            timer.start(after: stuckAt - now)
+            self.replacement.stuckTimer = timer
+            return
+        }
+        guard !self.replacement.isBeside else { return }
+        self.replacement.isBeside = true
+        self.owner?.stuck(window: link.resumeWindow)
+    }
+
+    /// The connection moves again.
+    private func stopReplacing() {
+        guard self.replacement.isBeside else { return }
+        self.replacement.isBeside = false
+        self.cancelRace("the other connection answers again")
+        self.owner?.moves()
+    }
+
+    private func stopWatching() {
+        self.replacement.stuckTimer?.close()
+        self.replacement.stuckTimer = nil
     }
 
     // MARK: - State
 
     /// All links that are not closed.
     private var open: [GatewaySession] {
-        self.leaving + (self.session.map { [$0] } ?? []) + (self.successor.map { [$0.session] } ?? [])
+        self.leaving + (self.session.map { [$0] } ?? []) + (self.replacement.successor.map { [$0.session] } ?? [])
             + (self.race?.sessions ?? [])
     }
 
@@ -252,7 +298,7 @@ extension AgentLinks: GatewaySessionOwner {
             return verdict
         }
         guard case .proceed(let login) = verdict else {
-            self.successor = (session, nil)
+            self.replacement.successor = (session, nil)
             return verdict
         }
         // The secret of the current link is for the gateway that gave it.
@@ -260,36 +306,41 @@ extension AgentLinks: GatewaySessionOwner {
             self.replace(current, by: session, "the gateway has another key")
             return verdict
         }
-        self.successor = (session, login)
+        self.replacement.successor = (session, login)
         return .proceed(nil)
     }
 
     /// The connection of `session` becomes the current link, and the former one ends.
     private func replace(_ former: GatewaySession, by session: GatewaySession, _ text: String) {
-        self.successor = nil
+        self.replacement.successor = nil
+        self.replacement.isBeside = false
         self.session = session
         self.leaving.append(former)
-        self.detachedAt = nil
+        self.replacement.detachedAt = nil
         former.link.close(.ended(.dead, text))
         self.owner?.forgotten(.ended(.dead, text))
     }
 
     func session(_ session: GatewaySession, greeted hello: Hello) {
-        guard session === self.successor?.session, let current = self.session else { return }
-        guard current.link.canResume, hello.keeps != nil, current.link.askToResume(on: session.link) else {
+        guard session === self.replacement.successor?.session else { return }
+        guard let current = self.session, current.link.canResume, hello.keeps != nil,
+            current.link.askToResume(on: session.link)
+        else {
             return self.logIn("the gateway cannot resume links")
         }
     }
 
     func session(_ session: GatewaySession, resumed: Resumed) {
-        guard session === self.successor?.session, let current = self.session else { return }
+        guard session === self.replacement.successor?.session, let current = self.session else { return }
         guard resumed.code == .none else { return self.logIn("the gateway does not have the link any more") }
-        let since = self.detachedAt ?? self.loop.now
+        let since = self.replacement.detachedAt ?? self.loop.now
         current.link.resumed(resumed, on: session.link)
         // After an invalid answer both links end.
         guard current === self.session, current.link.detachedSince == nil else { return }
-        self.successor = nil
-        self.detachedAt = nil
+        self.replacement.successor = nil
+        self.replacement.detachedAt = nil
+        self.replacement.isBeside = false
+        self.replacement.attempts = 0
         self.hasReportedSilence = false
         if let bytes = self.segment.linkBegan() { self.reportSmallSegments(bytes) }
         self.owner?.resumed(after: self.loop.now - since)
@@ -297,16 +348,18 @@ extension AgentLinks: GatewaySessionOwner {
 
     /// Logs in on the successor's connection, because the current link cannot be resumed.
     private func logIn(_ text: String) {
-        guard let (session, login) = self.successor, let login, let current = self.session else { return }
-        self.replace(current, by: session, text)
+        guard let (session, login) = self.replacement.successor, let login else { return }
+        self.replacement.successor = nil
+        if let current = self.session { self.replace(current, by: session, text) } else { self.session = session }
         session.link.login(login)
     }
 
     func sessionDetached(_ session: GatewaySession, _ end: LinkEnd) {
         guard session === self.session else { return }
-        self.detachedAt = self.loop.now
+        self.replacement.detachedAt = self.loop.now
+        self.replacement.isBeside = false
         // Its connection was given up for the successor's.
-        guard self.successor == nil else { return }
+        guard self.replacement.successor == nil else { return }
         self.segment.linkEnded(session.link.transport.advisedSegment)
         self.owner?.detached(end, window: session.link.resumeWindow)
     }
@@ -333,13 +386,14 @@ extension AgentLinks: GatewaySessionOwner {
         if !session.isSecured, let address = session.address { self.silentAddresses.insert(address) }
         if let race = self.race, race.sessions.contains(where: { $0 === session }) {
             race.ended(session, end)
-        } else if session === self.successor?.session {
-            self.successor = nil
+        } else if session === self.replacement.successor?.session {
+            self.replacement.successor = nil
             self.owner?.successorFailed(end)
         } else if session === self.session {
             self.session = nil
-            guard self.detachedAt == nil else {
-                self.detachedAt = nil
+            self.replacement.isBeside = false
+            guard self.replacement.detachedAt == nil, self.race == nil, self.replacement.successor == nil else {
+                self.replacement.detachedAt = nil
                 self.owner?.forgotten(end)
                 return
             }

@@ -16,8 +16,8 @@ final class LinkRace {
         case ended(LinkEnd)
     }
 
-    /// How long after the start TCP connections may be made.
-    private static let milliseconds: UInt64 = 15_000
+    /// How long after the start TCP connections may be made, at most.
+    static let milliseconds: UInt64 = 15_000
     /// How long an address may be silent before the next one is tried too.
     private static let patience: UInt64 = 1_000
 
@@ -36,11 +36,12 @@ final class LinkRace {
     private var isOver = false
 
     /// - Parameters:
+    ///   - milliseconds: how long TCP connections may be made.
     ///   - begin: creates a session on a connection and starts it.
     ///   - silent: called for each address that has accepted a connection and not answered within ``patience``.
     ///   - failed: called once, unless a session wins or the race is cancelled, and never from inside this call.
     init(
-        loop: EventLoop, to endpoint: Endpoint, plan: Connector.Plan,
+        loop: EventLoop, to endpoint: Endpoint, plan: Connector.Plan, atMost milliseconds: UInt64,
         begin: @escaping (SocketStream) throws(SecurityError) -> GatewaySession,
         silent: @escaping (SocketAddress) -> Void, failed: @escaping (Failure) -> Void
     ) {
@@ -50,7 +51,7 @@ final class LinkRace {
         self.begin = begin
         self.silent = silent
         self.failed = failed
-        self.deadline = loop.now + Self.milliseconds
+        self.deadline = loop.now + milliseconds
         self.timer = LoopTimer(loop: loop) { [weak self] in self?.patienceEnded() }
         self.next()
     }

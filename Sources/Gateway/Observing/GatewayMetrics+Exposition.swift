@@ -29,7 +29,8 @@ extension GatewayMetrics {
         text.begin("diglett_links", .gauge, "Links of agents that are logged in, by version of the protocol.")
         text.sample(figures.links.version1, ["protocol": "1"])
         text.sample(figures.links.version2, ["protocol": "2"])
-        text.gauge("diglett_links_detached", "Links that wait for their agents to connect again.", figures.detachedLinks)
+        text.gauge(
+            "diglett_links_detached", "Links that wait for their agents to connect again.", figures.detachedLinks)
         text.gauge("diglett_agents", "Agents that have a link, by their identities.", figures.agents)
         text.gauge("diglett_strangers", "Connections to the agent port that have not logged in.", figures.strangers)
         text.gauge(

@@ -84,7 +84,7 @@ final class WorkerLink {
         self.link.drain(retryAfterSeconds: 1, text: "the gateway stops when its streams have finished")
     }
 
-    /// The agent has logged in again instead of resuming this link. Its names wait until they are registered anew.
+    /// The agent has logged in again instead of resuming this link. Its names wait to be registered again.
     func retire() {
         self.worker.forget(self)
         self.retiredAt = self.link.loop.now

@@ -23,6 +23,20 @@ extension LinkSession {
 
     // MARK: At the agent
 
+    /// When the connection counts as stuck; nil without a connection, or if the gateway owes nothing.
+    package var stuckAt: UInt64? { self.isCarried ? self.machine.stuckAt : nil }
+
+    /// The network of this machine has changed. If the connection's address is gone, the connection is too; otherwise
+    /// the gateway is asked for a sign of life.
+    package func networkChanged() {
+        guard self.isCarried, self.machine.canResume else { return }
+        if let own = self.transport.localAddress, !own.isOfThisMachine {
+            return self.transport.close(.failed(.addressNotAvailable))
+        }
+        self.machine.probe(now: self.loop.now)
+        self.setNeedsFlush()
+    }
+
     /// Sends LOGIN on a connection whose HELLO was exchanged.
     package func login(_ login: Login) {
         self.machine.login(login)

@@ -128,6 +128,8 @@ package final class LinkTransport {
     /// one; otherwise nil.
     package var advisedSegment: Int? { self.blackHole.isLikely ? BlackHoleWatch.smallSegment : nil }
 
+    var localAddress: SocketAddress? { self.socket.localAddress }
+
     var isEstablished: Bool { self.channel?.isEstablished ?? false }
 
     // MARK: - Bytes that were received

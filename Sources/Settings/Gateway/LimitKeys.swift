@@ -60,7 +60,8 @@ package final class LimitKeys: KeyTable {
 
     static func resumeWindow(_ meaning: String) -> Key<UInt64> {
         Key(
-            "resume-window", .duration(LimitSettings.resumeRange, canBeNever: true), default: self.standard.resumeWindow,
+            "resume-window", .duration(LimitSettings.resumeRange, canBeNever: true),
+            default: self.standard.resumeWindow,
             meaning)
     }
 
