@@ -3,7 +3,7 @@ package final class Block {
     /// In bytes.
     package let size: Int
     package let base: UnsafeMutableRawPointer
-    /// Bytes in use, from the beginning.
+    /// Bytes in use, from the beginning. The owner keeps the number while it appends.
     package var count = 0
 
     package init(size: Int) {
@@ -12,8 +12,6 @@ package final class Block {
     }
 
     deinit { self.base.deallocate() }
-
-    package var room: Int { self.size - self.count }
 }
 
 /// Blocks for reuse by all links of a loop. Memory that is used again soon is in the cache and needs no page faults.

@@ -15,6 +15,9 @@ struct Acknowledgements {
 
     var isDue: Bool { self.isOwed && (self.isRequested || self.handled - self.reported >= self.interval) }
 
+    /// Whether an ACK is worth its bytes in a record that is sent anyway. It then saves a record of its own.
+    var isWorthwhile: Bool { self.handled - self.reported >= self.interval / 4 }
+
     /// An ACK of what is handled does not wait for more bytes.
     mutating func request() { self.isRequested = self.isOwed }
 

@@ -111,8 +111,8 @@ extension Link {
     /// Control frames go first, then data in deficit round robin: one full frame per stream and round.
     package mutating func fill(_ atMost: Int, now: Milliseconds) {
         if self.outbox.inFlight == 0 { self.unacknowledgedSince = now }
-        self.queueAcknowledgement()
         self.moveControl()
+        self.queueAcknowledgement()
         guard self.phase != .closed else { return }
         defer { self.chargeKept() }
         if self.keepRoom == 0, !self.fresh.isEmpty || !self.active.isEmpty {

@@ -142,7 +142,9 @@ extension Link {
     var isAcknowledgementDue: Bool { self.owesAcknowledgement && self.acknowledgements.isDue }
 
     mutating func queueAcknowledgement() {
-        guard self.isAcknowledgementDue, self.phase != .closed else { return }
+        guard self.owesAcknowledgement, self.phase != .closed,
+            self.acknowledgements.isDue || (self.outboxCount > 0 && self.acknowledgements.isWorthwhile)
+        else { return }
         NumberFrame.encode(.ack, self.acknowledgements.report(), into: &self.urgent)
     }
 

@@ -9,12 +9,10 @@ internal import Wire
 ///
 /// Invariant: `acknowledged <= position <= end`, and every byte from `acknowledged` to `end` is stored.
 struct SentFrames: ~Copyable {
+    /// A block and the position of its first byte.
     private struct Piece {
         let block: Block
-        /// Position of the block's first byte.
         var start: UInt64
-
-        var end: UInt64 { self.start + UInt64(self.block.count) }
     }
 
     /// Enough for the control frames of a quiet link. In bytes.
@@ -22,6 +20,10 @@ struct SentFrames: ~Copyable {
 
     private let pool: BlockPool
     private var pieces: [Piece] = []
+    /// The memory of the last block and the bytes used of it: fields of their own, because they change with each frame.
+    private var tail: UnsafeMutableRawPointer?
+    private var tailCount = 0
+    private var tailSize = 0
     /// The piece at `position`.
     private var sending = 0
     /// Whether frames are kept until they are acknowledged. Otherwise sending counts as acknowledgement.
@@ -81,7 +83,7 @@ struct SentFrames: ~Copyable {
         while let first = Self.frameSize(queue.readable, at: 0), first <= left {
             self.makeRoom(first)
             // Frames that fit into the block move in one piece.
-            let room = min(self.pieces.last?.block.room ?? 0, left)
+            let room = min(self.tailSize - self.tailCount, left)
             var count = first
             while let next = Self.frameSize(queue.readable, at: count), count + next <= room { count += next }
             let place = self.reserve(count)
@@ -105,21 +107,40 @@ struct SentFrames: ~Copyable {
     }
 
     private mutating func reserve(_ size: Int) -> UnsafeMutableRawPointer {
-        self.makeRoom(size)
-        let block = self.pieces[self.pieces.count - 1].block
-        let place = block.base + block.count
-        block.count += size
+        if self.tailSize - self.tailCount < size { self.makeRoom(size) }
+        guard let tail = self.tail else { preconditionFailure("no block") }
+        let place = tail + self.tailCount
+        self.tailCount += size
         self.end += UInt64(size)
         return place
     }
 
     private mutating func makeRoom(_ size: Int) {
-        guard (self.pieces.last?.block.room ?? 0) < size else { return }
+        guard self.tailSize - self.tailCount < size else { return }
+        self.sealTail()
         let isSmall = self.pieces.isEmpty && size <= Self.firstBlockSize
         let block = isSmall ? Block(size: Self.firstBlockSize) : self.pool.take()
         self.memory += block.size
         self.pieces.append(Piece(block: block, start: self.end))
+        self.openTail(count: 0)
     }
+
+    /// The last block is not the last any more.
+    private mutating func sealTail() { self.pieces.last?.block.count = self.tailCount }
+
+    /// Continues the last block behind its first `count` bytes.
+    private mutating func openTail(count: Int) {
+        self.tail = self.pieces.last?.block.base
+        self.tailSize = self.pieces.last?.block.size ?? 0
+        self.tailCount = count
+    }
+
+    /// Bytes in a piece.
+    private func count(_ index: Int) -> Int {
+        index == self.pieces.count - 1 ? self.tailCount : self.pieces[index].block.count
+    }
+
+    private func endOfPiece(_ index: Int) -> UInt64 { self.pieces[index].start + UInt64(self.count(index)) }
 
     private mutating func give(_ block: Block) {
         self.memory -= block.size
@@ -135,10 +156,10 @@ struct SentFrames: ~Copyable {
         while self.position < self.end, left > 0 {
             let piece = self.pieces[self.sending]
             let offset = Int(self.position - piece.start)
-            let count = piece.block.count - offset
+            let count = self.count(self.sending) - offset
             if count > 0 { body(UnsafeRawBufferPointer(start: piece.block.base + offset, count: count)) }
             left -= count
-            self.position = piece.end
+            self.position += UInt64(count)
             if self.sending < self.pieces.count - 1 { self.sending += 1 }
         }
         self.highest = max(self.highest, self.position)
@@ -151,13 +172,13 @@ struct SentFrames: ~Copyable {
     mutating func acknowledge(_ position: UInt64) {
         precondition(position >= self.acknowledged && position <= self.position, "an acknowledgement out of range")
         self.acknowledged = position
-        while let first = self.pieces.first, first.end <= position, self.pieces.count > 1 {
+        while self.pieces.count > 1, self.endOfPiece(0) <= position {
             self.give(self.pieces.removeFirst().block)
             self.sending = max(0, self.sending - 1)
         }
         // The last block is used again.
-        guard self.kept == 0, let last = self.pieces.last else { return }
-        last.block.count = 0
+        guard self.kept == 0, !self.pieces.isEmpty else { return }
+        self.tailCount = 0
         self.pieces[0].start = self.end
     }
 
@@ -168,7 +189,7 @@ struct SentFrames: ~Copyable {
         precondition(position >= self.acknowledged && position <= self.end, "a rewind out of range")
         self.position = position
         self.acknowledge(position)
-        self.sending = self.pieces.firstIndex { position < $0.end } ?? max(0, self.pieces.count - 1)
+        self.sending = self.pieces.indices.first { position < self.endOfPiece($0) } ?? max(0, self.pieces.count - 1)
     }
 
     /// Forgets the frames that are not sent yet.
@@ -177,7 +198,7 @@ struct SentFrames: ~Copyable {
         while let last = self.pieces.last, last.start >= self.position, self.pieces.count > 1 {
             self.give(self.pieces.removeLast().block)
         }
-        if let last = self.pieces.last { last.block.count = Int(self.position - min(last.start, self.position)) }
+        self.openTail(count: self.pieces.last.map { Int(self.position - min($0.start, self.position)) } ?? 0)
         self.sending = max(0, self.pieces.count - 1)
         self.acknowledge(self.acknowledged)
     }
@@ -187,6 +208,7 @@ struct SentFrames: ~Copyable {
         self.acknowledged = self.end
         self.position = self.end
         while let last = self.pieces.popLast() { self.give(last.block) }
+        self.openTail(count: 0)
         self.sending = 0
     }
 
@@ -194,6 +216,7 @@ struct SentFrames: ~Copyable {
     mutating func releaseStorageIfEmpty() {
         guard self.kept == 0, let last = self.pieces.popLast() else { return }
         self.give(last.block)
+        self.openTail(count: 0)
         self.sending = 0
     }
 }

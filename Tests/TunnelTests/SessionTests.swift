@@ -120,11 +120,11 @@ struct SessionTests {
         let interval = min(131_072, keeps / 4)
         var sent = 0
         while sent + 4_104 < interval {
-            pair.gateway.receiveUnchecked(data(4_096), now: 0)
+            pair.gateway.receiveUnchecked(data(4_096), consumes: false, now: 0)
             sent += 4_104
             #expect(self.acks(pair.gateway.output(atMost: 1, now: 0)) == [])
         }
-        pair.gateway.receiveUnchecked(data(4_096), now: 0)
+        pair.gateway.receiveUnchecked(data(4_096), consumes: false, now: 0)
         #expect(self.acks(pair.gateway.output(atMost: 1, now: 0)).count == 1)
         pair.gateway.receiveUnchecked(data(10) + frame(0, 12, number(77)), now: 0)
         #expect(self.acks(pair.gateway.output(atMost: 1, now: 0)).count == 1)

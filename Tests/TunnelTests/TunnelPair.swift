@@ -136,14 +136,16 @@ final class SimulatedEnd {
     /// The session continues on another connection, which begins with a whole frame.
     func newCarrier() { self.partial = [] }
 
-    /// Processes bytes from the wire and consumes data at once, without checking it.
-    func receiveUnchecked(_ bytes: [UInt8], now: UInt64) {
+    /// Processes bytes from the wire without checking data.
+    ///
+    /// - Parameter consumes: whether data is consumed at once. Otherwise it stays pending.
+    func receiveUnchecked(_ bytes: [UInt8], consumes: Bool = true, now: UInt64) {
         let batch = self.partial + bytes
         var offset = 0
         loop: while true {
             switch self.link.nextEvent(batch.span.bytes, at: &offset, now: now) {
             case .needMore: break loop
-            case .data(let key, let range, _): self.link.consumed(key, range.count, now: now)
+            case .data(let key, let range, _): if consumes { self.link.consumed(key, range.count, now: now) }
             default: continue
             }
         }

@@ -22,7 +22,8 @@ extension LinkSession {
             }
             self.machine.fill(Self.flushBytes, now: self.loop.now)
             guard self.machine.outboxCount > 0 else { break }
-            guard self.encryptOutbox(atMost: Self.flushBytes) else { return }
+            // A read of an edge is sent in one call. What a former connection lost may be much more.
+            guard self.encryptOutbox(atMost: EventLoop.readBufferSize) else { return }
             self.transport.writeEncrypted()
         }
         while let key = self.machine.nextResumable() { self.edge(key)?.resume() }
