@@ -57,7 +57,7 @@ extension Explanations {
                 "another agent holds the name", Self.permanent,
                 "Stop the other agent or choose another name. A gateway without an agents file identifies an agent by its "
                     + "state directory: an agent that was moved needs its old instance.key. An agent that lost its "
-                    + "network keeps its names for up to 45 s."
+                    + "network keeps its names for up to two minutes."
             )
         case .replaced:
             (
