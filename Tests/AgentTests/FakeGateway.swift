@@ -1,10 +1,11 @@
 import Reactor
-import Relay
 import Secure
 import TestSupport
 import Testing
 import Tunnel
 import Wire
+
+@testable import Relay
 
 /// A gateway whose answers are set by the test.
 final class FakeGateway: SocketListenerDelegate {
@@ -16,6 +17,14 @@ final class FakeGateway: SocketListenerDelegate {
     private(set) var withdrawn: [UInt16] = []
     /// The code with which logins are refused; nil to accept them.
     var refusal: ErrorCode?
+    /// What happens to a RESUME.
+    enum Resumption { case accept, refuse, close }
+    /// Whether links can be resumed, and how RESUMEs are answered.
+    var resumes = false
+    var offersResumption = true
+    var resumption = Resumption.accept
+    /// The RESUMEs with a valid proof, and the connections on which they came.
+    private(set) var resumed: [(resume: Resume, link: Int)] = []
     /// The answer to a REGISTER.
     var answer: (Register) -> Registered = { request in
         Registered(exposure: request.exposure, code: .none, port: 4_000 + request.exposure, text: "gw.test:4000")
@@ -42,10 +51,10 @@ final class FakeGateway: SocketListenerDelegate {
         do {
             let context = try TLSContext.server(
                 identity: try Identity.load(self.identity), applicationProtocol: WireConstant.applicationProtocol)
-            let link = try TestLink(stream, .version2(context, serverName: nil), .gateway, self.buffers) {
-                [unowned self] link, event in
-                self.react(link, event, number)
-            }
+            let link = try TestLink(
+                stream, .version2(context, serverName: nil), .gateway, self.buffers,
+                offersResumption: self.offersResumption
+            ) { [unowned self] link, event in self.react(link, event, number) }
             self.links.append(link)
         } catch { Issue.record("\(error)") }
     }
@@ -57,7 +66,18 @@ final class FakeGateway: SocketListenerDelegate {
         case .login(.version2(let login)):
             self.logins.append(login)
             if let refusal = self.refusal { return link.end(refusal, text: "the test refuses") }
-            link.acceptLogin(Welcome(linkID: UInt64(number) + 1, maximumNames: 16))
+            let key = SessionKey(id: [UInt8](repeating: UInt8(number), count: 16), secret: SecureRandom.bytes(32))
+            link.acceptLogin(
+                Welcome(linkID: UInt64(number) + 1, maximumNames: 16, session: self.resumes ? key : nil))
+        case .resume(let resume):
+            let former = self.links.first { $0.link.sessionKey?.id == resume.sessionID && $0.link.canResume }
+            guard let former = former?.link, former.isProven(resume, on: link) else { return link.refuse(resume) }
+            self.resumed.append((resume, number))
+            switch self.resumption {
+            case .accept: #expect(former.resume(resume, on: link) == .resumed)
+            case .refuse: link.refuse(resume)
+            case .close: link.transport.close(.closedByPeer)
+            }
         case .register(let request):
             self.requests.append((number, request))
             link.answer(self.answer(request))
@@ -80,6 +100,9 @@ final class FakeGateway: SocketListenerDelegate {
         _ = try #require(edge)
         return visitor
     }
+
+    /// Breaks the connection of a link without a word.
+    func breakConnection(of link: Int) { self.links[link].link.transport.close(.failed(.connectionReset)) }
 
     /// Accepts no more links from agents.
     func leave() { self.listener.close() }

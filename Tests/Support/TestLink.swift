@@ -27,9 +27,12 @@ package final class TestLink: LinkSessionDelegate {
 
     package var isEmpty: Bool { self.reports.contains(.emptied) }
 
-    /// - Parameter react: called for every event except `.needMore`, `.data` and `.reset`.
+    /// - Parameters:
+    ///   - offersResumption: whether HELLO says that the link can be resumed.
+    ///   - react: called for every event except `.needMore`, `.data` and `.reset`.
     package init(
         _ socket: SocketStream, _ version: LinkProtocol, _ role: Role, _ buffers: RelayBuffers, login: Login? = nil,
+        offersResumption: Bool = true,
         react: @escaping (LinkSession, LinkEvent) -> Void
     ) throws {
         self.login = login
@@ -37,7 +40,9 @@ package final class TestLink: LinkSessionDelegate {
         let transport = try LinkTransport(
             socket: socket, version: version, role: role, handshakeDeadline: 10_000, budget: self.budget,
             buffers: buffers)
-        self.link = LinkSession(transport: transport, limits: LinkLimits(), budget: self.budget, software: "test/1")
+        var limits = LinkLimits()
+        if !offersResumption { limits.resumeWindow = 0 }
+        self.link = LinkSession(transport: transport, limits: limits, budget: self.budget, software: "test/1")
         self.link.delegate = self
         self.link.start()
     }
