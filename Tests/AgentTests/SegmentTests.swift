@@ -8,12 +8,16 @@ import Testing
 struct SegmentTests {
     private func isLikely(
         timeouts: Int = 0, unacknowledged: Int = 0, sinceAcknowledgement: UInt32 = 100, segment: Int = 1_448,
-        heard: UInt64 = 100_000, hasStreams: Bool = true
+        heard: UInt64 = 100_000, hasStreams: Bool = true, isStuck: Bool = false, checks: Bool = true
     ) -> Bool {
         var watch = BlackHoleWatch(now: heard)
-        watch.look(
-            Sending(sinceAcknowledgement: sinceAcknowledgement, timeouts: timeouts, segment: segment),
-            unacknowledged: unacknowledged, hasStreams: hasStreams, now: 100_000)
+        func check(_ now: UInt64, isStuck: Bool = false) {
+            watch.look(
+                Sending(sinceAcknowledgement: sinceAcknowledgement, timeouts: timeouts, segment: segment),
+                unacknowledged: unacknowledged, hasStreams: hasStreams, isStuck: isStuck, now: now)
+        }
+        if checks { for now in stride(from: heard, to: 100_000, by: 1_000) { check(now) } }
+        check(100_000, isStuck: isStuck)
         return watch.isLikely
     }
 
@@ -32,6 +36,9 @@ struct SegmentTests {
         #expect(!self.isLikely(heard: 80_000, hasStreams: false), "nothing large was to come")
         #expect(!self.isLikely(sinceAcknowledgement: 19_500, heard: 80_000), "the peer may be gone")
         #expect(!self.isLikely(timeouts: 1, heard: 80_000), "the peer may be gone")
+        #expect(!self.isLikely(heard: 30_000, checks: false), "this program was stopped")
+        #expect(self.isLikely(heard: 97_000, isStuck: true), "a PING has no answer")
+        #expect(!self.isLikely(heard: 97_001, isStuck: true))
     }
 
     @Test("lead to small segments, which stay only if the next link succeeds at once")

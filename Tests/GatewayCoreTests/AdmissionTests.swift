@@ -35,6 +35,31 @@ struct AdmissionTests {
         #expect(admission.connected(4, from: remote(1), now: 3) == .admitInsteadOf(2))
     }
 
+    @Test("keeps places for agents that have lost their connection, for as many as their source has and two")
+    func returning() {
+        var limits = AdmissionLimits()
+        (limits.strangers, limits.strangersPerSource) = (2, 2)
+        var admission = Admission(limits: limits)
+        admission.isAway(remote(1))
+        admission.isAway(remote(1))
+        _ = admission.connected(1, from: remote(9), now: 0)
+        _ = admission.connected(2, from: remote(9), now: 0)
+        for id: UInt64 in 3...6 { #expect(admission.connected(id, from: remote(1), now: 1) == .admit) }
+        #expect(admission.strangerCount == 6)
+        // The next one counts as a stranger, and strangers do not displace the others.
+        #expect(admission.connected(7, from: remote(1), now: 2) == .admitInsteadOf(1))
+        #expect(admission.connected(8, from: remote(8), now: 3) == .admitInsteadOf(2))
+        admission.left(3)
+        #expect(admission.connected(9, from: remote(1), now: 4) == .admit)
+        for id: UInt64 in [4, 5, 6, 7, 8, 9] { admission.left(id) }
+        admission.isBack(remote(1))
+        admission.isBack(remote(1))
+        #expect(admission.strangerCount == 0)
+        _ = admission.connected(10, from: remote(1), now: 5)
+        _ = admission.connected(11, from: remote(2), now: 5)
+        #expect(admission.connected(12, from: remote(1), now: 6) == .admitInsteadOf(10))
+    }
+
     @Test("a trusted source has neither limits nor penalties; the gateway's own machine has limits only")
     func standing() {
         var limits = AdmissionLimits()

@@ -84,6 +84,8 @@ struct SecurityLimitTests {
             "connections before the login · from one source":
                 "\(ResourcePlan.maxStrangers) · \(admission.strangersPerSource); the one that has gone longest without "
                 + "progress makes room",
+            "connections beside these from sources whose agents have lost their connection":
+                "\(admission.returning); of a source as many as it has such agents, and \(AdmissionLimits.spareReturning)",
             "logins that are judged · of one source":
                 "\(grouped(admission.logins)) · \(admission.loginsPerSource); others try again",
             "logins that wait for `exec` or `webhook` · of one source":

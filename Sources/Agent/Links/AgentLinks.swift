@@ -223,6 +223,8 @@ final class AgentLinks {
         }
         guard !self.replacement.isBeside else { return }
         self.replacement.isBeside = true
+        link.transport.stuck(hasStreams: link.streamCount > 0)
+        self.segment.linkEnded(link.transport.advisedSegment)
         self.owner?.stuck(window: link.resumeWindow)
     }
 

@@ -12,7 +12,8 @@ extension AgentSessions {
     /// The link has lost its connection and waits for the next one. Its names and streams stay.
     func detached(_ session: AgentSession, _ end: LinkEnd) {
         guard !session.isEnding else { return }
-        session.detachedSince = self.parts.loop.now
+        session.detached = (self.parts.loop.now, session.source)
+        self.admission.isAway(session.source)
         self.parts.metrics.linkDetached(end)
         self.parts.names.linkDetached(session.id)
         self.parts.log.write(
@@ -24,13 +25,20 @@ extension AgentSessions {
         self.remove(greeter)
         (session.label.peer, session.label.proxy) = (greeter.label.peer, greeter.label.proxy)
         (session.source, session.isFromLoopback) = (greeter.source, greeter.isFromLoopback)
-        let away = self.parts.loop.now - (session.detachedSince ?? self.parts.loop.now)
-        session.detachedSince = nil
+        let away = self.parts.loop.now - (session.detached?.since ?? self.parts.loop.now)
+        self.expectNoMore(session)
         self.parts.metrics.linkResumed()
         self.parts.names.linkResumed(session.id)
         self.parts.log.write(
             .info, .milestone, by: session.label,
             "\(session.label) is connected again after \(away / 1_000).\(away % 1_000 / 100) s")
+    }
+
+    /// The link has a connection again, or is over.
+    func expectNoMore(_ session: AgentSession) {
+        guard let (_, source) = session.detached else { return }
+        session.detached = nil
+        self.admission.isBack(source)
     }
 
     /// A connection tried to resume a link without knowing its secret.

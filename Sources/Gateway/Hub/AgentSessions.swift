@@ -127,6 +127,7 @@ final class AgentSessions {
             self.parts.metrics.loginAbandoned()
             operation.cancel()
         }
+        self.expectNoMore(session)
         self.parts.names.linkEnded(session.id)
         session.state = .closed
         session.link = .cut

@@ -58,6 +58,7 @@ extension AdmissionLimits {
     init(_ settings: LimitSettings, _ plan: ResourcePlan) {
         self.init()
         self.strangers = plan.strangers
+        self.returning = plan.strangers
         self.logins = plan.logins
         self.loginsPerSource = min(self.loginsPerSource, plan.logins / 4)
         self.maxWait = min(self.maxWait, settings.handshakeTimeout / AdmissionLimits.waitShare)

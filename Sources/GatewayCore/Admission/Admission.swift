@@ -28,6 +28,11 @@ package struct AdmissionLimits: Sendable {
     package var strangers = 256
     /// Unauthenticated connections per source.
     package var strangersPerSource = 16
+    /// Unauthenticated connections from sources whose agents have lost their connection, beside the others, so that a
+    /// flood of strangers does not keep them out.
+    package var returning = 256
+    /// Returning connections of a source beyond the number of its agents that are away.
+    package static let spareReturning = 2
     /// Logins waiting for the authenticator. It may be slow, and each login holds a connection with its buffers.
     package var logins = 1_024
     /// Waiting logins per source: enough for all agents of one office to reconnect at once. The rest have to retry.
@@ -80,6 +85,8 @@ package enum Offence: Sendable {
 /// not displace its own logins, because those agents would only retry. At the total limit, the source with the most
 /// logins loses its oldest one.
 ///
+/// A source whose agents have lost their connection has places of its own for as many connections, and a few more.
+///
 /// Local and trusted sources are exempt from some of this: see ``Source/Standing``.
 package struct Admission: Sendable {
     package enum Verdict: Equatable, Sendable {
@@ -104,6 +111,8 @@ package struct Admission: Sendable {
         var progressedAt: Milliseconds
         /// When the delay of its handshake ends. That counts as progress.
         var waitsUntil: Milliseconds = 0
+        /// Whether it has a place beside the other connections.
+        var isReturning = false
 
         func isWaiting(_ now: Milliseconds) -> Bool { self.waitsUntil > now }
 
@@ -121,6 +130,11 @@ package struct Admission: Sendable {
     private struct Count {
         var strangers = 0
         var logins = 0
+        /// Connections that have places of their own, and agents for which they are kept.
+        var returning = 0
+        var away = 0
+
+        var isZero: Bool { self.strangers == 0 && self.logins == 0 && self.returning == 0 && self.away == 0 }
     }
 
     private let limits: AdmissionLimits
@@ -128,6 +142,7 @@ package struct Admission: Sendable {
     /// Connections whose login is with the authenticator.
     private var logins: [UInt64: Source] = [:]
     private var perSource: [Source: Count] = [:]
+    private var returningCount = 0
     /// When the penalty of each source ends.
     private var penalties: [Source: Milliseconds] = [:]
     /// When to forget each entry.
@@ -142,11 +157,17 @@ package struct Admission: Sendable {
 
     /// A connection was accepted. With `admitInsteadOf`, the caller closes the other one, which no longer counts.
     package mutating func connected(_ id: UInt64, from source: Source, now: Milliseconds) -> Verdict {
+        if self.mayReturn(source) {
+            self.strangers[id] = Stranger(source: source, progressedAt: now, isReturning: true)
+            self.perSource[source, default: Count()].returning += 1
+            self.returningCount += 1
+            return .admit
+        }
         var evicted: UInt64?
         if self.isFull(of: source) {
             evicted = self.slowest(now) { $0.source == source && !$0.isWaiting(now) }
             guard evicted != nil else { return .refuse }
-        } else if self.strangers.count >= self.limits.strangers {
+        } else if self.strangers.count - self.returningCount >= self.limits.strangers {
             evicted = self.slowest(now) { _ in true }
         }
         if let evicted { self.left(evicted) }
@@ -155,13 +176,27 @@ package struct Admission: Sendable {
         return evicted.map { .admitInsteadOf($0) } ?? .admit
     }
 
+    /// An agent of this source has lost its connection. Call ``isBack(_:)`` once for each call.
+    package mutating func isAway(_ source: Source) { self.perSource[source, default: Count()].away += 1 }
+
+    /// The agent has a connection again, or is not expected any more.
+    package mutating func isBack(_ source: Source) { self.count(source) { $0.away -= 1 } }
+
+    private func mayReturn(_ source: Source) -> Bool {
+        guard let count = self.perSource[source], count.away > 0 else { return false }
+        return count.returning < count.away + AdmissionLimits.spareReturning
+            && self.returningCount < self.limits.returning
+    }
+
     /// Whether the source has reached its limit of unauthenticated connections.
     package func isFull(of source: Source) -> Bool {
         source.standing != .trusted && self.perSource[source]?.strangers ?? 0 >= self.limits.strangersPerSource
     }
 
     private func slowest(_ now: Milliseconds, _ belongs: (Stranger) -> Bool) -> UInt64? {
-        self.strangers.filter { belongs($0.value) }.min { $0.value.rank($0.key, now) < $1.value.rank($1.key, now) }?.key
+        self.strangers.filter { !$0.value.isReturning && belongs($0.value) }.min {
+            $0.value.rank($0.key, now) < $1.value.rank($1.key, now)
+        }?.key
     }
 
     /// The first message of a handshake is complete.
@@ -204,7 +239,10 @@ package struct Admission: Sendable {
     /// A connection has logged in or closed. Safe to call twice.
     package mutating func left(_ id: UInt64) {
         if let stranger = self.strangers.removeValue(forKey: id) {
-            self.count(stranger.source) { $0.strangers -= 1 }
+            self.returningCount -= stranger.isReturning ? 1 : 0
+            self.count(stranger.source) {
+                if stranger.isReturning { $0.returning -= 1 } else { $0.strangers -= 1 }
+            }
         } else if let source = self.logins.removeValue(forKey: id) {
             self.count(source) { $0.logins -= 1 }
         }
@@ -213,7 +251,7 @@ package struct Admission: Sendable {
     private mutating func count(_ source: Source, _ change: (inout Count) -> Void) {
         guard var count = self.perSource[source] else { return }
         change(&count)
-        self.perSource[source] = count.strangers > 0 || count.logins > 0 ? count : nil
+        self.perSource[source] = count.isZero ? nil : count
     }
 
     /// The authenticator refused a login.

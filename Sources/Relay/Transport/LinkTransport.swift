@@ -128,6 +128,14 @@ package final class LinkTransport {
     /// one; otherwise nil.
     package var advisedSegment: Int? { self.blackHole.isLikely ? BlackHoleWatch.smallSegment : nil }
 
+    /// The link counts as stuck: checks again whether large packets seem to be lost.
+    package func stuck(hasStreams: Bool) {
+        guard let sending = self.socket.sending else { return }
+        self.blackHole.look(
+            sending, unacknowledged: self.socket.unacknowledgedByteCount, hasStreams: hasStreams, isStuck: true,
+            now: self.loop.now)
+    }
+
     var localAddress: SocketAddress? { self.socket.localAddress }
 
     var isEstablished: Bool { self.channel?.isEstablished ?? false }
