@@ -90,3 +90,36 @@ class NarrowPath(_Hosts):
         subprocess.run([*self.router, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True, capture_output=True,
                        text=True)
         self._run("-n", self._names["router"], "rule", "add", "iif", "lo", "blackhole", "prio", "10")
+
+
+class Roaming(_Hosts):
+    """Namespaces `near` and `far` with two cables. `far` has the address 10.98.0.1, which `near` reaches over one of them."""
+
+    FAR_ADDRESS = "10.98.0.1"
+
+    def __init__(self):
+        super().__init__("near", "far")
+
+    def _connect(self):
+        for cable in (1, 2):
+            self._cable(("near", f"10.98.{cable}.1/24"), ("far", f"10.98.{cable}.2/24"), f"cable{cable}", f"cable{cable}")
+        self._run("-n", self._names["far"], "address", "add", f"{self.FAR_ADDRESS}/32", "dev", "lo")
+        self.use_cable(1)
+
+    def use_cable(self, cable):
+        self._near("route", "replace", self.FAR_ADDRESS, "via", f"10.98.{cable}.2")
+
+    def lose_cable(self, cable):
+        """The interface goes down and loses its address, as when a wireless network is left."""
+        self._near("address", "flush", "dev", f"cable{cable}")
+        self._near("link", "set", f"cable{cable}", "down")
+
+    def change_address(self, cable):
+        """The interface gets another address in its network."""
+        self._near("address", "add", f"10.98.{cable}.9/24", "dev", f"cable{cable}")
+        self._near("address", "delete", f"10.98.{cable}.1/24", "dev", f"cable{cable}")
+        self._near("address", "replace", f"10.98.{cable}.9/24", "dev", f"cable{cable}")
+        self.use_cable(cable)
+
+    def _near(self, *arguments):
+        self._run("-n", self._names["near"], *arguments)

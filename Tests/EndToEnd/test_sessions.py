@@ -2,6 +2,8 @@
 
 import hmac
 import os
+import re
+import signal
 import socket
 import struct
 import subprocess
@@ -15,6 +17,7 @@ import websocket
 from backends import Listener, UploadServer, read_all, serve_echo, write_random_file
 from harness import EndToEndTest, fast, free_port, wait_until
 from hostile import RESET, Relay, collect, readable
+from namespaces import Roaming
 from realservers import Postgres, Sshd, python_http_server, require
 from visitors import at_once, curl, file_sha256, read_exactly, sha256, sha256_of
 
@@ -364,6 +367,84 @@ class Detection(SessionTest):
         self.assertEqual(self.agent.events("resumed"), [])
 
 
+class Moves(EndToEndTest):
+    """The agent's machine changes its network during a download."""
+
+    SIZE = 24 * MIB
+    LONGEST_SECONDS = 3.0
+
+    def setUp(self):
+        super().setUp()
+        self.curl = require("curl")
+        self.hosts = self.stage.use(Roaming())
+        self.gateway = self.stage.gateway(
+            "-d", "--auth", "open", listen=f"{Roaming.FAR_ADDRESS}:0", prefix=self.hosts.far)
+        self.file = self.stage.new_directory("files") / "file"
+        write_random_file(self.file, self.SIZE)
+        backend = self.stage.start(
+            "backend", [*self.hosts.near, "/usr/bin/python3", "-u", "-m", "http.server", "--bind", "127.0.0.1",
+                        "--directory", self.file.parent, "0"])
+        port = backend.wait_line(backend.stdout, re.compile(r"port (\d+)").search, "its port").group(1)
+        self.agent = self.stage.agent(
+            self.gateway, "-d", "--pin", self.gateway.pin, "-n", "example", f"127.0.0.1:{port}",
+            prefix=self.hosts.near)
+        self.agent.wait_registered()
+
+    def check(self, change):
+        port = self.gateway.wait_registered("example")
+        target = self.stage.directory / "download"
+        visitor = self.stage.start("curl", [
+            *self.hosts.far, self.curl, "-sS", "--limit-rate", "6M", "--max-time", "60", "-o", target,
+            f"http://127.0.0.1:{port}/file"])
+        wait_until(lambda: target.exists() and target.stat().st_size > MIB, "the download to be under way")
+        change()
+        self.agent.wait_event("resumed")
+        self.assertEqual(visitor.wait_exit(60), 0)
+        self.assertEqual(file_sha256(target), file_sha256(self.file))
+        pauses = [event["seconds"] for event in self.agent.events("resumed")]
+        self.note(f"pauses of {pauses} s")
+        self.assertLess(max(pauses), self.LONGEST_SECONDS)
+        self.assertEqual(self.agent.events("lost"), [])
+
+    def test_to_another_interface(self):
+        def change():
+            self.hosts.lose_cable(1)
+            self.hosts.use_cable(2)
+
+        self.check(change)
+
+    def test_to_another_interface_after_two_seconds_without_any(self):
+        def change():
+            self.hosts.lose_cable(1)
+            time.sleep(2)
+            self.hosts.use_cable(2)
+
+        self.check(change)
+
+    def test_to_another_address(self):
+        self.check(lambda: self.hosts.change_address(1))
+
+
+class Sleeps(SessionTest):
+    """The agent's machine sleeps, and its connection is gone when it wakes up."""
+
+    SECONDS = 5 if fast() else 40
+
+    def test_streams_go_on(self):
+        self.start(self.stage.use(Listener(serve_echo)).address)
+        with self.connect(90) as visitor:
+            visitor.sendall(b"hello")
+            read_exactly(visitor, 5)
+            self.agent.send_signal(signal.SIGSTOP)
+            time.sleep(1)
+            self.relay.cut()
+            visitor.sendall(b"are you there?")
+            time.sleep(self.SECONDS)
+            self.agent.send_signal(signal.SIGCONT)
+            self.assertEqual(read_exactly(visitor, 14), b"are you there?")
+        self.assertEqual(self.agent.events("lost"), [])
+
+
 class HostileResumption(EndToEndTest):
     """A peer in Python resumes sessions as it must not."""
 
@@ -540,6 +621,55 @@ class HostileResumption(EndToEndTest):
                 self.assertLess(received, 768 * 1024)
                 self.assertGreater(received, 256 * 1024)
             peer.cut()
+
+
+
+class FormerReleases(EndToEndTest):
+    """Peers that do not know sessions get none, and lose nothing else."""
+
+    def check_frames(self, peer, seconds=0.5):
+        """No frame of a session arrives for a while."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                self.assertLess(peer.recv_frame(left).type, HostileResumption.RESUME)
+            except TimeoutError:
+                return
+
+    def test_former_agent(self):
+        gateway = self.stage.gateway()
+        with v2peer.connect((gateway.host, gateway.port)) as peer:
+            peer.send_login()
+            self.assertEqual(len(peer.expect(v2peer.WELCOME).payload), 12, "WELCOME has an extension")
+            port = peer.register("example").port
+            with socket.create_connection(("127.0.0.1", port), 15) as visitor:
+                opened = peer.expect(v2peer.OPEN)
+                peer.send_frame(v2peer.ACCEPT, v2peer.u64(1 << 20), opened.stream)
+                for _ in range(20):
+                    peer.send_frame(v2peer.DATA, bytes(10_000), opened.stream)
+                read_exactly(visitor, 200_000)
+                self.check_frames(peer)
+                peer.cut()
+                self.assertEqual(collect(visitor), (b"", RESET))
+        gateway.wait_unregistered("example")
+
+    def test_former_gateway(self):
+        gateway = self.stage.use(v2peer.Listener(self.stage.new_directory("gateway")))
+        agent = self.stage.agent(gateway.address, "-n", "example", self.stage.use(Listener(serve_echo)).address)
+        with gateway.accept() as peer:
+            peer.welcome()
+            peer.take_register()
+            peer.send_frame(v2peer.OPEN, v2peer.open_payload(0, 1 << 20), 1)
+            peer.expect(v2peer.ACCEPT)
+            for _ in range(4):
+                peer.send_frame(v2peer.DATA, bytes(10_000), 1)
+            self.check_frames(peer)
+            peer.cut()
+        agent.wait_event("lost")
+        self.assertEqual(agent.events("interrupted"), [])
+        with gateway.accept() as peer:
+            peer.welcome()
+            peer.take_register()
 
 
 if __name__ == "__main__":
