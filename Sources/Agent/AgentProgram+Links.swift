@@ -80,7 +80,7 @@ extension AgentProgram: AgentLinksOwner {
     func networkChanged() {
         guard !self.hasStopped, !self.isDraining else { return }
         self.links.networkChanged()
-        self.perform(self.machine.networkChanged())
+        self.perform(self.machine.networkChanged(now: self.loop.now))
     }
 
     func resumed(after away: UInt64) {
@@ -131,8 +131,9 @@ extension AgentProgram: AgentLinksOwner {
         let text: String
         switch failure {
         case .ended(let end):
-            return self.lost(
-                end.description, line: "no link to the gateway \(gateway): \(DialAdvice.text(end, gateway))")
+            text = "no link to the gateway \(gateway): \(DialAdvice.text(end, gateway))"
+            // A link that waits for its next connection is not lost by an attempt that failed.
+            guard self.links.hasLink else { return self.lost(end.description, line: text) }
         case .unreachable(let error): text = "cannot reach the gateway \(gateway): \(DialAdvice.text(error))"
         case .unusable(let error): text = "\(error)"
         }

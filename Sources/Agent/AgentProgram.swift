@@ -158,6 +158,8 @@ package final class AgentProgram: HousekeptProgram {
             self.keyRefusal = nil
             self.links.dial(self)
         case .wait(let milliseconds):
+            // A link whose connection is being replaced still has its connection.
+            guard !self.links.isUp else { break }
             self.print(.retrying(seconds: Double(milliseconds) / 1_000))
         case .register(let requests): self.links.register(requests)
         case .unregister(let exposures): self.links.unregister(exposures)
@@ -200,6 +202,7 @@ package final class AgentProgram: HousekeptProgram {
         guard !self.hasStopped else { return }
         if self.isDraining { return self.loop.atTurnEnd(self) }
         self.print(.lost(reason: reason))
+        self.machine.linkForgotten()
         let text = line ?? "lost the link to \(self.settings.gateway): \(reason)"
         self.retry(self.machine.linkEnded(text, now: self.loop.now, random: SecureRandom.integer()), after: text)
     }

@@ -73,6 +73,9 @@ package struct AgentMachine: Sendable {
     /// The longest wait before the first attempt to resume a link. Random, because a thousand agents may have lost the
     /// same gateway.
     private static let maxFirstResume: Milliseconds = 500
+    /// The shortest time between two waits that changes of the network cut short.
+    private static let networkPause: Milliseconds = 10_000
+    private static let networkPauseWhenDetached: Milliseconds = 1_000
     /// The agent tries again after this time even if the gateway requests a longer wait.
     private static let maxRetryAfterSeconds: UInt16 = 300
 
@@ -85,6 +88,8 @@ package struct AgentMachine: Sendable {
     private var hurriesUntil: Milliseconds = 0
     /// When the link came up that waits for its next connection; nil if none waits. Its names stay registered.
     private var detachedLink: Milliseconds?
+    /// When a change of the network last cut a wait short.
+    private var networkChangedAt: Milliseconds?
     /// Whether the present wait is at the gateway's request.
     private var waitsForGateway = false
     /// The wait that the gateway requested, in seconds.
@@ -170,7 +175,8 @@ package struct AgentMachine: Sendable {
 
     /// The gateway granted or refused a name, or withdrew it.
     package mutating func registered(_ answer: Registered, now: Milliseconds) -> Action {
-        guard case .up = self.state, let wanted = self.wanted(of: answer.exposure) else { return .none }
+        // A link that seems to be stuck may still deliver answers.
+        guard self.hasLink, let wanted = self.wanted(of: answer.exposure) else { return .none }
         guard answer.code != .none else {
             // Repeated answers are not reported.
             guard self.names.granted(answer) else { return .none }
@@ -265,10 +271,18 @@ package struct AgentMachine: Sendable {
         return self.deadlineReached(now: now)
     }
 
+    /// Whether there is a link, with or without a connection.
+    private var hasLink: Bool {
+        if case .up = self.state { true } else { self.detachedLink != nil }
+    }
+
     /// This machine's addresses or routes have changed, or it woke up: tries again without waiting, unless the gateway
-    /// requested the wait.
-    package mutating func networkChanged() -> Action {
+    /// requested the wait or the network changes all the time.
+    package mutating func networkChanged(now: Milliseconds) -> Action {
         guard case .waiting = self.state, !self.waitsForGateway else { return .none }
+        let pause = self.detachedLink == nil ? Self.networkPause : Self.networkPauseWhenDetached
+        if let last = self.networkChangedAt, now - last < pause { return .none }
+        self.networkChangedAt = now
         self.state = .dialling
         return .dial
     }

@@ -94,17 +94,21 @@ package struct LinkReport: Codable, Equatable, Sendable {
     package let `protocol`: Int
     /// Age of the link in seconds.
     package let seconds: Int
+    /// For how many seconds the link has had no connection; nil while it has one.
+    package let away: Int?
     package let names: [String]
     package let streams: Int
 
     package init(
-        link: UInt64, agent: String, peer: String, protocol: Int, seconds: Int, names: [String], streams: Int
+        link: UInt64, agent: String, peer: String, protocol: Int, seconds: Int, away: Int? = nil, names: [String],
+        streams: Int
     ) {
         self.link = link
         self.agent = agent
         self.peer = peer
         self.protocol = `protocol`
         self.seconds = seconds
+        self.away = away
         self.names = names
         self.streams = streams
     }

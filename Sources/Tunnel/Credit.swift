@@ -24,6 +24,11 @@ package final class ByteBudget {
         return min(own, parent.available)
     }
 
+    /// Whether a quarter is left, here and in the parent.
+    var isPlentiful: Bool {
+        self.limit - self.used >= self.limit / 4 && self.parent?.isPlentiful ?? true
+    }
+
     package func take(_ count: Int) {
         self.used += count
         self.parent?.take(count)

@@ -11,7 +11,9 @@ extension Link {
             // The deadlines of streams wait for the next carrier.
             return now - detached >= self.resumeWindow ? .expired : .none
         }
-        if self.isCongested || self.keepRoom == 0, now - self.lastOutputProgress >= self.limits.outputStalled {
+        if self.isCongested && now - self.lastOutputProgress >= self.limits.outputStalled
+            || self.keepRoom == 0 && now - self.unacknowledgedSince >= self.limits.outputStalled
+        {
             return self.endCarrier(.stalled, "the peer accepts no bytes")
         }
         guard self.phase.isPastLogin else {

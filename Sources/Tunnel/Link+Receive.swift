@@ -127,6 +127,9 @@ extension Link {
             self.sendPing(now: now)
             return .welcomed(welcome)
         case .resume(let resume):
+            guard self.peer?.keeps != nil, self.limits.resumeWindow > 0 else {
+                throw .protocol("RESUME, which the HELLOs do not allow")
+            }
             guard !self.hasTriedToResume else { throw .protocol("a second RESUME") }
             self.hasTriedToResume = true
             return .resume(resume)

@@ -110,7 +110,7 @@ extension Link {
         self.unacknowledgedSince = now
         self.carrierPings = (0, 0)
         self.hasMeasured = false
-        self.exemptControl = self.control.count
+        self.exemptControl = min(self.control.count, self.limits.owedControl)
     }
 
     /// When the present carrier counts as stuck; nil if the peer owes nothing on it. A link that is slow but moves is
@@ -159,7 +159,8 @@ extension Link {
         self.lastOutputProgress = now
         self.unacknowledgedSince = now
         self.keepBound.acknowledged(
-            handled, roundTrip: self.roundTrip, available: self.budget.available, now: now)
+            handled, roundTrip: self.roundTrip, available: self.budget.isPlentiful ? self.budget.available : 0, now: now
+        )
     }
 
     // MARK: - Kept bytes
@@ -175,6 +176,8 @@ extension Link {
 
     /// Charges the budgets for what is kept.
     mutating func chargeKept() { self.keptShare.set(self.outbox.keeps ? self.outbox.memory : 0) }
+
+    package var keptBytes: Int { self.outbox.keeps ? self.outbox.memory : 0 }
 
     /// The connection is gone and the link cannot be resumed.
     mutating func dropKept() {

@@ -155,8 +155,6 @@ package struct Link: ~Copyable, LinkMachine {
         } else {
             frame.encode(into: &self.farewell)
             self.phase = .closed
-            // In the middle of sending again what a former carrier lost, the streams are cut anyway.
-            if self.outbox.unsent > self.limits.keptForControl { self.outbox.dropUnsent() }
         }
     }
 
@@ -310,6 +308,7 @@ package struct Link: ~Copyable, LinkMachine {
     package mutating func accept(_ key: StreamKey, now: Milliseconds) {
         guard self.streams.contains(key), !self.streams[key.slot].isReset else { return }
         guard case .awaitingAccept = self.streams[key.slot].opening else { return }
+        let now = self.streamTime(now)
         self.endOpening(key.slot)
         self.streams[key.slot].lastActivity = now
         self.streams[key.slot].lastProgress = now

@@ -153,6 +153,8 @@ package protocol Resumption: ~Copyable {
     var sessionKey: SessionKey? { get }
     /// How long the session waits for a carrier.
     var resumeWindow: Milliseconds { get }
+    /// Memory of the frames that are kept, in bytes.
+    var keptBytes: Int { get }
     /// Whether a counted frame was handled that no ACK reports. Call `acknowledge` after
     /// ``LinkLimits/acknowledgementDelay``.
     var owesAcknowledgement: Bool { get }
@@ -190,6 +192,7 @@ extension Resumption where Self: ~Copyable {
     package var canResume: Bool { false }
     package var sessionKey: SessionKey? { nil }
     package var resumeWindow: Milliseconds { 0 }
+    package var keptBytes: Int { 0 }
     package var owesAcknowledgement: Bool { false }
     package var stuckAt: Milliseconds? { nil }
     package mutating func probe(now: Milliseconds) {}

@@ -192,17 +192,6 @@ struct SentFrames: ~Copyable {
         self.sending = self.pieces.indices.first { position < self.endOfPiece($0) } ?? max(0, self.pieces.count - 1)
     }
 
-    /// Forgets the frames that are not sent yet.
-    mutating func dropUnsent() {
-        self.end = self.position
-        while let last = self.pieces.last, last.start >= self.position, self.pieces.count > 1 {
-            self.give(self.pieces.removeLast().block)
-        }
-        self.openTail(count: self.pieces.last.map { Int(self.position - min($0.start, self.position)) } ?? 0)
-        self.sending = max(0, self.pieces.count - 1)
-        self.acknowledge(self.acknowledged)
-    }
-
     /// Forgets everything.
     mutating func dropAll() {
         self.acknowledged = self.end

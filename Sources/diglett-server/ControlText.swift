@@ -41,8 +41,9 @@ enum ControlText {
         guard !reports.isEmpty else { return "no agents connected" }
         var table = TextTable(["LINK", "AGENT", "ADDRESS", "VERSION", "SINCE", "STREAMS", "NAMES"])
         for report in reports {
+            let place = report.away.map { "\(report.peer), away for \(self.span($0))" } ?? report.peer
             table.add([
-                "\(report.link)", report.agent, report.peer, "\(report.protocol)", self.span(report.seconds),
+                "\(report.link)", report.agent, place, "\(report.protocol)", self.span(report.seconds),
                 "\(report.streams)", report.names.joined(separator: " "),
             ])
         }

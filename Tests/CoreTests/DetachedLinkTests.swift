@@ -79,14 +79,36 @@ struct DetachedLinkTests {
         #expect(machine.linkMoves(now: 200) == [])
     }
 
+    @Test("accepts answers about names on a connection that seems to be stuck")
+    func answersWhileStuck() throws {
+        var machine = try machine()
+        up(&machine)
+        _ = machine.linkStuck(window: 60_000, now: 100)
+        guard case .announce = machine.registered(Registered(exposure: 0, code: .none, port: 7, text: "h:7"), now: 200)
+        else {
+            Issue.record("the answer is ignored")
+            return
+        }
+        _ = machine.linkMoves(now: 300)
+        #expect(machine.progress == .connected(names: 1))
+    }
+
     @Test("dials at once when the network has changed, unless the gateway requested the wait")
     func network() throws {
         var machine = try machine()
         _ = self.detached(&machine)
-        #expect(machine.networkChanged() == .dial)
-        #expect(machine.networkChanged() == .none)
+        #expect(machine.networkChanged(now: 1_000) == .dial)
+        #expect(machine.networkChanged(now: 1_000) == .none)
+        // A network that changes all the time does not void the waits.
+        _ = machine.dialFailed("no", now: 1_500, random: .max)
+        #expect(machine.networkChanged(now: 1_999) == .none)
+        #expect(machine.networkChanged(now: 2_000) == .dial)
+        machine.linkForgotten()
+        _ = machine.dialFailed("no", now: 3_000, random: .max)
+        #expect(machine.networkChanged(now: 11_999) == .none)
+        #expect(machine.networkChanged(now: 12_000) == .dial)
         _ = machine.goAway(GoAway(code: .overloaded, retryAfterSeconds: 9), now: 0)
         _ = machine.linkEnded("overloaded", now: 0, random: 0)
-        #expect(machine.networkChanged() == .none)
+        #expect(machine.networkChanged(now: 90_000) == .none)
     }
 }

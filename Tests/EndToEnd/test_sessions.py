@@ -14,6 +14,7 @@ import unittest
 import rawtls
 import v2peer
 import websocket
+from administration import run
 from backends import Listener, UploadServer, read_all, serve_echo, write_random_file
 from harness import EndToEndTest, fast, free_port, wait_until
 from hostile import RESET, Relay, collect, readable
@@ -167,6 +168,9 @@ class Pauses(SessionTest):
         self.relay.silence()
         self.relay.cut()
         self.agent.wait_event("interrupted")
+        self.gateway.wait_log("is not connected")
+        listed = run(self.stage, "diglett-server", "ctl", "agents", "--state-dir", self.gateway.state).stdout
+        self.assertRegex(listed, r"127\.0\.0\.1:\d+, away for \ds .* example")
         with self.connect() as visitor:
             visitor.sendall(b"hello")
             visitor.shutdown(socket.SHUT_WR)

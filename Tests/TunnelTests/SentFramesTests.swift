@@ -106,22 +106,6 @@ struct SentFramesTests {
         #expect(log.memory <= 4_096)
     }
 
-    @Test("can be dropped before they are sent")
-    func dropped() {
-        let log = Log()
-        for _ in 0..<3 { log.append(16_376) }
-        log.send()
-        let before = log.sent
-        for _ in 0..<30 { log.append(16_376) }
-        log.frames.dropUnsent()
-        #expect(log.unsent == 0 && log.kept == before)
-        log.frames.acknowledge(UInt64(before))
-        log.frames.dropUnsent()
-        #expect(log.kept == 0)
-        log.frames.dropAll()
-        #expect(log.memory == 0)
-    }
-
     @Test("move from a queue frame by frame, as far as there is room")
     func fromQueue() {
         let log = Log()

@@ -251,4 +251,74 @@ struct SessionTests {
         let pong = pair.gateway.output(atMost: 1 << 20, now: 0)
         #expect(pong.count >= 16 && pong[4] == FrameType.pong.rawValue)
     }
+
+    @Test("count a backend that was connected without a carrier from the break on")
+    func acceptedWithoutCarrier() throws {
+        var limits = LinkLimits()
+        limits.halfClosedIdle = 5_000
+        let pair = self.session(limits)
+        let key = try #require(pair.open())
+        pair.gateway.link.finish(key, now: 0)
+        pair.exchange()
+        let there = try #require(pair.agent.awaitingAccept.first)
+        pair.agent.link.detach(now: 1_000)
+        pair.agent.accept(there, now: 31_000)
+        let resume = pair.agent.link.nextResume()
+        try pair.agent.link.resume(Resumed(code: .none, epoch: resume.epoch, handled: 0), now: 41_000)
+        var expired: [(StreamKey, StreamExpiry)] = []
+        #expect(pair.agent.link.tick(now: 41_001, expired: &expired) == .none)
+        #expect(expired.isEmpty)
+        #expect(pair.agent.link.tick(now: 46_000, expired: &expired) == .none)
+        #expect(expired.map(\.0) == [there])
+    }
+
+    @Test("do not take a burst after a pause for a stalled carrier")
+    func burstAfterPause() throws {
+        var limits = LinkLimits()
+        (limits.firstKept, limits.maxKept, limits.startWindow) = (65_536, 65_536, 1 << 20)
+        let pair = self.session(limits)
+        let key = try #require(pair.open())
+        pair.exchange()
+        pair.agent.accept(try #require(pair.agent.awaitingAccept.first), now: 0)
+        pair.exchange()
+        for end in [pair.gateway, pair.agent] where self.owes(end) { end.link.acknowledge() }
+        pair.exchange()
+        for now in stride(from: 10_000, through: 40_000, by: 10_000) as StrideThrough<UInt64> {
+            pair.gateway.link.heard(now: now)
+        }
+        pair.gateway.link.send(key, [UInt8](repeating: 0, count: 100_000).span.bytes, now: 40_000)
+        _ = pair.gateway.output(atMost: 1 << 20, now: 40_000)
+        var expired: [(StreamKey, StreamExpiry)] = []
+        #expect(pair.gateway.link.tick(now: 40_100, expired: &expired) == .none)
+        pair.gateway.link.heard(now: 70_000)
+        #expect(pair.gateway.link.tick(now: 70_000, expired: &expired) == .lost(.stalled))
+    }
+
+    @Test("send the tail of streams that have ended before a last GOAWAY, even after a break")
+    func tailBeforeGoodbye() throws {
+        let pair = self.session()
+        let key = try #require(pair.open())
+        pair.exchange()
+        pair.agent.accept(try #require(pair.agent.awaitingAccept.first), now: 0)
+        pair.exchange()
+        pair.gateway.link.send(key, [UInt8](repeating: 0, count: 200_000).span.bytes, now: 0)
+        _ = pair.gateway.output(atMost: 1 << 20, now: 0)
+        pair.gateway.link.detach(now: 0)
+        let handled = UInt64(8 + 48)
+        #expect(self.judge(pair.gateway, epoch: 1, handled: handled) == .resumed)
+        pair.gateway.link.goAway(.none, retryAfterSeconds: 0, text: "")
+        let bytes = pair.gateway.output(atMost: .max, now: 0)
+        #expect(bytes.count > 200_000)
+        #expect(bytes.suffix(16).first == 0 && bytes[bytes.count - 12] == FrameType.goAway.rawValue)
+    }
+
+    @Test("are not resumed if the HELLOs do not allow it")
+    func notAllowed() {
+        var off = LinkLimits()
+        off.resumeWindow = 0
+        let greeter = SimulatedEnd(.gateway, limits: off)
+        let hello = frame(0, 1, Array("DGL2".utf8) + [2, 2, 0, 0] + [UInt8](repeating: 0, count: 8))
+        greeter.feed(hello + frame(0, 15, [UInt8](repeating: 0, count: 60)), now: 0)
+        #expect(greeter.violations.first?.code == .protocolViolation && greeter.resumes.isEmpty)
+    }
 }

@@ -105,7 +105,7 @@ final class AgentLinks {
             atMost: min(LinkRace.milliseconds, patience)
         ) {
             [unowned self] (socket) throws(SecurityError) in
-            try self.begin(socket, handshakeDeadline: min(self.limits.handshakeDeadline, patience))
+            try self.begin(socket, patience: patience)
         } silent: { [unowned self] address in
             self.reportSilence(of: address)
         } failed: { [unowned self] failure in
@@ -119,15 +119,17 @@ final class AgentLinks {
         }
     }
 
-    private func begin(
-        _ socket: SocketStream, handshakeDeadline: UInt64
-    ) throws(SecurityError) -> GatewaySession {
+    /// - Parameter patience: milliseconds for the handshake, and for HELLO and RESUMED.
+    private func begin(_ socket: SocketStream, patience: UInt64) throws(SecurityError) -> GatewaySession {
         self.owner?.connected()
+        var limits = self.limits
+        limits.handshakeDeadline = min(limits.handshakeDeadline, patience)
+        limits.loginDeadline = min(limits.loginDeadline, patience)
         let transport = try LinkTransport(
-            socket: socket, version: self.version, role: .agent, handshakeDeadline: handshakeDeadline,
+            socket: socket, version: self.version, role: .agent, handshakeDeadline: limits.handshakeDeadline,
             budget: self.budget, buffers: self.buffers)
         let link = LinkSession(
-            transport: transport, limits: self.limits, budget: self.budget, software: AgentProgram.software)
+            transport: transport, limits: limits, budget: self.budget, software: AgentProgram.software)
         let session = GatewaySession(link: link, owner: self, streams: self.streams)
         link.start()
         return session
@@ -140,6 +142,9 @@ final class AgentLinks {
     /// Lets the current link finish its streams. Call ``dial(_:)`` for the next one.
     func leave() {
         guard let session = self.session else { return }
+        if self.replacement.isBeside { self.cancelRace("the link is left") }
+        self.replacement.isBeside = false
+        self.replacement.detachedAt = nil
         self.session = nil
         self.leaving.append(session)
         // Only the current link is resumed.
@@ -206,13 +211,20 @@ final class AgentLinks {
     }
 
     /// The addresses or routes of this machine have changed.
-    func networkChanged() { self.session?.link.networkChanged() }
+    func networkChanged() {
+        self.session?.link.networkChanged()
+        for session in (self.race?.sessions ?? []) + (self.replacement.successor.map { [$0.session] } ?? []) {
+            _ = session.link.closesWithoutAddress()
+        }
+    }
 
     /// Looks whether the connection of the current link is stuck, or moves again while another one is made.
     private func watchConnection() {
-        guard let link = self.session?.link, link.detachedSince == nil, link.canResume else { return }
         let now = self.loop.now
-        guard let stuckAt = link.stuckAt else { return self.stopReplacing() }
+        let link = self.session?.link
+        let stuckAt = self.replacement.stuckAt(link?.stuckAt ?? .max, now: now)
+        guard let link, link.detachedSince == nil, link.canResume else { return }
+        guard stuckAt < .max else { return self.stopReplacing() }
         guard now >= stuckAt else {
             self.stopReplacing()
             let timer =
@@ -232,6 +244,7 @@ final class AgentLinks {
     private func stopReplacing() {
         guard self.replacement.isBeside else { return }
         self.replacement.isBeside = false
+        self.replacement.attempts = 0
         self.cancelRace("the other connection answers again")
         self.owner?.moves()
     }
@@ -252,6 +265,9 @@ final class AgentLinks {
     var streamCount: Int { (self.open + self.delivering).reduce(0) { $0 + $1.link.streamCount } }
 
     var isUp: Bool { self.session.map { $0.link.phase == .up && $0.link.detachedSince == nil } ?? false }
+
+    /// Whether there is a current link, with or without a connection.
+    var hasLink: Bool { self.session != nil }
 
     /// Whether the gateway drains the current link.
     var isDraining: Bool { self.session?.link.phase == .draining }
@@ -333,8 +349,10 @@ extension AgentLinks: GatewaySessionOwner {
     }
 
     func session(_ session: GatewaySession, resumed: Resumed) {
-        guard session === self.replacement.successor?.session, let current = self.session else { return }
+        guard session === self.replacement.successor?.session else { return }
         guard resumed.code == .none else { return self.logIn("the gateway does not have the link any more") }
+        // The link has ended since RESUME was sent.
+        guard let current = self.session else { return session.link.end(.none, text: "the link is over") }
         let since = self.replacement.detachedAt ?? self.loop.now
         current.link.resumed(resumed, on: session.link)
         // After an invalid answer both links end.
@@ -360,14 +378,13 @@ extension AgentLinks: GatewaySessionOwner {
         guard session === self.session else { return }
         self.replacement.detachedAt = self.loop.now
         self.replacement.isBeside = false
-        // Its connection was given up for the successor's.
-        guard self.replacement.successor == nil else { return }
         self.segment.linkEnded(session.link.transport.advisedSegment)
         self.owner?.detached(end, window: session.link.resumeWindow)
     }
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {
         guard session === self.session else { return }
+        self.replacement.attempts = 0
         self.hasReportedSilence = false
         if let bytes = self.segment.linkBegan() { self.reportSmallSegments(bytes) }
         self.owner?.welcomed(welcome)

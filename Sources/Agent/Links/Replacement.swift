@@ -20,6 +20,21 @@ struct Replacement {
     /// Fires when the connection of the link counts as stuck, unless it moves before.
     var stuckTimer: LoopTimer?
 
+    /// When the connection was last looked at. A late look means that this program was held up, and that the gateway's
+    /// bytes may still be unread.
+    private var lookedAt: UInt64?
+    private static let lateLook: UInt64 = 2_000
+    /// Until when the connection does not count as stuck, because this program was held up.
+    private var graceUntil: UInt64 = 0
+    private static let grace: UInt64 = 2_000
+
+    /// When the link counts as stuck, by what its machine says and by when this program could look.
+    mutating func stuckAt(_ stuckAt: UInt64, now: UInt64) -> UInt64 {
+        if let last = self.lookedAt, now >= last + Self.lateLook { self.graceUntil = now + Self.grace }
+        self.lookedAt = now
+        return max(stuckAt, self.graceUntil)
+    }
+
     /// How long the next attempt may take, in milliseconds.
     mutating func nextPatience() -> UInt64 {
         defer { self.attempts += 1 }

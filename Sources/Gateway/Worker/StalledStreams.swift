@@ -65,9 +65,13 @@ final class StalledStreams {
         for agent in self.found.keys { self.found[agent]?.sort { $0.since > $1.since } }
     }
 
+    static func isShort(_ budget: ByteBudget) -> Bool {
+        budget.used >= budget.limit / Self.highWater.of * Self.highWater.0
+    }
+
     /// Ends stalled streams while memory is short, and returns how many. Call about once a second.
     func relieve(_ budget: ByteBudget, among links: () -> [Owned], now: Milliseconds) -> Int {
-        guard budget.used >= budget.limit / Self.highWater.of * Self.highWater.0 else { return 0 }
+        guard Self.isShort(budget) else { return 0 }
         // The last scan is out of date.
         self.found = [:]
         self.searchedAt = nil

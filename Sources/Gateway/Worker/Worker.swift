@@ -197,6 +197,7 @@ final class Worker {
         }
         self.visitors.tick()
         self.buffers.isCrowded = self.visitors.isCrowded
+        self.endDetachedLinks()
         let ended = self.stalled.relieve(self.budget, among: { self.ownedLinks }, now: self.loop.now)
         if ended > 0 {
             self.metrics.hit(.memory, ended)
@@ -208,6 +209,16 @@ final class Worker {
         if count != self.streamCount {
             self.streamCount = count
             self.send(.streams(count))
+        }
+    }
+
+    /// While memory is short, ends links that wait for their agents: those that keep most for them first.
+    private func endDetachedLinks() {
+        while StalledStreams.isShort(self.budget) {
+            let waiting = self.links.values.filter { $0.link.detachedSince != nil && $0.link.keptBytes > 0 }
+            guard let largest = waiting.max(by: { $0.link.keptBytes < $1.link.keptBytes }) else { return }
+            self.metrics.hit(.memory)
+            largest.link.close(.ended(.overloaded, "memory is short"))
         }
     }
 

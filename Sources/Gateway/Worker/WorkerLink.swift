@@ -115,7 +115,7 @@ final class WorkerLink {
 
     /// Resumes the exposures, starting with a different one each time, so that they share the link's room.
     private func roomAppeared() {
-        guard !self.exposures.isEmpty else { return }
+        guard !self.exposures.isEmpty, self.retiredAt == nil else { return }
         self.firstToResume = (self.firstToResume + 1) % self.exposures.count
         for exposure in self.exposures[self.firstToResume...] + self.exposures[..<self.firstToResume] {
             exposure.resume()
@@ -160,6 +160,8 @@ final class WorkerLink {
         if self.link.isOpen, self.link.phase == .up, self.link.isWornOut {
             // The agent makes another link, which takes over the names.
             self.link.drain(text: Self.wornOutText)
+            // The agent resumes only its newest link.
+            self.link.forbidResuming()
             self.worker.tell(.wornOut(self.id))
             // Until then, visitors wait in the backlog.
             for exposure in self.exposures { exposure.pause() }
@@ -212,7 +214,9 @@ extension WorkerLink: LinkSessionDelegate {
         case .unregister(let number): self.worker.tell(.unregister(self.id, number: number))
         case .ready: self.roomAppeared()
         case .accepted(let key): if !self.probes.wasAccepted(key) { self.roomAppeared() }
-        case .goAway(let goAway): self.worker.tell(.saidGoodbye(self.id, goAway.code))
+        case .goAway(let goAway):
+            link.forbidResuming()
+            self.worker.tell(.saidGoodbye(self.id, goAway.code))
         case .needMore, .greeted, .resumed, .welcomed, .registered, .opened, .data, .reset, .violation: break
         }
     }

@@ -12,6 +12,9 @@ extension LinkSession {
     /// Whether the link outlives its connection.
     package var canResume: Bool { self.isOpen && self.machine.canResume }
 
+    /// Memory of the frames that are kept for the next connection, in bytes.
+    package var keptBytes: Int { self.machine.keptBytes }
+
     /// How long the link waits for its next connection, in milliseconds.
     package var resumeWindow: UInt64 { self.machine.resumeWindow }
 
@@ -26,13 +29,18 @@ extension LinkSession {
     /// When the connection counts as stuck; nil without a connection, or if the gateway owes nothing.
     package var stuckAt: UInt64? { self.isCarried ? self.machine.stuckAt : nil }
 
+    /// Closes the connection if this machine does not have its address any more. Returns whether it did.
+    package func closesWithoutAddress() -> Bool {
+        guard self.isCarried, let own = self.transport.localAddress, !own.isOfThisMachine else { return false }
+        self.transport.close(.failed(.addressNotAvailable))
+        return true
+    }
+
     /// The network of this machine has changed. If the connection's address is gone, the connection is too; otherwise
     /// the gateway is asked for a sign of life.
     package func networkChanged() {
         guard self.isCarried, self.machine.canResume else { return }
-        if let own = self.transport.localAddress, !own.isOfThisMachine {
-            return self.transport.close(.failed(.addressNotAvailable))
-        }
+        guard !self.closesWithoutAddress() else { return }
         self.machine.probe(now: self.loop.now)
         self.setNeedsFlush()
     }
@@ -48,7 +56,7 @@ extension LinkSession {
     /// - Returns: false if `greeter` has no exporter; nothing has changed then.
     package func askToResume(on greeter: LinkSession) -> Bool {
         guard let key = self.sessionKey, let exporter = greeter.exporter else { return false }
-        if self.isCarried { self.transport.close(.ended(.dead, "a new connection replaces it")) }
+        if self.isCarried { self.transport.close(.ended(.dead, "no answer")) }
         var resume = self.machine.nextResume()
         resume.proof = SHA256.authenticate(resume.proven(exporter: exporter), key: key.secret)
         greeter.machine.request(resume)

@@ -21,6 +21,8 @@ package final class LinkSession {
         case carried
         /// The transport has broken, and the next one may come.
         case detached(since: Milliseconds)
+        /// The link ends while it is detached.
+        case ending(LinkEnd)
         /// The transport is closed, but edges are still open. The end of a link that was detached is stored.
         case emptying(LinkEnd?)
         case empty
@@ -73,7 +75,7 @@ package final class LinkSession {
         switch self.state {
         case .carried: self.transport.isOpen
         case .detached: true
-        case .emptying, .empty: false
+        case .ending, .emptying, .empty: false
         }
     }
 
@@ -87,6 +89,7 @@ package final class LinkSession {
         switch self.state {
         case .carried: self.transport.ending
         case .detached, .empty: nil
+        case .ending(let end): end
         case .emptying(let end): end ?? self.transport.ending
         }
     }
@@ -252,7 +255,11 @@ package final class LinkSession {
             // Even if the link is congested: these are few frames, and without them the peer would take the end for a
             // failure and reconnect.
             self.machine.fill(0, now: self.loop.now)
-            guard self.encryptOutbox(atMost: .max) else { return }
+            // What a former connection lost is still sent: it is the tail of streams that have ended in order.
+            while self.machine.outboxCount > 0 {
+                guard self.encryptOutbox(atMost: EventLoop.readBufferSize) else { return }
+                self.transport.writeEncrypted()
+            }
         }
         self.transport.linger(end, for: milliseconds)
     }
@@ -293,6 +300,8 @@ package final class LinkSession {
     }
 
     private func detach(_ end: LinkEnd) {
+        // Its socket may still be closing when the next connection has taken its place.
+        self.transport.delegate = nil
         self.state = .detached(since: self.loop.now)
         self.machine.detach(now: self.loop.now)
         self.stopAcknowledging()
@@ -303,10 +312,12 @@ package final class LinkSession {
     /// Ends a link that has no connection.
     private func endDetached(_ end: LinkEnd) {
         guard case .detached = self.state else { return }
-        self.state = .emptying(end)
+        // Edges without a socket close at once; `linkDidEmpty` must follow `linkDidEnd`.
+        self.state = .ending(end)
         self.delegate?.linkIsEnding(self)
         self.machine.shut()
         self.endEdges(end)
+        self.state = .emptying(end)
         self.takeHits()
         self.delegate?.linkDidEnd(self, end)
         self.finishIfEmpty()
@@ -331,7 +342,7 @@ package final class LinkSession {
             self.transport.close(.ended(.replaced, ""))
             self.meter?.resumed(after: 0)
         case .detached(let since): self.meter?.resumed(after: self.loop.now - since)
-        case .emptying, .empty: preconditionFailure("a link was resumed after its end")
+        case .ending, .emptying, .empty: preconditionFailure("a link was resumed after its end")
         }
         self.transport = greeter.release()
         self.transport.delegate = self
