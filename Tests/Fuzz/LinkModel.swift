@@ -67,7 +67,7 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
                 check(self.machine.phase == .closed, "a violation, and the link goes on")
                 self.violation = violation
                 break loop
-            case .welcomed, .registered, .unregister, .ready, .accepted: break
+            case .greeted, .resume, .resumed, .welcomed, .registered, .unregister, .ready, .accepted: break
             }
         }
         self.partial = Array(batch[offset...])
@@ -147,6 +147,27 @@ final class LinkModel<Machine: LinkMachine & ~Copyable> {
             guard case .reset = expiry else { continue }
             self.cut(key)
         }
+    }
+
+    /// The connection breaks, and the session continues on another one. The peer states any position.
+    func resume(_ choices: inout Choices, now: UInt64) {
+        guard self.machine.canResume else { return }
+        self.partial = []
+        let handled = choices.byte() < 200 ? UInt64(choices.word16()) : choices.word64()
+        if self.role == .gateway {
+            let resume = Resume(sessionID: Self.key.id, epoch: UInt32(choices.byte()), handled: handled)
+            if case .violation = self.machine.judge(resume, now: now) { self.machine.shut() }
+        } else {
+            self.machine.detach(now: now)
+            let resume = self.machine.nextResume()
+            do throws(PeerViolation) {
+                try self.machine.resume(Resumed(code: .none, epoch: resume.epoch, handled: handled), now: now)
+            } catch { self.machine.shut() }
+        }
+    }
+
+    static var key: SessionKey {
+        SessionKey(id: [UInt8](repeating: 1, count: 16), secret: [UInt8](repeating: 2, count: 32))
     }
 
     func login(_ choices: inout Choices, now: UInt64) {

@@ -17,13 +17,16 @@ private func smallLimits() -> LinkLimits {
     limits.linkBudget = 16_384
     limits.owedControl = 512
     limits.glitchBurst = 20
+    limits.firstKept = 65_536
+    limits.maxKept = 65_536
     return limits
 }
 
 /// The most that our end may grant: the budget, and for each stream a window that was parked and has come back, and a
-/// send queue, whose memory is at most twice its bytes.
+/// send queue, whose memory is at most twice its bytes. In a session also what is kept, in blocks of 64 KiB.
 private func maxGranted(_ limits: LinkLimits) -> Int {
     limits.linkBudget + limits.maximumStreams * (limits.maxWindow + 2 * limits.streamQueue)
+        + limits.maxKept + limits.keptForControl + 2 * 65_536
 }
 
 /// Watches both directions of a link: the limits that the peer grants, and the bytes that our end sends.
@@ -95,7 +98,7 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
         return kind == 0 ? choices.word64() : UInt64(choices.word16()) << UInt64(4 * (kind - 1))
     }
     var out = ByteQueue()
-    switch choices.number(below: 14) {
+    switch choices.number(below: 16) {
     case 0:
         Hello(
             streamWindow: UInt32(truncatingIfNeeded: limit(&choices)), maximumStreams: UInt32(choices.byte()),
@@ -122,6 +125,12 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     case 10: NumberFrame.encode(.reset, id: id, choices.word16(), into: &out)
     case 11: NumberFrame.encode(.ping, choices.word64(), into: &out)
     case 12: NumberFrame.encode(.pong, UInt64(choices.byte()), into: &out)
+    case 13: NumberFrame.encode(.ack, limit(&choices), into: &out)
+    case 14:
+        Resume(
+            sessionID: [UInt8](repeating: 1, count: 16), epoch: UInt32(choices.byte()), handled: limit(&choices),
+            proof: [UInt8](repeating: 0, count: 32)
+        ).encode(into: &out)
     default:
         GoAway(code: ErrorCode(rawValue: UInt16(choices.byte())), text: "bye").encode(into: &out)
     }
@@ -133,6 +142,7 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     var choices = Choices(bytes)
     let first = choices.byte()
     let role: Role = first & 1 == 0 ? .gateway : .agent
+    let isSession = first & 4 != 0
     let limits = smallLimits()
     let parent = ByteBudget(limit: 64 * 1_024)
     let model = LinkModel(role, Link(role: role, limits: limits, budget: parent, now: 0))
@@ -145,29 +155,36 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
     }
     if first & 2 != 0 {
         var out = ByteQueue()
-        Hello(streamWindow: 2_048, maximumStreams: 8, software: "x").encode(into: &out)
+        Hello(streamWindow: 2_048, maximumStreams: 8, software: "x", keeps: isSession ? 65_536 : nil).encode(into: &out)
         if role == .gateway {
             Login(method: .token, instanceKey: Array(repeating: 1, count: 32), run: 1, token: "").encode(into: &out)
         } else {
-            Welcome(linkID: 1, maximumNames: 4).encode(into: &out)
+            Welcome(linkID: 1, maximumNames: 4, session: isSession ? LinkModel<Link>.key : nil).encode(into: &out)
         }
         model.feed(out.withReadable { Array($0) }, now: now)
-        if role == .gateway { model.machine.acceptLogin(Welcome(linkID: 1, maximumNames: 4), now: now) }
+        if role == .gateway {
+            model.machine.acceptLogin(Welcome(linkID: 1, maximumNames: 4, session: LinkModel<Link>.key), now: now)
+        }
     }
     while !choices.isEmpty {
-        let choice = choices.number(below: driverChoices + 5)
+        let choice = choices.number(below: driverChoices + 6)
         switch choice {
         case driverChoices: model.feed(choices.bytes(atMost: 64), now: now)
         case driverChoices + 1, driverChoices + 2: model.feed(peerFrame(&choices, role), now: now)
         case driverChoices + 3, driverChoices + 4:
             let atMost = Int(choices.byte()) * 64
-            watch.wrote(model.output(atMost: atMost, now: now))
+            let output = model.output(atMost: atMost, now: now)
+            // What is sent again would count twice.
+            if !isSession { watch.wrote(output) }
+        case driverChoices + 5:
+            if choices.byte() & 1 == 0 { model.machine.acknowledge() } else { model.resume(&choices, now: now) }
         default: drive(model, choice, &choices, now: &now)
         }
         check(
             model.machine.grantedBytes <= maxGranted(limits), "\(model.machine.grantedBytes) bytes are granted")
     }
-    watch.wrote(model.output(atMost: 1 << 20, now: now))
+    let output = model.output(atMost: 1 << 20, now: now)
+    if !isSession { watch.wrote(output) }
     model.end()
     check(model.machine.grantedBytes == 0, "\(model.machine.grantedBytes) bytes are still granted")
     check(parent.used == 0, "\(parent.used) bytes are still granted in the process")
@@ -197,7 +214,7 @@ private func peerFrame(_ choices: inout Choices, _ role: Role) -> [UInt8] {
         agent.feed(left, now: now)
     }
     carry(1 << 16)
-    gateway.machine.acceptLogin(Welcome(linkID: 1, maximumNames: 16), now: now)
+    gateway.machine.acceptLogin(Welcome(linkID: 1, maximumNames: 16, session: LinkModel<Link>.key), now: now)
     carry(1 << 16)
     while !choices.isEmpty {
         let choice = choices.byte()

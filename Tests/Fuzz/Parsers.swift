@@ -46,6 +46,9 @@ func encoded(_ frame: ControlFrame) -> [UInt8] {
     case .ping(let opaque): NumberFrame.encode(.ping, opaque, into: &out)
     case .pong(let opaque): NumberFrame.encode(.pong, opaque, into: &out)
     case .goAway(let goAway): goAway.encode(into: &out)
+    case .resume(let resume): resume.encode(into: &out)
+    case .resumed(let resumed): resumed.encode(into: &out)
+    case .ack(let handled): NumberFrame.encode(.ack, handled, into: &out)
     }
     return out.withReadable { Array($0) }
 }
