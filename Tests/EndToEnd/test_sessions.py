@@ -2,7 +2,6 @@
 
 import hmac
 import os
-import re
 import signal
 import socket
 import struct
@@ -18,8 +17,8 @@ from administration import run
 from backends import Listener, UploadServer, read_all, serve_echo, write_random_file
 from harness import EndToEndTest, fast, free_port, wait_until
 from hostile import RESET, Relay, collect, readable
-from namespaces import Roaming
 from realservers import Postgres, Sshd, python_http_server, require
+from sessions import SessionTest
 from visitors import at_once, curl, file_sha256, read_exactly, sha256, sha256_of
 
 MIB = 1 << 20
@@ -27,31 +26,6 @@ MIB = 1 << 20
 BATCH = 0.02
 CUT_EVERY = 0.7
 SIZE = (16 if fast() else 64) * MIB
-
-
-class SessionTest(EndToEndTest):
-    """An agent that reaches its gateway through a relay."""
-
-    def start(self, backend, *options, batch=0.0, gateway=(), name="example"):
-        self.gateway = self.stage.gateway("-d", *gateway)
-        self.relay = self.stage.use(Relay(self.gateway.address, batch))
-        self.agent = self.stage.agent(self.relay.address, "-d", *options, "-n", name, str(backend))
-        self.port = self.agent.wait_registered(name)
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def connect(self, timeout=30.0):
-        return socket.create_connection(("127.0.0.1", self.port), timeout)
-
-    def pauses(self):
-        return [event["seconds"] for event in self.agent.events("resumed")]
-
-    def check_resumed(self, cuts, least=2):
-        """The link was resumed after the cuts, and did not end. A cut may also meet an attempt to connect."""
-        self.assertGreaterEqual(len(cuts), least)
-        wait_until(lambda: len(self.pauses()) == len(self.agent.events("interrupted")) >= least,
-                   "the link to be resumed")
-        self.assertEqual(self.agent.events("lost"), [])
-        self.note(f"{len(cuts)} cuts, pauses {min(self.pauses()):.2f} to {max(self.pauses()):.2f} s")
 
 
 class Transfers(SessionTest):
@@ -268,165 +242,6 @@ class Pauses(SessionTest):
             self.gateway.wait_log("is not connected")
             self.assertEqual(self.gateway.stop(timeout=10), 0)
             self.assertEqual(collect(visitor), (b"", RESET))
-
-
-class Detection(SessionTest):
-    """The network swallows everything without a word."""
-
-    # With traffic, and while idle; the time of a new connection, and of a busy machine.
-    TRAFFIC, IDLE, MARGIN = 6.0, 16.0, 1.0
-
-    def swallow(self):
-        """The present connection goes silent, and new ones work. Returns the seconds until the link is resumed."""
-        began = time.monotonic()
-        self.relay.silence()
-        self.relay.heal()
-        self.agent.wait_event("resumed", timeout=30)
-        seconds = time.monotonic() - began
-        self.assertEqual(self.agent.events("lost"), [])
-        self.note(f"{seconds:.1f} s")
-        return seconds
-
-    def sending(self, connection):
-        """Sends each position as eight bytes, until the connection ends."""
-        with connection:
-            number = 0
-            while True:
-                connection.sendall(b"".join(struct.pack(">Q", n) for n in range(number, number + 1_000)))
-                number += 1_000
-
-    def read_on(self, visitor, seconds):
-        """Reads positions for a while; returns how many were right."""
-        deadline, before = time.monotonic() + seconds, self.position
-        while time.monotonic() < deadline:
-            self.rest += visitor.recv(1 << 16)
-            whole = len(self.rest) // 8 * 8
-            for (number,) in struct.iter_unpack(">Q", self.rest[:whole]):
-                self.assertEqual(number, self.position)
-                self.position += 1
-            self.rest = self.rest[whole:]
-        return self.position - before
-
-    def test_during_a_download(self):
-        self.start(self.stage.use(Listener(self.sending)).address, batch=0.01)
-        self.position, self.rest = 0, b""
-        with self.connect() as visitor:
-            self.read_on(visitor, 0.5)
-            reader = threading.Thread(target=self.read_on, args=(visitor, 9), daemon=True)
-            reader.start()
-            self.assertLess(self.swallow(), self.TRAFFIC + self.MARGIN)
-            reader.join(20)
-            self.assertGreater(self.read_on(visitor, 0.5), 0)
-
-    def test_during_an_upload(self):
-        received = threading.Event()
-        after = threading.Event()
-
-        def receive(connection):
-            position = 0
-            rest = b""
-            while data := connection.recv(1 << 16):
-                rest += data
-                whole = len(rest) // 8 * 8
-                for (number,) in struct.iter_unpack(">Q", rest[:whole]):
-                    if number != position:
-                        return
-                    position += 1
-                rest = rest[whole:]
-                received.set()
-                if self.agent.events("resumed"):
-                    after.set()
-
-        self.start(self.stage.use(Listener(receive)).address, batch=0.01)
-        visitor = self.connect()
-        threading.Thread(target=self.send_until_reset, args=(visitor,), daemon=True).start()
-        self.assertTrue(received.wait(15))
-        self.assertLess(self.swallow(), self.TRAFFIC + self.MARGIN)
-        self.assertTrue(after.wait(15), "the upload does not continue")
-        visitor.close()
-
-    def send_until_reset(self, visitor):
-        try:
-            self.sending(visitor)
-        except OSError:
-            pass
-
-    def test_while_idle(self):
-        self.start(self.stage.use(Listener(serve_echo)).address)
-        with self.connect() as visitor:
-            visitor.sendall(b"hello")
-            read_exactly(visitor, 5)
-            # The PING after this exchange has been answered.
-            time.sleep(3)
-            self.assertLess(self.swallow(), self.IDLE + self.MARGIN)
-            visitor.sendall(b"again")
-            self.assertEqual(read_exactly(visitor, 5), b"again")
-
-    def test_a_slow_link_that_moves_is_left_alone(self):
-        self.start(self.stage.use(Listener(self.sending)).address, batch=0.3)
-        self.position, self.rest = 0, b""
-        with self.connect() as visitor:
-            self.assertGreater(self.read_on(visitor, 8), 0)
-        self.assertEqual(self.agent.events("interrupted"), [])
-        self.assertEqual(self.agent.events("resumed"), [])
-
-
-class Moves(EndToEndTest):
-    """The agent's machine changes its network during a download."""
-
-    SIZE = 24 * MIB
-    LONGEST_SECONDS = 3.0
-
-    def setUp(self):
-        super().setUp()
-        self.curl = require("curl")
-        self.hosts = self.stage.use(Roaming())
-        self.gateway = self.stage.gateway(
-            "-d", "--auth", "open", listen=f"{Roaming.FAR_ADDRESS}:0", prefix=self.hosts.far)
-        self.file = self.stage.new_directory("files") / "file"
-        write_random_file(self.file, self.SIZE)
-        backend = self.stage.start(
-            "backend", [*self.hosts.near, "/usr/bin/python3", "-u", "-m", "http.server", "--bind", "127.0.0.1",
-                        "--directory", self.file.parent, "0"])
-        port = backend.wait_line(backend.stdout, re.compile(r"port (\d+)").search, "its port").group(1)
-        self.agent = self.stage.agent(
-            self.gateway, "-d", "--pin", self.gateway.pin, "-n", "example", f"127.0.0.1:{port}",
-            prefix=self.hosts.near)
-        self.agent.wait_registered()
-
-    def check(self, change):
-        port = self.gateway.wait_registered("example")
-        target = self.stage.directory / "download"
-        visitor = self.stage.start("curl", [
-            *self.hosts.far, self.curl, "-sS", "--limit-rate", "6M", "--max-time", "60", "-o", target,
-            f"http://127.0.0.1:{port}/file"])
-        wait_until(lambda: target.exists() and target.stat().st_size > MIB, "the download to be under way")
-        change()
-        self.agent.wait_event("resumed")
-        self.assertEqual(visitor.wait_exit(60), 0)
-        self.assertEqual(file_sha256(target), file_sha256(self.file))
-        pauses = [event["seconds"] for event in self.agent.events("resumed")]
-        self.note(f"pauses of {pauses} s")
-        self.assertLess(max(pauses), self.LONGEST_SECONDS)
-        self.assertEqual(self.agent.events("lost"), [])
-
-    def test_to_another_interface(self):
-        def change():
-            self.hosts.lose_cable(1)
-            self.hosts.use_cable(2)
-
-        self.check(change)
-
-    def test_to_another_interface_after_two_seconds_without_any(self):
-        def change():
-            self.hosts.lose_cable(1)
-            time.sleep(2)
-            self.hosts.use_cable(2)
-
-        self.check(change)
-
-    def test_to_another_address(self):
-        self.check(lambda: self.hosts.change_address(1))
 
 
 class Sleeps(SessionTest):
