@@ -143,7 +143,7 @@ struct ResumptionTests {
         try stand.connect()
         let session = stand.session.gateway
         var isProven: Bool?
-        stand.resume = { greeter, resume in
+        stand.resume = { [unowned stand] greeter, resume in
             // The proof is for another connection.
             isProven = session.isProven(resume, on: stand.gateways[0].link)
             greeter.refuse(resume)
