@@ -124,6 +124,24 @@ struct LimitSettingsTests {
         }
     }
 
+    @Test("a link keeps from 64 KiB to 1 GiB, and waits for an agent from a second to an hour, or not at all")
+    func resumption() throws {
+        let (limits, found) = try self.gateway("resume-memory = \"64K\"\nresume-window = \"1h\"")
+        #expect(found.isEmpty && limits.resumeMemory == 65_536 && limits.resumeWindow == 3_600_000)
+        #expect(try self.gateway("resume-window = \"0\"").limits.resumeWindow == 0)
+        for wrong in ["63K", "65535", "1025M", "2G", "0"] {
+            let found = try self.gateway("resume-memory = \"\(wrong)\"").found
+            let text = "f:3: 'resume-memory' must be a size from 64K to 1G, such as \"512M\" or \"1G\", not '\(wrong)'"
+            #expect(found == [text])
+        }
+        for wrong in ["0m", "61m", "never"] {
+            let found = try self.gateway("resume-window = \"\(wrong)\"").found
+            #expect(
+                found.first?.hasPrefix("f:3: 'resume-window' must be \"0\" (never) or a duration from 1s to 1h")
+                    ?? false)
+        }
+    }
+
     @Test("all mistakes in the table are reported")
     func all() throws {
         let found = try self.gateway("visitors = 0\nmemory = \"x\"\ncolour = 1").found

@@ -149,7 +149,7 @@ extension Form where Value == Int {
     static func size(_ range: ClosedRange<Int>) -> Self {
         Self(
             .text, file: { section, key, _ throws(SettingsError) in try section.byteCount(key, in: range) },
-            shown: { "`\($0 >> 20)M`" })
+            shown: { "`\(SizeText.of($0))`" })
     }
 }
 

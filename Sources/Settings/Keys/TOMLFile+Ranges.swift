@@ -11,6 +11,19 @@ enum DurationText {
     }
 }
 
+/// Sizes as they are written in files.
+enum SizeText {
+    static let units: [(suffix: Character, shift: Int)] = [("T", 40), ("G", 30), ("M", 20), ("K", 10)]
+
+    /// In the largest unit that leaves no remainder.
+    static func of(_ bytes: Int) -> String {
+        for (suffix, shift) in self.units where bytes > 0 && bytes % (1 << shift) == 0 {
+            return "\(bytes >> shift)\(suffix)"
+        }
+        return "\(bytes)"
+    }
+}
+
 extension TOMLFile.Section {
     /// A whole number within a range.
     func count(_ key: String, in range: ClosedRange<Int>) throws(SettingsError) -> Int? {
@@ -44,16 +57,15 @@ extension TOMLFile.Section {
     /// A number of bytes: `256M`, with K, M, G or T for powers of 1,024, or without.
     func byteCount(_ key: String, in range: ClosedRange<Int>) throws(SettingsError) -> Int? {
         guard let text = try self.string(key) else { return nil }
-        let shifts: [Character: Int] = ["K": 10, "M": 20, "G": 30, "T": 40]
-        let shift = text.last.flatMap { shifts[$0] } ?? 0
+        let shift = SizeText.units.first { $0.suffix == text.last }?.shift ?? 0
         let digits = shift == 0 ? text[...] : text.dropLast()
         guard digits.allSatisfy({ $0.isASCII && $0.isNumber }), let count = Int(digits),
             count <= range.upperBound >> shift, range.contains(count << shift)
         else {
             throw SettingsError(
                 self.place(of: key),
-                "'\(key)' must be a size from \(range.lowerBound >> 20)M to \(range.upperBound >> 40)T, such as "
-                    + "\"512M\" or \"2G\", not '\(PeerText.escaped(text))'")
+                "'\(key)' must be a size from \(SizeText.of(range.lowerBound)) to \(SizeText.of(range.upperBound)), "
+                    + "such as \"512M\" or \"1G\", not '\(PeerText.escaped(text))'")
         }
         return count << shift
     }
