@@ -70,7 +70,7 @@ def wait_until(condition, what, timeout=PATIENCE, interval=0.01):
         if result:
             return result
         if time.monotonic() > deadline:
-            raise Failure(f"waited {timeout:g} s in vain for {what}")
+            raise Failure(f"timed out after {timeout:g} s waiting for {what}")
         time.sleep(interval)
 
 
@@ -209,7 +209,7 @@ class Program:
                     raise Failure(f"{self.label} ended (exit {self.process.wait()}) before {what}")
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
-                    raise Failure(f"{self.label}: waited {timeout:g} s in vain for {what}")
+                    raise Failure(f"{self.label}: timed out after {timeout:g} s waiting for {what}")
                 # The last reader notifies while it is still alive, so poll for its end.
                 self._changed.wait(min(remaining, 0.1))
 

@@ -101,7 +101,7 @@ class Supervisor:
                         return message
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
-                    raise Failure(f"waited {timeout:g} s in vain for {wanted}; there were "
+                    raise Failure(f"timed out after {timeout:g} s waiting for {wanted}; there were "
                                   f"{[message.fields for message in self.messages[since:]]}")
                 self._changed.wait(remaining)
 

@@ -53,7 +53,7 @@ class Terminal:
         deadline = time.monotonic() + PATIENCE
         while not re.search(pattern, self.shown):
             if not select.select([self.descriptor], [], [], max(0, deadline - time.monotonic()))[0]:
-                raise Failure(f"waited in vain for {pattern!r} on a terminal that shows {self.shown!r}")
+                raise Failure(f"timed out waiting for {pattern!r} on a terminal that shows {self.shown!r}")
             self.shown += os.read(self.descriptor, 4096).decode(errors="replace")
 
     def wait_exit(self):

@@ -52,7 +52,7 @@ class Tokens(AgentsTest):
             secret = token.split("_", 2)[2]
             self.assertGreaterEqual(len(secret), 43, "256 bits")
             for file in filter(Path.is_file, self.gateway.state.iterdir()):
-                self.assertNotIn(secret.encode(), file.read_bytes(), f"the token stands in {file}")
+                self.assertNotIn(secret.encode(), file.read_bytes(), f"{file} contains the token")
             self.assertNotIn(secret, self.gateway.output)
         self.assertEqual(agents.path.stat().st_mode & 0o777, 0o600)
         self.assertRegex(agents.text(), r'(?m)^token = "sha256:[0-9a-f]{64}"$')

@@ -226,7 +226,7 @@ class Guide(EndToEndTest):
         self.assertIn("registrar nginx (/var/lib/diglett-server/nginx.map): works", said[-1])
         invitation = next(text for text in said if "shown only once" in text)
         line = re.search(r"^ *(diglett -g '(diglett://(\S+)@gateway.com:20000#(sha256/\S+))') -n", invitation, re.MULTILINE)
-        self.assertEqual(self.status("example.gateway.com")[0], 404, "nobody is there yet")
+        self.assertEqual(self.status("example.gateway.com")[0], 404, "no agent has registered the name yet")
 
         # Step 7, with the command line.
         self.shell("apt install ./diglett_*.deb")

@@ -201,10 +201,10 @@ diglett-server agent add web --names web --expires soon
 diglett-server agent add web --names web --ports high
 diglett-server agent add web --names web --pin abc
 diglett-server agent add web --names web --host 'a b'
-diglett-server agent rotate nobody
-diglett-server agent rotate nobody --grace 1x
-diglett-server agent remove nobody
-diglett-server agent pin nobody abc
+diglett-server agent rotate unknown-agent
+diglett-server agent rotate unknown-agent --grace 1x
+diglett-server agent remove unknown-agent
+diglett-server agent pin unknown-agent abc
 diglett-server agent list
 diglett-server agent list --output xml
 diglett-server explain 70

@@ -92,7 +92,7 @@ class Sockets(EndToEndTest):
             status = path.stat()
             self.assertEqual((status.st_mode, status.st_gid), (kind | mode, gid), path)
         if os.geteuid() != 0:
-            self.skipTest("only root can be somebody else")
+            self.skipTest("only root can run a program as another user")
         self.stage.directory.chmod(0o711)
         for user, groups, is_allowed in ((NOBODY, [], False), (NOBODY, [gid], True)):
             result = subprocess.run(

@@ -262,7 +262,7 @@ class Caddy(ProxyTests, EndToEndTest):
                 ask()
             self.proxy.wait_steady(
                 lambda answer: answer == (200, b"behind " + HOST.encode()), "the route", 5 if ask else 40)
-            wait_until(lambda: len(self.proxy.routes()) == 2, "the route that nobody wants to go", 5)
+            wait_until(lambda: len(self.proxy.routes()) == 2, "the unclaimed route to be removed", 5)
 
 
 class BrokenProxy(EndToEndTest):
@@ -497,8 +497,8 @@ class Traefik(TraefikTest):
 class UnwritableDirectory(TraefikTest):
     """Names recover after Traefik's directory was not writable for a while."""
 
-    def check_told_and_recovers(self, words, mend, waits=False):
-        """Checks that the error has path and reason, and that the name works after `mend` without a gateway restart.
+    def check_told_and_recovers(self, words, repair, waits=False):
+        """Checks that the error has path and reason, and that the name works after `repair` without a gateway restart.
 
         With `waits` the agent retries after half a minute; otherwise it is started again.
         """
@@ -509,7 +509,7 @@ class UnwritableDirectory(TraefikTest):
         self.gateway.wait_log(
             rf"ERROR registrar traefik .*: cannot publish 'example': {re.escape(str(self.directory))}\S*: .*{words}")
         self.assertTrue(agent.running and self.gateway.running)
-        mend()
+        repair()
         if not waits:
             agent.stop()
             agent = self.stage.agent(self.gateway, "-n", "example", "9", state=agent.state)
@@ -522,11 +522,11 @@ class UnwritableDirectory(TraefikTest):
         path.write_text("")
         self.start()
 
-        def mend():
+        def repair():
             path.unlink()
             path.mkdir()
 
-        self.check_told_and_recovers("not a directory", mend)
+        self.check_told_and_recovers("not a directory", repair)
 
     def test_missing(self):
         path = self.stage.directory / "dynamic"

@@ -206,7 +206,7 @@ class Life(SupervisedTest):
                     fetch(("127.0.0.1", port))
                     self.assertEqual(gateway.stop(), 0)
                     warned = [line for line in gateway.stderr if "service manager" in line]
-                    self.assertLessEqual(len(warned), 1, "errors are told once")
+                    self.assertLessEqual(len(warned), 1, "an error was logged twice")
 
     @unittest.skipIf(fast(), "judges the programs as they are shipped")
     def test_time_to_ready(self):

@@ -74,7 +74,7 @@ class Hook(contextlib.AbstractContextManager):
 def judge(request):
     """Accepts Alice, for names that begin with 'a'."""
     if request["action"] == "authenticate":
-        return {"ok": request.get("token") == "alice", "identity": "alice", "reason": "nobody"}
+        return {"ok": request.get("token") == "alice", "identity": "alice", "reason": "unknown"}
     if request["action"] == "authorize":
         return {"ok": request["name"].startswith("a"), "reason": "only a"}
     return {"ok": True}
@@ -119,7 +119,7 @@ class Webhooks(EndToEndTest):
         published = hook.bodies("publish")[0]
         self.assertEqual((published["name"], published["address"]["port"]), ("app", port))
         self.assertEqual(self.agent(gateway, token="mallory").refusal()[0], 11)
-        gateway.wait_log(r"WARN .*login from 127\.0\.0\.1:\d+ refused: webhook http.*nobody")
+        gateway.wait_log(r"WARN .*login from 127\.0\.0\.1:\d+ refused: webhook http.*unknown")
         self.assertEqual(self.agent(gateway, name="bpp").refusal()[0], 13)
         agent.stop()
         wait_until(lambda: hook.bodies("withdraw"), "the withdrawal")

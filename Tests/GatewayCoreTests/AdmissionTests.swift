@@ -119,7 +119,7 @@ struct AdmissionTests {
     func penalties() {
         var admission = Admission()
         func wait(_ id: UInt64, from source: Source, now: Milliseconds) -> Milliseconds {
-            #expect(admission.connected(id, from: source, now: now) == .admit, "a penalty keeps nobody out")
+            #expect(admission.connected(id, from: source, now: now) == .admit, "a penalty must not refuse a connection")
             return admission.greeted(id, now: now)
         }
         _ = admission.penalize(remote(1), .protocolError, now: 0)

@@ -192,7 +192,7 @@ struct FileAuthenticatorTests {
         #expect(desk.authenticator.revocation(of: byPin) == nil)
         try desk.change(entry("disabled = true\npins = \"\(pin)\""))
         #expect(desk.authenticator.revocation(of: byPin) == Revocation("is disabled"))
-        try desk.change("# nobody\n")
+        try desk.change("# empty\n")
         #expect(desk.authenticator.revocation(of: byPin) != nil)
         #expect(desk.changes == 3)
     }
@@ -239,7 +239,7 @@ struct FileAuthenticatorTests {
         #expect(desk.authenticator.revocation(of: grant) == Revocation("is disabled"))
         try FileAccess.replace(desk.path, with: Array(entry("max-links = 1").utf8), durable: false)
         #expect(try desk.authenticator.pendingChanges()?.first?.contains("enabled") == true)
-        try FileAccess.replace(desk.path, with: Array("# nobody\n".utf8), durable: false)
+        try FileAccess.replace(desk.path, with: Array("# empty\n".utf8), durable: false)
         desk.authenticator.reload()
         #expect(desk.authenticator.revocation(of: grant)?.reason.hasPrefix("is no longer in") == true)
     }

@@ -177,7 +177,7 @@ struct RegistrarQueueTests {
     func alone() throws {
         stand.start()
         stand.reconcile()
-        #expect(registrar.calls == ["reset"], "nobody undoes what this one has done")
+        #expect(registrar.calls == ["reset"], "only the reset runs")
         registrar.resetPeriod = 60_000
         registrar.answersLater = true
         stand.publish(try exposure("one")) { _ in }

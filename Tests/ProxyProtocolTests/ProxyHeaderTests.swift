@@ -162,7 +162,7 @@ struct ProxyHeaderTests {
         #expect(decoder.received(line("PROXY UNKNOWN\r\n").span.bytes) == .invalid(row.fault))
     }
 
-    @Test("are told from other protocols at the first byte")
+    @Test("are distinguished from other protocols by the first byte")
     func firstByte() {
         for byte in UInt8.min...UInt8.max {
             let isFirst = byte == UInt8(ascii: "P") || byte == 0x0D

@@ -42,7 +42,7 @@ struct StreamEndTests {
             here.stream.startReading()
             #expect(loop.run { here.error != nil })
             #expect(here.received == answer)
-            #expect(!here.hasEnded, "a reset is no end in order")
+            #expect(!here.hasEnded, "a reset is not an orderly end")
         }
     }
 

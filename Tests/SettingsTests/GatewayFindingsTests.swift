@@ -264,7 +264,7 @@ struct GatewayFindingsTests {
             (options.configuration, options["state-dir"]) = ("\(directory)/f", [directory])
             options["auth"] = ["open"]
             #expect(try GatewaySettings(options).authentication == .open)
-            try write("expose-sockets-group = \"nobody-has-it\"\n", "\(directory)/f")
+            try write("expose-sockets-group = \"unknown-group\"\n", "\(directory)/f")
             (options["expose-sockets"], options["expose-sockets-group"]) = (["/run/x"], ["0"])
             #expect(try GatewaySettings(options).exposeSockets?.group == 0)
         }

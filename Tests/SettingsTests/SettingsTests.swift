@@ -185,7 +185,7 @@ struct ConfigurationTests {
                 ("expose-sockets = \"run\"", 1, "write an absolute path"),
                 ("expose-sockets = \"/run/x/\"", 1, "is not usable"),
                 ("expose-sockets = \"/run/x y\"", 1, "is not usable"), (long, 1, "too long"),
-                (sockets + "expose-sockets-group = \"nobody-of-that-name\"", 2, "unknown group"),
+                (sockets + "expose-sockets-group = \"unknown-group\"", 2, "unknown group"),
                 ("accept-proxy-protocol = \"unix\"", 1, "without expose-sockets"),
                 (sockets + traefik + "via = \"unix\"", 6, "cannot use unix sockets"),
                 (sockets + nginx + "via = \"unix\"\ngateway-host = \"gw\"", 7, "another host"),

@@ -8,7 +8,7 @@ import Wire
 
 @Suite("Frames that are kept")
 struct SentFramesTests {
-    /// Frames with known payloads, and what of them was sent.
+    /// Frames with known payloads, and their bytes that were sent.
     private final class Log {
         let pool = BlockPool()
         var frames: SentFrames
@@ -143,7 +143,7 @@ struct SentFramesTests {
         #expect(!limited())
         #expect(acknowledge(after: 70) == 262_144)
         #expect(limited(), "it cannot grow")
-        #expect(!limited(), "this is no news")
+        #expect(!limited(), "reported once")
         #expect(acknowledge(after: 70) == 262_144)
     }
 }

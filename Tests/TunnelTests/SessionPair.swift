@@ -50,7 +50,7 @@ final class SessionPair {
             if case .gone = self.agent, case .gone = self.gateway { true } else { false }
         }
 
-        /// Stands for the TLS exporter.
+        /// Replaces the TLS exporter.
         var exporter: [UInt8] { [UInt8](repeating: UInt8(truncatingIfNeeded: self.number), count: 32) }
     }
 
@@ -236,7 +236,7 @@ final class SessionPair {
         return true
     }
 
-    /// Carries everything until the ends have nothing more to say.
+    /// Delivers everything until neither end has anything to send.
     func settle() {
         for _ in 0..<2_000 {
             var isQuiet = true

@@ -4,7 +4,7 @@ import Testing
 import Tunnel
 import Wire
 
-/// The sentences of docs/protocol.md, Sessions.
+/// The rules of docs/protocol.md, Sessions.
 @Suite("Sessions")
 struct SessionTests {
     /// Two ends that have begun a session.

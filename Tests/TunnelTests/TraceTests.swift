@@ -77,7 +77,7 @@ struct TraceTests {
         let gateway = SimulatedEnd(.gateway, limits: LinkLimits())
         gateway.sessionKey = SessionKey(id: [UInt8](0..<16), secret: [UInt8](0x20..<0x40))
         var lines: [Line] = []
-        /// Sends what an end has to say; returns the bytes for the other end.
+        /// Sends the queued frames of an end; returns the bytes for the other end.
         func speaks(_ end: SimulatedEnd) -> [UInt8] {
             let bytes = end.output(atMost: 1 << 20, now: 0)
             lines += self.frames(end.role == .agent ? "agent" : "gateway", bytes)

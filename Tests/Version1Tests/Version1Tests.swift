@@ -104,8 +104,8 @@ struct GatewaySideTests {
         #expect(nameless.output() == frame(error, "not authorized to use this domain"))
         #expect(nameless.tick().verdict == .close(.nameNotAllowed))
         let taken = gateway(at: 3)
-        taken.link.answerRegister(Registered(exposure: 0, code: .nameTaken, port: 0, text: "somebody has it"))
-        #expect(taken.output() == frame(error, "somebody has it"))
+        taken.link.answerRegister(Registered(exposure: 0, code: .nameTaken, port: 0, text: "another agent has it"))
+        #expect(taken.output() == frame(error, "another agent has it"))
     }
 
     @Test("a login of 4 KiB is accepted, and a longer one refused by its header")
@@ -188,7 +188,7 @@ struct GatewaySideTests {
         end.send(key, [1])
         _ = end.finish(key)
         end.now = 9_999
-        #expect(end.tick().expired.isEmpty, "what came before the request is no answer")
+        #expect(end.tick().expired.isEmpty, "bytes before the request do not answer it")
         end.now = 10_000
         #expect(end.tick().expired.map(\.expiry) == [.finish])
     }
@@ -227,7 +227,7 @@ struct GatewaySideTests {
         end.feed(frame(close, 1))
         #expect(end.allowance(key) > 0)
         end.send(key, [2])
-        #expect(end.output() == [], "nobody hears what it says")
+        #expect(end.output() == [], "the peer has closed the stream")
         end.now = 4_999
         #expect(end.tick().expired.isEmpty)
         end.now = 5_000
@@ -301,7 +301,7 @@ struct GatewaySideTests {
         end.send(keys[1], [1])
         #expect(end.allowance(keys[1]) == turns[0] - 1)
         end.link.congestion(false, now: 0)
-        #expect(end.allowance(keys[2]) == turns[0], "others are in line: nobody has more than its turn")
+        #expect(end.allowance(keys[2]) == turns[0], "other streams wait, so each has one turn")
         #expect(end.nextResumable() == keys[0])
         end.link.congestion(true, now: 1_000)
         end.now = 120_999
