@@ -28,7 +28,8 @@ package struct AgentMachine: Sendable {
         case dialling
         case linked
         case up(since: Milliseconds)
-        case waiting(until: Milliseconds)
+        /// `atItsRequest`: the gateway asked for this wait.
+        case waiting(until: Milliseconds, atItsRequest: Bool)
         /// The token was refused. Waiting for a new one.
         case awaitingToken
         case stopped
@@ -90,8 +91,6 @@ package struct AgentMachine: Sendable {
     private var detachedLink: Milliseconds?
     /// When a change of the network last cut a wait short.
     private var networkChangedAt: Milliseconds?
-    /// Whether the present wait is at the gateway's request.
-    private var waitsForGateway = false
     /// The wait that the gateway requested, in seconds.
     private var retryAfterSeconds: UInt16 = 0
 
@@ -119,7 +118,7 @@ package struct AgentMachine: Sendable {
     /// When ``deadlineReached(now:)`` has work to do. Nil if that depends on other events.
     package var nextDeadline: Milliseconds? {
         switch self.state {
-        case .waiting(let until): until
+        case .waiting(let until, _): until
         case .up: self.names.nextDeadline
         case .idle, .dialling, .linked, .awaitingToken, .stopped: nil
         }
@@ -127,7 +126,7 @@ package struct AgentMachine: Sendable {
 
     package mutating func deadlineReached(now: Milliseconds) -> [Action] {
         switch self.state {
-        case .waiting(let until) where now >= until:
+        case .waiting(let until, _) where now >= until:
             self.state = .dialling
             return [.dial]
         case .up:
@@ -243,9 +242,8 @@ package struct AgentMachine: Sendable {
         self.failures = 0
         self.retryAfterSeconds = 0
         self.hurriesUntil = max(self.hurriesUntil, now + window)
-        self.waitsForGateway = false
         let wait = random % (Self.maxFirstResume + 1)
-        self.state = .waiting(until: now + wait)
+        self.state = .waiting(until: now + wait, atItsRequest: false)
         return .wait(wait)
     }
 
@@ -279,7 +277,7 @@ package struct AgentMachine: Sendable {
     /// This machine's addresses or routes have changed, or it woke up: tries again without waiting, unless the gateway
     /// requested the wait or the network changes all the time.
     package mutating func networkChanged(now: Milliseconds) -> Action {
-        guard case .waiting = self.state, !self.waitsForGateway else { return .none }
+        guard case .waiting(_, atItsRequest: false) = self.state else { return .none }
         let pause = self.detachedLink == nil ? Self.networkPause : Self.networkPauseWhenDetached
         if let last = self.networkChangedAt, now - last < pause { return .none }
         self.networkChangedAt = now
@@ -327,8 +325,7 @@ package struct AgentMachine: Sendable {
         if self.detachedLink == nil { self.names.linkEnded() }
         self.failures += 1
         let wait = random % (self.longestWait(now) + 1) + Milliseconds(self.retryAfterSeconds) * 1_000
-        self.waitsForGateway = self.retryAfterSeconds > 0
-        self.state = .waiting(until: now + wait)
+        self.state = .waiting(until: now + wait, atItsRequest: self.retryAfterSeconds > 0)
         self.retryAfterSeconds = 0
         return .wait(wait)
     }

@@ -15,7 +15,7 @@ package final class RelayBuffers {
     package var isCrowded = false
     /// Encrypted bytes between OpenSSL and the socket.
     var cipher = ByteQueue()
-    /// Memory for frames on their way out.
+    /// Memory for outgoing frames.
     let blocks = BlockPool()
     let acknowledger = Acknowledger()
 

@@ -58,7 +58,7 @@ package enum LinkTick: Equatable {
     case none
     /// The link is over: flush the GOAWAY in the outbox if possible, then close.
     case close(ErrorCode)
-    /// The carrier is of no more use, the session continues: close the connection and call `detach`.
+    /// The carrier is unusable, but the session continues: close the connection and call `detach`.
     case lost(ErrorCode)
     /// No carrier came within the resume window: end the session.
     case expired

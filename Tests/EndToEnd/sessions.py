@@ -1,9 +1,11 @@
 """An agent that reaches its gateway through a relay, which breaks the connection."""
 
 import socket
+from contextlib import contextmanager
 
 from harness import EndToEndTest, wait_until
 from hostile import Relay
+from visitors import read_exactly
 
 
 class SessionTest(EndToEndTest):
@@ -18,6 +20,20 @@ class SessionTest(EndToEndTest):
 
     def connect(self, timeout=30.0):
         return socket.create_connection(("127.0.0.1", self.port), timeout)
+
+    @contextmanager
+    def open_stream(self, timeout=30.0):
+        """A visitor with a stream to an echo server."""
+        with self.connect(timeout) as visitor:
+            visitor.sendall(b"hello")
+            self.assertEqual(read_exactly(visitor, 5), b"hello")
+            yield visitor
+
+    def lose(self):
+        """The connection breaks, and new ones are swallowed."""
+        self.relay.silence()
+        self.relay.cut()
+        self.agent.wait_event("interrupted")
 
     def pauses(self):
         return [event["seconds"] for event in self.agent.events("resumed")]

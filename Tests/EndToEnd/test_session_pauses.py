@@ -1,4 +1,4 @@
-"""How long visitors wait when the network swallows everything, or when the agent's machine changes networks."""
+"""How long visitors wait when the network drops everything, or when the agent's machine changes networks."""
 
 import re
 import struct
@@ -13,14 +13,43 @@ from realservers import require
 from sessions import SessionTest
 from visitors import file_sha256, read_exactly
 
-# It measures.
+# The tests measure times.
 ALONE = True
 
 MIB = 1 << 20
 
 
+class Positions:
+    """Checks that a connection delivers 0, 1, 2, ... as eight bytes each."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.count = 0
+        self.rest = b""
+
+    def receive(self):
+        """Receives more; returns False at the end of the connection, and from the first wrong number on."""
+        data = self.connection.recv(1 << 16)
+        self.rest += data
+        whole = len(self.rest) // 8 * 8
+        for (number,) in struct.iter_unpack(">Q", self.rest[:whole]):
+            if number != self.count:
+                return False
+            self.count += 1
+        self.rest = self.rest[whole:]
+        return bool(data)
+
+    def read(self, seconds):
+        """Receives for a while; returns how many numbers arrived, or 0 if the connection ended or one was wrong."""
+        deadline, before = time.monotonic() + seconds, self.count
+        while time.monotonic() < deadline:
+            if not self.receive():
+                return 0
+        return self.count - before
+
+
 class Detection(SessionTest):
-    """The network swallows everything without a word."""
+    """The network drops everything silently."""
 
     # With traffic, and while idle; and the time of a new connection on a busy machine.
     TRAFFIC, IDLE, MARGIN = 6.0, 16.0, 1.5
@@ -44,44 +73,24 @@ class Detection(SessionTest):
                 connection.sendall(b"".join(struct.pack(">Q", n) for n in range(number, number + 1_000)))
                 number += 1_000
 
-    def read_on(self, visitor, seconds):
-        """Reads positions for a while; returns how many were right."""
-        deadline, before = time.monotonic() + seconds, self.position
-        while time.monotonic() < deadline:
-            self.rest += visitor.recv(1 << 16)
-            whole = len(self.rest) // 8 * 8
-            for (number,) in struct.iter_unpack(">Q", self.rest[:whole]):
-                self.assertEqual(number, self.position)
-                self.position += 1
-            self.rest = self.rest[whole:]
-        return self.position - before
-
     def test_during_a_download(self):
         self.start(self.stage.use(Listener(self.sending)).address, batch=0.01)
-        self.position, self.rest = 0, b""
         with self.connect() as visitor:
-            self.read_on(visitor, 0.5)
-            reader = threading.Thread(target=self.read_on, args=(visitor, 9), daemon=True)
+            positions = Positions(visitor)
+            positions.read(0.5)
+            reader = threading.Thread(target=positions.read, args=(9,), daemon=True)
             reader.start()
             self.assertLess(self.swallow(), self.TRAFFIC + self.MARGIN)
             reader.join(20)
-            self.assertGreater(self.read_on(visitor, 0.5), 0)
+            self.assertGreater(positions.read(0.5), 0, "the download does not continue")
 
     def test_during_an_upload(self):
         received = threading.Event()
         after = threading.Event()
 
         def receive(connection):
-            position = 0
-            rest = b""
-            while data := connection.recv(1 << 16):
-                rest += data
-                whole = len(rest) // 8 * 8
-                for (number,) in struct.iter_unpack(">Q", rest[:whole]):
-                    if number != position:
-                        return
-                    position += 1
-                rest = rest[whole:]
+            positions = Positions(connection)
+            while positions.receive():
                 received.set()
                 if self.agent.events("resumed"):
                     after.set()
@@ -102,9 +111,7 @@ class Detection(SessionTest):
 
     def test_while_idle(self):
         self.start(self.stage.use(Listener(serve_echo)).address)
-        with self.connect() as visitor:
-            visitor.sendall(b"hello")
-            read_exactly(visitor, 5)
+        with self.open_stream() as visitor:
             # The PING after this exchange has been answered.
             time.sleep(3)
             self.assertLess(self.swallow(), self.IDLE + self.MARGIN)
@@ -113,9 +120,8 @@ class Detection(SessionTest):
 
     def test_a_slow_link_that_moves_is_left_alone(self):
         self.start(self.stage.use(Listener(self.sending)).address, batch=0.3)
-        self.position, self.rest = 0, b""
         with self.connect() as visitor:
-            self.assertGreater(self.read_on(visitor, 8), 0)
+            self.assertGreater(Positions(visitor).read(8), 0)
         self.assertEqual(self.agent.events("interrupted"), [])
         self.assertEqual(self.agent.events("resumed"), [])
 

@@ -72,7 +72,7 @@ class Transfers(SessionTest):
     def test_ssh(self):
         sshd = Sshd(self.stage)
         self.start(sshd.address)
-        # A line each 50 ms, as somebody types, and their echo.
+        # Sends a line every 30 ms, like a person typing, and waits for its echo.
         command = [*sshd.client("ssh", self.port), "127.0.0.1", "cat"]
         with self.relay.cutting(CUT_EVERY) as cuts, subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ssh:
@@ -133,15 +133,13 @@ class Transfers(SessionTest):
 class Pauses(SessionTest):
     """What happens while the agent is not connected."""
 
-    def silent_backend(self):
-        """A backend that sends each piece on, and the pieces that it received."""
+    def echo(self):
+        """The address of an echo server."""
         return self.stage.use(Listener(serve_echo)).address
 
     def test_visitors_wait_for_the_agent(self):
-        self.start(self.silent_backend())
-        self.relay.silence()
-        self.relay.cut()
-        self.agent.wait_event("interrupted")
+        self.start(self.echo())
+        self.lose()
         self.gateway.wait_log("is not connected")
         listed = run(self.stage, "diglett-server", "ctl", "agents", "--state-dir", self.gateway.state).stdout
         self.assertRegex(listed, r"127\.0\.0\.1:\d+, away for \ds .* example")
@@ -153,12 +151,9 @@ class Pauses(SessionTest):
         self.assertEqual(self.agent.events("lost"), [])
 
     def test_after_the_window_streams_are_reset_and_the_name_returns(self):
-        self.start(self.silent_backend(), gateway=self.settings("[limits]\nresume-window = \"1s\"\n"))
-        with self.connect() as visitor:
-            visitor.sendall(b"hello")
-            self.assertEqual(read_exactly(visitor, 5), b"hello")
-            self.relay.silence()
-            self.relay.cut()
+        self.start(self.echo(), gateway=self.settings("[limits]\nresume-window = \"1s\"\n"))
+        with self.open_stream() as visitor:
+            self.lose()
             self.assertEqual(collect(visitor), (b"", RESET))
         self.agent.wait_event("lost")
         self.relay.heal()
@@ -175,7 +170,7 @@ class Pauses(SessionTest):
         for side in ("gateway", "agent"):
             with self.subTest(side):
                 limits = "resume-window = \"0\"\n"
-                backend = self.silent_backend()
+                backend = self.echo()
                 if side == "gateway":
                     self.start(backend, gateway=self.settings(f"[limits]\n{limits}"))
                 else:
@@ -186,19 +181,15 @@ class Pauses(SessionTest):
                                     f"[[expose]]\nname = \"example\"\nbackend = \"{backend}\"\n")
                     self.agent = self.stage.agent(self.relay.address, "-c", path)
                     self.port = self.agent.wait_registered()
-                with self.connect() as visitor:
-                    visitor.sendall(b"hello")
-                    read_exactly(visitor, 5)
+                with self.open_stream() as visitor:
                     self.relay.cut()
                     self.assertEqual(collect(visitor), (b"", RESET))
                 self.agent.wait_event("lost")
                 self.assertEqual(self.agent.events("interrupted"), [])
 
     def test_a_killed_gateway_resets_streams_and_the_agent_returns(self):
-        self.start(self.silent_backend())
-        with self.connect() as visitor:
-            visitor.sendall(b"hello")
-            read_exactly(visitor, 5)
+        self.start(self.echo())
+        with self.open_stream() as visitor:
             self.gateway.kill()
             self.assertEqual(collect(visitor), (b"", RESET))
         since = len(self.agent.stdout)
@@ -207,38 +198,29 @@ class Pauses(SessionTest):
         self.agent.wait_event("lost", reason="dead: the gateway does not have the link any more")
 
     def test_a_new_program_of_the_agent_takes_over_from_one_that_was_killed(self):
-        self.start(self.silent_backend())
-        with self.connect() as visitor:
-            visitor.sendall(b"hello")
-            read_exactly(visitor, 5)
+        self.start(self.echo())
+        with self.open_stream() as visitor:
             self.agent.kill()
             again = self.stage.agent(
-                self.gateway, "-n", "example", self.silent_backend(), state=self.agent.state)
+                self.gateway, "-n", "example", self.echo(), state=self.agent.state)
             self.assertEqual(again.wait_registered(), self.port)
             self.assertEqual(collect(visitor), (b"", RESET))
 
     def test_a_stopped_agent_ends_its_link(self):
-        self.start(self.silent_backend())
+        self.start(self.echo())
         self.agent.stop()
         self.gateway.wait_unregistered("example")
 
     def test_an_agent_that_stops_while_it_is_not_connected(self):
-        self.start(self.silent_backend())
-        with self.connect() as visitor:
-            visitor.sendall(b"hello")
-            read_exactly(visitor, 5)
-            self.relay.silence()
-            self.relay.cut()
-            self.agent.wait_event("interrupted")
+        self.start(self.echo())
+        with self.open_stream() as visitor:
+            self.lose()
             self.assertEqual(self.agent.stop(), 0)
 
     def test_a_gateway_that_stops_while_an_agent_is_not_connected(self):
-        self.start(self.silent_backend())
-        with self.connect() as visitor:
-            visitor.sendall(b"hello")
-            read_exactly(visitor, 5)
-            self.relay.silence()
-            self.relay.cut()
+        self.start(self.echo())
+        with self.open_stream() as visitor:
+            self.lose()
             self.gateway.wait_log("is not connected")
             self.assertEqual(self.gateway.stop(timeout=10), 0)
             self.assertEqual(collect(visitor), (b"", RESET))
@@ -251,9 +233,7 @@ class Sleeps(SessionTest):
 
     def test_streams_go_on(self):
         self.start(self.stage.use(Listener(serve_echo)).address)
-        with self.connect(90) as visitor:
-            visitor.sendall(b"hello")
-            read_exactly(visitor, 5)
+        with self.open_stream(90) as visitor:
             self.agent.send_signal(signal.SIGSTOP)
             time.sleep(1)
             self.relay.cut()
@@ -265,7 +245,7 @@ class Sleeps(SessionTest):
 
 
 class HostileResumption(EndToEndTest):
-    """A peer in Python resumes sessions as it must not."""
+    """A peer in Python that violates the rules of sessions."""
 
     RESUME, RESUMED, ACK = 15, 16, 17
     SESSION_GONE, REPLACED, VIOLATION = 45, 41, 32
@@ -442,9 +422,8 @@ class HostileResumption(EndToEndTest):
             peer.cut()
 
 
-
 class FormerReleases(EndToEndTest):
-    """Peers that do not know sessions get none, and lose nothing else."""
+    """Links of peers without sessions end with their connections; nothing else changes."""
 
     def check_frames(self, peer, seconds=0.5):
         """No frame of a session arrives for a while."""

@@ -70,33 +70,7 @@ private struct SessionSimulation {
         if self.pair.agent.registered.count != self.requested {
             failures.append("\(self.requested) names requested, \(self.pair.agent.registered.count) answers")
         }
-        for id in self.pair.gateway.finishedInOrder.intersection(self.pair.agent.finishedInOrder) {
-            for (end, sender) in [(self.pair.gateway, Role.agent), (self.pair.agent, .gateway)] {
-                let (received, sent) = (end.receivedInAll[id, default: 0], self.pair.agent.bytesToSend(id, sender))
-                if received != sent { failures.append("stream \(id): \(received) of \(sent) bytes from the \(sender)") }
-            }
-        }
-        for (sender, receiver) in [
-            (self.pair.gateway, self.pair.agent), (self.pair.agent, self.pair.gateway),
-        ] {
-            failures += self.checkResets(of: sender, at: receiver)
-        }
-        return failures
-    }
-
-    /// All bytes that an edge sent before it failed have arrived, followed by the reset.
-    private func checkResets(of sender: SimulatedEnd, at receiver: SimulatedEnd) -> [String] {
-        var failures: [String] = []
-        for (id, sent) in sender.sentBeforeFailure where receiver.sentBeforeFailure[id] == nil {
-            guard receiver.added.contains(id), !receiver.cut.contains(id), !sender.resetByPeer.contains(id) else {
-                continue
-            }
-            let received = receiver.receivedInAll[id, default: 0]
-            if received != sent { failures.append("stream \(id): \(received) of \(sent) bytes before the reset") }
-            let isOver = receiver.resetByPeer.contains(id) || receiver.finishedInOrder.contains(id)
-            if !isOver { failures.append("stream \(id): the reset did not arrive") }
-        }
-        return failures
+        return failures + deliveryFailures(self.pair.gateway, self.pair.agent)
     }
 
     private var isQuiet: Bool {
@@ -197,13 +171,13 @@ private struct SessionSimulation {
         case 3: self.pair.breaks(carrier, at: .gateway)
         case 4: carrier.losesToAgent = true
         case 5: carrier.losesToGateway = true
-        // The agent dials beside a carrier that lives.
+        // The agent dials beside a carrier that works.
         default: if self.pair.candidate == nil { self.pair.dial() }
         }
         if self.chance(20) { self.silence() }
     }
 
-    /// Time passes until both ends give a silent carrier up.
+    /// Time passes until both ends give up a silent carrier.
     private mutating func silence() {
         guard self.pair.current(.agent) != nil, self.pair.current(.gateway) != nil else { return }
         self.pair.now += 46_000
@@ -217,7 +191,7 @@ private struct SessionSimulation {
         }
     }
 
-    /// From now on one good carrier lasts.
+    /// From now on carriers do not break.
     private mutating func heal() {
         for carrier in self.pair.carriers {
             let isBad = carrier.losesToAgent || carrier.losesToGateway

@@ -52,31 +52,7 @@ private struct Simulation {
             if end.link.streamCount != 0 { failures.append("\(end.role): \(end.link.streamCount) streams left") }
             if end.link.grantedBytes != 0 { failures.append("\(end.role): \(end.link.grantedBytes) bytes granted") }
         }
-        for id in self.pair.gateway.finishedInOrder.intersection(self.pair.agent.finishedInOrder) {
-            let sizes = (
-                self.pair.gateway.receivedInAll[id, default: 0], self.pair.agent.receivedInAll[id, default: 0]
-            )
-            let wanted = (self.size(id, .agent), self.size(id, .gateway))
-            if sizes != wanted { failures.append("stream \(id): \(sizes) bytes came, \(wanted) were sent") }
-        }
-        failures += self.checkResets(of: self.pair.gateway, at: self.pair.agent)
-        failures += self.checkResets(of: self.pair.agent, at: self.pair.gateway)
-        return failures
-    }
-
-    /// A reset keeps its position: all bytes that an edge sent before it failed have arrived, followed by the reset.
-    private func checkResets(of sender: SimulatedEnd, at receiver: SimulatedEnd) -> [String] {
-        var failures: [String] = []
-        for (id, sent) in sender.sentBeforeFailure where receiver.sentBeforeFailure[id] == nil {
-            guard receiver.added.contains(id), !receiver.cut.contains(id), !sender.resetByPeer.contains(id) else {
-                continue
-            }
-            let received = receiver.receivedInAll[id, default: 0]
-            if received != sent { failures.append("stream \(id): \(received) of \(sent) bytes before the reset") }
-            let isOver = receiver.resetByPeer.contains(id) || receiver.finishedInOrder.contains(id)
-            if !isOver { failures.append("stream \(id): the reset did not arrive") }
-        }
-        return failures
+        return failures + deliveryFailures(self.pair.gateway, self.pair.agent)
     }
 
     /// Every stream has a minimum, even if the budget is spent: the floor window or the window in HELLO, and the
@@ -87,8 +63,6 @@ private struct Simulation {
         return self.limits.linkBudget + (window + 2 * self.limits.floorQueue) * self.limits.maximumStreams
             + 2 * self.limits.pressureQueue
     }
-
-    private func size(_ id: UInt32, _ sender: Role) -> Int { self.pair.agent.bytesToSend(id, sender) }
 
     private var isQuiet: Bool {
         self.toOpen == 0 && self.pair.toAgent.isEmpty && self.pair.toGateway.isEmpty

@@ -142,9 +142,8 @@ final class AgentLinks {
     /// Lets the current link finish its streams. Call ``dial(_:)`` for the next one.
     func leave() {
         guard let session = self.session else { return }
-        if self.replacement.isBeside { self.cancelRace("the link is left") }
-        self.replacement.isBeside = false
-        self.replacement.detachedAt = nil
+        if self.replacement.reason == .stuck { self.cancelRace("the link is left") }
+        self.replacement.reason = .none
         self.session = nil
         self.leaving.append(session)
         // Only the current link is resumed.
@@ -189,7 +188,7 @@ final class AgentLinks {
 
     /// Ends the race and its candidates.
     private func cancelRace(_ text: String) {
-        self.abandon((self.race?.sessions ?? []) + (self.replacement.successor.map { [$0.session] } ?? []), text)
+        self.abandon(self.candidates, text)
         self.replacement.successor = nil
         self.race?.cancel()
         self.race = nil
@@ -213,12 +212,10 @@ final class AgentLinks {
     /// The addresses or routes of this machine have changed.
     func networkChanged() {
         self.session?.link.networkChanged()
-        for session in (self.race?.sessions ?? []) + (self.replacement.successor.map { [$0.session] } ?? []) {
-            _ = session.link.closesWithoutAddress()
-        }
+        for session in self.candidates { _ = session.link.closesWithoutAddress() }
     }
 
-    /// Looks whether the connection of the current link is stuck, or moves again while another one is made.
+    /// Checks whether the connection of the current link is stuck, or moves again while another one is made.
     private func watchConnection() {
         let now = self.loop.now
         let link = self.session?.link
@@ -233,8 +230,8 @@ final class AgentLinks {
             self.replacement.stuckTimer = timer
             return
         }
-        guard !self.replacement.isBeside else { return }
-        self.replacement.isBeside = true
+        guard self.replacement.reason != .stuck else { return }
+        self.replacement.reason = .stuck
         link.transport.stuck(hasStreams: link.streamCount > 0)
         self.segment.linkEnded(link.transport.advisedSegment)
         self.owner?.stuck(window: link.resumeWindow)
@@ -242,9 +239,8 @@ final class AgentLinks {
 
     /// The connection moves again.
     private func stopReplacing() {
-        guard self.replacement.isBeside else { return }
-        self.replacement.isBeside = false
-        self.replacement.attempts = 0
+        guard self.replacement.reason == .stuck else { return }
+        self.replacement.ended()
         self.cancelRace("the other connection answers again")
         self.owner?.moves()
     }
@@ -258,8 +254,12 @@ final class AgentLinks {
 
     /// All links that are not closed.
     private var open: [GatewaySession] {
-        self.leaving + (self.session.map { [$0] } ?? []) + (self.replacement.successor.map { [$0.session] } ?? [])
-            + (self.race?.sessions ?? [])
+        self.leaving + (self.session.map { [$0] } ?? []) + self.candidates
+    }
+
+    /// New connections, on which the current link may continue or another one begin.
+    private var candidates: [GatewaySession] {
+        (self.replacement.successor.map { [$0.session] } ?? []) + (self.race?.sessions ?? [])
     }
 
     var streamCount: Int { (self.open + self.delivering).reduce(0) { $0 + $1.link.streamCount } }
@@ -319,7 +319,7 @@ extension AgentLinks: GatewaySessionOwner {
             self.replacement.successor = (session, nil)
             return verdict
         }
-        // The secret of the current link is for the gateway that gave it.
+        // A proof of the link's secret is only for the gateway that issued it.
         guard current.link.canResume, current.pin == peer.pin else {
             self.replace(current, by: session, "the gateway has another key")
             return verdict
@@ -331,10 +331,9 @@ extension AgentLinks: GatewaySessionOwner {
     /// The connection of `session` becomes the current link, and the former one ends.
     private func replace(_ former: GatewaySession, by session: GatewaySession, _ text: String) {
         self.replacement.successor = nil
-        self.replacement.isBeside = false
+        self.replacement.reason = .none
         self.session = session
         self.leaving.append(former)
-        self.replacement.detachedAt = nil
         former.link.close(.ended(.dead, text))
         self.owner?.forgotten(.ended(.dead, text))
     }
@@ -353,16 +352,12 @@ extension AgentLinks: GatewaySessionOwner {
         guard resumed.code == .none else { return self.logIn("the gateway does not have the link any more") }
         // The link has ended since RESUME was sent.
         guard let current = self.session else { return session.link.end(.none, text: "the link is over") }
-        let since = self.replacement.detachedAt ?? self.loop.now
+        let since = current.link.detachedSince ?? self.loop.now
         current.link.resumed(resumed, on: session.link)
         // After an invalid answer both links end.
         guard current === self.session, current.link.detachedSince == nil else { return }
         self.replacement.successor = nil
-        self.replacement.detachedAt = nil
-        self.replacement.isBeside = false
-        self.replacement.attempts = 0
-        self.hasReportedSilence = false
-        if let bytes = self.segment.linkBegan() { self.reportSmallSegments(bytes) }
+        self.began()
         self.owner?.resumed(after: self.loop.now - since)
     }
 
@@ -376,18 +371,22 @@ extension AgentLinks: GatewaySessionOwner {
 
     func sessionDetached(_ session: GatewaySession, _ end: LinkEnd) {
         guard session === self.session else { return }
-        self.replacement.detachedAt = self.loop.now
-        self.replacement.isBeside = false
+        self.replacement.reason = .lost
         self.segment.linkEnded(session.link.transport.advisedSegment)
         self.owner?.detached(end, window: session.link.resumeWindow)
     }
 
     func session(_ session: GatewaySession, welcomed welcome: Welcome) {
         guard session === self.session else { return }
-        self.replacement.attempts = 0
+        self.began()
+        self.owner?.welcomed(welcome)
+    }
+
+    /// The current link has a connection that works.
+    private func began() {
+        self.replacement.ended()
         self.hasReportedSilence = false
         if let bytes = self.segment.linkBegan() { self.reportSmallSegments(bytes) }
-        self.owner?.welcomed(welcome)
     }
 
     func session(_ session: GatewaySession, registered answer: Registered) {
@@ -410,9 +409,9 @@ extension AgentLinks: GatewaySessionOwner {
             self.owner?.successorFailed(end)
         } else if session === self.session {
             self.session = nil
-            self.replacement.isBeside = false
-            guard self.replacement.detachedAt == nil, self.race == nil, self.replacement.successor == nil else {
-                self.replacement.detachedAt = nil
+            let wasLost = self.replacement.reason == .lost
+            self.replacement.reason = .none
+            guard !wasLost, self.race == nil, self.replacement.successor == nil else {
                 self.owner?.forgotten(end)
                 return
             }

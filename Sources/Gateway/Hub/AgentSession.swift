@@ -39,8 +39,8 @@ final class AgentSession {
     /// Whether the first message of its handshake has arrived.
     var hasGreeted = false
     var link = LinkState.open
-    /// Since when it waits for its next connection, and the source from which that probably comes; nil while it has one.
-    var detached: (since: Milliseconds, source: Source)?
+    /// Since when it waits for its next connection, which probably comes from the same source; nil while it has one.
+    var detachedSince: Milliseconds?
     var certificatePin: String?
     /// Whether the agent accepts notes in REGISTERED.
     var takesNotes = false

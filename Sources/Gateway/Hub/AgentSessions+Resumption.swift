@@ -12,7 +12,7 @@ extension AgentSessions {
     /// The link has lost its connection and waits for the next one. Its names and streams stay.
     func detached(_ session: AgentSession, _ end: LinkEnd) {
         guard !session.isEnding else { return }
-        session.detached = (self.parts.loop.now, session.source)
+        session.detachedSince = self.parts.loop.now
         self.admission.isAway(session.source)
         self.parts.metrics.linkDetached(end)
         self.parts.names.linkDetached(session.id)
@@ -22,11 +22,12 @@ extension AgentSessions {
 
     /// The link continues on the connection of `greeter`.
     func resumed(_ session: AgentSession, on greeter: AgentSession) {
+        let away = self.parts.loop.now - (session.detachedSince ?? self.parts.loop.now)
+        // Before the link counts for its new source.
+        self.expectNoMore(session)
         self.remove(greeter)
         (session.label.peer, session.label.proxy) = (greeter.label.peer, greeter.label.proxy)
         (session.source, session.isFromLoopback) = (greeter.source, greeter.isFromLoopback)
-        let away = self.parts.loop.now - (session.detached?.since ?? self.parts.loop.now)
-        self.expectNoMore(session)
         self.parts.metrics.linkResumed()
         self.parts.names.linkResumed(session.id)
         self.parts.log.write(
@@ -36,9 +37,9 @@ extension AgentSessions {
 
     /// The link has a connection again, or is over.
     func expectNoMore(_ session: AgentSession) {
-        guard let (_, source) = session.detached else { return }
-        session.detached = nil
-        self.admission.isBack(source)
+        guard session.detachedSince != nil else { return }
+        session.detachedSince = nil
+        self.admission.isBack(session.source)
     }
 
     /// A connection tried to resume a link without knowing its secret.

@@ -71,7 +71,7 @@ extension GatewayServer {
             LinkReport(
                 link: session.id, agent: session.label.identity?.id ?? "", peer: session.label.peer.description,
                 protocol: session.isVersion1 ? 1 : 2, seconds: self.age(since: session.createdAt),
-                away: session.detached.map { self.age(since: $0.since) },
+                away: session.detachedSince.map { self.age(since: $0) },
                 names: names[session.id, default: []].map(\.name.text).sorted(),
                 streams: census.streamsByLink[session.id] ?? 0)
         }

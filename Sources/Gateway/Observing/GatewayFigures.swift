@@ -38,7 +38,7 @@ extension GatewayServer {
         figures.agents = Set(sessions.compactMap(\.label.identity)).count
         figures.links.version1 = sessions.count(where: \.isVersion1)
         figures.links.version2 = sessions.count - figures.links.version1
-        figures.detachedLinks = sessions.count { $0.detached != nil }
+        figures.detachedLinks = sessions.count { $0.detachedSince != nil }
         figures.names.published = self.names.held.count(where: \.isPublished)
         figures.names.waiting = self.names.held.count - figures.names.published
         figures.strangers = self.agents.admission.strangerCount

@@ -214,11 +214,12 @@ final class Worker {
 
     /// While memory is short, ends links that wait for their agents: those that keep most for them first.
     private func endDetachedLinks() {
-        while StalledStreams.isShort(self.budget) {
-            let waiting = self.links.values.filter { $0.link.detachedSince != nil && $0.link.keptBytes > 0 }
-            guard let largest = waiting.max(by: { $0.link.keptBytes < $1.link.keptBytes }) else { return }
+        guard StalledStreams.isShort(self.budget) else { return }
+        let waiting = self.links.values.filter { $0.link.detachedSince != nil && $0.link.keptBytes > 0 }
+        for link in waiting.sorted(by: { $0.link.keptBytes > $1.link.keptBytes }) {
+            guard StalledStreams.isShort(self.budget) else { return }
             self.metrics.hit(.memory)
-            largest.link.close(.ended(.overloaded, "memory is short"))
+            link.link.close(.ended(.overloaded, "memory is short"))
         }
     }
 

@@ -5,6 +5,8 @@ internal import Glibc
 package final class NetworkWatch {
     /// A change comes in many messages. In milliseconds.
     private static let settle: UInt64 = 100
+    /// Messages that are read before the loop goes on. The rest follows in its next turn.
+    private static let maxAtOnce = 64
 
     private let descriptor: CInt
     private var poll: DescriptorPoll?
@@ -34,7 +36,7 @@ package final class NetworkWatch {
     private func read() {
         // The content does not matter. ENOBUFS means that messages were lost: that is a change too.
         var buffer = [UInt8](repeating: 0, count: 8_192)
-        while recv(self.descriptor, &buffer, buffer.count, 0) > 0 {}
+        for _ in 0..<Self.maxAtOnce where recv(self.descriptor, &buffer, buffer.count, 0) <= 0 { break }
         guard !self.isSettling else { return }
         self.isSettling = true
         self.timer?.start(after: Self.settle)

@@ -37,7 +37,7 @@ extension LinkSession {
     }
 
     /// The network of this machine has changed. If the connection's address is gone, the connection is too; otherwise
-    /// the gateway is asked for a sign of life.
+    /// the agent sends a PING.
     package func networkChanged() {
         guard self.isCarried, self.machine.canResume else { return }
         guard !self.closesWithoutAddress() else { return }
@@ -58,7 +58,7 @@ extension LinkSession {
         guard let key = self.sessionKey, let exporter = greeter.exporter else { return false }
         if self.isCarried { self.transport.close(.ended(.dead, "no answer")) }
         var resume = self.machine.nextResume()
-        resume.proof = SHA256.authenticate(resume.proven(exporter: exporter), key: key.secret)
+        resume.proof = key.proof(of: resume, exporter: exporter)
         greeter.machine.request(resume)
         greeter.setNeedsFlush()
         return true
@@ -86,8 +86,7 @@ extension LinkSession {
     /// Whether the agent at `greeter` knows this link's secret.
     package func isProven(_ resume: Resume, on greeter: LinkSession) -> Bool {
         guard let key = self.sessionKey, let exporter = greeter.exporter else { return false }
-        let proof = SHA256.authenticate(resume.proven(exporter: exporter), key: key.secret)
-        return SHA256.isEqual(proof, resume.proof)
+        return SHA256.isEqual(key.proof(of: resume, exporter: exporter), resume.proof)
     }
 
     /// Continues on the connection of `greeter`, if `resume` is valid. Otherwise ends that connection, and this link
@@ -108,5 +107,12 @@ extension LinkSession {
 
     private var exporter: [UInt8]? {
         self.transport.exportKey(label: Resume.exporterLabel, count: Resume.exporterSize)
+    }
+}
+
+extension SessionKey {
+    /// - Parameter exporter: of the connection on which RESUME is sent.
+    package func proof(of resume: Resume, exporter: [UInt8]) -> [UInt8] {
+        SHA256.authenticate(resume.proven(exporter: exporter), key: self.secret)
     }
 }

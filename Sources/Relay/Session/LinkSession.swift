@@ -323,7 +323,7 @@ package final class LinkSession {
         self.finishIfEmpty()
     }
 
-    /// Gives the connection away. This link is over and reports nothing more.
+    /// Hands over the connection. This link has ended and reports nothing more.
     func release() -> LinkTransport {
         self.flush()
         self.state = .empty

@@ -13,7 +13,7 @@ struct BlackHoleWatch {
     private static let suspiciousSilence: Milliseconds = 20_000
     /// The same when the link counts as stuck, because a PING has no answer.
     private static let suspiciousSilenceWhenStuck: Milliseconds = 3_000
-    /// A check this late means that this program was stopped: the silence is its own.
+    /// A check this late means that this program was stopped and did not read.
     private static let lateCheck: Milliseconds = 5_000
 
     /// Whether large packets seem to be lost.
