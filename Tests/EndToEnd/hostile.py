@@ -157,12 +157,16 @@ def client_hello():
 RESET, END, OPEN = "reset", "end", "open"
 
 
-def collect(connection):
-    """Reads until the connection ends; returns (bytes, RESET or END)."""
+def collect(connection, at_most=256 << 20):
+    """Reads until the connection ends; returns (bytes, RESET or END). Fails after more bytes than `at_most`."""
     parts = []
+    count = 0
     try:
         while part := connection.recv(1 << 18):
             parts.append(part)
+            count += len(part)
+            if count > at_most:
+                raise Failure(f"the connection continues after {count} bytes")
         return b"".join(parts), END
     except (ConnectionResetError, BrokenPipeError):
         return b"".join(parts), RESET

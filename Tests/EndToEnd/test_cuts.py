@@ -1,4 +1,4 @@
-"""Programs are killed and paths are cut during transfers: no wrong bytes, no false end of stream."""
+"""Links end during transfers: no wrong bytes, no false end of stream. `test_sessions` has cuts that links survive."""
 
 import random
 import socket
@@ -8,6 +8,7 @@ import unittest
 
 from backends import Listener
 from harness import EndToEndTest, fast, long_run, wait_until
+from hooks import configure
 from hostile import RESET, Relay, collect
 from visitors import read_exactly
 
@@ -19,6 +20,8 @@ PATTERN = b"".join(struct.pack(">Q", number) for number in range(4 * MIB // 8))
 
 class CutTransfers(EndToEndTest):
     STREAMS = 4
+    # The resume window.
+    WINDOW = ""
 
     def setUp(self):
         super().setUp()
@@ -40,7 +43,8 @@ class CutTransfers(EndToEndTest):
 
     def start(self):
         backend = self.stage.use(Listener(self.serve))
-        self.gateway = self.stage.gateway()
+        self.gateway = self.stage.gateway(
+            "-c", configure(self.stage, f"[limits]\nresume-window = \"{self.WINDOW}\"\n"))
         self.relay = self.stage.use(Relay(self.gateway.address))
         self.agent = self.stage.agent(self.relay.address, "-n", "example", backend.address)
         self.port = self.agent.wait_registered()
@@ -79,6 +83,12 @@ class CutTransfers(EndToEndTest):
             self.assertEqual(end, RESET)
             self.assertTrue(is_pattern(data), "an upload has wrong bytes")
 
+
+class CutPaths(CutTransfers):
+    """Without a resume window a link ends with its connection, as with older agents and gateways."""
+
+    WINDOW = "0"
+
     def check_rounds(self, **how):
         for number in range(ROUNDS):
             # Use a new agent every third round, because an agent waits longer after each cut.
@@ -95,6 +105,18 @@ class CutTransfers(EndToEndTest):
         """Like a proxy between the programs that closes the connection: a TCP FIN without GOAWAY and close_notify."""
         self.check_rounds(orderly=True)
 
+    @unittest.skipUnless(long_run(), "takes a minute; only with --long")
+    def test_path_falls_silent(self):
+        """The programs can notice this only by timeouts."""
+        self.start()
+        self.check(self.relay.silence, timeout=90.0)
+
+
+class KilledPrograms(CutTransfers):
+    """The other program waits for the resume window at most, then it resets the streams."""
+
+    WINDOW = "1s"
+
     def test_agent_killed(self):
         self.start()
         self.check(self.agent.kill)
@@ -102,12 +124,6 @@ class CutTransfers(EndToEndTest):
     def test_gateway_killed(self):
         self.start()
         self.check(self.gateway.kill)
-
-    @unittest.skipUnless(long_run(), "takes a minute; only with --long")
-    def test_path_falls_silent(self):
-        """The programs can notice this only by timeouts."""
-        self.start()
-        self.check(self.relay.silence, timeout=90.0)
 
 
 def send_pattern(visitor):

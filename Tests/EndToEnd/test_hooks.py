@@ -629,7 +629,7 @@ answer()
         # The same agent may use it again.
         again = self.stage.agent(self.gateway, "-n", "first", self.backend, state=first.state)
         self.assertEqual(again.wait_registered("first"), port)
-        again.kill()
+        again.stop()
         self.hook.switch("broken-withdraw", on=False)
         wait_until(lambda: self.hook.answers("withdraw") and self.hook.answers("withdraw")[-1]["ok"], "the withdrawal")
         second = self.stage.agent(self.gateway, "-n", "second", self.backend)

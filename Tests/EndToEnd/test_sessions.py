@@ -16,6 +16,7 @@ import websocket
 from administration import run
 from backends import Listener, UploadServer, read_all, serve_echo, write_random_file
 from harness import EndToEndTest, fast, free_port, wait_until
+from hooks import configure
 from hostile import RESET, Relay, collect, readable
 from realservers import Postgres, Sshd, python_http_server, require
 from sessions import SessionTest
@@ -151,7 +152,7 @@ class Pauses(SessionTest):
         self.assertEqual(self.agent.events("lost"), [])
 
     def test_after_the_window_streams_are_reset_and_the_name_returns(self):
-        self.start(self.echo(), gateway=self.settings("[limits]\nresume-window = \"1s\"\n"))
+        self.start(self.echo(), gateway=("-c", configure(self.stage, "[limits]\nresume-window = \"1s\"\n")))
         with self.open_stream() as visitor:
             self.lose()
             self.assertEqual(collect(visitor), (b"", RESET))
@@ -161,18 +162,13 @@ class Pauses(SessionTest):
         self.assertEqual(self.agent.wait_registered(since=since, timeout=30), self.port)
         self.gateway.wait_log("not resumed within 1 s")
 
-    def settings(self, text):
-        path = self.stage.new_directory("settings") / "diglett-server.toml"
-        path.write_text(text)
-        return "-c", path
-
     def test_without_a_window_a_link_ends_with_its_connection(self):
         for side in ("gateway", "agent"):
             with self.subTest(side):
                 limits = "resume-window = \"0\"\n"
                 backend = self.echo()
                 if side == "gateway":
-                    self.start(backend, gateway=self.settings(f"[limits]\n{limits}"))
+                    self.start(backend, gateway=("-c", configure(self.stage, f"[limits]\n{limits}")))
                 else:
                     path = self.stage.new_directory("settings") / "diglett.toml"
                     self.gateway = self.stage.gateway()
